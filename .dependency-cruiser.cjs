@@ -1,0 +1,66 @@
+// One direction of dependency: each layer knows only the ones before it in this list.
+const layers = [
+  'records',
+  'xen',
+  'xenstore',
+  'machine',
+  'hypervisor',
+  'guest',
+  'devices',
+  'host',
+  'helper',
+  'migration',
+  'daemon',
+  'cli',
+];
+// Everything the guest touches: no Node API, so that it also runs in a worker or in a browser.
+const pure = ['records', 'xen', 'machine', 'hypervisor', 'guest', 'devices', 'helper'];
+const alone = (name, from, to) => ({ name, severity: 'error', from, to });
+
+module.exports = {
+  forbidden: [
+    ...layers
+      .slice(0, -1)
+      .map((layer, i) =>
+        alone(
+          `${layer}-knows-only-what-is-above`,
+          { path: `^src/${layer}/` },
+          { path: `^src/(${layers.slice(i + 1).join('|')})/` },
+        ),
+      ),
+    alone(
+      'the-core-uses-no-node-api',
+      {
+        path: [`^src/(${pure.join('|')})/`, '^src/xenstore/(core|wire|ring|server)/'],
+        pathNot: '[.]test[.]ts$',
+      },
+      { dependencyTypes: ['core'] },
+    ),
+    alone(
+      'the-core-does-not-import-hosts',
+      { path: `^src/(${pure.join('|')})/`, pathNot: '[.]test[.]ts$' },
+      { path: '^src/host/(standalone|xen)/' },
+    ),
+    alone('no-circles', {}, { circular: true }),
+    alone(
+      'product-does-not-import-tests',
+      { path: '^src/', pathNot: '[.]test[.]ts$' },
+      { path: ['^test/', '^bench/', '[.]test[.]ts$'] },
+    ),
+    alone(
+      'no-development-packages-in-the-product',
+      { path: '^src/', pathNot: '[.]test[.]ts$' },
+      { dependencyTypes: ['npm-dev', 'npm-no-pkg'], dependencyTypesNot: ['type-only'] },
+    ),
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^src/machine/core/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'require', 'node', 'default'],
+    },
+  },
+};
