@@ -1,0 +1,118 @@
+/**
+ * The console's back end: moves bytes between the guest's shared console page and a terminal.
+ *
+ * Invariant: the indices in the page belong to the guest as much as to us, so they are read once a turn, and a
+ * distance larger than the ring is a broken guest (nothing is moved), never a length.
+ * Output that the terminal cannot take yet stays in the guest's ring: the guest waits, and nothing here grows
+ * without bound. Source: xen/include/public/io/console.h; tools/console/daemon/io.c.
+ */
+import { bytes } from '../records/fields.js';
+import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
+import type { LinearMemory } from '../xen/memory.js';
+
+/** struct xencons_interface. */
+const IN = 0;
+const IN_SIZE = 1024;
+const OUT = 1024;
+const OUT_SIZE = 2048;
+const IN_CONS = 3072;
+const IN_PROD = 3076;
+const OUT_CONS = 3080;
+const OUT_PROD = 3084;
+
+/** Most typed bytes that wait for the guest to take them; more are refused, as a terminal does when it is full. */
+export const INPUT_LIMIT_BYTES = 65_536;
+
+/** What the back end needs of the guest's container. */
+export interface ConsolePort {
+  readonly mem: LinearMemory;
+  /** Linear address of the console page. */
+  readonly page: number;
+  /** Says that host code writes into the page: dirty log, decoded code. */
+  touch(linear: number): void;
+  /** Raises the guest's console event. */
+  notify(): void;
+}
+
+/** Where output goes: takes the bytes and returns false when it wants no more until `drained`. */
+export type ConsoleSink = (output: Uint8Array) => boolean;
+
+export const consoleRecord = recordType('CONS', 1, 'the console back end; the ring itself is guest memory', {
+  input: [bytes, 'typed bytes that did not fit the ring yet'],
+});
+
+export class ConsoleBackend {
+  private input: Uint8Array = new Uint8Array(0);
+  private ready = true;
+
+  constructor(
+    private readonly port: ConsolePort,
+    private sink: ConsoleSink,
+  ) {}
+
+  /** The guest notified us: it has written output, or taken input. */
+  service(): void {
+    this.pushInput();
+    if (this.ready) this.pullOutput();
+  }
+
+  /** The sink takes bytes again. */
+  drained(): void {
+    this.ready = true;
+    this.service();
+  }
+
+  /** Another terminal takes over; what is in the ring goes to it. */
+  setSink(sink: ConsoleSink): void {
+    this.sink = sink;
+    this.drained();
+  }
+
+  /** Typed bytes for the guest. Returns how many were taken. */
+  type(typed: Uint8Array): number {
+    const taken = Math.min(typed.length, INPUT_LIMIT_BYTES - this.input.length);
+    const joined = new Uint8Array(this.input.length + taken);
+    joined.set(this.input);
+    joined.set(typed.subarray(0, taken), this.input.length);
+    this.input = joined;
+    this.pushInput();
+    return taken;
+  }
+
+  private pullOutput(): void {
+    const { mem, page } = this.port;
+    const cons = mem.getU32(page + OUT_CONS);
+    const prod = mem.getU32(page + OUT_PROD);
+    const size = (prod - cons) >>> 0;
+    if (size === 0 || size > OUT_SIZE) return;
+    const output = new Uint8Array(size);
+    for (let i = 0; i < size; i++) output[i] = mem.getU8(page + OUT + ((cons + i) & (OUT_SIZE - 1)));
+    this.port.touch(page);
+    mem.setU32(page + OUT_CONS, prod);
+    this.ready = this.sink(output);
+    this.port.notify();
+  }
+
+  private pushInput(): void {
+    if (this.input.length === 0) return;
+    const { mem, page } = this.port;
+    const cons = mem.getU32(page + IN_CONS);
+    const prod = mem.getU32(page + IN_PROD);
+    const used = (prod - cons) >>> 0;
+    if (used >= IN_SIZE) return;
+    const size = Math.min(IN_SIZE - used, this.input.length);
+    this.port.touch(page);
+    for (let i = 0; i < size; i++) mem.setU8(page + IN + ((prod + i) & (IN_SIZE - 1)), this.input[i]);
+    mem.setU32(page + IN_PROD, (prod + size) >>> 0);
+    this.input = this.input.subarray(size);
+    this.port.notify();
+  }
+
+  save(): Uint8Array {
+    return encodeRecord(consoleRecord, { input: this.input });
+  }
+
+  restore(record: Uint8Array): void {
+    this.input = decodeRecord(consoleRecord, decodeRaw(record)).input;
+  }
+}
