@@ -50,7 +50,12 @@ describe('the assembler', () => {
       'ud2',
     ];
     const source = lines
-      .map((l) => l.replace('[gs:', 'gs:[').replaceAll(/\b([0-9][0-9A-F]*)h\b/g, '0x$1'))
+      .map((l) =>
+        l
+          .replace('xchg al,[rdi]', 'xchg [rdi],al')
+          .replace('[gs:', 'gs:[')
+          .replaceAll(/\b([0-9][0-9A-F]*)h\b/g, '0x$1'),
+      )
       .join('\n');
     const bytes = assemble(source, 0x1000n).bytes;
     expect(disassemble(bytes, 0x1000n)).toEqual(lines);
