@@ -215,7 +215,7 @@ export function assemble(
     return fail(number, name, 'unknown name');
   }
   function hasLabel(expression: string): boolean {
-    return (expression.match(/(?<![\w.])[A-Za-z_.][\w.]*/g) ?? []).some(
+    return (expression.replaceAll(/'.'/g, '0').match(/(?<![\w.])[A-Za-z_.][\w.]*/g) ?? []).some(
       (n) => !known.has(n) && !/^0x/i.test(n) && !registers.has(n),
     );
   }
@@ -420,7 +420,7 @@ export function assemble(
         ins.memoryIndexScale = o.scale;
         const d = o.displacement;
         const small = inRange(d, -0x80n, 0x7fn);
-        ins.memoryDisplSize = o.base === 0 ? 4 : d === 0n ? 0 : small ? 1 : 4;
+        ins.memoryDisplSize = o.base === 0 ? 8 : d === 0n ? 0 : small ? 1 : 8;
         ins.memoryDisplacement = BigInt.asUintN(64, d);
         return;
       }
