@@ -1,0 +1,55 @@
+/**
+ * Paths of nodes. Invariant: what `canonical` returns is absolute (or a special name that starts with @), is
+ * made of the permitted characters, has no empty component, and is within the limits of the protocol.
+ * Source: docs/misc/xenstore.txt of Xen; XENSTORE_*_PATH_MAX in xs_wire.h.
+ */
+import { EINVAL, type Errno } from './errno.js';
+
+export const ABSOLUTE_PATH_MAX = 3072;
+export const RELATIVE_PATH_MAX = 2048;
+
+const PERMITTED = /^[A-Za-z0-9\-_@/]+$/;
+const HOME_PREFIX = /^\/local\/domain\/\d{1,5}\//;
+
+/** A domain's own place in the tree, which relative paths start from. */
+export const homePath = (domid: number): string => `/local/domain/${domid}`;
+
+/**
+ * The absolute form of a path as a client wrote it, or EINVAL. `limit` is the longest path in characters,
+ * not counting a leading /local/domain/N/, that this client may use; 0 for no limit but the protocol's.
+ */
+export function canonical(path: string, home: string, special: boolean, limit: number): string | Errno {
+  if (!PERMITTED.test(path)) return EINVAL;
+  const first = path.charCodeAt(0);
+  if (first === 0x40) return special && path.length <= ABSOLUTE_PATH_MAX ? path : EINVAL;
+  let absolute = path;
+  if (first !== 0x2f) {
+    if (path.length > RELATIVE_PATH_MAX) return EINVAL;
+    absolute = `${home}/${path}`;
+  }
+  if (absolute.length > ABSOLUTE_PATH_MAX) return EINVAL;
+  if (absolute.includes('//') || (absolute.length > 1 && absolute.endsWith('/'))) return EINVAL;
+  if (limit !== 0 && absolute.length > limit) {
+    const prefix = HOME_PREFIX.exec(absolute);
+    if (absolute.length - (prefix === null ? 0 : prefix[0].length) > limit) return EINVAL;
+  }
+  return absolute;
+}
+
+/** The path one level up; the root's and a special name's is the root. */
+export function parentPath(path: string): string {
+  const slash = path.lastIndexOf('/');
+  return slash <= 0 ? '/' : path.slice(0, slash);
+}
+
+/** The last component. */
+export const leafName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+export const childPath = (parent: string, name: string): string =>
+  parent === '/' ? `/${name}` : `${parent}/${name}`;
+
+/** C's atoi: optional blanks and sign, then digits; 0 where there are none. Kept within 32 bits, signed. */
+export function atoi(text: string): number {
+  const match = /^[\t-\r ]*([+-]?\d+)/.exec(text);
+  return match === null ? 0 : Number(match[1]) | 0;
+}

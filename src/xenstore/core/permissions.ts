@@ -1,0 +1,63 @@
+/**
+ * Permissions of nodes. The first entry names the owner, who may do everything, and gives the access of all
+ * domains that no later entry names. Privileged domains (the toolstack's) may do everything everywhere.
+ * Source: docs/misc/xenstore.txt (GET_PERMS, SET_PERMS, SET_TARGET).
+ */
+import { EINVAL, type Errno } from './errno.js';
+
+export const READ = 1;
+export const WRITE = 2;
+/** May change the permissions. */
+export const OWNER = 4;
+
+export interface Permission {
+  readonly domid: number;
+  /** READ and WRITE bits. */
+  readonly access: number;
+  /** The entry is older than the domain that now has this id: it is shown, and grants nothing. */
+  readonly ignored: boolean;
+}
+
+/** At least one entry; the first is the owner's. */
+export type Permissions = readonly Permission[];
+
+/** Who asks. */
+export interface Actor {
+  readonly domid: number;
+  /** The domain this one acts for since SET_TARGET, or -1. */
+  readonly target: number;
+  readonly privileged: boolean;
+}
+
+export const permission = (domid: number, access: number, ignored = false): Permission => ({
+  domid,
+  access,
+  ignored,
+});
+
+const LETTERS = ['n', 'r', 'w', 'b'];
+
+export const formatPermission = (p: Permission): string => LETTERS[p.access & 3] + p.domid;
+
+/** An entry as clients write it: a letter and a domain id in decimal. */
+export function parsePermission(text: string): Permission | Errno {
+  const match = /^([nrwb])[\t-\r ]*([+-]?\d{1,10})$/.exec(text);
+  if (match === null) return EINVAL;
+  return permission(Number(match[2]) >>> 0, LETTERS.indexOf(match[1]));
+}
+
+/** What entries from the second on are still valid is decided by the caller, entry by entry. */
+export type StillValid = (entry: Permission) => boolean;
+
+/** The access bits of `actor` to a node. */
+export function accessOf(actor: Actor, permissions: Permissions, stillValid: StillValid): number {
+  const owner = permissions[0];
+  if (actor.privileged || owner.domid === actor.domid || owner.domid === actor.target)
+    return READ | WRITE | OWNER;
+  for (let i = 1; i < permissions.length; i++) {
+    const entry = permissions[i];
+    if ((entry.domid === actor.domid || entry.domid === actor.target) && !entry.ignored && stillValid(entry))
+      return entry.access;
+  }
+  return owner.access;
+}

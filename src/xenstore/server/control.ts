@@ -1,0 +1,99 @@
+/**
+ * CONTROL: commands for whoever runs the server.
+ * Source: docs/misc/xenstore.txt (CONTROL); texts of answers as xenstored 4.17 gives them.
+ */
+import { EINVAL, ENOENT, type Errno } from '../core/errno.js';
+import { atoi } from '../core/path.js';
+import { isQuotaName, QUOTA_DESCRIPTIONS, QUOTA_NAMES } from '../core/quotas.js';
+import type { Hub } from './hub.js';
+
+interface Command {
+  readonly parameters: string;
+  run(hub: Hub, args: readonly string[]): string | Errno;
+}
+
+const OK = 'OK\0';
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  check: {
+    parameters: '',
+    run(hub, args) {
+      if (args.length > 0) return EINVAL;
+      for (const line of hub.store.check()) hub.options.log?.(line);
+      return OK;
+    },
+  },
+  log: {
+    parameters: 'on|off',
+    run(hub, args) {
+      if (args.length !== 1 || (args[0] !== 'on' && args[0] !== 'off')) return EINVAL;
+      hub.logging = args[0] === 'on';
+      return OK;
+    },
+  },
+  print: {
+    parameters: '<string>',
+    run(hub, args) {
+      if (args.length !== 1) return EINVAL;
+      hub.options.log?.(`control: ${args[0]}`);
+      return OK;
+    },
+  },
+  quota: {
+    parameters: '[set <name> <val>|<domid>]',
+    run(hub, args) {
+      const { store } = hub;
+      if (args.length === 0) {
+        const lines = QUOTA_NAMES.map((name) => line(name, store.quotas[name], QUOTA_DESCRIPTIONS[name]));
+        return `Quota settings:\n${lines.join('')}\0`;
+      }
+      if (args[0] === 'set') {
+        const value = args.length === 3 ? atoi(args[2]) : 0;
+        if (value < 1 || !isQuotaName(args[1])) return EINVAL;
+        store.quotas[args[1]] = value;
+        return OK;
+      }
+      return args.length === 1 ? usage(hub, atoi(args[0])) : EINVAL;
+    },
+  },
+  'quota-soft': {
+    parameters: '[set <name> <val>]',
+    run(hub, args) {
+      const { store } = hub;
+      if (args.length === 0)
+        return `Quota settings:\n${line('memory', store.softMemory, 'Total Xenstore memory per domain (warning level)')}\0`;
+      const value = args.length === 3 && args[0] === 'set' && args[1] === 'memory' ? atoi(args[2]) : 0;
+      if (value < 1) return EINVAL;
+      store.softMemory = value;
+      return OK;
+    },
+  },
+  help: {
+    parameters: '',
+    run(_, args) {
+      if (args.length > 0) return EINVAL;
+      return `${Object.entries(COMMANDS)
+        .map(([name, command]) => `${name}\t${command.parameters}\n`)
+        .join('')}\0`;
+    },
+  },
+};
+
+const line = (name: string, value: number, text: string): string =>
+  `${name.padEnd(17)}: ${String(value).padStart(8)} ${text}\n`;
+
+function usage(hub: Hub, domid: number): string | Errno {
+  const account = hub.store.accounts.get(domid);
+  if (account === undefined) return ENOENT;
+  const rows = (['nodes', 'watches', 'transactions', 'outstanding', 'memory'] as const).map(
+    (name) => `${name.padEnd(16)}: ${String(account[name]).padStart(8)}\n`,
+  );
+  return `Domain ${domid}:\n${rows.join('')}\0`;
+}
+
+/** `body` is a command and its parameters, each NUL-terminated. */
+export function control(hub: Hub, body: string): string | Errno {
+  const [name, ...args] = body.split('\0').slice(0, -1);
+  if (name === undefined || !Object.hasOwn(COMMANDS, name)) return EINVAL;
+  return COMMANDS[name].run(hub, args);
+}

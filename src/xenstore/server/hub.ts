@@ -1,0 +1,335 @@
+/**
+ * What all connections share: the store, the watches, the ways out for answers and events, and the coming
+ * and going of domains. It has no clock, no I/O and no timers; transports bring bytes in and take them away.
+ * Invariant: code of local watches, and transports, run between requests and never inside one.
+ */
+import { E2BIG, EEXIST, ENOENT, ENOMEM, ENOSPC, type Errno } from '../core/errno.js';
+import { parentPath } from '../core/path.js';
+import type { Permissions } from '../core/permissions.js';
+import { READ } from '../core/permissions.js';
+import { Store } from '../core/store.js';
+import { type Match, Transaction } from '../core/transaction.js';
+import { INTRODUCE_DOMAIN, lookup, type Node, RELEASE_DOMAIN } from '../core/tree.js';
+import { type Watch, Watches, type WatchMatch } from '../core/watches.js';
+import { type Message, messageBytes } from '../wire/message.js';
+import type { Cause } from '../wire/output.js';
+import { FEATURES, HEADER_BYTES, PAYLOAD_MAX, XS_WATCH_EVENT } from '../wire/protocol.js';
+import { Connection, type ConnectionKind } from './connection.js';
+
+export interface ServerOptions {
+  /** Server features shown to domains; all that are known by default. */
+  readonly features?: number;
+  /** Domains that may do everything, beside domain 0. */
+  readonly privileged?: readonly number[];
+  /** Output that a client leaves untaken, in bytes, before it is cut off; 16 MiB by default. */
+  readonly outputLimit?: number;
+  /** A toolstack sent INTRODUCE: attach the domain's ring to the connection. An errno refuses it. */
+  onIntroduce?(connection: Connection, mfn: number, port: number): 0 | Errno;
+  /** CONTROL print and log messages. */
+  log?(line: string): void;
+}
+
+export class Hub {
+  readonly store: Store;
+  readonly watches = new Watches();
+  readonly connections = new Set<Connection>();
+  readonly features: number;
+  /** Set by CONTROL log. */
+  logging = false;
+  private readonly domains = new Map<number, Connection>();
+  private nextOrder = 0;
+  private dirty: Connection[] = [];
+  private resumed: Connection[] = [];
+  private readonly localEvents: (() => void)[] = [];
+  private settling = false;
+  /** The request being served, if its domain's outstanding requests are limited. */
+  protected cause: Cause | undefined;
+
+  constructor(readonly options: ServerOptions = {}) {
+    this.features = options.features ?? FEATURES;
+    this.store = new Store(this.features);
+    this.store.onChange = (path, n, match, before) => this.fire(path, n, match, before);
+  }
+
+  // --- connections ---
+
+  /** A new client. A ring's is made by `introduce`. */
+  connect(kind: ConnectionKind, domid: number): Connection {
+    const privileged = domid === 0 || (this.options.privileged?.includes(domid) ?? false);
+    const connection = new Connection(
+      kind,
+      domid,
+      privileged,
+      this.nextOrder++,
+      (c, m, cause) => this.left(c, m, cause),
+      (c, path, token) => this.event(c, path, token),
+    );
+    this.store.account(domid);
+    this.connections.add(connection);
+    return connection;
+  }
+
+  /** The end of a client: its watches and transactions go, the tree stays. */
+  disconnect(connection: Connection): void {
+    if (connection.state === 'closed') return;
+    this.reset(connection);
+    connection.state = 'closed';
+    this.connections.delete(connection);
+    if (this.domains.get(connection.actor.domid) === connection) this.domains.delete(connection.actor.domid);
+    this.settle();
+  }
+
+  /** Forgets everything of a client but the client itself: watches, transactions, half-read and unsent bytes. */
+  reset(connection: Connection): void {
+    this.dropWatches(connection);
+    this.dropTransactions(connection);
+    connection.parser.reset();
+    connection.output.clear();
+  }
+
+  /** The client broke the protocol: it is forgotten, and hears nothing more. */
+  fail(connection: Connection, error: number): void {
+    if (connection.state !== 'open') return;
+    connection.state = 'failed';
+    this.reset(connection);
+    connection.transport?.fail(error);
+    if (connection.kind === 'socket') this.disconnect(connection);
+  }
+
+  // --- messages ---
+
+  /** Whether a client's next request may be read now. */
+  canRead(connection: Connection): boolean {
+    if (connection.state !== 'open') return false;
+    const { actor } = connection;
+    if (actor.privileged) return true;
+    const limit = this.store.limit(actor.domid, 'outstanding');
+    return limit === 0 || this.store.account(actor.domid).outstanding < limit;
+  }
+
+  protected send(connection: Connection, m: Message, cause: Cause | undefined): boolean {
+    if (connection.state !== 'open' || !connection.output.push(m, cause)) return false;
+    this.store.account(connection.actor.domid).memory += messageBytes(m);
+    if (!connection.dirty) {
+      connection.dirty = true;
+      this.dirty.push(connection);
+    }
+    return true;
+  }
+
+  /** The last byte of a message has left. */
+  private left(connection: Connection, m: Message, cause: Cause | undefined): void {
+    this.store.account(connection.actor.domid).memory -= messageBytes(m);
+    if (cause === undefined || --cause.pending > 0) return;
+    const account = this.store.accounts.get(cause.domid);
+    if (account === undefined) return;
+    account.outstanding--;
+    if (account.outstanding + 1 === this.store.limit(cause.domid, 'outstanding')) {
+      for (const c of this.connections)
+        if (c.actor.domid === cause.domid && c.transport !== undefined) this.resumed.push(c);
+    }
+  }
+
+  /**
+   * Hands out what the last requests have produced: messages to transports, events to local watches. What
+   * those do in turn is handed out too, before this returns.
+   */
+  settle(): void {
+    if (this.settling) return;
+    this.settling = true;
+    try {
+      for (;;) {
+        const connection = this.dirty.pop();
+        if (connection !== undefined) {
+          connection.dirty = false;
+          connection.transport?.flush();
+          if (connection.output.bytes > (this.options.outputLimit ?? 16 << 20)) this.fail(connection, 0);
+          continue;
+        }
+        const waiting = this.resumed.shift();
+        if (waiting !== undefined) {
+          if (waiting.state === 'open') waiting.transport?.resume();
+          continue;
+        }
+        const callback = this.localEvents.shift();
+        if (callback === undefined) return;
+        callback();
+      }
+    } finally {
+      this.settling = false;
+    }
+  }
+
+  // --- watches ---
+
+  private event(connection: Connection, path: string, token: string): void {
+    if (connection.kind === 'local') {
+      this.localEvents.push(() => connection.listener?.(path, token));
+      return;
+    }
+    const body = `${path}\0${token}\0`;
+    if (body.length > PAYLOAD_MAX) return;
+    const { actor } = connection;
+    const used = this.store.account(actor.domid).memory + body.length + HEADER_BYTES;
+    if (this.store.exceeds(actor, 'memory', used)) return;
+    const sent = this.send(connection, { type: XS_WATCH_EVENT, reqId: 0, txId: 0, body }, this.cause);
+    if (sent && this.cause !== undefined) this.cause.pending++;
+  }
+
+  private fire(path: string, n: Node | undefined, match: Match, before?: Permissions): void {
+    this.watches.fire(path, match, (watcher) => {
+      // Who could read it before, can read it now, or can read the list it stands in, may know.
+      const { store } = this;
+      if (n !== undefined) {
+        if (before !== undefined && (store.access(watcher.actor, n, before) & READ) !== 0) return true;
+        if ((store.access(watcher.actor, n) & READ) !== 0) return true;
+        const parent = lookup(store.tree, parentPath(path));
+        return parent !== undefined && (store.access(watcher.actor, parent) & READ) !== 0;
+      }
+      return before !== undefined && (store.accessBefore(watcher.actor, before) & READ) !== 0;
+    });
+  }
+
+  /** The first event of a new watch, which tells nothing but that it is set. */
+  fireFirst(watch: Watch): void {
+    this.cause = undefined;
+    watch.watcher.event(watch.path.slice(watch.prefix), watch.token);
+  }
+
+  /** Sets a watch, within the limits; its first event is the caller's to fire. */
+  addWatch(
+    connection: Connection,
+    path: string,
+    token: string,
+    prefix: number,
+    depth: number,
+  ): Watch | Errno {
+    const { store, watches } = this;
+    const { actor } = connection;
+    if (watches.find(connection, path, token) !== undefined) return EEXIST;
+    const account = store.account(actor.domid);
+    if (store.exceeds(actor, 'watches', account.watches)) return E2BIG;
+    if (store.exceeds(actor, 'memory', account.memory + path.length + token.length)) return ENOMEM;
+    const watch = watches.add(connection, path, token, prefix, depth);
+    connection.watches.push(watch);
+    account.watches++;
+    account.memory += Watches.bytes(watch);
+    return watch;
+  }
+
+  removeWatch(connection: Connection, watch: Watch): void {
+    this.watches.delete(watch);
+    connection.watches.splice(connection.watches.indexOf(watch), 1);
+    const account = this.store.account(connection.actor.domid);
+    account.watches--;
+    account.memory -= Watches.bytes(watch);
+  }
+
+  dropWatches(connection: Connection): void {
+    const account = this.store.account(connection.actor.domid);
+    for (const watch of connection.watches) {
+      this.watches.delete(watch);
+      account.watches--;
+      account.memory -= Watches.bytes(watch);
+    }
+    connection.watches.length = 0;
+  }
+
+  // --- transactions ---
+
+  startTransaction(connection: Connection): Transaction | Errno {
+    const { store } = this;
+    const account = store.account(connection.actor.domid);
+    if (store.exceeds(connection.actor, 'transactions', account.transactions)) return ENOSPC;
+    let id: number;
+    do {
+      id = connection.nextTransactionId;
+      connection.nextTransactionId = (id + 1) >>> 0;
+    } while (id === 0 || connection.transactions.has(id));
+    const t = new Transaction(id, store.tree);
+    connection.transactions.set(id, t);
+    account.transactions++;
+    return t;
+  }
+
+  dropTransactions(connection: Connection): void {
+    for (const t of connection.transactions.values()) this.store.release(connection.actor, t);
+    connection.transactions.clear();
+  }
+
+  /** Ends one transaction, having committed it or not. */
+  endTransaction(connection: Connection, t: Transaction): void {
+    connection.transactions.delete(t.id);
+    this.store.release(connection.actor, t);
+  }
+
+  // --- domains ---
+
+  /** The connection of a domain's ring. */
+  domain(domid: number): Connection | undefined {
+    return this.domains.get(domid);
+  }
+
+  isIntroduced(domid: number): boolean {
+    return domid === 0 || this.domains.has(domid);
+  }
+
+  /** A domain is there: its connection, on which the caller puts a transport. Again: the connection is reset. */
+  introduce(domid: number, port = 0): Connection {
+    const known = this.domains.get(domid);
+    if (known !== undefined) {
+      known.port = port;
+      known.state = 'open';
+      this.reset(known);
+      return known;
+    }
+    const connection = this.connect('ring', domid);
+    connection.port = port;
+    this.domains.set(domid, connection);
+    this.store.account(domid).introduced = true;
+    this.fireSpecial(INTRODUCE_DOMAIN, domid);
+    return connection;
+  }
+
+  /** INTRODUCE by a toolstack: as `introduce`, with the ring that the host finds at machine frame `mfn`. */
+  introduceFor(domid: number, mfn: number, port: number): 0 | Errno {
+    const isNew = !this.domains.has(domid);
+    const connection = this.introduce(domid, port);
+    const error = this.options.onIntroduce?.(connection, mfn, port) ?? 0;
+    if (error !== 0 && isNew) this.release(domid);
+    return error;
+  }
+
+  /** A domain is gone: its connection, its nodes, and the permissions it was granted. */
+  release(domid: number): 0 | Errno {
+    const connection = this.domains.get(domid);
+    if (connection === undefined) return ENOENT;
+    this.reset(connection);
+    connection.state = 'closed';
+    this.connections.delete(connection);
+    this.domains.delete(domid);
+    for (const other of this.connections) if (other.actor.target === domid) other.actor.target = -1;
+    this.store.removeNodesOf(domid);
+    this.store.accounts.delete(domid);
+    this.fireSpecial(RELEASE_DOMAIN, domid);
+    return 0;
+  }
+
+  /** Tells those who watch for domains that one has shut down (crash, halt, suspend); it stays introduced. */
+  domainShutdown(domid: number): void {
+    this.fireSpecial(RELEASE_DOMAIN, domid);
+    this.settle();
+  }
+
+  private fireSpecial(name: string, domid: number): void {
+    const n = lookup(this.store.tree, name);
+    const send = (path: string, match: WatchMatch): void =>
+      this.watches.fire(
+        path,
+        match,
+        (watcher) => n !== undefined && (this.store.access(watcher.actor, n) & READ) !== 0,
+      );
+    send(name, 'special');
+    send(`${name}/${domid}`, 'below');
+  }
+}

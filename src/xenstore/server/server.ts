@@ -1,0 +1,47 @@
+/**
+ * The server: takes requests in, one after the other, and answers each.
+ * Invariant: every request is answered once, in the order of arrival; the events it causes stand before its
+ * answer, as in xenstored.
+ */
+import type { Message } from '../wire/message.js';
+import type { Connection } from './connection.js';
+import { Hub } from './hub.js';
+import { LocalClient } from './local.js';
+import { answer } from './requests.js';
+
+/** Payload too long; value of the ring's error field. */
+const ERROR_PROTO = 3;
+
+export class XenstoreServer extends Hub {
+  /** A client inside this process, with the rights of `domid`. */
+  local(domid = 0): LocalClient {
+    return new LocalClient(this, this.connect('local', domid));
+  }
+
+  /**
+   * Serves the requests in `bytes` between `from` and `to`, as many as may be read; returns where it
+   * stopped. Call `settle` afterwards.
+   */
+  receive(connection: Connection, bytes: Uint8Array, from: number, to: number): number {
+    const { parser } = connection;
+    let at = from;
+    while (at < to && this.canRead(connection)) {
+      const state = parser.push(bytes, at, to);
+      at = parser.consumed;
+      if (state.kind === 'message') this.handle(connection, state.message);
+      else if (state.kind === 'failed') this.fail(connection, ERROR_PROTO);
+    }
+    return at;
+  }
+
+  /** Serves one request. Call `settle` afterwards. */
+  handle(connection: Connection, request: Message): void {
+    const cause = connection.actor.privileged ? undefined : { domid: connection.actor.domid, pending: 1 };
+    this.cause = cause;
+    answer(this, connection, request, (type, body) => {
+      if (cause !== undefined) this.store.account(cause.domid).outstanding++;
+      this.send(connection, { type, reqId: request.reqId, txId: request.txId, body }, cause);
+    });
+    this.cause = undefined;
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * One message of the protocol and its bytes. Invariant: `body` is an octet string of at most PAYLOAD_MAX.
+ * Source: struct xsd_sockmsg in xen/include/public/io/xs_wire.h.
+ */
+import { writeOctets } from '../core/octets.js';
+import { HEADER_BYTES } from './protocol.js';
+
+export interface Message {
+  readonly type: number;
+  readonly reqId: number;
+  readonly txId: number;
+  readonly body: string;
+}
+
+export const messageBytes = (m: Message): number => HEADER_BYTES + m.body.length;
+
+function putU32(bytes: Uint8Array, at: number, v: number): void {
+  bytes[at] = v;
+  bytes[at + 1] = v >>> 8;
+  bytes[at + 2] = v >>> 16;
+  bytes[at + 3] = v >>> 24;
+}
+
+export const getU32 = (bytes: Uint8Array, at: number): number =>
+  (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
+
+/** Writes the header alone. */
+export function writeHeader(m: Message, bytes: Uint8Array, at: number): void {
+  putU32(bytes, at, m.type);
+  putU32(bytes, at + 4, m.reqId);
+  putU32(bytes, at + 8, m.txId);
+  putU32(bytes, at + 12, m.body.length);
+}
+
+/** Writes the whole message; `bytes` has room for it. Returns where it ends. */
+export function writeMessage(m: Message, bytes: Uint8Array, at: number): number {
+  writeHeader(m, bytes, at);
+  writeOctets(m.body, 0, bytes, at + HEADER_BYTES, m.body.length);
+  return at + HEADER_BYTES + m.body.length;
+}
+
+export function encodeMessage(m: Message): Uint8Array {
+  const bytes = new Uint8Array(messageBytes(m));
+  writeMessage(m, bytes, 0);
+  return bytes;
+}

@@ -1,0 +1,139 @@
+/**
+ * What a connection has still to be sent: whole messages, of which the first may be partly gone.
+ * Invariant: bytes leave in the order in which messages came. Identical watch events that have not begun to
+ * leave are kept once, which bounds what a slow reader can make the server hold.
+ */
+import { writeOctets } from '../core/octets.js';
+import { type Message, messageBytes, writeHeader, writeMessage } from './message.js';
+import { HEADER_BYTES, XS_INVALID, XS_WATCH_EVENT } from './protocol.js';
+
+/** A request whose answer, or events it caused, are still on their way. */
+export interface Cause {
+  readonly domid: number;
+  /** The reply and the events that have not left. */
+  pending: number;
+}
+
+interface Queued {
+  readonly message: Message;
+  readonly cause: Cause | undefined;
+}
+
+export class Output {
+  private queue: Queued[] = [];
+  private first = 0;
+  /** Bytes of the first message that have left. */
+  private gone = 0;
+  private readonly events = new Set<string>();
+  private readonly header = new Uint8Array(HEADER_BYTES);
+  /** Bytes that have not left. */
+  bytes = 0;
+
+  /** `done` is called for each message when its last byte has left, or when it is dropped. */
+  constructor(private readonly done: (m: Message, cause: Cause | undefined) => void) {}
+
+  get length(): number {
+    return this.queue.length - this.first;
+  }
+
+  /** False if the message is a watch event that waits already. */
+  push(message: Message, cause: Cause | undefined): boolean {
+    if (message.type === XS_WATCH_EVENT && message.body.charCodeAt(0) !== 0x40) {
+      if (this.events.has(message.body)) return false;
+      this.events.add(message.body);
+    }
+    this.queue.push({ message, cause });
+    this.bytes += messageBytes(message);
+    return true;
+  }
+
+  /** Moves up to `limit` bytes into `into` at `at`; returns how many. */
+  take(into: Uint8Array, at: number, limit: number): number {
+    let moved = 0;
+    while (moved < limit && this.first < this.queue.length) {
+      const { message } = this.queue[this.first];
+      this.beginning(message);
+      const whole = messageBytes(message);
+      if (this.gone === 0 && limit - moved >= whole) {
+        writeMessage(message, into, at + moved);
+        moved += whole;
+        this.gone = whole;
+      } else {
+        moved += this.takePart(message, into, at + moved, limit - moved);
+      }
+      if (this.gone === whole) this.shift();
+    }
+    this.bytes -= moved;
+    return moved;
+  }
+
+  /** All that is waiting, as one array. */
+  drain(): Uint8Array {
+    const all = new Uint8Array(this.bytes);
+    this.take(all, 0, all.length);
+    return all;
+  }
+
+  /** Puts back what is left of a message whose first part left earlier; before anything else is pushed. */
+  pushRest(rest: string, cause: Cause | undefined): void {
+    this.queue.push({ message: { type: XS_INVALID, reqId: 0, txId: 0, body: rest }, cause });
+    this.gone = HEADER_BYTES;
+    this.bytes += rest.length;
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    const left = this.queue.slice(this.first);
+    this.queue = [];
+    this.first = 0;
+    this.gone = 0;
+    this.bytes = 0;
+    this.events.clear();
+    for (const { message, cause } of left) this.done(message, cause);
+  }
+
+  /** The messages not wholly gone, first to last, and how much of the first is gone. */
+  waiting(): {
+    readonly messages: readonly Message[];
+    readonly causes: readonly (Cause | undefined)[];
+    gone: number;
+  } {
+    const left = this.queue.slice(this.first);
+    return { messages: left.map((q) => q.message), causes: left.map((q) => q.cause), gone: this.gone };
+  }
+
+  private beginning(message: Message): void {
+    if (this.gone === 0 && message.type === XS_WATCH_EVENT) this.events.delete(message.body);
+  }
+
+  private takePart(message: Message, into: Uint8Array, at: number, limit: number): number {
+    let moved = 0;
+    if (this.gone < HEADER_BYTES) {
+      writeHeader(message, this.header, 0);
+      const count = Math.min(limit, HEADER_BYTES - this.gone);
+      for (let i = 0; i < count; i++) into[at + i] = this.header[this.gone + i];
+      this.gone += count;
+      moved = count;
+    }
+    if (this.gone >= HEADER_BYTES && moved < limit) {
+      const count = writeOctets(message.body, this.gone - HEADER_BYTES, into, at + moved, limit - moved);
+      this.gone += count;
+      moved += count;
+    }
+    return moved;
+  }
+
+  private shift(): void {
+    const { message, cause } = this.queue[this.first];
+    this.first++;
+    this.gone = 0;
+    if (this.first === this.queue.length) {
+      this.queue = [];
+      this.first = 0;
+    } else if (this.first > 1024 && this.first * 2 > this.queue.length) {
+      this.queue = this.queue.slice(this.first);
+      this.first = 0;
+    }
+    this.done(message, cause);
+  }
+}

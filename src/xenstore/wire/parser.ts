@@ -1,0 +1,100 @@
+/**
+ * The incremental reader of messages: bytes in, in pieces of any size; whole messages out.
+ * Invariant: it holds less than one message (at most 4112 bytes), and after a message that is too long it
+ * reads nothing more, because there is no way to find the start of the next one.
+ */
+import { octetsFromBytes } from '../core/octets.js';
+import { getU32, type Message } from './message.js';
+import { HEADER_BYTES, PAYLOAD_MAX } from './protocol.js';
+
+export type ParserState =
+  /** At least so many bytes are missing: first of the header, then of the payload. */
+  | { readonly kind: 'need'; readonly bytes: number }
+  | { readonly kind: 'message'; readonly message: Message }
+  /** The header announced a payload of `length` bytes. Final. */
+  | { readonly kind: 'failed'; readonly length: number };
+
+export class MessageParser {
+  private readonly held = new Uint8Array(HEADER_BYTES + PAYLOAD_MAX);
+  private have = 0;
+  private failed = -1;
+
+  /** What the next `push` wants. */
+  get state(): Exclude<ParserState, { kind: 'message' }> {
+    if (this.failed >= 0) return { kind: 'failed', length: this.failed };
+    return { kind: 'need', bytes: this.missing };
+  }
+
+  /** Bytes missing of the header or, once it is there, of the payload. */
+  get missing(): number {
+    return (this.have < HEADER_BYTES ? HEADER_BYTES : HEADER_BYTES + getU32(this.held, 12)) - this.have;
+  }
+
+  /** The bytes of a message that is not yet whole. */
+  get partial(): Uint8Array {
+    return this.held.slice(0, this.have);
+  }
+
+  /** Drops what is held, and the failure. */
+  reset(): void {
+    this.have = 0;
+    this.failed = -1;
+  }
+
+  /** Where the last `push` stopped reading. */
+  consumed = 0;
+
+  /**
+   * Reads from `bytes` between `from` and `to`, up to the end of one message at most, and leaves in
+   * `consumed` how far it came.
+   */
+  push(bytes: Uint8Array, from: number, to: number): ParserState {
+    this.consumed = from;
+    if (this.failed >= 0) return { kind: 'failed', length: this.failed };
+    if (this.have === 0 && to - from >= HEADER_BYTES) {
+      // A whole message at once, the usual case, is taken without copying.
+      const length = getU32(bytes, from + 12);
+      if (length > PAYLOAD_MAX) return this.fail(length, from + HEADER_BYTES);
+      if (to - from >= HEADER_BYTES + length) {
+        this.consumed = from + HEADER_BYTES + length;
+        return { kind: 'message', message: decode(bytes, from, length) };
+      }
+    }
+    let at = from;
+    if (this.have < HEADER_BYTES) {
+      at = this.take(bytes, at, to, HEADER_BYTES);
+      this.consumed = at;
+      if (this.have < HEADER_BYTES) return { kind: 'need', bytes: HEADER_BYTES - this.have };
+      const length = getU32(this.held, 12);
+      if (length > PAYLOAD_MAX) return this.fail(length, at);
+    }
+    const length = getU32(this.held, 12);
+    this.consumed = this.take(bytes, at, to, HEADER_BYTES + length);
+    if (this.have < HEADER_BYTES + length) return { kind: 'need', bytes: HEADER_BYTES + length - this.have };
+    this.have = 0;
+    return { kind: 'message', message: decode(this.held, 0, length) };
+  }
+
+  private take(bytes: Uint8Array, from: number, to: number, upTo: number): number {
+    const count = Math.min(to - from, upTo - this.have);
+    for (let i = 0; i < count; i++) this.held[this.have + i] = bytes[from + i];
+    this.have += count;
+    return from + count;
+  }
+
+  private fail(length: number, consumed: number): ParserState {
+    this.failed = length;
+    this.have = 0;
+    this.consumed = consumed;
+    return { kind: 'failed', length };
+  }
+}
+
+function decode(bytes: Uint8Array, at: number, length: number): Message {
+  return {
+    type: getU32(bytes, at),
+    reqId: getU32(bytes, at + 4),
+    txId: getU32(bytes, at + 8),
+    body: octetsFromBytes(bytes, at + HEADER_BYTES, length),
+  };
+}
