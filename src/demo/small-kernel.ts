@@ -6,7 +6,8 @@
  * event-channel ports, grant frames, xen_version in all its parts, reservations, CPUID native and forced, and its
  * xenstore subtree. It prints the same lines as the observer for Linux (see observer.ts, observing.ts).
  *
- * Command line: `interval_ms=N samples=N` (0: until `q` is typed); it then powers off.
+ * Command line: `interval_ms=N samples=N` (0: until `q` is typed); it then powers off. Typing `d` prints the whole
+ * view as text, so that what it sees here can be held against what it sees on another Xen.
  */
 import { assemble } from '../machine/assembler.js';
 import { MESSAGES, REPORTING, STEP_AND_COMPARE, strings, VARIABLES } from './observing.js';
@@ -251,10 +252,18 @@ const SOURCE = `
     je finish
     cmp dl, 'r'
     je restartgap
+    cmp dl, 'd'
+    je dump
     cmp dl, 'v'
     jne keys
     lea rsi, [s_verdict]
     call report
+    jmp keys
+  dump:
+    lea rsi, [r14+VIEW0]
+    mov rdx, [r14+V_LEN0]
+    add rdx, rsi
+    call print
     jmp keys
   restartgap:
     mov qword [r14+V_GAP], 0
@@ -730,6 +739,8 @@ const SOURCE = `
     add rdi, 2
     mov rdx, rdi
     lea rsi, [r14+OUTBUF]
+  ; rsi up to rdx onto the console ring
+  print:
     mov rdi, [r14+V_CONSOLE]
   putc:
     cmp rsi, rdx
