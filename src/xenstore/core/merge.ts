@@ -23,13 +23,7 @@ export function merged(tree: Tree, t: Transaction): Tree {
     const own = lookup(t.tree, path);
     if (own === undefined) continue;
     const there = lookup(result, path);
-    result = replace(result, path, withContent(own, there));
+    result = replace(result, path, { content: own.content, children: there?.children ?? noChildren<Node>() });
   }
   return result;
-}
-
-/** The transaction's content, with the children as they are in the result so far. */
-function withContent(own: Node, there: Node | undefined): Node {
-  const { value, permissions, generation } = own;
-  return { value, permissions, generation, children: there?.children ?? noChildren<Node>() };
 }

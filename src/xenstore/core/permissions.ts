@@ -46,17 +46,21 @@ export function parsePermission(text: string): Permission | Errno {
   return permission(Number(match[2]) >>> 0, LETTERS.indexOf(match[1]));
 }
 
-/** What entries from the second on are still valid is decided by the caller, entry by entry. */
-export type StillValid = (entry: Permission) => boolean;
+/** Whether an entry of a node of that generation still counts. */
+export type Counts = (entry: Permission, generation: number) => boolean;
 
 /** The access bits of `actor` to a node. */
-export function accessOf(actor: Actor, permissions: Permissions, stillValid: StillValid): number {
+export function accessOf(actor: Actor, permissions: Permissions, generation: number, counts: Counts): number {
   const owner = permissions[0];
   if (actor.privileged || owner.domid === actor.domid || owner.domid === actor.target)
     return READ | WRITE | OWNER;
   for (let i = 1; i < permissions.length; i++) {
     const entry = permissions[i];
-    if ((entry.domid === actor.domid || entry.domid === actor.target) && !entry.ignored && stillValid(entry))
+    if (
+      (entry.domid === actor.domid || entry.domid === actor.target) &&
+      !entry.ignored &&
+      counts(entry, generation)
+    )
       return entry.access;
   }
   return owner.access;

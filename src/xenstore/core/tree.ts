@@ -5,13 +5,20 @@
  * changes; a change further below leaves it alone.
  */
 import { type Children, noChildren } from './children.js';
+import { leafName, parentPath } from './path.js';
 import { type Permissions, permission } from './permissions.js';
 
-export interface Node {
+/** What a node is beside its place in the tree. */
+export interface Content {
   /** Octet string. */
   readonly value: string;
   readonly permissions: Permissions;
   readonly generation: number;
+}
+
+/** A change below makes a new Node with the same Content. */
+export interface Node {
+  readonly content: Content;
   readonly children: Children<Node>;
 }
 
@@ -30,7 +37,7 @@ export const node = (
   permissions: Permissions,
   generation: number,
   children: Children<Node> = noChildren(),
-): Node => ({ value, permissions, generation, children });
+): Node => ({ content: { value, permissions, generation }, children });
 
 /** What a fresh xenstored holds: `/`, `/tool/xenstored` and the special nodes, all of domain 0. */
 export function initialTree(): Tree {
@@ -61,30 +68,45 @@ export function lookup(tree: Tree, path: string): Node | undefined {
   }
 }
 
-/** The tree with `changed` at `path`, whose parent exists; generations of ancestors stay. */
+/** The tree with `changed` at `path`, whose parent exists. */
 export function replace(tree: Tree, path: string, changed: Node): Tree {
   if (path === INTRODUCE_DOMAIN) return { ...tree, introduceDomain: changed };
   if (path === RELEASE_DOMAIN) return { ...tree, releaseDomain: changed };
   if (path.length === 1) return { ...tree, root: changed };
-  return { ...tree, root: rebuild(tree.root, path, 1, changed) };
+  const parent = parentPath(path);
+  const add = (n: Node): Node => ({
+    content: n.content,
+    children: n.children.with(leafName(path), changed),
+  });
+  return { ...tree, root: alter(tree.root, parent, 1, add) };
+}
+
+/** The tree with other content in the node at `path`, which exists, and the same below it. */
+export function replaceContent(tree: Tree, path: string, content: Content): Tree {
+  const change = (n: Node): Node => ({ content, children: n.children });
+  if (path === INTRODUCE_DOMAIN) return { ...tree, introduceDomain: change(tree.introduceDomain) };
+  if (path === RELEASE_DOMAIN) return { ...tree, releaseDomain: change(tree.releaseDomain) };
+  return { ...tree, root: alter(tree.root, path, 1, change) };
 }
 
 /** The tree without the node at `path` and everything below it. The root cannot go. */
-export const removed = (tree: Tree, path: string): Tree => ({
-  ...tree,
-  root: rebuild(tree.root, path, 1, undefined),
-});
+export function removed(tree: Tree, path: string): Tree {
+  const drop = (n: Node): Node => ({
+    content: n.content,
+    children: n.children.without(leafName(path)),
+  });
+  return { ...tree, root: alter(tree.root, parentPath(path), 1, drop) };
+}
 
-function rebuild(here: Node, path: string, start: number, leaf: Node | undefined): Node {
+/** `change` applied to the node at `path`, of which the components from `start` on lead down from `here`. */
+function alter(here: Node, path: string, start: number, change: (n: Node) => Node): Node {
+  if (start >= path.length) return change(here);
   const end = path.indexOf('/', start);
-  const name = end < 0 ? path.slice(start) : path.slice(start, end);
-  let children: Children<Node>;
-  if (end >= 0) {
-    const below = here.children.get(name);
-    if (below === undefined) throw new Error(`no node at ${path.slice(0, end)}`);
-    children = here.children.with(name, rebuild(below, path, end + 1, leaf));
-  } else {
-    children = leaf === undefined ? here.children.without(name) : here.children.with(name, leaf);
-  }
-  return { value: here.value, permissions: here.permissions, generation: here.generation, children };
+  const last = end < 0;
+  const name = last ? path.slice(start) : path.slice(start, end);
+  const next = last ? path.length : end + 1;
+  return {
+    content: here.content,
+    children: here.children.replaced(name, (below) => alter(below, path, next, change)),
+  };
 }

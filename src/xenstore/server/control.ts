@@ -19,7 +19,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     parameters: '',
     run(hub, args) {
       if (args.length > 0) return EINVAL;
-      for (const line of hub.store.check()) hub.options.log?.(line);
+      for (const line of hub.store.accounts.check(hub.store.tree)) hub.options.log?.(line);
       return OK;
     },
   },
@@ -44,13 +44,15 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run(hub, args) {
       const { store } = hub;
       if (args.length === 0) {
-        const lines = QUOTA_NAMES.map((name) => line(name, store.quotas[name], QUOTA_DESCRIPTIONS[name]));
+        const lines = QUOTA_NAMES.map((name) =>
+          line(name, store.accounts.quotas[name], QUOTA_DESCRIPTIONS[name]),
+        );
         return `Quota settings:\n${lines.join('')}\0`;
       }
       if (args[0] === 'set') {
         const value = args.length === 3 ? atoi(args[2]) : 0;
         if (value < 1 || !isQuotaName(args[1])) return EINVAL;
-        store.quotas[args[1]] = value;
+        store.accounts.quotas[args[1]] = value;
         return OK;
       }
       return args.length === 1 ? usage(hub, atoi(args[0])) : EINVAL;
@@ -61,10 +63,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run(hub, args) {
       const { store } = hub;
       if (args.length === 0)
-        return `Quota settings:\n${line('memory', store.softMemory, 'Total Xenstore memory per domain (warning level)')}\0`;
+        return `Quota settings:\n${line('memory', store.accounts.softMemory, 'Total Xenstore memory per domain (warning level)')}\0`;
       const value = args.length === 3 && args[0] === 'set' && args[1] === 'memory' ? atoi(args[2]) : 0;
       if (value < 1) return EINVAL;
-      store.softMemory = value;
+      store.accounts.softMemory = value;
       return OK;
     },
   },
@@ -83,7 +85,7 @@ const line = (name: string, value: number, text: string): string =>
   `${name.padEnd(17)}: ${String(value).padStart(8)} ${text}\n`;
 
 function usage(hub: Hub, domid: number): string | Errno {
-  const account = hub.store.accounts.get(domid);
+  const account = hub.store.accounts.byDomid.get(domid);
   if (account === undefined) return ENOENT;
   const rows = (['nodes', 'watches', 'transactions', 'outstanding', 'memory'] as const).map(
     (name) => `${name.padEnd(16)}: ${String(account[name]).padStart(8)}\n`,

@@ -9,8 +9,8 @@ import type { Permissions } from '../core/permissions.js';
 import { READ } from '../core/permissions.js';
 import { Store } from '../core/store.js';
 import { type Match, Transaction } from '../core/transaction.js';
-import { INTRODUCE_DOMAIN, lookup, type Node, RELEASE_DOMAIN } from '../core/tree.js';
-import { type Watch, Watches, type WatchMatch } from '../core/watches.js';
+import { type Content, INTRODUCE_DOMAIN, RELEASE_DOMAIN } from '../core/tree.js';
+import { type Watch, type Watcher, Watches } from '../core/watches.js';
 import { type Message, messageBytes } from '../wire/message.js';
 import type { Cause } from '../wire/output.js';
 import { FEATURES, HEADER_BYTES, PAYLOAD_MAX, XS_WATCH_EVENT } from '../wire/protocol.js';
@@ -48,7 +48,7 @@ export class Hub {
   constructor(readonly options: ServerOptions = {}) {
     this.features = options.features ?? FEATURES;
     this.store = new Store(this.features);
-    this.store.onChange = (path, n, match, before) => this.fire(path, n, match, before);
+    this.store.onChange = (path, content, match, before) => this.fire(path, content, match, before);
   }
 
   // --- connections ---
@@ -103,7 +103,7 @@ export class Hub {
     if (connection.state !== 'open') return false;
     const { actor } = connection;
     if (actor.privileged) return true;
-    const limit = this.store.limit(actor.domid, 'outstanding');
+    const limit = this.store.accounts.limit(actor.domid, 'outstanding');
     return limit === 0 || this.store.account(actor.domid).outstanding < limit;
   }
 
@@ -121,10 +121,10 @@ export class Hub {
   private left(connection: Connection, m: Message, cause: Cause | undefined): void {
     this.store.account(connection.actor.domid).memory -= messageBytes(m);
     if (cause === undefined || --cause.pending > 0) return;
-    const account = this.store.accounts.get(cause.domid);
+    const account = this.store.accounts.byDomid.get(cause.domid);
     if (account === undefined) return;
     account.outstanding--;
-    if (account.outstanding + 1 === this.store.limit(cause.domid, 'outstanding')) {
+    if (account.outstanding + 1 === this.store.accounts.limit(cause.domid, 'outstanding')) {
       for (const c of this.connections)
         if (c.actor.domid === cause.domid && c.transport !== undefined) this.resumed.push(c);
     }
@@ -171,22 +171,28 @@ export class Hub {
     if (body.length > PAYLOAD_MAX) return;
     const { actor } = connection;
     const used = this.store.account(actor.domid).memory + body.length + HEADER_BYTES;
-    if (this.store.exceeds(actor, 'memory', used)) return;
+    if (this.store.accounts.exceeds(actor, 'memory', used)) return;
     const sent = this.send(connection, { type: XS_WATCH_EVENT, reqId: 0, txId: 0, body }, this.cause);
     if (sent && this.cause !== undefined) this.cause.pending++;
   }
 
-  private fire(path: string, n: Node | undefined, match: Match, before?: Permissions): void {
+  private fire(
+    path: string,
+    content: Content | undefined,
+    match: Match,
+    before: Permissions | undefined,
+  ): void {
+    const { store } = this;
+    const readable = ({ actor }: Watcher, permissions: Permissions, generation: number): boolean =>
+      (store.access(actor, permissions, generation) & READ) !== 0;
     this.watches.fire(path, match, (watcher) => {
       // Who could read it before, can read it now, or can read the list it stands in, may know.
-      const { store } = this;
-      if (n !== undefined) {
-        if (before !== undefined && (store.access(watcher.actor, n, before) & READ) !== 0) return true;
-        if ((store.access(watcher.actor, n) & READ) !== 0) return true;
-        const parent = lookup(store.tree, parentPath(path));
-        return parent !== undefined && (store.access(watcher.actor, parent) & READ) !== 0;
-      }
-      return before !== undefined && (store.accessBefore(watcher.actor, before) & READ) !== 0;
+      if (before !== undefined && readable(watcher, before, content?.generation ?? store.generation))
+        return true;
+      if (content === undefined) return false;
+      if (readable(watcher, content.permissions, content.generation)) return true;
+      const parent = store.find(parentPath(path));
+      return parent !== undefined && readable(watcher, parent.permissions, parent.generation);
     });
   }
 
@@ -208,8 +214,8 @@ export class Hub {
     const { actor } = connection;
     if (watches.find(connection, path, token) !== undefined) return EEXIST;
     const account = store.account(actor.domid);
-    if (store.exceeds(actor, 'watches', account.watches)) return E2BIG;
-    if (store.exceeds(actor, 'memory', account.memory + path.length + token.length)) return ENOMEM;
+    if (store.accounts.exceeds(actor, 'watches', account.watches)) return E2BIG;
+    if (store.accounts.exceeds(actor, 'memory', account.memory + path.length + token.length)) return ENOMEM;
     const watch = watches.add(connection, path, token, prefix, depth);
     connection.watches.push(watch);
     account.watches++;
@@ -240,7 +246,7 @@ export class Hub {
   startTransaction(connection: Connection): Transaction | Errno {
     const { store } = this;
     const account = store.account(connection.actor.domid);
-    if (store.exceeds(connection.actor, 'transactions', account.transactions)) return ENOSPC;
+    if (store.accounts.exceeds(connection.actor, 'transactions', account.transactions)) return ENOSPC;
     let id: number;
     do {
       id = connection.nextTransactionId;
@@ -310,7 +316,7 @@ export class Hub {
     this.domains.delete(domid);
     for (const other of this.connections) if (other.actor.target === domid) other.actor.target = -1;
     this.store.removeNodesOf(domid);
-    this.store.accounts.delete(domid);
+    this.store.accounts.byDomid.delete(domid);
     this.fireSpecial(RELEASE_DOMAIN, domid);
     return 0;
   }
@@ -322,14 +328,10 @@ export class Hub {
   }
 
   private fireSpecial(name: string, domid: number): void {
-    const n = lookup(this.store.tree, name);
-    const send = (path: string, match: WatchMatch): void =>
-      this.watches.fire(
-        path,
-        match,
-        (watcher) => n !== undefined && (this.store.access(watcher.actor, n) & READ) !== 0,
-      );
-    send(name, 'special');
-    send(`${name}/${domid}`, 'below');
+    const { permissions, generation } = this.store.find(name)!;
+    const permitted = ({ actor }: Watcher): boolean =>
+      (this.store.access(actor, permissions, generation) & READ) !== 0;
+    this.watches.fire(name, 'special', permitted);
+    this.watches.fire(`${name}/${domid}`, 'below', permitted);
   }
 }

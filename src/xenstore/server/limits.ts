@@ -45,9 +45,9 @@ export function getQuota(hub: Hub, args: readonly string[]): string | Errno {
   const name = args[args.length - 1];
   const domid = args.length === 2 ? domidOf(args[0]) : 0;
   if (domid < 0) return EINVAL;
-  if (name === SOFT_MEMORY) return `${store.softMemory}\0`;
+  if (name === SOFT_MEMORY) return `${store.accounts.softMemory}\0`;
   if (!isQuotaName(name)) return EINVAL;
-  return `${args.length === 1 ? store.quotas[name] : store.limit(domid, name)}\0`;
+  return `${args.length === 1 ? store.accounts.quotas[name] : store.accounts.limit(domid, name)}\0`;
 }
 
 /** A global value, or a domain's; 0 for no limit. */
@@ -58,9 +58,9 @@ export function setQuota(hub: Hub, args: readonly string[]): string | Errno {
   const value = atoi(args[args.length - 1]);
   const domid = args.length === 3 ? domidOf(args[0]) : 0;
   if (value < 0 || domid < 0) return EINVAL;
-  if (name === SOFT_MEMORY && args.length === 2) store.softMemory = value;
+  if (name === SOFT_MEMORY && args.length === 2) store.accounts.softMemory = value;
   else if (!isQuotaName(name)) return EINVAL;
-  else if (args.length === 2) store.quotas[name] = value;
+  else if (args.length === 2) store.accounts.quotas[name] = value;
   else store.account(domid).limits[name] = value;
   return 'OK\0';
 }

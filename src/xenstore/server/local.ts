@@ -9,7 +9,6 @@ import { canonical } from '../core/path.js';
 import { formatPermission, type Permission, parsePermission, READ } from '../core/permissions.js';
 import type { View } from '../core/store.js';
 import type { Transaction } from '../core/transaction.js';
-import { lookup } from '../core/tree.js';
 import { UNLIMITED } from '../core/watches.js';
 import type { Connection } from './connection.js';
 import type { Hub } from './hub.js';
@@ -65,12 +64,16 @@ export class LocalView {
 
   /** Names of the children, oldest first. */
   list(path: string): readonly string[] {
-    return this.inspect(path, 'list').children.names();
+    const n = this.server.store.directory(this.view, this.path(path, 'list'));
+    if (typeof n === 'number') throw this.error(n, 'list', path);
+    return n.children.names();
   }
 
   /** As xenstore-ls prints them: "n0", "r5", "b3", "w7"; the owner's first. */
   getPermissions(path: string): string[] {
-    return this.inspect(path, 'getPermissions', true).permissions.map(formatPermission);
+    const all = this.server.store.permissions(this.view, this.path(path, 'getPermissions', true));
+    if (typeof all === 'number') throw this.error(all, 'getPermissions', path);
+    return all.map(formatPermission);
   }
 
   setPermissions(path: string, permissions: readonly string[]): void {
@@ -81,7 +84,7 @@ export class LocalView {
       wanted.push(parsed);
     }
     if (wanted.length === 0) throw this.error(EINVAL, 'setPermissions', path);
-    if (this.server.store.exceeds(this.view.actor, 'permissions', wanted.length))
+    if (this.server.store.accounts.exceeds(this.view.actor, 'permissions', wanted.length))
       throw this.error(ENOSPC, 'setPermissions', path);
     const where = this.path(path, 'setPermissions', true);
     this.did(this.server.store.setPermissions(this.view, where, wanted), 'setPermissions', path);
@@ -91,23 +94,20 @@ export class LocalView {
     // A path that leads to a node is a good path: the usual case needs no other check.
     if (this.transaction === undefined && path.charCodeAt(0) === 0x2f) {
       const { store } = this.server;
-      const n = lookup(store.tree, path);
-      if (n !== undefined && (store.access(this.view.actor, n) & READ) !== 0) return n.value;
+      const found = store.find(path);
+      if (found !== undefined) {
+        const { permissions, generation } = found;
+        if ((store.access(this.view.actor, permissions, generation) & READ) !== 0) return found.value;
+      }
     }
     const value = this.server.store.read(this.view, this.path(path, 'read'));
     if (typeof value === 'number') throw this.error(value, 'read', path);
     return value;
   }
 
-  private inspect(path: string, request: string, special = false) {
-    const n = this.server.store.inspect(this.view, this.path(path, request, special));
-    if (typeof n === 'number') throw this.error(n, request, path);
-    return n;
-  }
-
   protected path(path: string, request: string, special = false): string {
     const { actor, home } = this.connection;
-    const limit = actor.privileged ? 0 : this.server.store.limit(actor.domid, 'path-max');
+    const limit = actor.privileged ? 0 : this.server.store.accounts.limit(actor.domid, 'path-max');
     const absolute = canonical(path, home, special, limit);
     if (typeof absolute === 'number') throw this.error(absolute, request, path);
     return absolute;

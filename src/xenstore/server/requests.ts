@@ -60,17 +60,17 @@ const viewOf = (r: Request): View => ({ actor: r.connection.actor, transaction: 
 function pathOf(r: Request, text: string | undefined, special = false): string | Errno {
   if (text === undefined) return EINVAL;
   const { actor, home } = r.connection;
-  const limit = actor.privileged ? 0 : r.hub.store.limit(actor.domid, 'path-max');
+  const limit = actor.privileged ? 0 : r.hub.store.accounts.limit(actor.domid, 'path-max');
   return canonical(text, home, special, limit);
 }
 
-function inspect(r: Request, text: string | undefined, special = false): Node | Errno {
-  const path = pathOf(r, text, special);
-  return typeof path === 'number' ? path : r.hub.store.inspect(viewOf(r), path);
+function nodeOf(r: Request, text: string | undefined): Node | Errno {
+  const path = pathOf(r, text);
+  return typeof path === 'number' ? path : r.hub.store.directory(viewOf(r), path);
 }
 
 function directory(r: Request): string | Errno {
-  const n = inspect(r, only(r.body));
+  const n = nodeOf(r, only(r.body));
   return typeof n === 'number' ? n : n.children.list();
 }
 
@@ -80,8 +80,9 @@ function read(r: Request): string | Errno {
 }
 
 function getPermissions(r: Request): string | Errno {
-  const n = inspect(r, only(r.body), true);
-  return typeof n === 'number' ? n : n.permissions.map((p) => `${formatPermission(p)}\0`).join('');
+  const path = pathOf(r, only(r.body), true);
+  const all = typeof path === 'number' ? path : r.hub.store.permissions(viewOf(r), path);
+  return typeof all === 'number' ? all : all.map((p) => `${formatPermission(p)}\0`).join('');
 }
 
 function watch(r: Request): string | Errno {
@@ -175,7 +176,7 @@ function remove(r: Request): string | Errno {
 function setPermissions(r: Request): string | Errno {
   const [text, ...entries] = strings(r.body);
   if (entries.length === 0) return EINVAL;
-  if (r.hub.store.exceeds(r.connection.actor, 'permissions', entries.length)) return ENOSPC;
+  if (r.hub.store.accounts.exceeds(r.connection.actor, 'permissions', entries.length)) return ENOSPC;
   const wanted: Permission[] = [];
   for (const entry of entries) {
     const parsed = parsePermission(entry);
@@ -223,9 +224,9 @@ function resetWatches(r: Request): string | Errno {
 function directoryPart(r: Request): string | Errno {
   const args = strings(r.body);
   if (args.length !== 2) return EINVAL;
-  const n = inspect(r, args[0]);
+  const n = nodeOf(r, args[0]);
   if (typeof n === 'number') return n;
-  const generation = `${n.generation}\0`;
+  const generation = `${n.content.generation}\0`;
   const list = n.children.list();
   const offset = atoi(args[1]) >>> 0;
   if (offset >= list.length) return `${generation}\0`;

@@ -1,0 +1,81 @@
+/**
+ * The accounts of all domains, and the limits they are held to. A limit of 0 means none. Privileged domains
+ * are counted and not limited.
+ */
+import { type Actor, type Permission, type Permissions, permission } from './permissions.js';
+import { type Account, defaultQuotas, newAccount, type QuotaName, type Quotas } from './quotas.js';
+import type { Content, Node, Tree } from './tree.js';
+
+/** Bytes of a node beside its value, its permissions (8 each) and the names of its children. */
+const NODE_HEADER_BYTES = 16;
+
+export const contentBytes = (content: Content): number =>
+  NODE_HEADER_BYTES + 8 * content.permissions.length + content.value.length;
+export const nodeBytes = (n: Node): number => contentBytes(n.content) + n.children.bytes;
+
+export class Accounts {
+  readonly byDomid = new Map<number, Account>();
+  readonly quotas: Quotas = defaultQuotas();
+  /** Warning level of the memory quota; told, not enforced. */
+  softMemory = 2 * 1024 * 1024;
+
+  constructor(private readonly features: number) {
+    this.byDomid.set(0, newAccount(0, 0, features));
+  }
+
+  /** The account of a domain, made if need be: older than any node of a generation after `generation`. */
+  of(domid: number, generation: number): Account {
+    let account = this.byDomid.get(domid);
+    if (account === undefined) {
+      account = newAccount(domid, generation, this.features);
+      this.byDomid.set(domid, account);
+    }
+    return account;
+  }
+
+  limit(domid: number, name: QuotaName): number {
+    return this.byDomid.get(domid)?.limits[name] ?? this.quotas[name];
+  }
+
+  /** Whether `used` is more than this actor may have. */
+  exceeds(actor: Actor, name: QuotaName, used: number): boolean {
+    if (actor.privileged) return false;
+    const limit = this.limit(actor.domid, name);
+    return limit !== 0 && used > limit;
+  }
+
+  /** An entry counts only if its domain is as old as the last change of the node it stands in. */
+  readonly counts = (entry: Permission, generation: number): boolean => {
+    const account = this.byDomid.get(entry.domid);
+    return account !== undefined && account.generation <= generation;
+  };
+
+  /** Entries that count no longer are marked, before a newer generation would make them count again. */
+  settled(content: Content): Permissions {
+    const { permissions, generation } = content;
+    if (permissions.length === 1) return permissions;
+    const stale = (entry: Permission, i: number): boolean =>
+      i > 0 && !entry.ignored && !this.counts(entry, generation);
+    if (!permissions.some(stale)) return permissions;
+    return permissions.map((e, i) => (stale(e, i) ? permission(e.domid, e.access, true) : e));
+  }
+
+  /** Counts all nodes again and corrects the accounts; a line for each that was wrong. */
+  check(tree: Tree): string[] {
+    const nodes = new Map<number, number>();
+    const walk = (n: Node): void => {
+      const { domid } = n.content.permissions[0];
+      nodes.set(domid, (nodes.get(domid) ?? 0) + 1);
+      for (const name of n.children.names()) walk(n.children.get(name)!);
+    };
+    for (const top of [tree.root, tree.introduceDomain, tree.releaseDomain]) walk(top);
+    const lines: string[] = [];
+    for (const account of this.byDomid.values()) {
+      const counted = nodes.get(account.domid) ?? 0;
+      if (counted === account.nodes) continue;
+      lines.push(`domain ${account.domid}: ${account.nodes} nodes on its account, ${counted} in the tree`);
+      account.nodes = counted;
+    }
+    return lines;
+  }
+}
