@@ -1,0 +1,13 @@
+/**
+ * States of a split driver's two ends (`io/xenbus.h`), written in decimal into their `state` nodes.
+ */
+
+export const XenbusStateUnknown = 0;
+export const XenbusStateInitialising = 1;
+export const XenbusStateInitWait = 2;
+export const XenbusStateInitialised = 3;
+export const XenbusStateConnected = 4;
+export const XenbusStateClosing = 5;
+export const XenbusStateClosed = 6;
+export const XenbusStateReconfiguring = 7;
+export const XenbusStateReconfigured = 8;
