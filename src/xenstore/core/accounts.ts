@@ -2,9 +2,10 @@
  * The accounts of all domains, and the limits they are held to. A limit of 0 means none. Privileged domains
  * are counted and not limited.
  */
+import { childPath } from './path.js';
 import { type Actor, type Permission, type Permissions, permission } from './permissions.js';
 import { type Account, defaultQuotas, newAccount, type QuotaName, type Quotas } from './quotas.js';
-import type { Content, Node, Tree } from './tree.js';
+import { type Content, INTRODUCE_DOMAIN, type Node, RELEASE_DOMAIN, type Tree } from './tree.js';
 
 /** Bytes of a node beside its value, its permissions (8 each) and the names of its children. */
 const NODE_HEADER_BYTES = 16;
@@ -61,17 +62,24 @@ export class Accounts {
   }
 
   /** Counts all nodes again and corrects the accounts; a line for each that was wrong. */
-  check(tree: Tree): string[] {
+  recount(tree: Tree): string[] {
     const nodes = new Map<number, number>();
-    const walk = (n: Node): void => {
+    const bytes = new Map<number, number>();
+    const walk = (path: string, n: Node): void => {
       const { domid } = n.content.permissions[0];
       nodes.set(domid, (nodes.get(domid) ?? 0) + 1);
-      for (const name of n.children.names()) walk(n.children.get(name)!);
+      bytes.set(domid, (bytes.get(domid) ?? 0) + nodeBytes(n) + path.length);
+      for (const name of n.children.names()) walk(childPath(path, name), n.children.get(name)!);
     };
-    for (const top of [tree.root, tree.introduceDomain, tree.releaseDomain]) walk(top);
+    walk('/', tree.root);
+    walk(INTRODUCE_DOMAIN, tree.introduceDomain);
+    walk(RELEASE_DOMAIN, tree.releaseDomain);
     const lines: string[] = [];
     for (const account of this.byDomid.values()) {
       const counted = nodes.get(account.domid) ?? 0;
+      const size = bytes.get(account.domid) ?? 0;
+      account.memory += size - account.nodeBytes;
+      account.nodeBytes = size;
       if (counted === account.nodes) continue;
       lines.push(`domain ${account.domid}: ${account.nodes} nodes on its account, ${counted} in the tree`);
       account.nodes = counted;

@@ -35,12 +35,13 @@ export interface Account {
   readonly domid: number;
   /** Permissions in nodes of an earlier generation were meant for an earlier domain of this id. */
   readonly generation: number;
-  introduced: boolean;
   /** Server features that this domain is shown; bits of XENSTORE_SERVER_FEATURE_*. */
   features: number;
   /** Limits of its own; all others are the global ones. */
   readonly limits: Partial<Quotas>;
   nodes: number;
+  /** Their part of `memory`. */
+  nodeBytes: number;
   watches: number;
   transactions: number;
   /** Requests whose reply, or an event they caused, is not yet taken by its receiver. */
@@ -52,10 +53,10 @@ export interface Account {
 export const newAccount = (domid: number, generation: number, features: number): Account => ({
   domid,
   generation,
-  introduced: false,
   features,
   limits: {},
   nodes: 0,
+  nodeBytes: 0,
   watches: 0,
   transactions: 0,
   outstanding: 0,

@@ -48,7 +48,7 @@ export class Store {
 
   constructor(features: number) {
     this.accounts = new Accounts(features);
-    this.accounts.check(this.tree);
+    this.accounts.recount(this.tree);
   }
 
   /** The account of a domain, made if need be. */
@@ -399,7 +399,10 @@ export class Store {
     if (!untouched && this.conflicts(t)) return EAGAIN;
     this.tree = untouched ? t.tree : merged(this.tree, t);
     for (const [domid, more] of t.nodesOf) this.account(domid).nodes += more;
-    for (const [domid, more] of t.memoryOf) this.account(domid).memory += more;
+    for (const [domid, more] of t.memoryOf) {
+      this.account(domid).nodeBytes += more;
+      this.account(domid).memory += more;
+    }
     for (const access of t.accesses.values()) if (access.modified) this.index.delete(access.path);
     for (const access of t.accesses.values()) {
       if (access.fire !== undefined)
@@ -430,6 +433,7 @@ export class Store {
     if (t === undefined) {
       const account = this.account(domid);
       account.nodes += nodes;
+      account.nodeBytes += bytes;
       account.memory += bytes;
     } else {
       t.nodesOf.set(domid, (t.nodesOf.get(domid) ?? 0) + nodes);

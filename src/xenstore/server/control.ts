@@ -19,7 +19,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     parameters: '',
     run(hub, args) {
       if (args.length > 0) return EINVAL;
-      for (const line of hub.store.accounts.check(hub.store.tree)) hub.options.log?.(line);
+      for (const line of hub.store.accounts.recount(hub.store.tree)) hub.options.log?.(line);
       return OK;
     },
   },

@@ -292,9 +292,21 @@ export class Hub {
     const connection = this.connect('ring', domid);
     connection.port = port;
     this.domains.set(domid, connection);
-    this.store.account(domid).introduced = true;
     this.fireSpecial(INTRODUCE_DOMAIN, domid);
     return connection;
+  }
+
+  /** The connection of a domain that was introduced before the server was saved. */
+  restoreDomain(domid: number, port: number): Connection {
+    const connection = this.connect('ring', domid);
+    connection.port = port;
+    this.domains.set(domid, connection);
+    return connection;
+  }
+
+  /** Runs `action` at the next `settle`. */
+  later(action: () => void): void {
+    this.localEvents.push(action);
   }
 
   /** INTRODUCE by a toolstack: as `introduce`, with the ring that the host finds at machine frame `mfn`. */

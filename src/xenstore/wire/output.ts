@@ -3,7 +3,7 @@
  * Invariant: bytes leave in the order in which messages came. Identical watch events that have not begun to
  * leave are kept once, which bounds what a slow reader can make the server hold.
  */
-import { writeOctets } from '../core/octets.js';
+import { octetsFromBytes, writeOctets } from '../core/octets.js';
 import { type Message, messageBytes, writeHeader, writeMessage } from './message.js';
 import { HEADER_BYTES, XS_INVALID, XS_WATCH_EVENT } from './protocol.js';
 
@@ -74,11 +74,17 @@ export class Output {
     return all;
   }
 
-  /** Puts back what is left of a message whose first part left earlier; before anything else is pushed. */
-  pushRest(rest: string, cause: Cause | undefined): void {
-    this.queue.push({ message: { type: XS_INVALID, reqId: 0, txId: 0, body: rest }, cause });
-    this.gone = HEADER_BYTES;
-    this.bytes += rest.length;
+  /** Puts back a message of which the first `gone` bytes have left; before anything else is pushed. */
+  pushStarted(message: Message, gone: number, cause: Cause | undefined): void {
+    this.queue.push({ message, cause });
+    this.gone = gone;
+    this.bytes += messageBytes(message) - gone;
+  }
+
+  /** The same, where only the rest of the message is known. */
+  pushRest(rest: Uint8Array, cause: Cause | undefined): void {
+    const body = octetsFromBytes(rest, 0, rest.length);
+    this.pushStarted({ type: XS_INVALID, reqId: 0, txId: 0, body }, HEADER_BYTES, cause);
   }
 
   /** Forgets everything. */

@@ -1,0 +1,176 @@
+/**
+ * The records of this implementation beside Xen's: generations, causes of unsent messages, and transactions
+ * down to the order of children, so that a restored server answers every later request as the saved one would
+ * have. Without them (a stream of another implementation) restoring works from Xen's records alone.
+ */
+import type { ByteReader, ByteWriter } from '../../records/fields.js';
+import { noChildren } from '../core/children.js';
+import { childPath } from '../core/path.js';
+import type { Access, Match, Transaction } from '../core/transaction.js';
+import { ABSENT } from '../core/transaction.js';
+import { type Content, lookup, type Node, replace, type Tree } from '../core/tree.js';
+import { getOctets, putOctets, readPermissions, writePermissions } from './records.js';
+
+const putCount = (w: ByteWriter, n: number): void => w.big64(BigInt(n));
+const getCount = (r: ByteReader): number => {
+  const n = r.big64();
+  if (n > BigInt(Number.MAX_SAFE_INTEGER)) r.fail(`a count below 2^53 expected, ${n} found`);
+  return Number(n);
+};
+
+export { getCount, putCount };
+
+const putString = (w: ByteWriter, text: string): void => {
+  w.u16(text.length);
+  putOctets(w, text);
+};
+const getString = (r: ByteReader): string => getOctets(r, r.u16());
+
+const FIRES: readonly (Match | undefined)[] = [undefined, 'exact', 'subtree'];
+
+function writeAccess(w: ByteWriter, a: Access): void {
+  putString(w, a.path);
+  putCount(w, a.generation - ABSENT);
+  w.u8(a.modified ? 1 : 0);
+  w.u8(FIRES.indexOf(a.fire));
+  w.u16(a.permissions?.length ?? 0);
+  w.u32(a.created);
+  writePermissions(w, a.permissions ?? []);
+}
+
+function readAccess(r: ByteReader): Access {
+  const path = getString(r);
+  const generation = getCount(r) + ABSENT;
+  const modified = r.u8() !== 0;
+  const fire = FIRES[r.u8()];
+  const count = r.u16();
+  const created = r.u32();
+  const permissions = readPermissions(r, count);
+  return {
+    path,
+    generation,
+    permissions: count === 0 ? undefined : permissions,
+    modified,
+    created,
+    fire,
+  };
+}
+
+/** One node that a transaction sees otherwise than the rest of the world. */
+interface Difference {
+  readonly path: string;
+  readonly content: Content;
+  /** The names of its children, where they or their order differ. */
+  readonly names: readonly string[] | undefined;
+}
+
+/** Parents before children. */
+function differences(live: Tree, own: Tree): Difference[] {
+  const found: Difference[] = [];
+  const walk = (path: string, theirs: Node | undefined, mine: Node): void => {
+    if (theirs === mine) return;
+    const names =
+      theirs === undefined || theirs.children.list() !== mine.children.list()
+        ? mine.children.names()
+        : undefined;
+    if (names !== undefined || theirs?.content !== mine.content)
+      found.push({ path, content: mine.content, names });
+    for (const name of mine.children.names())
+      walk(childPath(path, name), theirs?.children.get(name), mine.children.get(name)!);
+  };
+  walk('/', live.root, own.root);
+  walk('@introduceDomain', live.introduceDomain, own.introduceDomain);
+  walk('@releaseDomain', live.releaseDomain, own.releaseDomain);
+  return found;
+}
+
+const PENDING: Node = {
+  content: { value: '', permissions: [], generation: ABSENT },
+  children: noChildren(),
+};
+
+/** The tree that differs from `live` so. */
+function differing(live: Tree, list: readonly Difference[], fail: (message: string) => never): Tree {
+  let tree = live;
+  const pending = new Set<string>();
+  for (const { path, content, names } of list) {
+    const there = lookup(tree, path);
+    if (there === undefined) return fail(`a transaction's node ${path} has no place`);
+    let { children } = there;
+    if (names !== undefined) {
+      children = noChildren<Node>();
+      for (const name of names) {
+        const child = there.children.get(name);
+        if (child === undefined) pending.add(childPath(path, name));
+        children = children.with(name, child ?? PENDING);
+      }
+    }
+    pending.delete(path);
+    tree = replace(tree, path, { content, children });
+  }
+  for (const path of pending) return fail(`a transaction's node ${path} is not described`);
+  return tree;
+}
+
+/** Everything of a transaction but its id. */
+export function writeTransaction(w: ByteWriter, live: Tree, t: Transaction): void {
+  w.u32((t.failed ? 1 : 0) | (t.nodeCreated ? 2 : 0));
+  w.u32(t.creations);
+  putCount(w, t.charged);
+  const owners = [...t.memoryOf];
+  w.u32(owners.length);
+  for (const [domid, bytes] of owners) {
+    w.u32(domid);
+    w.u32((t.nodesOf.get(domid) ?? 0) >>> 0);
+    w.u32(bytes >>> 0);
+  }
+  w.u32(t.accesses.size);
+  for (const access of t.accesses.values()) writeAccess(w, access);
+  const list = differences(live, t.tree);
+  w.u32(list.length);
+  for (const { path, content, names } of list) {
+    putString(w, path);
+    putCount(w, content.generation);
+    w.u16(content.permissions.length);
+    w.u16(content.value.length);
+    writePermissions(w, content.permissions);
+    putOctets(w, content.value);
+    w.u32(names === undefined ? 0xffffffff : names.length);
+    for (const name of names ?? []) putString(w, name);
+  }
+}
+
+/** Into a transaction newly started on the restored tree. */
+export function readTransaction(r: ByteReader, live: Tree, t: Transaction): void {
+  const flags = r.u32();
+  t.failed = (flags & 1) !== 0;
+  t.nodeCreated = (flags & 2) !== 0;
+  t.creations = r.u32();
+  t.charged = getCount(r);
+  for (let left = r.u32(); left > 0; left--) {
+    const domid = r.u32();
+    t.nodesOf.set(domid, r.u32() | 0);
+    t.memoryOf.set(domid, r.u32() | 0);
+  }
+  for (let left = r.u32(); left > 0; left--) {
+    const access = readAccess(r);
+    t.accesses.set(access.path, access);
+  }
+  const list: Difference[] = [];
+  for (let left = r.u32(); left > 0; left--) {
+    const path = getString(r);
+    const generation = getCount(r);
+    const count = r.u16();
+    const valueBytes = r.u16();
+    const permissions = readPermissions(r, count);
+    const value = getOctets(r, valueBytes);
+    const size = r.u32();
+    let names: string[] | undefined;
+    if (size !== 0xffffffff) {
+      names = [];
+      for (let i = 0; i < size; i++) names.push(getString(r));
+    }
+    list.push({ path, content: { value, permissions, generation }, names });
+  }
+  t.tree = differing(live, list, (message) => r.fail(message));
+}

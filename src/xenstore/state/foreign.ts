@@ -1,0 +1,49 @@
+/**
+ * Open transactions from a stream that carries Xen's records only: what was read is compared with the tree,
+ * what was written is written again. A node that another client has changed since makes the commit fail, as
+ * it would have.
+ */
+import { noChildren } from '../core/children.js';
+import { parentPath } from '../core/path.js';
+import { formatPermission } from '../core/permissions.js';
+import { ABSENT, type Transaction } from '../core/transaction.js';
+import { type Content, lookup, removed, replace } from '../core/tree.js';
+import { ACCESS_WRITTEN, type NodeRecord } from './records.js';
+
+/** A generation that no node has: the commit will find a conflict. */
+const CONFLICT = -2;
+
+const sameAs = (n: NodeRecord, content: Content): boolean =>
+  n.value === content.value &&
+  n.permissions.map(formatPermission).join() === content.permissions.map(formatPermission).join();
+
+/** One node that the transaction has looked at; parents come before children. */
+export function adoptPendingNode(t: Transaction, n: NodeRecord): void {
+  const live = lookup(t.base, n.path)?.content;
+  const gone = n.permissions.length === 0;
+  const written = (n.access & ACCESS_WRITTEN) !== 0 || (gone && n.access === 0);
+  let generation = live?.generation ?? ABSENT;
+  if (!written && (gone ? live !== undefined : live === undefined || !sameAs(n, live))) generation = CONFLICT;
+  const isNew = !gone && live === undefined;
+  t.accesses.set(n.path, {
+    path: n.path,
+    generation,
+    permissions: live?.permissions,
+    modified: written,
+    created: isNew ? ++t.creations : 0,
+    fire: written ? 'subtree' : undefined,
+  });
+  if (gone) {
+    if (lookup(t.tree, n.path) !== undefined && n.path !== '/') t.tree = removed(t.tree, n.path);
+    return;
+  }
+  if (isNew) t.nodeCreated = true;
+  const there = lookup(t.tree, n.path);
+  if (there === undefined && lookup(t.tree, parentPath(n.path)) === undefined) return;
+  const content = {
+    value: n.value,
+    permissions: n.permissions,
+    generation: live?.generation ?? t.base.root.content.generation,
+  };
+  t.tree = replace(t.tree, n.path, { content, children: there?.children ?? noChildren() });
+}
