@@ -12,8 +12,8 @@ export const CALLBACKTYPE_failsafe = 1;
 export const CALLBACKTYPE_syscall = 2;
 export const CALLBACKTYPE_sysenter_deprecated = 3;
 export const CALLBACKTYPE_nmi = 4;
-export const CALLBACKTYPE_syscall32 = 7;
 export const CALLBACKTYPE_sysenter = 5;
+export const CALLBACKTYPE_syscall32 = 7;
 
 /** `callback_register.flags`: events are masked when the callback is entered. */
 export const CALLBACKF_mask_events = 1 << 0;

@@ -15,7 +15,7 @@ export const XenconsInterface = struct('xencons_interface', 3088, {
 
 export const XENCONS_IN_SIZE = 1024;
 export const XENCONS_OUT_SIZE = 2048;
-/** Since Xen 4.18: right after the indices, what the backend says of itself. */
+/** Since Xen 4.21: a byte right after the indices, in which the backend says whether anybody reads. */
 export const XENCONS_CONNECTION = 3088;
 export const XENCONSOLE_CONNECTED = 0;
 export const XENCONSOLE_DISCONNECTED = 1;

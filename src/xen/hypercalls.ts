@@ -31,8 +31,11 @@ export const __HYPERVISOR_set_segment_base = 25;
 export const __HYPERVISOR_mmuext_op = 26;
 export const __HYPERVISOR_xsm_op = 27;
 export const __HYPERVISOR_nmi_op = 28;
+export const __HYPERVISOR_sched_op = 29;
 export const __HYPERVISOR_callback_op = 30;
 export const __HYPERVISOR_xenoprof_op = 31;
+export const __HYPERVISOR_event_channel_op = 32;
+export const __HYPERVISOR_physdev_op = 33;
 export const __HYPERVISOR_hvm_op = 34;
 export const __HYPERVISOR_sysctl = 35;
 export const __HYPERVISOR_domctl = 36;
@@ -42,6 +45,8 @@ export const __HYPERVISOR_argo_op = 39;
 export const __HYPERVISOR_xenpmu_op = 40;
 export const __HYPERVISOR_dm_op = 41;
 export const __HYPERVISOR_hypfs_op = 42;
+/** The first architecture call: machine checks, for dom0. */
+export const __HYPERVISOR_mca = 48;
 export const __HYPERVISOR_arch_0 = 48;
 export const __HYPERVISOR_arch_1 = 49;
 export const __HYPERVISOR_arch_2 = 50;
@@ -50,10 +55,6 @@ export const __HYPERVISOR_arch_4 = 52;
 export const __HYPERVISOR_arch_5 = 53;
 export const __HYPERVISOR_arch_6 = 54;
 export const __HYPERVISOR_arch_7 = 55;
-export const __HYPERVISOR_sched_op = 29;
-export const __HYPERVISOR_event_channel_op = 32;
-export const __HYPERVISOR_physdev_op = 33;
-export const __HYPERVISOR_mca = 48;
 
 /** One past the highest number a hypercall page has a stub for: 4096 bytes of 32 each. */
 export const NR_HYPERCALL_STUBS = 128;

@@ -120,12 +120,11 @@ export const RUNSTATE_running = 0;
 export const RUNSTATE_runnable = 1;
 export const RUNSTATE_blocked = 2;
 export const RUNSTATE_offline = 3;
-/** Set in the high word of `state_entry_time` while Xen is updating the area (VMASST_TYPE_runstate_update_flag). */
+/** Bit of `state_entry_time` that is set while Xen updates the area, with VMASST_TYPE_runstate_update_flag. */
 export const XEN_RUNSTATE_UPDATE_BIT = 63;
 
 /** `addr` holds a virtual address (`v`) or, for the physical variants, a physical one (`p`). */
 export const VcpuRegisterRunstateMemoryArea = struct('vcpu_register_runstate_memory_area', 8, {
-  addr_h: [0, 'ptr', 'addr.h'],
   addr_v: [0, 'ptr', 'addr.v'],
   addr_p: [0, 'u64', 'addr.p'],
 });

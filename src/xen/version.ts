@@ -59,7 +59,7 @@ export const XENFEAT_ARM_SMCCC_supported = 14;
 export const XENFEAT_linux_rsdp_unrestricted = 15;
 export const XENFEAT_not_direct_mapped = 16;
 export const XENFEAT_direct_mapped = 17;
-/** Since Xen 4.18 to 4.20. */
+/** Later than Xen 4.17. */
 export const XENFEAT_runstate_phys_area = 18;
 export const XENFEAT_vcpu_time_phys_area = 19;
 export const XENFEAT_dm_msix_all_writes = 20;

@@ -33,7 +33,7 @@ export const XS_RESUME = 18;
 export const XS_SET_TARGET = 19;
 export const XS_RESET_WATCHES = 21;
 export const XS_DIRECTORY_PART = 22;
-/** Since Xen 4.19 and 4.20. */
+/** Later than Xen 4.17. */
 export const XS_GET_FEATURE = 23;
 export const XS_SET_FEATURE = 24;
 export const XS_GET_QUOTA = 25;
@@ -89,7 +89,7 @@ export const XENSTORE_REL_PATH_MAX = 2048;
 /** Bits of `server_features`. */
 export const XENSTORE_SERVER_FEATURE_RECONNECTION = 1;
 export const XENSTORE_SERVER_FEATURE_ERROR = 2;
-/** Since Xen 4.20: XS_WATCH takes a depth. */
+/** Later than Xen 4.17: XS_WATCH takes a depth. */
 export const XENSTORE_SERVER_FEATURE_WATCHDEPTH = 4;
 
 /** `connection`: a guest writes RECONNECT and notifies, the store empties the ring and writes CONNECTED. */
