@@ -117,7 +117,8 @@ function found(w: World): World {
 function sourceEvents(w: World): SourceEvent[] {
   const events: SourceEvent[] = ['abort', 'retry', ...w.toS];
   if (w.s === 'streaming' && w.cs === 'running') events.push('stopping');
-  if (w.s === 'stopping' && w.cs === 'paused' && (w.cd === 'waiting' || w.cd === 'whole')) events.push('sent');
+  if (w.s === 'stopping' && w.cs === 'paused' && (w.cd === 'waiting' || w.cd === 'whole'))
+    events.push('sent');
   if (w.cs === 'dead') events.push('guest-died');
   return events;
 }

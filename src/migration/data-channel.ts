@@ -1,0 +1,120 @@
+/**
+ * The connection on which a guest's memory travels, straight from one guest process to the other.
+ *
+ * Invariant: both ends prove that they know the one-time key of this move, which went over the daemons' own
+ * connection; the guest processes never see a host's key. TLS 1.3 with that pre-shared key and a fresh
+ * Diffie-Hellman exchange (RFC 8446, section 2.2). Unencrypted only where the daemons were told so, on loopback.
+ */
+import net from 'node:net';
+import tls from 'node:tls';
+
+/** How the other end is found and known. `key` undefined: unencrypted. */
+export interface DataAddress {
+  readonly host: string;
+  readonly port: number;
+  /** Name of the move; no secret. */
+  readonly identity: string;
+  /** 32 random bytes, used once, as hexadecimal digits. */
+  readonly key: string | undefined;
+}
+
+const CIPHER = 'TLS_AES_128_GCM_SHA256';
+/** A peer that connects and then says nothing is dropped after this. */
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/** Waits for one connection that knows the key. Others are dropped and do not disturb. */
+export class DataListener {
+  private readonly server: net.Server;
+  private readonly accepted: Promise<net.Socket>;
+
+  private constructor(server: net.Server, event: string) {
+    this.server = server;
+    this.accepted = new Promise((resolve, reject) => {
+      server.once(event, (socket: net.Socket) => {
+        server.close();
+        resolve(socket);
+      });
+      server.once('error', reject);
+      server.once('close', () => reject(new Error('no connection for the data of this move')));
+    });
+    this.accepted.catch(() => {});
+    server.on('tlsClientError', () => {});
+  }
+
+  /** Listens on `host`; `port` 0 takes any. */
+  static async listen(
+    host: string,
+    port: number,
+    identity: string,
+    key: string | undefined,
+  ): Promise<DataListener> {
+    const server =
+      key === undefined
+        ? net.createServer()
+        : tls.createServer({
+            minVersion: 'TLSv1.3',
+            ciphers: CIPHER,
+            handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+            pskCallback: (_socket, offered) => (offered === identity ? Buffer.from(key, 'hex') : null),
+          });
+    const listener = new DataListener(server, key === undefined ? 'connection' : 'secureConnection');
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, host, () => resolve());
+    });
+    return listener;
+  }
+
+  get port(): number {
+    return (this.server.address() as net.AddressInfo).port;
+  }
+
+  connection(): Promise<net.Socket> {
+    return this.accepted;
+  }
+
+  close(): void {
+    this.server.close();
+  }
+}
+
+/** Connects to a DataListener. */
+export function connectData(address: DataAddress): Promise<net.Socket> {
+  const { host, port, identity, key } = address;
+  return new Promise((resolve, reject) => {
+    const socket =
+      key === undefined
+        ? net.connect({ host, port }, () => resolve(socket))
+        : tls.connect(
+            {
+              host,
+              port,
+              minVersion: 'TLSv1.3',
+              ciphers: CIPHER,
+              pskCallback: () => ({ psk: Buffer.from(key, 'hex'), identity }),
+              // The key is the proof of identity; there is no certificate.
+              checkServerIdentity: () => undefined,
+            },
+            () => resolve(socket),
+          );
+    socket.setNoDelay(true);
+    socket.setTimeout(HANDSHAKE_TIMEOUT_MS, () => {
+      if (socket.connecting) socket.destroy(new Error(`no answer from ${host}:${port}`));
+    });
+    socket.once('error', reject);
+  });
+}
+
+/** Writes to a socket as fast as it takes bytes, and no faster. Two writes are under way at most. */
+export function socketSink(socket: net.Socket): (bytes: Uint8Array) => Promise<void> {
+  let previous: Promise<void> = Promise.resolve();
+  return async (bytes) => {
+    const before = previous;
+    previous = new Promise<void>((resolve, reject) => {
+      socket.write(bytes, (error) => (error ? reject(error) : resolve()));
+    });
+    previous.catch(() => {});
+    // The buffer of the write before last is free once that one is out: the writer alternates between two.
+    await before;
+  };
+}

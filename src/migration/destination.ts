@@ -1,0 +1,58 @@
+/**
+ * The destination's part of a move, and `restore`: from the bytes of a stream to a complete guest that has not run.
+ * Invariant: whatever the bytes are, the outcome is either a guest that was checked in all its parts, or none.
+ */
+import type { GuestFactory, IncomingGuest } from './guest.js';
+import { StreamReader } from './stream-reader.js';
+import type { StreamHead } from './stream-writer.js';
+
+export interface ReceiveHooks {
+  /** What is about to come; throws to refuse it. */
+  head?(head: StreamHead): void;
+  round?(round: number, pages: number): void;
+}
+
+export interface Received<G extends IncomingGuest> {
+  readonly guest: G;
+  readonly head: StreamHead;
+  readonly bytes: number;
+  readonly stateMs: number;
+}
+
+/** Reads a whole stream. Throws RecordError with the offset of what is wrong; no container is left then. */
+export async function receiveGuest<G extends IncomingGuest>(
+  chunks: AsyncIterable<Uint8Array>,
+  factory: GuestFactory<G>,
+  hooks: ReceiveHooks = {},
+): Promise<Received<G>> {
+  let guest: G | undefined;
+  let head: StreamHead | undefined;
+  let stateMs = 0;
+  const reader = new StreamReader({
+    head(found) {
+      hooks.head?.(found);
+      head = found;
+    },
+    async container(description) {
+      guest = await factory.construct(description);
+      return guest;
+    },
+    round: (round, pages) => hooks.round?.(round, pages),
+    state(records) {
+      const started = performance.now();
+      guest!.restoreState(records);
+      stateMs = performance.now() - started;
+    },
+  });
+  try {
+    for await (const chunk of chunks) {
+      await reader.push(chunk);
+      if (reader.complete) break;
+    }
+    reader.finish();
+    return { guest: guest!, head: head!, bytes: reader.offset, stateMs };
+  } catch (error) {
+    await guest?.discard();
+    throw error;
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * `save` and `restore`: the migration stream in a file.
+ * Invariant: under the name that was asked for there is either the whole image, on disk, or what was there before.
+ */
+import { createReadStream } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { StreamSink } from './stream-writer.js';
+
+export interface ImageFile {
+  readonly sink: StreamSink;
+  /** Puts the whole file on disk under its name. */
+  commit(): Promise<void>;
+  /** Leaves nothing behind. */
+  discard(): Promise<void>;
+}
+
+/** Begins a file beside `path`; `mode` 0600, because it holds all memory of a guest. */
+export async function createImage(path: string): Promise<ImageFile> {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.partial`);
+  const file = await open(temporary, 'wx', 0o600);
+  let closed = false;
+  const close = async (): Promise<void> => {
+    if (!closed) await file.close();
+    closed = true;
+  };
+  return {
+    async sink(bytes) {
+      for (let at = 0; at < bytes.length; ) {
+        const { bytesWritten } = await file.write(bytes, at, bytes.length - at);
+        at += bytesWritten;
+      }
+    },
+    async commit() {
+      await file.sync();
+      await close();
+      await rename(temporary, path);
+      const directory = await open(dirname(path), 'r');
+      await directory.sync().finally(() => directory.close());
+    },
+    async discard() {
+      await close();
+      await rm(temporary, { force: true });
+    },
+  };
+}
+
+/** The bytes of a saved guest, in chunks. */
+export function readImage(path: string): AsyncIterable<Uint8Array> {
+  return createReadStream(path, { highWaterMark: 1 << 20 });
+}

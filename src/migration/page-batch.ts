@@ -1,0 +1,77 @@
+/**
+ * The hot path of the stream: a batch of pages as one PAGE record, written into and read from a buffer in place.
+ * Invariant: byte for byte what encodeRecord(pagesRecord, ...) would give (a test holds the two against each other).
+ * A page is copied first and checksummed as copied, because the guest may write to it meanwhile: a torn page has a
+ * right checksum, is noted in the dirty log, and is sent again.
+ */
+import { crc32c } from '../records/crc32c.js';
+import { RecordError } from '../records/fields.js';
+import { type RawRecord, RECORD_HEADER_BYTES } from '../records/record.js';
+import { MAX_BATCH_PAGES, PAGE_BYTES, pagesRecord } from './stream-records.js';
+
+/** Room for the largest batch, padding included. */
+export const BATCH_BUFFER_BYTES =
+  RECORD_HEADER_BYTES + 12 + MAX_BATCH_PAGES * 4 + MAX_BATCH_PAGES * PAGE_BYTES + 8;
+
+/** Writes `count` pages of `ram` as a record into `buffer`; returns the record's bytes (a part of `buffer`). */
+export function encodeBatch(
+  buffer: Uint8Array,
+  sequence: number,
+  frames: Uint32Array,
+  count: number,
+  ram: Uint8Array,
+): Uint8Array {
+  const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
+  const length = 12 + count * 4 + count * PAGE_BYTES;
+  for (let i = 0; i < 4; i++) buffer[i] = pagesRecord.tag.charCodeAt(i);
+  view.setUint16(4, pagesRecord.version, true);
+  view.setUint16(6, 0, true);
+  view.setUint32(8, length, true);
+  let at = RECORD_HEADER_BYTES;
+  view.setUint32(at, sequence, true);
+  view.setUint32(at + 4, count, true);
+  at += 8;
+  for (let i = 0; i < count; i++, at += 4) view.setUint32(at, frames[i], true);
+  view.setUint32(at, count * PAGE_BYTES, true);
+  at += 4;
+  for (let i = 0; i < count; i++, at += PAGE_BYTES) {
+    buffer.set(ram.subarray(frames[i] * PAGE_BYTES, (frames[i] + 1) * PAGE_BYTES), at);
+  }
+  const end = Math.ceil(at / 8) * 8;
+  buffer.fill(0, at, end);
+  view.setUint32(12, crc32c(buffer, RECORD_HEADER_BYTES, at, crc32c(buffer, 0, 12)), true);
+  return buffer.subarray(0, end);
+}
+
+/** What a checked PAGE record holds; `data` is in place. */
+export interface Batch {
+  readonly sequence: number;
+  readonly count: number;
+  frame(index: number): number;
+  readonly data: Uint8Array;
+}
+
+/** Interprets a PAGE record whose checksum is right. Throws RecordError. */
+export function decodeBatch(raw: RawRecord): Batch {
+  const { body, offset } = raw;
+  const wrong = (at: number, what: string): never => {
+    throw new RecordError(offset + RECORD_HEADER_BYTES + at, what);
+  };
+  if (raw.version !== pagesRecord.version) wrong(-12, `record PAGE has version ${raw.version}, known is 1`);
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  if (body.length < 12) wrong(0, `a batch of pages has at least 12 bytes, found ${body.length}`);
+  const count = view.getUint32(4, true);
+  if (count > MAX_BATCH_PAGES) wrong(4, `at most ${MAX_BATCH_PAGES} pages a batch, found ${count}`);
+  const data = 12 + count * 4;
+  if (body.length !== data + count * PAGE_BYTES) {
+    wrong(4, `${count} pages take ${data + count * PAGE_BYTES} bytes, the record has ${body.length}`);
+  }
+  if (view.getUint32(data - 4, true) !== count * PAGE_BYTES)
+    wrong(data - 4, `${count * PAGE_BYTES} bytes of data expected`);
+  return {
+    sequence: view.getUint32(0, true),
+    count,
+    frame: (index) => view.getUint32(8 + index * 4, true),
+    data: body.subarray(data),
+  };
+}

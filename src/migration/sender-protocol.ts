@@ -1,0 +1,17 @@
+/** What the main thread and the sending thread of a move say to each other. */
+import type { RoundResult, StreamHead } from './stream-writer.js';
+
+export type SenderRequest =
+  | { readonly do: 'begin'; readonly head: StreamHead; readonly description: Uint8Array }
+  | { readonly do: 'round'; readonly round: number; readonly bitmap: Uint8Array; readonly pages: number }
+  | { readonly do: 'end'; readonly state: Uint8Array }
+  | { readonly do: 'bandwidth'; readonly bytesPerSecond: number };
+
+export interface SenderResponse {
+  /** Which request this answers. */
+  readonly to?: 'connect' | 'begin' | 'round' | 'end';
+  readonly round?: RoundResult;
+  readonly bytes?: number;
+  /** The connection or a request failed; the thread is of no use any more. */
+  readonly failed?: string;
+}

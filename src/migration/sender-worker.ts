@@ -1,0 +1,51 @@
+/**
+ * The sending thread of a move: reads the guest's RAM in place (it is shared), checksums it and writes it to the
+ * data connection, while the guest runs on the main thread. Spoken to by WorkerSender, one request at a time.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { connectData, type DataAddress, socketSink } from './data-channel.js';
+import type { SenderRequest, SenderResponse } from './sender-protocol.js';
+import { StreamWriter } from './stream-writer.js';
+
+const { address, ram, frames } = workerData as { address: DataAddress; ram: Uint8Array; frames: number };
+const port = parentPort!;
+const say = (response: SenderResponse): void => port.postMessage(response);
+
+const socket = await connectData(address);
+socket.on('error', (error) => {
+  say({ failed: `the data connection failed: ${error.message}` });
+});
+// The other side has nothing to say on this connection; its end is all there is to hear.
+socket.on('end', () => say({ failed: 'the destination closed the data connection' }));
+socket.resume();
+const sink = socketSink(socket);
+const writer = new StreamWriter(sink);
+
+async function serve(request: SenderRequest): Promise<SenderResponse> {
+  switch (request.do) {
+    case 'begin':
+      await writer.begin(request.head, request.description);
+      return {};
+    case 'round':
+      return {
+        round: await writer.round(request.round, request.bitmap, request.pages, frames, ram),
+      };
+    case 'end':
+      await writer.end(request.state);
+      await sink(new Uint8Array(0));
+      return { bytes: writer.bytes };
+    case 'bandwidth':
+      writer.setBandwidth(request.bytesPerSecond);
+      return {};
+  }
+}
+
+port.on('message', (request: SenderRequest) => {
+  serve(request).then(
+    (response) => {
+      if (request.do !== 'bandwidth') say({ ...response, to: request.do });
+    },
+    (error: Error) => say({ failed: error.message }),
+  );
+});
+say({ to: 'connect' });

@@ -1,0 +1,165 @@
+/**
+ * The source's part of a move, up to the moment when the whole guest has been sent: rounds of page copying while
+ * the guest runs, then the stop and the rest. The hand-over that follows is the daemons' business.
+ *
+ * Invariant: when this throws, the guest is where it was: running again if it ran, paused if it was paused.
+ * Frames written are noted from before the first page is read until after the guest has stopped.
+ */
+import { bitmapBytes, fillBits } from './bitmap.js';
+import type { MovableGuest } from './guest.js';
+import type { PageSender } from './page-sender.js';
+import { PAGE_BYTES } from './stream-records.js';
+
+export interface MoveOptions {
+  /** Stop the guest when the rest is expected to take no longer than this. */
+  readonly maxDowntimeMs: number;
+  /** Rounds after which the guest is stopped or the move given up, as `onTimeout` says. */
+  readonly maxRounds: number;
+  readonly timeoutS: number;
+  /** When rounds or time run out: give up, or stop the guest and accept the downtime. */
+  readonly onTimeout: 'cancel' | 'force';
+  /** Megabytes (10^6 bytes) a second; 0: no limit. The last pages go without one. */
+  readonly bandwidthMBs: number;
+}
+
+export const DEFAULT_MOVE: MoveOptions = {
+  maxDowntimeMs: 30,
+  maxRounds: 30,
+  timeoutS: 300,
+  onTimeout: 'force',
+  bandwidthMBs: 0,
+};
+
+/** One line of progress: after each round. */
+export interface MoveProgress {
+  readonly round: number;
+  /** Pages looked at in this round, and pages whose contents went out. */
+  readonly pages: number;
+  readonly sent: number;
+  /** Frames written meanwhile: the work of the next round. */
+  readonly dirty: number;
+  readonly mbPerSecond: number;
+  /** Pages dirtied a second, measured over this round. */
+  readonly dirtyPagesPerSecond: number;
+  readonly expectedDowntimeMs: number;
+}
+
+/** What the source measured; the daemons add the parts that follow. */
+export interface SentStats {
+  readonly rounds: readonly MoveProgress[];
+  readonly bytes: number;
+  readonly precopyMs: number;
+  readonly reason: 'downtime' | 'rounds' | 'timeout' | 'paused';
+  readonly stopMs: number;
+  readonly lastPagesMs: number;
+  readonly lastPages: number;
+  readonly stateMs: number;
+  /** Time origin of the downtime: performance.now() when the stop was asked for. */
+  readonly stoppedAt: number;
+}
+
+export interface MoveHooks {
+  progress?(progress: MoveProgress): void;
+  /** Just before the guest is stopped: the record `offered` must be on disk when this resolves. */
+  stopping?(): Promise<void>;
+  /** The guest was paused before the move began and stays so. */
+  readonly alreadyPaused?: boolean;
+}
+
+/** The move was given up because rounds or time ran out. */
+export class MoveTimeout extends Error {
+  override name = 'MoveTimeout';
+}
+
+/** The first round must not be judged by a rate that was measured over next to nothing. */
+const LEAST_MEASURED_BYTES = 1 << 20;
+
+/** Sends the whole guest; leaves it paused. Resolves when the last byte has been handed to the system. */
+export async function sendGuest(
+  guest: MovableGuest,
+  sender: PageSender,
+  options: MoveOptions,
+  hooks: MoveHooks = {},
+): Promise<SentStats> {
+  const started = performance.now();
+  const rounds: MoveProgress[] = [];
+  let dirty = shared(guest.frames);
+  let next = shared(guest.frames);
+  let paused = false;
+  sender.setBandwidth(options.bandwidthMBs * 1e6);
+  await sender.begin(guest, guest.describe());
+  guest.startDirtyLog();
+  try {
+    fillBits(dirty, guest.frames);
+    let pages = guest.frames;
+    let reason: SentStats['reason'] = 'paused';
+    // Of all rounds; the assumption before anything was measured is modest.
+    let bytesPerMs = 100_000;
+    for (let round = 1; hooks.alreadyPaused !== true; round++) {
+      const done = await sender.round(round, dirty, pages);
+      next.fill(0);
+      pages = guest.readDirty(next);
+      [dirty, next] = [next, dirty];
+      if (done.bytes >= LEAST_MEASURED_BYTES) bytesPerMs = done.bytes / Math.max(done.ms, 0.1);
+      const expectedDowntimeMs = (pages * PAGE_BYTES) / bytesPerMs;
+      const progress: MoveProgress = {
+        round,
+        pages: done.pages,
+        sent: done.sent,
+        dirty: pages,
+        mbPerSecond: done.bytes / Math.max(done.ms, 0.1) / 1000,
+        dirtyPagesPerSecond: (pages / Math.max(done.ms, 0.1)) * 1000,
+        expectedDowntimeMs,
+      };
+      rounds.push(progress);
+      hooks.progress?.(progress);
+      if (expectedDowntimeMs <= options.maxDowntimeMs) {
+        reason = 'downtime';
+        break;
+      }
+      const late = performance.now() - started > options.timeoutS * 1000;
+      if (late || round >= options.maxRounds) {
+        reason = late ? 'timeout' : 'rounds';
+        if (options.onTimeout === 'cancel') {
+          throw new MoveTimeout(
+            late
+              ? `not done within ${options.timeoutS} s: the guest writes ${Math.round(progress.dirtyPagesPerSecond)} pages/s`
+              : `${round} rounds were not enough: ${pages} pages are left, expected downtime ${Math.round(expectedDowntimeMs)} ms`,
+          );
+        }
+        break;
+      }
+    }
+    await hooks.stopping?.();
+    sender.setBandwidth(0);
+    const stoppedAt = performance.now();
+    if (hooks.alreadyPaused !== true) {
+      paused = true;
+      await guest.pause();
+      guest.readDirty(dirty);
+    }
+    const stopMs = performance.now() - stoppedAt;
+    const last = await sender.round(0, dirty, pages);
+    const lastDone = performance.now();
+    const bytes = await sender.end(guest.saveState());
+    guest.stopDirtyLog();
+    return {
+      rounds,
+      bytes,
+      precopyMs: stoppedAt - started,
+      reason,
+      stopMs,
+      lastPagesMs: lastDone - stoppedAt - stopMs,
+      lastPages: last.pages,
+      stateMs: performance.now() - lastDone,
+      stoppedAt,
+    };
+  } catch (error) {
+    guest.stopDirtyLog();
+    if (paused) guest.resume();
+    throw error;
+  }
+}
+
+/** A bitmap that the sending thread can read in place. */
+const shared = (frames: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(bitmapBytes(frames)));

@@ -1,0 +1,224 @@
+/**
+ * Reads a migration stream from chunks of any size and hands its contents to a consumer, in order.
+ *
+ * Invariant: what is wrong is refused with its byte offset and nothing after it is looked at; memory stays bounded
+ * by one record whatever a peer sends; nothing takes effect but RAM of a container that has never run.
+ */
+import { RecordError } from '../records/fields.js';
+import {
+  decodeRaw,
+  decodeRecord,
+  type RawRecord,
+  RECORD_HEADER_BYTES,
+  recordSize,
+} from '../records/record.js';
+import { decodeBatch } from './page-batch.js';
+import {
+  descriptionRecord,
+  endRecord,
+  MAX_RECORD_BYTES,
+  MAX_ZERO_FRAMES,
+  PAGE_BYTES,
+  preambleRecord,
+  roundRecord,
+  STREAM_VERSIONS,
+  stateRecord,
+  zeroRecord,
+} from './stream-records.js';
+import type { StreamHead } from './stream-writer.js';
+
+/** Takes what the stream carries. `container` gives the RAM that pages go to. */
+export interface StreamConsumer {
+  head(head: StreamHead): void;
+  /** Makes the container; its RAM is all zero. Must hold `frames` frames as the head said. */
+  container(description: Uint8Array): Promise<{ readonly ram: Uint8Array; readonly frames: number }>;
+  round?(round: number, pages: number): void;
+  /** The state, once; RAM is complete. Throws RecordError with offsets within `state`. */
+  state(state: Uint8Array): void;
+}
+
+type Expecting = 'preamble' | 'description' | 'body' | 'end' | 'nothing';
+
+export class StreamReader {
+  /** Bytes taken in and found right. */
+  offset = 0;
+  complete = false;
+  pages = 0;
+  private expecting: Expecting = 'preamble';
+  private sequence = 0;
+  private frames = 0;
+  private ram: Uint8Array = new Uint8Array(0);
+  private buffer = new Uint8Array(1 << 16);
+  private held = 0;
+
+  constructor(private readonly consumer: StreamConsumer) {}
+
+  /** Takes the next bytes. Throws RecordError; the reader is of no use after that. */
+  async push(chunk: Uint8Array): Promise<void> {
+    let at = 0;
+    while (at < chunk.length) {
+      const need = this.needed();
+      const take = Math.min(need - this.held, chunk.length - at);
+      this.hold(chunk.subarray(at, at + take), need);
+      at += take;
+      if (this.held === this.needed()) await this.record();
+    }
+  }
+
+  /** The stream ended. Throws unless it was complete. */
+  finish(): void {
+    if (this.complete) return;
+    throw new RecordError(
+      this.offset + this.held,
+      `the stream ends before it is complete (${this.expecting} expected)`,
+    );
+  }
+
+  /** Bytes of the record being read, as far as is known: its header first. */
+  private needed(): number {
+    if (this.held < RECORD_HEADER_BYTES) return RECORD_HEADER_BYTES;
+    const size = recordSize(this.buffer);
+    if (size > MAX_RECORD_BYTES) {
+      throw new RecordError(
+        this.offset + 8,
+        `a record of ${size} bytes; at most ${MAX_RECORD_BYTES} are taken`,
+      );
+    }
+    return size;
+  }
+
+  private hold(bytes: Uint8Array, need: number): void {
+    if (need > this.buffer.length) {
+      // Grows with what has arrived, not with what a header promises.
+      const room = Math.min(need, Math.max(this.buffer.length * 2, this.held + bytes.length));
+      if (this.held + bytes.length > this.buffer.length) {
+        const grown = new Uint8Array(room);
+        grown.set(this.buffer.subarray(0, this.held));
+        this.buffer = grown;
+      }
+    }
+    this.buffer.set(bytes, this.held);
+    this.held += bytes.length;
+  }
+
+  private async record(): Promise<void> {
+    const size = this.held;
+    const raw = decodeRaw(this.buffer.subarray(0, size), 0, this.offset);
+    for (let i = RECORD_HEADER_BYTES + raw.body.length; i < size; i++) {
+      if (this.buffer[i] !== 0) throw new RecordError(this.offset + i, 'padding must be zero');
+    }
+    await this.take(raw);
+    this.offset += size;
+    this.held = 0;
+  }
+
+  private numbered(sequence: number, raw: RawRecord): void {
+    this.sequence++;
+    if (sequence !== this.sequence) {
+      throw new RecordError(
+        raw.offset,
+        `record ${raw.tag} is number ${sequence}, number ${this.sequence} expected`,
+      );
+    }
+  }
+
+  private async take(raw: RawRecord): Promise<void> {
+    switch (this.expecting) {
+      case 'preamble':
+        return this.preamble(raw);
+      case 'description':
+        return this.description(raw);
+      case 'body':
+        return this.body(raw);
+      case 'end':
+        return this.end(raw);
+      case 'nothing':
+        throw new RecordError(raw.offset, 'bytes after the end of the stream');
+    }
+  }
+
+  private preamble(raw: RawRecord): void {
+    const head = decodeRecord(preambleRecord, raw);
+    if (!STREAM_VERSIONS.includes(head.version)) {
+      throw new RecordError(
+        raw.offset,
+        `stream of version ${head.version}; known: ${STREAM_VERSIONS.join(', ')}`,
+      );
+    }
+    if (head.pageBytes !== PAGE_BYTES) {
+      throw new RecordError(raw.offset, `pages of ${head.pageBytes} bytes; ${PAGE_BYTES} expected`);
+    }
+    this.frames = head.frames;
+    this.consumer.head({ frames: head.frames, uuid: head.uuid, name: head.name });
+    this.expecting = 'description';
+  }
+
+  private async description(raw: RawRecord): Promise<void> {
+    const { sequence, records } = decodeRecord(descriptionRecord, raw);
+    this.numbered(sequence, raw);
+    const container = await this.consumer.container(records);
+    if (container.frames !== this.frames) {
+      throw new RecordError(
+        raw.offset,
+        `the description gives ${container.frames} frames, the preamble said ${this.frames}`,
+      );
+    }
+    this.ram = container.ram;
+    this.expecting = 'body';
+  }
+
+  private body(raw: RawRecord): void {
+    if (raw.tag === 'PAGE') {
+      this.batch(raw);
+      return;
+    }
+    if (raw.tag === 'ZERO') {
+      const { sequence, frames } = decodeRecord(zeroRecord, raw);
+      this.numbered(sequence, raw);
+      if (frames.length > MAX_ZERO_FRAMES)
+        throw new RecordError(raw.offset, 'too many zero pages in a record');
+      for (const frame of frames) {
+        this.inRange(frame, raw);
+        this.ram.fill(0, frame * PAGE_BYTES, (frame + 1) * PAGE_BYTES);
+      }
+      return;
+    }
+    if (raw.tag === 'RNDS') {
+      const { sequence, round, pages } = decodeRecord(roundRecord, raw);
+      this.numbered(sequence, raw);
+      this.consumer.round?.(round, pages);
+      return;
+    }
+    const { sequence, records } = decodeRecord(stateRecord, raw);
+    this.numbered(sequence, raw);
+    this.consumer.state(records);
+    this.expecting = 'end';
+  }
+
+  private batch(raw: RawRecord): void {
+    const batch = decodeBatch(raw);
+    this.numbered(batch.sequence, raw);
+    for (let i = 0; i < batch.count; i++) {
+      const frame = batch.frame(i);
+      this.inRange(frame, raw);
+      this.ram.set(batch.data.subarray(i * PAGE_BYTES, (i + 1) * PAGE_BYTES), frame * PAGE_BYTES);
+    }
+    this.pages += batch.count;
+  }
+
+  private inRange(frame: number, raw: RawRecord): void {
+    if (frame >= this.frames) {
+      throw new RecordError(raw.offset, `frame ${frame} named; the guest has ${this.frames}`);
+    }
+  }
+
+  private end(raw: RawRecord): void {
+    const { sequence, pages } = decodeRecord(endRecord, raw);
+    this.numbered(sequence, raw);
+    if (pages !== this.pages) {
+      throw new RecordError(raw.offset, `${pages} pages were sent, ${this.pages} arrived`);
+    }
+    this.expecting = 'nothing';
+    this.complete = true;
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The records of the migration stream, in the order in which they come. docs/stream.md is made from this file.
+ *
+ * Invariant: every record but the preamble is numbered, so that a record that is missing, repeated or out of order
+ * is found where it happens; every record is checksummed, so that an altered one is found where it is.
+ */
+import { bytes, int, list, text, u16, u32 } from '../records/fields.js';
+import { recordType } from '../records/record.js';
+
+/** Versions of the stream that this program reads and writes, best first. */
+export const STREAM_VERSIONS: readonly number[] = [1];
+
+export const PAGE_BYTES = 4096;
+/** Most pages in one batch: 1 MiB of data. */
+export const MAX_BATCH_PAGES = 256;
+/** Most frames in one record of zero pages. */
+export const MAX_ZERO_FRAMES = 65_536;
+/** Largest record that is accepted: a description or a state. What is larger is not one of ours. */
+export const MAX_RECORD_BYTES = 64 << 20;
+
+export const preambleRecord = recordType('STPT', 1, 'preamble: the first record of every stream and file', {
+  version: [u16, 'version of the stream'],
+  pageBytes: [u32, 'size of a page: 4096'],
+  frames: [u32, 'machine frames of the guest'],
+  uuid: [text, 'uuid of the guest'],
+  name: [text, 'name of the guest'],
+  writer: [text, 'program and version that wrote it; for people'],
+});
+
+export const descriptionRecord = recordType('DESC', 1, 'what an empty container is made from', {
+  sequence: [u32, 'number of this record; the preamble is 0'],
+  records: [bytes, 'records of the guest, as its describe() gave them'],
+});
+
+export const pagesRecord = recordType('PAGE', 1, 'a batch of pages; a later one replaces an earlier one', {
+  sequence: [u32, 'number of this record'],
+  frames: [list(u32), `machine frame numbers, counted from the guest's first; at most ${MAX_BATCH_PAGES}`],
+  data: [bytes, 'their contents, 4096 bytes each, in the same order'],
+});
+
+export const zeroRecord = recordType('ZERO', 1, 'pages that were sent before and are all zero now', {
+  sequence: [u32, 'number of this record'],
+  frames: [list(u32), `machine frame numbers; at most ${MAX_ZERO_FRAMES}`],
+});
+
+export const roundRecord = recordType('RNDS', 1, 'a round of page copying begins', {
+  sequence: [u32, 'number of this record'],
+  round: [u32, 'number of the round, from 1; 0 is the last one, sent while the guest is stopped'],
+  pages: [u32, 'pages that are to be looked at in it'],
+});
+
+export const stateRecord = recordType('STAT', 1, 'everything of the guest that is not RAM', {
+  sequence: [u32, 'number of this record'],
+  records: [bytes, 'records of the guest, as its saveState() gave them'],
+});
+
+export const endRecord = recordType('FINE', 1, 'the stream is complete; nothing may follow', {
+  sequence: [u32, 'number of this record'],
+  pages: [int, 'pages sent, counting each time'],
+});
+
+/** In the order of a stream; the documentation follows it. */
+export const streamRecords = [
+  preambleRecord,
+  descriptionRecord,
+  roundRecord,
+  pagesRecord,
+  zeroRecord,
+  stateRecord,
+  endRecord,
+] as const;

@@ -1,0 +1,159 @@
+/**
+ * Writes a migration stream: numbers its records and hands their bytes to a sink that can hold it back.
+ * Invariant: nothing is written faster than the sink takes it, nor faster than the bandwidth limit.
+ */
+import { encodeRecord } from '../records/record.js';
+import { clearBit, hasBit, nextBit, setBit } from './bitmap.js';
+import { BATCH_BUFFER_BYTES, encodeBatch } from './page-batch.js';
+import {
+  descriptionRecord,
+  endRecord,
+  MAX_BATCH_PAGES,
+  MAX_ZERO_FRAMES,
+  PAGE_BYTES,
+  preambleRecord,
+  roundRecord,
+  STREAM_VERSIONS,
+  stateRecord,
+  zeroRecord,
+} from './stream-records.js';
+
+/** Takes bytes; resolves when it can take more. The bytes may be reused after that. */
+export type StreamSink = (bytes: Uint8Array) => Promise<void>;
+
+export interface StreamHead {
+  readonly frames: number;
+  readonly uuid: string;
+  readonly name: string;
+}
+
+/** What one pass over a set of frames did. */
+export interface RoundResult {
+  /** Pages looked at. */
+  readonly pages: number;
+  /** Pages whose contents were sent. */
+  readonly sent: number;
+  /** Pages found all zero: not sent, or named in a few bytes. */
+  readonly zero: number;
+  readonly bytes: number;
+  readonly ms: number;
+}
+
+const isZero = (words: BigUint64Array, frame: number): boolean => {
+  const first = frame * (PAGE_BYTES / 8);
+  for (let i = first, end = first + PAGE_BYTES / 8; i < end; i++) if (words[i] !== 0n) return false;
+  return true;
+};
+
+export class StreamWriter {
+  bytes = 0;
+  private sequence = 0;
+  private pages = 0;
+  private readonly buffers = [new Uint8Array(BATCH_BUFFER_BYTES), new Uint8Array(BATCH_BUFFER_BYTES)];
+  private which = 0;
+  private nonZero = new Uint8Array(0);
+  private paceFrom = 0;
+  private paceBytes = 0;
+
+  /** `bytesPerSecond` 0: no limit. */
+  constructor(
+    private readonly sink: StreamSink,
+    private bytesPerSecond = 0,
+  ) {}
+
+  /** Lifts or sets the limit; the last pages of a move go without one. */
+  setBandwidth(bytesPerSecond: number): void {
+    this.bytesPerSecond = bytesPerSecond;
+    this.paceFrom = 0;
+  }
+
+  private async write(bytes: Uint8Array): Promise<void> {
+    this.bytes += bytes.length;
+    await this.sink(bytes);
+    if (this.bytesPerSecond === 0) return;
+    const now = performance.now();
+    if (this.paceFrom === 0) {
+      this.paceFrom = now;
+      this.paceBytes = 0;
+    }
+    this.paceBytes += bytes.length;
+    const aheadMs = (this.paceBytes / this.bytesPerSecond) * 1000 - (now - this.paceFrom);
+    if (aheadMs > 1) await new Promise((done) => setTimeout(done, aheadMs));
+  }
+
+  async begin(head: StreamHead, description: Uint8Array): Promise<void> {
+    this.nonZero = new Uint8Array((head.frames + 7) >>> 3);
+    await this.write(
+      encodeRecord(preambleRecord, {
+        version: STREAM_VERSIONS[0],
+        pageBytes: PAGE_BYTES,
+        frames: head.frames,
+        uuid: head.uuid,
+        name: head.name,
+        writer: 'stillpoint 0.1.0',
+      }),
+    );
+    await this.write(
+      encodeRecord(descriptionRecord, { sequence: ++this.sequence, records: description.slice() }),
+    );
+  }
+
+  /** Sends the pages of `frames` that are set in `bitmap`; `round` 0 is the last one. `progress` after each batch. */
+  async round(
+    round: number,
+    bitmap: Uint8Array,
+    pages: number,
+    frames: number,
+    ram: Uint8Array,
+    progress?: (sent: number) => void,
+  ): Promise<RoundResult> {
+    const started = performance.now();
+    const before = this.bytes;
+    const words = new BigUint64Array(ram.buffer, ram.byteOffset, ram.length / 8);
+    await this.write(encodeRecord(roundRecord, { sequence: ++this.sequence, round, pages }));
+    const batch = new Uint32Array(MAX_BATCH_PAGES);
+    const zeroed: number[] = [];
+    let count = 0;
+    let looked = 0;
+    let sent = 0;
+    const flush = async (): Promise<void> => {
+      const buffer = this.buffers[this.which];
+      this.which ^= 1;
+      sent += count;
+      this.pages += count;
+      const record = encodeBatch(buffer, ++this.sequence, batch, count, ram);
+      count = 0;
+      await this.write(record);
+      progress?.(sent);
+    };
+    const flushZero = async (): Promise<void> => {
+      await this.write(encodeRecord(zeroRecord, { sequence: ++this.sequence, frames: zeroed }));
+      zeroed.length = 0;
+    };
+    for (let frame = nextBit(bitmap, 0, frames); frame >= 0; frame = nextBit(bitmap, frame + 1, frames)) {
+      looked++;
+      if (isZero(words, frame)) {
+        // The other side's RAM is zero at first: only a page that was sent before must be named.
+        if (hasBit(this.nonZero, frame)) {
+          clearBit(this.nonZero, frame);
+          zeroed.push(frame);
+          if (zeroed.length === MAX_ZERO_FRAMES) await flushZero();
+        }
+        continue;
+      }
+      setBit(this.nonZero, frame);
+      batch[count++] = frame;
+      if (count === MAX_BATCH_PAGES) await flush();
+    }
+    if (count > 0) await flush();
+    if (zeroed.length > 0) await flushZero();
+    const ms = performance.now() - started;
+    return { pages: looked, sent, zero: looked - sent, bytes: this.bytes - before, ms };
+  }
+
+  /** The state, and the end of the stream. */
+  async end(state: Uint8Array): Promise<void> {
+    await this.write(encodeRecord(stateRecord, { sequence: ++this.sequence, records: state.slice() }));
+    await this.write(encodeRecord(endRecord, { sequence: ++this.sequence, pages: this.pages }));
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * PageSender on a thread of its own, so that copying, checksums, encryption and the socket take no time from the
+ * guest's thread. Invariant: one request is under way at a time; once it failed, everything fails.
+ */
+import { Worker } from 'node:worker_threads';
+import type { DataAddress } from './data-channel.js';
+import type { PageSender } from './page-sender.js';
+import type { SenderRequest, SenderResponse } from './sender-protocol.js';
+import type { RoundResult, StreamHead } from './stream-writer.js';
+
+export class WorkerSender implements PageSender {
+  private waiting: { resolve(r: SenderResponse): void; reject(e: Error): void } | undefined;
+  private failure: Error | undefined;
+  private finished = false;
+  private readonly worker: Worker;
+  private readonly connected: Promise<SenderResponse>;
+
+  /** `onFailure` is told at once when the connection breaks between two requests. */
+  constructor(
+    address: DataAddress,
+    ram: Uint8Array,
+    frames: number,
+    private readonly onFailure: (error: Error) => void = () => {},
+  ) {
+    if (!(ram.buffer instanceof SharedArrayBuffer)) {
+      throw new TypeError('the RAM of a guest that is moved must be shared memory');
+    }
+    this.worker = new Worker(new URL('./sender-worker.js', import.meta.url), {
+      workerData: { address, ram, frames },
+    });
+    this.connected = new Promise((resolve, reject) => {
+      this.waiting = { resolve, reject };
+    });
+    this.connected.catch(() => {});
+    this.worker.on('message', (response: SenderResponse) => {
+      if (response.failed !== undefined) this.fail(new Error(response.failed));
+      else this.settle(response);
+    });
+    this.worker.on('error', (error) => this.fail(error));
+    this.worker.on('exit', () => this.fail(new Error('the sending thread ended')));
+  }
+
+  private settle(response: SenderResponse): void {
+    const { waiting } = this;
+    this.waiting = undefined;
+    waiting?.resolve(response);
+  }
+
+  private fail(error: Error): void {
+    if (this.failure !== undefined || this.finished) return;
+    this.failure = error;
+    const { waiting } = this;
+    this.waiting = undefined;
+    waiting?.reject(error);
+    this.onFailure(error);
+    void this.worker.terminate();
+  }
+
+  private async ask(request: SenderRequest): Promise<SenderResponse> {
+    await this.connected;
+    if (this.failure !== undefined) throw this.failure;
+    return new Promise((resolve, reject) => {
+      this.waiting = { resolve, reject };
+      this.worker.postMessage(request);
+    });
+  }
+
+  async begin(head: StreamHead, description: Uint8Array): Promise<void> {
+    const { frames, uuid, name } = head;
+    await this.ask({ do: 'begin', head: { frames, uuid, name }, description });
+  }
+  async round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult> {
+    return (await this.ask({ do: 'round', round, bitmap, pages })).round!;
+  }
+  async end(state: Uint8Array): Promise<number> {
+    const { bytes } = await this.ask({ do: 'end', state });
+    this.finished = true;
+    return bytes!;
+  }
+  setBandwidth(bytesPerSecond: number): void {
+    void this.connected.then(
+      () => this.worker.postMessage({ do: 'bandwidth', bytesPerSecond } satisfies SenderRequest),
+      () => {},
+    );
+  }
+  abort(reason: string): void {
+    this.finished = false;
+    this.fail(new Error(reason));
+  }
+  /** Ends the thread when its work is done. */
+  close(): void {
+    this.finished = true;
+    void this.worker.terminate();
+  }
+}
