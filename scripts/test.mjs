@@ -1,29 +1,15 @@
 // Runs all tests; arguments go to vitest. What tests want of Debian is fetched first, into .cache/.
-// The last line counts them, so that a run which tested nothing cannot look like a success.
+// Without Debian's packages the tests that need them say so and are skipped; STILLPOINT_CI=1 makes that an error.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { ensureGuests, NoPackages } from './fetch-guests.mjs';
 
-const summary = 'node_modules/.cache/test-summary.json';
-mkdirSync('node_modules/.cache', { recursive: true });
-rmSync(summary, { force: true });
-const run = spawnSync(
-  process.execPath,
-  [
-    'node_modules/vitest/vitest.mjs',
-    'run',
-    '--reporter=default',
-    '--reporter=json',
-    `--outputFile.json=${summary}`,
-    ...process.argv.slice(2),
-  ],
-  { stdio: 'inherit' },
-);
-let passed = 0;
 try {
-  const counts = JSON.parse(readFileSync(summary, 'utf8'));
-  passed = counts.numPassedTests;
-  console.log(`${passed} passed, ${counts.numFailedTests} failed, ${counts.numPendingTests} skipped`);
-} catch {
-  console.error('no test ran');
+  await ensureGuests();
+} catch (e) {
+  if (!(e instanceof NoPackages) || process.env.STILLPOINT_CI) throw e;
+  console.warn(`stillpoint: ${e.message}`);
 }
-process.exit(run.status === 0 && passed > 0 ? 0 : 1);
+const r = spawnSync(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...process.argv.slice(2)], {
+  stdio: 'inherit',
+});
+process.exit(r.status ?? 1);

@@ -1,0 +1,3 @@
+export const CACHE: string;
+export class NoPackages extends Error {}
+export function fetchDebian(packages: string[]): Promise<string>;
