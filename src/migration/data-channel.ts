@@ -8,14 +8,16 @@
 import net from 'node:net';
 import tls from 'node:tls';
 
-/** How the other end is found and known. `key` undefined: unencrypted. */
+/** How the other end is found and known. */
 export interface DataAddress {
+  /** A unix socket in place of host and port: save and restore. Its directory says who may use it. */
+  readonly path?: string;
   readonly host: string;
   readonly port: number;
   /** Name of the move; no secret. */
   readonly identity: string;
-  /** 32 random bytes, used once, as hexadecimal digits. */
-  readonly key: string | undefined;
+  /** 32 random bytes, used once, as hexadecimal digits. None: unencrypted. */
+  readonly key?: string;
 }
 
 const CIPHER = 'TLS_AES_128_GCM_SHA256';
@@ -41,13 +43,9 @@ export class DataListener {
     server.on('tlsClientError', () => {});
   }
 
-  /** Listens on `host`; `port` 0 takes any. */
-  static async listen(
-    host: string,
-    port: number,
-    identity: string,
-    key: string | undefined,
-  ): Promise<DataListener> {
+  /** Listens on `path`, or on `host`; `port` 0 takes any. */
+  static async listen(address: DataAddress): Promise<DataListener> {
+    const { path, host, port, identity, key } = address;
     const server =
       key === undefined
         ? net.createServer()
@@ -60,13 +58,14 @@ export class DataListener {
     const listener = new DataListener(server, key === undefined ? 'connection' : 'secureConnection');
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(port, host, () => resolve());
+      server.listen(path === undefined ? { host, port } : { path }, () => resolve());
     });
     return listener;
   }
 
   get port(): number {
-    return (this.server.address() as net.AddressInfo).port;
+    const address = this.server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
   }
 
   connection(): Promise<net.Socket> {
@@ -80,15 +79,15 @@ export class DataListener {
 
 /** Connects to a DataListener. */
 export function connectData(address: DataAddress): Promise<net.Socket> {
-  const { host, port, identity, key } = address;
+  const { path, host, port, identity, key } = address;
+  const where = path === undefined ? { host, port } : { path };
   return new Promise((resolve, reject) => {
     const socket =
       key === undefined
-        ? net.connect({ host, port }, () => resolve(socket))
+        ? net.connect(where, () => resolve(socket))
         : tls.connect(
             {
-              host,
-              port,
+              ...where,
               minVersion: 'TLSv1.3',
               ciphers: CIPHER,
               pskCallback: () => ({ psk: Buffer.from(key, 'hex'), identity }),
@@ -97,9 +96,9 @@ export function connectData(address: DataAddress): Promise<net.Socket> {
             },
             () => resolve(socket),
           );
-    socket.setNoDelay(true);
+    if (path === undefined) socket.setNoDelay(true);
     socket.setTimeout(HANDSHAKE_TIMEOUT_MS, () => {
-      if (socket.connecting) socket.destroy(new Error(`no answer from ${host}:${port}`));
+      if (socket.connecting) socket.destroy(new Error(`no answer from ${path ?? `${host}:${port}`}`));
     });
     socket.once('error', reject);
   });

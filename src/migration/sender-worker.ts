@@ -9,14 +9,17 @@ import { StreamWriter } from './stream-writer.js';
 
 const { address, ram, frames } = workerData as { address: DataAddress; ram: Uint8Array; frames: number };
 const port = parentPort!;
+let ending = false;
 const say = (response: SenderResponse): void => port.postMessage(response);
 
 const socket = await connectData(address);
 socket.on('error', (error) => {
-  say({ failed: `the data connection failed: ${error.message}` });
+  if (!ending) say({ failed: `the data connection failed: ${error.message}` });
 });
 // The other side has nothing to say on this connection; its end is all there is to hear.
-socket.on('end', () => say({ failed: 'the destination closed the data connection' }));
+socket.on('end', () => {
+  if (!ending) say({ failed: 'the destination closed the data connection' });
+});
 socket.resume();
 const sink = socketSink(socket);
 const writer = new StreamWriter(sink);
@@ -31,8 +34,9 @@ async function serve(request: SenderRequest): Promise<SenderResponse> {
         round: await writer.round(request.round, request.bitmap, request.pages, frames, ram),
       };
     case 'end':
+      ending = true;
       await writer.end(request.state);
-      await sink(new Uint8Array(0));
+      await new Promise<void>((resolve) => socket.end(resolve));
       return { bytes: writer.bytes };
     case 'bandwidth':
       writer.setBandwidth(request.bytesPerSecond);

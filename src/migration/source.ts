@@ -54,7 +54,7 @@ export interface SentStats {
   readonly lastPagesMs: number;
   readonly lastPages: number;
   readonly stateMs: number;
-  /** Time origin of the downtime: performance.now() when the stop was asked for. */
+  /** When the stop was asked for: CLOCK_MONOTONIC in ms, the same in all processes of a machine. */
   readonly stoppedAt: number;
 }
 
@@ -81,7 +81,7 @@ export async function sendGuest(
   options: MoveOptions,
   hooks: MoveHooks = {},
 ): Promise<SentStats> {
-  const started = performance.now();
+  const started = monotonicMs();
   const rounds: MoveProgress[] = [];
   let dirty = shared(guest.frames);
   let next = shared(guest.frames);
@@ -117,7 +117,7 @@ export async function sendGuest(
         reason = 'downtime';
         break;
       }
-      const late = performance.now() - started > options.timeoutS * 1000;
+      const late = monotonicMs() - started > options.timeoutS * 1000;
       if (late || round >= options.maxRounds) {
         reason = late ? 'timeout' : 'rounds';
         if (options.onTimeout === 'cancel') {
@@ -132,15 +132,15 @@ export async function sendGuest(
     }
     await hooks.stopping?.();
     sender.setBandwidth(0);
-    const stoppedAt = performance.now();
+    const stoppedAt = monotonicMs();
     if (hooks.alreadyPaused !== true) {
       paused = true;
       await guest.pause();
       guest.readDirty(dirty);
     }
-    const stopMs = performance.now() - stoppedAt;
+    const stopMs = monotonicMs() - stoppedAt;
     const last = await sender.round(0, dirty, pages);
-    const lastDone = performance.now();
+    const lastDone = monotonicMs();
     const bytes = await sender.end(guest.saveState());
     guest.stopDirtyLog();
     return {
@@ -151,7 +151,7 @@ export async function sendGuest(
       stopMs,
       lastPagesMs: lastDone - stoppedAt - stopMs,
       lastPages: last.pages,
-      stateMs: performance.now() - lastDone,
+      stateMs: monotonicMs() - lastDone,
       stoppedAt,
     };
   } catch (error) {
@@ -163,3 +163,5 @@ export async function sendGuest(
 
 /** A bitmap that the sending thread can read in place. */
 const shared = (frames: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(bitmapBytes(frames)));
+
+const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;

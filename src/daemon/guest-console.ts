@@ -1,0 +1,56 @@
+/**
+ * The guest's console as its process keeps it: a log file of bounded size, and the latest output for whoever
+ * attaches. Invariant: the guest never waits for a reader or for the disk; what does not fit is lost, oldest first.
+ */
+import { createWriteStream, renameSync, statSync, type WriteStream } from 'node:fs';
+
+const KEPT_BYTES = 64 << 10;
+const LOG_BYTES = 4 << 20;
+/** Output that waits for a slow disk; what comes on top is not logged. */
+const MAX_UNWRITTEN_BYTES = 1 << 20;
+
+export class ConsoleKeeper {
+  private kept: Uint8Array[] = [];
+  private keptBytes = 0;
+  private file: WriteStream;
+  private written: number;
+
+  constructor(private readonly path: string) {
+    this.file = this.open();
+    this.written = sizeOf(path);
+  }
+
+  take(bytes: Uint8Array): void {
+    this.kept.push(bytes.slice());
+    this.keptBytes += bytes.length;
+    while (this.keptBytes - this.kept[0].length >= KEPT_BYTES) this.keptBytes -= this.kept.shift()!.length;
+    if (this.file.writableLength > MAX_UNWRITTEN_BYTES) return;
+    this.written += bytes.length;
+    this.file.write(bytes);
+    if (this.written < LOG_BYTES) return;
+    // One earlier log is kept beside the present one.
+    this.file.end();
+    renameSync(this.path, `${this.path}.1`);
+    this.file = this.open();
+    this.written = 0;
+  }
+
+  latest(): Buffer {
+    return Buffer.concat(this.kept);
+  }
+
+  private open(): WriteStream {
+    const file = createWriteStream(this.path, { flags: 'a', mode: 0o600 });
+    // A full disk costs the log, not the guest.
+    file.on('error', () => {});
+    return file;
+  }
+}
+
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size;
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * The host as one guest process sees it: what its daemon granted, and the domain's nodes in the host's xenstore
+ * through the daemon. Invariant: a daemon that starts again gets all nodes again, so that none is lost with it.
+ */
+import type { Host, HostNode, HostStore } from '../host/host.js';
+import { standaloneClock } from '../host/standalone/clock.js';
+import type { DomId, Port } from '../xen/types.js';
+import type { HostGrant } from './guest-protocol.js';
+
+export class RelayedStore implements HostStore {
+  private readonly nodes = new Map<string, string>();
+  private listeners: ((node: HostNode) => void)[] = [];
+
+  /** `send` gives nodes to the daemon, if there is one. */
+  constructor(private readonly send: (nodes: readonly HostNode[]) => void) {}
+
+  write(nodes: readonly HostNode[]): void {
+    for (const { path, value } of nodes) {
+      if (value === null) this.nodes.delete(path);
+      else this.nodes.set(path, value);
+    }
+    this.send(nodes);
+  }
+  onChange(listener: (node: HostNode) => void): void {
+    this.listeners.push(listener);
+  }
+  /** The daemon says that somebody changed a node. */
+  changed(node: HostNode): void {
+    for (const listener of this.listeners) listener(node);
+  }
+  /** All that was written, for a daemon that knows nothing. */
+  all(): HostNode[] {
+    return [...this.nodes].map(([path, value]) => ({ path, value }));
+  }
+}
+
+export function grantedHost(grant: HostGrant, store: HostStore): Host {
+  return {
+    identity: { name: grant.name, xenVersion: grant.xenVersion, cpuModel: grant.cpuModel },
+    clock: standaloneClock(grant),
+    domid: grant.domid as DomId,
+    storePort: grant.storePort as Port,
+    consolePort: grant.consolePort as Port,
+    storeFrame: grant.storeFrame,
+    consoleFrame: grant.consoleFrame,
+    store,
+  };
+}

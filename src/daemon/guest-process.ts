@@ -1,0 +1,66 @@
+/**
+ * The guest process: argv is the URL of the runner module; the working directory is the guest's own.
+ * It serves one daemon at a time on a unix socket there, and lives on when the daemon goes.
+ */
+import { writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { Failure } from './failure.js';
+import { EXIT_FILE, GUEST_SOCKET } from './guest-protocol.js';
+import type { RunnerModule } from './guest-runner.js';
+import { GuestService } from './guest-service.js';
+import { type Params, Rpc } from './rpc.js';
+
+/** Methods of GuestService that are requests. */
+const REQUESTS = new Set([
+  'hello',
+  'create',
+  'receive',
+  'received',
+  'go',
+  'pause',
+  'unpause',
+  'status',
+  'points',
+  'dmesg',
+  'shutdown',
+  'rename',
+  'type',
+  'watchConsole',
+  'send',
+  'abortSend',
+  'lock',
+  'resume',
+  'end',
+]);
+/** A guest process that no daemon ever speaks to is a leftover. */
+const LONELY_MS = 60_000;
+
+const crashed = (error: unknown): void => {
+  const details = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`guest process failed: ${details}\n`);
+  writeFileSync(EXIT_FILE, JSON.stringify({ reason: 'crash', details: `guest process failed: ${details}` }));
+  process.exit(1);
+};
+process.on('uncaughtException', crashed);
+process.on('unhandledRejection', crashed);
+for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
+
+const module = (await import(process.argv[2])) as RunnerModule;
+const service = new GuestService(module, (status) => process.exit(status));
+const lonely = setTimeout(() => process.exit(1), LONELY_MS);
+
+const server = net.createServer((socket) => {
+  clearTimeout(lonely);
+  const rpc: Rpc = new Rpc(socket, {
+    request(method, params) {
+      if (!REQUESTS.has(method)) throw new Failure('usage', `unknown request ${method}`);
+      return (service as unknown as Record<string, (params: Params) => unknown>)[method](params);
+    },
+    notice(method, params) {
+      if (method === 'storeChanged') service.storeChanged(params as { path: string; value: string | null });
+    },
+    closed: () => service.detachDaemon(rpc),
+  });
+  service.attachDaemon(rpc);
+});
+server.listen(GUEST_SOCKET);

@@ -1,0 +1,95 @@
+/**
+ * What the guest process needs of the thing that runs a guest. One implementation runs Xen PV guests; tests have
+ * another. All calls are made on the process's main thread.
+ */
+import type { Host } from '../host/host.js';
+import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/guest.js';
+
+export type EndAction = 'destroy' | 'restart' | 'preserve';
+
+/** What the daemon knows of a guest's configuration. Plain JSON. */
+export interface GuestConfig {
+  readonly name: string;
+  readonly uuid: string;
+  readonly vcpus: number;
+  readonly memoryKib: number;
+  readonly maxMemoryKib: number;
+  /** Paths on the daemon's host; "" for none. The daemon opens them, the guest process gets descriptors. */
+  readonly kernel: string;
+  readonly ramdisk: string;
+  readonly cmdline: string;
+  readonly onPoweroff: EndAction;
+  readonly onReboot: EndAction;
+  readonly onCrash: EndAction;
+  /** Whatever else the runner wants to know. */
+  readonly more: Readonly<Record<string, unknown>>;
+}
+
+/** Why a guest stopped of its own: SHUTDOWN_* of Xen. */
+export type StopReason = 'poweroff' | 'reboot' | 'crash';
+
+export interface VcpuStatus {
+  readonly id: number;
+  readonly state: 'running' | 'blocked' | 'offline';
+  readonly seconds: number;
+}
+
+export interface RunnerStatus {
+  readonly vcpus: readonly VcpuStatus[];
+  /** Processor time used since power-on, on all hosts together. */
+  readonly cpuSeconds: number;
+  /** Since power-on, as the guest counts it. */
+  readonly uptimeSeconds: number;
+  readonly instructions: number;
+}
+
+/** One migration point, for people and for JSON. */
+export interface PointRow {
+  readonly name: string;
+  /** What the guest sees: the same from power-on to power-off. */
+  readonly inner: string;
+  /** What the present host gave. */
+  readonly outer: string;
+  readonly moves: number;
+}
+
+export interface RunnerHooks {
+  console(bytes: Uint8Array): void;
+  /** The guest stopped of its own; no slice runs any more. */
+  stopped(reason: StopReason, details: string): void;
+  /** A line of the hypervisor's log. */
+  log(line: string): void;
+}
+
+export interface GuestRunner {
+  readonly movable: MovableGuest;
+  readonly config: GuestConfig;
+  /** The first instruction of a guest that was created here. */
+  start(): void;
+  /** Typed bytes; returns how many were taken. */
+  type(bytes: Uint8Array): number;
+  /** Asks through control/shutdown. Resolves when the guest took the request; `signal` withdraws it. */
+  requestShutdown(kind: 'poweroff' | 'reboot', signal: AbortSignal): Promise<void>;
+  status(): RunnerStatus;
+  points(): readonly PointRow[];
+  /** The hypervisor's messages to this guest's log, oldest first. */
+  dmesg(): string;
+  /** The toolstack's name; the guest's own view of its name stays. */
+  rename(name: string): void;
+}
+
+export interface IncomingRunner extends IncomingGuest {
+  readonly runner: GuestRunner;
+}
+
+export interface RunnerFactory extends GuestFactory<IncomingRunner> {
+  /** Builds the guest; `kernel` and `ramdisk` are whole files. Throws with what is wrong with them. */
+  create(config: GuestConfig, kernel: Uint8Array, ramdisk: Uint8Array | undefined): Promise<GuestRunner>;
+}
+
+/** What a runner module exports. */
+export interface RunnerModule {
+  /** Reads an xl.cfg. `file` is for messages; relative paths in it are relative to `directory`. */
+  readConfig(text: string, file: string, directory: string): GuestConfig;
+  openFactory(host: Host, hooks: RunnerHooks): RunnerFactory;
+}

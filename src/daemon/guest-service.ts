@@ -1,0 +1,317 @@
+/**
+ * The guest process's work: one guest, made by `create` or by a stream, run, moved, ended, on its daemon's word.
+ *
+ * Invariant (docs/handover.md): a guest that came by a move runs no instruction before its owner record is on disk;
+ * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
+ */
+import { closeSync, fsyncSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { DataListener } from '../migration/data-channel.js';
+import { receiveGuest } from '../migration/destination.js';
+import { sendGuest } from '../migration/source.js';
+import { WorkerSender } from '../migration/worker-sender.js';
+import { writeDurable } from './durable.js';
+import { Failure } from './failure.js';
+import { ConsoleKeeper } from './guest-console.js';
+import { grantedHost, RelayedStore } from './guest-host.js';
+import {
+  CONSOLE_LOG,
+  EXIT_FILE,
+  type GuestExit,
+  type GuestHello,
+  type GuestPhase,
+  type GuestRequests,
+  type HostGrant,
+  OWNER_FILE,
+  type ReceivedInfo,
+  type StartedInfo,
+} from './guest-protocol.js';
+import type { GuestRunner, IncomingRunner, RunnerFactory, RunnerModule } from './guest-runner.js';
+import type { Rpc } from './rpc.js';
+
+/** Descriptors that the daemon opened for this process. */
+const KERNEL_FD = 3;
+const RAMDISK_FD = 4;
+
+type With<M extends keyof GuestRequests> = GuestRequests[M][0];
+type Answer<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]> | GuestRequests[M][1];
+
+export class GuestService {
+  private phase: GuestPhase = 'empty';
+  private runner: GuestRunner | undefined;
+  private incoming: IncomingRunner | undefined;
+  private receiving: Promise<ReceivedInfo> | undefined;
+  private sender: WorkerSender | undefined;
+  /** Stopped by a move that has sent everything. */
+  private stoppedByMove = false;
+  private locked = false;
+  private paused = false;
+  /** What runs the first instruction, of a guest that was created or came paused. */
+  private firstStart: (() => void) | undefined;
+  private watched = false;
+  private daemon: Rpc | undefined;
+  private readonly keeper = new ConsoleKeeper(CONSOLE_LOG);
+  private readonly store = new RelayedStore((nodes) => this.daemon?.notice('store', { nodes }));
+
+  constructor(
+    private readonly module: RunnerModule,
+    private readonly exit: (status: number) => void,
+  ) {}
+
+  /** A daemon connected; an earlier one is gone. */
+  attachDaemon(daemon: Rpc): void {
+    this.daemon?.destroy();
+    this.daemon = daemon;
+    this.watched = false;
+    daemon.notice('store', { nodes: this.store.all() });
+  }
+
+  detachDaemon(daemon: Rpc): void {
+    if (this.daemon !== daemon) return;
+    this.daemon = undefined;
+    if (this.phase === 'incoming' || this.phase === 'empty') this.leave('discarded', 'the daemon is gone');
+    this.sender?.abort('the daemon is gone');
+    if (this.stoppedByMove && !this.locked) this.resume();
+  }
+
+  storeChanged(node: { path: string; value: string | null }): void {
+    this.store.changed(node);
+  }
+
+  hello(): GuestHello {
+    return {
+      pid: process.pid,
+      phase: this.phase,
+      paused: this.paused,
+      locked: this.locked,
+      config: this.runner?.config ?? null,
+    };
+  }
+
+  private factory(host: HostGrant): RunnerFactory {
+    return this.module.openFactory(grantedHost(host, this.store), {
+      console: (bytes) => {
+        this.keeper.take(bytes);
+        if (this.watched) this.daemon?.notice('console', { data: Buffer.from(bytes).toString('base64') });
+      },
+      stopped: (reason, details) => this.stopped({ reason, details }),
+      log: (line) => process.stdout.write(`${line}\n`),
+    });
+  }
+
+  private stopped(exit: GuestExit): void {
+    if (this.phase !== 'live') return;
+    this.phase = 'ended';
+    writeFileSync(EXIT_FILE, JSON.stringify(exit));
+    this.sender?.abort(`the guest stopped: ${exit.reason}`);
+    this.daemon?.notice('stopped', exit);
+  }
+
+  private live(): GuestRunner {
+    if (this.runner === undefined) throw new Failure('bad-state', 'there is no guest yet');
+    if (this.phase === 'ended') throw new Failure('bad-state', 'the guest has stopped');
+    return this.runner;
+  }
+  /** For what would change a guest whose owner is being settled. */
+  private free(): GuestRunner {
+    const runner = this.live();
+    if (this.sender !== undefined || this.stoppedByMove)
+      throw new Failure('bad-state', 'the guest is moving');
+    return runner;
+  }
+
+  async create({ config, host, paused }: With<'create'>): Promise<GuestHello> {
+    if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
+    const kernel = readFileSync(KERNEL_FD);
+    const ramdisk = config.ramdisk === '' ? undefined : readFileSync(RAMDISK_FD);
+    const runner = await this.factory(host).create(config, kernel, ramdisk);
+    this.runner = runner;
+    this.phase = 'live';
+    this.firstStart = () => runner.start();
+    this.paused = paused;
+    if (!paused) this.begin();
+    return this.hello();
+  }
+
+  private begin(): void {
+    const start = this.firstStart;
+    this.firstStart = undefined;
+    start?.();
+  }
+
+  async receive({ host, from }: With<'receive'>): Promise<{ port: number }> {
+    if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
+    this.phase = 'incoming';
+    const factory = this.factory(host);
+    if (from.path !== undefined) rmSync(from.path, { force: true });
+    const listener = await DataListener.listen(from);
+    this.receiving = this.takeIn(listener, factory);
+    this.receiving.catch(() => listener.close());
+    return { port: listener.port };
+  }
+
+  private async takeIn(listener: DataListener, factory: RunnerFactory): Promise<ReceivedInfo> {
+    const socket = await listener.connection();
+    const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+    const { guest, bytes, stateMs } = await receiveGuest(chunks, factory);
+    socket.end();
+    socket.resume();
+    this.incoming = guest;
+    const { config, movable } = guest.runner;
+    return { name: movable.name, uuid: movable.uuid, config, bytes, stateMs };
+  }
+
+  received(): Promise<ReceivedInfo> {
+    return this.receiving ?? Promise.reject(new Failure('bad-state', 'nothing was to be received'));
+  }
+
+  async go({ handover, paused }: With<'go'>): Promise<StartedInfo> {
+    const { incoming } = this;
+    if (incoming === undefined || this.phase !== 'incoming')
+      throw new Failure('bad-state', 'no guest is waiting');
+    this.phase = 'starting';
+    const t0 = performance.now();
+    try {
+      await incoming.attach();
+    } catch (error) {
+      this.phase = 'incoming';
+      if (this.daemon === undefined) this.leave('failed', String(error));
+      throw error;
+    }
+    const t1 = performance.now();
+    // The moment of decision: before it the guest is the source's, after it ours.
+    if (handover !== null) writeDurable(OWNER_FILE, { handover, uuid: incoming.runner.movable.uuid });
+    const t2 = performance.now();
+    this.phase = 'live';
+    this.runner = incoming.runner;
+    this.firstStart = () => incoming.start();
+    this.paused = paused;
+    if (!paused) this.begin();
+    return { attachMs: t1 - t0, recordMs: t2 - t1, startMs: performance.now() - t2 };
+  }
+
+  async pause(): Promise<null> {
+    const runner = this.free();
+    if (!this.paused) {
+      this.paused = true;
+      await runner.movable.pause();
+    }
+    return null;
+  }
+
+  unpause(): null {
+    const runner = this.free();
+    if (!this.paused) return null;
+    this.paused = false;
+    if (this.firstStart !== undefined) this.begin();
+    else runner.movable.resume();
+    return null;
+  }
+
+  status(): Answer<'status'> {
+    if (this.runner === undefined) throw new Failure('bad-state', 'there is no guest yet');
+    const rssKib = Math.round(process.memoryUsage.rss() / 1024);
+    return { ...this.runner.status(), paused: this.paused || this.stoppedByMove, rssKib };
+  }
+  points(): Answer<'points'> {
+    return this.live().points();
+  }
+  dmesg(): string {
+    return this.runner?.dmesg() ?? '';
+  }
+
+  async shutdown({ kind, timeoutS }: With<'shutdown'>): Promise<null> {
+    const runner = this.free();
+    if (this.paused) throw new Failure('bad-state', 'the guest is paused and cannot answer');
+    const withdraw = new AbortController();
+    const timer = setTimeout(() => withdraw.abort(), timeoutS * 1000);
+    try {
+      await runner.requestShutdown(kind, withdraw.signal);
+    } catch (error) {
+      if (!withdraw.signal.aborted) throw error;
+      throw new Failure(
+        'timed-out',
+        `the guest did not take the request to ${kind === 'poweroff' ? 'shut down' : 'reboot'} within ${timeoutS} s; ` +
+          'a guest without a driver for it never does (destroy ends it)',
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+    return null;
+  }
+
+  rename({ name }: With<'rename'>): null {
+    this.live().rename(name);
+    return null;
+  }
+  type({ data }: With<'type'>): number {
+    return this.live().type(Buffer.from(data, 'base64'));
+  }
+  watchConsole(): string {
+    this.watched = true;
+    return this.keeper.latest().toString('base64');
+  }
+
+  async send({ to, options, handover }: With<'send'>): Answer2<'send'> {
+    const { movable } = this.free();
+    const sender = new WorkerSender(to, movable.ram, movable.frames);
+    this.sender = sender;
+    try {
+      const stats = await sendGuest(movable, sender, options, {
+        progress: (progress) => this.daemon?.notice('progress', progress),
+        stopping: async () => {
+          if (!handover) return;
+          if (this.daemon === undefined) throw new Failure('io', 'the daemon is gone');
+          await this.daemon.request('stopping');
+        },
+        alreadyPaused: this.paused,
+      });
+      this.stoppedByMove = true;
+      if (this.daemon === undefined) this.resume();
+      return stats;
+    } finally {
+      this.sender = undefined;
+      // The thread ends by itself when all is written; a failed one has ended.
+      if (!this.stoppedByMove) sender.close();
+    }
+  }
+
+  abortSend({ reason }: With<'abortSend'>): null {
+    this.sender?.abort(reason);
+    return null;
+  }
+
+  lock(): null {
+    if (!this.stoppedByMove) throw new Failure('bad-state', 'only a guest that was sent can be locked');
+    this.locked = true;
+    return null;
+  }
+
+  resume(): null {
+    this.locked = false;
+    this.sender?.abort('the move was given up');
+    if (this.stoppedByMove) {
+      this.stoppedByMove = false;
+      if (!this.paused) this.runner?.movable.resume();
+    }
+    return null;
+  }
+
+  async end({ reason }: With<'end'>): Promise<null> {
+    await this.runner?.movable.detach().catch((error: Error) => process.stdout.write(`${error.message}\n`));
+    if (this.runner === undefined) await this.incoming?.discard();
+    this.leave(reason, '');
+    return null;
+  }
+
+  /** Ends this process in order, after what is being answered has left. */
+  private leave(reason: GuestExit['reason'], details: string): void {
+    this.phase = 'ended';
+    const fd = openSync(EXIT_FILE, 'w', 0o600);
+    writeFileSync(fd, JSON.stringify({ reason, details }));
+    fsyncSync(fd);
+    closeSync(fd);
+    setImmediate(() => this.exit(0));
+  }
+}
+
+type Answer2<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]>;

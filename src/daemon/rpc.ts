@@ -1,0 +1,174 @@
+/**
+ * Requests, answers and notices over one byte stream, both ways: one JSON value a line.
+ *
+ *     {"id":1,"do":"list","with":{}}       a request
+ *     {"id":1,"ok":[...]}                  its answer, or {"id":1,"error":{"code":"...","message":"..."}}
+ *     {"do":"console","with":{...}}        a notice, not answered
+ *
+ * Invariant: a peer cannot make us hold more than a line of MAX_LINE_BYTES, nor have more than MAX_PENDING requests
+ * worked on at once; when the stream ends every pending request fails, once.
+ */
+import type { Duplex } from 'node:stream';
+import { describeError, Failure, isFailureCode } from './failure.js';
+
+export const MAX_LINE_BYTES = 4 << 20;
+const MAX_PENDING = 256;
+/** Notices are dropped rather than heaped up when the other side reads nothing. */
+const MAX_UNSENT_BYTES = 16 << 20;
+
+export type Params = Readonly<Record<string, unknown>>;
+
+export interface RpcHandlers {
+  request?(method: string, params: Params): unknown;
+  notice?(method: string, params: Params): void;
+  /** Once, when nothing more can come. */
+  closed?(): void;
+}
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export class Rpc {
+  closed = false;
+  private readonly pending = new Map<number, Pending>();
+  private nextId = 1;
+  private serving = 0;
+  private parts: Buffer[] = [];
+  private held = 0;
+
+  constructor(
+    readonly stream: Duplex,
+    private handlers: RpcHandlers,
+  ) {
+    stream.on('data', (chunk: Buffer) => this.take(chunk));
+    stream.on('error', () => this.end());
+    stream.on('end', () => this.end());
+    stream.on('close', () => this.end());
+  }
+
+  /** Others take over what arrives. */
+  setHandlers(handlers: RpcHandlers): void {
+    this.handlers = handlers;
+  }
+
+  /** Fails with what the other side answered, or 'io' when the stream ends; after `timeoutMs` with 'timed-out'. */
+  request<T = unknown>(method: string, params: object = {}, timeoutMs = 0): Promise<T> {
+    if (this.closed) return Promise.reject(new Failure('io', `${method}: the connection is closed`));
+    const id = this.nextId++;
+    return new Promise<T>((resolve, reject) => {
+      const timer =
+        timeoutMs === 0
+          ? undefined
+          : setTimeout(() => {
+              this.pending.delete(id);
+              reject(new Failure('timed-out', `${method}: no answer within ${timeoutMs / 1000} s`));
+            }, timeoutMs);
+      this.pending.set(id, { resolve: resolve as (value: unknown) => void, reject, timer });
+      this.write({ id, do: method, with: params });
+    });
+  }
+
+  notice(method: string, params: object = {}): void {
+    if (this.closed || this.stream.writableLength > MAX_UNSENT_BYTES) return;
+    this.write({ do: method, with: params });
+  }
+
+  close(): void {
+    this.stream.end();
+    this.end();
+  }
+
+  destroy(): void {
+    this.stream.destroy();
+    this.end();
+  }
+
+  private write(message: object): void {
+    this.stream.write(`${JSON.stringify(message)}\n`);
+  }
+
+  private end(): void {
+    if (this.closed) return;
+    this.closed = true;
+    for (const { reject, timer } of this.pending.values()) {
+      clearTimeout(timer);
+      reject(new Failure('io', 'the connection was closed'));
+    }
+    this.pending.clear();
+    this.handlers.closed?.();
+  }
+
+  private take(chunk: Buffer): void {
+    let from = 0;
+    for (let at = chunk.indexOf(10); at >= 0 && !this.closed; at = chunk.indexOf(10, from)) {
+      this.parts.push(chunk.subarray(from, at));
+      const line = this.parts.length === 1 ? this.parts[0] : Buffer.concat(this.parts);
+      this.parts = [];
+      this.held = 0;
+      from = at + 1;
+      this.line(line.toString('utf8'));
+    }
+    if (from < chunk.length) {
+      this.parts.push(chunk.subarray(from));
+      this.held += chunk.length - from;
+      if (this.held > MAX_LINE_BYTES) this.destroy();
+    }
+  }
+
+  private line(line: string): void {
+    let message: Record<string, unknown>;
+    try {
+      message = JSON.parse(line);
+    } catch {
+      this.destroy();
+      return;
+    }
+    if (typeof message !== 'object' || message === null) {
+      this.destroy();
+      return;
+    }
+    const { id, do: method } = message;
+    if (typeof method === 'string') {
+      const params =
+        typeof message.with === 'object' && message.with !== null ? (message.with as Params) : {};
+      if (typeof id === 'number') void this.serve(id, method, params);
+      else this.handlers.notice?.(method, params);
+    } else if (typeof id === 'number') this.answered(id, message);
+  }
+
+  private async serve(id: number, method: string, params: Params): Promise<void> {
+    try {
+      if (this.serving >= MAX_PENDING) throw new Failure('bad-state', 'too many requests at once');
+      this.serving++;
+      try {
+        if (this.handlers.request === undefined) throw new Failure('usage', 'no requests are taken here');
+        const value = await this.handlers.request(method, params);
+        if (!this.closed) this.write({ id, ok: value ?? null });
+      } finally {
+        this.serving--;
+      }
+    } catch (error) {
+      if (!this.closed) this.write({ id, error: describeError(error) });
+    }
+  }
+
+  private answered(id: number, message: Record<string, unknown>): void {
+    const waiting = this.pending.get(id);
+    if (waiting === undefined) return;
+    this.pending.delete(id);
+    clearTimeout(waiting.timer);
+    const error = message.error as { code?: unknown; message?: unknown } | undefined;
+    if (error === undefined) waiting.resolve(message.ok);
+    else {
+      waiting.reject(
+        new Failure(
+          isFailureCode(error.code) ? error.code : 'internal',
+          typeof error.message === 'string' ? error.message : 'an error without words',
+        ),
+      );
+    }
+  }
+}
