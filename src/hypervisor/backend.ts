@@ -1,0 +1,50 @@
+/**
+ * What our back ends (console, xenstore, disks, networks) may do with the guest, in the role of domain 0.
+ *
+ * Invariant: memory of the guest is reached only through grants that are checked when they are mapped, and the
+ * linear address stays good until the same grant is unmapped. A guest that gives a bad grant gets an error in its
+ * ring and harms only itself.
+ */
+import type { LinearMemory } from '../xen/memory.js';
+import type { Port } from '../xen/types.js';
+import type { DomainState } from './state.js';
+
+/** The domain that back ends stand for. */
+export const BACKEND_DOMID = 0;
+
+export class Backend {
+  readonly mem: LinearMemory;
+
+  constructor(private readonly d: DomainState) {
+    this.mem = d.mem;
+  }
+
+  /** Takes the far end of a port that the guest opened for domain 0. 0, or a negative errno. */
+  bindBackend(port: Port, onNotify: () => void): number {
+    return this.d.events.bindBackend(port, BACKEND_DOMID, onNotify);
+  }
+
+  unbindBackend(port: Port): void {
+    this.d.events.unbindBackend(port);
+  }
+
+  /** Raises the guest's port. */
+  notify(port: Port): void {
+    this.d.events.setPending(port);
+  }
+
+  /** Maps a granted page: its linear address, or a negative GNTST_ status. */
+  grantMap(ref: number, write: boolean): number {
+    const frame = this.d.grants.acquire(ref, BACKEND_DOMID, write, true);
+    return frame < 0 ? frame : this.d.tables.address(frame);
+  }
+
+  grantUnmap(ref: number, write: boolean): void {
+    this.d.grants.release(ref, write);
+  }
+
+  /** Says that host code wrote into the page at `linear`. */
+  touch(linear: number): void {
+    this.d.machine.touch(linear);
+  }
+}

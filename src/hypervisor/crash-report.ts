@@ -1,0 +1,86 @@
+/** What a person needs to see of a domain that crashed: each vCPU's registers, and words of the stack. */
+import { SHUTDOWN_crash } from '../xen/sched.js';
+import type { DomainState } from './state.js';
+
+export interface VcpuReport {
+  readonly vcpu: number;
+  readonly userMode: boolean;
+  /** Name and value, in the order people expect. */
+  readonly registers: readonly (readonly [string, bigint])[];
+  readonly segments: readonly (readonly [string, number])[];
+  /** Words from rsp upwards, as far as they can be read. */
+  readonly stack: readonly bigint[];
+}
+
+export interface CrashReport {
+  /** What Xen objects to, or what the guest said by itself. */
+  readonly message: string;
+  /** The vCPU that did it. */
+  readonly vcpu: number;
+  readonly vcpus: readonly VcpuReport[];
+}
+
+const NAMES = [
+  'rax',
+  'rcx',
+  'rdx',
+  'rbx',
+  'rsp',
+  'rbp',
+  'rsi',
+  'rdi',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+];
+const STACK_WORDS = 64;
+const RSP = 4;
+const READ = 0;
+
+export function crashReport(d: DomainState): CrashReport {
+  const unsigned = (n: number): bigint => BigInt.asUintN(64, BigInt(n));
+  const vcpus = d.vcpus
+    .filter((v) => v.initialised)
+    .map((v): VcpuReport => {
+      const { cpu } = v;
+      const sp = cpu.reg(RSP);
+      const stack: bigint[] = [];
+      for (let i = 0; i < STACK_WORDS; i++) {
+        const at = d.machine.translate(v.id, sp + 8 * i, READ);
+        if (at < 0 || (at & 4095) > 4088) break;
+        stack.push(d.mem.getBig(at));
+      }
+      return {
+        vcpu: v.id,
+        userMode: cpu.userMode,
+        registers: [
+          ['rip', unsigned(cpu.rip)],
+          ['rflags', unsigned(cpu.rflags)],
+          ...NAMES.map((name, i) => [name, BigInt.asUintN(64, cpu.regBig(i))] as const),
+          ['cr2', unsigned(cpu.cr2)],
+          ['cr3', BigInt(cpu.userMode ? cpu.cr3User : cpu.cr3Kernel) * 4096n],
+          ['fs_base', unsigned(cpu.fsBase)],
+          ['gs_base', unsigned(cpu.gsBase)],
+        ],
+        segments: [
+          ['cs', cpu.cs],
+          ['ss', cpu.ss],
+          ['ds', cpu.ds],
+          ['es', cpu.es],
+          ['fs', cpu.fs],
+          ['gs', cpu.gs],
+        ],
+        stack,
+      };
+    });
+  const end = d.shutdown;
+  const message =
+    end?.message ??
+    (end?.code === SHUTDOWN_crash ? 'the guest reported a crash of its own' : 'the guest has not crashed');
+  return { message, vcpu: end?.vcpu ?? 0, vcpus };
+}

@@ -1,0 +1,265 @@
+/**
+ * One paravirtualised domain: its container, its Xen, and how it is switched on, run, stopped, saved and restored.
+ *
+ * Who may call what: create, then either powerOn or restore; then start; then run as often as wanted; pause and
+ * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
+ */
+import { HostClock, InstructionClock, type VirtualClock } from '../machine/clock.js';
+import { Machine } from '../machine/machine.js';
+import {
+  SHUTDOWN_crash,
+  SHUTDOWN_poweroff,
+  SHUTDOWN_reboot,
+  SHUTDOWN_suspend,
+  SHUTDOWN_watchdog,
+} from '../xen/sched.js';
+import { VcpuInfo } from '../xen/shared-info.js';
+import type { Port } from '../xen/types.js';
+import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
+import { BACKEND_DOMID, Backend } from './backend.js';
+import { type CrashReport, crashReport } from './crash-report.js';
+import { DR6_DEFAULT, DR7_DEFAULT } from './debug-registers.js';
+import { EventChannels } from './event-channels.js';
+import { FrameTable, Owner } from './frames.js';
+import { GrantTable } from './grant-table.js';
+import type { Identity } from './identity.js';
+import { type FrameLayout, frameLayout, mfnOf } from './layout.js';
+import { M2p } from './m2p.js';
+import { newBaseptr } from './mmuext-op.js';
+import { PageTables } from './page-tables.js';
+import { fixupCr4, setCr4 } from './privileged.js';
+import { RSI, RSP } from './registers.js';
+import { restoreState, saveState } from './saved-state.js';
+import { Scheduler } from './scheduler.js';
+import { DomainState, type MemoryRange } from './state.js';
+import { updateSystemTime, updateWallClock } from './time.js';
+import { VcpuContext } from './vcpu-context.js';
+
+/** What a domain is made of; the same on every host (domainRecord in saved-state.ts). */
+export interface DomainConfig {
+  readonly domid: number;
+  readonly uuid: Uint8Array;
+  readonly vcpus: number;
+  /** Frames of memory at power-on, and the most it may have (maxmem). */
+  readonly memoryFrames: number;
+  readonly maxFrames: number;
+  readonly memoryMap: readonly MemoryRange[];
+  readonly identity: Identity;
+  /** Time counts instructions: so many ns each. Undefined: time follows the host's clock. */
+  readonly nsPerInstruction: number | undefined;
+}
+
+/** What the host gives. */
+export interface DomainHost {
+  /** Monotonic time from any origin, ns. */
+  monotonic(): number;
+  /** True time, ns since 1970. */
+  wallClock(): number;
+  /** What the guest writes to Xen's own console. */
+  log?(line: string): void;
+  /** With the instruction clock: whether back ends still work for the guest, so that idle time must be waited for. */
+  busy?(): boolean;
+}
+
+export type ShutdownReason = 'poweroff' | 'reboot' | 'suspend' | 'crash' | 'watchdog' | 'unknown';
+
+export type DomainRun =
+  | { readonly state: 'running' }
+  /** Nothing to do until an event, or until virtual time `wakeAt` (ns). */
+  | { readonly state: 'idle'; readonly wakeAt: number | undefined }
+  | {
+      readonly state: 'shutdown';
+      readonly reason: ShutdownReason;
+      readonly code: number;
+      readonly message?: string;
+    };
+
+const REASONS = new Map<number, ShutdownReason>([
+  [SHUTDOWN_poweroff, 'poweroff'],
+  [SHUTDOWN_reboot, 'reboot'],
+  [SHUTDOWN_suspend, 'suspend'],
+  [SHUTDOWN_crash, 'crash'],
+  [SHUTDOWN_watchdog, 'watchdog'],
+]);
+
+export class Domain {
+  readonly machine: Machine;
+  readonly backend: Backend;
+  readonly clock: VirtualClock;
+  /** Ports that the toolstack made for the guest, as a new guest has them. */
+  storePort = 0 as Port;
+  consolePort = 0 as Port;
+
+  private constructor(
+    readonly config: DomainConfig,
+    readonly layout: FrameLayout,
+    readonly state: DomainState,
+    private readonly scheduler: Scheduler,
+  ) {
+    this.machine = state.machine;
+    this.clock = state.clock;
+    this.backend = new Backend(state);
+  }
+
+  static async create(config: DomainConfig, host: DomainHost): Promise<Domain> {
+    const layout = frameLayout(config.maxFrames);
+    let clock: VirtualClock | undefined;
+    const machine = await Machine.create({
+      frames: layout.total,
+      vcpus: config.vcpus,
+      cpuid: config.identity.cpuid,
+      now: () => clock?.now() ?? 0,
+    });
+    const { nsPerInstruction } = config;
+    const retired = (): number => {
+      let sum = 0;
+      for (const cpu of machine.vcpus) sum += cpu.retired;
+      return sum;
+    };
+    clock =
+      nsPerInstruction === undefined
+        ? new HostClock(() => host.monotonic())
+        : new InstructionClock(retired, nsPerInstruction);
+    const frames = new FrameTable(layout.total);
+    frames.owner.fill(Owner.xen, layout.guest);
+    const tables = new PageTables(machine, frames);
+    const vcpus = machine.vcpus.map((cpu, id) => new VcpuContext(id, cpu));
+    const m2p = new M2p(machine, layout.m2p);
+    const sharedInfo = machine.framesBase + layout.sharedInfo * 4096;
+    vcpus.forEach((v) => {
+      v.vcpuInfo = sharedInfo + v.id * VcpuInfo.sizeof;
+    });
+    let scheduler: Scheduler | undefined;
+    const events = new EventChannels(machine, vcpus, sharedInfo, config.domid, (v) => scheduler?.woken(v));
+    const state = new DomainState({
+      machine,
+      clock,
+      identity: config.identity,
+      frames,
+      tables,
+      m2p,
+      events,
+      grants: new GrantTable(machine, frames, layout.grants, (frame) => m2p.share(frame)),
+      vcpus,
+      sharedInfo,
+      domid: config.domid,
+      uuid: config.uuid,
+      maxPages: layout.guest,
+      memoryMap: config.memoryMap,
+      wallClock: () => host.wallClock(),
+      log: (line) => host.log?.(line),
+    });
+    scheduler = new Scheduler(state, () => host.busy?.() !== true, nsPerInstruction ?? 1);
+    frames.setOwner(layout.sharedInfo, Owner.shared);
+    m2p.create(layout.m2pTables);
+    m2p.install(layout.m2pTables);
+    return new Domain(config, layout, state, scheduler);
+  }
+
+  /** Prepares an empty container for the domain builder: RAM owned, M2P filled, grants and ports of the toolstack. */
+  prepare(): void {
+    const { state, config, layout } = this;
+    const { frames, m2p, events, grants } = state;
+    for (let frame = 0; frame < config.memoryFrames; frame++) {
+      frames.setOwner(frame, Owner.guest);
+      m2p.set(frame, frame, 0);
+    }
+    m2p.share(layout.sharedInfo);
+    grants.grow(1);
+    this.storePort = events.allocUnbound(BACKEND_DOMID) as Port;
+    this.consolePort = events.allocUnbound(BACKEND_DOMID) as Port;
+    state.vmAssist = 1 << VMASST_TYPE_pae_extended_cr3;
+    for (const v of state.vcpus) {
+      state.mem.setU8(state.sharedInfo + v.id * VcpuInfo.sizeof + VcpuInfo.evtchn_upcall_mask, 1);
+    }
+    for (let i = state.vcpus.length; i < 32; i++) {
+      state.mem.setU8(state.sharedInfo + i * VcpuInfo.sizeof + VcpuInfo.evtchn_upcall_mask, 1);
+    }
+  }
+
+  /** What the domain builder works on. */
+  get buildTarget() {
+    return {
+      mem: this.state.mem,
+      framesBase: this.machine.framesBase,
+      ramFrames: this.config.memoryFrames,
+      sharedInfoMfn: mfnOf(this.layout.sharedInfo),
+      storePort: this.storePort,
+      consolePort: this.consolePort,
+    };
+  }
+
+  /** vCPU 0 as the builder left it: entry, stack, start_info's address, and the MFN of the first page table. */
+  powerOn(built: { rip: number; rsp: number; rsi: number; cr3: number }): void {
+    const { state } = this;
+    const [v] = state.vcpus;
+    const { cpu } = v;
+    const rc = newBaseptr(state, v, built.cr3);
+    if (rc !== 0)
+      throw new Error(`the builder's page tables at frame ${built.cr3} are not acceptable (${rc})`);
+    for (const each of state.vcpus) setCr4(each, fixupCr4(0));
+    cpu.rip = built.rip;
+    cpu.setReg(RSP, built.rsp);
+    cpu.setReg(RSI, built.rsi);
+    cpu.rflags = 0x202;
+    cpu.cs = 0xe033;
+    cpu.ss = 0xe02b;
+    cpu.userMode = false;
+    cpu.setDr(6, DR6_DEFAULT);
+    cpu.setDr(7, DR7_DEFAULT);
+    v.kernelSp = built.rsp;
+    v.initialised = true;
+    v.down = false;
+  }
+
+  /** Time goes on and the guest may run. */
+  start(): void {
+    this.clock.start();
+    for (const v of this.state.vcpus) updateSystemTime(this.state, v);
+    this.updateWallClock();
+  }
+
+  /** Time stands still; nothing of the guest changes until start(). */
+  pause(): void {
+    this.clock.stop();
+  }
+
+  /** The host's true time was stepped, or the guest arrives on another host. */
+  updateWallClock(): void {
+    updateWallClock(this.state);
+  }
+
+  /** Runs guest code for at most `limitNs` of virtual time. */
+  run(limitNs: number): DomainRun {
+    const result = this.scheduler.run(limitNs);
+    if (result.state !== 'shutdown') return result;
+    const { code, message } = this.state.shutdown as { code: number; message?: string };
+    return { state: 'shutdown', reason: REASONS.get(code) ?? 'unknown', code, message };
+  }
+
+  /** Takes a suspend back: the guest's hypercall returns 1, as after a suspend that was cancelled. */
+  cancelSuspend(): void {
+    const { state } = this;
+    if (state.shutdown?.code !== SHUTDOWN_suspend) throw new Error('the guest is not suspended');
+    state.vcpus[state.shutdown.vcpu].cpu.setReg(0, 1);
+    state.shutdown = undefined;
+    state.shutdownCode = -1;
+  }
+
+  /** Registers, stack and what is known of the reason, for people. */
+  crashReport(): CrashReport {
+    return crashReport(this.state);
+  }
+
+  /** All records except RAM. Only while paused. */
+  save(): Uint8Array {
+    return saveState(this.state, this.scheduler.turn);
+  }
+
+  /** Continues a saved guest. RAM is complete by then. Throws RecordError; the domain is useless after that. */
+  restore(records: Uint8Array): void {
+    this.scheduler.turn = restoreState(this.state, records);
+    this.state.m2p.install(this.layout.m2pTables);
+    this.state.events.raiseBackendPorts();
+  }
+}

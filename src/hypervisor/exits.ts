@@ -1,0 +1,100 @@
+/**
+ * What happens when the processor stops running guest code: system calls, exceptions, instructions for Xen.
+ * Source: handle_exception and switch_to_kernel of xen/arch/x86/x86_64/entry.S; do_page_fault,
+ * do_general_protection, do_debug, do_device_not_available of arch/x86/traps.c.
+ */
+import { Exit } from '../machine/machine.js';
+import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64 } from '../xen/paging.js';
+import { TI_DPL_MASK } from '../xen/vcpu.js';
+import { hypercall } from './hypercalls.js';
+import { CR0_TS, emulateForced, emulatePrivileged, setTaskSwitched } from './privileged.js';
+import { emulatePageTableWrite } from './ptwr.js';
+import { R11, RCX } from './registers.js';
+import { emulateDescriptorInstruction } from './segments.js';
+import type { DomainState } from './state.js';
+import {
+  EFLAGS_DF,
+  enter,
+  injectException,
+  injectInterrupt,
+  injectPageFault,
+  TRAP_gp_fault,
+  TRAP_int3,
+  TRAP_invalid_op,
+  TRAP_no_device,
+  TRAP_page_fault,
+} from './traps.js';
+import type { VcpuContext } from './vcpu-context.js';
+
+const TRAP_overflow = 4;
+const LEGACY_SYSCALL_VECTOR = 0x80;
+const ERROR_CODE_IDT = 2;
+const SYSCALL_BYTES = 2;
+
+export function handleExit(d: DomainState, v: VcpuContext, exit: Exit) {
+  switch (exit) {
+    case Exit.syscall:
+      if (v.cpu.userMode) systemCall(d, v);
+      else hypercall(d, v);
+      return;
+    case Exit.exception:
+      return exception(d, v);
+    case Exit.privileged:
+      return emulatePrivileged(d, v);
+    case Exit.descriptor:
+      return emulateDescriptorInstruction(d, v);
+    case Exit.forcedEmulation:
+      return emulateForced(d, v);
+  }
+}
+
+/** `syscall` in user mode: the guest kernel's callback, or #UD if it has none. */
+function systemCall(d: DomainState, v: VcpuContext): void {
+  const { cpu } = v;
+  cpu.setReg(RCX, cpu.rip);
+  cpu.setReg(R11, cpu.rflags);
+  cpu.cs = FLAT_KERNEL_CS64;
+  cpu.ss = FLAT_KERNEL_SS64;
+  if (v.syscallCallback === 0) {
+    cpu.rip -= SYSCALL_BYTES;
+    injectException(d, v, TRAP_invalid_op);
+    return;
+  }
+  enter(d, v, v.syscallCallback, v.syscallDisablesEvents);
+  const flags = cpu.rflags;
+  if (flags & EFLAGS_DF) {
+    cpu.rflags = flags & ~EFLAGS_DF;
+    cpu.setReg(R11, flags & ~EFLAGS_DF);
+  }
+}
+
+function exception(d: DomainState, v: VcpuContext) {
+  const { cpu } = v;
+  const vector = cpu.exitVector;
+  if (cpu.exitSoftware) return softwareInterrupt(d, v, vector);
+  switch (vector) {
+    case TRAP_page_fault:
+      if (!emulatePageTableWrite(d, v, cpu.exitCr2, cpu.exitErrorCode)) {
+        injectPageFault(d, v, cpu.exitCr2, cpu.exitErrorCode);
+      }
+      return;
+    case TRAP_no_device:
+      if (!(cpu.cr0 & CR0_TS)) return;
+      injectException(d, v, vector);
+      setTaskSwitched(v, false);
+      return;
+    default:
+      injectException(d, v, vector, cpu.exitErrorCode);
+  }
+}
+
+/** `int n`, `int3`, `into`: rip is after the instruction. */
+function softwareInterrupt(d: DomainState, v: VcpuContext, vector: number) {
+  const { cpu } = v;
+  if (vector === TRAP_int3 || vector === TRAP_overflow) return injectException(d, v, vector);
+  if (vector === LEGACY_SYSCALL_VECTOR && v.trapAddress[vector] !== 0) return injectInterrupt(d, v, vector);
+  const dpl = v.trapFlags[vector] & TI_DPL_MASK;
+  if (dpl >= (cpu.userMode ? 3 : 1)) return injectInterrupt(d, v, vector);
+  cpu.rip -= cpu.exitLength;
+  injectException(d, v, TRAP_gp_fault, (vector << 3) | ERROR_CODE_IDT);
+}

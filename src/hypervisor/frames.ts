@@ -1,0 +1,53 @@
+/**
+ * The table of machine frames: who owns each, and whether it is a page table and of which level.
+ *
+ * Invariant: `typeOf(f)` is a level 1 to 4 exactly while `count(f)` > 0, and the count is the number of pins,
+ * base pointers and present entries in typed tables of the next level that hold it. Only what is typed is ever
+ * written through page-table emulation, so a stale mark would corrupt memory.
+ * Frames are indexes from 0 (= MFN_BASE): the guest's RAM first, then the frames that belong to Xen.
+ * Source: struct page_info and get_page_type/put_page_type of xen/arch/x86/mm.c.
+ */
+
+/** What a frame is to the guest. */
+export enum Owner {
+  /** Not in the guest's reservation: given back through the balloon, or never taken. */
+  free = 0,
+  /** The guest's own RAM. */
+  guest = 1,
+  /** Belongs to Xen and is shared writable: shared_info and the grant table. */
+  shared = 2,
+  /** Belongs to Xen alone: the machine-to-physical table and the page tables that map it. */
+  xen = 3,
+}
+
+export class FrameTable {
+  readonly owner: Uint8Array;
+  readonly type: Uint8Array;
+  readonly pinned: Uint8Array;
+  readonly count: Uint32Array;
+  /** Writable grant mappings of the frame: while there are any, it cannot become a page table. */
+  readonly grantWriters: Uint16Array;
+  /** Frames of the guest's reservation (tot_pages). */
+  owned = 0;
+
+  constructor(readonly frames: number) {
+    this.owner = new Uint8Array(frames);
+    this.type = new Uint8Array(frames);
+    this.pinned = new Uint8Array(frames);
+    this.count = new Uint32Array(frames);
+    this.grantWriters = new Uint16Array(frames);
+  }
+
+  setOwner(frame: number, owner: Owner): void {
+    if (this.owner[frame] === Owner.guest) this.owned--;
+    if (owner === Owner.guest) this.owned++;
+    this.owner[frame] = owner;
+  }
+
+  /** Forgets all types and pins: the start of a restore. */
+  clearTypes(): void {
+    this.type.fill(0);
+    this.pinned.fill(0);
+    this.count.fill(0);
+  }
+}

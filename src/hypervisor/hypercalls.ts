@@ -1,0 +1,134 @@
+/**
+ * The table of hypercalls of a 64-bit PV guest, and the multicall that carries several. A number that the table
+ * does not have gives -ENOSYS.
+ * Source: table in xen/include/hypercall-defs.c; pv_hypercall of arch/x86/pv/hypercall.c; common/multicall.c.
+ */
+import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../xen/errno.js';
+import * as H from '../xen/hypercalls.js';
+import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64 } from '../xen/paging.js';
+import { HypercallArgs } from './args.js';
+import { callbackOp, nmiOp, setCallbacks, setTrapTable, stackSwitch } from './callbacks.js';
+import { getDebugregOp, setDebugregOp } from './debug-registers.js';
+import { setGdt, updateDescriptor } from './descriptors.js';
+import { eventChannelOp } from './event-channel-op.js';
+import { grantTableOp } from './grant-table-op.js';
+import { iret } from './iret.js';
+import { memoryOp } from './memory-op.js';
+import { mmuUpdate, updateVaMapping, updateVaMappingOtherdomain } from './mmu-update.js';
+import { mmuextOp } from './mmuext-op.js';
+import {
+  consoleIo,
+  fpuTaskswitch,
+  notPermitted,
+  physdevOp,
+  setSegmentBase,
+  vmAssist,
+} from './processor-ops.js';
+import { gprAddress, R11, RAX, RCX } from './registers.js';
+import { schedOp, schedOpCompat, setTimerOp } from './sched-op.js';
+import type { DomainState } from './state.js';
+import type { VcpuContext } from './vcpu-context.js';
+import { vcpuOp } from './vcpu-op.js';
+import { xenVersion } from './xen-version.js';
+
+type Handler = (d: DomainState) => number;
+
+const HANDLERS: readonly (readonly [number, Handler])[] = [
+  [H.__HYPERVISOR_set_trap_table, setTrapTable],
+  [H.__HYPERVISOR_mmu_update, mmuUpdate],
+  [H.__HYPERVISOR_set_gdt, setGdt],
+  [H.__HYPERVISOR_stack_switch, stackSwitch],
+  [H.__HYPERVISOR_set_callbacks, setCallbacks],
+  [H.__HYPERVISOR_fpu_taskswitch, fpuTaskswitch],
+  [H.__HYPERVISOR_sched_op_compat, schedOpCompat],
+  [H.__HYPERVISOR_platform_op, notPermitted],
+  [H.__HYPERVISOR_set_debugreg, setDebugregOp],
+  [H.__HYPERVISOR_get_debugreg, getDebugregOp],
+  [H.__HYPERVISOR_update_descriptor, updateDescriptor],
+  [H.__HYPERVISOR_memory_op, memoryOp],
+  [H.__HYPERVISOR_multicall, multicall],
+  [H.__HYPERVISOR_update_va_mapping, updateVaMapping],
+  [H.__HYPERVISOR_set_timer_op, setTimerOp],
+  [H.__HYPERVISOR_xen_version, xenVersion],
+  [H.__HYPERVISOR_console_io, consoleIo],
+  [H.__HYPERVISOR_grant_table_op, grantTableOp],
+  [H.__HYPERVISOR_vm_assist, vmAssist],
+  [H.__HYPERVISOR_update_va_mapping_otherdomain, updateVaMappingOtherdomain],
+  [H.__HYPERVISOR_vcpu_op, vcpuOp],
+  [H.__HYPERVISOR_set_segment_base, setSegmentBase],
+  [H.__HYPERVISOR_mmuext_op, mmuextOp],
+  [H.__HYPERVISOR_nmi_op, nmiOp],
+  [H.__HYPERVISOR_sched_op, schedOp],
+  [H.__HYPERVISOR_callback_op, callbackOp],
+  [H.__HYPERVISOR_event_channel_op, eventChannelOp],
+  [H.__HYPERVISOR_physdev_op, physdevOp],
+  [H.__HYPERVISOR_sysctl, notPermitted],
+  [H.__HYPERVISOR_domctl, notPermitted],
+  [H.__HYPERVISOR_kexec_op, notPermitted],
+  [H.__HYPERVISOR_xenpmu_op, () => -EOPNOTSUPP],
+  [H.__HYPERVISOR_mca, notPermitted],
+];
+
+const TABLE_SIZE = 64;
+const table: Handler[] = Array.from({ length: TABLE_SIZE }, () => () => -ENOSYS);
+for (const [nr, handler] of HANDLERS) table[nr] = handler;
+
+/** A hypercall by `syscall` from the guest's kernel. */
+export function hypercall(d: DomainState, v: VcpuContext): void {
+  const { cpu } = v;
+  const { mem } = d;
+  const gprs = gprAddress(v);
+  const nr = mem.getU32(gprs + 8 * RAX);
+  const known = nr < TABLE_SIZE && mem.getU32(gprs + 8 * RAX + 4) === 0;
+  cpu.setReg(RCX, cpu.rip);
+  cpu.setReg(R11, cpu.rflags);
+  if (known && nr === H.__HYPERVISOR_iret) {
+    iret(d);
+    return;
+  }
+  cpu.cs = FLAT_KERNEL_CS64;
+  cpu.ss = FLAT_KERNEL_SS64;
+  let result = -ENOSYS;
+  if (known) {
+    d.args.fromRegisters(mem, gprs);
+    result = table[nr](d);
+  }
+  // 32-bit halves by hand: negative results and counts alike.
+  mem.setU64(gprs + 8 * RAX, result);
+}
+
+const inner = new HypercallArgs();
+
+/** HYPERVISOR_multicall(list, count): each call's result goes into its own entry. */
+function multicall(d: DomainState): number {
+  const outer = d.args;
+  if (outer === inner) return -EINVAL;
+  const s = H.MulticallEntry;
+  const { guest } = d;
+  const vcpu = d.current.id;
+  const list = outer.long(0);
+  const count = outer.lo[1];
+  if (!guest.rangeOk(list, count * s.sizeof)) return -EFAULT;
+  d.args = inner;
+  let rc = 0;
+  for (let i = 0; i < count && rc === 0; i++) {
+    const at = list + i * s.sizeof;
+    if (!guest.copyIn(vcpu, at, s.sizeof)) {
+      rc = -EFAULT;
+      break;
+    }
+    const nr = guest.buffer.getU32(s.op);
+    const known = nr < TABLE_SIZE && guest.buffer.getU32(s.op + 4) === 0;
+    if (known && nr === H.__HYPERVISOR_iret) {
+      iret(d);
+      break;
+    }
+    inner.fromMemory(guest.buffer, s.args);
+    const result = known ? table[nr](d) : -ENOSYS;
+    guest.buffer.setU64(0, result);
+    if (!guest.copyOut(vcpu, at + s.result, 8)) rc = -EFAULT;
+    if (d.shutdown !== undefined) break;
+  }
+  d.args = outer;
+  return rc;
+}

@@ -1,0 +1,266 @@
+/**
+ * HYPERVISOR_memory_op: the guest's reservation (balloon), its memory map, and what it may know of the machine.
+ * Frames that the guest gives back stay in the container, unowned, and are handed out again, zeroed.
+ * Source: do_memory_op of xen/common/memory.c; arch_memory_op, subarch_memory_op of arch/x86.
+ */
+import { MFN_BASE } from '../machine/machine.js';
+import { EACCES, EDOM, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../xen/errno.js';
+import * as M from '../xen/memory-op.js';
+import { MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START } from '../xen/paging.js';
+import { Owner } from './frames.js';
+import type { DomainState } from './state.js';
+
+/** Largest extent an unprivileged domain may ask for: 2^9 frames (CONFIG_DOMU_MAX_ORDER). */
+const MAX_ORDER = 9;
+const MAX_EXTENTS = Math.floor(0xffff_ffff / 2 ** M.MEMOP_EXTENT_SHIFT);
+const XENMEMF_POPULATE_ON_DEMAND = 1 << 16;
+/** Where real Xen's M2P list would name the frames of its 2 MiB pages. */
+const FRAMES_PER_LIST_ENTRY = 0x4_0000;
+
+export function memoryOp(d: DomainState): number {
+  const { args } = d;
+  const op = args.lo[0] & M.MEMOP_CMD_MASK;
+  const startExtent = args.hi[0] * 2 ** (32 - M.MEMOP_EXTENT_SHIFT) + (args.lo[0] >>> M.MEMOP_EXTENT_SHIFT);
+  const arg = args.long(1);
+  switch (op) {
+    case M.XENMEM_increase_reservation:
+    case M.XENMEM_decrease_reservation:
+    case M.XENMEM_populate_physmap:
+      return reservation(d, op, startExtent, arg);
+    case M.XENMEM_exchange:
+      return startExtent !== 0 ? -EINVAL : exchange(d, arg);
+    case M.XENMEM_maximum_ram_page:
+      return startExtent !== 0 ? -EINVAL : MFN_BASE + d.machine.frames;
+    case M.XENMEM_current_reservation:
+    case M.XENMEM_maximum_reservation:
+    case M.XENMEM_maximum_gpfn:
+      return startExtent !== 0 ? -EINVAL : statistics(d, op, arg);
+    case M.XENMEM_add_to_physmap:
+    case M.XENMEM_add_to_physmap_batch:
+      return addToPhysmap(d, op, startExtent, arg);
+    case M.XENMEM_remove_from_physmap: {
+      if (startExtent !== 0) return -EINVAL;
+      if (!d.guest.copyIn(d.current.id, arg, M.XenRemoveFromPhysmap.sizeof)) return -EFAULT;
+      const domid = d.guest.buffer.getU16(M.XenRemoveFromPhysmap.domid);
+      return d.isSelf(domid) || domid === 0 ? -EACCES : -ESRCH;
+    }
+    case M.XENMEM_get_vnumainfo: {
+      if (startExtent !== 0) return -EINVAL;
+      if (!d.guest.copyIn(d.current.id, arg, M.XenVnumaTopologyInfo.sizeof)) return -EFAULT;
+      if (d.guest.buffer.getU16(M.XenVnumaTopologyInfo.domid + 2) !== 0) return -EINVAL;
+      return whose(d, d.guest.buffer.getU16(M.XenVnumaTopologyInfo.domid)) || -EOPNOTSUPP;
+    }
+    case M.XENMEM_acquire_resource: {
+      if (!d.guest.copyIn(d.current.id, arg, M.XenMemAcquireResource.sizeof)) return -EFAULT;
+      const domid = d.guest.buffer.getU16(M.XenMemAcquireResource.domid);
+      return d.isSelf(domid) || domid === 0 ? -EPERM : -ESRCH;
+    }
+  }
+  if (startExtent !== 0) return -ENOSYS;
+  switch (op) {
+    case M.XENMEM_memory_map:
+      return memoryMap(d, arg);
+    case M.XENMEM_set_memory_map:
+      return -EPERM;
+    case M.XENMEM_machine_memory_map:
+      return -EPERM;
+    case M.XENMEM_machphys_mapping: {
+      const { buffer } = d.guest;
+      buffer.setU64(M.XenMachphysMapping.v_start, MACH2PHYS_VIRT_START);
+      buffer.setU64(M.XenMachphysMapping.v_end, MACH2PHYS_VIRT_END);
+      buffer.setU64(M.XenMachphysMapping.max_mfn, MACH2PHYS_NR_ENTRIES - 1);
+      return d.guest.copyOut(d.current.id, arg, M.XenMachphysMapping.sizeof) ? 0 : -EFAULT;
+    }
+    case M.XENMEM_machphys_mfn_list:
+      return machphysMfnList(d, arg);
+    case M.XENMEM_machphys_compat_mfn_list:
+      return -EOPNOTSUPP;
+    case M.XENMEM_set_pod_target:
+    case M.XENMEM_get_pod_target:
+      return -EINVAL;
+    default:
+      return -ENOSYS;
+  }
+}
+
+/** 0 for the domain itself, -EPERM for domain 0, -ESRCH for none. */
+const whose = (d: DomainState, domid: number): number =>
+  d.isSelf(domid) ? 0 : domid === 0 ? -EPERM : -ESRCH;
+
+/** The first frame from `from` on that nobody owns, or -1. */
+function freeFrame(d: DomainState, preferred: number): number {
+  const { owner } = d.frames;
+  if (preferred >= 0 && preferred < owner.length && owner[preferred] === Owner.free) return preferred;
+  return owner.indexOf(Owner.free);
+}
+
+/** Gives the guest a zeroed frame; -1 if its reservation is full. `preferred` is an index. */
+function allocate(d: DomainState, preferred: number): number {
+  if (d.frames.owned >= d.maxPages) return -1;
+  const frame = freeFrame(d, preferred);
+  if (frame < 0) return -1;
+  d.frames.setOwner(frame, Owner.guest);
+  const at = d.tables.address(frame);
+  d.mem.u8.fill(0, at, at + 4096);
+  d.machine.touch(at);
+  return frame;
+}
+
+/** Extents done, also on failure: that is how these operations report one. */
+function reservation(d: DomainState, op: number, start: number, arg: number): number {
+  const { guest, tables } = d;
+  const { buffer } = guest;
+  const s = M.XenMemoryReservation;
+  const vcpu = d.current.id;
+  if (!guest.copyIn(vcpu, arg, s.sizeof)) return start;
+  const extents = buffer.getU64(s.nr_extents);
+  if (extents > MAX_EXTENTS || start >= extents) return start;
+  const list = buffer.getS64(s.extent_start);
+  const order = buffer.getU32(s.extent_order);
+  const flags = buffer.getU32(s.mem_flags);
+  if (whose(d, buffer.getU16(s.domid)) !== 0 || order > MAX_ORDER) return start;
+  const optional = op === M.XENMEM_increase_reservation && list === 0;
+  if (!optional && !guest.rangeOk(list, extents * 8)) return start;
+  // Memory for extents of several frames must be contiguous: only single frames are promised.
+  const pages = 2 ** order;
+  for (let i = start; i < extents; i++) {
+    if (op === M.XENMEM_decrease_reservation) {
+      if (!guest.copyIn(vcpu, list + i * 8, 8)) return i;
+      const first = buffer.getU64(0);
+      for (let j = 0; j < pages; j++) {
+        const frame = tables.guestFrame(first + j);
+        if (frame < 0) return i;
+        release(d, frame);
+      }
+      continue;
+    }
+    if (op === M.XENMEM_populate_physmap) {
+      if (flags & XENMEMF_POPULATE_ON_DEMAND) return i;
+      if (!guest.copyIn(vcpu, list + i * 8, 8)) return i;
+    }
+    if (order > 0) return i;
+    const populate = op === M.XENMEM_populate_physmap;
+    const lo = buffer.getU32(0);
+    const hi = buffer.getU32(4);
+    const frame = allocate(d, populate && hi === 0 ? lo : -1);
+    if (frame < 0) return i;
+    if (populate) d.m2p.set(frame, lo, hi);
+    else d.m2p.invalidate(frame);
+    if (!optional) {
+      buffer.setU64(0, MFN_BASE + frame);
+      if (!guest.copyOut(vcpu, list + i * 8, 8)) return i;
+    }
+  }
+  return extents;
+}
+
+/** Takes a frame out of the reservation. A page table stays one until its last reference goes. */
+function release(d: DomainState, frame: number): void {
+  if (d.frames.pinned[frame]) {
+    d.frames.pinned[frame] = 0;
+    d.tables.putType(frame);
+  }
+  d.frames.setOwner(frame, Owner.free);
+  d.m2p.invalidate(frame);
+}
+
+/**
+ * Exchanging frames for others, contiguous or below an address: a machine without memory to spare refuses with
+ * -ENOMEM, and so does this one.
+ */
+function exchange(d: DomainState, arg: number): number {
+  const { buffer } = d.guest;
+  const s = M.XenMemoryExchange;
+  const r = M.XenMemoryReservation;
+  const vcpu = d.current.id;
+  if (!d.guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
+  const inExtents = buffer.getU64(s.in + r.nr_extents);
+  const outExtents = buffer.getU64(s.out + r.nr_extents);
+  const inOrder = buffer.getU32(s.in + r.extent_order);
+  const outOrder = buffer.getU32(s.out + r.extent_order);
+  const exchanged = buffer.getU64(s.nr_exchanged);
+  let rc: number;
+  if (Math.max(inOrder, outOrder) > MAX_ORDER) rc = -EPERM;
+  else if (
+    exchanged > inExtents ||
+    buffer.getU16(s.in + r.domid) !== buffer.getU16(s.out + r.domid) ||
+    inExtents * 2 ** inOrder !== outExtents * 2 ** outOrder ||
+    inExtents >= 2 ** (64 - inOrder)
+  ) {
+    rc = -EINVAL;
+  } else if (exchanged === inExtents) return 0;
+  else if (
+    !d.guest.rangeOk(buffer.getS64(s.in + r.extent_start), inExtents * 8) ||
+    !d.guest.rangeOk(buffer.getS64(s.out + r.extent_start), outExtents * 8)
+  ) {
+    rc = -EFAULT;
+  } else rc = whose(d, buffer.getU16(s.in + r.domid)) || -ENOMEM;
+  return d.guest.copyOut(vcpu, arg + s.nr_exchanged, 8, s.nr_exchanged) ? rc : -EFAULT;
+}
+
+function statistics(d: DomainState, op: number, arg: number): number {
+  if (!d.guest.copyIn(d.current.id, arg, 2)) return -EFAULT;
+  const rc = whose(d, d.guest.buffer.getU16(0));
+  if (rc !== 0) return rc;
+  if (op === M.XENMEM_current_reservation) return d.frames.owned;
+  if (op === M.XENMEM_maximum_reservation) return d.maxPages;
+  // arch.max_pfn is the guest's to write; Xen gives it less one.
+  const at = d.sharedInfo + MAX_PFN_OFFSET;
+  const maxPfn = d.mem.getU64(at);
+  return maxPfn < 2 ** 52 ? maxPfn - 1 : -1;
+}
+const MAX_PFN_OFFSET = 3088;
+
+function addToPhysmap(d: DomainState, op: number, start: number, arg: number): number {
+  if (start > 0xffff || start < 0) return -EDOM;
+  const batch = op === M.XENMEM_add_to_physmap_batch;
+  const s = batch ? M.XenAddToPhysmapBatch : M.XenAddToPhysmap;
+  if (!d.guest.copyIn(d.current.id, arg, s.sizeof)) return -EFAULT;
+  const { buffer } = d.guest;
+  const space = batch ? buffer.getU16(M.XenAddToPhysmapBatch.space) : buffer.getU32(M.XenAddToPhysmap.space);
+  if (!batch && space === M.XENMAPSPACE_gmfn_foreign) return -ENOSYS;
+  if (batch && space === M.XENMAPSPACE_gmfn_range) return -EOPNOTSUPP;
+  const domid = buffer.getU16(s.domid);
+  if (!d.isSelf(domid) && domid !== 0) return -ESRCH;
+  // A PV guest arranges its own physical map.
+  return -EACCES;
+}
+
+function memoryMap(d: DomainState, arg: number): number {
+  const s = M.XenMemoryMap;
+  const e = M.E820Entry;
+  const { guest } = d;
+  const vcpu = d.current.id;
+  if (!guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
+  const wanted = Math.min(guest.buffer.getU32(s.nr_entries), d.memoryMap.length);
+  const list = guest.buffer.getS64(s.buffer);
+  if (d.memoryMap.length === 0) return -ENOSYS;
+  for (let i = 0; i < wanted; i++) {
+    const range = d.memoryMap[i];
+    guest.buffer.setU64(64 + e.addr, range.start);
+    guest.buffer.setU64(64 + e.size, range.bytes);
+    guest.buffer.setU32(64 + e.type, range.type);
+    if (!guest.copyOut(vcpu, list + i * e.sizeof, e.sizeof, 64)) return -EFAULT;
+  }
+  guest.buffer.setU32(s.nr_entries, wanted);
+  return guest.copyOut(vcpu, arg, s.sizeof) ? 0 : -EFAULT;
+}
+
+/** Frames that hold the table, one for each 2 MiB of it; below the guest's frames there are none: the first again. */
+function machphysMfnList(d: DomainState, arg: number): number {
+  const s = M.XenMachphysMfnList;
+  const { guest } = d;
+  const vcpu = d.current.id;
+  if (!guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
+  const most = guest.buffer.getU32(s.max_extents);
+  const list = guest.buffer.getS64(s.extent_start);
+  const end = MFN_BASE + d.machine.frames;
+  let i = 0;
+  for (; i !== most && i * FRAMES_PER_LIST_ENTRY < end; i++) {
+    const into = Math.max(0, i * FRAMES_PER_LIST_ENTRY - MFN_BASE);
+    guest.buffer.setU64(64, MFN_BASE + d.m2p.firstFrame + Math.floor(into / 512));
+    if (!guest.copyOut(vcpu, list + i * 8, 8, 64)) return -EFAULT;
+  }
+  guest.buffer.setU32(s.nr_extents, i);
+  return guest.copyOut(vcpu, arg, s.sizeof) ? 0 : -EFAULT;
+}

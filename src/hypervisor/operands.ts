@@ -1,0 +1,134 @@
+/**
+ * Operands of one decoded instruction that Xen emulates: effective addresses, registers, memory. Slow path:
+ * everything is a bigint of as many bits as the operand has.
+ * A memory access that faults is reported by `fault`, for the caller to hand to the guest.
+ * Source: Intel SDM volume 1, 3.7.5 and 3.4.1.1.
+ */
+import * as iced from 'iced-x86';
+import { isCanonical } from './guest-memory.js';
+import type { DomainState } from './state.js';
+import { injectException, injectPageFault, TRAP_gp_fault, TRAP_stack_error } from './traps.js';
+import type { VcpuContext } from './vcpu-context.js';
+
+const { OpKind, Register, RegisterExt, MemorySizeExt } = iced;
+
+export const mask = (bytes: number): bigint => (1n << BigInt(bytes * 8)) - 1n;
+
+/** Bytes of a general register's name. */
+export const registerBytes = (register: number): number => RegisterExt.size(register);
+const isHighByte = (register: number): boolean => register >= Register.AH && register <= Register.BH;
+const indexOf = (register: number): number => RegisterExt.number(RegisterExt.fullRegister(register));
+
+export function readRegister(v: VcpuContext, register: number): bigint {
+  if (isHighByte(register)) return (v.cpu.regBig(register - Register.AH) >> 8n) & 0xffn;
+  return BigInt.asUintN(64, v.cpu.regBig(indexOf(register))) & mask(registerBytes(register));
+}
+
+/** Writes a register as instructions do: 32 bits clear the upper half, 8 and 16 keep the rest. */
+export function writeRegister(v: VcpuContext, register: number, value: bigint): void {
+  if (isHighByte(register)) {
+    const i = register - Register.AH;
+    v.cpu.setRegBig(i, (v.cpu.regBig(i) & ~0xff00n) | ((value & 0xffn) << 8n));
+    return;
+  }
+  const i = indexOf(register);
+  const bytes = registerBytes(register);
+  const low = value & mask(bytes);
+  v.cpu.setRegBig(i, bytes >= 4 ? low : (v.cpu.regBig(i) & ~mask(bytes)) | low);
+}
+
+/** Base of the segment of a memory operand. Only FS and GS have one in 64-bit mode. */
+const segmentBase = (v: VcpuContext, segment: number): number =>
+  segment === Register.FS ? v.cpu.fsBase : segment === Register.GS ? v.cpu.gsBase : 0;
+
+/** Linear address of the memory operand, as signed number. `offset` is added before the segment's base. */
+export function memoryAddress(v: VcpuContext, ins: iced.Instruction, offset = 0n): number {
+  let sum = BigInt.asUintN(64, ins.memoryDisplacement) + offset;
+  let addressBytes = 8;
+  const { memoryBase, memoryIndex } = ins;
+  if (memoryBase === Register.EIP) addressBytes = 4;
+  else if (memoryBase !== Register.None && memoryBase !== Register.RIP) {
+    addressBytes = registerBytes(memoryBase);
+    sum += readRegister(v, memoryBase);
+  }
+  if (memoryIndex !== Register.None) {
+    addressBytes = registerBytes(memoryIndex);
+    sum += readRegister(v, memoryIndex) * BigInt(ins.memoryIndexScale);
+  }
+  if (memoryBase === Register.None && memoryIndex === Register.None && ins.memoryDisplSize === 4)
+    addressBytes = 4;
+  return linear(v, ins.memorySegment, sum & mask(addressBytes));
+}
+
+/** Linear address of an offset in a segment. */
+export function linear(v: VcpuContext, segment: number, offset: bigint): number {
+  return Number(BigInt.asIntN(64, offset + BigInt(segmentBase(v, segment))));
+}
+
+/** The last access that failed. */
+export const fault = { address: 0, code: 0, canonical: true };
+
+function locate(d: DomainState, v: VcpuContext, va: number, intent: number): number {
+  if (!isCanonical(va)) {
+    fault.canonical = false;
+    fault.address = va;
+    return -1;
+  }
+  const at = d.machine.translate(v.id, va, intent);
+  if (at < 0) {
+    fault.canonical = true;
+    fault.address = va;
+    fault.code = v.cpu.faultCode;
+  }
+  return at;
+}
+
+/** Reads `bytes` from the guest's memory in its present mode; -1n after a fault. */
+export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: number): bigint {
+  let value = 0n;
+  for (let i = 0; i < bytes; i++) {
+    const at = locate(d, v, va + i, 0);
+    if (at < 0) return -1n;
+    value |= BigInt(d.mem.u8[at]) << BigInt(8 * i);
+  }
+  return value;
+}
+
+/** Writes `bytes` to the guest's memory in its present mode, all or nothing; false after a fault. */
+export function writeMemory(
+  d: DomainState,
+  v: VcpuContext,
+  va: number,
+  bytes: number,
+  value: bigint,
+): boolean {
+  if (locate(d, v, va, 1) < 0 || locate(d, v, va + bytes - 1, 1) < 0) return false;
+  for (let i = 0; i < bytes; i++) {
+    const at = locate(d, v, va + i, 1);
+    d.mem.u8[at] = Number((value >> BigInt(8 * i)) & 0xffn);
+  }
+  return true;
+}
+
+/** Gives the guest the fault of the last access. */
+export function injectFault(d: DomainState, v: VcpuContext, stack = false): void {
+  if (fault.canonical) injectPageFault(d, v, fault.address, fault.code);
+  else injectException(d, v, stack ? TRAP_stack_error : TRAP_gp_fault, 0);
+}
+
+/** Bytes of the memory operand. */
+export const memoryBytes = (ins: iced.Instruction): number => MemorySizeExt.size(ins.memorySize);
+
+/** Value of operand `n`: a register, an immediate (sign-extended as encoded), or memory; -1n after a fault. */
+export function readOperand(
+  d: DomainState,
+  v: VcpuContext,
+  ins: iced.Instruction,
+  n: number,
+  bytes: number,
+): bigint {
+  const kind = ins.opKind(n);
+  if (kind === OpKind.Register) return readRegister(v, ins.opRegister(n));
+  if (kind === OpKind.Memory) return readMemory(d, v, memoryAddress(v, ins), bytes);
+  return BigInt.asUintN(64, ins.immediate(n)) & mask(bytes);
+}

@@ -1,0 +1,157 @@
+/**
+ * Small hypercalls on the present vCPU and domain: FPU switching, segment bases, assists, I/O privilege, console
+ * output, and the ones that only a privileged domain may use.
+ * Source: xen/arch/x86/pv/misc-hypercalls.c, arch/x86/physdev.c, common/domain.c (vm_assist), drivers/char/console.c.
+ */
+import { EACCES, EFAULT, EINVAL, ENOSYS, EPERM } from '../xen/errno.js';
+import * as H from '../xen/hypercalls.js';
+import * as P from '../xen/physdev.js';
+import {
+  VMASST_CMD_disable,
+  VMASST_CMD_enable,
+  VMASST_TYPE_4gb_segments,
+  VMASST_TYPE_4gb_segments_notify,
+  VMASST_TYPE_architectural_iopl,
+  VMASST_TYPE_m2p_strict,
+  VMASST_TYPE_pae_extended_cr3,
+  VMASST_TYPE_runstate_update_flag,
+  VMASST_TYPE_writable_pagetables,
+} from '../xen/vm-assist.js';
+import { isCanonical } from './guest-memory.js';
+import { setTaskSwitched } from './privileged.js';
+import { loadUserGs } from './segments.js';
+import type { DomainState } from './state.js';
+
+const ASSISTS = new Set([
+  VMASST_TYPE_4gb_segments,
+  VMASST_TYPE_4gb_segments_notify,
+  VMASST_TYPE_writable_pagetables,
+  VMASST_TYPE_pae_extended_cr3,
+  VMASST_TYPE_architectural_iopl,
+  VMASST_TYPE_runstate_update_flag,
+  VMASST_TYPE_m2p_strict,
+]);
+const MAX_PORTS = 65536;
+/** Of one CONSOLEIO_write, as much as is logged. */
+const LOG_BYTES = 1024;
+
+export function fpuTaskswitch(d: DomainState): number {
+  setTaskSwitched(d.current, d.args.int(0) !== 0);
+  return 0;
+}
+
+export function setSegmentBase(d: DomainState): number {
+  const v = d.current;
+  const base = d.args.long(1);
+  const which = d.args.lo[0];
+  if (which === H.SEGBASE_GS_USER_SEL) {
+    loadUserGs(d, v, d.args.lo[1] & 0xffff);
+    return 0;
+  }
+  if (!isCanonical(base)) return -EINVAL;
+  switch (which) {
+    case H.SEGBASE_FS:
+      v.cpu.fsBase = base;
+      return 0;
+    case H.SEGBASE_GS_USER:
+      v.cpu.gsBaseOther = base;
+      return 0;
+    case H.SEGBASE_GS_KERNEL:
+      v.cpu.gsBase = base;
+      return 0;
+    default:
+      return -EINVAL;
+  }
+}
+
+/** HYPERVISOR_vm_assist(cmd, type). m2p_strict is always on here; being told so changes nothing. */
+export function vmAssist(d: DomainState): number {
+  const type = d.args.lo[1];
+  if (!ASSISTS.has(type)) return -EINVAL;
+  const bit = type < 32 ? 1 << type : 0;
+  switch (d.args.lo[0]) {
+    case VMASST_CMD_enable:
+      d.vmAssist |= bit;
+      return 0;
+    case VMASST_CMD_disable:
+      d.vmAssist &= ~bit;
+      return 0;
+    default:
+      return -ENOSYS;
+  }
+}
+
+export function physdevOp(d: DomainState): number {
+  const { guest } = d;
+  const v = d.current;
+  const arg = d.args.long(1);
+  switch (d.args.int(0)) {
+    case P.PHYSDEVOP_set_iopl: {
+      if (!guest.copyIn(v.id, arg, P.PhysdevSetIopl.sizeof)) return -EFAULT;
+      const iopl = guest.buffer.getU32(P.PhysdevSetIopl.iopl);
+      if (iopl > 3) return -EINVAL;
+      v.iopl = iopl << 12;
+      return 0;
+    }
+    case P.PHYSDEVOP_set_iobitmap: {
+      const s = P.PhysdevSetIobitmap;
+      if (!guest.copyIn(v.id, arg, s.sizeof)) return -EFAULT;
+      const bitmap = guest.buffer.getS64(s.bitmap);
+      const ports = guest.buffer.getU32(s.nr_ports);
+      if (!guest.rangeOk(bitmap, ports / 8) && !(bitmap === 0 && ports === 0)) return -EINVAL;
+      if (ports > MAX_PORTS) return -EINVAL;
+      v.iobmp = bitmap;
+      v.iobmpLimit = ports;
+      return 0;
+    }
+    case P.PHYSDEVOP_eoi:
+    case P.PHYSDEVOP_irq_status_query: {
+      if (!guest.copyIn(v.id, arg, 4)) return -EFAULT;
+      // There is no physical interrupt that the domain could mean.
+      return -EINVAL;
+    }
+    case P.PHYSDEVOP_apic_read:
+    case P.PHYSDEVOP_apic_write:
+    case P.PHYSDEVOP_alloc_irq_vector:
+      return guest.copyIn(v.id, arg, 4) ? -EPERM : -EFAULT;
+    case P.PHYSDEVOP_map_pirq:
+    case P.PHYSDEVOP_unmap_pirq: {
+      if (!guest.copyIn(v.id, arg, 8)) return -EFAULT;
+      return -EPERM;
+    }
+    case P.PHYSDEVOP_setup_gsi:
+    case P.PHYSDEVOP_manage_pci_add:
+    case P.PHYSDEVOP_manage_pci_remove:
+    case P.PHYSDEVOP_manage_pci_add_ext:
+    case P.PHYSDEVOP_pci_device_add:
+    case P.PHYSDEVOP_pci_device_remove:
+    case P.PHYSDEVOP_prepare_msix:
+    case P.PHYSDEVOP_release_msix:
+    case P.PHYSDEVOP_pci_mmcfg_reserved:
+    case P.PHYSDEVOP_restore_msi:
+    case P.PHYSDEVOP_restore_msi_ext:
+    case P.PHYSDEVOP_dbgp_op:
+      return -EPERM;
+    case P.PHYSDEVOP_get_free_pirq:
+      return -EINVAL;
+    default:
+      return -ENOSYS;
+  }
+}
+
+/** HYPERVISOR_console_io: Xen's own console is not for guests; what they write goes to our log. */
+export function consoleIo(d: DomainState): number {
+  if (d.args.lo[0] === H.CONSOLEIO_write) {
+    const bytes = Math.min(d.args.lo[1], LOG_BYTES);
+    if (d.guest.copyIn(d.current.id, d.args.long(2), bytes)) {
+      let line = '';
+      for (let i = 0; i < bytes; i++) line += String.fromCharCode(d.guest.buffer.u8[i] & 0x7f);
+      d.log(line);
+    }
+  }
+  return -EPERM;
+}
+
+export const notPermitted = (): number => -EPERM;
+export const accessDenied = (): number => -EACCES;
+export const notImplemented = (): number => -ENOSYS;

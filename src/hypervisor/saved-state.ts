@@ -1,0 +1,240 @@
+/**
+ * A domain's state as records, and back. RAM is not in them; it is complete before a restore begins.
+ *
+ * Invariant: everything is read and checked before anything takes effect in the container; what is restored is
+ * what was saved, so that the guest's next instruction finds the same machine.
+ */
+import { clockRecord } from '../machine/clock.js';
+import { bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
+import {
+  concatBytes,
+  decodeAll,
+  decodeRecord,
+  encodeRecord,
+  type RawRecord,
+  recordType,
+} from '../records/record.js';
+import { EVTCHN_2L_NR_CHANNELS, VcpuInfo } from '../xen/shared-info.js';
+import { PortState } from './event-channels.js';
+import { Owner } from './frames.js';
+import { MAX_GRANT_FRAMES } from './grant-table.js';
+import type { DomainState } from './state.js';
+import { readVcpuContext, restoreVcpuContext, saveVcpuContext, vcpuContextRecord } from './vcpu-record.js';
+
+export const machineRecord = recordType('MACH', 1, 'the processors', {
+  records: [bytes, 'records of the machine'],
+});
+
+export const domainStateRecord = recordType('DOMN', 1, 'what Xen keeps of the domain', {
+  vmAssist: [u32, 'VMASST_* bits'],
+  shutdownCode: [int, 'code given ahead with SCHEDOP_shutdown_code, -1 for none'],
+  watchdog: [list(f64), 'deadlines of the watchdogs, NaN for none'],
+  cmosIndex: [u8, 'port 0x70'],
+  pciCf8: [u32, 'port 0xcf8'],
+  turn: [u8, 'vCPU whose turn it is'],
+});
+
+export const eventChannelsRecord = recordType(
+  'EVTC',
+  1,
+  'event channels; pending and mask bits are in shared_info',
+  {
+    validPorts: [u16, 'ports that Xen has storage for'],
+    ports: [
+      list(
+        struct({
+          port: [u16, 'port'],
+          state: [u8, '2 unbound, 3 interdomain, 5 virtual interrupt, 6 IPI'],
+          vcpu: [u8, 'vCPU that is told'],
+          remoteDomid: [u16, 'remote domain'],
+          target: [u16, 'remote port, or number of the virtual interrupt'],
+        }),
+      ),
+      'ports in use',
+    ],
+  },
+);
+
+export const grantsRecord = recordType('GRNT', 1, 'the grant table; entries are guest memory', {
+  nrFrames: [u16, 'frames of the table'],
+  pins: [
+    list(
+      struct({
+        ref: [u32, 'grant'],
+        domid: [u16, 'domain that uses it'],
+        frame: [u32, 'frame index'],
+        readers: [u16, 'mappings for reading'],
+        writers: [u16, 'mappings for writing'],
+      }),
+    ),
+    'grants in use',
+  ],
+  handles: [
+    list(struct({ flags: [u32, 'GNTMAP_*'], ref: [u32, 'grant'] })),
+    "the guest's own mappings, by handle",
+  ],
+});
+
+export const framesRecord = recordType('FRAM', 1, 'owners of frames, and page tables', {
+  owners: [
+    list(struct({ count: [u32, 'frames'], owner: [u8, '0 free, 1 guest, 2 shared, 3 Xen'] })),
+    'runs from frame 0',
+  ],
+  tables: [
+    list(
+      struct({
+        frame: [u32, 'frame index'],
+        level: [u8, '1 to 4'],
+        pinned: [bool, 'pinned by the guest'],
+        count: [u32, 'type references'],
+      }),
+    ),
+    'page tables',
+  ],
+});
+
+export function saveState(d: DomainState, turn: number): Uint8Array {
+  const { events, grants, frames } = d;
+  const ports = [];
+  for (let port = 1; port < events.validPorts; port++) {
+    const state = events.state[port];
+    if (state === PortState.free) continue;
+    const [vcpu, remoteDomid, target] = [events.vcpu[port], events.remoteDomid[port], events.target[port]];
+    ports.push({ port, state, vcpu, remoteDomid, target });
+  }
+  const owners: { count: number; owner: number }[] = [];
+  for (const owner of frames.owner) {
+    const last = owners.at(-1);
+    if (last?.owner === owner) last.count++;
+    else owners.push({ count: 1, owner });
+  }
+  const tables = [];
+  for (let frame = 0; frame < frames.frames; frame++) {
+    if (frames.count[frame] === 0) continue;
+    tables.push({
+      frame,
+      level: frames.type[frame],
+      pinned: frames.pinned[frame] === 1,
+      count: frames.count[frame],
+    });
+  }
+  const { vmAssist, shutdownCode, cmosIndex, pciCf8 } = d;
+  return concatBytes([
+    encodeRecord(clockRecord, { now: d.clock.now(), deterministic: d.clock.deterministic }),
+    encodeRecord(machineRecord, { records: d.machine.save() }),
+    encodeRecord(domainStateRecord, {
+      vmAssist,
+      shutdownCode,
+      watchdog: [...d.watchdog],
+      cmosIndex,
+      pciCf8,
+      turn,
+    }),
+    ...d.vcpus.map((v) => saveVcpuContext(v, (events.pollMask & (1 << v.id)) !== 0)),
+    encodeRecord(eventChannelsRecord, { validPorts: events.validPorts, ports }),
+    encodeRecord(grantsRecord, {
+      nrFrames: grants.nrFrames,
+      pins: grants.pins(),
+      handles: grants.handles.map((h) => ({ ...h })),
+    }),
+    encodeRecord(framesRecord, { owners, tables }),
+  ]);
+}
+
+/** Restores a fresh container; gives the vCPU whose turn it is. Throws RecordError. */
+export function restoreState(d: DomainState, stream: Uint8Array): number {
+  const all = decodeAll(stream);
+  const only = (tag: string): RawRecord => {
+    const found = all.filter((r) => r.tag === tag);
+    if (found.length !== 1) throw new RecordError(0, `one record ${tag} expected, found ${found.length}`);
+    return found[0];
+  };
+  const refuse = (tag: string, message: string): never => {
+    throw new RecordError(only(tag).offset, message);
+  };
+  const clock = decodeRecord(clockRecord, only(clockRecord.tag));
+  const machine = decodeRecord(machineRecord, only(machineRecord.tag));
+  const domain = decodeRecord(domainStateRecord, only(domainStateRecord.tag));
+  const events = decodeRecord(eventChannelsRecord, only(eventChannelsRecord.tag));
+  const grants = decodeRecord(grantsRecord, only(grantsRecord.tag));
+  const frames = decodeRecord(framesRecord, only(framesRecord.tag));
+  const contexts = all.filter((r) => r.tag === vcpuContextRecord.tag).map(readVcpuContext);
+
+  if (contexts.length !== d.vcpus.length || contexts.some((c, i) => c.id !== i)) {
+    throw new RecordError(0, `${d.vcpus.length} vCPUs in order expected, found ${contexts.length}`);
+  }
+  if (clock.deterministic !== d.clock.deterministic) refuse('CLCK', 'the clock is of the other kind');
+  if (frames.owners.reduce((sum, run) => sum + run.count, 0) !== d.frames.frames) {
+    refuse('FRAM', `${d.frames.frames} frames expected`);
+  }
+  if (frames.owners.some((run) => run.owner > Owner.xen)) refuse('FRAM', 'an owner that does not exist');
+  if (frames.tables.some((t) => t.frame >= d.frames.frames || t.level < 1 || t.level > 4 || t.count === 0)) {
+    refuse('FRAM', 'a page table that cannot be');
+  }
+  const nrVcpus = d.vcpus.length;
+  if (events.validPorts > EVTCHN_2L_NR_CHANNELS || domain.turn >= nrVcpus) refuse('EVTC', 'too many ports');
+  if (events.ports.some((p) => p.port >= events.validPorts || p.vcpu >= nrVcpus || p.state > PortState.ipi)) {
+    refuse('EVTC', 'a port that cannot be');
+  }
+  if (grants.nrFrames > MAX_GRANT_FRAMES) refuse('GRNT', 'the table is too big');
+  for (const c of contexts) {
+    if (
+      c.gdtFrames.length !== 16 ||
+      c.runstateTime.length !== 4 ||
+      c.virqPort.length !== 24 ||
+      c.runstate > 3
+    ) {
+      throw new RecordError(0, `vCPU ${c.id} does not have the shape of one`);
+    }
+    const gdtPages = Math.ceil(c.gdtEnts / 512);
+    if (gdtPages > 14 || c.gdtFrames.slice(0, gdtPages).some((mfn) => d.machine.frameAddress(mfn) < 0)) {
+      throw new RecordError(0, `the GDT of vCPU ${c.id} is not in memory`);
+    }
+    const outside = c.vcpuInfoMfn !== 0 && d.machine.frameAddress(c.vcpuInfoMfn) < 0;
+    if (outside || c.vcpuInfoOffset > 4096 - VcpuInfo.sizeof) {
+      throw new RecordError(0, `vcpu_info of vCPU ${c.id} is not in memory`);
+    }
+    if (c.virqPort.some((port) => port >= events.validPorts)) {
+      throw new RecordError(0, `a port of vCPU ${c.id} does not exist`);
+    }
+  }
+
+  d.machine.restore(machine.records);
+  d.clock.set(clock.now);
+  d.vmAssist = domain.vmAssist;
+  d.shutdownCode = domain.shutdownCode;
+  d.watchdog.set(domain.watchdog);
+  d.cmosIndex = domain.cmosIndex;
+  d.pciCf8 = domain.pciCf8;
+  d.frames.clearTypes();
+  let frame = 0;
+  for (const { count, owner } of frames.owners) {
+    for (let i = 0; i < count; i++) d.frames.setOwner(frame++, owner);
+  }
+  for (const t of frames.tables) {
+    d.frames.type[t.frame] = t.level;
+    d.frames.count[t.frame] = t.count;
+    d.frames.pinned[t.frame] = t.pinned ? 1 : 0;
+  }
+  d.grants.nrFrames = grants.nrFrames;
+  for (const pin of grants.pins) d.grants.restorePin(pin);
+  d.grants.handles.splice(0, d.grants.handles.length, ...grants.handles);
+  d.events.validPorts = events.validPorts;
+  for (const p of events.ports) {
+    d.events.state[p.port] = p.state;
+    d.events.vcpu[p.port] = p.vcpu;
+    d.events.remoteDomid[p.port] = p.remoteDomid;
+    d.events.target[p.port] = p.target;
+  }
+  d.events.pollMask = 0;
+  contexts.forEach((c, i) => {
+    const v = d.vcpus[i];
+    restoreVcpuContext(v, c);
+    if (c.polling) d.events.pollMask |= 1 << i;
+    v.vcpuInfo =
+      c.vcpuInfoMfn === 0
+        ? d.sharedInfo + i * VcpuInfo.sizeof
+        : d.machine.frameAddress(c.vcpuInfoMfn) + c.vcpuInfoOffset;
+  });
+  return domain.turn;
+}

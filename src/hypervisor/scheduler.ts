@@ -1,0 +1,145 @@
+/**
+ * Runs the vCPUs of a domain on one thread: time slices in turn, and at once what an event has woken.
+ *
+ * Invariant: timers that are due fire before any guest code runs after their deadline is noticed, and with the
+ * instruction clock exactly at it; which vCPU runs next depends on nothing but the domain's own state.
+ */
+import { Exit } from '../machine/machine.js';
+import { handleExit } from './exits.js';
+import { changeRunstate } from './runstate.js';
+import { loadSegments } from './segments.js';
+import type { DomainState } from './state.js';
+import { nextDeadline, periodicWork, runTimers } from './timers.js';
+import { deliverPending } from './traps.js';
+import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
+
+/** Turn of one vCPU while others wait. */
+const SLICE_NS = 1_000_000;
+/** With the host's clock, instructions between two looks at it: a guess of how many fit, and its bounds. */
+const INSTRUCTIONS_PER_NS = 0.25;
+const MIN_BUDGET = 1_000;
+const MAX_BUDGET = 250_000;
+
+export type RunResult =
+  | { readonly state: 'running' }
+  | { readonly state: 'idle'; readonly wakeAt: number | undefined }
+  | { readonly state: 'shutdown' };
+
+const RUNNING: RunResult = { state: 'running' };
+const SHUTDOWN: RunResult = { state: 'shutdown' };
+
+export class Scheduler {
+  /** vCPU whose turn it is in the round. */
+  turn = 0;
+  /** End of that turn, in virtual time. */
+  private turnEnds = 0;
+  /** Woken by an event in the middle of another's turn. */
+  private preferred: VcpuContext | undefined;
+
+  constructor(
+    private readonly d: DomainState,
+    /** With the instruction clock: idle time is jumped over instead of waited for. */
+    private readonly jumpIdle: () => boolean,
+    private readonly nsPerInstruction: number,
+  ) {}
+
+  /** An event for `v`: it runs next if it can take it. */
+  woken(v: VcpuContext): void {
+    if (v === this.d.current) return;
+    this.preferred = v;
+    this.d.reschedule = true;
+  }
+
+  private runnable(v: VcpuContext): boolean {
+    return v.initialised && !v.down && !v.blocked;
+  }
+
+  /** The vCPU to run now, or undefined if all wait. Begins the next turn when the present one is over. */
+  private pick(now: number): VcpuContext | undefined {
+    const { vcpus } = this.d;
+    const preferred = this.preferred;
+    this.preferred = undefined;
+    if (now < this.turnEnds) {
+      if (preferred !== undefined && this.runnable(preferred)) return preferred;
+      if (this.runnable(vcpus[this.turn])) return vcpus[this.turn];
+    }
+    for (let i = 1; i <= vcpus.length; i++) {
+      const next = (this.turn + i) % vcpus.length;
+      if (this.runnable(vcpus[next])) {
+        this.turn = next;
+        this.turnEnds = now + SLICE_NS;
+        return vcpus[next];
+      }
+    }
+    return undefined;
+  }
+
+  /** Runs the domain for at most `limit` ns of virtual time. */
+  run(limit: number): RunResult {
+    const { d } = this;
+    const { clock } = d;
+    const end = clock.now() + limit;
+    for (;;) {
+      const now = clock.now();
+      runTimers(d, now);
+      if (d.shutdown !== undefined) {
+        for (const v of d.vcpus) this.leave(v, now);
+        return SHUTDOWN;
+      }
+      if (now >= end) return RUNNING;
+      const v = this.pick(now);
+      if (v === undefined) {
+        const wakeAt = nextDeadline(d);
+        if (wakeAt === NEVER) return { state: 'idle', wakeAt: undefined };
+        if (!clock.deterministic || !this.jumpIdle()) return { state: 'idle', wakeAt };
+        clock.advanceTo(Math.min(wakeAt, end));
+        continue;
+      }
+      this.enter(v, now);
+      this.slice(v, this.budget(now, end));
+      this.leave(v, clock.now());
+    }
+  }
+
+  private enter(v: VcpuContext, now: number): void {
+    this.d.current = v;
+    changeRunstate(this.d, v, Runstate.running, now);
+    periodicWork(this.d, v, now);
+    if (v.loadSegments) {
+      v.loadSegments = false;
+      loadSegments(this.d, v);
+    }
+  }
+
+  private leave(v: VcpuContext, now: number): void {
+    if (!v.initialised) return;
+    const state = v.down ? Runstate.offline : v.blocked ? Runstate.blocked : Runstate.runnable;
+    changeRunstate(this.d, v, state, now);
+  }
+
+  /** Instructions until something else has a claim on the processor. */
+  private budget(now: number, end: number): number {
+    const until = Math.min(end, nextDeadline(this.d), this.turnEnds) - now;
+    if (this.d.clock.deterministic) return Math.max(1, Math.ceil(until / this.nsPerInstruction));
+    return Math.min(MAX_BUDGET, Math.max(MIN_BUDGET, Math.floor(until * INSTRUCTIONS_PER_NS)));
+  }
+
+  /** Runs one vCPU for at most `budget` instructions, or until it gives the processor away. */
+  private slice(v: VcpuContext, budget: number): void {
+    const { d } = this;
+    const { machine } = d;
+    const { cpu } = v;
+    const last = cpu.retired + budget;
+    d.reschedule = false;
+    for (;;) {
+      deliverPending(d, v);
+      if (d.shutdown !== undefined) return;
+      const left = last - cpu.retired;
+      if (left <= 0) return;
+      const exit = machine.run(v.id, left);
+      if (exit === Exit.budget || exit === Exit.halted) return;
+      handleExit(d, v, exit);
+      if (d.reschedule || d.shutdown !== undefined) return;
+    }
+  }
+}

@@ -1,0 +1,379 @@
+/**
+ * Instructions that need the descriptor tables: loads of segment registers, far transfers, IRET, and the ones
+ * that ask about descriptors. The guest's tables are Xen's, so Xen would run these on the real processor; here
+ * they are done by hand with the same checks at privilege level 3.
+ *
+ * Only 64-bit code segments can be entered: 32-bit code does not exist on this processor, and a transfer to it
+ * fails as if the selector were bad.
+ * Source: Intel SDM volume 2 (MOV, IRET, LAR, LSL, VERR), volume 3 chapter 5.
+ */
+import * as iced from 'iced-x86';
+import {
+  descriptor,
+  readDescriptor,
+  SEGMENT_CODE,
+  SEGMENT_DB,
+  SEGMENT_DPL,
+  SEGMENT_EC,
+  SEGMENT_G,
+  SEGMENT_L,
+  SEGMENT_P,
+  SEGMENT_S,
+  SEGMENT_TYPE,
+  SEGMENT_WR,
+} from './descriptors.js';
+import { isCanonical } from './guest-memory.js';
+import { instructionDone } from './instruction-done.js';
+import {
+  injectFault,
+  mask,
+  memoryAddress,
+  memoryBytes,
+  readMemory,
+  readOperand,
+  registerBytes,
+  writeMemory,
+  writeRegister,
+} from './operands.js';
+import { RSP } from './registers.js';
+import type { DomainState } from './state.js';
+import {
+  EFLAGS_IF,
+  enter,
+  injectException,
+  injectPageFault,
+  TRAP_gp_fault,
+  TRAP_invalid_op,
+  TRAP_no_segment,
+  TRAP_stack_error,
+} from './traps.js';
+import type { VcpuContext } from './vcpu-context.js';
+
+const { Mnemonic, OpKind, Register } = iced;
+const ZF = 0x40;
+/** Flags that IRET may change at privilege level 3: not IOPL, VIF, VIP, VM, IF. */
+const IRET_FLAGS = 0x25_4dd5;
+/** What Xen's own tables look like to an instruction that cannot be trapped on a processor without UMIP. */
+const GDT_LIMIT = 0xefff;
+const GDT_BASE = 0xffff_82d0_7fff_2000n;
+const IDT_LIMIT = 0x0fff;
+const IDT_BASE = 0xffff_82d0_7fff_0000n;
+const TSS_SELECTOR = 0xe040;
+const LDT_SELECTOR = 0xe050;
+const NONE = -1;
+
+/**
+ * Checks a selector for a segment register at privilege level 3. NONE if it may be loaded (then `descriptor`
+ * holds what it names), or the exception's vector; its error code is the selector without its RPL.
+ */
+function checkSelector(d: DomainState, v: VcpuContext, register: number, selector: number): number {
+  const isStack = register === Register.SS;
+  const isCode = register === Register.CS;
+  if ((selector & 0xfffc) === 0) {
+    descriptor.a = descriptor.b = 0;
+    return isStack || isCode ? TRAP_gp_fault : NONE;
+  }
+  if (!readDescriptor(d, v, selector)) return TRAP_gp_fault;
+  const { b } = descriptor;
+  if (!(b & SEGMENT_S)) return TRAP_gp_fault;
+  const dpl = (b & SEGMENT_DPL) >> 13;
+  const rpl = selector & 3;
+  const code = (b & SEGMENT_CODE) !== 0;
+  if (isCode) {
+    if (!code || rpl !== 3) return TRAP_gp_fault;
+    if (b & SEGMENT_EC ? dpl > 3 : dpl !== 3) return TRAP_gp_fault;
+    if (!(b & SEGMENT_P)) return TRAP_no_segment;
+    return b & SEGMENT_L && !(b & SEGMENT_DB) ? NONE : TRAP_gp_fault;
+  }
+  if (isStack) {
+    if (rpl !== 3 || dpl !== 3 || code || !(b & SEGMENT_WR)) return TRAP_gp_fault;
+    return b & SEGMENT_P ? NONE : TRAP_stack_error;
+  }
+  if (code && !(b & SEGMENT_WR)) return TRAP_gp_fault;
+  if (!(code && b & SEGMENT_EC) && dpl < 3) return TRAP_gp_fault;
+  return b & SEGMENT_P ? NONE : TRAP_no_segment;
+}
+
+const base = (): number =>
+  (descriptor.a >>> 16) + (descriptor.b & 0xff) * 0x1_0000 + (descriptor.b >>> 24) * 0x100_0000;
+
+/** Loads a data segment register; NONE, or the vector of the exception. */
+export function loadSegment(d: DomainState, v: VcpuContext, register: number, selector: number): number {
+  const vector = checkSelector(d, v, register, selector);
+  if (vector !== NONE) return vector;
+  const { cpu } = v;
+  const isNull = (selector & 0xfffc) === 0;
+  switch (register) {
+    case Register.DS:
+      cpu.ds = selector;
+      break;
+    case Register.ES:
+      cpu.es = selector;
+      break;
+    case Register.SS:
+      cpu.ss = selector;
+      break;
+    case Register.FS:
+      cpu.fs = selector;
+      cpu.fsBase = isNull ? 0 : base();
+      break;
+    default:
+      cpu.gs = selector;
+      cpu.gsBase = isNull ? 0 : base();
+  }
+  return NONE;
+}
+
+/** SEGBASE_GS_USER_SEL: the GS of user mode, while the kernel's is in use. A bad selector becomes 0. */
+export function loadUserGs(d: DomainState, v: VcpuContext, selector: number): void {
+  const wanted = selector > 3 ? selector | 3 : selector;
+  const ok = checkSelector(d, v, Register.GS, wanted) === NONE;
+  v.cpu.gs = ok ? wanted : 0;
+  v.cpu.gsBaseOther = ok && wanted > 3 ? base() : 0;
+}
+
+/** Loads ds, es, fs and gs as a new vCPU has them; a bad one is zeroed and the failsafe callback entered. */
+export function loadSegments(d: DomainState, v: VcpuContext): void {
+  const { cpu } = v;
+  const saved = { ds: cpu.ds, es: cpu.es, fs: cpu.fs, gs: cpu.gs, fsBase: cpu.fsBase, gsBase: cpu.gsBase };
+  let ok = loadSegment(d, v, Register.FS, saved.fs) === NONE;
+  ok = loadSegment(d, v, Register.GS, saved.gs) === NONE && ok;
+  ok = loadSegment(d, v, Register.DS, saved.ds) === NONE && ok;
+  ok = loadSegment(d, v, Register.ES, saved.es) === NONE && ok;
+  cpu.fsBase = saved.fsBase;
+  cpu.gsBase = saved.gsBase;
+  if (ok) return;
+  cpu.ds = saved.ds;
+  cpu.es = saved.es;
+  cpu.fs = saved.fs;
+  cpu.gs = saved.gs;
+  enter(d, v, v.failsafeCallback, v.failsafeDisablesEvents, -1, true);
+  cpu.ds = cpu.es = cpu.fs = cpu.gs = 0;
+}
+
+/** After an iret hypercall: the frame's cs and ss must be loadable, or the guest gets the exception there. */
+export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
+  const { cpu } = v;
+  for (const register of [Register.CS, Register.SS]) {
+    const selector = register === Register.CS ? cpu.cs : cpu.ss;
+    // In 64-bit mode a null stack selector is allowed at any level below 3 only; Xen's frames have RPL 3.
+    const vector = checkSelector(d, v, register, selector);
+    if (vector !== NONE) {
+      injectException(d, v, vector, selector & 0xfffc);
+      return;
+    }
+  }
+}
+
+/** The exit for an instruction that needs descriptor tables. */
+export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
+  const { cpu } = v;
+  const ins = d.machine.decodeAt(v.id, cpu.rip);
+  if (ins === null) {
+    injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
+    return;
+  }
+  const next = cpu.rip + ins.length;
+  switch (ins.mnemonic) {
+    case Mnemonic.Mov: {
+      const selector = readOperand(d, v, ins, 1, 2);
+      if (selector < 0n) return injectFault(d, v);
+      loadAndGoOn(d, v, ins.op0Register, Number(selector & 0xffffn), next);
+      return;
+    }
+    case Mnemonic.Pop: {
+      const bytes = ins.stackPointerIncrement;
+      const sp = cpu.reg(RSP);
+      const value = readMemory(d, v, sp, bytes);
+      if (value < 0n) return injectFault(d, v, true);
+      if (loadAndGoOn(d, v, ins.op0Register, Number(value & 0xffffn), next)) cpu.setReg(RSP, sp + bytes);
+      return;
+    }
+    case Mnemonic.Lss:
+    case Mnemonic.Lfs:
+    case Mnemonic.Lgs: {
+      const bytes = registerBytes(ins.op0Register);
+      const va = memoryAddress(v, ins);
+      const offset = readMemory(d, v, va, bytes);
+      const selector = offset < 0n ? -1n : readMemory(d, v, va + bytes, 2);
+      if (selector < 0n) return injectFault(d, v);
+      const register =
+        ins.mnemonic === Mnemonic.Lss
+          ? Register.SS
+          : ins.mnemonic === Mnemonic.Lfs
+            ? Register.FS
+            : Register.GS;
+      if (loadAndGoOn(d, v, register, Number(selector), next)) writeRegister(v, ins.op0Register, offset);
+      return;
+    }
+    case Mnemonic.Lar:
+    case Mnemonic.Lsl:
+    case Mnemonic.Verr:
+    case Mnemonic.Verw:
+      return ask(d, v, ins, next);
+    case Mnemonic.Sgdt:
+    case Mnemonic.Sidt: {
+      const gdt = ins.mnemonic === Mnemonic.Sgdt;
+      const value = gdt ? (GDT_BASE << 16n) | BigInt(GDT_LIMIT) : (IDT_BASE << 16n) | BigInt(IDT_LIMIT);
+      if (!writeMemory(d, v, memoryAddress(v, ins), 10, value)) return injectFault(d, v);
+      return instructionDone(d, v, next);
+    }
+    case Mnemonic.Sldt:
+      return store(d, v, ins, BigInt(v.ldtEnts > 0 ? LDT_SELECTOR : 0), next);
+    case Mnemonic.Str:
+      return store(d, v, ins, BigInt(TSS_SELECTOR), next);
+    case Mnemonic.Smsw:
+      return store(d, v, ins, BigInt(cpu.cr0), next);
+    case Mnemonic.Iret:
+    case Mnemonic.Iretd:
+    case Mnemonic.Iretq:
+      return iretInstruction(d, v, ins);
+    case Mnemonic.Retf:
+      return farReturn(d, v, ins);
+    case Mnemonic.Jmp:
+    case Mnemonic.Call:
+      return farTransfer(d, v, ins, next);
+    default:
+      return injectException(d, v, TRAP_invalid_op);
+  }
+}
+
+/** Loads the register and moves on, or gives the guest the exception. True if loaded. */
+function loadAndGoOn(
+  d: DomainState,
+  v: VcpuContext,
+  register: number,
+  selector: number,
+  next: number,
+): boolean {
+  if (register === Register.CS) {
+    injectException(d, v, TRAP_invalid_op);
+    return false;
+  }
+  const vector = loadSegment(d, v, register, selector);
+  if (vector !== NONE) {
+    injectException(d, v, vector, selector & 0xfffc);
+    return false;
+  }
+  instructionDone(d, v, next);
+  return true;
+}
+
+function store(d: DomainState, v: VcpuContext, ins: iced.Instruction, value: bigint, next: number) {
+  if (ins.op0Kind === OpKind.Register) writeRegister(v, ins.op0Register, value);
+  else if (!writeMemory(d, v, memoryAddress(v, ins), 2, value)) return injectFault(d, v);
+  instructionDone(d, v, next);
+}
+
+/** LAR, LSL, VERR, VERW: ZF says whether the selector may be used so. */
+function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+  const unary = ins.mnemonic === Mnemonic.Verr || ins.mnemonic === Mnemonic.Verw;
+  const operand = readOperand(d, v, ins, unary ? 0 : 1, 2);
+  if (operand < 0n) return injectFault(d, v);
+  const selector = Number(operand & 0xffffn);
+  let good = (selector & 0xfffc) !== 0 && readDescriptor(d, v, selector);
+  const { a, b } = descriptor;
+  if (good) {
+    const conforming =
+      (b & (SEGMENT_S | SEGMENT_CODE | SEGMENT_EC)) === (SEGMENT_S | SEGMENT_CODE | SEGMENT_EC);
+    const visible = conforming || (b & SEGMENT_DPL) >> 13 === 3;
+    const code = (b & SEGMENT_CODE) !== 0;
+    const segment = (b & SEGMENT_S) !== 0;
+    const system = (b & SEGMENT_TYPE) >> 8;
+    switch (ins.mnemonic) {
+      case Mnemonic.Lar:
+        good = visible && (segment || system === 2 || system === 9 || system === 11 || system === 12);
+        if (good) writeRegister(v, ins.op0Register, BigInt((b & 0x00f0_ff00) >>> 0));
+        break;
+      case Mnemonic.Lsl:
+        good = visible && (segment || system === 2 || system === 9 || system === 11);
+        if (good) {
+          let limit = (a & 0xffff) | (b & 0xf0000);
+          if (b & SEGMENT_G) limit = ((limit << 12) | 0xfff) >>> 0;
+          writeRegister(v, ins.op0Register, BigInt(limit));
+        }
+        break;
+      case Mnemonic.Verr:
+        good = visible && segment && (!code || (b & SEGMENT_WR) !== 0);
+        break;
+      default:
+        good = visible && segment && !code && (b & SEGMENT_WR) !== 0;
+    }
+  }
+  const { cpu } = v;
+  cpu.rflags = good ? cpu.rflags | ZF : cpu.rflags & ~ZF;
+  instructionDone(d, v, next);
+}
+
+/** IRET to the same privilege level, with the stack and flags that the frame holds. */
+function iretInstruction(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+  const { cpu } = v;
+  const bytes = ins.mnemonic === Mnemonic.Iretq ? 8 : ins.mnemonic === Mnemonic.Iretd ? 4 : 2;
+  const sp = cpu.reg(RSP);
+  const frame: bigint[] = [];
+  for (let i = 0; i < 5; i++) {
+    const value = readMemory(d, v, sp + i * bytes, bytes);
+    if (value < 0n) return injectFault(d, v, true);
+    frame.push(value);
+  }
+  const [rip, csWord, flags, rsp, ssWord] = frame;
+  const cs = Number(csWord & 0xffffn);
+  const ss = Number(ssWord & 0xffffn);
+  for (const [register, selector] of [
+    [Register.CS, cs],
+    [Register.SS, ss],
+  ]) {
+    const vector = checkSelector(d, v, register, selector);
+    if (vector !== NONE) return injectException(d, v, vector, selector & 0xfffc);
+  }
+  const target = Number(BigInt.asIntN(64, rip));
+  if (!isCanonical(target)) return injectException(d, v, TRAP_gp_fault, 0);
+  const change = bytes === 2 ? IRET_FLAGS & 0xffff : IRET_FLAGS;
+  cpu.cs = cs;
+  cpu.ss = ss;
+  cpu.setRegBig(RSP, rsp);
+  cpu.rflags = (cpu.rflags & ~change) | (Number(flags & 0xffff_ffffn) & change) | EFLAGS_IF;
+  cpu.rip = target;
+}
+
+function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+  const { cpu } = v;
+  const extra = ins.opCount > 0 ? Number(ins.immediate16) : 0;
+  const bytes = (ins.stackPointerIncrement - extra) / 2;
+  const sp = cpu.reg(RSP);
+  const rip = readMemory(d, v, sp, bytes);
+  const csWord = rip < 0n ? -1n : readMemory(d, v, sp + bytes, bytes);
+  if (csWord < 0n) return injectFault(d, v, true);
+  const cs = Number(csWord & 0xffffn);
+  const vector = checkSelector(d, v, Register.CS, cs);
+  if (vector !== NONE) return injectException(d, v, vector, cs & 0xfffc);
+  const target = Number(BigInt.asIntN(64, rip));
+  if (!isCanonical(target)) return injectException(d, v, TRAP_gp_fault, 0);
+  cpu.cs = cs;
+  cpu.setReg(RSP, sp + 2 * bytes + extra);
+  instructionDone(d, v, target);
+}
+
+/** Far JMP and CALL through memory. A call gate faults with its own selector: Xen gives gates level 0. */
+function farTransfer(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+  const { cpu } = v;
+  const va = memoryAddress(v, ins);
+  const bytes = memoryBytes(ins) - 2;
+  const offset = readMemory(d, v, va, bytes);
+  const selectorWord = offset < 0n ? -1n : readMemory(d, v, va + bytes, 2);
+  if (selectorWord < 0n) return injectFault(d, v);
+  const selector = Number(selectorWord);
+  const cs = selector | 3;
+  const vector = checkSelector(d, v, Register.CS, cs);
+  if (vector !== NONE) return injectException(d, v, vector, selector & 0xfffc);
+  const target = Number(BigInt.asIntN(64, offset));
+  if (!isCanonical(target)) return injectException(d, v, TRAP_gp_fault, 0);
+  if (ins.mnemonic === Mnemonic.Call) {
+    const sp = cpu.reg(RSP);
+    const frame = (BigInt(next) & mask(bytes)) | (BigInt(cpu.cs) << BigInt(8 * bytes));
+    if (!writeMemory(d, v, sp - 2 * bytes, 2 * bytes, frame)) return injectFault(d, v, true);
+    cpu.setReg(RSP, sp - 2 * bytes);
+  }
+  cpu.cs = cs;
+  instructionDone(d, v, target);
+}

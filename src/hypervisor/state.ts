@@ -1,0 +1,138 @@
+/**
+ * The parts of one domain, joined: what every hypercall family works on. The behaviour is in those families;
+ * here is only what all of them need: the parts, the copy buffers, and how a domain ends.
+ */
+import type { VirtualClock } from '../machine/clock.js';
+import type { Machine } from '../machine/machine.js';
+import { DOMID_SELF } from '../xen/hypercalls.js';
+import type { LinearMemory } from '../xen/memory.js';
+import { SHUTDOWN_crash } from '../xen/sched.js';
+import { HypercallArgs } from './args.js';
+import type { EventChannels } from './event-channels.js';
+import type { FrameTable } from './frames.js';
+import type { GrantTable } from './grant-table.js';
+import { GuestMemory } from './guest-memory.js';
+import type { Identity } from './identity.js';
+import type { M2p } from './m2p.js';
+import type { PageTables } from './page-tables.js';
+import type { VcpuContext } from './vcpu-context.js';
+
+/** An entry of the memory map that XENMEM_memory_map gives (struct e820entry). */
+export interface MemoryRange {
+  readonly start: number;
+  readonly bytes: number;
+  /** 1 RAM, 2 reserved. */
+  readonly type: number;
+}
+
+/** Why the domain stopped: SHUTDOWN_* of public/sched.h. */
+export interface Shutdown {
+  readonly code: number;
+  /** For a crash that Xen caused: what the guest did. */
+  readonly message?: string;
+  /** The vCPU that did it. */
+  readonly vcpu: number;
+}
+
+export interface DomainParts {
+  readonly machine: Machine;
+  readonly clock: VirtualClock;
+  readonly identity: Identity;
+  readonly frames: FrameTable;
+  readonly tables: PageTables;
+  readonly m2p: M2p;
+  readonly events: EventChannels;
+  readonly grants: GrantTable;
+  readonly vcpus: readonly VcpuContext[];
+  /** Linear address of shared_info. */
+  readonly sharedInfo: number;
+  readonly domid: number;
+  readonly uuid: Uint8Array;
+  /** Most frames the reservation may have (max_pages). */
+  readonly maxPages: number;
+  readonly memoryMap: readonly MemoryRange[];
+  /** The true time, ns since 1970: for the wall clock of shared_info. */
+  readonly wallClock: () => number;
+  /** What the guest writes with CONSOLEIO_write, if anyone wants it. */
+  readonly log: (line: string) => void;
+}
+
+export class DomainState {
+  readonly machine: DomainParts['machine'];
+  readonly clock: DomainParts['clock'];
+  readonly identity: DomainParts['identity'];
+  readonly frames: DomainParts['frames'];
+  readonly tables: DomainParts['tables'];
+  readonly m2p: DomainParts['m2p'];
+  readonly events: DomainParts['events'];
+  readonly grants: DomainParts['grants'];
+  readonly vcpus: DomainParts['vcpus'];
+  readonly sharedInfo: DomainParts['sharedInfo'];
+  readonly domid: DomainParts['domid'];
+  readonly uuid: DomainParts['uuid'];
+  readonly maxPages: DomainParts['maxPages'];
+  readonly memoryMap: DomainParts['memoryMap'];
+  readonly wallClock: DomainParts['wallClock'];
+  readonly log: DomainParts['log'];
+  readonly mem: LinearMemory;
+  readonly guest: GuestMemory;
+  /** Arguments of the hypercall under way. */
+  args = new HypercallArgs();
+  /** The vCPU whose turn it is. */
+  current: VcpuContext;
+  /** VMASST_* bits. */
+  vmAssist = 0;
+  /** Set once; the domain never runs again unless a suspend is taken back. */
+  shutdown: Shutdown | undefined;
+  /** The code given ahead with SCHEDOP_shutdown_code, or -1. */
+  shutdownCode = -1;
+  /** Watchdogs: deadlines in virtual time, NaN for a free one. */
+  readonly watchdog = new Float64Array(2).fill(Number.NaN);
+  /** Something happened that may change which vCPU should run, or when. */
+  reschedule = false;
+  /** Index of the CMOS register selected at port 0x70. */
+  cmosIndex = 0;
+  /** Address latch of PCI configuration space, port 0xcf8. */
+  pciCf8 = 0;
+
+  constructor(parts: DomainParts) {
+    this.machine = parts.machine;
+    this.clock = parts.clock;
+    this.identity = parts.identity;
+    this.frames = parts.frames;
+    this.tables = parts.tables;
+    this.m2p = parts.m2p;
+    this.events = parts.events;
+    this.grants = parts.grants;
+    this.vcpus = parts.vcpus;
+    this.sharedInfo = parts.sharedInfo;
+    this.domid = parts.domid;
+    this.uuid = parts.uuid;
+    this.maxPages = parts.maxPages;
+    this.memoryMap = parts.memoryMap;
+    this.wallClock = parts.wallClock;
+    this.log = parts.log;
+    this.mem = parts.machine.mem;
+    this.guest = new GuestMemory(parts.machine);
+    this.current = parts.vcpus[0];
+  }
+
+  /** Ends the domain as Xen does with one that broke the rules. The first reason stays. */
+  crash(message: string): void {
+    this.stop(SHUTDOWN_crash, message);
+  }
+
+  stop(code: number, message?: string): void {
+    this.reschedule = true;
+    this.shutdown ??= {
+      code: this.shutdownCode >= 0 ? this.shutdownCode : code,
+      message,
+      vcpu: this.current.id,
+    };
+  }
+
+  /** True for an id that names this domain: its own, or DOMID_SELF. */
+  isSelf(domid: number): boolean {
+    return domid === this.domid || domid === DOMID_SELF;
+  }
+}
