@@ -1,0 +1,295 @@
+/**
+ * All domains of this host: makes them, finds them by id, name or uuid, and applies on_poweroff, on_reboot and
+ * on_crash. Domain ids only rise, and begin again from 1 after the greatest, as Xen's do.
+ */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
+import { readJson, writeDurable } from './durable.js';
+import { Failure } from './failure.js';
+import { EXIT_FILE, type GuestExit, type HostGrant } from './guest-protocol.js';
+import type { GuestConfig } from './guest-runner.js';
+import type { HostConfig } from './host-config.js';
+import type { HostXenstore, Relay } from './host-store.js';
+import { passable, spawnGuest } from './spawn.js';
+
+/** Why the moves of a domain have a word in its end; see moves.ts. */
+export interface MoveWatcher {
+  /** True if the domain is being handed over: its end is no crash, and what remains is the hand-over's business. */
+  ended(domain: Domain, exit: GuestExit): boolean;
+  stopping(domain: Domain): Promise<void>;
+  /** The domain's traces are about to go. */
+  removing(domain: Domain): void;
+}
+
+export interface NewDomain {
+  readonly name: string;
+  readonly uuid: string;
+  readonly vcpus: number;
+  readonly memoryKib: number;
+  readonly config: GuestConfig | null;
+  readonly incoming: IncomingRef | null;
+}
+
+/** A guest that ends and restarts faster than this is broken, not rebooting. */
+const LEAST_LIFE_MS = 1_000;
+/** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
+const FIRST_FRAME = 0x4_0000;
+
+const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));
+
+export class Domains {
+  readonly all = new Map<number, Domain>();
+  moves: MoveWatcher | undefined;
+  private readonly relays = new Map<Domain, Relay>();
+  private nextDomid: number;
+  private readonly hooks: DomainHooks = {
+    ended: (domain, exit) => this.ended(domain, exit),
+    store: (domain, nodes) => {
+      const refused = this.relays.get(domain)?.write(nodes) ?? [];
+      if (refused.length > 0) this.log.warn({ domid: domain.domid, refused }, 'nodes refused by the host');
+    },
+    stopping: async (domain) => this.moves?.stopping(domain),
+  };
+
+  constructor(
+    readonly dir: string,
+    readonly hostName: string,
+    readonly config: HostConfig,
+    readonly store: HostXenstore,
+    readonly log: Logger,
+  ) {
+    passable(dir);
+    passable(join(dir, 'guests'));
+    mkdirSync(join(dir, 'state'), { recursive: true, mode: 0o700 });
+    this.nextDomid = readJson<{ next: number }>(join(dir, 'domids.json'))?.next ?? config.firstDomid;
+  }
+
+  private domid(): number {
+    let domid = this.nextDomid;
+    while (this.all.has(domid)) domid = domid >= this.config.maxDomid ? 1 : domid + 1;
+    this.nextDomid = domid >= this.config.maxDomid ? 1 : domid + 1;
+    writeDurable(join(this.dir, 'domids.json'), { next: this.nextDomid });
+    return domid;
+  }
+
+  private domain(state: DomainState): Domain {
+    const domain = new Domain(
+      state,
+      join(this.dir, 'guests', String(state.domid)),
+      join(this.dir, 'state', `${state.domid}.json`),
+      this.hooks,
+    );
+    this.all.set(state.domid, domain);
+    return domain;
+  }
+
+  /** Finds by domain id, name or uuid. */
+  find(reference: string): Domain {
+    for (const domain of this.all.values()) {
+      const { domid, name, uuid } = domain.state;
+      if (reference === String(domid) || reference === name || reference === uuid) return domain;
+    }
+    throw new Failure('no-such-guest', `there is no domain ${reference} on ${this.hostName}`);
+  }
+
+  nameIsFree(name: string): boolean {
+    return ![...this.all.values()].some((domain) => domain.state.name === name);
+  }
+
+  /** Makes a domain with its process, in which there is no guest yet. */
+  async make(wanted: NewDomain): Promise<Domain> {
+    const { name, uuid } = wanted;
+    for (const domain of this.all.values()) {
+      if (domain.state.name === name || domain.state.uuid === uuid) {
+        throw new Failure(
+          'name-taken',
+          `domain ${domain.domid} on ${this.hostName} has the ${domain.state.name === name ? `name ${name}` : `uuid ${uuid}`}`,
+        );
+      }
+    }
+    const domid = this.domid();
+    const domain = this.domain({
+      ...wanted,
+      domid,
+      process: null,
+      createdMs: Date.now(),
+      phase: wanted.incoming === null ? 'building' : 'incoming',
+      exit: null,
+      storePort: pick(1, 64),
+      consolePort: pick(64, 128),
+      storeFrame: pick(FIRST_FRAME, 2 * FIRST_FRAME),
+      consoleFrame: pick(2 * FIRST_FRAME, 3 * FIRST_FRAME),
+    });
+    try {
+      rmSync(domain.directory, { recursive: true, force: true });
+      domain.state.process = spawnGuest({
+        directory: domain.directory,
+        runner: this.config.runner,
+        kernel: wanted.config?.kernel ?? '',
+        ramdisk: wanted.config?.ramdisk ?? '',
+        memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
+        uid: process.getuid?.() === 0 ? this.config.guestUid + domid : undefined,
+      });
+      domain.save();
+      await domain.connect();
+      return domain;
+    } catch (error) {
+      await this.discard(domain, 'failed');
+      throw error;
+    }
+  }
+
+  /** Creates a guest from its configuration and starts it. */
+  async create(config: GuestConfig, paused: boolean): Promise<Domain> {
+    const { name, uuid, vcpus, memoryKib } = config;
+    const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null });
+    try {
+      this.introduce(domain, config);
+      await domain.ask('create', { config, host: this.grant(domain), paused });
+      this.settle(domain);
+      return domain;
+    } catch (error) {
+      await this.discard(domain, 'failed');
+      throw error;
+    }
+  }
+
+  /** The domain's guest is here and ours: written down. */
+  settle(domain: Domain): void {
+    if (domain.state.phase !== 'ended') domain.state.phase = 'live';
+    domain.save();
+    this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
+  }
+
+  grant(domain: Domain): HostGrant {
+    const { domid, storePort, consolePort, storeFrame, consoleFrame } = domain.state;
+    const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS } = this.config;
+    const name = this.hostName;
+    return {
+      name,
+      xenVersion,
+      cpuModel,
+      tscKhz,
+      uptimeS,
+      wallClockS,
+      domid,
+      storePort,
+      consolePort,
+      storeFrame,
+      consoleFrame,
+    };
+  }
+
+  /** Writes the domain's nodes into the host's xenstore, as libxl does. */
+  introduce(domain: Domain, config: GuestConfig): void {
+    const { domid, uuid, storePort, consolePort, storeFrame, consoleFrame, createdMs } = domain.state;
+    this.store.addDomain({
+      domid,
+      name: domain.state.name,
+      uuid,
+      vcpus: config.vcpus,
+      staticMaxKib: config.maxMemoryKib,
+      targetKib: config.memoryKib,
+      storePort,
+      storeRingRef: storeFrame,
+      consolePort,
+      consoleRingRef: consoleFrame,
+      consoleTty: '',
+      kernel: config.kernel,
+      ramdisk: config.ramdisk,
+      cmdline: config.cmdline,
+      startTime: (createdMs / 1000).toFixed(2),
+    });
+    this.relays.set(
+      domain,
+      this.store.relay(domid, (node) => domain.changed(node)),
+    );
+  }
+
+  /** Ends the process and removes all traces of a domain. */
+  async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
+    await domain.endProcess(reason);
+    this.forget(domain);
+  }
+
+  private forget(domain: Domain): void {
+    if (this.all.get(domain.domid) !== domain) return;
+    this.moves?.removing(domain);
+    this.relays.delete(domain);
+    this.store.removeDomain(domain.domid, domain.state.uuid);
+    domain.remove();
+    this.all.delete(domain.domid);
+    this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain is gone');
+  }
+
+  private ended(domain: Domain, exit: GuestExit): void {
+    domain.state.exit = exit;
+    domain.state.phase = 'ended';
+    this.log.info({ domid: domain.domid, name: domain.state.name, ...exit }, 'guest ended');
+    if (this.moves?.ended(domain, exit) === true) return;
+    void this.applyPolicy(domain, exit).catch((error: Error) =>
+      this.log.error({ domid: domain.domid, error: error.message }, 'what follows the end of a guest failed'),
+    );
+  }
+
+  /** What the configuration wants after such an end. */
+  async applyPolicy(domain: Domain, exit: GuestExit): Promise<void> {
+    const { config, createdMs } = domain.state;
+    const wanted =
+      exit.reason === 'crash'
+        ? config?.onCrash
+        : exit.reason === 'reboot'
+          ? config?.onReboot
+          : exit.reason === 'poweroff'
+            ? config?.onPoweroff
+            : 'destroy';
+    if (wanted === 'preserve') {
+      domain.save();
+      return;
+    }
+    await this.discard(domain, 'destroyed');
+    if (wanted !== 'restart' || config === null || config === undefined) return;
+    const life = Date.now() - createdMs;
+    if (life < LEAST_LIFE_MS) await new Promise((done) => setTimeout(done, LEAST_LIFE_MS - life));
+    await this.create(config, false);
+  }
+
+  /** What an earlier daemon left on disk. Connects to the processes that live. */
+  async recover(): Promise<Domain[]> {
+    const found: Domain[] = [];
+    for (const file of readdirSync(join(this.dir, 'state'))) {
+      if (!/^\d+\.json$/.test(file)) continue;
+      const state = readJson<DomainState>(join(this.dir, 'state', file))!;
+      found.push(this.domain(state));
+    }
+    // A directory without state was never told anything, or is what a removal left.
+    for (const name of readdirSync(join(this.dir, 'guests'))) {
+      if (!this.all.has(Number(name)))
+        rmSync(join(this.dir, 'guests', name), { recursive: true, force: true });
+    }
+    return found;
+  }
+
+  /** Takes up a domain whose guest is ours: connects, shows it in xenstore, or applies the policy of its end. */
+  async adopt(domain: Domain): Promise<void> {
+    const { config } = domain.state;
+    if (config !== null) this.introduce(domain, config);
+    if (!domain.alive) {
+      this.ended(domain, domain.exitOnDisk());
+      return;
+    }
+    const hello = await domain.connect();
+    if (hello.phase === 'ended') {
+      const exit = readJson<GuestExit>(join(domain.directory, EXIT_FILE));
+      this.ended(domain, exit ?? { reason: 'crash', details: '' });
+      return;
+    }
+    if (domain.state.config === null && hello.config !== null) {
+      domain.state.config = hello.config;
+      this.introduce(domain, hello.config);
+    }
+    this.settle(domain);
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * How this host differs from others: the outer values that a guest must never see. From a JSON file, so that two
+ * hosts on one machine can be as unlike as two real ones. docs/hosts.md lists the keys.
+ */
+import { readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { Failure } from './failure.js';
+
+export interface HostConfig {
+  /** As `xl info` shows it. */
+  readonly xenVersion: string;
+  readonly cpuModel: string;
+  readonly tscKhz: number;
+  /** Seconds added to the machine's uptime and to its wall clock. */
+  readonly uptimeS: number;
+  readonly wallClockS: number;
+  /** The first domain id that this host gives, and the greatest before it begins again from 1. */
+  readonly firstDomid: number;
+  readonly maxDomid: number;
+  /** Guest processes of a daemon that runs as root get the user and group id guestUid + domain id. */
+  readonly guestUid: number;
+  /** Memory of a guest process beyond its guest's RAM, in MiB. */
+  readonly guestOverheadMib: number;
+  /** Ports for the data of arriving guests, "FIRST-LAST"; "" for any. */
+  readonly dataPorts: string;
+  /** Module that runs guests; for other kinds of guests, and for tests. */
+  readonly runner: string;
+}
+
+function defaults(): HostConfig {
+  const [cpu] = cpus();
+  return {
+    xenVersion: '4.17.0',
+    cpuModel: cpu?.model ?? 'unknown',
+    tscKhz: Math.max(cpu?.speed ?? 0, 1000) * 1000,
+    uptimeS: 0,
+    wallClockS: 0,
+    firstDomid: 1,
+    maxDomid: 0x7fef,
+    guestUid: 0x10_0000,
+    guestOverheadMib: 1024,
+    dataPorts: '',
+    runner: new URL('./pv-runner.js', import.meta.url).href,
+  };
+}
+
+/** Reads the file, or gives the defaults where `path` is undefined. Unknown keys and wrong types are named. */
+export function loadHostConfig(path: string | undefined): HostConfig {
+  const config: Record<string, unknown> = { ...defaults() };
+  if (path === undefined) return config as unknown as HostConfig;
+  let given: unknown;
+  try {
+    given = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new Failure('bad-config', `${path}: ${(error as Error).message}`);
+  }
+  if (typeof given !== 'object' || given === null)
+    throw new Failure('bad-config', `${path}: an object expected`);
+  for (const [key, value] of Object.entries(given)) {
+    if (!Object.hasOwn(config, key)) throw new Failure('bad-config', `${path}: unknown key ${key}`);
+    if (typeof value !== typeof config[key] || (typeof value === 'number' && !Number.isFinite(value))) {
+      throw new Failure('bad-config', `${path}: ${key} must be a ${typeof config[key]}`);
+    }
+    config[key] = value;
+  }
+  const checked = config as unknown as HostConfig;
+  if (checked.firstDomid < 1 || checked.maxDomid > 0x7fef || checked.firstDomid > checked.maxDomid) {
+    throw new Failure('bad-config', `${path}: domain ids go from 1 to ${0x7fef}`);
+  }
+  if (checked.dataPorts !== '' && !/^\d+-\d+$/.test(checked.dataPorts)) {
+    throw new Failure('bad-config', `${path}: dataPorts must be FIRST-LAST`);
+  }
+  return checked;
+}
+
+/** The ports to try for arriving data, in order; [0] means any. */
+export function dataPorts(config: HostConfig): number[] {
+  if (config.dataPorts === '') return [0];
+  const [first, last] = config.dataPorts.split('-').map(Number);
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
+}

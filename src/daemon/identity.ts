@@ -1,0 +1,116 @@
+/**
+ * A host's key and certificate, and whom it trusts. Certificates are self-signed and pinned: trust is the exact
+ * certificate, exchanged by people; no authority, no name on the wire says anything.
+ *
+ * Files in DIR/identity: key.pem (0600), cert.pem, trusted/NAME.json.
+ */
+import 'reflect-metadata'; // x509's container wants it
+import { createHash, webcrypto, X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as x509 from '@peculiar/x509';
+import { readJson, writeDurable } from './durable.js';
+import { Failure } from './failure.js';
+
+/** What a trusted certificate may be used for: moving guests here, or every verb. */
+export type Right = 'move' | 'control';
+
+export interface Trusted {
+  readonly name: string;
+  readonly certificate: string;
+  /** SHA-256 of the certificate, hexadecimal. */
+  readonly fingerprint: string;
+  /** HOST:PORT of its daemon, "" if it has none. */
+  readonly address: string;
+  readonly allow: readonly Right[];
+}
+
+export interface Identity {
+  readonly key: string;
+  readonly certificate: string;
+  readonly fingerprint: string;
+}
+
+const VALID_YEARS = 20;
+const directory = (dir: string): string => join(dir, 'identity');
+
+export const fingerprintOf = (der: Uint8Array): string => createHash('sha256').update(der).digest('hex');
+
+/** Makes the key and certificate of a host. Refuses to replace those that are there. */
+export async function initIdentity(dir: string): Promise<Identity> {
+  const where = directory(dir);
+  if (existsSync(join(where, 'key.pem'))) {
+    throw new Failure('bad-state', `${where} has a key already; others trust it, so it is not replaced`);
+  }
+  mkdirSync(join(where, 'trusted'), { recursive: true, mode: 0o700 });
+  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const notBefore = new Date(Date.now() - 86_400_000);
+  const notAfter = new Date(notBefore);
+  notAfter.setUTCFullYear(notAfter.getUTCFullYear() + VALID_YEARS);
+  // The subject says nothing about the host: whoever connects can read it.
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    name: 'CN=stillpoint host',
+    serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex'),
+    notBefore,
+    notAfter,
+    signingAlgorithm: algorithm,
+    keys: keys as unknown as CryptoKeyPair,
+    extensions: [new x509.BasicConstraintsExtension(true, 0, true)],
+  });
+  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');
+  const key = `-----BEGIN PRIVATE KEY-----\n${pkcs8.replace(/.{64}/g, '$&\n')}\n-----END PRIVATE KEY-----\n`;
+  writeFileSync(join(where, 'key.pem'), key, { mode: 0o600 });
+  writeFileSync(join(where, 'cert.pem'), `${certificate.toString('pem')}\n`, { mode: 0o644 });
+  return loadIdentity(dir)!;
+}
+
+/** The host's identity, or undefined before `host init`. */
+export function loadIdentity(dir: string): Identity | undefined {
+  const where = directory(dir);
+  if (!existsSync(join(where, 'key.pem'))) return undefined;
+  const certificate = readFileSync(join(where, 'cert.pem'), 'utf8');
+  return {
+    key: readFileSync(join(where, 'key.pem'), 'utf8'),
+    certificate,
+    fingerprint: fingerprintOf(new X509Certificate(certificate).raw),
+  };
+}
+
+/** Trusts `certificate` (PEM) under `name`, in place of what was trusted under it. */
+export function trust(
+  dir: string,
+  name: string,
+  certificate: string,
+  address: string,
+  allow: readonly Right[],
+): Trusted {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name))
+    throw new Failure('usage', `not a name for a host: ${name}`);
+  let parsed: X509Certificate;
+  try {
+    parsed = new X509Certificate(certificate);
+  } catch {
+    throw new Failure('usage', 'a certificate in PEM form is expected (identity/cert.pem of the other host)');
+  }
+  mkdirSync(join(directory(dir), 'trusted'), { recursive: true, mode: 0o700 });
+  const entry: Trusted = {
+    name,
+    certificate: parsed.toString(),
+    fingerprint: fingerprintOf(parsed.raw),
+    address,
+    allow,
+  };
+  writeDurable(join(directory(dir), 'trusted', `${name}.json`), entry);
+  return entry;
+}
+
+export function loadTrusted(dir: string): Trusted[] {
+  const where = join(directory(dir), 'trusted');
+  if (!existsSync(where)) return [];
+  return readdirSync(where)
+    .filter((file) => file.endsWith('.json'))
+    .sort()
+    .map((file) => readJson<Trusted>(join(where, file))!);
+}

@@ -1,0 +1,152 @@
+/**
+ * Starts a guest process with no more rights than it needs, and finds those that outlived an earlier daemon.
+ *
+ * The process gets: its own directory as working directory (0700, its own), the kernel and ramdisk as open
+ * descriptors, a user and group of its own when the daemon is root, no supplementary groups, an empty
+ * environment, a limit on its private memory, no core dumps, and a session of its own, so that it outlives us.
+ */
+import { spawn } from 'node:child_process';
+import { chmodSync, chownSync, closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Failure } from './failure.js';
+import { GUEST_SOCKET, PROCESS_LOG } from './guest-protocol.js';
+
+export interface SpawnOptions {
+  readonly directory: string;
+  readonly runner: string;
+  /** "" for none. */
+  readonly kernel: string;
+  readonly ramdisk: string;
+  readonly memoryLimitKib: number;
+  /** User and group id of the process, or undefined to stay who we are. */
+  readonly uid: number | undefined;
+}
+
+export interface ProcessId {
+  readonly pid: number;
+  /** Start time in clock ticks since boot: tells a process from a later one with its number. */
+  readonly startTicks: number;
+}
+
+const ENTRY = fileURLToPath(new URL('./guest-process.js', import.meta.url));
+const CONNECT_TIMEOUT_MS = 20_000;
+
+export function spawnGuest(options: SpawnOptions): ProcessId {
+  const { directory, uid } = options;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  if (uid !== undefined) chownSync(directory, uid, uid);
+  const open: number[] = [];
+  const input = (path: string): number => {
+    try {
+      open.push(openSync(path === '' ? '/dev/null' : path, 'r'));
+    } catch (error) {
+      throw new Failure('bad-config', `cannot open ${path}: ${(error as Error).message}`);
+    }
+    return open[open.length - 1];
+  };
+  try {
+    const kernel = input(options.kernel);
+    const ramdisk = input(options.ramdisk);
+    const log = openSync(join(directory, PROCESS_LOG), 'a', 0o600);
+    open.push(log);
+    if (uid !== undefined) chownSync(join(directory, PROCESS_LOG), uid, uid);
+    // The shell sets limits that Node cannot, and becomes Node.
+    const child = spawn(
+      '/bin/sh',
+      [
+        '-c',
+        'ulimit -d "$1" && ulimit -c 0 && shift && exec "$@"',
+        'sh',
+        String(options.memoryLimitKib),
+        process.execPath,
+        ENTRY,
+        options.runner,
+      ],
+      {
+        cwd: directory,
+        env: {},
+        detached: true,
+        stdio: ['ignore', log, log, kernel, ramdisk],
+        ...(uid === undefined ? {} : { uid, gid: uid }),
+      },
+    );
+    child.on('error', () => {});
+    child.unref();
+    if (child.pid === undefined)
+      throw new Failure('io', `cannot start a process for the guest in ${directory}`);
+    return { pid: child.pid, startTicks: startTicks(child.pid) ?? 0 };
+  } finally {
+    for (const fd of open) closeSync(fd);
+  }
+}
+
+/** Field 22 of /proc/PID/stat; undefined if there is no such process, or only its remains. */
+export function startTicks(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19]);
+  } catch {
+    return undefined;
+  }
+}
+
+export const isAlive = (id: ProcessId): boolean => startTicks(id.pid) === id.startTicks;
+
+/** SIGKILL, to exactly this process. Resolves when it is dead. */
+export async function killProcess(id: ProcessId): Promise<void> {
+  if (isAlive(id)) {
+    try {
+      process.kill(id.pid, 'SIGKILL');
+    } catch {
+      // It died between the two.
+    }
+  }
+  await deathOf(id);
+}
+
+export async function deathOf(id: ProcessId, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+  const end = performance.now() + timeoutMs;
+  while (isAlive(id)) {
+    if (performance.now() > end) return false;
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  return true;
+}
+
+/** Connects to the process's socket, waiting for it to come up. Fails when the process dies before. */
+export async function connectGuest(directory: string, id: ProcessId): Promise<net.Socket> {
+  const end = performance.now() + CONNECT_TIMEOUT_MS;
+  for (;;) {
+    const socket = await tryConnect(join(directory, GUEST_SOCKET));
+    if (socket !== undefined) return socket;
+    if (!isAlive(id)) throw new Failure('crashed', `the guest's process ended: ${lastLine(directory)}`);
+    if (performance.now() > end) throw new Failure('timed-out', `the guest's process does not answer`);
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}
+
+function tryConnect(path: string): Promise<net.Socket | undefined> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ path });
+    socket.once('connect', () => resolve(socket));
+    socket.once('error', () => resolve(undefined));
+  });
+}
+
+export function lastLine(directory: string): string {
+  try {
+    const lines = readFileSync(join(directory, PROCESS_LOG), 'utf8').trimEnd().split('\n');
+    return lines[lines.length - 1];
+  } catch {
+    return '';
+  }
+}
+
+/** Makes a directory through which guests' processes may pass but not look. */
+export function passable(path: string): void {
+  mkdirSync(path, { recursive: true });
+  chmodSync(path, 0o711);
+}
