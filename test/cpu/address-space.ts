@@ -1,0 +1,106 @@
+/**
+ * Page tables built in a machine's frames, for tests that run programs on the bare machine: 4 KiB user pages
+ * at chosen virtual addresses. Frames are taken in order and never given back.
+ */
+import { type Machine, MFN_BASE, PAGE } from '../../src/machine/machine.js';
+
+const PRESENT = 1;
+const WRITABLE = 2;
+const USER = 4;
+/** No-execute is bit 63: bit 31 of the upper half. */
+const NO_EXECUTE = 0x8000_0000;
+
+export interface Protection {
+  readonly write: boolean;
+  readonly execute: boolean;
+}
+
+export class AddressSpace {
+  readonly root: number;
+  #next: number;
+
+  constructor(
+    readonly machine: Machine,
+    firstFrame = 0,
+  ) {
+    this.#next = firstFrame;
+    this.root = MFN_BASE + this.takeFrame();
+  }
+
+  /** A fresh zeroed frame's index (not its MFN). */
+  takeFrame(): number {
+    if (this.#next >= this.machine.frames)
+      throw new RangeError(`all ${this.machine.frames} frames are taken`);
+    const frame = this.#next++;
+    this.machine.mem.u8.fill(0, this.linear(frame), this.linear(frame) + PAGE);
+    return frame;
+  }
+
+  get framesTaken(): number {
+    return this.#next;
+  }
+
+  linear(frame: number): number {
+    return this.machine.framesBase + frame * PAGE;
+  }
+
+  /** Linear address of the page-table entry for `va` at level 1, making tables on the way if asked to. */
+  entry(va: number, make: boolean): number {
+    let table = this.root;
+    for (let level = 4; level > 1; level--) {
+      const at = this.#slot(table, va, level);
+      const low = this.machine.mem.getU32(at);
+      if ((low & PRESENT) === 0) {
+        if (!make) return -1;
+        this.#write(at, MFN_BASE + this.takeFrame(), PRESENT | WRITABLE | USER, 0);
+      }
+      table = Number(this.machine.mem.getBig(at) >> 12n) & 0xff_ffff;
+    }
+    return this.#slot(table, va, 1);
+  }
+
+  /** Maps the page of `va` to a frame; the caller flushes what may be cached. */
+  map(va: number, frame: number, p: Protection): void {
+    const at = this.entry(va, true);
+    this.#write(at, MFN_BASE + frame, PRESENT | USER | (p.write ? WRITABLE : 0), p.execute ? 0 : NO_EXECUTE);
+  }
+
+  /** Maps a fresh zeroed frame and returns its linear address. */
+  mapNew(va: number, p: Protection): number {
+    const frame = this.takeFrame();
+    this.map(va, frame, p);
+    return this.linear(frame);
+  }
+
+  unmap(va: number): void {
+    const at = this.entry(va, false);
+    if (at >= 0) this.machine.mem.setBig(at, 0n);
+  }
+
+  protect(va: number, p: Protection): void {
+    const at = this.entry(va, false);
+    if (at < 0 || (this.machine.mem.getU32(at) & PRESENT) === 0) return;
+    const low = this.machine.mem.getU32(at);
+    this.machine.mem.setU32(at, p.write ? low | WRITABLE : low & ~WRITABLE);
+    const high = this.machine.mem.getU32(at + 4) & 0x7fff_ffff;
+    this.machine.mem.setU32(at + 4, p.execute ? high : (high | NO_EXECUTE) >>> 0);
+  }
+
+  /** Linear address of a mapped byte, without rights; -1 if its page is not mapped. */
+  find(va: number): number {
+    const at = this.entry(va, false);
+    if (at < 0 || (this.machine.mem.getU32(at) & PRESENT) === 0) return -1;
+    const frame = Number((this.machine.mem.getBig(at) >> 12n) & 0xff_ffffn) - MFN_BASE;
+    return this.linear(frame) + (va % PAGE);
+  }
+
+  #slot(table: number, va: number, level: number): number {
+    const index = Math.floor(va / 2 ** (12 + 9 * (level - 1))) % 512;
+    return this.linear(table - MFN_BASE) + 8 * index;
+  }
+
+  #write(at: number, mfn: number, low: number, high: number): void {
+    this.machine.mem.setU32(at, (((mfn << 12) >>> 0) | low) >>> 0);
+    this.machine.mem.setU32(at + 4, ((mfn >>> 20) | high) >>> 0);
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * What must be equal: all registers, defined flags, x87, SSE and memory, fault and address. What may differ by
+ * the manuals is cleared on both sides first, and nothing else: undefined flags at the point where it stopped,
+ * pointers to the last x87 instruction, reserved bytes, and the last bits of approximate results.
+ */
+import * as iced from 'iced-x86';
+import { BLOCK, DATA, FLAGS_COMPARED, RESULT_BYTES, WRITABLE_BYTES } from './layout.js';
+import { IMAGE_SLOTS } from './operands.js';
+import { type LaidOut, type Step, undefinedFlags } from './sequence.js';
+
+const { RflagsBits } = iced;
+/** iced's flag bits beside those of RFLAGS and of the x87 status word. */
+const RFLAGS_BIT: readonly (readonly [number, number])[] = [
+  [RflagsBits.OF, 0x800],
+  [RflagsBits.SF, 0x80],
+  [RflagsBits.ZF, 0x40],
+  [RflagsBits.AF, 0x10],
+  [RflagsBits.CF, 1],
+  [RflagsBits.PF, 4],
+];
+const STATUS_BIT: readonly (readonly [number, number])[] = [
+  [RflagsBits.C0, 0x100],
+  [RflagsBits.C1, 0x200],
+  [RflagsBits.C2, 0x400],
+  [RflagsBits.C3, 0x4000],
+];
+/** PE, UE and C1 of an approximate x87 result: whether it was exact, and rounded up. */
+const APPROXIMATE_STATUS = 0x230;
+
+const PAGE_FAULT = 14n;
+
+/** Clears in a result what nobody promises. `steps` may be part of a sequence. */
+export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: LaidOut): void {
+  const view = new DataView(result.buffer, result.byteOffset, RESULT_BYTES);
+  const flags = undefinedFlags(steps) ?? [];
+  const stopped = view.getBigUint64(BLOCK.signal, true) !== 0n;
+  let open = flags[steps.length] ?? 0;
+  if (stopped) {
+    const rip = Number(view.getBigUint64(BLOCK.rip, true));
+    const inside = laidOut.starts.findLastIndex((s) => s <= rip);
+    const last = laidOut.starts[steps.length];
+    // A trap leaves rip after its step; a jump astray leaves it anywhere.
+    open =
+      rip < laidOut.starts[0] || rip >= last
+        ? flags.reduce((a, b) => a | b, 0)
+        : flags[inside] | (laidOut.starts.includes(rip) ? (flags[inside - 1] ?? 0) : 0);
+    view.setBigUint64(BLOCK.signal, 1n, true);
+    if (view.getBigUint64(BLOCK.vector, true) !== PAGE_FAULT) view.setBigUint64(BLOCK.cr2, 0n, true);
+    if (![10n, 11n, 12n, 13n, 14n, 17n].includes(view.getBigUint64(BLOCK.vector, true)))
+      view.setBigUint64(BLOCK.error, 0n, true);
+  } else for (let at: number = BLOCK.rip; at <= BLOCK.cr2; at += 8) view.setBigUint64(at, 0n, true);
+  for (let at = BLOCK.cr2 + 8; at < BLOCK.fxsave; at += 8) view.setBigUint64(at, 0n, true);
+
+  let rflags = FLAGS_COMPARED;
+  for (const [from, to] of RFLAGS_BIT) if ((open & from) !== 0) rflags &= ~to;
+  view.setBigUint64(BLOCK.rflags, view.getBigUint64(BLOCK.rflags, true) & BigInt(rflags), true);
+  let status = 0xffff;
+  for (const [from, to] of STATUS_BIT) if ((open & from) !== 0) status &= ~to;
+  const approximate = !stopped && steps.at(-1)?.approximate;
+  if (approximate && approximate !== 'sse') status &= ~APPROXIMATE_STATUS;
+  clearFxsave(view, BLOCK.fxsave, status);
+  for (const slot of IMAGE_SLOTS.fxsave) clearFxsave(view, BLOCK.bytes + slot - DATA, 0xffff);
+  // Instruction and operand pointers of environments in memory.
+  for (const slot of [...IMAGE_SLOTS.fnsave28, ...IMAGE_SLOTS.fnstenv28])
+    clear(result, BLOCK.bytes + slot - DATA + 12, 16);
+  for (const slot of [...IMAGE_SLOTS.fnsave14, ...IMAGE_SLOTS.fnstenv14])
+    clear(result, BLOCK.bytes + slot - DATA + 6, 8);
+}
+
+const clear = (bytes: Uint8Array, at: number, length: number): void => void bytes.fill(0, at, at + length);
+
+/** FOP, FIP, FDP, MXCSR_MASK and reserved bytes (SDM volume 1, table 10-2). */
+function clearFxsave(view: DataView, at: number, status: number): void {
+  view.setUint16(at + 2, view.getUint16(at + 2, true) & status, true);
+  view.setUint8(at + 5, 0);
+  view.setUint16(at + 6, 0, true);
+  view.setBigUint64(at + 8, 0n, true);
+  view.setBigUint64(at + 16, 0n, true);
+  view.setUint32(at + 28, 0, true);
+  for (let i = 0; i < 8; i++) {
+    view.setUint16(at + 32 + 16 * i + 10, 0, true);
+    view.setUint32(at + 32 + 16 * i + 12, 0, true);
+  }
+  for (let i = 416; i < 512; i += 8) view.setBigUint64(at + i, 0n, true);
+}
+
+/** Are two normalised results the same? Near enough, if the last step is approximate and was reached. */
+export function same(native: Uint8Array, ours: Uint8Array, steps: readonly Step[]): boolean {
+  if (Buffer.compare(native, ours) === 0) return true;
+  const approximate = steps.at(-1)?.approximate;
+  const stopped = native[BLOCK.signal] !== 0;
+  if (approximate === undefined || stopped) return false;
+  const merged = ours.slice();
+  const n = new DataView(native.buffer, native.byteOffset, RESULT_BYTES);
+  const m = new DataView(merged.buffer);
+  if (approximate === 'sse') {
+    for (let at = BLOCK.fxsave + 160; at < BLOCK.fxsave + 416; at += 4) {
+      if (nearFloat(n.getFloat32(at, true), m.getFloat32(at, true)))
+        m.setUint32(at, n.getUint32(at, true), true);
+    }
+  } else {
+    for (let at = BLOCK.fxsave + 32; at < BLOCK.fxsave + 160; at += 16) {
+      if (!nearExtended(n, m, at, approximate === 'x87 of any size')) continue;
+      m.setBigUint64(at, n.getBigUint64(at, true), true);
+      m.setUint16(at + 8, n.getUint16(at + 8, true), true);
+    }
+  }
+  return Buffer.compare(native, merged) === 0;
+}
+
+/** Both within 1.5 * 2^-12 of the truth (SDM, "RCPPS"): so within twice that of one another. */
+function nearFloat(a: number, b: number): boolean {
+  return Number.isFinite(a) && Number.isFinite(b) && Math.abs(a - b) <= Math.abs(a) * 3 * 2 ** -12;
+}
+
+/** Two 80-bit numbers of one sign within 2^-58 of their size or 2^-62 of one; or just both finite. */
+function nearExtended(a: DataView, b: DataView, at: number, anySize: boolean): boolean {
+  const read = (v: DataView): { exponent: number; value: bigint } => {
+    const top = v.getUint16(at + 8, true);
+    const mantissa = v.getBigUint64(at, true);
+    return { exponent: top & 0x7fff, value: (top & 0x8000) !== 0 ? -mantissa : mantissa };
+  };
+  const x = read(a);
+  const y = read(b);
+  if (x.exponent === 0x7fff || y.exponent === 0x7fff) return false;
+  if (anySize) return true;
+  const low = Math.min(x.exponent, y.exponent);
+  if (Math.max(x.exponent, y.exponent) - low > 64) return false;
+  const difference = (x.value << BigInt(x.exponent - low)) - (y.value << BigInt(y.exponent - low));
+  const size = difference < 0n ? -difference : difference;
+  // One is 2^63 at exponent 16383; the difference counts in units of 2^(low - 16383 - 63).
+  const absolute = low > 16383 ? 0n : 16383 - low > 200 ? 1n << 200n : 1n << BigInt(16383 - low + 1);
+  return size <= 1n << 6n || size <= absolute;
+}
+
+/** Names of what differs, for people: "rcx 5 6", "flags ...", "memory 70000120 ...". Native value first. */
+export function differences(native: Uint8Array, ours: Uint8Array): string[] {
+  const out: string[] = [];
+  const n = new DataView(native.buffer, native.byteOffset, RESULT_BYTES);
+  const m = new DataView(ours.buffer, ours.byteOffset, RESULT_BYTES);
+  const quads = (name: string, at: number): void => {
+    const [a, b] = [n.getBigUint64(at, true), m.getBigUint64(at, true)];
+    if (a !== b) out.push(`${name}: processor ${a.toString(16)}, machine ${b.toString(16)}`);
+  };
+  for (const [i, name] of NAMES.entries()) quads(name, 8 * i);
+  for (const [name, at] of [
+    ['rflags', BLOCK.rflags],
+    ['stopped', BLOCK.signal],
+    ['rip', BLOCK.rip],
+    ['vector', BLOCK.vector],
+    ['error code', BLOCK.error],
+    ['cr2', BLOCK.cr2],
+  ] as const)
+    quads(name, at);
+  const bytes = (name: string, at: number, length: number): void => {
+    const hex = (b: Uint8Array): string =>
+      Buffer.from(b.subarray(at, at + length))
+        .reverse()
+        .toString('hex');
+    if (hex(native) !== hex(ours)) out.push(`${name}: processor ${hex(native)}, machine ${hex(ours)}`);
+  };
+  const fx = BLOCK.fxsave;
+  bytes('fcw', fx, 2);
+  bytes('fsw', fx + 2, 2);
+  bytes('ftw', fx + 4, 1);
+  bytes('mxcsr', fx + 24, 4);
+  for (let i = 0; i < 8; i++) bytes(`st${i}`, fx + 32 + 16 * i, 10);
+  for (let i = 0; i < 16; i++) bytes(`xmm${i}`, fx + 160 + 16 * i, 16);
+  for (let at = 0; at < WRITABLE_BYTES; at += 8)
+    bytes(`memory ${(DATA + at).toString(16)}`, BLOCK.bytes + at, 8);
+  return out;
+}
+
+const NAMES = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');

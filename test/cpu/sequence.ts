@@ -1,0 +1,94 @@
+/**
+ * A sequence: steps of a few instructions each, and the registers and memory it starts from. Steps can be
+ * left out one by one (the minimiser does), so branches name steps and addresses are laid out late.
+ * Here too: which flags are undefined where, which nobody may compare nor consume.
+ */
+import { encode, type Instance } from './encode.js';
+import type { Form } from './forms.js';
+
+/** Raw bytes, or an instruction; `skips`: its branch, or its address operand, leads past that many steps. */
+export type Part =
+  | { readonly bytes: readonly number[] }
+  | { readonly form: Form; readonly instance: Instance; readonly skips?: number }
+  | { readonly leaOf: number; readonly skips: number };
+
+export interface Step {
+  readonly parts: readonly Part[];
+  /** Status flags (iced's RflagsBits) that it reads, surely sets, and leaves undefined. */
+  readonly flagsRead: number;
+  readonly flagsDefined: number;
+  readonly flagsUndefined: number;
+  /** Steps that its branch may jump over. */
+  readonly skips: number;
+  /** Results that are only near to one another on different processors; such a step is the last. */
+  readonly approximate?: 'x87' | 'x87 of any size' | 'sse';
+}
+
+export interface Sequence {
+  readonly steps: readonly Step[];
+  /** Registers at the start: a block as in layout.ts, its rip to be filled in. */
+  readonly block: Uint8Array;
+}
+
+export interface LaidOut {
+  readonly bytes: Uint8Array;
+  /** Address of each step, and of the end. */
+  readonly starts: readonly number[];
+}
+
+/** Bytes of the sequence at `address`, without its end. */
+export function layOut(steps: readonly Step[], address: number): LaidOut {
+  const sizes = steps.map((s) => s.parts.reduce((sum, p) => sum + sizeOf(p), 0));
+  const starts = [address];
+  for (const size of sizes) starts.push(starts[starts.length - 1] + size);
+  const bytes: number[] = [];
+  steps.forEach((step, i) => {
+    for (const part of step.parts) {
+      const at = address + bytes.length;
+      const target =
+        'skips' in part && part.skips !== undefined ? starts[Math.min(i + 1 + part.skips, steps.length)] : 0;
+      if ('bytes' in part) bytes.push(...part.bytes);
+      else if ('leaOf' in part) {
+        bytes.push(
+          0x48 | ((part.leaOf >> 3) << 2),
+          0x8d,
+          ((part.leaOf & 7) << 3) | 5,
+          ...signed(target - (at + 7), 4),
+        );
+      } else {
+        const e = encode(part.form, part.instance, at);
+        if (e.branch !== undefined && part.skips !== undefined) {
+          const relative = signed(target - (at + e.bytes.length), e.branch.size);
+          e.bytes.splice(e.branch.at, e.branch.size, ...relative);
+        }
+        bytes.push(...e.bytes);
+      }
+    }
+  });
+  return { bytes: Uint8Array.from(bytes), starts };
+}
+
+function sizeOf(part: Part): number {
+  if ('bytes' in part) return part.bytes.length;
+  if ('leaOf' in part) return 7;
+  return encode(part.form, part.instance, 0).bytes.length;
+}
+
+const signed = (value: number, size: number): number[] =>
+  Array.from({ length: size }, (_, i) => (value >> (8 * i)) & 0xff);
+
+/** Flags undefined before each step and at the end; undefined if a step would consume one of them. */
+export function undefinedFlags(steps: readonly Step[]): number[] | undefined {
+  const arriving = new Array<number>(steps.length + 1).fill(0);
+  let now = 0;
+  const out: number[] = [];
+  for (const [i, s] of steps.entries()) {
+    now |= arriving[i];
+    if ((s.flagsRead & now) !== 0) return undefined;
+    out.push(now);
+    if (s.skips > 0) for (let k = 1; k <= s.skips; k++) arriving[Math.min(i + 1 + k, steps.length)] |= now;
+    now = (now & ~s.flagsDefined) | s.flagsUndefined;
+  }
+  out.push(now | arriving[steps.length]);
+  return out;
+}
