@@ -1,0 +1,595 @@
+// The x87 transcendental instructions, by series on 128-bit numbers and one final rounding. Results
+// are the correctly rounded values of the function (a processor's may be one unit in the last place
+// away); FSIN, FCOS, FPTAN reduce by the 66-bit pi that x87 units use, so that large arguments agree
+// too. Special operands: tables of SDM volume 2 for each instruction. Temporaries live in the
+// scratch area, which no register-only instruction needs.
+import { A, B, Env, FINITE, INF, QNAN, R, swap, unpack, ZERO } from './soft';
+import { C1, C2, DE, FSW, IE, PE, SCRATCH, ZE } from './state';
+import { SIZE, wadd, wcopy, wdiv, wdivInt, wint, wmul, wnegate, wset } from './wide';
+import { finishR, unary } from './x87-arith';
+import { begin, isEmpty, nans, packV, pop, set, setIndefinite, settle, setTop, top, underflow, unpackSt, V, write } from './x87-stack';
+
+// @ts-ignore: decorator
+@inline
+function slot(cpu: usize, i: usize): usize {
+  return cpu + SCRATCH + i * SIZE;
+}
+
+function toR(w: usize): i32 {
+  R.sign = load<u32>(w, 20);
+  R.exp = load<i32>(w, 16);
+  R.hi = load<u64>(w);
+  R.lo = load<u64>(w, 8) | 1; // never exact: that is what makes these functions transcendental
+  return R.hi == 0 ? ZERO : FINITE;
+}
+
+/** R one step towards zero: for results just below the argument, whose difference is out of sight. */
+function below(w: usize): void {
+  const lo = load<u64>(w, 8);
+  if (lo == 0 && load<u64>(w) << 1 != 0) wset(w, load<u32>(w, 20), load<i32>(w, 16), load<u64>(w) - 1, ~(<u64>0));
+}
+
+function fromA(w: usize): void {
+  wset(w, A.sign, A.exp, A.cls == FINITE ? A.sig : 0, 0);
+}
+
+function fromB(w: usize): void {
+  wset(w, B.sign, B.exp, B.cls == FINITE ? B.sig : 0, 0);
+}
+
+// --- exponential
+
+export function exponential(cpu: usize): void {
+  if (unary(cpu)) return;
+  if (A.den) Env.flags |= DE;
+  R.sign = A.sign;
+  if (A.cls == INF && A.sign) {
+    R.exp = 0;
+    R.hi = 0x8000000000000000;
+    R.lo = 0;
+    finishR(cpu, FINITE, 64);
+    return;
+  }
+  if (A.cls != FINITE) {
+    finishR(cpu, A.cls, 64);
+    return;
+  }
+  if (A.exp >= 0) {
+    // +1 and -1 are exact; beyond, the instruction is not defined: the argument is kept.
+    R.exp = A.exp == 0 && A.sig << 1 == 0 && A.sign ? -1 : A.exp;
+    R.hi = A.sig;
+    R.lo = 0;
+    finishR(cpu, FINITE, 64);
+    return;
+  }
+  const x = slot(cpu, 0), s = slot(cpu, 1), one = slot(cpu, 2);
+  fromA(x);
+  wset(s, 0, -1, 0xb17217f7d1cf79ab, 0xc9e3b39803f2f6af);
+  wmul(x, x, s);
+  wint(one, 1);
+  wcopy(s, one);
+  // e^x - 1 = x (1 + x/2 (1 + x/3 (1 + ...)))
+  for (let k: u64 = A.exp < -16 ? 10 : 34; k >= 2; k--) {
+    wmul(s, s, x);
+    wdivInt(s, s, k);
+    wadd(s, s, one);
+  }
+  wmul(s, s, x);
+  finishR(cpu, toR(s), 64);
+}
+
+// --- logarithms
+
+// log2((1 + z) / (1 - z)) = 2/ln 2 * (z + z^3/3 + ...), |z| < 0.18; in s.
+function logSeries(cpu: usize, z: usize, s: usize): void {
+  const z2 = slot(cpu, 8), t = slot(cpu, 9);
+  wmul(z2, z, z);
+  wset(s, 0, -0x100000, 0, 0);
+  for (let k: i64 = 53; k >= 1; k -= 2) {
+    wint(t, 1);
+    wdivInt(t, t, <u64>k);
+    wmul(s, s, z2);
+    wadd(s, s, t);
+  }
+  wmul(s, s, z);
+  wset(t, 0, 1, 0xb8aa3b295c17f0bb, 0xbe87fed0691d3e89);
+  wmul(s, s, t);
+}
+
+function finishBinary(cpu: usize, cls: i32): void {
+  if (!(Env.flags & ~Env.masks & 7)) packV(cls, 64);
+  if (!settle(cpu)) return;
+  write(cpu, 1);
+  pop(cpu);
+}
+
+// ST(0) in A, ST(1) in B; true if ended already.
+function two(cpu: usize): bool {
+  begin(cpu);
+  let done: bool;
+  if (isEmpty(cpu, 0) || isEmpty(cpu, 1)) done = underflow(cpu);
+  else {
+    unpackSt(cpu, 1);
+    swap();
+    unpackSt(cpu, 0);
+    if (!nans()) return false;
+    done = settle(cpu);
+  }
+  if (done) {
+    write(cpu, 1);
+    pop(cpu);
+  }
+  return true;
+}
+
+/** FYL2X: ST(1) * log2(ST(0)). */
+export function logarithm(cpu: usize): void {
+  if (two(cpu)) return;
+  const one = A.cls == FINITE && A.exp == 0 && A.sig << 1 == 0;
+  if ((A.sign && A.cls != ZERO) || (A.cls == ZERO && B.cls == ZERO) || (A.cls == INF && B.cls == ZERO) || (one && B.cls == INF)) {
+    Env.flags |= IE;
+    finishBinary(cpu, QNAN);
+    return;
+  }
+  const den = A.den || B.den;
+  if (A.cls == ZERO) {
+    if (B.cls == FINITE) Env.flags |= ZE;
+    R.sign = B.sign ^ 1;
+    finishBinary(cpu, INF);
+    return;
+  }
+  if (den) Env.flags |= DE;
+  const less = A.cls == FINITE && A.exp < 0;
+  R.sign = B.sign ^ (less ? 1 : 0);
+  if (A.cls == INF || B.cls == INF) {
+    finishBinary(cpu, INF);
+    return;
+  }
+  if (one || B.cls == ZERO) {
+    finishBinary(cpu, ZERO);
+    return;
+  }
+  const m = slot(cpu, 0), z = slot(cpu, 1), s = slot(cpu, 2), t = slot(cpu, 3);
+  let e = A.exp;
+  let me = 0;
+  if (A.sig > 0xb504f333f9de6484) {
+    me = -1;
+    e++;
+  }
+  wint(t, e);
+  if (A.sig << 1 == 0) {
+    // A power of two: an exact product.
+    fromB(z);
+    wmul(s, t, z);
+    const cls = toR(s);
+    R.lo = load<u64>(s, 8);
+    finishBinary(cpu, cls);
+    return;
+  }
+  wset(m, 0, me, A.sig, 0);
+  wint(z, -1);
+  wadd(s, m, z);
+  wint(z, 1);
+  wadd(m, m, z);
+  wdiv(z, s, m);
+  logSeries(cpu, z, s);
+  wadd(s, s, t);
+  fromB(t);
+  wmul(s, s, t);
+  finishBinary(cpu, toR(s));
+}
+
+/** FYL2XP1: ST(1) * log2(ST(0) + 1). */
+export function logarithm1(cpu: usize): void {
+  if (two(cpu)) return;
+  const minusOne = A.cls == FINITE && A.sign && A.exp >= 0;
+  if ((A.cls == ZERO && B.cls == INF) || (A.cls == INF && (A.sign || B.cls == ZERO)) || (minusOne && A.exp > 0)) {
+    Env.flags |= IE;
+    finishBinary(cpu, QNAN);
+    return;
+  }
+  if (A.den || B.den) Env.flags |= DE;
+  R.sign = A.sign ^ B.sign;
+  if (A.cls == INF || B.cls == INF) {
+    finishBinary(cpu, INF);
+    return;
+  }
+  if (A.cls == ZERO || B.cls == ZERO) {
+    finishBinary(cpu, ZERO);
+    return;
+  }
+  const x = slot(cpu, 0), z = slot(cpu, 1), s = slot(cpu, 2), t = slot(cpu, 3), e = slot(cpu, 4);
+  fromA(x);
+  wint(t, 1);
+  wset(e, 0, 0, 0, 0);
+  if (A.exp >= -2) {
+    // Not near zero: split 1 + x as the other logarithm does.
+    wadd(x, x, t);
+    if (load<u64>(x) == 0) {
+      Env.flags |= ZE;
+      R.sign = B.sign ^ 1;
+      finishBinary(cpu, INF);
+      return;
+    }
+    let n = load<i32>(x, 16);
+    store<i32>(x, 0, 16);
+    if (load<u64>(x) > 0xb504f333f9de6484) {
+      n++;
+      store<i32>(x, -1, 16);
+    }
+    wint(e, n);
+    wint(t, -1);
+    wadd(x, x, t);
+  }
+  wint(t, 2);
+  wadd(t, t, x);
+  wdiv(z, x, t);
+  logSeries(cpu, z, s);
+  wadd(s, s, e);
+  fromB(t);
+  wmul(s, s, t);
+  finishBinary(cpu, toR(s));
+}
+
+// --- arctangent
+
+function atanEighth(d: usize, k: i32): void {
+  switch (k) {
+    case 1:
+      wset(d, 0, -4, 0xfeadd4d5617b6e32, 0xc897989f3e888ef8);
+      break;
+    case 2:
+      wset(d, 0, -3, 0xfadbafc96406eb15, 0x6dc79ef5f7a217e6);
+      break;
+    case 3:
+      wset(d, 0, -2, 0xb7b0ca0f26f78473, 0x8aa32122dcfe4483);
+      break;
+    case 4:
+      wset(d, 0, -2, 0xed63382b0dda7b45, 0x6fe445ecbc3a8d03);
+      break;
+    case 5:
+      wset(d, 0, -1, 0x8f005d5ef7f59f9b, 0x5c835e1665c43748);
+      break;
+    case 6:
+      wset(d, 0, -1, 0xa4bc7d1934f70924, 0x19a87f2a457dac9f);
+      break;
+    case 7:
+      wset(d, 0, -1, 0xb8053e2bc2319e73, 0xcb2da55210a4443d);
+      break;
+    default:
+      pi(d, -1);
+  }
+}
+
+function pi(d: usize, exp: i32): void {
+  wset(d, 0, exp, 0xc90fdaa22168c234, 0xc4c6628b80dc1cd1);
+}
+
+// atan(t) for 0 <= t <= 1 into s.
+function atan(cpu: usize, t: usize, s: usize): void {
+  const u = slot(cpu, 6), k = slot(cpu, 7), z2 = slot(cpu, 8), w = slot(cpu, 9);
+  const exp = load<i32>(t, 16);
+  let n = 0;
+  if (exp >= -4) n = <i32>(((load<u64>(t) >> <u64>(59 - exp)) + 1) >> 1); // nearest eighth
+  wcopy(u, t);
+  if (n > 0) {
+    wint(k, n);
+    store<i32>(k, load<i32>(k, 16) - 3, 16);
+    wmul(w, t, k);
+    wint(z2, 1);
+    wadd(w, w, z2);
+    wnegate(k);
+    wadd(u, t, k);
+    wdiv(u, u, w);
+  }
+  wmul(z2, u, u);
+  wnegate(z2);
+  wset(s, 0, 0, 0, 0);
+  for (let i: i64 = exp < -40 ? 5 : 35; i >= 1; i -= 2) {
+    wint(w, 1);
+    wdivInt(w, w, <u64>i);
+    wmul(s, s, z2);
+    wadd(s, s, w);
+  }
+  wmul(s, s, u);
+  if (n > 0) {
+    atanEighth(k, n);
+    wadd(s, s, k);
+  }
+}
+
+/** FPATAN: the angle of (ST(0), ST(1)), sign of ST(1). */
+export function arctangent(cpu: usize): void {
+  if (two(cpu)) return;
+  if (A.den || B.den) Env.flags |= DE;
+  const s = slot(cpu, 0), t = slot(cpu, 1), x = slot(cpu, 2), y = slot(cpu, 3);
+  const sign = B.sign;
+  const left = A.sign != 0;
+  let cls = FINITE;
+  if (B.cls == INF) {
+    pi(s, A.cls == INF ? -1 : 0);
+    if (A.cls == INF && left) {
+      pi(t, 0);
+      wadd(s, s, t);
+    }
+    cls = toR(s);
+  } else if (B.cls == ZERO || A.cls == INF) {
+    if (left) {
+      pi(s, 1);
+      cls = toR(s);
+    } else cls = ZERO;
+  } else if (A.cls == ZERO) {
+    pi(s, 0);
+    cls = toR(s);
+  } else {
+    fromA(x);
+    store<u32>(x, 0, 20);
+    fromB(y);
+    store<u32>(y, 0, 20);
+    const steep = B.exp > A.exp || (B.exp == A.exp && B.sig > A.sig);
+    if (steep) wdiv(t, x, y);
+    else wdiv(t, y, x);
+    const exact = !steep && !left && A.sig == B.sig && false;
+    atan(cpu, t, s);
+    if (load<i32>(t, 16) < -62) below(s);
+    if (steep || left) {
+      if (steep != left) wnegate(s);
+      pi(t, steep ? 0 : 1);
+      wadd(s, s, t);
+    }
+    cls = toR(s);
+    // y/x a power-of-two quotient far too small to have an angle different from itself
+    if (exact) R.lo = 0;
+  }
+  R.sign = sign;
+  finishBinary(cpu, cls);
+}
+
+// --- sine, cosine, tangent
+
+class Quadrant {
+  static n: u64 = 0;
+}
+
+// A (finite, |A| < 2^63) minus the nearest multiple of pi/2 into r; the multiple's number in Quadrant.
+function reduce(r: usize): void {
+  Quadrant.n = 0;
+  wset(r, 0, A.exp, A.sig, 0);
+  if (A.exp < -1) return;
+  // In units of 2^-66: x = sig * 2^(exp + 3); pi/2 has 67 bits.
+  const ph: u64 = 0x6, pl: u64 = 0x487ed5110b4611a6;
+  let h: u64 = 0, l: u64 = 0, q: u64 = 0;
+  let bits = A.sig;
+  for (let i = 0; i < 64 + 3 + A.exp; i++) {
+    h = (h << 1) | (l >> 63);
+    l = (l << 1) | (bits >> 63);
+    bits <<= 1;
+    q <<= 1;
+    if (h > ph || (h == ph && l >= pl)) {
+      h = h - ph - <u64>i32(l < pl);
+      l -= pl;
+      q |= 1;
+    }
+  }
+  // More than half: go to the next multiple.
+  let sign: u32 = 0;
+  const th = (h << 1) | (l >> 63), tl = l << 1;
+  if (th > ph || (th == ph && tl > pl)) {
+    const nl = pl - l;
+    h = ph - h - <u64>i32(pl < l);
+    l = nl;
+    sign = 1;
+    q++;
+  }
+  Quadrant.n = q;
+  if ((h | l) == 0) {
+    wset(r, sign, -0x100000, 0, 0);
+    return;
+  }
+  let e = 61;
+  if (h == 0) {
+    h = l;
+    l = 0;
+    e -= 64;
+  }
+  const s = clz(h);
+  if (s) {
+    h = (h << s) | (l >> (64 - s));
+    l <<= s;
+  }
+  wset(r, sign, e - <i32>s, h, l);
+}
+
+// sum of (-1)^k r^(2k) / ((2k+first-1)! / ...): sin(r)/r for first = 1, cos(r) for first = 0.
+function alternating(cpu: usize, r: usize, s: usize, first: i64): void {
+  const r2 = slot(cpu, 8), one = slot(cpu, 9);
+  wmul(r2, r, r);
+  wnegate(r2);
+  wint(one, 1);
+  wcopy(s, one);
+  for (let k: i64 = load<i32>(r, 16) < -30 ? 3 : 17; k >= 1; k--) {
+    const n = 2 * k + first;
+    wmul(s, s, r2);
+    wdivInt(s, s, <u64>(n * (n - 1)));
+    wadd(s, s, one);
+  }
+}
+
+function sineOf(cpu: usize, r: usize, s: usize): void {
+  alternating(cpu, r, s, 1);
+  wmul(s, s, r);
+  if (load<i32>(r, 16) < -62) {
+    wcopy(s, r);
+    below(s);
+  }
+}
+
+function cosineOf(cpu: usize, r: usize, s: usize): void {
+  alternating(cpu, r, s, 0);
+  if (load<i32>(r, 16) < -62) wset(s, 0, -1, ~(<u64>0), ~(<u64>0));
+}
+
+// sin (shift 0) or cos (shift 1) of |A|, of which r is the reduced value.
+function wave(cpu: usize, r: usize, s: usize, shift: u64): void {
+  const n = Quadrant.n + shift;
+  if (n & 1) cosineOf(cpu, r, s);
+  else sineOf(cpu, r, s);
+  if (n & 2) wnegate(s);
+}
+
+function setC2(cpu: usize, on: bool): void {
+  const fsw = load<u16>(cpu + FSW);
+  store<u16>(cpu + FSW, on ? (fsw | <u16>C2) & <u16>~C1 : fsw & <u16>~C2);
+}
+
+// Common start of the three: true if ended. Infinity is invalid; 2^63 and more is refused with C2.
+function start(cpu: usize): bool {
+  begin(cpu);
+  if (!isEmpty(cpu, 0)) {
+    unpackSt(cpu, 0);
+    if (A.cls == FINITE && A.exp >= 63) {
+      setC2(cpu, true);
+      return true;
+    }
+  }
+  setC2(cpu, false);
+  if (A.cls == INF && !isEmpty(cpu, 0)) {
+    Env.flags |= IE;
+    finishR(cpu, QNAN, 64);
+    return true;
+  }
+  return unary(cpu);
+}
+
+function one(): void {
+  R.sign = 0;
+  R.exp = 0;
+  R.hi = 0x8000000000000000;
+  R.lo = 0;
+}
+
+export function sine(cpu: usize): void {
+  if (start(cpu)) return;
+  if (A.den) Env.flags |= DE;
+  const r = slot(cpu, 0), s = slot(cpu, 1);
+  R.sign = A.sign;
+  if (A.cls == ZERO) {
+    finishR(cpu, ZERO, 64);
+    return;
+  }
+  reduce(r);
+  wave(cpu, r, s, 0);
+  const cls = toR(s);
+  R.sign ^= A.sign;
+  finishR(cpu, cls, 64);
+}
+
+export function cosine(cpu: usize): void {
+  if (start(cpu)) return;
+  if (A.den) Env.flags |= DE;
+  const r = slot(cpu, 0), s = slot(cpu, 1);
+  if (A.cls == ZERO) {
+    one();
+    finishR(cpu, FINITE, 64);
+    return;
+  }
+  reduce(r);
+  wave(cpu, r, s, 1);
+  finishR(cpu, toR(s), 64);
+}
+
+// FSINCOS and FPTAN push a second value: what happens before it exists. True if ended.
+function startPush(cpu: usize): bool {
+  begin(cpu);
+  if (isEmpty(cpu, 0) || !isEmpty(cpu, 7)) {
+    Env.flags = IE | 0x40;
+    Env.up = !isEmpty(cpu, 0);
+    setIndefinite();
+    if (settle(cpu)) pushBoth(cpu);
+    return true;
+  }
+  unpackSt(cpu, 0);
+  if (A.cls < QNAN && A.cls != INF) return start(cpu);
+  setC2(cpu, false);
+  if (A.cls != QNAN) Env.flags |= IE;
+  if (A.cls == INF) setIndefinite();
+  else {
+    B.cls = ZERO;
+    const flags = Env.flags;
+    nans();
+    Env.flags = flags;
+  }
+  if (settle(cpu)) pushBoth(cpu);
+  return true;
+}
+
+// V replaces ST(0) and is pushed as well.
+function pushBoth(cpu: usize): void {
+  write(cpu, 0);
+  setTop(cpu, top(cpu) - 1);
+  write(cpu, 0);
+}
+
+function finishPush(cpu: usize, firstSe: u32, firstSig: u64, wanted: bool): void {
+  const se = V.se, sig = V.sig;
+  if (!wanted || !settle(cpu)) {
+    if (!wanted) settle(cpu);
+    return;
+  }
+  set(firstSe, firstSig);
+  write(cpu, 0);
+  setTop(cpu, top(cpu) - 1);
+  set(se, sig);
+  write(cpu, 0);
+}
+
+export function sineCosine(cpu: usize): void {
+  if (startPush(cpu)) return;
+  if (A.den) Env.flags |= DE;
+  const r = slot(cpu, 0), s = slot(cpu, 1);
+  const go = !(Env.flags & ~Env.masks & 7);
+  const sign = A.sign;
+  let cls = ZERO;
+  R.sign = sign;
+  if (A.cls != ZERO) {
+    reduce(r);
+    wave(cpu, r, s, 0);
+    cls = toR(s);
+    R.sign ^= sign;
+  }
+  if (go) packV(cls, 64);
+  const se = V.se, sig = V.sig;
+  if (A.cls == ZERO) {
+    one();
+    cls = FINITE;
+  } else {
+    wave(cpu, r, s, 1);
+    cls = toR(s);
+  }
+  if (go) packV(cls, 64);
+  finishPush(cpu, se, sig, go);
+}
+
+export function tangent(cpu: usize): void {
+  if (startPush(cpu)) return;
+  if (A.den) Env.flags |= DE;
+  const r = slot(cpu, 0), s = slot(cpu, 1), c = slot(cpu, 2);
+  const go = !(Env.flags & ~Env.masks & 7);
+  let cls = ZERO;
+  R.sign = A.sign;
+  if (A.cls != ZERO) {
+    reduce(r);
+    wave(cpu, r, s, 0);
+    wave(cpu, r, c, 1);
+    if (load<i32>(r, 16) < -62 && !(Quadrant.n & 1)) wcopy(s, r);
+    else wdiv(s, s, c);
+    cls = toR(s);
+    R.sign ^= A.sign;
+  }
+  if (go) packV(cls, 64);
+  const up = Env.up;
+  const se = V.se, sig = V.sig;
+  set(0x3fff, 0x8000000000000000);
+  Env.up = up;
+  finishPush(cpu, se, sig, go);
+}
