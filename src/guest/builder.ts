@@ -1,0 +1,171 @@
+/**
+ * The domain builder: from a kernel file, a ramdisk and a command line to memory as a PV guest finds it at its
+ * first instruction, and the registers to start with.
+ *
+ * Machine frame = pseudo-physical frame + a constant. RAM must be all zero before; what is written is deterministic.
+ * Of Xen's side only what the builder of Xen's tools writes is written here: M2P, shared_info and the type of the
+ * page tables are the hypervisor's.
+ * Source: Xen, tools/libs/guest/xg_dom_core.c, xg_dom_x86.c, xg_dom_elfloader.c; public/xen.h.
+ */
+import { XENCONS_CONNECTION, XENCONSOLE_DISCONNECTED } from '../xen/console.js';
+import type { LinearMemory } from '../xen/memory.js';
+import {
+  MAX_GUEST_CMDLINE,
+  SIF_MOD_START_PFN,
+  SIF_VIRT_P2M_4TOOLS,
+  START_INFO_MAGIC,
+  StartInfo,
+} from '../xen/start-info.js';
+import type { Mfn, Pfn } from '../xen/types.js';
+import { unpackKernel } from './bzimage.js';
+import { gunzip, isGzip } from './decompress.js';
+import { type Elf, PT_LOAD, parseElf, within } from './elf.js';
+import { writeHypercallPage } from './hypercall-page.js';
+import { hex, KernelError } from './kernel-error.js';
+import { type KernelParameters, kernelParameters } from './kernel-parameters.js';
+import { type Layout, planLayout } from './layout.js';
+
+/** Files as they lie on disk. */
+export interface GuestImage {
+  /** ELF or bzImage, possibly packed. */
+  readonly kernel: Uint8Array;
+  readonly ramdisk?: Uint8Array;
+  readonly cmdline: string;
+}
+
+/** Files unpacked and understood, ready to be built any number of times. */
+export interface LoadedImage {
+  readonly elf: Elf;
+  readonly parameters: KernelParameters;
+  readonly ramdisk: Uint8Array | undefined;
+  /** Without its zero byte, at most 1023 bytes. */
+  readonly cmdline: Uint8Array;
+}
+
+/** The machine to build in. Frames of RAM are consecutive in `mem` from `framesBase`. */
+export interface BuildTarget {
+  readonly mem: LinearMemory;
+  readonly framesBase: number;
+  readonly ramFrames: number;
+  /** Machine frame number of pseudo-physical frame 0. */
+  readonly mfnBase: number;
+  readonly sharedInfoMfn: number;
+  readonly storePort: number;
+  readonly consolePort: number;
+}
+
+export interface BuiltDomain {
+  /** Signed 64-bit values, as the machine's registers take them. */
+  readonly rip: number;
+  readonly rsp: number;
+  readonly rsi: number;
+  /** Frame of the top page table, to be pinned by the hypervisor. */
+  readonly cr3: Mfn;
+  readonly storePfn: Pfn;
+  readonly consolePfn: Pfn;
+  readonly hypercallPage: Pfn | undefined;
+  readonly layout: Layout;
+}
+
+/** Unpacks and checks the files. Throws KernelError, whose message says what is wrong with which part. */
+export async function loadImage(image: GuestImage): Promise<LoadedImage> {
+  const cmdline = new TextEncoder().encode(image.cmdline);
+  if (cmdline.length >= MAX_GUEST_CMDLINE)
+    throw new KernelError(
+      `the command line is ${cmdline.length} bytes long; a guest takes ${MAX_GUEST_CMDLINE - 1} at most`,
+    );
+  if (cmdline.includes(0)) throw new KernelError('the command line has a zero byte in it');
+  const elf = parseElf(await unpackKernel(image.kernel));
+  const parameters = kernelParameters(elf);
+  const ramdisk = image.ramdisk && (await unpackRamdisk(image.ramdisk));
+  return { elf, parameters, ramdisk, cmdline };
+}
+
+/**
+ * As Xen's builder, unpacks a ramdisk that is one gzip member, which spares the guest the work; anything else,
+ * and what turns out not to be gzip, is handed over as it is.
+ */
+async function unpackRamdisk(bytes: Uint8Array): Promise<Uint8Array> {
+  if (!isGzip(bytes)) return bytes;
+  return gunzip(bytes).catch(() => bytes);
+}
+
+/** Writes the domain into memory. Throws KernelError where it does not fit; then memory is untouched. */
+export function buildDomain(target: BuildTarget, image: LoadedImage): BuiltDomain {
+  const { mem, framesBase, ramFrames } = target;
+  const { parameters } = image;
+  const layout = planLayout(parameters, ramFrames, image.ramdisk?.length);
+  const address = (pfn: number): number => framesBase + pfn * 4096;
+  const mfn = (pfn: number): number => target.mfnBase + pfn;
+  const hypercallPage = hypercallPfn(parameters, layout);
+  const loads = segmentsToLoad(image.elf, parameters);
+
+  for (const { from, size, to } of loads)
+    mem.u8.set(image.elf.bytes.subarray(from, from + size), address(0) + to);
+  if (image.ramdisk) mem.u8.set(image.ramdisk, address(layout.ramdisk!.pfn));
+  const list = address(layout.p2m.pfn);
+  for (let pfn = 0; pfn < ramFrames; pfn++) mem.setU64(list + 8 * pfn, mfn(pfn));
+  layout.tables.write(mem, layout.mappings, address, mfn);
+  if (hypercallPage !== undefined) writeHypercallPage(mem, address(hypercallPage));
+  mem.setU8(address(layout.console.pfn) + XENCONS_CONNECTION, XENCONSOLE_DISCONNECTED);
+  writeStartInfo(target, image, layout);
+
+  const signed = (va: bigint): number => Number(BigInt.asIntN(64, va));
+  return {
+    rip: signed(parameters.entry),
+    rsp: signed(layout.bootStack.va! + 4096n),
+    rsi: signed(layout.startInfo.va!),
+    cr3: mfn(layout.pageTables.pfn) as Mfn,
+    storePfn: layout.xenstore.pfn,
+    consolePfn: layout.console.pfn,
+    hypercallPage,
+    layout,
+  };
+}
+
+/** The file's loadable parts: offset in the file, bytes, offset in RAM. Placed by physical address. */
+function segmentsToLoad(elf: Elf, kernel: KernelParameters): { from: number; size: number; to: number }[] {
+  return elf.segments
+    .filter((s) => s.type === PT_LOAD && (s.flags & 7) !== 0)
+    .map((s) => ({
+      from: within(elf.bytes, s.offset, s.filesz, 'PT_LOAD segment'),
+      size: Number(s.filesz),
+      to: Number(s.paddr - kernel.paddrOffset),
+    }));
+}
+
+function hypercallPfn(kernel: KernelParameters, layout: Layout): Pfn | undefined {
+  const va = kernel.hypercallPage;
+  if (va === undefined) return undefined;
+  if (va < kernel.virtBase || va >= layout.mappedEnd)
+    throw new KernelError(`ELF note HYPERCALL_PAGE ${hex(va)} lies outside of the kernel's first mapping`);
+  return Number((va - kernel.virtBase) / 4096n) as Pfn;
+}
+
+function writeStartInfo(target: BuildTarget, image: LoadedImage, layout: Layout): void {
+  const { mem } = target;
+  const at = target.framesBase + layout.startInfo.pfn * 4096;
+  const mfn = (pfn: number): number => target.mfnBase + pfn;
+  const { ramdisk } = layout;
+  const unmapped = ramdisk !== undefined && ramdisk.va === undefined;
+  mem.u8.set(new TextEncoder().encode(START_INFO_MAGIC), at + StartInfo.magic);
+  mem.setU64(at + StartInfo.nr_pages, target.ramFrames);
+  mem.setU64(at + StartInfo.shared_info, target.sharedInfoMfn * 4096);
+  mem.setU32(at + StartInfo.flags, SIF_VIRT_P2M_4TOOLS | (unmapped ? SIF_MOD_START_PFN : 0));
+  mem.setU64(at + StartInfo.store_mfn, mfn(layout.xenstore.pfn));
+  mem.setU32(at + StartInfo.store_evtchn, target.storePort);
+  mem.setU64(at + StartInfo.console_domU_mfn, mfn(layout.console.pfn));
+  mem.setU32(at + StartInfo.console_domU_evtchn, target.consolePort);
+  mem.setBig(at + StartInfo.pt_base, layout.pageTables.va!);
+  mem.setU64(at + StartInfo.nr_pt_frames, layout.pageTables.pages);
+  mem.setBig(at + StartInfo.mfn_list, layout.p2m.va!);
+  if (ramdisk !== undefined) {
+    mem.setBig(at + StartInfo.mod_start, ramdisk.va ?? BigInt(ramdisk.pfn));
+    mem.setU64(at + StartInfo.mod_len, ramdisk.pages * 4096);
+  }
+  mem.u8.set(image.cmdline, at + StartInfo.cmd_line);
+  if (layout.p2mFrames > 0) {
+    mem.setU64(at + StartInfo.first_p2m_pfn, layout.p2m.pfn);
+    mem.setU64(at + StartInfo.nr_p2m_frames, layout.p2mFrames);
+  }
+}

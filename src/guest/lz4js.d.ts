@@ -1,0 +1,10 @@
+declare module 'lz4js' {
+  /** Unpacks one block into `target` at `targetAt`; returns the position after the last byte written. */
+  export function decompressBlock(
+    source: Uint8Array,
+    target: Uint8Array,
+    sourceAt: number,
+    sourceBytes: number,
+    targetAt: number,
+  ): number;
+}

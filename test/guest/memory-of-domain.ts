@@ -1,0 +1,78 @@
+/**
+ * A bare machine's memory for the domain builder, and a walk of page tables in it that knows nothing of the
+ * builder: it starts at the frame in cr3 and follows entries as a processor does.
+ */
+import {
+  type BuildTarget,
+  type BuiltDomain,
+  buildDomain,
+  type LoadedImage,
+} from '../../src/guest/builder.js';
+import { LinearMemory } from '../../src/xen/memory.js';
+
+export const MFN_BASE = 0x100000;
+const GUARD = 65536;
+const GUARD_BYTE = 0x5a;
+
+export function target(megabytes: number): BuildTarget {
+  const ramFrames = megabytes * 256;
+  const mem = new LinearMemory(new ArrayBuffer(GUARD + ramFrames * 4096 + GUARD));
+  mem.u8.fill(GUARD_BYTE, 0, GUARD);
+  mem.u8.fill(GUARD_BYTE, GUARD + ramFrames * 4096);
+  return {
+    mem,
+    framesBase: GUARD,
+    ramFrames,
+    mfnBase: MFN_BASE,
+    sharedInfoMfn: MFN_BASE + ramFrames,
+    storePort: 1,
+    consolePort: 2,
+  };
+}
+
+/** True while nothing outside of the guest's RAM has changed. */
+export function guardsIntact(t: BuildTarget): boolean {
+  const all = (from: number, to: number): boolean =>
+    t.mem.u8.subarray(from, to).every((b) => b === GUARD_BYTE);
+  return all(0, GUARD) && all(GUARD + t.ramFrames * 4096, t.mem.u8.length);
+}
+
+export interface Built extends BuiltDomain {
+  readonly target: BuildTarget;
+  /** What maps a virtual address: frame, and the entry's flags at each level from 4 to 1; undefined: nothing. */
+  walk(va: bigint): { pfn: number; flags: bigint[] } | undefined;
+  /** Bytes at a virtual address within one page. */
+  at(va: bigint, length: number): Uint8Array;
+  u64(va: bigint): bigint;
+  u32(va: bigint): number;
+}
+
+export function build(image: LoadedImage, t: BuildTarget): Built {
+  const built = buildDomain(t, image);
+  const address = (pfn: number): number => t.framesBase + pfn * 4096;
+  const walk: Built['walk'] = (va) => {
+    let mfn = built.cr3 as number;
+    const flags: bigint[] = [];
+    for (let level = 4n; level >= 1n; level--) {
+      const index = Number((va >> (12n + 9n * (level - 1n))) & 511n);
+      const entry = t.mem.getBig(address(mfn - MFN_BASE) + 8 * index);
+      if ((entry & 1n) === 0n) return undefined;
+      mfn = Number((entry >> 12n) & 0xff_ffff_ffffn);
+      flags.push(entry & 0xfff0_0000_0000_0fffn);
+    }
+    return { pfn: mfn - MFN_BASE, flags };
+  };
+  const where = (va: bigint): number => {
+    const found = walk(va);
+    if (found === undefined) throw new Error(`nothing at 0x${va.toString(16)}`);
+    return address(found.pfn) + Number(va & 0xfffn);
+  };
+  return {
+    ...built,
+    target: t,
+    walk,
+    at: (va, length) => t.mem.u8.slice(where(va), where(va) + length),
+    u64: (va) => t.mem.getBig(where(va)),
+    u32: (va) => t.mem.getU32(where(va)),
+  };
+}
