@@ -55,7 +55,7 @@ export class EventChannels {
     private readonly vcpus: readonly VcpuContext[],
     private readonly sharedInfo: number,
     readonly domid: number,
-    /** A vCPU that was blocked may run again. */
+    /** A vCPU that was blocked may run again, or one that waits for its turn has an event to take. */
     private readonly woken: (v: VcpuContext) => void,
   ) {
     this.mem = machine.mem;
@@ -126,7 +126,8 @@ export class EventChannels {
     if (this.mem.u8[at] !== 0) return;
     this.mem.u8[at] = 1;
     this.machine.touch(at);
-    this.unblock(v);
+    if (v.blocked) this.unblock(v);
+    else if (this.deliverable(v)) this.woken(v);
   }
 
   private wakePollers(port: number): void {

@@ -20,7 +20,8 @@ const FRAMES_PER_LIST_ENTRY = 0x4_0000;
 export function memoryOp(d: DomainState): number {
   const { args } = d;
   const op = args.lo[0] & M.MEMOP_CMD_MASK;
-  const startExtent = args.hi[0] * 2 ** (32 - M.MEMOP_EXTENT_SHIFT) + (args.lo[0] >>> M.MEMOP_EXTENT_SHIFT);
+  const startExtent =
+    (args.hi[0] >>> 0) * 2 ** (32 - M.MEMOP_EXTENT_SHIFT) + (args.lo[0] >>> M.MEMOP_EXTENT_SHIFT);
   const arg = args.long(1);
   switch (op) {
     case M.XENMEM_increase_reservation:

@@ -45,6 +45,7 @@ export class Scheduler {
 
   /** An event for `v`: it runs next if it can take it. */
   woken(v: VcpuContext): void {
+    if (v.runstate === Runstate.blocked) changeRunstate(this.d, v, Runstate.runnable, this.d.clock.now());
     if (v === this.d.current) return;
     this.preferred = v;
     this.d.reschedule = true;

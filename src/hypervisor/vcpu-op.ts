@@ -8,10 +8,10 @@ import { VIRQ_TIMER } from '../xen/event-channel.js';
 import { SHUTDOWN_poweroff } from '../xen/sched.js';
 import { VcpuInfo, VcpuTimeInfo } from '../xen/shared-info.js';
 import * as V from '../xen/vcpu.js';
-import { fillRunstate } from './runstate.js';
+import { changeRunstate, fillRunstate } from './runstate.js';
 import type { DomainState } from './state.js';
 import { updateSystemTime } from './time.js';
-import { NEVER, type VcpuContext } from './vcpu-context.js';
+import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 import { initialiseVcpu } from './vcpu-initialise.js';
 
 const MIN_PERIOD_NS = 1_000_000;
@@ -32,6 +32,7 @@ export function vcpuOp(d: DomainState): number {
       if (!v.initialised) return -EINVAL;
       if (v.down) {
         v.down = false;
+        changeRunstate(d, v, Runstate.runnable, d.clock.now());
         d.reschedule = true;
       }
       return 0;
