@@ -66,7 +66,7 @@ export const XenAddToPhysmapBatch = struct('xen_add_to_physmap_batch', 32, {
   domid: [0, 'u16'],
   space: [2, 'u16'],
   size: [4, 'u16'],
-  u: [6, 'struct xen_add_to_physmap_batch_extra'],
+  u_foreign_domid: [6, 'u16', 'u.foreign_domid'],
   idxs: [8, 'ptr'],
   gpfns: [16, 'ptr'],
   errs: [24, 'ptr'],

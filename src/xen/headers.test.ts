@@ -1,0 +1,258 @@
+/**
+ * Holds every offset, size, type and constant of this folder against Xen's own headers: a C program that
+ * includes them is generated, compiled and run, and what it prints is compared.
+ *
+ * The headers are those of Debian's libxen-dev (4.17), from the cache of fetched packages or from the system.
+ * Without them or without a C compiler the checks are skipped with a message; where CI is set they fail.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { type Fields, type StructLayout, scalarOf } from './struct.js';
+
+/** Ours, or another standard's: no header of Xen's public ABI has them. The test below holds them to it. */
+const OWN = new Set(
+  `NR_HYPERCALL_STUBS ERESTART START_INFO_MAGIC TI_DPL_MASK TI_IF XEN_RUNSTATE_UPDATE_BIT
+  MMU_UPDATE_COMMAND_MASK MEMOP_EXTENT_SHIFT MEMOP_CMD_MASK
+  E820_RAM E820_RESERVED E820_ACPI E820_NVS E820_UNUSABLE
+  BLKIF_SEGMENTS_PER_INDIRECT_PAGE BLKIF_SECTOR_SIZE XENCONS_IN_SIZE XENCONS_OUT_SIZE XEN_ELFNOTE_OWNER
+  PTE_PRESENT PTE_RW PTE_USER PTE_PWT PTE_PCD PTE_ACCESSED PTE_DIRTY PTE_PSE PTE_PAT PTE_GLOBAL PTE_AVAIL
+  PTE_GUEST_KERNEL_BIT PTE_NX_HI PTE_FRAME_HI_MASK PAGE_SHIFT PAGE_SIZE ENTRIES_PER_TABLE
+  HYPERVISOR_L4_FIRST HYPERVISOR_L4_END FLAT_RING0_CS64
+  XEN_CPUID_TIME_VTSC TSC_MODE_DEFAULT TSC_MODE_ALWAYS_EMULATE TSC_MODE_NEVER_EMULATE
+  XENCONS_CONNECTION`.split(/\s+/),
+);
+/** Later than Debian's headers: checked only where the headers found have them. */
+const NEWER = new Set(
+  `VCPUOP_register_runstate_phys_area VCPUOP_register_vcpu_time_phys_area
+  XENFEAT_runstate_phys_area XENFEAT_vcpu_time_phys_area XENFEAT_dm_msix_all_writes
+  XENCONSOLE_CONNECTED XENCONSOLE_DISCONNECTED
+  XS_GET_FEATURE XS_SET_FEATURE XS_GET_QUOTA XS_SET_QUOTA XENSTORE_SERVER_FEATURE_WATCHDEPTH`.split(/\s+/),
+);
+/** Grows with the version. */
+const VERSION_DEPENDENT = new Set(['XS_TYPE_COUNT']);
+/** The BIOS's, in no public header. */
+const OWN_STRUCTS = new Set(['e820entry']);
+
+const PRELUDE = `
+#include <stdint.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#define mb() 
+#define rmb() 
+#define wmb() 
+#define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
+#ifdef AS_X86_32 /* where a 64-bit integer is aligned to 4 bytes */
+#pragma pack(4)
+#endif
+#include <xen/xen.h>
+#include <xen/errno.h>
+#include <xen/vcpu.h>
+#include <xen/sched.h>
+#include <xen/event_channel.h>
+#include <xen/grant_table.h>
+#include <xen/memory.h>
+#include <xen/version.h>
+#include <xen/features.h>
+#include <xen/physdev.h>
+#include <xen/callback.h>
+#include <xen/nmi.h>
+#include <xen/elfnote.h>
+#include <xen/pmu.h>
+#include <xen/arch-x86/cpuid.h>
+#include <xen/arch-x86/xen-mca.h>
+#include <xen/io/ring.h>
+#ifdef AS_X86_32
+#define __i386__ 1 /* blkif.h pads one request there */
+#endif
+#include <xen/io/blkif.h>
+#ifdef AS_X86_32
+#undef __i386__
+#endif
+#include <xen/io/netif.h>
+#include <xen/io/console.h>
+#include <xen/io/xs_wire.h>
+#include <xen/io/xenbus.h>
+#include <xen/io/protocols.h>
+typedef struct {} nothing;
+DEFINE_RING_TYPES(stillpoint, nothing, nothing);
+#define SIGNED(x) ((__typeof__(x))-1 < 0)
+`;
+
+const folder = fileURLToPath(new URL('.', import.meta.url));
+const root = join(folder, '..', '..');
+
+interface Declared {
+  constants: Map<string, number | string>;
+  structs: { layout: StructLayout; sizeof: number; x86_32: boolean; offsets: Record<string, number> }[];
+}
+
+async function declared(): Promise<Declared> {
+  const found: Declared = { constants: new Map(), structs: [] };
+  for (const file of readdirSync(folder)) {
+    if (!file.endsWith('.ts') || file.endsWith('.test.ts')) continue;
+    const module: Record<string, unknown> = await import(join(folder, file));
+    for (const [name, value] of Object.entries(module)) {
+      if (typeof value === 'number' || typeof value === 'string') {
+        found.constants.set(file === 'errno.ts' && !OWN.has(name) ? `XEN_${name}` : name, value);
+      } else if (typeof value === 'object' && value !== null && 'layout' in value) {
+        const struct = value as { layout: StructLayout; sizeof: number } & Record<string, number>;
+        found.structs.push({
+          layout: struct.layout,
+          sizeof: struct.sizeof,
+          x86_32: name.endsWith('X86_32'),
+          offsets: struct,
+        });
+      }
+    }
+  }
+  return found;
+}
+
+/** Where `xen/xen.h` is, or undefined. */
+function includeFolder(): string | undefined {
+  const cache = join(root, '.cache', 'debian');
+  const packages = existsSync(cache)
+    ? readdirSync(cache).filter((name) => name.startsWith('libxen-dev'))
+    : [];
+  return [...packages.map((name) => join(cache, name, 'usr', 'include')), '/usr/include'].find((folder) =>
+    existsSync(join(folder, 'xen', 'xen.h')),
+  );
+}
+
+const include = includeFolder();
+const compiler = ['cc', 'gcc', 'clang'].find((name) => spawnSync(name, ['--version']).status === 0);
+const missing = [
+  ...(include === undefined ? ["Xen's headers (Debian: libxen-dev)"] : []),
+  ...(compiler === undefined ? ['a C compiler'] : []),
+];
+const flags = (x86_32: boolean) => [
+  '-std=gnu11',
+  '-w',
+  ...(include === '/usr/include' ? [] : ['-isystem', include!]),
+  ...(x86_32 ? ['-DAS_X86_32'] : []),
+];
+
+/** Of these names, those that no header declares. */
+function undeclared(names: Iterable<string>): Set<string> {
+  const source = `${PRELUDE}int main(void) {\n${[...names].map((n) => `(void)(${n});`).join('\n')}\n}\n`;
+  const { stderr } = spawnSync(compiler!, [...flags(false), '-fsyntax-only', '-x', 'c', '-'], {
+    input: source,
+    encoding: 'utf8',
+    env: { ...process.env, LC_ALL: 'C' },
+  });
+  return new Set(
+    [...stderr.matchAll(/'(\w+)' undeclared|undeclared identifier '(\w+)'/g)].map((m) => m[1] ?? m[2]),
+  );
+}
+
+/** Compiles and runs statements that print `key value` lines. */
+function ask(statements: string[], x86_32: boolean): Map<string, string> {
+  const folder = mkdtempSync(join(tmpdir(), 'stillpoint-headers-'));
+  try {
+    writeFileSync(
+      join(folder, 'ask.c'),
+      `${PRELUDE}int main(void) {\n${statements.join('\n')}\nreturn 0;\n}\n`,
+    );
+    execFileSync(compiler!, [...flags(x86_32), '-o', join(folder, 'ask'), join(folder, 'ask.c')]);
+    const lines = execFileSync(join(folder, 'ask'), { encoding: 'utf8' }).trimEnd().split('\n');
+    return new Map(
+      lines.map((line) => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]),
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const printed = (key: string, c: string) => `printf("${key} %lld\\n", (long long)(${c}));`;
+
+/** What to ask about the fields of a structure, and what our table says of it. */
+function questions(name: string, sizeof: number, fields: Fields): { key: string; c: string; ours: number }[] {
+  const asked = [{ key: `${name}:sizeof`, c: `sizeof(struct ${name})`, ours: sizeof }];
+  for (const [field, [offset, type, path = field]] of Object.entries(fields)) {
+    const key = `${name}.${field}`;
+    const c = `((struct ${name} *)0)->${path}`;
+    asked.push({ key: `${key}:offset`, c: `(size_t)&${c}`, ours: offset });
+    const scalar = scalarOf(type);
+    if (scalar === undefined) {
+      const [element, count] = type.replace(']', '').split('[');
+      asked.push({ key: `${key}:bytes`, c: `sizeof(${c}) == ${count ?? 1} * sizeof(${element})`, ours: 1 });
+      continue;
+    }
+    // A flexible array has no size of its own: its element has.
+    const array = type.includes('[');
+    const flexible = array && scalar.count === 1;
+    asked.push({ key: `${key}:bytes`, c: flexible ? `sizeof(${c}[0])` : `sizeof(${c})`, ours: scalar.bytes });
+    if (scalar.scalar !== 'ptr' && scalar.scalar !== 'char') {
+      const signed = scalar.scalar.startsWith('s') ? 1 : 0;
+      asked.push({ key: `${key}:signed`, c: `SIGNED(${c}${array ? '[0]' : ''})`, ours: signed });
+    }
+  }
+  return asked;
+}
+
+if (missing.length > 0) console.warn(`not checked against Xen's headers: ${missing.join(' and ')} not found`);
+
+test.runIf(process.env['CI'])("Xen's headers and a C compiler are there, so that the ABI is checked", () => {
+  expect(missing).toEqual([]);
+});
+
+describe.skipIf(missing.length > 0)("Xen's headers", () => {
+  test('every structure has the size, offsets and types of its header', async () => {
+    const { structs } = await declared();
+    expect(structs.length).toBeGreaterThan(70);
+    for (const x86_32 of [false, true]) {
+      const asked = structs
+        .filter((s) => s.x86_32 === x86_32 && !OWN_STRUCTS.has(s.layout.name))
+        .flatMap((s) => questions(s.layout.name, s.sizeof, s.layout.fields));
+      const theirs = ask(
+        asked.map(({ key, c }) => printed(key, c)),
+        x86_32,
+      );
+      const ours = Object.fromEntries(asked.map(({ key, ours }) => [key, String(ours)]));
+      expect(ours).toEqual(Object.fromEntries(theirs));
+    }
+  });
+
+  test('every constant has the value of its header', async () => {
+    const { constants } = await declared();
+    const absent = undeclared(NEWER);
+    const asked = [...constants].filter(
+      ([name]) => !OWN.has(name) && !absent.has(name) && !VERSION_DEPENDENT.has(name),
+    );
+    expect(asked.length).toBeGreaterThan(450);
+    const theirs = ask(
+      asked.map(([name, value]) =>
+        typeof value === 'string' ? `printf("${name} %s\\n", ${name});` : printed(name, name),
+      ),
+      false,
+    );
+    const ours = Object.fromEntries(asked.map(([name, value]) => [name, String(value)]));
+    expect(ours).toEqual(Object.fromEntries(theirs));
+  });
+
+  test('no constant of the headers hides among those that are said to be our own', async () => {
+    const { constants } = await declared();
+    expect([...OWN].filter((name) => !constants.has(name))).toEqual([]);
+    expect([...NEWER].filter((name) => !constants.has(name))).toEqual([]);
+    const absent = undeclared(OWN);
+    expect([...OWN].filter((name) => !absent.has(name))).toEqual([]);
+  });
+
+  test('a field one byte off is noticed', () => {
+    const [, offset] = questions('vcpu_info', 64, { evtchn_upcall_mask: [2, 'u8'] });
+    const theirs = ask([printed('at', offset.c)], false);
+    expect(theirs.get('at')).toBe('1');
+    expect(offset.ours).toBe(2);
+  });
+});
+
+test('a structure gives each field its offset as a number', async () => {
+  for (const { layout, offsets } of (await declared()).structs) {
+    for (const [field, [offset]] of Object.entries(layout.fields)) expect(offsets[field]).toBe(offset);
+  }
+});
