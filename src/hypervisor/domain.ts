@@ -25,7 +25,7 @@ import { GrantTable } from './grant-table.js';
 import type { Identity } from './identity.js';
 import { type FrameLayout, frameLayout, mfnOf } from './layout.js';
 import { M2p } from './m2p.js';
-import { newBaseptr } from './mmuext-op.js';
+import { newBaseptr, pinTable } from './mmuext-op.js';
 import { PageTables } from './page-tables.js';
 import { fixupCr4, setCr4 } from './privileged.js';
 import { RSI, RSP } from './registers.js';
@@ -194,7 +194,9 @@ export class Domain {
     const { state } = this;
     const [v] = state.vcpus;
     const { cpu } = v;
-    const rc = newBaseptr(state, v, built.cr3);
+    // The toolstack pins the first table, and leaves it so: a kernel that moves to its own unpins it.
+    const rc = pinTable(state, built.cr3, 4) || newBaseptr(state, v, built.cr3);
+    state.tables.flushPromoted();
     if (rc !== 0)
       throw new Error(`the builder's page tables at frame ${built.cr3} are not acceptable (${rc})`);
     for (const each of state.vcpus) setCr4(each, fixupCr4(0));

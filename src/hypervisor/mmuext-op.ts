@@ -57,7 +57,7 @@ function one(d: DomainState): number {
     case M.MMUEXT_PIN_L2_TABLE:
     case M.MMUEXT_PIN_L3_TABLE:
     case M.MMUEXT_PIN_L4_TABLE:
-      return pin(d, mfn, cmd - M.MMUEXT_PIN_L1_TABLE + 1);
+      return pinTable(d, mfn, cmd - M.MMUEXT_PIN_L1_TABLE + 1);
     case M.MMUEXT_UNPIN_TABLE:
       return unpin(d, mfn);
     case M.MMUEXT_NEW_BASEPTR:
@@ -128,7 +128,8 @@ function writable(d: DomainState, mfn: number): number {
   return frame >= 0 && d.frames.type[frame] === 0 ? frame : -1;
 }
 
-function pin(d: DomainState, mfn: number, level: number): number {
+/** Pins a page table of `level`. 0 or -EINVAL. */
+export function pinTable(d: DomainState, mfn: number, level: number): number {
   const frame = d.tables.guestFrame(mfn);
   if (frame < 0) return -EINVAL;
   const rc = d.tables.getType(mfn, level);
