@@ -6,7 +6,7 @@
 // How an engine runs one: if memory is touched, check align16, fetch loadSize bytes to SCRATCH; for
 // flags, rflags to EFLAGS; for x87, NOW_IP and NOW_DP; then fpExec(cpu, op, dst, cpu + src, imm);
 // if that gave 0, store storeSize bytes from SCRATCH and call fpCommit(cpu, op); take flags back.
-import { Code, CodeExt, type Instruction, OpCodeInfo, OpKind, Register, RegisterExt } from 'iced-x86';
+import { Code, CodeExt, type Instruction, OpKind, Register, RegisterExt } from 'iced-x86';
 import { FpOp } from './core/fp/ops.js';
 import { byCode, byMnemonic, shiftsByImmediate, unaligned } from './decode-fp-tables.js';
 
@@ -175,7 +175,7 @@ function x87Form(code: Code, name: string): FpForm | undefined {
 
 /** Operation number of an x87 Code and its opcode bits as far as the Code fixes them. */
 function x87Encoding(code: Code): { op: number; fop: number } | undefined {
-  const info = new OpCodeInfo(code);
+  const info = CodeExt.opCode(code);
   try {
     const bytes = info.opCode;
     const short = info.operandSize === 16 ? 0x10000 : 0;
@@ -204,7 +204,7 @@ export function lookupFp(code: Code, memory: boolean): FpForm | undefined {
   if (form === undefined) {
     const name = Code[code];
     form = simdForm(name, memory);
-    if (form === undefined && name.startsWith('F') && CodeExt.encoding(code) === 0) {
+    if (form === undefined && name.startsWith('F')) {
       form = x87Form(code, name);
       if (form !== undefined) fops.set(code, x87Encoding(code)?.fop ?? 0);
     }
