@@ -31,7 +31,7 @@ export interface DomainState {
   readonly domid: number;
   name: string;
   readonly uuid: string;
-  readonly vcpus: number;
+  vcpus: number;
   readonly memoryKib: number;
   config: GuestConfig | null;
   process: ProcessId | null;

@@ -280,7 +280,7 @@ export class Domains {
       this.ended(domain, domain.exitOnDisk());
       return;
     }
-    const hello = await domain.connect();
+    const hello = domain.rpc === undefined ? await domain.connect() : await domain.ask('hello', {});
     if (hello.phase === 'ended') {
       const exit = readJson<GuestExit>(join(domain.directory, EXIT_FILE));
       this.ended(domain, exit ?? { reason: 'crash', details: '' });

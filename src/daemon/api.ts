@@ -1,0 +1,232 @@
+/**
+ * The verbs of the daemon, as requests over rpc.ts. Every answer is plain JSON; every failure is a Failure.
+ * Invariant: a request says who may make it (`control` or `move`) by the table it stands in.
+ */
+import { readFileSync } from 'node:fs';
+import { cpus, freemem, totalmem, uptime } from 'node:os';
+import { DEFAULT_MOVE, type MoveOptions } from '../migration/source.js';
+import type { Domain } from './domain.js';
+import { Failure } from './failure.js';
+import type { GuestConfig, RunnerModule } from './guest-runner.js';
+import type { HostDaemon } from './host-daemon.js';
+import { loadTrusted } from './identity.js';
+import { restoreDomain, saveDomain } from './images.js';
+import { type Caller, resolvePeer } from './peer.js';
+import type { Params } from './rpc.js';
+
+/** One line of `list`. */
+export interface DomainRow {
+  readonly domid: number;
+  readonly name: string;
+  readonly uuid: string;
+  readonly memoryMib: number;
+  readonly vcpus: number;
+  /** As in xl: r running, b blocked, p paused, s shut down, c crashed, d dying; - otherwise. */
+  readonly state: string;
+  readonly seconds: number;
+  readonly uptimeSeconds: number;
+  readonly moving: boolean;
+  readonly pid: number;
+  readonly rssKib: number;
+  readonly instructions: number;
+}
+
+export interface HostInfo {
+  readonly host: string;
+  readonly release: string;
+  readonly nr_cpus: number;
+  readonly cpu_model: string;
+  readonly tsc_khz: number;
+  readonly total_memory: number;
+  readonly free_memory: number;
+  readonly uptime_s: number;
+  readonly wall_clock: string;
+  readonly xen_version: string;
+  readonly domains: number;
+  readonly next_domid_after: number;
+  readonly plain_loopback: boolean;
+}
+
+type Handler = (daemon: HostDaemon, params: Params, caller: Caller) => unknown;
+
+const text = (params: Params, name: string): string => {
+  const value = params[name];
+  if (typeof value !== 'string' || value === '') throw new Failure('usage', `${name} is missing`);
+  return value;
+};
+const number = (params: Params, name: string, otherwise: number): number => {
+  const value = params[name];
+  if (value === undefined) return otherwise;
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
+    throw new Failure('usage', `${name} must be a number`);
+  return value;
+};
+const guest = (daemon: HostDaemon, params: Params): Domain => daemon.domains.find(text(params, 'guest'));
+const resting = (daemon: HostDaemon, params: Params): Domain => {
+  const domain = guest(daemon, params);
+  daemon.moves.mustRest(domain);
+  return domain;
+};
+
+async function row(daemon: HostDaemon, domain: Domain): Promise<DomainRow> {
+  const { domid, name, uuid, memoryKib, vcpus, phase, exit, process } = domain.state;
+  const status = await domain.ask('status', {}, 2_000).catch(() => undefined);
+  const ended = phase === 'ended';
+  const runs = status?.vcpus.some((v) => v.state === 'running') === true;
+  const state = [
+    !ended && runs && status?.paused === false ? 'r' : '-',
+    !ended && !runs && status?.paused === false ? 'b' : '-',
+    !ended && status?.paused === true ? 'p' : '-',
+    ended && exit?.reason !== 'crash' ? 's' : '-',
+    ended && exit?.reason === 'crash' ? 'c' : '-',
+    '-',
+  ].join('');
+  return {
+    domid,
+    name: phase === 'incoming' ? `${name}--incoming` : name,
+    uuid,
+    memoryMib: Math.round(memoryKib / 1024),
+    vcpus,
+    state,
+    seconds: status?.cpuSeconds ?? 0,
+    uptimeSeconds: status?.uptimeSeconds ?? 0,
+    moving: daemon.moves.isMoving(domain),
+    pid: process?.pid ?? 0,
+    rssKib: status?.rssKib ?? 0,
+    instructions: status?.instructions ?? 0,
+  };
+}
+
+async function readConfig(daemon: HostDaemon, params: Params): Promise<GuestConfig> {
+  const module = (await import(daemon.config.runner)) as RunnerModule;
+  try {
+    return module.readConfig(text(params, 'config'), text(params, 'file'), text(params, 'directory'));
+  } catch (error) {
+    throw new Failure('bad-config', (error as Error).message);
+  }
+}
+
+/** Longest that a guest is given to take a request, unless the caller says otherwise. */
+const SHUTDOWN_TIMEOUT_S = 60;
+
+async function ask(daemon: HostDaemon, params: Params, kind: 'poweroff' | 'reboot'): Promise<null> {
+  const domain = resting(daemon, params);
+  const timeoutS = number(params, 'timeoutS', SHUTDOWN_TIMEOUT_S);
+  const { domid } = domain;
+  await domain.ask('shutdown', { kind, timeoutS });
+  if (params.wait !== true) return null;
+  const end = performance.now() + timeoutS * 1000;
+  while (daemon.domains.all.get(domid) === domain && domain.state.phase !== 'ended') {
+    if (performance.now() > end)
+      throw new Failure('timed-out', `the guest took the request, and still runs after ${timeoutS} s`);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  return null;
+}
+
+function moveOptions(params: Params): MoveOptions {
+  const onTimeout = params.onTimeout ?? DEFAULT_MOVE.onTimeout;
+  if (onTimeout !== 'cancel' && onTimeout !== 'force')
+    throw new Failure('usage', 'on-timeout is cancel or force');
+  return {
+    maxDowntimeMs: number(params, 'maxDowntimeMs', DEFAULT_MOVE.maxDowntimeMs),
+    maxRounds: Math.max(1, number(params, 'maxRounds', DEFAULT_MOVE.maxRounds)),
+    timeoutS: number(params, 'timeoutS', DEFAULT_MOVE.timeoutS),
+    bandwidthMBs: number(params, 'bandwidthMBs', DEFAULT_MOVE.bandwidthMBs),
+    onTimeout,
+  };
+}
+
+/** What people and scripts may ask for. */
+export const controlRequests: Readonly<Record<string, Handler>> = {
+  list: (daemon) => Promise.all([...daemon.domains.all.values()].map((domain) => row(daemon, domain))),
+  domain: (daemon, params) => row(daemon, guest(daemon, params)),
+  config: (daemon, params) => guest(daemon, params).state.config,
+  info: (daemon): HostInfo => ({
+    host: daemon.name,
+    release: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
+    nr_cpus: cpus().length,
+    cpu_model: daemon.config.cpuModel,
+    tsc_khz: daemon.config.tscKhz,
+    total_memory: Math.round(totalmem() / 2 ** 20),
+    free_memory: Math.round(freemem() / 2 ** 20),
+    uptime_s: Math.floor(uptime() + daemon.config.uptimeS),
+    wall_clock: new Date(Date.now() + daemon.config.wallClockS * 1000).toISOString(),
+    xen_version: daemon.config.xenVersion,
+    domains: daemon.domains.all.size,
+    next_domid_after: Math.max(0, ...daemon.domains.all.keys()),
+    plain_loopback: daemon.plain,
+  }),
+  async create(daemon, params) {
+    const config = await readConfig(daemon, params);
+    return row(daemon, await daemon.domains.create(config, params.paused === true));
+  },
+  pause: (daemon, params) => resting(daemon, params).ask('pause', {}),
+  unpause: (daemon, params) => resting(daemon, params).ask('unpause', {}),
+  shutdown: (daemon, params) => ask(daemon, params, 'poweroff'),
+  reboot: (daemon, params) => ask(daemon, params, 'reboot'),
+  async destroy(daemon, params) {
+    const domain = guest(daemon, params);
+    daemon.moves.mustRest(domain);
+    await daemon.domains.discard(domain, 'destroyed');
+    return null;
+  },
+  async rename(daemon, params) {
+    const domain = resting(daemon, params);
+    const name = text(params, 'name');
+    if (!daemon.domains.nameIsFree(name)) throw new Failure('name-taken', `a domain has the name ${name}`);
+    if (!/^[^\s/][^/\n]*$/.test(name)) throw new Failure('usage', `not a name for a domain: ${name}`);
+    await domain.ask('rename', { name });
+    domain.state.name = name;
+    if (domain.state.config !== null) domain.state.config = { ...domain.state.config, name };
+    domain.save();
+    daemon.store.rename(domain.domid, domain.state.uuid, name);
+    return null;
+  },
+  save: (daemon, params) =>
+    saveDomain(daemon.domains, resting(daemon, params), text(params, 'path'), params.keep === true),
+  async restore(daemon, params) {
+    return row(daemon, await restoreDomain(daemon.domains, text(params, 'path'), params.paused === true));
+  },
+  migrate(daemon, params, caller) {
+    const peer = resolvePeer(text(params, 'host'), loadTrusted(daemon.dir), daemon.plain);
+    return daemon.moves.migrate(guest(daemon, params), peer, moveOptions(params), (progress) =>
+      caller.rpc.notice('progress', progress),
+    );
+  },
+  cancelMove: (daemon, params) => daemon.moves.cancel(guest(daemon, params)),
+  settle: (daemon, params) => daemon.moves.decide(guest(daemon, params), params.keep === true),
+  moves: (daemon) => daemon.moves.stats,
+  points: (daemon, params) => guest(daemon, params).ask('points', {}),
+  dmesg: (daemon, params) => guest(daemon, params).ask('dmesg', {}),
+  vcpus: async (daemon, params) => {
+    const domains = params.guest === undefined ? [...daemon.domains.all.values()] : [guest(daemon, params)];
+    return Promise.all(
+      domains.map(async (domain) => ({
+        domid: domain.domid,
+        name: domain.state.name,
+        vcpus: (await domain.ask('status', {}, 2_000).catch(() => undefined))?.vcpus ?? [],
+      })),
+    );
+  },
+  async console(daemon, params, caller) {
+    const domain = guest(daemon, params);
+    const watcher = (data: string): void => caller.rpc.notice('console', { data });
+    const latest = await domain.ask('watchConsole', {});
+    domain.consoles.add(watcher);
+    caller.rpc.stream.once('close', () => domain.consoles.delete(watcher));
+    return { latest, domid: domain.domid };
+  },
+  type: (daemon, params) => guest(daemon, params).ask('type', { data: text(params, 'data') }),
+  /** Resolves when the domain is no more here. */
+  async gone(daemon, params) {
+    const { domid } = guest(daemon, params);
+    while (daemon.domains.all.has(domid)) await new Promise((done) => setTimeout(done, 100));
+    return null;
+  },
+};
+
+/** What other hosts may ask for. */
+export const moveRequests: Readonly<Record<string, Handler>> = {
+  moveOpen: (daemon, params, caller) => daemon.moves.open(caller, params),
+};

@@ -1,0 +1,149 @@
+/**
+ * `stillpoint host`: one host's daemon. Listens on a unix socket in its directory for people of this machine, and on
+ * TCP for other hosts; settles what an earlier daemon left before it listens anywhere.
+ */
+import { chmodSync, closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { controlRequests, moveRequests } from './api.js';
+import { Domains } from './domains.js';
+import { readJson } from './durable.js';
+import { Failure } from './failure.js';
+import type { HostConfig } from './host-config.js';
+import { HostXenstore } from './host-store.js';
+import { loadIdentity, loadTrusted, type Right } from './identity.js';
+import { Moves } from './moves.js';
+import { type Caller, connectPeer, keepAlive, listenForPeers, PROTOCOL_VERSIONS } from './peer.js';
+import { Rpc } from './rpc.js';
+import { isAlive, type ProcessId, startTicks } from './spawn.js';
+
+export interface HostOptions {
+  readonly name: string;
+  readonly dir: string;
+  readonly listen: { readonly host: string; readonly port: number } | undefined;
+  readonly plainLoopback: boolean;
+  readonly config: HostConfig;
+  readonly log: Logger;
+}
+
+/** Name of the control socket in the daemon's directory. */
+export const CONTROL_SOCKET = 'control.sock';
+
+export class HostDaemon {
+  readonly name: string;
+  readonly dir: string;
+  readonly config: HostConfig;
+  readonly plain: boolean;
+  readonly store = new HostXenstore();
+  readonly domains: Domains;
+  readonly moves: Moves;
+  private readonly servers: net.Server[] = [];
+  private readonly callers = new Set<Rpc>();
+
+  constructor(private readonly options: HostOptions) {
+    const { name, dir, config, plainLoopback, log } = options;
+    this.name = name;
+    this.dir = dir;
+    this.config = config;
+    this.plain = plainLoopback;
+    this.domains = new Domains(dir, name, config, this.store, log);
+    this.lockDirectory();
+    this.moves = new Moves({
+      dir,
+      domains: this.domains,
+      log,
+      listenHost: options.listen?.host ?? '127.0.0.1',
+      plain: plainLoopback,
+      connect: (peer, handlers) => connectPeer(peer, loadIdentity(dir), loadTrusted(dir), handlers),
+    });
+    this.domains.moves = this.moves;
+  }
+
+  /** One daemon a directory: two would both own its guests. */
+  private lockDirectory(): void {
+    const path = join(this.dir, 'daemon.pid');
+    const other = readJson<ProcessId>(path);
+    if (other !== undefined && other.pid !== process.pid && isAlive(other)) {
+      throw new Failure('bad-state', `a daemon (process ${other.pid}) runs in ${this.dir} already`);
+    }
+    rmSync(path, { force: true });
+    const fd = openSync(path, 'wx', 0o600);
+    writeSync(fd, JSON.stringify({ pid: process.pid, startTicks: startTicks(process.pid) }));
+    closeSync(fd);
+  }
+
+  /** Settles the past, then listens. Resolves with the TCP port, or 0. */
+  async start(): Promise<number> {
+    const { dir, listen } = this.options;
+    await this.moves.recover(await this.domains.recover());
+    const path = join(dir, CONTROL_SOCKET);
+    rmSync(path, { force: true });
+    const control = net.createServer((socket) =>
+      this.accept(socket, '', new Set<Right>(['control', 'move'])),
+    );
+    await new Promise<void>((resolve, reject) => {
+      control.once('error', reject);
+      control.listen({ path }, resolve);
+    });
+    chmodSync(path, 0o600);
+    this.servers.push(control);
+    if (listen === undefined) return 0;
+    const server = await listenForPeers(
+      {
+        ...listen,
+        plainLoopback: this.plain,
+        identity: loadIdentity(dir),
+        trusted: () => loadTrusted(dir),
+      },
+      (socket, fingerprint, rights) => this.accept(socket, fingerprint, rights),
+    );
+    this.servers.push(server);
+    return (server.address() as net.AddressInfo).port;
+  }
+
+  private accept(socket: net.Socket, fingerprint: string, rights: ReadonlySet<Right>): void {
+    let greeted = false;
+    const rpc: Rpc = new Rpc(socket, {
+      request: async (method, params) => {
+        if (method === 'hello') {
+          const versions = Array.isArray(params.versions) ? (params.versions as number[]) : [];
+          const version = PROTOCOL_VERSIONS.find((v) => versions.includes(v));
+          if (version === undefined) {
+            throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
+          }
+          greeted = true;
+          return { version, name: this.name };
+        }
+        if (!greeted) throw new Failure('usage', 'hello comes first');
+        if (method === 'ping') return null;
+        const caller: Caller = { rpc, fingerprint, rights };
+        if (rights.has('control') && Object.hasOwn(controlRequests, method))
+          return controlRequests[method](this, params, caller);
+        if (rights.has('move') && Object.hasOwn(moveRequests, method)) {
+          return moveRequests[method](this, params, caller);
+        }
+        throw new Failure('not-trusted', `${method} is not allowed here, or unknown`);
+      },
+      notice: (method, params) => {
+        if (method === 'move' && greeted && rights.has('move'))
+          this.moves.heard({ rpc, fingerprint }, params);
+      },
+      closed: () => {
+        this.callers.delete(rpc);
+        this.moves.cut(rpc);
+      },
+    });
+    this.callers.add(rpc);
+    // Other hosts ask for signs of life too; so a silent one is noticed on both sides.
+    if (fingerprint !== '' || this.plain) keepAlive(rpc);
+  }
+
+  /** Stops listening. The guests' processes live on. */
+  close(): void {
+    for (const server of this.servers) server.close();
+    for (const rpc of this.callers) rpc.destroy();
+    rmSync(join(this.dir, 'daemon.pid'), { force: true });
+    rmSync(join(this.dir, CONTROL_SOCKET), { force: true });
+  }
+}

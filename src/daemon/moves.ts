@@ -1,0 +1,328 @@
+/**
+ * All hand-overs of this host, going and coming, and what is on disk of them:
+ *
+ *     handovers/out-ID.json   at the source: OutgoingFile, from before the guest stops until the books are closed
+ *     handovers/in-ID.json    at the destination: written when a guest that came ends before the source has asked
+ *     state/DOMID.json        at the destination: `incoming` names the hand-over by which the guest came
+ *     guests/DOMID/owner.json at the destination: the owner record
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { ToDestination } from '../migration/handover.js';
+import type { MoveOptions, MoveProgress } from '../migration/source.js';
+import { STREAM_VERSIONS } from '../migration/stream-records.js';
+import type { Domain } from './domain.js';
+import type { Domains, MoveWatcher } from './domains.js';
+import { readJson, removeDurable, writeDurable } from './durable.js';
+import { Failure } from './failure.js';
+import type { GuestExit } from './guest-protocol.js';
+import { dataPorts } from './host-config.js';
+import { type IncomingContext, IncomingMove } from './incoming-move.js';
+import { type MoveStats, type OutgoingContext, type OutgoingFile, OutgoingMove } from './outgoing-move.js';
+import type { PeerAddress } from './peer.js';
+import type { Params, Rpc, RpcHandlers } from './rpc.js';
+
+interface IncomingFile {
+  readonly handover: string;
+  readonly peer: string;
+  readonly uuid: string;
+}
+
+export interface MovesOptions {
+  readonly dir: string;
+  readonly domains: Domains;
+  readonly log: Logger;
+  /** Address on which arriving guests' processes listen. */
+  readonly listenHost: string;
+  readonly plain: boolean;
+  connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
+}
+
+/** Statistics of the last moves are kept. */
+const KEPT_STATS = 100;
+
+export class Moves implements MoveWatcher {
+  readonly stats: MoveStats[] = [];
+  private readonly outgoing = new Map<Domain | string, OutgoingMove>();
+  private readonly incoming = new Map<string, IncomingMove>();
+  private readonly dir: string;
+  private readonly domains: Domains;
+
+  constructor(private readonly options: MovesOptions) {
+    this.dir = join(options.dir, 'handovers');
+    this.domains = options.domains;
+    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+  }
+
+  // --- source ---
+
+  private readonly outgoingContext = (): OutgoingContext => ({
+    log: this.options.log,
+    connect: this.options.connect,
+    persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file),
+    erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`)),
+    resume: async (domain) => {
+      if (domain.alive && domain.state.phase !== 'ended') await domain.ask('resume', {});
+      else {
+        this.outgoing.delete(domain);
+        await this.domains.applyPolicy(domain, domain.state.exit ?? domain.exitOnDisk());
+      }
+    },
+    drop: async (domain) => {
+      await this.domains.discard(domain, 'moved');
+    },
+    finished: (move) => {
+      this.outgoing.delete(move.domain ?? move.handover);
+    },
+  });
+
+  async migrate(
+    domain: Domain,
+    peer: PeerAddress,
+    options: MoveOptions,
+    progress: (progress: MoveProgress) => void,
+  ): Promise<MoveStats> {
+    if (domain.state.phase !== 'live')
+      throw new Failure('bad-state', `domain ${domain.state.name} is ${domain.state.phase}`);
+    if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
+    const file = { handover: randomUUID(), domid: domain.domid, uuid: domain.state.uuid, peer };
+    const move = new OutgoingMove(this.outgoingContext(), domain, file);
+    this.outgoing.set(domain, move);
+    domain.onProgress = progress as (p: unknown) => void;
+    try {
+      const stats = await move.run(options, this.options.plain);
+      this.stats.push(stats);
+      if (this.stats.length > KEPT_STATS) this.stats.shift();
+      return stats;
+    } finally {
+      domain.onProgress = undefined;
+    }
+  }
+
+  cancel(domain: Domain): void {
+    const move = this.outgoing.get(domain);
+    if (move === undefined) throw new Failure('bad-state', `domain ${domain.state.name} is not moving`);
+    move.cancel();
+  }
+
+  /** The operator knows that the destination is lost for good, or has seen the guest there. */
+  async decide(domain: Domain, keep: boolean): Promise<void> {
+    const move = this.outgoing.get(domain);
+    if (move?.phase !== 'offered')
+      throw new Failure('bad-state', `no move of ${domain.state.name} waits to be settled`);
+    await move.event(keep ? 'refused' : 'accepted');
+  }
+
+  isMoving(domain: Domain): boolean {
+    return this.outgoing.has(domain);
+  }
+
+  /** Throws where a verb would disturb a hand-over. */
+  mustRest(domain: Domain): void {
+    if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
+    if (domain.state.phase === 'incoming')
+      throw new Failure('bad-state', `domain ${domain.state.name} is arriving`);
+  }
+
+  async stopping(domain: Domain): Promise<void> {
+    const move = this.outgoing.get(domain);
+    if (move === undefined) throw new Failure('bad-state', 'no move is under way');
+    await move.stopping();
+  }
+
+  ended(domain: Domain, _exit: GuestExit): boolean {
+    const coming =
+      domain.state.incoming === null ? undefined : this.incoming.get(domain.state.incoming.handover);
+    if (coming !== undefined && coming.phase !== 'owner') {
+      void coming.processEnded();
+      return true;
+    }
+    const move = this.outgoing.get(domain);
+    if (move === undefined) return false;
+    void move.event('guest-died');
+    return true;
+  }
+
+  removing(domain: Domain): void {
+    const ref = domain.state.incoming;
+    if (ref === null || !domain.ownedBy(ref.handover)) return;
+    // The source may still ask: the answer must outlive the guest.
+    const file: IncomingFile = { ...ref, uuid: domain.state.uuid };
+    writeDurable(join(this.dir, `in-${ref.handover}.json`), file);
+  }
+
+  // --- destination ---
+
+  private readonly incomingContext = (): IncomingContext => ({
+    log: this.options.log,
+    introduce: (domain) => this.domains.introduce(domain, domain.state.config!),
+    settle: (domain) => {
+      if (this.domains.all.get(domain.domid) !== domain) return;
+      this.domains.settle(domain);
+      // Ended between its first instruction and now.
+      if (!domain.alive) void this.domains.applyPolicy(domain, domain.exitOnDisk());
+    },
+    discard: (domain) => this.domains.discard(domain, 'discarded'),
+    erase: (handover, domain) => {
+      if (domain !== undefined && this.domains.all.get(domain.domid) === domain) {
+        domain.state.incoming = null;
+        domain.save();
+      }
+      removeDurable(join(this.dir, `in-${handover}.json`));
+    },
+    finished: (move) => {
+      this.incoming.delete(move.handover);
+    },
+  });
+
+  /** Another host wants to send a guest. Answers where its data goes. */
+  async open(caller: { rpc: Rpc; fingerprint: string }, params: Params): Promise<unknown> {
+    const { handover, name, uuid, vcpus, memoryKib, versions, paused, key } = params as Record<string, never>;
+    const wrong =
+      typeof handover !== 'string' ||
+      !/^[0-9a-f-]{36}$/.test(handover) ||
+      typeof name !== 'string' ||
+      typeof uuid !== 'string' ||
+      !Number.isInteger(vcpus) ||
+      !Number.isInteger(memoryKib) ||
+      !Array.isArray(versions) ||
+      (key !== undefined && !/^[0-9a-f]{64}$/.test(key));
+    if (wrong) throw new Failure('usage', 'not a proper request to open a move');
+    const version = STREAM_VERSIONS.find((v) => (versions as number[]).includes(v));
+    if (version === undefined) {
+      throw new Failure(
+        'move-failed',
+        `no version of the stream in common: here ${STREAM_VERSIONS}, there ${versions}`,
+      );
+    }
+    if (key === undefined && !this.options.plain)
+      throw new Failure('not-trusted', 'data without encryption is not taken here');
+    if (this.incoming.has(handover) || this.history(handover) !== undefined)
+      throw new Failure('bad-state', 'this hand-over was opened before');
+    const ref = { handover: handover as string, peer: caller.fingerprint };
+    const domain = await this.domains.make({ name, uuid, vcpus, memoryKib, config: null, incoming: ref });
+    const move = new IncomingMove(
+      this.incomingContext(),
+      handover,
+      caller.fingerprint,
+      domain,
+      paused === true,
+    );
+    this.incoming.set(handover, move);
+    try {
+      const port = await this.listenForData(domain, handover, key);
+      await move.open(caller.rpc);
+      if (caller.rpc.closed) move.cut(caller.rpc);
+      return { version, port, host: '' };
+    } catch (error) {
+      this.incoming.delete(handover);
+      await this.domains.discard(domain, 'failed');
+      throw error;
+    }
+  }
+
+  private async listenForData(domain: Domain, identity: string, key: string | undefined): Promise<number> {
+    const host = this.domains.grant(domain);
+    const ports = dataPorts(this.domains.config);
+    for (const port of ports) {
+      try {
+        const from = { host: this.options.listenHost, port, identity, key };
+        return (await domain.ask('receive', { host, from })).port;
+      } catch (error) {
+        if (port === ports[ports.length - 1] || !/EADDRINUSE/.test(String(error))) throw error;
+      }
+    }
+    throw new Failure('bad-state', 'no port is free for the data of a guest');
+  }
+
+  private history(handover: string): IncomingFile | undefined {
+    if (!/^[0-9a-f-]{36}$/.test(handover)) return undefined;
+    return readJson<IncomingFile>(join(this.dir, `in-${handover}.json`));
+  }
+
+  /** A source says something about a hand-over. */
+  heard(caller: { rpc: Rpc; fingerprint: string }, params: Params): void {
+    const handover = String(params.handover);
+    const message = params.message as ToDestination;
+    if (!['offer', 'cancel', 'ask', 'forget'].includes(message)) return;
+    let move = this.incoming.get(handover);
+    if (move === undefined) {
+      const past = this.history(handover);
+      move = new IncomingMove(
+        this.incomingContext(),
+        handover,
+        past?.peer ?? caller.fingerprint,
+        undefined,
+        false,
+      );
+      if (past !== undefined) move.phase = 'owner';
+    }
+    // Only the source itself learns and decides anything.
+    if (move.peer !== caller.fingerprint) return;
+    move.heardFrom(caller.rpc);
+    void move.event(message);
+  }
+
+  /** A connection ended. */
+  cut(rpc: Rpc): void {
+    for (const move of this.incoming.values()) move.cut(rpc);
+  }
+
+  // --- after a restart ---
+
+  /** Settles what an earlier daemon left; domains have been found, and not yet adopted. */
+  async recover(found: readonly Domain[]): Promise<void> {
+    const outgoing = readdirSync(this.dir)
+      .filter((name) => /^out-.*\.json$/.test(name))
+      .map((name) => readJson<OutgoingFile>(join(this.dir, name))!);
+    for (const file of outgoing) {
+      const domain = found.find((d) => d.domid === file.domid && d.state.uuid === file.uuid);
+      const move = new OutgoingMove(this.outgoingContext(), domain, file);
+      // From here on the end of its process is no crash.
+      move.phase = file.record;
+      this.outgoing.set(domain ?? file.handover, move);
+    }
+    for (const domain of found) {
+      const ref = domain.state.incoming;
+      if (ref !== null && domain.state.phase === 'incoming') await this.recoverIncoming(domain, ref);
+      else if (domain.state.phase === 'building') await this.domains.discard(domain, 'failed');
+      else {
+        if (ref !== null) this.incomingOf(domain, ref.handover, ref.peer).phase = 'owner';
+        await this.domains.adopt(domain);
+        // A guest that a move had stopped goes on, unless its destination may have it.
+        if (!this.outgoing.has(domain) && domain.rpc !== undefined) await domain.ask('resume', {});
+      }
+    }
+    for (const file of outgoing) {
+      const move = [...this.outgoing.values()].find((m) => m.handover === file.handover);
+      void move?.restart(file.record);
+    }
+  }
+
+  private incomingOf(domain: Domain, handover: string, peer: string): IncomingMove {
+    const move = new IncomingMove(this.incomingContext(), handover, peer, domain, false);
+    this.incoming.set(handover, move);
+    return move;
+  }
+
+  private async recoverIncoming(domain: Domain, ref: { handover: string; peer: string }): Promise<void> {
+    const move = this.incomingOf(domain, ref.handover, ref.peer);
+    let starting = false;
+    if (domain.alive && !domain.ownedBy(ref.handover)) {
+      // It ends by itself when it was not told to start; so either it answers "starting", or it is gone.
+      starting = await domain.connect().then(
+        (hello) => hello.phase === 'starting' || hello.phase === 'live',
+        () => false,
+      );
+    }
+    if (starting) {
+      while (domain.alive && !domain.ownedBy(ref.handover)) await new Promise((done) => setTimeout(done, 10));
+    }
+    if (domain.ownedBy(ref.handover)) {
+      move.phase = 'owner';
+      await this.domains.adopt(domain);
+    } else await move.restart('waiting');
+  }
+}

@@ -1,0 +1,379 @@
+/**
+ * A guest on its way from here to another host: runs the source's machine of src/migration/handover.ts.
+ *
+ * Invariant: every step and its actions are finished before the next event is looked at; `persist` is on disk
+ * before anything is sent. Whatever this daemon may not decide alone it asks for, for as long as it takes.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Logger } from 'pino';
+import {
+  restartSource,
+  type SourceAction,
+  type SourceEvent,
+  type SourcePhase,
+  type SourceRecord,
+  type Step,
+  stepSource,
+  type ToDestination,
+  type ToSource,
+} from '../migration/handover.js';
+import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
+import { STREAM_VERSIONS } from '../migration/stream-records.js';
+import type { Domain } from './domain.js';
+import { describeError, Failure } from './failure.js';
+import type { StartedInfo } from './guest-protocol.js';
+import type { PeerAddress } from './peer.js';
+import type { Rpc, RpcHandlers } from './rpc.js';
+import { Serial } from './serial.js';
+
+/** What is on disk of a hand-over at its source. */
+export interface OutgoingFile {
+  readonly handover: string;
+  readonly domid: number;
+  readonly uuid: string;
+  readonly peer: PeerAddress;
+  readonly record: SourceRecord;
+}
+
+/** Measured parts of a move; times in ms. */
+export interface MoveStats {
+  readonly name: string;
+  readonly destination: string;
+  readonly domid: number;
+  readonly totalMs: number;
+  readonly downtimeMs: number;
+  readonly parts: {
+    readonly stopMs: number;
+    readonly lastPagesMs: number;
+    /** State saved, sent, checked and taken in at the destination. */
+    readonly stateMs: number;
+    readonly handoverMs: number;
+    readonly attachMs: number;
+    readonly recordMs: number;
+    readonly firstInstructionMs: number;
+  };
+  readonly bytes: number;
+  readonly mbPerSecond: number;
+  readonly lastPages: number;
+  readonly stopReason: SentStats['reason'];
+  readonly rounds: readonly MoveProgress[];
+}
+
+export interface MoveMessage {
+  readonly handover: string;
+  readonly message: ToSource;
+  readonly reason?: string;
+  readonly domid?: number;
+  readonly started?: StartedInfo;
+}
+
+/** What a move needs of its daemon. */
+export interface OutgoingContext {
+  readonly log: Logger;
+  connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
+  persist(file: OutgoingFile): void;
+  erase(handover: string): void;
+  /** The guest stays here: resume it, or, if its process died meanwhile, do what follows a crash. */
+  resume(domain: Domain): Promise<void>;
+  /** The guest lives elsewhere: end its process and remove its traces here. */
+  drop(domain: Domain): Promise<void>;
+  finished(move: OutgoingMove): void;
+}
+
+const READY_TIMEOUT_MS = 30_000;
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 10_000;
+/** After this a caller is told that the outcome is being settled. */
+const SETTLE_TIMEOUT_MS = 10_000;
+const STUCK_DISK_RETRY_MS = 500;
+
+const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+export class OutgoingMove {
+  phase: SourcePhase = 'streaming';
+  private rpc: Rpc | undefined;
+  private readonly serial = new Serial();
+  private reason: string | undefined;
+  private accepted: MoveMessage | undefined;
+  private acceptedAt = 0;
+  private readyAt = 0;
+  private retryTimer: NodeJS.Timeout | undefined;
+  private readyTimer: NodeJS.Timeout | undefined;
+  private retryMs = FIRST_RETRY_MS;
+  private settled: { resolve(): void; reject(error: Error): void } | undefined;
+
+  constructor(
+    private readonly context: OutgoingContext,
+    readonly domain: Domain | undefined,
+    private readonly file: Omit<OutgoingFile, 'record'>,
+  ) {}
+
+  get handover(): string {
+    return this.file.handover;
+  }
+
+  /** True while an end of the guest's process here is no crash. */
+  get needsNoGuest(): boolean {
+    return (
+      this.phase === 'sent' || this.phase === 'offered' || this.phase === 'gone' || this.phase === 'done'
+    );
+  }
+
+  /** The whole move. Resolves when the guest lives at the destination, fails when it stays. */
+  async run(options: MoveOptions, plain: boolean): Promise<MoveStats> {
+    const domain = this.domain!;
+    const started = nowMs();
+    const outcome = new Promise<void>((resolve, reject) => {
+      this.settled = { resolve, reject };
+    });
+    outcome.catch(() => {});
+    let sent: SentStats | undefined;
+    try {
+      this.rpc = await this.context.connect(this.file.peer, this.handlers());
+      const key = plain ? undefined : randomBytes(32).toString('hex');
+      const { name, uuid, vcpus, memoryKib } = domain.state;
+      const status = await domain.ask('hello', {});
+      const opened = await this.rpc.request<{ version: number; port: number; host: string }>(
+        'moveOpen',
+        {
+          handover: this.handover,
+          versions: STREAM_VERSIONS,
+          name,
+          uuid,
+          vcpus,
+          memoryKib,
+          paused: status.paused,
+          key,
+        },
+        READY_TIMEOUT_MS,
+      );
+      if (this.phase === 'streaming') {
+        const host = opened.host === '' ? this.file.peer.host : opened.host;
+        sent = await domain.ask('send', {
+          to: { host, port: opened.port, identity: this.handover, key },
+          options,
+          handover: true,
+        });
+        await this.event('sent');
+        this.readyTimer = setTimeout(() => {
+          this.reason ??= `the destination did not take the guest in within ${READY_TIMEOUT_MS / 1000} s`;
+          void this.event('abort');
+        }, READY_TIMEOUT_MS);
+      }
+    } catch (error) {
+      this.reason ??= describeError(error).message;
+      await this.event('abort');
+    }
+    const patience = setTimeout(() => {
+      this.settled?.reject(
+        new Failure(
+          'move-unsettled',
+          `the destination ${this.peerName} may own the guest and does not answer; it is asked until it does, and the guest here does not run meanwhile`,
+        ),
+      );
+    }, SETTLE_TIMEOUT_MS + READY_TIMEOUT_MS);
+    try {
+      await outcome;
+    } finally {
+      clearTimeout(patience);
+    }
+    return this.stats(started, sent);
+  }
+
+  private get peerName(): string {
+    const { name, host, port } = this.file.peer;
+    return name === '' ? `${host}:${port}` : name;
+  }
+
+  /** An earlier daemon left this on disk. */
+  async restart(record: SourceRecord): Promise<void> {
+    await this.serial.run(() => this.perform(restartSource(record)));
+  }
+
+  private handlers(): RpcHandlers {
+    return {
+      request: (method) => {
+        if (method === 'ping') return null;
+        throw new Failure('usage', `unknown request ${method}`);
+      },
+      notice: (method, params) => {
+        if (method === 'move' && params.handover === this.handover)
+          this.heard(params as unknown as MoveMessage);
+      },
+      closed: () => {
+        this.rpc = undefined;
+        this.reason ??= 'the connection to the destination was cut';
+        void this.event('abort');
+      },
+    };
+  }
+
+  private heard(message: MoveMessage): void {
+    if (message.message === 'ready') this.readyAt = nowMs();
+    if (message.message === 'accepted' && this.accepted === undefined) {
+      this.accepted = message;
+      this.acceptedAt = nowMs();
+    }
+    if (message.message === 'refused')
+      this.reason ??= `the destination refused: ${message.reason ?? 'no reason'}`;
+    void this.event(message.message);
+  }
+
+  /** The guest process is about to stop its guest. Fails if the move was given up meanwhile. */
+  async stopping(): Promise<void> {
+    await this.event('stopping');
+    if (this.phase !== 'stopping') throw new Failure('move-failed', this.reason ?? 'the move was given up');
+  }
+
+  /** The user gives up. */
+  cancel(): void {
+    this.reason ??= 'cancelled';
+    void this.event('abort');
+  }
+
+  event(event: SourceEvent): Promise<void> {
+    return this.serial.run(() => this.perform(stepSource(this.phase, event), event));
+  }
+
+  private async perform(step: Step<SourcePhase, SourceAction>, event?: SourceEvent): Promise<void> {
+    const before = this.phase;
+    for (const action of step.actions) {
+      try {
+        await this.act(action);
+      } catch (error) {
+        const { message } = describeError(error);
+        if (action.do === 'persist' && action.record === 'offered') {
+          // Nothing has happened yet: as if the event had been `abort`.
+          this.reason ??= `cannot write the state of the hand-over: ${message}`;
+          await this.perform(stepSource(before, 'abort'));
+          return;
+        }
+        this.context.log.error({ handover: this.handover, action: action.do, error: message }, 'hand-over');
+      }
+    }
+    this.phase = step.phase;
+    if (this.phase !== before || event === undefined) this.entered(before);
+  }
+
+  private entered(before: SourcePhase): void {
+    this.context.log.info({ handover: this.handover, from: before, to: this.phase }, 'hand-over');
+    if (this.phase !== 'sent') clearTimeout(this.readyTimer);
+    if (this.phase === 'idle' || this.phase === 'done') {
+      clearTimeout(this.retryTimer);
+      if (this.phase === 'done') this.rpc?.close();
+      else this.rpc?.destroy();
+      this.context.finished(this);
+    }
+    if (this.phase === 'idle') {
+      this.settled?.reject(
+        new Failure('move-failed', `${this.reason ?? 'given up'}; the guest goes on here`),
+      );
+    }
+    if (this.phase === 'gone') this.settled?.resolve();
+    if (this.phase === 'offered' || this.phase === 'gone') this.retryLater();
+  }
+
+  private retryLater(): void {
+    clearTimeout(this.retryTimer);
+    this.retryTimer = setTimeout(() => void this.retry(), this.retryMs);
+    this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
+  }
+
+  private async retry(): Promise<void> {
+    if (this.phase !== 'offered' && this.phase !== 'gone') return;
+    // A destination that is at work on our offer is not asked again over a connection that stands.
+    const standing = this.rpc !== undefined;
+    if (!standing) {
+      try {
+        this.rpc = await this.context.connect(this.file.peer, this.handlers());
+      } catch (error) {
+        this.context.log.warn(
+          { handover: this.handover, error: describeError(error).message },
+          'cannot ask yet',
+        );
+      }
+    }
+    if (this.rpc !== undefined) await this.event('retry');
+    this.retryLater();
+  }
+
+  private async act(action: SourceAction): Promise<void> {
+    switch (action.do) {
+      case 'persist':
+        if (action.record === 'offered') this.context.persist({ ...this.file, record: 'offered' });
+        else await this.untilDone(() => this.context.persist({ ...this.file, record: 'gone' }));
+        return;
+      case 'erase':
+        await this.untilDone(() => this.context.erase(this.handover));
+        return;
+      case 'send':
+        this.say(action.message);
+        return;
+      case 'lock-guest':
+        try {
+          await this.domain!.ask('lock', {}, STUCK_DISK_RETRY_MS * 10);
+        } catch {
+          // A guest that cannot be locked must not be able to run: the destination has all of it.
+          await this.domain?.kill();
+        }
+        return;
+      case 'resume-guest':
+        if (this.domain !== undefined) await this.context.resume(this.domain);
+        return;
+      case 'drop-guest':
+        if (this.domain !== undefined) await this.context.drop(this.domain);
+        return;
+    }
+  }
+
+  /** A full disk must not make us forget what was decided. */
+  private async untilDone(write: () => void): Promise<void> {
+    for (;;) {
+      try {
+        write();
+        return;
+      } catch (error) {
+        this.context.log.error(
+          { handover: this.handover, error: describeError(error).message },
+          'writing again',
+        );
+        await new Promise((done) => setTimeout(done, STUCK_DISK_RETRY_MS));
+      }
+    }
+  }
+
+  private say(message: ToDestination): void {
+    this.rpc?.notice('move', { handover: this.handover, message });
+  }
+
+  private stats(started: number, sent: SentStats | undefined): MoveStats {
+    const done = this.accepted?.started ?? { attachMs: 0, recordMs: 0, startMs: 0 };
+    const stoppedAt = sent?.stoppedAt ?? this.acceptedAt;
+    const stopMs = sent?.stopMs ?? 0;
+    const lastPagesMs = sent?.lastPagesMs ?? 0;
+    const stateMs = this.readyAt - stoppedAt - stopMs - lastPagesMs;
+    const { attachMs, recordMs, startMs } = done;
+    const totalMs = this.acceptedAt - started;
+    return {
+      name: this.domain?.state.name ?? '',
+      destination: this.peerName,
+      domid: this.accepted?.domid ?? -1,
+      totalMs,
+      downtimeMs: this.acceptedAt - stoppedAt,
+      parts: {
+        stopMs,
+        lastPagesMs,
+        stateMs,
+        handoverMs: this.acceptedAt - this.readyAt - attachMs - recordMs - startMs,
+        attachMs,
+        recordMs,
+        firstInstructionMs: startMs,
+      },
+      bytes: sent?.bytes ?? 0,
+      mbPerSecond: (sent?.bytes ?? 0) / Math.max(totalMs, 1) / 1000,
+      lastPages: sent?.lastPages ?? 0,
+      stopReason: sent?.reason ?? 'downtime',
+      rounds: sent?.rounds ?? [],
+    };
+  }
+}
