@@ -127,11 +127,34 @@ export interface Say {
   readonly request: readonly [number, string];
 }
 
-export const say: fc.Arbitrary<Say> = fc.record({
+const anything: fc.Arbitrary<Say> = fc.record({
   client: fc.nat(CLIENTS - 1),
   transaction: fc.constantFrom(0, 0, 0, 1, 1, 2, 3),
   request,
 });
+const start: fc.Arbitrary<Say> = fc.record({
+  client: fc.nat(CLIENTS - 1),
+  transaction: fc.constant(0),
+  request: fc.constant([op.XS_TRANSACTION_START, '\0'] as const),
+});
+/** What transactions are for, on nodes that all clients may use. */
+const inside: fc.Arbitrary<Say> = fc.record({
+  client: fc.nat(CLIENTS - 1),
+  transaction: fc.constantFrom(0, 1, 1, 2, 3),
+  request: fc
+    .tuple(
+      fc.constantFrom(op.XS_WRITE, op.XS_WRITE, op.XS_RM, op.XS_READ, op.XS_DIRECTORY),
+      fc.constantFrom('/a', '/a/b', '/a/c', '/a/c/d', '/a/b/a', 'x', 'x/y'),
+      fc.constantFrom('', '1', '2'),
+    )
+    .map(([type, p, v]) => [type, type === op.XS_WRITE ? `${p}\0${v}` : strings(p)] as const),
+});
+
+export const say: fc.Arbitrary<Say> = fc.oneof(
+  { weight: 5, arbitrary: anything },
+  { weight: 1, arbitrary: start },
+  { weight: 4, arbitrary: inside },
+);
 
 export const bytesOf = (s: Say, reqId: number): Uint8Array =>
   encodeMessage({ type: s.request[0], reqId, txId: s.transaction, body: s.request[1] });

@@ -74,7 +74,8 @@ export function restoreState(server: XenstoreServer, bytes: Uint8Array): Restore
     else if (type === stream.TYPE_TRANSACTION) {
       const connection = connectionOf(body.u32(), body);
       const id = body.u32();
-      connection.transactions.set(id, new Transaction(id, server.store.tree));
+      // Its snapshot may be older than the tree: the copy makes sure that they are not taken for the same.
+      connection.transactions.set(id, new Transaction(id, { ...server.store.tree }));
       server.store.account(connection.actor.domid).transactions++;
     }
   }
@@ -213,7 +214,11 @@ function restoreConnection(
     account.memory += messageBytes(state.message);
   }
   // Usually less than one request; xenstored may hand on whole ones that it had put off.
-  server.later(() => server.receive(connection, record.input, 0, record.input.length));
+  for (let read = 0; read < record.input.length; read = connection.parser.consumed) {
+    const state = connection.parser.push(record.input, read, record.input.length);
+    if (state.kind === 'failed') return r.fail(`a request of ${state.length} bytes`);
+    if (state.kind === 'message') server.later(() => server.handle(connection, state.message));
+  }
   return connection;
 }
 
