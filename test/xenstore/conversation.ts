@@ -3,11 +3,11 @@
  * and domains are few, so that clients meet.
  */
 import fc from 'fast-check';
+import * as op from '../../src/xen/xs-wire.js';
 import { bytesFromOctets } from '../../src/xenstore/core/octets.js';
 import type { Connection } from '../../src/xenstore/server/connection.js';
 import type { XenstoreServer } from '../../src/xenstore/server/server.js';
 import { encodeMessage } from '../../src/xenstore/wire/message.js';
-import * as op from '../../src/xenstore/wire/protocol.js';
 
 /** Client 0 is the toolstack's socket; 1 and 2 are the rings of domains 1 and 2. */
 export const CLIENTS = 3;

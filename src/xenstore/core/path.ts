@@ -3,10 +3,8 @@
  * made of the permitted characters, has no empty component, and is within the limits of the protocol.
  * Source: docs/misc/xenstore.txt of Xen; XENSTORE_*_PATH_MAX in xs_wire.h.
  */
+import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from '../../xen/xs-wire.js';
 import { EINVAL, type Errno } from './errno.js';
-
-export const ABSOLUTE_PATH_MAX = 3072;
-export const RELATIVE_PATH_MAX = 2048;
 
 const PERMITTED = /^[A-Za-z0-9\-_@/]+$/;
 const HOME_PREFIX = /^\/local\/domain\/\d{1,5}\//;
@@ -21,13 +19,13 @@ export const homePath = (domid: number): string => `/local/domain/${domid}`;
 export function canonical(path: string, home: string, special: boolean, limit: number): string | Errno {
   if (!PERMITTED.test(path)) return EINVAL;
   const first = path.charCodeAt(0);
-  if (first === 0x40) return special && path.length <= ABSOLUTE_PATH_MAX ? path : EINVAL;
+  if (first === 0x40) return special && path.length <= XENSTORE_ABS_PATH_MAX ? path : EINVAL;
   let absolute = path;
   if (first !== 0x2f) {
-    if (path.length > RELATIVE_PATH_MAX) return EINVAL;
+    if (path.length > XENSTORE_REL_PATH_MAX) return EINVAL;
     absolute = `${home}/${path}`;
   }
-  if (absolute.length > ABSOLUTE_PATH_MAX) return EINVAL;
+  if (absolute.length > XENSTORE_ABS_PATH_MAX) return EINVAL;
   if (absolute.includes('//') || (absolute.length > 1 && absolute.endsWith('/'))) return EINVAL;
   if (limit !== 0 && absolute.length > limit) {
     const prefix = HOME_PREFIX.exec(absolute);

@@ -11,26 +11,17 @@
  * Source: docs/misc/xenstore-ring.txt; struct xenstore_domain_interface in xs_wire.h.
  */
 import type { LinearMemory } from '../../xen/memory.js';
+import {
+  XenstoreDomainInterface as Page,
+  XENSTORE_CONNECTED,
+  XENSTORE_ERROR_RINGIDX,
+  XENSTORE_RECONNECT,
+  XENSTORE_RING_SIZE,
+  XENSTORE_SERVER_FEATURE_ERROR,
+  XENSTORE_SERVER_FEATURE_RECONNECTION,
+} from '../../xen/xs-wire.js';
 import type { Connection, Transport } from '../server/connection.js';
 import type { XenstoreServer } from '../server/server.js';
-import { FEATURE_ERROR, FEATURE_RECONNECTION } from '../wire/protocol.js';
-
-const RING_SIZE = 1024;
-const REQ = 0;
-const RSP = 1024;
-const REQ_CONS = 2048;
-const REQ_PROD = 2052;
-const RSP_CONS = 2056;
-const RSP_PROD = 2060;
-const SERVER_FEATURES = 2064;
-const CONNECTION = 2068;
-const ERROR = 2072;
-
-const CONNECTED = 0;
-const RECONNECT = 1;
-
-/** An index pair that cannot be; value of the error field. */
-const ERROR_RINGIDX = 2;
 
 export interface RingHost {
   /** Signals the guest's event channel. */
@@ -57,7 +48,7 @@ export class RingTransport implements Transport {
     fresh: boolean,
   ) {
     connection.transport = this;
-    this.set(SERVER_FEATURES, this.get(SERVER_FEATURES) | this.features);
+    this.set(Page.server_features, this.get(Page.server_features) | this.features);
     if (fresh) this.empty();
     else this.pump();
   }
@@ -67,7 +58,10 @@ export class RingTransport implements Transport {
     if (this.pumping) return;
     this.pumping = true;
     do {
-      if (this.get(CONNECTION) === RECONNECT && (this.features & FEATURE_RECONNECTION) !== 0)
+      if (
+        this.get(Page.connection) === XENSTORE_RECONNECT &&
+        (this.features & XENSTORE_SERVER_FEATURE_RECONNECTION) !== 0
+      )
         this.reconnect();
       this.flush();
       this.server.settle();
@@ -79,18 +73,18 @@ export class RingTransport implements Transport {
   flush(): void {
     const { output } = this.connection;
     while (output.length > 0 && this.connection.state === 'open') {
-      const cons = this.get(RSP_CONS);
-      const prod = this.get(RSP_PROD);
+      const cons = this.get(Page.rsp_cons);
+      const prod = this.get(Page.rsp_prod);
       const used = (prod - cons) >>> 0;
-      if (used > RING_SIZE) {
-        this.server.fail(this.connection, ERROR_RINGIDX);
+      if (used > XENSTORE_RING_SIZE) {
+        this.server.fail(this.connection, XENSTORE_ERROR_RINGIDX);
         return;
       }
-      const offset = prod & (RING_SIZE - 1);
-      const room = Math.min(RING_SIZE - used, RING_SIZE - offset);
+      const offset = prod & (XENSTORE_RING_SIZE - 1);
+      const room = Math.min(XENSTORE_RING_SIZE - used, XENSTORE_RING_SIZE - offset);
       if (room === 0) break;
-      const moved = output.take(this.mem.u8, this.at + RSP + offset, room);
-      this.set(RSP_PROD, prod + moved);
+      const moved = output.take(this.mem.u8, this.at + Page.rsp + offset, room);
+      this.set(Page.rsp_prod, prod + moved);
     }
     if (!this.pumping) this.signal();
   }
@@ -100,7 +94,7 @@ export class RingTransport implements Transport {
   }
 
   fail(error: number): void {
-    if ((this.features & FEATURE_ERROR) !== 0) this.set(ERROR, error);
+    if ((this.features & XENSTORE_SERVER_FEATURE_ERROR) !== 0) this.set(Page.error, error);
     if (!this.pumping) this.signal();
   }
 
@@ -108,19 +102,19 @@ export class RingTransport implements Transport {
   private readChunk(): boolean {
     const { server, connection, mem } = this;
     if (!server.canRead(connection)) return false;
-    const cons = this.get(REQ_CONS);
-    const prod = this.get(REQ_PROD);
+    const cons = this.get(Page.req_cons);
+    const prod = this.get(Page.req_prod);
     const ready = (prod - cons) >>> 0;
     if (ready === 0) return false;
-    if (ready > RING_SIZE) {
-      server.fail(connection, ERROR_RINGIDX);
+    if (ready > XENSTORE_RING_SIZE) {
+      server.fail(connection, XENSTORE_ERROR_RINGIDX);
       return false;
     }
-    const offset = cons & (RING_SIZE - 1);
-    const from = this.at + REQ + offset;
-    const to = from + Math.min(ready, RING_SIZE - offset);
+    const offset = cons & (XENSTORE_RING_SIZE - 1);
+    const from = this.at + Page.req + offset;
+    const to = from + Math.min(ready, XENSTORE_RING_SIZE - offset);
     const end = server.receive(connection, mem.u8, from, to);
-    this.set(REQ_CONS, cons + (end - from));
+    this.set(Page.req_cons, cons + (end - from));
     return end > from;
   }
 
@@ -131,9 +125,10 @@ export class RingTransport implements Transport {
   }
 
   private empty(): void {
-    for (const field of [REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, ERROR]) this.set(field, 0);
-    if (this.get(CONNECTION) === RECONNECT) {
-      this.set(CONNECTION, CONNECTED);
+    for (const field of [Page.req_cons, Page.req_prod, Page.rsp_cons, Page.rsp_prod, Page.error])
+      this.set(field, 0);
+    if (this.get(Page.connection) === XENSTORE_RECONNECT) {
+      this.set(Page.connection, XENSTORE_CONNECTED);
       if (!this.pumping) this.signal();
     }
   }

@@ -3,6 +3,8 @@
  * and going of domains. It has no clock, no I/O and no timers; transports bring bytes in and take them away.
  * Invariant: code of local watches, and transports, run between requests and never inside one.
  */
+
+import { XENSTORE_PAYLOAD_MAX, XS_WATCH_EVENT } from '../../xen/xs-wire.js';
 import { E2BIG, EEXIST, ENOENT, ENOMEM, ENOSPC, type Errno } from '../core/errno.js';
 import { parentPath } from '../core/path.js';
 import type { Permissions } from '../core/permissions.js';
@@ -13,7 +15,7 @@ import { type Content, INTRODUCE_DOMAIN, RELEASE_DOMAIN } from '../core/tree.js'
 import { type Watch, type Watcher, Watches } from '../core/watches.js';
 import { type Message, messageBytes } from '../wire/message.js';
 import type { Cause } from '../wire/output.js';
-import { FEATURES, HEADER_BYTES, PAYLOAD_MAX, XS_WATCH_EVENT } from '../wire/protocol.js';
+import { FEATURES, HEADER_BYTES } from '../wire/protocol.js';
 import { Connection, type ConnectionKind } from './connection.js';
 
 export interface ServerOptions {
@@ -168,7 +170,7 @@ export class Hub {
       return;
     }
     const body = `${path}\0${token}\0`;
-    if (body.length > PAYLOAD_MAX) return;
+    if (body.length > XENSTORE_PAYLOAD_MAX) return;
     const { actor } = connection;
     const used = this.store.account(actor.domid).memory + body.length + HEADER_BYTES;
     if (this.store.accounts.exceeds(actor, 'memory', used)) return;

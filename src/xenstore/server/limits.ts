@@ -2,10 +2,11 @@
  * The requests about features and quotas of domains.
  * Source: docs/misc/xenstore.txt (GET_FEATURE, SET_FEATURE, GET_QUOTA, SET_QUOTA) after Xen 4.20.
  */
+
+import { DOMID_SELF } from '../../xen/hypercalls.js';
 import { EACCES, EBUSY, EINVAL, type Errno } from '../core/errno.js';
 import { atoi } from '../core/path.js';
 import { isQuotaName, QUOTA_NAMES } from '../core/quotas.js';
-import { DOMID_SELF } from '../wire/protocol.js';
 import type { Connection } from './connection.js';
 import type { Hub } from './hub.js';
 

@@ -3,6 +3,9 @@
  * each, in the order of their numbers.
  * Source: docs/misc/xenstore.txt; replies and errors checked against xenstored 4.17 (test/xenstore).
  */
+
+import { DOMID_SELF } from '../../xen/hypercalls.js';
+import * as op from '../../xen/xs-wire.js';
 import {
   E2BIG,
   EACCES,
@@ -21,7 +24,6 @@ import type { Transaction } from '../core/transaction.js';
 import type { Node } from '../core/tree.js';
 import { UNLIMITED } from '../core/watches.js';
 import type { Message } from '../wire/message.js';
-import * as op from '../wire/protocol.js';
 import type { Connection } from './connection.js';
 import { control } from './control.js';
 import type { Hub } from './hub.js';
@@ -90,7 +92,7 @@ function watch(r: Request): string | Errno {
   let depth = UNLIMITED;
   const { hub, connection } = r;
   const features = hub.store.account(connection.actor.domid).features;
-  if (args.length === 3 && (features & op.FEATURE_WATCHDEPTH) !== 0) {
+  if (args.length === 3 && (features & op.XENSTORE_SERVER_FEATURE_WATCHDEPTH) !== 0) {
     depth = atoi(args[2]);
     if (depth < 0) return EINVAL;
   } else if (args.length !== 2) return EINVAL;
@@ -132,7 +134,7 @@ function introduce(r: Request): string | Errno {
   if (args.length < 3) return EINVAL;
   const domid = atoi(args[0]);
   const port = atoi(args[2]);
-  if (port <= 0 || domid <= 0 || domid >= op.DOMID_SELF) return EINVAL;
+  if (port <= 0 || domid <= 0 || domid >= DOMID_SELF) return EINVAL;
   return done(r.hub.introduceFor(domid, atoi(args[1]), port));
 }
 
@@ -181,7 +183,7 @@ function setPermissions(r: Request): string | Errno {
   for (const entry of entries) {
     const parsed = parsePermission(entry);
     if (typeof parsed === 'number') return parsed;
-    const unknown = parsed.domid >= op.DOMID_SELF;
+    const unknown = parsed.domid >= DOMID_SELF;
     wanted.push(unknown ? permission(parsed.domid, parsed.access, true) : parsed);
   }
   if (wanted[0].ignored) return ENOENT;
@@ -193,7 +195,7 @@ function isDomainIntroduced(r: Request): string | Errno {
   const text = only(r.body);
   if (text === undefined) return EINVAL;
   const domid = atoi(text);
-  return domid === op.DOMID_SELF || r.hub.isIntroduced(domid) ? 'T\0' : 'F\0';
+  return domid === DOMID_SELF || r.hub.isIntroduced(domid) ? 'T\0' : 'F\0';
 }
 
 function resume(r: Request): string | Errno {
@@ -230,7 +232,7 @@ function directoryPart(r: Request): string | Errno {
   const list = n.children.list();
   const offset = atoi(args[1]) >>> 0;
   if (offset >= list.length) return `${generation}\0`;
-  const room = op.PAYLOAD_MAX - generation.length - 1;
+  const room = op.XENSTORE_PAYLOAD_MAX - generation.length - 1;
   let end = offset;
   while (end < list.length) {
     const next = list.indexOf('\0', end) + 1;
@@ -279,7 +281,7 @@ export function answer(
 ): void {
   const result = perform(hub, connection, request);
   if (typeof result === 'number') reply(op.XS_ERROR, `${errnoName(result)}\0`);
-  else if (result.length > op.PAYLOAD_MAX) reply(op.XS_ERROR, `${errnoName(E2BIG)}\0`);
+  else if (result.length > op.XENSTORE_PAYLOAD_MAX) reply(op.XS_ERROR, `${errnoName(E2BIG)}\0`);
   else {
     reply(request.type, result);
     if (request.type === op.XS_WATCH) hub.fireFirst(connection.watches[connection.watches.length - 1]);

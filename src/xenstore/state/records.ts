@@ -3,10 +3,10 @@
  * Source: docs/designs/xenstore-migration.md; tools/xenstored/xenstore_state.h of Xen.
  */
 import type { ByteReader, ByteWriter } from '../../records/fields.js';
+import { DOMID_INVALID } from '../../xen/hypercalls.js';
 import { octetsFromBytes } from '../core/octets.js';
 import { type Permission, permission } from '../core/permissions.js';
 import { UNLIMITED } from '../core/watches.js';
-import { DOMID_INVALID } from '../wire/protocol.js';
 
 export const ACCESS_READ = 1;
 export const ACCESS_WRITTEN = 2;

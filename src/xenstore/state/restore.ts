@@ -3,6 +3,7 @@
  * throw RecordError; the server they were read into is then of no use.
  */
 import type { ByteReader } from '../../records/fields.js';
+import { XS_WATCH_EVENT } from '../../xen/xs-wire.js';
 import { noChildren } from '../core/children.js';
 import { canonical, parentPath } from '../core/path.js';
 import { isQuotaName } from '../core/quotas.js';
@@ -15,7 +16,7 @@ import type { XenstoreServer } from '../server/server.js';
 import { messageBytes } from '../wire/message.js';
 import type { Cause } from '../wire/output.js';
 import { MessageParser } from '../wire/parser.js';
-import { HEADER_BYTES, XS_WATCH_EVENT } from '../wire/protocol.js';
+import { HEADER_BYTES } from '../wire/protocol.js';
 import { getCount, readTransaction } from './exact.js';
 import { adoptPendingNode } from './foreign.js';
 import {

@@ -1,5 +1,5 @@
 /**
- * One message of the protocol and its bytes. Invariant: `body` is an octet string of at most PAYLOAD_MAX.
+ * One message of the protocol and its bytes. Invariant: `body` is an octet string of at most XENSTORE_PAYLOAD_MAX.
  * Source: struct xsd_sockmsg in xen/include/public/io/xs_wire.h.
  */
 import { writeOctets } from '../core/octets.js';

@@ -3,9 +3,11 @@
  * Invariant: bytes leave in the order in which messages came. Identical watch events that have not begun to
  * leave are kept once, which bounds what a slow reader can make the server hold.
  */
+
+import { XS_INVALID, XS_WATCH_EVENT } from '../../xen/xs-wire.js';
 import { octetsFromBytes, writeOctets } from '../core/octets.js';
 import { type Message, messageBytes, writeHeader, writeMessage } from './message.js';
-import { HEADER_BYTES, XS_INVALID, XS_WATCH_EVENT } from './protocol.js';
+import { HEADER_BYTES } from './protocol.js';
 
 /** A request whose answer, or events it caused, are still on their way. */
 export interface Cause {

@@ -3,9 +3,11 @@
  * Invariant: it holds less than one message (at most 4112 bytes), and after a message that is too long it
  * reads nothing more, because there is no way to find the start of the next one.
  */
+
+import { XENSTORE_PAYLOAD_MAX } from '../../xen/xs-wire.js';
 import { octetsFromBytes } from '../core/octets.js';
 import { getU32, type Message } from './message.js';
-import { HEADER_BYTES, PAYLOAD_MAX } from './protocol.js';
+import { HEADER_BYTES } from './protocol.js';
 
 export type ParserState =
   /** At least so many bytes are missing: first of the header, then of the payload. */
@@ -15,7 +17,7 @@ export type ParserState =
   | { readonly kind: 'failed'; readonly length: number };
 
 export class MessageParser {
-  private readonly held = new Uint8Array(HEADER_BYTES + PAYLOAD_MAX);
+  private readonly held = new Uint8Array(HEADER_BYTES + XENSTORE_PAYLOAD_MAX);
   private have = 0;
   private failed = -1;
 
@@ -54,7 +56,7 @@ export class MessageParser {
     if (this.have === 0 && to - from >= HEADER_BYTES) {
       // A whole message at once, the usual case, is taken without copying.
       const length = getU32(bytes, from + 12);
-      if (length > PAYLOAD_MAX) return this.fail(length, from + HEADER_BYTES);
+      if (length > XENSTORE_PAYLOAD_MAX) return this.fail(length, from + HEADER_BYTES);
       if (to - from >= HEADER_BYTES + length) {
         this.consumed = from + HEADER_BYTES + length;
         return { kind: 'message', message: decode(bytes, from, length) };
@@ -66,7 +68,7 @@ export class MessageParser {
       this.consumed = at;
       if (this.have < HEADER_BYTES) return { kind: 'need', bytes: HEADER_BYTES - this.have };
       const length = getU32(this.held, 12);
-      if (length > PAYLOAD_MAX) return this.fail(length, at);
+      if (length > XENSTORE_PAYLOAD_MAX) return this.fail(length, at);
     }
     const length = getU32(this.held, 12);
     this.consumed = this.take(bytes, at, to, HEADER_BYTES + length);
