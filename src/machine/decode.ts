@@ -8,6 +8,7 @@
  * u8 length, i32 displacement, i32 immediate. The numbers are those of core/index.ts.
  */
 import * as iced from 'iced-x86';
+import { decodeFp, type FpOperation } from './decode-fp.js';
 
 const { Mnemonic: M, OpKind, Register } = iced;
 
@@ -180,6 +181,9 @@ export type CodeBytes = { readonly bytes: Uint8Array; readonly beyond: () => Uin
 
 export class BlockDecoder {
   private readonly instruction = new iced.Instruction();
+
+  /** `descriptor` gives the address of a floating-point operation's descriptor. */
+  constructor(private readonly descriptor: (fp: FpOperation) => number) {}
 
   /** Writes a block's operations at `at`; returns undefined if the first instruction cannot be fetched whole. */
   decode(code: CodeBytes, va: bigint, view: DataView, at: number): DecodedBlock | undefined {
@@ -607,11 +611,17 @@ export class BlockDecoder {
     }
   }
 
+  /** Floating point and SIMD: an operation with a descriptor of its own, made once for each form and operands. */
   private emitFloat(
-    _ins: iced.Instruction,
-    _put: (op: number, dst: number, src: number, size: number, imm: number, memory?: boolean) => void,
+    ins: iced.Instruction,
+    put: (op: number, dst: number, src: number, size: number, imm: number, memory?: boolean) => void,
     undefinedOp: () => boolean,
   ): boolean {
-    return undefinedOp();
+    const fp = decodeFp(ins);
+    if (fp === undefined) return undefinedOp();
+    const { form } = fp;
+    const memory = form.loadSize + form.storeSize > 0;
+    put(121, 0, 0, 0, this.descriptor(fp), memory && !form.implicitDi);
+    return false;
   }
 }

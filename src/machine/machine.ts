@@ -17,6 +17,7 @@ import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/re
 import { LinearMemory } from '../xen/memory.js';
 import { type CpuidTable, lookupCpuid } from './cpuid.js';
 import { BLOCK_HEADER, BlockDecoder, OP_BYTES } from './decode.js';
+import type { FpOperation } from './decode-fp.js';
 import { coreWasmBase64 } from './generated/core-wasm.js';
 import { CPU_BASE, CPU_BYTES, Cpu, META_BASE, MFN_BASE, PAGE, XEN_SLOTS } from './layout.js';
 import { Vcpu } from './vcpu.js';
@@ -84,10 +85,12 @@ export class Machine {
   readonly vcpus: readonly Vcpu[];
   readonly xenSlots = XEN_SLOTS;
   readonly frames: number;
-  private readonly decoder = new BlockDecoder();
+  private readonly decoder = new BlockDecoder((fp) => this.descriptor(fp));
+  private readonly descriptors = new Map<string, number>();
   private blocks = new Map<number, Map<number, number>>();
   private arenaNext: number;
   private decoding = 0;
+  private readonly staging = new DataView(new ArrayBuffer(64 * OP_BYTES));
   private logging = false;
 
   private constructor(
@@ -294,10 +297,35 @@ export class Machine {
 
   private dropAllCode(): void {
     this.blocks.clear();
+    this.descriptors.clear();
     this.arenaNext = this.arena;
     const codeBytes = META_BASE + ((this.frames + 15) & ~15);
     this.mem.bytes(codeBytes, this.frames).fill(0);
     this.flushTlbAll();
+  }
+
+  /** 16 bytes: u16 operation, u16 bytes loaded, u16 stored, u16 source, i32 immediate, u8 dst, 0, u8 bits, u8 unit. */
+  private descriptor(fp: FpOperation): number {
+    const { form } = fp;
+    const bits = (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.implicitDi ? 4 : 0);
+    const unit = (form.unit === 'x87' ? 0 : form.unit === 'mmx' ? 1 : 2) | (form.wait ? 0x80 : 0);
+    const key = [fp.op, form.loadSize, form.storeSize, fp.src, fp.imm, fp.dst, bits, unit].join();
+    let at = this.descriptors.get(key);
+    if (at === undefined) {
+      at = this.arenaNext;
+      this.arenaNext += 16;
+      const { mem } = this;
+      mem.setU16(at, fp.op);
+      mem.setU16(at + 2, form.loadSize);
+      mem.setU16(at + 4, form.storeSize);
+      mem.setU16(at + 6, fp.src);
+      mem.setU32(at + 8, fp.imm);
+      mem.setU8(at + 12, fp.dst);
+      mem.setU8(at + 14, bits);
+      mem.setU8(at + 15, unit);
+      this.descriptors.set(key, at);
+    }
+    return at;
   }
 
   /** Called by the engine: the block at this linear address, or 0 if its first instruction cannot be fetched. */
@@ -306,8 +334,7 @@ export class Machine {
     const offset = linear & 4095;
     const known = this.blocks.get(frame)?.get(offset);
     if (known !== undefined) return known;
-    if (this.arenaNext + BLOCK_HEADER + 64 * OP_BYTES > this.arenaEnd) this.dropAllCode();
-    const at = this.arenaNext;
+    if (this.arenaNext + BLOCK_HEADER + 128 * OP_BYTES > this.arenaEnd) this.dropAllCode();
     const room = PAGE - offset;
     const result = this.decoder.decode(
       {
@@ -321,11 +348,13 @@ export class Machine {
         },
       },
       va,
-      this.mem.view,
-      at + BLOCK_HEADER,
+      this.staging,
+      0,
     );
     if (result === undefined) return 0;
+    const at = this.arenaNext;
     this.mem.setU32(at, result.count);
+    this.mem.u8.set(new Uint8Array(this.staging.buffer, 0, result.count * OP_BYTES), at + BLOCK_HEADER);
     this.arenaNext += BLOCK_HEADER + result.count * OP_BYTES;
     if (!result.crossing) {
       let ofFrame = this.blocks.get(frame);

@@ -1,4 +1,6 @@
 // Insurance engine: generic interpreter of decoded operations.
+import { fpCommit, fpExec } from "./fp/index";
+export { fxsave, fxrstor, fninit } from "./fp/index";
 @external("env", "decode") declare function decodeBlock(pa: u32, va: u64): u32;
 @external("env", "now") declare function hostNow(): f64;
 const CPU: usize = 0x10000; const CPU_SIZE: usize = 0x1000;
@@ -103,7 +105,41 @@ function stSlow(va: u64, v: u64, n: u32): void {
   if (load<u64>(e + 8) == (((va + n - 1) & ~0xfff) | gen)) { const l = <usize>(<u32>va + load<u32>(e + 16)); if (sz == 3) store<u64>(l, v); else if (sz == 2) store<u32>(l, <u32>v); else if (sz == 0) store<u8>(l, <u8>v); else store<u16>(l, <u16>v); return; }
   stSlow(va, v, n);
 }
-function probeW(va: u64, n: u32): bool { if (slow(va, 1) == -1) return false; if ((va & 0xfff) + n > 4096 && slow((va + 4095) & ~0xfff, 1) == -1) return false; return true; }
+// linear address of n bytes in one page, by the TLB; -1 if they cross or fault (then fault is set)
+function linOf(va: u64, n: u32, intent: u32): i32 {
+  const e = tlb + (<usize>((va >> 12) & 1023) << 5);
+  if (load<u64>(e + (intent << 3)) == (((va + n - 1) & ~0xfff) | gen)) return <i32>(<u32>va + load<u32>(e + 16));
+  if ((va & 0xfff) + n > 4096) return -1;
+  return slow(va, intent);
+}
+function copyIn(va: u64, to: usize, n: u32): void {
+  const l = linOf(va, n, 0); if (fault) return;
+  if (l != -1) { memory.copy(to, <u32>l, n); return; }
+  const a = slow(va, 0); if (a == -1) return; const b = slow((va + 4095) & ~0xfff, 0); if (b == -1) return; const first: u32 = 4096 - <u32>(va & 0xfff);
+  memory.copy(to, <u32>a, first); memory.copy(to + first, <u32>b, n - first);
+}
+function copyOut(va: u64, from: usize, n: u32): void {
+  const l = linOf(va, n, 1); if (fault) return;
+  if (l != -1) { memory.copy(<u32>l, from, n); return; }
+  const a = slow(va, 1); if (a == -1) return; const b = slow((va + 4095) & ~0xfff, 1); if (b == -1) return; const first: u32 = 4096 - <u32>(va & 0xfff);
+  memory.copy(<u32>a, from, first); memory.copy(<u32>b, from + first, n - first);
+}
+function fpOp(op: usize, p: usize, here: u64): void {
+  const unit = load<u8>(p + 15); // 0 x87, 1 mmx, 2 sse; bit 7: fwait
+  const cr0 = load<u32>(cpu + 0x110);
+  if (unit & 0x80) { if ((cr0 & 10) == 10) { excp(7, 0); return; } } else if (cr0 & 8) { excp(7, 0); return; }
+  const nl = <u32>load<u16>(p + 2), ns = <u32>load<u16>(p + 4); const bits = load<u8>(p + 14); let va: u64 = 0;
+  if (nl | ns) { va = (bits & 4) ? R(56) + (load<u8>(op + 6) & 0xc ? ((load<u8>(op + 6) >> 2 & 3) == 1 ? load<u64>(cpu + 0xE8) : load<u64>(cpu + 0xF0)) : 0) : ea(op); if ((bits & 1) && (va & 15)) { excp(13, 0); return; } }
+  if (bits & 2) store<u32>(cpu + 0x3b8, <u32>(getFlags() | 2));
+  if ((unit & 0x7f) == 0) { store<u64>(cpu + 0x3a8, here); store<u64>(cpu + 0x3b0, va); }
+  if (ns) { if (!probeW(va, ns)) return; }
+  if (nl) { copyIn(va, cpu + 0x400, nl); if (fault) return; }
+  const r = fpExec(cpu, <i32>load<u16>(p), <i32>load<u8>(p + 12), cpu + <usize>load<u16>(p + 6), load<i32>(p + 8));
+  if (r > 0) { excp(<u32>r, 0); return; }
+  if (r == 0) { if (ns) copyOut(va, cpu + 0x400, ns); fpCommit(cpu, <i32>load<u16>(p)); }
+  if (bits & 2) setF(<u64>(load<u32>(cpu + 0x3b8) & 0x8d5));
+}
+function probeW(va: u64, n: u32): bool { if (linOf(va, n, 1) != -1) return true; if (fault) return false; if (slow(va, 1) == -1) return false; if ((va & 0xfff) + n > 4096 && slow((va + 4095) & ~0xfff, 1) == -1) return false; return true; }
 function loadGen(): void { const u = load<u32>(cpu + 0xC0); gen = load<u32>(cpu + 0x178 + (u << 2)); tlb = TLB + ((cpu - CPU) >> 12 << 16) + (u << 15); }
 export function flush(c: u32): void { const p = CPU + c * CPU_SIZE; for (let u: usize = 0; u < 2; u++) { let g = load<u32>(p + 0x178 + (u << 2)) + 1; if (g >= 4095) { memory.fill(TLB + (c << 16), 0, 65536); g = 1; } store<u32>(p + 0x178 + (u << 2), g); } jgen++; }
 export function invlpg(c: u32, vaf: f64): void { const va = <u64><i64>vaf; for (let u: usize = 0; u < 2; u++) { const e = TLB + (c << 16) + (u << 15) + (<usize>((va >> 12) & 1023) << 5); store<u64>(e, 0); store<u64>(e + 8, 0); } jgen++; }
@@ -319,6 +355,7 @@ export function run(c: u32, budgetF: f64): u32 {
         case 118: { const sg = load<u8>(op + 4); const v = ld(load<u64>(op + 8) + (sg == 1 ? load<u64>(cpu + 0xE8) : sg == 2 ? load<u64>(cpu + 0xF0) : 0), sz); if (!fault) wr(0, v, sz); break; }
         case 119: { const sg = load<u8>(op + 4); st(load<u64>(op + 8) + (sg == 1 ? load<u64>(cpu + 0xE8) : sg == 2 ? load<u64>(cpu + 0xF0) : 0), rd(0, sz), sz); break; }
         case 120: { const sp = R(32) - (1 << sz); st(sp, <u64>load<u16>(cpu + 0x168 + (s << 1)), sz); if (!fault) W(32, sp); break; }
+        case 121: fpOp(op, <usize>imm, rip + <u64>offsetOf(blk, i)); break;
         default: excp(6, 0);
       }
       if (fault) break;

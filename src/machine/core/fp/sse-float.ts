@@ -8,7 +8,7 @@ import { FpOp } from './ops';
 import { reciprocal, reciprocalRoot } from './estimate';
 import { Env, F32, F64 } from './soft';
 import { add32, add64, begin, compare, div32, div64, minmax, mul32, mul64, order, sqrt, sub32, sub64 } from './sse-number';
-import { EFLAGS, FSW, MXCSR, ST, VECTOR_MF, VECTOR_XM, XMM } from './state';
+import { EFLAGS, FCW, FSW, MXCSR, ST, VECTOR_MF, VECTOR_XM, XMM } from './state';
 
 // The result while it is being made.
 class Out {
@@ -144,21 +144,20 @@ export function sseFloat(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i
     }
     case FpOp.CVTPI2PS:
     case FpOp.CVTPI2PD: {
-      if (load<u16>(cpu + FSW) & 0x80) return VECTOR_MF;
+      // From memory these touch no MMX register, and the x87 state stays as it is.
+      if (src < cpu + FCW) {
+        if (load<u16>(cpu + FSW) & 0x80) return VECTOR_MF;
+        enterMmx(cpu);
+      }
       const a = <i64>load<i32>(src), b = <i64>load<i32>(src, 4);
       if (op == FpOp.CVTPI2PD) {
-        // Memory to double touches no MMX register, so the x87 state stays as it is.
-        Out.lo = intToFloat(F64, a);
-        Out.hi = intToFloat(F64, b);
-        if (src < cpu + 0x390) enterMmx(cpu);
-        store<u64>(d, Out.lo);
-        store<u64>(d, Out.hi, 8);
+        store<f64>(d, <f64>a);
+        store<f64>(d, <f64>b, 8);
         return 0;
       }
-      Out.lo = intToFloat(F32, a) | (intToFloat(F32, b) << 32);
+      const r = intToFloat(F32, a) | (intToFloat(F32, b) << 32);
       if (finish(cpu)) return VECTOR_XM;
-      enterMmx(cpu);
-      store<u64>(d, Out.lo);
+      store<u64>(d, r);
       return 0;
     }
     case FpOp.CVTTPS2PI:
@@ -171,8 +170,8 @@ export function sseFloat(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i
         op == FpOp.CVTTPS2PI || op == FpOp.CVTPS2PI
           ? pair(f32ToInt(load<u32>(src), 32, truncate), f32ToInt(load<u32>(src, 4), 32, truncate))
           : pair(f64ToInt(load<u64>(src), 32, truncate), f64ToInt(load<u64>(src, 8), 32, truncate));
-      if (finish(cpu)) return VECTOR_XM;
       enterMmx(cpu);
+      if (finish(cpu)) return VECTOR_XM;
       store<u64>(cpu + ST + (<usize>dst << 4), r);
       store<u16>(cpu + ST + (<usize>dst << 4), 0xffff, 8);
       return 0;

@@ -54,14 +54,14 @@ function conditions(cpu: usize, o: i32): void {
 export function compareMemory(cpu: usize, quiet: bool, empty: bool): bool {
   if (empty || isEmpty(cpu, 0)) {
     const go = underflow(cpu);
-    if (go) conditions(cpu, 2);
+    conditions(cpu, 2);
     return go;
   }
   swap();
   unpackSt(cpu, 0);
   const o = orderUnpacked(!quiet);
   const go = settle(cpu);
-  if (go) conditions(cpu, o);
+  conditions(cpu, o);
   return go;
 }
 
@@ -84,6 +84,7 @@ export function compareFlags(cpu: usize, rm: i32, quiet: bool, popAfter: bool): 
     swap();
     unpackSt(cpu, 0);
     o = orderUnpacked(!quiet);
+    Env.up = (load<u16>(cpu + FSW) & C1) != 0; // C1 stays
     if (!settle(cpu)) return;
   }
   const flags: u32 = o == 2 ? 0x45 : o == 0 ? 0x40 : o < 0 ? 1 : 0;
@@ -277,11 +278,7 @@ export function integer(n: i32): void {
 /** FPREM (chop) and FPREM1 (to nearest). Reduces the exponent by at most 63; C2 if that was not all. */
 export function remainder(cpu: usize, nearest: bool): void {
   const clear = ~(C0 | C1 | C2 | C3);
-  const entry = <u32>load<u16>(cpu + FSW);
-  if (isEmpty(cpu, 0) || isEmpty(cpu, 1)) {
-    binary(cpu);
-    return;
-  }
+  store<u16>(cpu + FSW, load<u16>(cpu + FSW) & <u16>~C2);
   if (binary(cpu)) return;
   if (A.cls == INF || B.cls == ZERO) {
     Env.flags |= IE;

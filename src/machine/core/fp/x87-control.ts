@@ -158,14 +158,11 @@ export function fxrstorFrom(cpu: usize, p: usize, wide: bool): i32 {
   store<u16>(cpu + FSW, load<u16>(p, 2));
   judge(cpu);
   store<u8>(cpu + FTW, load<u8>(p, 4));
-  // AMD's restores pointers only together with a pending exception.
-  if (load<u16>(cpu + FSW) & 0x80) {
-    store<u16>(cpu + FOP, load<u16>(p, 6) & 0x7ff);
-    store<u64>(cpu + FIP, wide ? load<u64>(p, 8) : <u64>load<u32>(p, 8));
-    store<u64>(cpu + FDP, wide ? load<u64>(p, 16) : <u64>load<u32>(p, 16));
-    store<u16>(cpu + FCS, wide ? 0 : load<u16>(p, 12));
-    store<u16>(cpu + FDS, wide ? 0 : load<u16>(p, 20));
-  }
+  store<u16>(cpu + FOP, load<u16>(p, 6) & 0x7ff);
+  store<u64>(cpu + FIP, wide ? load<u64>(p, 8) : <u64>load<u32>(p, 8));
+  store<u64>(cpu + FDP, wide ? load<u64>(p, 16) : <u64>load<u32>(p, 16));
+  store<u16>(cpu + FCS, wide ? 0 : load<u16>(p, 12));
+  store<u16>(cpu + FDS, wide ? 0 : load<u16>(p, 20));
   for (let i = 0; i < 8; i++) {
     const r = st(cpu, i), q = p + 32 + (<usize>i << 4);
     store<u64>(r, load<u64>(q));

@@ -89,11 +89,18 @@ function conditionalMove(cpu: usize, reg: i32, i: i32, negate: bool): void {
   }
   const flags = load<u32>(cpu + EFLAGS);
   const bits: u32 = reg == 0 ? 0x01 : reg == 1 ? 0x40 : reg == 2 ? 0x41 : 0x04;
-  settle(cpu);
   if (((flags & bits) != 0) != negate) {
     read(cpu, i);
     write(cpu, 0);
   }
+}
+
+// FSTPNCE: a store that does not mind an empty register.
+function storeUnchecked(cpu: usize, i: i32): void {
+  clearC1(cpu);
+  read(cpu, 0);
+  write(cpu, i);
+  pop(cpu);
 }
 
 function miscellany(cpu: usize, n: i32): i32 {
@@ -175,7 +182,7 @@ function registerForm(cpu: usize, esc: i32, reg: i32, rm: i32): i32 {
       if (reg == 0) loadSt(cpu, rm);
       else if (reg == 1) exchange(cpu, rm);
       else if (reg == 2) return rm == 0 ? 0 : VECTOR_UD;
-      else if (reg == 3) storeSt(cpu, rm, true);
+      else if (reg == 3) storeUnchecked(cpu, rm);
       else return miscellany(cpu, (reg << 3) | rm);
       return 0;
     case 2:
@@ -194,8 +201,10 @@ function registerForm(cpu: usize, esc: i32, reg: i32, rm: i32): i32 {
       else arithmeticSt(cpu, reg, rm, rm, false);
       return 0;
     case 5:
-      if (reg == 0) setEmpty(cpu, rm);
-      else if (reg == 1) exchange(cpu, rm);
+      if (reg == 0) {
+        clearC1(cpu);
+        setEmpty(cpu, rm);
+      } else if (reg == 1) exchange(cpu, rm);
       else if (reg < 4) storeSt(cpu, rm, reg == 3);
       else if (reg < 6) compareSt(cpu, rm, true, reg - 4);
       else return VECTOR_UD;
@@ -209,6 +218,7 @@ function registerForm(cpu: usize, esc: i32, reg: i32, rm: i32): i32 {
       return 0;
     default:
       if (reg == 0) {
+        clearC1(cpu);
         setEmpty(cpu, rm);
         setTop(cpu, top(cpu) + 1);
       } else if (reg == 1) exchange(cpu, rm);
