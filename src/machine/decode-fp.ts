@@ -113,7 +113,7 @@ function simdForm(name: string, memory: boolean): FpForm | undefined {
     };
   }
   const immOperand = tokens.indexOf('imm8');
-  let op = byCode[name]?.[memory ? 1 : 0];
+  let op: number | undefined = byCode[name]?.[memory ? 1 : 0];
   if (op === undefined) {
     op = (tokens[1] === 'imm8' ? shiftsByImmediate : byMnemonic).get(mnemonic);
     if (op === undefined) return undefined;

@@ -7,7 +7,7 @@ import { DE, IE, PE } from './state';
  * IE and returns the integer indefinite (only the top bit set). Env.up tells about the rounding.
  */
 export function toInteger(bits: i32, truncate: bool): i64 {
-  const indefinite = <i64>-1 << <i64>(bits - 1);
+  const indefinite = (<i64>-1) << (<i64>(bits - 1));
   Env.up = false;
   if (A.cls == ZERO) return 0;
   if (A.cls != FINITE || A.exp >= bits) {
@@ -23,7 +23,8 @@ export function toInteger(bits: i32, truncate: bool): i64 {
     // Below one: the integer is 0 or 1.
     const half = A.exp == -1;
     const sticky = !half || A.sig << 1 != 0;
-    value = Env.rc == 0 ? u64(half && sticky) : Env.rc == 1 ? <u64>A.sign : Env.rc == 2 ? <u64>(A.sign ^ 1) : 0;
+    value =
+      Env.rc == 0 ? u64(half && sticky) : Env.rc == 1 ? <u64>A.sign : Env.rc == 2 ? <u64>(A.sign ^ 1) : 0;
     Env.up = value != 0;
     inexact = true;
   } else {
@@ -39,14 +40,14 @@ export function toInteger(bits: i32, truncate: bool): i64 {
     }
   }
   Env.rc = rc;
-  const limit = (<u64>1 << <u64>(bits - 1)) - <u64>(A.sign ^ 1);
+  const limit = ((<u64>1) << (<u64>(bits - 1))) - <u64>(A.sign ^ 1);
   if (value > limit) {
     Env.up = false;
     Env.flags |= IE;
     return indefinite;
   }
   if (inexact) Env.flags |= PE;
-  return A.sign ? -<i64>value : <i64>value;
+  return A.sign ? -(<i64>value) : <i64>value;
 }
 
 /** Takes a signed integer apart into A. */
@@ -73,7 +74,14 @@ export function f32ToInt(a: u64, bits: i32, truncate: bool): i64 {
 export function f64ToInt(a: u64, bits: i32, truncate: bool): i64 {
   const x = reinterpret<f64>(a);
   if (Math.abs(x) < 2147483520) {
-    const t = truncate || Env.rc == 3 ? Math.trunc(x) : Env.rc == 0 ? nearest<f64>(x) : Env.rc == 1 ? Math.floor(x) : Math.ceil(x);
+    const t =
+      truncate || Env.rc == 3
+        ? Math.trunc(x)
+        : Env.rc == 0
+          ? nearest<f64>(x)
+          : Env.rc == 1
+            ? Math.floor(x)
+            : Math.ceil(x);
     if (t != x) Env.flags |= PE;
     return <i64>t;
   }
@@ -102,7 +110,7 @@ export function f32ToF64(a: u64): u64 {
   if (A.cls == INF || A.cls == ZERO) return reinterpret<u64>(<f64>reinterpret<f32>(<u32>a));
   if (A.cls >= QNAN) {
     if (A.cls == SNAN) Env.flags |= IE;
-    return (<u64>A.sign << 63) | 0x7ff8000000000000 | ((A.sig << 1) >> 12);
+    return ((<u64>A.sign) << 63) | 0x7ff8000000000000 | ((A.sig << 1) >> 12);
   }
   Env.flags |= DE;
   return reinterpret<u64>(<f64>reinterpret<f32>(<u32>a));
@@ -112,7 +120,7 @@ export function f64ToF32(a: u64): u64 {
   unpack(F64, a, 0);
   if (A.cls >= QNAN) {
     if (A.cls == SNAN) Env.flags |= IE;
-    return (<u64>A.sign << 31) | 0x7fc00000 | ((A.sig << 1) >> 41);
+    return ((<u64>A.sign) << 31) | 0x7fc00000 | ((A.sig << 1) >> 41);
   }
   if (A.den) {
     Env.flags |= DE;

@@ -58,7 +58,11 @@ export class Env {
 }
 
 export function swap(): void {
-  const sign = A.sign, exp = A.exp, sig = A.sig, cls = A.cls, den = A.den;
+  const sign = A.sign,
+    exp = A.exp,
+    sig = A.sig,
+    cls = A.cls,
+    den = A.den;
   A.sign = B.sign;
   A.exp = B.exp;
   A.sig = B.sig;
@@ -172,7 +176,7 @@ export function roundSig(p: i32): bool {
     return true;
   }
   const s = <u64>(64 - p);
-  const ulp = <u64>1 << s;
+  const ulp = (<u64>1) << s;
   const below = R.hi & (ulp - 1);
   half = ((below >> (s - 1)) & 1) != 0;
   sticky = (below & ((ulp >> 1) - 1)) != 0 || R.lo != 0;
@@ -218,7 +222,9 @@ export function roundTo(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
   if (R.exp < emin) {
     let tiny = true;
     if (R.exp == emin - 1) {
-      const hi = R.hi, lo = R.lo, exp = R.exp;
+      const hi = R.hi,
+        lo = R.lo,
+        exp = R.exp;
       roundSig(p);
       tiny = R.exp < emin;
       R.hi = hi;
@@ -269,7 +275,7 @@ export function roundTo(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
     }
     Env.up = false;
     R.exp = emax;
-    R.hi = ~(<u64>0) << <u64>(64 - p);
+    R.hi = ~(<u64>0) << (<u64>(64 - p));
     return FINITE;
   }
   if (inexact) Env.flags |= PE;
@@ -280,17 +286,17 @@ export function roundTo(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
 export function pack(fmt: i32, cls: i32): u64 {
   if (fmt == F64) {
     if (cls == FINITE) cls = roundTo(53, -1022, 1023, 0);
-    const sign = <u64>R.sign << 63;
+    const sign = (<u64>R.sign) << 63;
     if (cls == FINITE)
-      return R.hi >> 63 ? sign | (<u64>(R.exp + 1023) << 52) | ((R.hi << 1) >> 12) : sign | (R.hi >> 11);
+      return R.hi >> 63 ? sign | ((<u64>(R.exp + 1023)) << 52) | ((R.hi << 1) >> 12) : sign | (R.hi >> 11);
     if (cls == ZERO) return sign;
     if (cls == INF) return sign | 0x7ff0000000000000;
     return 0xfff8000000000000;
   }
   if (cls == FINITE) cls = roundTo(24, -126, 127, 0);
-  const sign = <u64>R.sign << 31;
+  const sign = (<u64>R.sign) << 31;
   if (cls == FINITE)
-    return R.hi >> 63 ? sign | (<u64>(R.exp + 127) << 23) | ((R.hi << 1) >> 41) : sign | (R.hi >> 40);
+    return R.hi >> 63 ? sign | ((<u64>(R.exp + 127)) << 23) | ((R.hi << 1) >> 41) : sign | (R.hi >> 40);
   if (cls == ZERO) return sign;
   if (cls == INF) return sign | 0x7f800000;
   return 0xffc00000;
@@ -300,7 +306,10 @@ export function pack(fmt: i32, cls: i32): u64 {
 
 /** a * b into R.hi:R.lo. */
 export function mul128(a: u64, b: u64): void {
-  const al = a & 0xffffffff, ah = a >> 32, bl = b & 0xffffffff, bh = b >> 32;
+  const al = a & 0xffffffff,
+    ah = a >> 32,
+    bl = b & 0xffffffff,
+    bh = b >> 32;
   const ll = al * bl;
   const mid = ah * bl + (ll >> 32);
   const mid2 = al * bh + (mid & 0xffffffff);
@@ -315,8 +324,10 @@ export class Rem {
 
 /** (hi:lo) / d where hi < d and the top bit of d is set; remainder in Rem.value. Knuth's algorithm D, two digits. */
 export function div128(hi: u64, lo: u64, d: u64): u64 {
-  const d1 = d >> 32, d0 = d & 0xffffffff;
-  let q1 = hi / d1, r = hi % d1;
+  const d1 = d >> 32,
+    d0 = d & 0xffffffff;
+  let q1 = hi / d1,
+    r = hi % d1;
   while (q1 >> 32 != 0 || q1 * d0 > ((r << 32) | (lo >> 32))) {
     q1--;
     r += d1;
@@ -475,7 +486,9 @@ export function root(): i32 {
   R.exp = (A.exp - odd) >> 1;
   let hi = odd ? A.sig : A.sig >> 1;
   let lo = odd ? <u64>0 : A.sig << 63;
-  let q: u64 = 0, rem: u64 = 0, carry: u64 = 0;
+  let q: u64 = 0,
+    rem: u64 = 0,
+    carry: u64 = 0;
   for (let i = 0; i < 64; i++) {
     // rem = rem * 4 + next two bits of N; rem has at most 66 bits, the upper ones in carry
     carry = rem >> 62;
@@ -508,7 +521,8 @@ function rootOverflow(q: u64): bool {
   // r = N - q^2 >= 2^64 ?  Compare N's upper half with q^2's: found from A and q again.
   const hi = A.exp & 1 ? A.sig : A.sig >> 1;
   const lo = A.exp & 1 ? <u64>0 : A.sig << 63;
-  const savedHi = R.hi, savedLo = R.lo;
+  const savedHi = R.hi,
+    savedLo = R.lo;
   mul128(q, q);
   const dHi = hi - R.hi - <u64>i32(lo < R.lo);
   R.hi = savedHi;

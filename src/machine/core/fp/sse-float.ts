@@ -7,7 +7,21 @@ import { enterMmx } from './mmx-state';
 import { FpOp } from './ops';
 import { reciprocal, reciprocalRoot } from './estimate';
 import { Env, F32, F64 } from './soft';
-import { add32, add64, begin, compare, div32, div64, minmax, mul32, mul64, order, sqrt, sub32, sub64 } from './sse-number';
+import {
+  add32,
+  add64,
+  begin,
+  compare,
+  div32,
+  div64,
+  minmax,
+  mul32,
+  mul64,
+  order,
+  sqrt,
+  sub32,
+  sub64,
+} from './sse-number';
 import { EFLAGS, FCW, FSW, MXCSR, ST, VECTOR_MF, VECTOR_XM, XMM } from './state';
 
 // The result while it is being made.
@@ -109,11 +123,11 @@ export function setCompareFlags(cpu: usize, o: i32): void {
 }
 
 function pair(lo: i64, hi: i64): u64 {
-  return (<u64>lo & 0xffffffff) | (<u64>hi << 32);
+  return (<u64>lo & 0xffffffff) | ((<u64>hi) << 32);
 }
 
 export function sseFloat(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i32 {
-  const d = cpu + XMM + (<usize>dst << 4);
+  const d = cpu + XMM + ((<usize>dst) << 4);
   if (op < FpOp.RCPPS) return arithmetic(cpu, op, d, src, imm);
   begin(load<u32>(cpu + MXCSR));
   switch (op) {
@@ -149,7 +163,8 @@ export function sseFloat(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i
         if (load<u16>(cpu + FSW) & 0x80) return VECTOR_MF;
         enterMmx(cpu);
       }
-      const a = <i64>load<i32>(src), b = <i64>load<i32>(src, 4);
+      const a = <i64>load<i32>(src),
+        b = <i64>load<i32>(src, 4);
       if (op == FpOp.CVTPI2PD) {
         store<f64>(d, <f64>a);
         store<f64>(d, <f64>b, 8);
@@ -172,8 +187,8 @@ export function sseFloat(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i
           : pair(f64ToInt(load<u64>(src), 32, truncate), f64ToInt(load<u64>(src, 8), 32, truncate));
       enterMmx(cpu);
       if (finish(cpu)) return VECTOR_XM;
-      store<u64>(cpu + ST + (<usize>dst << 4), r);
-      store<u16>(cpu + ST + (<usize>dst << 4), 0xffff, 8);
+      store<u64>(cpu + ST + ((<usize>dst) << 4), r);
+      store<u16>(cpu + ST + ((<usize>dst) << 4), 0xffff, 8);
       return 0;
     }
     case FpOp.CVTSI2SS32:
@@ -205,7 +220,7 @@ export function sseFloat(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i
       const bits = n & 1 ? 64 : 32;
       const r = n & 2 ? f64ToInt(load<u64>(src), bits, truncate) : f32ToInt(load<u32>(src), bits, truncate);
       if (finish(cpu)) return VECTOR_XM;
-      store<u64>(cpu + (<usize>dst << 3), n & 1 ? <u64>r : <u64>r & 0xffffffff);
+      store<u64>(cpu + ((<usize>dst) << 3), n & 1 ? <u64>r : <u64>r & 0xffffffff);
       return 0;
     }
     case FpOp.CVTPS2PD:

@@ -44,7 +44,10 @@ export function wnegate(d: usize): void {
 }
 
 export function wmul(d: usize, a: usize, b: usize): void {
-  const ah = load<u64>(a), al = load<u64>(a, 8), bh = load<u64>(b), bl = load<u64>(b, 8);
+  const ah = load<u64>(a),
+    al = load<u64>(a, 8),
+    bh = load<u64>(b),
+    bl = load<u64>(b, 8);
   const sign = load<u32>(a, 20) ^ load<u32>(b, 20);
   if (ah == 0 || bh == 0) {
     wset(d, sign, -0x100000, 0, 0);
@@ -62,7 +65,8 @@ export function wmul(d: usize, a: usize, b: usize): void {
   low += R.lo;
   carry += <u64>i32(low < R.lo);
   mul128(ah, bh);
-  let lo = R.lo, hi = R.hi;
+  let lo = R.lo,
+    hi = R.hi;
   lo += carry;
   hi += <u64>i32(lo < carry);
   lo += m1;
@@ -81,8 +85,13 @@ export function wadd(d: usize, a: usize, b: usize): void {
     wcopy(d, b);
     return;
   }
-  let ea = load<i32>(a, 16), eb = load<i32>(b, 16);
-  if (ea < eb || (ea == eb && (load<u64>(a) < load<u64>(b) || (load<u64>(a) == load<u64>(b) && load<u64>(a, 8) < load<u64>(b, 8))))) {
+  let ea = load<i32>(a, 16),
+    eb = load<i32>(b, 16);
+  if (
+    ea < eb ||
+    (ea == eb &&
+      (load<u64>(a) < load<u64>(b) || (load<u64>(a) == load<u64>(b) && load<u64>(a, 8) < load<u64>(b, 8))))
+  ) {
     const t = a;
     a = b;
     b = t;
@@ -91,7 +100,8 @@ export function wadd(d: usize, a: usize, b: usize): void {
     eb = e;
   }
   const n = ea - eb;
-  let bh = load<u64>(b), bl = load<u64>(b, 8);
+  let bh = load<u64>(b),
+    bl = load<u64>(b, 8);
   if (n >= 128) {
     bh = 0;
     bl = 0;
@@ -99,10 +109,12 @@ export function wadd(d: usize, a: usize, b: usize): void {
     bl = bh >> <u64>(n - 64);
     bh = 0;
   } else if (n > 0) {
-    bl = (bl >> <u64>n) | (bh << <u64>(64 - n));
+    bl = (bl >> <u64>n) | (bh << (<u64>(64 - n)));
     bh >>= <u64>n;
   }
-  const ah = load<u64>(a), al = load<u64>(a, 8), sign = load<u32>(a, 20);
+  const ah = load<u64>(a),
+    al = load<u64>(a, 8),
+    sign = load<u32>(a, 20);
   if (sign == load<u32>(b, 20)) {
     let lo = al + bl;
     const c = <u64>i32(lo < al);
@@ -125,13 +137,17 @@ export function wadd(d: usize, a: usize, b: usize): void {
 /** a / b, bit by bit. */
 export function wdiv(d: usize, a: usize, b: usize): void {
   const sign = load<u32>(a, 20) ^ load<u32>(b, 20);
-  let h = load<u64>(a), l = load<u64>(a, 8);
+  let h = load<u64>(a),
+    l = load<u64>(a, 8);
   if (h == 0) {
     wset(d, sign, -0x100000, 0, 0);
     return;
   }
-  const dh = load<u64>(b), dl = load<u64>(b, 8);
-  let qh: u64 = 0, ql: u64 = 0, carry: u64 = 0;
+  const dh = load<u64>(b),
+    dl = load<u64>(b, 8);
+  let qh: u64 = 0,
+    ql: u64 = 0,
+    carry: u64 = 0;
   for (let i = 0; i < 128; i++) {
     qh = (qh << 1) | (ql >> 63);
     ql <<= 1;
@@ -149,7 +165,8 @@ export function wdiv(d: usize, a: usize, b: usize): void {
 
 /** a / n for 0 < n < 2^31. */
 export function wdivInt(d: usize, a: usize, n: u64): void {
-  const h = load<u64>(a), l = load<u64>(a, 8);
+  const h = load<u64>(a),
+    l = load<u64>(a, 8);
   const qh = h / n;
   let r = h % n;
   let t = (r << 32) | (l >> 32);

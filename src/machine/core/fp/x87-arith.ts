@@ -1,9 +1,50 @@
 // x87 arithmetic, comparisons, remainder, scaling and rounding. SDM volume 1, 8.3; volume 2 per
 // instruction.
-import { A, ADD, arith, B, DIV, div128, Env, F80, FINITE, INF, MUL, QNAN, R, Rem, root, roundSig, SNAN, SUB, swap, unpack, ZERO } from './soft';
-import { orderUnpacked, } from './sse-number';
+import {
+  A,
+  ADD,
+  arith,
+  B,
+  DIV,
+  div128,
+  Env,
+  F80,
+  FINITE,
+  INF,
+  MUL,
+  QNAN,
+  R,
+  Rem,
+  root,
+  roundSig,
+  SNAN,
+  SUB,
+  swap,
+  unpack,
+  ZERO,
+} from './soft';
+import { orderUnpacked } from './sse-number';
 import { C0, C1, C2, C3, DE, EFLAGS, FSW, IE, PE, ZE } from './state';
-import { begin, isEmpty, nans, packA, packV, pop, precision, read, set, setIndefinite, settle, setTop, st, top, underflow, unpackSt, V, write } from './x87-stack';
+import {
+  begin,
+  isEmpty,
+  nans,
+  packA,
+  packV,
+  pop,
+  precision,
+  read,
+  set,
+  setIndefinite,
+  settle,
+  setTop,
+  st,
+  top,
+  underflow,
+  unpackSt,
+  V,
+  write,
+} from './x87-stack';
 
 /** ModRM.reg of an arithmetic instruction on A and B: add, mul, (com, comp), sub, subr, div, divr; into V. */
 export function arithmetic(cpu: usize, reg: i32): void {
@@ -168,7 +209,8 @@ export function roundInteger(cpu: usize): void {
       const half = A.exp == -1;
       const sticky = !half || A.sig << 1 != 0;
       Env.flags |= PE;
-      const one = Env.rc == 0 ? half && sticky : Env.rc == 1 ? A.sign != 0 : Env.rc == 2 ? A.sign == 0 : false;
+      const one =
+        Env.rc == 0 ? half && sticky : Env.rc == 1 ? A.sign != 0 : Env.rc == 2 ? A.sign == 0 : false;
       Env.up = one;
       if (one) {
         R.exp = 0;
@@ -303,7 +345,7 @@ export function remainder(cpu: usize, nearest: bool): void {
     // The dividend itself; a denormal keeps its value.
     packA();
   }
-  store<u16>(cpu + FSW, <u16>(((<u32>load<u16>(cpu + FSW)) & clear) | bits));
+  store<u16>(cpu + FSW, <u16>((<u32>load<u16>(cpu + FSW) & clear) | bits));
   if (Env.flags & ~Env.masks & 0x30) settle(cpu);
   else if (Env.flags) {
     const keep = bits & C1;
@@ -343,12 +385,14 @@ function reduce(nearest: bool): u32 {
   }
   if (nearest) {
     // R (in units of B.exp, not normalised yet) against half of B.
-    let hi = Quotient.rest, lo: u64 = 0;
+    let hi = Quotient.rest,
+      lo: u64 = 0;
     if (d < 0) {
       hi = R.hi;
       lo = R.lo;
     }
-    const half = B.sig >> 1, halfLow = B.sig << 63;
+    const half = B.sig >> 1,
+      halfLow = B.sig << 63;
     const above = hi > half || (hi == half && lo > halfLow);
     const tie = hi == half && lo == halfLow;
     if (above || (tie && (q & 1) != 0)) {
@@ -374,7 +418,8 @@ class Quotient {
 
 // A.sig * 2^n divided by B.sig (0 <= n <= 63): rest into R.hi (and, before normalising, Quotient.rest).
 function longDivide(n: i32, exp: i32): u64 {
-  let q: u64 = 0, a = A.sig;
+  let q: u64 = 0,
+    a = A.sig;
   const b = B.sig;
   if (a >= b) {
     a -= b;

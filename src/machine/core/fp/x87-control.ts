@@ -1,7 +1,25 @@
 // The x87 environment: control, status and tag words, pointers; FNSTENV, FNSAVE, FXSAVE and their
 // inverses in the layouts of 64-bit mode. SDM volume 1, 8.1.8 to 8.1.11 and 10.5.
 import { F80, FINITE, A, unpack, ZERO } from './soft';
-import { ES, FCS, FCW, FDP, FDS, FIP, FOP, FSW, FTW, MXCSR, MXCSR_MASK, NOW_DP, NOW_IP, SCRATCH, ST, VECTOR_GP, XMM } from './state';
+import {
+  ES,
+  FCS,
+  FCW,
+  FDP,
+  FDS,
+  FIP,
+  FOP,
+  FSW,
+  FTW,
+  MXCSR,
+  MXCSR_MASK,
+  NOW_DP,
+  NOW_IP,
+  SCRATCH,
+  ST,
+  VECTOR_GP,
+  XMM,
+} from './state';
 import { Pending, st, top } from './x87-stack';
 
 export function initialise(cpu: usize): void {
@@ -41,8 +59,9 @@ function tags(cpu: usize): u32 {
   for (let i: u32 = 0; i < 8; i++) {
     let tag: u32 = 3;
     if ((valid >> i) & 1) {
-      const p = cpu + ST + (<usize>i << 4);
-      const se = <u32>load<u16>(p, 8), sig = load<u64>(p);
+      const p = cpu + ST + ((<usize>i) << 4);
+      const se = <u32>load<u16>(p, 8),
+        sig = load<u64>(p);
       const e = se & 0x7fff;
       tag = e == 0 && sig == 0 ? 1 : e == 0 || e == 0x7fff || !(sig >> 63) ? 2 : 0;
     }
@@ -53,8 +72,10 @@ function tags(cpu: usize): u32 {
 
 /** Environment into memory, 28 bytes, or 14 in the 16-bit layout. Returns its size. */
 export function saveEnvironment(cpu: usize, p: usize, short: bool): usize {
-  const fcw = load<u16>(cpu + FCW), fsw = load<u16>(cpu + FSW);
-  const fip = load<u64>(cpu + FIP), fdp = load<u64>(cpu + FDP);
+  const fcw = load<u16>(cpu + FCW),
+    fsw = load<u16>(cpu + FSW);
+  const fip = load<u64>(cpu + FIP),
+    fdp = load<u64>(cpu + FDP);
   if (short) {
     store<u16>(p, fcw);
     store<u16>(p, fsw, 2);
@@ -69,7 +90,7 @@ export function saveEnvironment(cpu: usize, p: usize, short: bool): usize {
   store<u32>(p, 0xffff0000 | <u32>fsw, 4);
   store<u32>(p, 0xffff0000 | tags(cpu), 8);
   store<u32>(p, <u32>fip, 12);
-  store<u32>(p, (<u32>load<u16>(cpu + FOP) << 16) | <u32>load<u16>(cpu + FCS), 16);
+  store<u32>(p, ((<u32>load<u16>(cpu + FOP)) << 16) | <u32>load<u16>(cpu + FCS), 16);
   store<u32>(p, <u32>fdp, 20);
   store<u32>(p, 0xffff0000 | <u32>load<u16>(cpu + FDS), 24);
   return 28;
@@ -142,7 +163,8 @@ export function fxsaveTo(cpu: usize, p: usize, wide: bool): void {
   store<u32>(p, load<u32>(cpu + MXCSR), 24);
   store<u32>(p, MXCSR_MASK, 28);
   for (let i = 0; i < 8; i++) {
-    const r = st(cpu, i), q = p + 32 + (<usize>i << 4);
+    const r = st(cpu, i),
+      q = p + 32 + ((<usize>i) << 4);
     store<u64>(q, load<u64>(r));
     store<u16>(q, load<u16>(r, 8), 8);
   }
@@ -164,7 +186,8 @@ export function fxrstorFrom(cpu: usize, p: usize, wide: bool): i32 {
   store<u16>(cpu + FCS, wide ? 0 : load<u16>(p, 12));
   store<u16>(cpu + FDS, wide ? 0 : load<u16>(p, 20));
   for (let i = 0; i < 8; i++) {
-    const r = st(cpu, i), q = p + 32 + (<usize>i << 4);
+    const r = st(cpu, i),
+      q = p + 32 + ((<usize>i) << 4);
     store<u64>(r, load<u64>(q));
     store<u16>(r, load<u16>(q, 8), 8);
   }

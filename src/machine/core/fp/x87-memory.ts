@@ -3,7 +3,23 @@
 import { toInteger, fromInteger } from './convert';
 import { A, Env, F32, F64, F80, FINITE, pack, QNAN, R, SNAN, unpack, ZERO } from './soft';
 import { C1, DE, ES, FCW, FSW, IE, NO_STORE, SCRATCH, SF } from './state';
-import { begin, isEmpty, packA, Pending, pop, push, read, set, setTop, settle, st, top, unpackSt, V, write } from './x87-stack';
+import {
+  begin,
+  isEmpty,
+  packA,
+  Pending,
+  pop,
+  push,
+  read,
+  set,
+  setTop,
+  settle,
+  st,
+  top,
+  unpackSt,
+  V,
+  write,
+} from './x87-stack';
 
 export function loadFloat(cpu: usize, fmt: i32, src: usize): void {
   begin(cpu);
@@ -75,8 +91,8 @@ export function storeFloat(cpu: usize, fmt: i32, popAfter: bool): i32 {
       }
       bits =
         fmt == F32
-          ? (<u64>A.sign << 31) | 0x7fc00000 | ((A.sig << 1) >> 41)
-          : (<u64>A.sign << 63) | 0x7ff8000000000000 | ((A.sig << 1) >> 12);
+          ? ((<u64>A.sign) << 31) | 0x7fc00000 | ((A.sig << 1) >> 41)
+          : ((<u64>A.sign) << 63) | 0x7ff8000000000000 | ((A.sig << 1) >> 12);
     } else {
       R.sign = A.sign;
       R.exp = A.exp;
@@ -99,7 +115,7 @@ export function storeExtended(cpu: usize): i32 {
 
 export function storeInteger(cpu: usize, bits: i32, popAfter: bool): i32 {
   let value: i64;
-  if (emptyStore(cpu)) value = <i64>-1 << <i64>(bits - 1);
+  if (emptyStore(cpu)) value = (<i64>-1) << (<i64>(bits - 1));
   else {
     unpackSt(cpu, 0);
     value = toInteger(bits, false);

@@ -23,7 +23,7 @@ export function top(cpu: usize): i32 {
 
 /** Address of ST(i). */
 export function st(cpu: usize, i: i32): usize {
-  return cpu + ST + (<usize>((top(cpu) + i) & 7) << 4);
+  return cpu + ST + ((<usize>((top(cpu) + i) & 7)) << 4);
 }
 
 export function isEmpty(cpu: usize, i: i32): bool {

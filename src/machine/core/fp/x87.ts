@@ -1,14 +1,72 @@
 // x87 instructions by their encoding: escape byte D8..DF, ModRM.reg, memory or register form.
 // SDM volume 2, appendix B.17 and table A-7 ff.
 import { begin } from './x87-stack';
-import { arithmeticMemory, arithmeticSt, changeSign, compareFlags, compareMemory, compareSt, examine, extract, remainder, roundInteger, scale, squareRoot, test } from './x87-arith';
-import { initialise, judge, loadAll, loadControl, loadEnvironment, remember, saveAll, saveEnvironment } from './x87-control';
-import { loadDecimal, loadExtended, loadFloat, loadInteger, storeDecimal, storeExtended, storeFloat, storeInteger, storeSt } from './x87-memory';
+import {
+  arithmeticMemory,
+  arithmeticSt,
+  changeSign,
+  compareFlags,
+  compareMemory,
+  compareSt,
+  examine,
+  extract,
+  remainder,
+  roundInteger,
+  scale,
+  squareRoot,
+  test,
+} from './x87-arith';
+import {
+  initialise,
+  judge,
+  loadAll,
+  loadControl,
+  loadEnvironment,
+  remember,
+  saveAll,
+  saveEnvironment,
+} from './x87-control';
+import {
+  loadDecimal,
+  loadExtended,
+  loadFloat,
+  loadInteger,
+  storeDecimal,
+  storeExtended,
+  storeFloat,
+  storeInteger,
+  storeSt,
+} from './x87-memory';
 import { Env, F32, F64, unpack } from './soft';
 import { fromInteger } from './convert';
 import { C1, EFLAGS, FCW, FSW, FTW, IE, NO_STORE, SCRATCH, SF, VECTOR_MF, VECTOR_UD } from './state';
-import { isEmpty, Pending, pop, push, read, set, setEmpty, setIndefinite, setTop, settle, st, top, underflow, V, write } from './x87-stack';
-import { arctangent, cosine, exponential, logarithm, logarithm1, sine, sineCosine, tangent } from './x87-functions';
+import {
+  isEmpty,
+  Pending,
+  pop,
+  push,
+  read,
+  set,
+  setEmpty,
+  setIndefinite,
+  setTop,
+  settle,
+  st,
+  top,
+  underflow,
+  V,
+  write,
+} from './x87-stack';
+import {
+  arctangent,
+  cosine,
+  exponential,
+  logarithm,
+  logarithm1,
+  sine,
+  sineCosine,
+  tangent,
+} from './x87-functions';
 
 function clearC1(cpu: usize): void {
   store<u16>(cpu + FSW, load<u16>(cpu + FSW) & <u16>~C1);
@@ -17,7 +75,8 @@ function clearC1(cpu: usize): void {
 function exchange(cpu: usize, i: i32): void {
   begin(cpu);
   if (isEmpty(cpu, 0) || isEmpty(cpu, i)) {
-    const e0 = isEmpty(cpu, 0), ei = isEmpty(cpu, i);
+    const e0 = isEmpty(cpu, 0),
+      ei = isEmpty(cpu, i);
     if (!underflow(cpu)) return;
     // Empty registers count as holding the indefinite.
     if (e0) write(cpu, 0);
@@ -26,8 +85,10 @@ function exchange(cpu: usize, i: i32): void {
       write(cpu, i);
     }
   } else settle(cpu);
-  const p = st(cpu, 0), q = st(cpu, i);
-  const sig = load<u64>(p), se = load<u16>(p, 8);
+  const p = st(cpu, 0),
+    q = st(cpu, i);
+  const sig = load<u64>(p),
+    se = load<u16>(p, 8);
   store<u64>(p, load<u64>(q));
   store<u16>(p, load<u16>(q, 8), 8);
   store<u64>(q, sig);
@@ -51,7 +112,8 @@ function loadSt(cpu: usize, i: i32): void {
 // log2(10), log2(e), pi, log10(2), ln(2): cut to 66 bits, then rounded; the control word's mode counts.
 function constant(cpu: usize, i: i32): i32 {
   begin(cpu);
-  const down = Env.rc == 1 || Env.rc == 3, up = Env.rc == 2;
+  const down = Env.rc == 1 || Env.rc == 3,
+    up = Env.rc == 2;
   switch (i) {
     case 0:
       set(0x3fff, 0x8000000000000000);
@@ -364,7 +426,8 @@ export function x87(cpu: usize, op: i32, src: usize, fop: i32): i32 {
       break;
   }
   if (load<u16>(cpu + FSW) & 0x80) return VECTOR_MF;
-  const esc = op >> 4, reg = op & 7;
+  const esc = op >> 4,
+    reg = op & 7;
   if (op & 8) {
     remember(cpu, fop, false);
     return registerForm(cpu, esc, reg, fop & 7);
