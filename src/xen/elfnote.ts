@@ -1,6 +1,15 @@
 /**
  * What a kernel image says of itself to the domain builder (`elfnote.h`): notes of owner "Xen".
  */
+import {
+  XENFEAT_auto_translated_physmap,
+  XENFEAT_dom0,
+  XENFEAT_hvm_callback_vector,
+  XENFEAT_pae_pgdir_above_4gb,
+  XENFEAT_supervisor_mode_kernel,
+  XENFEAT_writable_descriptor_tables,
+  XENFEAT_writable_page_tables,
+} from './version.js';
 
 export const XEN_ELFNOTE_INFO = 0;
 export const XEN_ELFNOTE_ENTRY = 1;
@@ -25,11 +34,11 @@ export const XEN_ELFNOTE_OWNER = 'Xen';
 
 /** Names of feature bits (XENFEAT_) in the FEATURES string, which are joined with `|`; `!` before one requires it. */
 export const ELF_FEATURE_NAMES: Readonly<Record<string, number>> = {
-  writable_page_tables: 0,
-  writable_descriptor_tables: 1,
-  auto_translated_physmap: 2,
-  supervisor_mode_kernel: 3,
-  pae_pgdir_above_4gb: 4,
-  hvm_callback_vector: 8,
-  dom0: 11,
+  writable_page_tables: XENFEAT_writable_page_tables,
+  writable_descriptor_tables: XENFEAT_writable_descriptor_tables,
+  auto_translated_physmap: XENFEAT_auto_translated_physmap,
+  supervisor_mode_kernel: XENFEAT_supervisor_mode_kernel,
+  pae_pgdir_above_4gb: XENFEAT_pae_pgdir_above_4gb,
+  hvm_callback_vector: XENFEAT_hvm_callback_vector,
+  dom0: XENFEAT_dom0,
 };

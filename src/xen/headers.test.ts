@@ -2,7 +2,7 @@
  * Holds every offset, size, type and constant of this folder against Xen's own headers: a C program that
  * includes them is generated, compiled and run, and what it prints is compared.
  *
- * The headers are those of Debian's libxen-dev (4.17), from the cache of fetched packages or from the system.
+ * The headers are those of Debian's libxen-dev (4.17), as installed, or fetched with apt.
  * Without them or without a C compiler the checks are skipped with a message; where CI is set they fail.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -11,7 +11,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { fetchDebian, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { XEN_EMULATE_PREFIX } from './cpuid.js';
 import { type Fields, type StructLayout, scalarOf } from './struct.js';
+import { XSD_ERRORS } from './xs-wire.js';
 
 /** Ours, or another standard's: no header of Xen's public ABI has them. The test below holds them to it. */
 const OWN = new Set(
@@ -42,6 +45,7 @@ const PRELUDE = `
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <errno.h>
 #define mb() 
 #define rmb() 
 #define wmb() 
@@ -84,7 +88,6 @@ DEFINE_RING_TYPES(stillpoint, nothing, nothing);
 `;
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
-const root = join(folder, '..', '..');
 
 interface Declared {
   constants: Map<string, number | string>;
@@ -113,27 +116,27 @@ async function declared(): Promise<Declared> {
   return found;
 }
 
-/** Where `xen/xen.h` is, or undefined. */
-function includeFolder(): string | undefined {
-  const cache = join(root, '.cache', 'debian');
-  const packages = existsSync(cache)
-    ? readdirSync(cache).filter((name) => name.startsWith('libxen-dev'))
-    : [];
-  return [...packages.map((name) => join(cache, name, 'usr', 'include')), '/usr/include'].find((folder) =>
-    existsSync(join(folder, 'xen', 'xen.h')),
-  );
+/** Where `xen/xen.h` is, or why there is none. */
+async function includeFolder(): Promise<{ folder: string } | { problem: string }> {
+  if (existsSync('/usr/include/xen/xen.h')) return { folder: '/usr/include' };
+  try {
+    return { folder: join(await fetchDebian(['libxen-dev']), 'usr', 'include') };
+  } catch (error) {
+    if (error instanceof NoPackages) return { problem: error.message };
+    throw error;
+  }
 }
 
-const include = includeFolder();
+const include = await includeFolder();
 const compiler = ['cc', 'gcc', 'clang'].find((name) => spawnSync(name, ['--version']).status === 0);
 const missing = [
-  ...(include === undefined ? ["Xen's headers (Debian: libxen-dev)"] : []),
-  ...(compiler === undefined ? ['a C compiler'] : []),
+  ...('problem' in include ? [`Xen's headers: ${include.problem}`] : []),
+  ...(compiler === undefined ? ['no C compiler'] : []),
 ];
 const flags = (x86_32: boolean) => [
   '-std=gnu11',
   '-w',
-  ...(include === '/usr/include' ? [] : ['-isystem', include!]),
+  ...('folder' in include && include.folder !== '/usr/include' ? ['-isystem', include.folder] : []),
   ...(x86_32 ? ['-DAS_X86_32'] : []),
 ];
 
@@ -195,7 +198,7 @@ function questions(name: string, sizeof: number, fields: Fields): { key: string;
   return asked;
 }
 
-if (missing.length > 0) console.warn(`not checked against Xen's headers: ${missing.join(' and ')} not found`);
+if (missing.length > 0) console.warn(`not checked against Xen's headers: ${missing.join('; ')}`);
 
 test.runIf(process.env['CI'])("Xen's headers and a C compiler are there, so that the ABI is checked", () => {
   expect(missing).toEqual([]);
@@ -241,6 +244,14 @@ describe.skipIf(missing.length > 0)("Xen's headers", () => {
     expect([...NEWER].filter((name) => !constants.has(name))).toEqual([]);
     const absent = undeclared(OWN);
     expect([...OWN].filter((name) => !absent.has(name))).toEqual([]);
+  });
+
+  test('the names of xenstore errors and the bytes of the emulation prefix are those of the headers', () => {
+    const table =
+      'for (size_t i = 0; i < sizeof(xsd_errors) / sizeof(*xsd_errors); i++) printf("%zu %s\\n", i, xsd_errors[i].errstring);';
+    expect([...XSD_ERRORS]).toEqual([...ask([table], false).values()]);
+    const prefix = ask(['printf("prefix %s\\n", XEN_EMULATE_PREFIX);'], false).get('prefix')!;
+    expect(XEN_EMULATE_PREFIX).toEqual(prefix.match(/0x../g)!.map(Number));
   });
 
   test('a field one byte off is noticed', () => {
