@@ -7,7 +7,7 @@
 import { Accounts, contentBytes, nodeBytes } from './accounts.js';
 import { noChildren } from './children.js';
 import { EACCES, EAGAIN, EINVAL, ENOENT, ENOMEM, ENOSPC, EPERM, type Errno } from './errno.js';
-import { merged } from './merge.js';
+import { applied, changesOf } from './merge.js';
 import { childPath, leafName, parentPath } from './path.js';
 import { type Actor, accessOf, OWNER, type Permissions, permission, READ, WRITE } from './permissions.js';
 import type { Account } from './quotas.js';
@@ -43,6 +43,11 @@ export class Store {
   generation = INITIAL_GENERATION;
   readonly accounts: Accounts;
   onChange: OnChange = () => {};
+  /**
+   * Told of each change of `tree` by itself, in an order in which they can be made again: this content at this
+   * path, or the node and all below it gone. For journals.
+   */
+  onStored: ((path: string, content: Content | undefined) => void) | undefined;
   /** Contents of nodes of `tree` by path, filled by use: what is read again needs no walk down the tree. */
   private readonly index = new Map<string, Content>();
 
@@ -240,6 +245,7 @@ export class Store {
     if (t === undefined) {
       this.tree = next;
       this.index.set(path, content);
+      this.onStored?.(path, content);
     } else {
       t.tree = next;
       t.accesses.get(path)!.modified = true;
@@ -295,16 +301,17 @@ export class Store {
 
     for (let i = top; i >= 0; i--) {
       this.count(view, permissions[0].domid, 1, nodeBytes(nodes[i]) + missing[i].length);
-      if (t === undefined) this.index.set(missing[i], nodes[i].content);
-      else {
+      if (t === undefined) {
+        this.index.set(missing[i], nodes[i].content);
+        this.onStored?.(missing[i], nodes[i].content);
+      } else {
         const access = t.accesses.get(missing[i])!;
         access.modified = true;
         access.created = ++t.creations;
       }
     }
     this.count(view, inherited[0].domid, 0, grown.children.bytes - parent.children.bytes);
-    if (t === undefined) this.index.set(above, grown.content);
-    else this.charge(actor, t, bytes);
+    if (t !== undefined) this.charge(actor, t, bytes);
     this.setNode(view, above, grown);
     this.changed(view, path, nodes[0].content, 'subtree', undefined);
     return 0;
@@ -313,8 +320,11 @@ export class Store {
   private setNode(view: View, path: string, n: Node): void {
     const next = replace(this.treeOf(view), path, n);
     const t = view.transaction;
-    if (t === undefined) this.tree = next;
-    else {
+    if (t === undefined) {
+      this.tree = next;
+      this.index.set(path, n.content);
+      this.onStored?.(path, n.content);
+    } else {
       t.tree = next;
       t.accesses.get(path)!.modified = true;
     }
@@ -376,7 +386,7 @@ export class Store {
       children: parent.children.without(leafName(path)),
     };
     this.count(view, permissions[0].domid, 0, shrunk.children.bytes - parent.children.bytes);
-    if (t === undefined) this.index.set(above, shrunk.content);
+    if (t === undefined) this.onStored?.(path, undefined);
     this.setNode(view, above, shrunk);
     return 0;
   }
@@ -397,7 +407,9 @@ export class Store {
     }
     const untouched = this.tree === t.base;
     if (!untouched && this.conflicts(t)) return EAGAIN;
-    this.tree = untouched ? t.tree : merged(this.tree, t);
+    const changes = untouched && this.onStored === undefined ? [] : changesOf(t);
+    this.tree = untouched ? t.tree : changes.reduce(applied, this.tree);
+    for (const { path, content } of changes) this.onStored?.(path, content);
     for (const [domid, more] of t.nodesOf) this.account(domid).nodes += more;
     for (const [domid, more] of t.memoryOf) {
       this.account(domid).nodeBytes += more;

@@ -37,7 +37,8 @@ export class RingTransport implements Transport {
 
   /**
    * Takes over the page at linear address `at`. `fresh` for a domain just introduced, whose queues start
-   * empty; not for one that was restored, whose page is as it was saved.
+   * empty. For one that was restored the page is left as it was saved, and nothing is signalled: the guest
+   * must not see that it was moved. Where the guest's own signals may have been lost, call `pump` once.
    */
   constructor(
     private readonly server: XenstoreServer,
@@ -48,9 +49,9 @@ export class RingTransport implements Transport {
     fresh: boolean,
   ) {
     connection.transport = this;
-    this.set(Page.server_features, this.get(Page.server_features) | this.features);
+    const shown = this.get(Page.server_features);
+    if ((this.features & ~shown) !== 0) this.set(Page.server_features, shown | this.features);
     if (fresh) this.empty();
-    else this.pump();
   }
 
   /** The guest has signalled, or may have: reads requests, answers, and takes up a reconnection. */

@@ -53,6 +53,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
         const value = args.length === 3 ? atoi(args[2]) : 0;
         if (value < 1 || !isQuotaName(args[1])) return EINVAL;
         store.accounts.quotas[args[1]] = value;
+        hub.onSettings();
         return OK;
       }
       return args.length === 1 ? usage(hub, atoi(args[0])) : EINVAL;
@@ -67,6 +68,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       const value = args.length === 3 && args[0] === 'set' && args[1] === 'memory' ? atoi(args[2]) : 0;
       if (value < 1) return EINVAL;
       store.accounts.softMemory = value;
+      hub.onSettings();
       return OK;
     },
   },

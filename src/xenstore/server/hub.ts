@@ -36,6 +36,8 @@ export class Hub {
   readonly watches = new Watches();
   readonly connections = new Set<Connection>();
   readonly features: number;
+  /** Told when limits, features or the set of domains have changed. For journals. */
+  onSettings: () => void = () => {};
   /** Set by CONTROL log. */
   logging = false;
   private readonly domains = new Map<number, Connection>();
@@ -331,6 +333,7 @@ export class Hub {
     for (const other of this.connections) if (other.actor.target === domid) other.actor.target = -1;
     this.store.removeNodesOf(domid);
     this.store.accounts.byDomid.delete(domid);
+    this.onSettings();
     this.fireSpecial(RELEASE_DOMAIN, domid);
     return 0;
   }

@@ -35,6 +35,7 @@ export function setFeature(hub: Hub, args: readonly string[]): string | Errno {
   if (hub.isIntroduced(domid)) return EBUSY;
   if ((features & ~hub.features) !== 0) return EINVAL;
   hub.store.account(domid).features = features;
+  hub.onSettings();
   return 'OK\0';
 }
 
@@ -63,5 +64,6 @@ export function setQuota(hub: Hub, args: readonly string[]): string | Errno {
   else if (!isQuotaName(name)) return EINVAL;
   else if (args.length === 2) store.accounts.quotas[name] = value;
   else store.account(domid).limits[name] = value;
+  hub.onSettings();
   return 'OK\0';
 }

@@ -27,6 +27,8 @@ import * as stream from './stream.js';
 export interface SaveOptions {
   /** False to save what outlives all clients: the tree, limits and domains. True by default. */
   readonly connections?: boolean;
+  /** Number of the journal that continues this state. */
+  readonly journal?: number;
   /** The file descriptor to name in a socket's record; -1 by default. */
   socketFd?(connection: Connection): number;
 }
@@ -37,6 +39,8 @@ export function saveState(hub: Hub, options: SaveOptions = {}): Uint8Array {
     w.u32(0xffffffff);
     w.u32(0xffffffff);
   });
+  const { journal } = options;
+  if (journal !== undefined) out.record(stream.TYPE_JOURNAL, (w) => putCount(w, journal));
   saveLimits(out, hub);
   const connections = new Map<number, Connection>();
   if (options.connections ?? true)

@@ -27,6 +27,8 @@ export const TYPE_EXACT_GENERATIONS = 0x80000001;
 export const TYPE_EXACT_CONNECTION = 0x80000002;
 export const TYPE_EXACT_DOMAIN = 0x80000003;
 export const TYPE_EXACT_TRANSACTION = 0x80000004;
+/** Which journal continues this snapshot. */
+export const TYPE_JOURNAL = 0x80000005;
 
 const IDENT = 'xenstore';
 const VERSION = 2;

@@ -1,0 +1,335 @@
+/**
+ * A client of any xenstored, Xen's or this package's, over its unix socket.
+ *
+ *     const xs = await XenstoreClient.connect();
+ *     const name = await xs.read('/local/domain/3/name');
+ *     for await (const path of xs.watch('/local/domain')) console.log('changed:', path);
+ *
+ * Invariant: every request settles: with its answer, with XenstoreError (`code` is the protocol's name), or
+ * with ECONNRESET when the connection ends. Text is UTF-8; byte arrays are taken and given as they are.
+ */
+import { connect, type Socket } from 'node:net';
+import {
+  XS_CONTROL,
+  XS_DIRECTORY,
+  XS_DIRECTORY_PART,
+  XS_ERROR,
+  XS_GET_DOMAIN_PATH,
+  XS_GET_PERMS,
+  XS_INTRODUCE,
+  XS_IS_DOMAIN_INTRODUCED,
+  XS_MKDIR,
+  XS_READ,
+  XS_RELEASE,
+  XS_RM,
+  XS_SET_PERMS,
+  XS_SET_TARGET,
+  XS_TRANSACTION_END,
+  XS_TRANSACTION_START,
+  XS_UNWATCH,
+  XS_WATCH,
+  XS_WATCH_EVENT,
+  XS_WRITE,
+} from '../xen/xs-wire.js';
+import { XenstoreError } from './core/errno.js';
+import { bytesFromOctets, octetsFromBytes, octetsFromText, textFromOctets } from './core/octets.js';
+import { encodeMessage, type Message } from './wire/message.js';
+import { MessageParser } from './wire/parser.js';
+
+export { XenstoreError };
+
+export type Value = string | Uint8Array;
+
+export interface ConnectOptions {
+  /** The socket; by default $XENSTORED_PATH, else /var/run/xenstored/socket. */
+  readonly path?: string;
+}
+
+export interface WatchOptions {
+  /** Levels below the path that count; all by default. Servers before Xen 4.21 refuse it with EINVAL. */
+  readonly depth?: number;
+  /** Ends the watch. */
+  readonly signal?: AbortSignal;
+}
+
+export interface TransactionOptions {
+  /** How often to try again when others were faster; 100 by default. */
+  readonly retries?: number;
+}
+
+interface Waiting {
+  readonly what: string;
+  resolve(body: string): void;
+  reject(error: Error): void;
+}
+
+const strings = (...parts: readonly string[]): string => parts.map((p) => `${octetsFromText(p)}\0`).join('');
+const octets = (value: Value): string =>
+  typeof value === 'string' ? octetsFromText(value) : octetsFromBytes(value, 0, value.length);
+
+/** Sends one request; `what` is for messages. Resolves with the reply's payload as an octet string. */
+type Ask = (type: number, body: string, what: string) => Promise<string>;
+
+/** The operations on nodes: on the store itself, or as a transaction sees it. */
+export class XenstoreView {
+  constructor(protected readonly ask: Ask) {}
+
+  /** The value as text. Rejects with ENOENT, EACCES, EINVAL. */
+  async read(path: string): Promise<string> {
+    return textFromOctets(await this.ask(XS_READ, strings(path), `read ${path}`));
+  }
+
+  async readBytes(path: string): Promise<Uint8Array> {
+    return bytesFromOctets(await this.ask(XS_READ, strings(path), `read ${path}`));
+  }
+
+  /** Whether the node is there and may be read. */
+  async exists(path: string): Promise<boolean> {
+    try {
+      await this.ask(XS_READ, strings(path), `read ${path}`);
+      return true;
+    } catch (error) {
+      if (error instanceof XenstoreError && (error.code === 'ENOENT' || error.code === 'EACCES'))
+        return false;
+      throw error;
+    }
+  }
+
+  /** Makes the node, and those above it, if need be. */
+  async write(path: string, value: Value): Promise<void> {
+    await this.ask(XS_WRITE, strings(path) + octets(value), `write ${path}`);
+  }
+
+  async mkdir(path: string): Promise<void> {
+    await this.ask(XS_MKDIR, strings(path), `mkdir ${path}`);
+  }
+
+  /** Removes the node and all below it; none there is no error, but a missing parent is ENOENT. */
+  async remove(path: string): Promise<void> {
+    await this.ask(XS_RM, strings(path), `remove ${path}`);
+  }
+
+  /** Names of the children, oldest first, however many there are. */
+  async list(path: string): Promise<string[]> {
+    try {
+      return split(await this.ask(XS_DIRECTORY, strings(path), `list ${path}`));
+    } catch (error) {
+      if (!(error instanceof XenstoreError) || error.code !== 'E2BIG') throw error;
+      return this.listInParts(path);
+    }
+  }
+
+  /** Entries as "n0", "r5", "b3", "w7"; the owner's first. */
+  async getPermissions(path: string): Promise<string[]> {
+    return split(await this.ask(XS_GET_PERMS, strings(path), `get permissions ${path}`));
+  }
+
+  async setPermissions(path: string, permissions: readonly string[]): Promise<void> {
+    await this.ask(XS_SET_PERMS, strings(path, ...permissions), `set permissions ${path}`);
+  }
+
+  /** More names than one reply holds: part after part, from the start again if the node changes meanwhile. */
+  private async listInParts(path: string): Promise<string[]> {
+    for (let list = '', generation = ''; ; ) {
+      const part = await this.ask(
+        XS_DIRECTORY_PART,
+        strings(path, String(octetsFromText(list).length)),
+        `list ${path}`,
+      );
+      const end = part.indexOf('\0');
+      const now = part.slice(0, end);
+      if (list !== '' && now !== generation) {
+        list = '';
+        continue;
+      }
+      generation = now;
+      list += part.slice(end + 1);
+      // An empty name stands after the last one.
+      if (list.endsWith('\0\0')) return split(list.slice(0, -1));
+      if (list === '\0') return [];
+    }
+  }
+}
+
+const split = (list: string): string[] => list.split('\0').slice(0, -1);
+
+export class XenstoreClient extends XenstoreView {
+  private readonly parser = new MessageParser();
+  private readonly waiting = new Map<number, Waiting>();
+  private readonly watches = new Map<string, (path: string) => void>();
+  private readonly ends = new Set<() => void>();
+  private nextRequest = 1;
+  private nextToken = 1;
+  private closed: Error | undefined;
+
+  private constructor(private readonly socket: Socket) {
+    super((type, body, what) => this.request(type, body, what));
+    socket.on('data', (chunk) => this.receive(chunk));
+    socket.on('error', (error) => this.end(error));
+    socket.on('close', () =>
+      this.end(Object.assign(new Error('xenstore: the connection has ended'), { code: 'ECONNRESET' })),
+    );
+  }
+
+  static connect(options: ConnectOptions = {}): Promise<XenstoreClient> {
+    const path = options.path ?? process.env['XENSTORED_PATH'] ?? '/var/run/xenstored/socket';
+    return new Promise((resolve, reject) => {
+      const socket = connect(path);
+      socket.once('error', reject);
+      socket.once('connect', () => {
+        socket.off('error', reject);
+        resolve(new XenstoreClient(socket));
+      });
+    });
+  }
+
+  /**
+   * The paths that change at or below `path`; first `path` itself, at once. A path that changes again before
+   * it is taken comes once. Ends with `break`, with `signal`, or with the connection.
+   */
+  async *watch(path: string, options: WatchOptions = {}): AsyncGenerator<string, void, void> {
+    const token = `w${this.nextToken++}`;
+    const changed = new Set<string>();
+    let wake = (): void => {};
+    const end = (): void => wake();
+    const aborted = (): boolean => options.signal?.aborted === true;
+    this.watches.set(token, (event) => {
+      changed.add(event);
+      wake();
+    });
+    this.ends.add(end);
+    options.signal?.addEventListener('abort', end);
+    try {
+      const depth = options.depth === undefined ? [] : [String(options.depth)];
+      await this.request(XS_WATCH, strings(path, token, ...depth), `watch ${path}`);
+      while (!aborted()) {
+        for (const event of changed) {
+          changed.delete(event);
+          yield event;
+          if (aborted()) return;
+        }
+        if (this.closed !== undefined) throw this.closed;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          if (changed.size > 0 || this.closed !== undefined || aborted()) resolve();
+        });
+      }
+    } finally {
+      this.watches.delete(token);
+      this.ends.delete(end);
+      options.signal?.removeEventListener('abort', end);
+      if (this.closed === undefined)
+        await this.request(XS_UNWATCH, strings(path, token), `unwatch ${path}`).catch(() => {});
+    }
+  }
+
+  /**
+   * Runs `body` in a transaction and commits it; again from the start, with fresh values, when somebody else
+   * was faster. An exception in `body` undoes everything. Rejects with EAGAIN after too many tries.
+   */
+  async transaction<T>(
+    body: (view: XenstoreView) => Promise<T>,
+    options: TransactionOptions = {},
+  ): Promise<T> {
+    for (let left = options.retries ?? 100; ; left--) {
+      const id = Number(split(await this.request(XS_TRANSACTION_START, '\0', 'start a transaction'))[0]);
+      let result: T;
+      try {
+        result = await body(new XenstoreView((type, text, what) => this.request(type, text, what, id)));
+      } catch (error) {
+        await this.request(XS_TRANSACTION_END, 'F\0', 'abort', id).catch(() => {});
+        throw error;
+      }
+      try {
+        await this.request(XS_TRANSACTION_END, 'T\0', 'commit', id);
+        return result;
+      } catch (error) {
+        if (!(error instanceof XenstoreError) || error.code !== 'EAGAIN' || left <= 0) throw error;
+      }
+    }
+  }
+
+  /** The place of a domain in the tree: /local/domain/N. */
+  async domainPath(domid: number): Promise<string> {
+    return split(await this.request(XS_GET_DOMAIN_PATH, strings(String(domid)), 'domain path'))[0];
+  }
+
+  async isIntroduced(domid: number): Promise<boolean> {
+    return (await this.request(XS_IS_DOMAIN_INTRODUCED, strings(String(domid)), 'is introduced')) === 'T\0';
+  }
+
+  /** Has the server take up a domain's ring: its page's machine frame and its event channel. */
+  async introduce(domid: number, mfn: number, port: number): Promise<void> {
+    await this.request(XS_INTRODUCE, strings(`${domid}`, `${mfn}`, `${port}`), `introduce ${domid}`);
+  }
+
+  async release(domid: number): Promise<void> {
+    await this.request(XS_RELEASE, strings(String(domid)), `release ${domid}`);
+  }
+
+  /** Gives `domid` all rights of `target`. */
+  async setTarget(domid: number, target: number): Promise<void> {
+    await this.request(XS_SET_TARGET, strings(`${domid}`, `${target}`), `set target of ${domid}`);
+  }
+
+  /** A command to the server, as xenstore-control sends it; resolves with its answer. */
+  async control(command: string, ...args: readonly string[]): Promise<string> {
+    return (await this.request(XS_CONTROL, strings(command, ...args), `control ${command}`)).replace(
+      /\0$/,
+      '',
+    );
+  }
+
+  /** Ends the connection; the server drops its watches and open transactions. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.socket.destroyed) resolve();
+      else this.socket.once('close', () => resolve()).end();
+    });
+  }
+
+  private request(type: number, body: string, what: string, txId = 0): Promise<string> {
+    if (this.closed !== undefined) return Promise.reject(this.closed);
+    if (body.length > 4096) return Promise.reject(new XenstoreError('E2BIG', what));
+    return new Promise((resolve, reject) => {
+      const reqId = this.nextRequest;
+      this.nextRequest = (reqId + 1) >>> 0;
+      this.waiting.set(reqId, { what, resolve, reject });
+      this.socket.write(encodeMessage({ type, reqId, txId, body }));
+    });
+  }
+
+  private receive(chunk: Uint8Array): void {
+    for (let at = 0; at < chunk.length; ) {
+      const state = this.parser.push(chunk, at, chunk.length);
+      at = this.parser.consumed;
+      if (state.kind === 'message') this.take(state.message);
+      else if (state.kind === 'failed') {
+        this.end(new Error(`xenstore: the server announced a reply of ${state.length} bytes`));
+        this.socket.destroy();
+        return;
+      }
+    }
+  }
+
+  private take(m: Message): void {
+    if (m.type === XS_WATCH_EVENT) {
+      const [path, token] = split(m.body);
+      this.watches.get(token)?.(textFromOctets(path));
+      return;
+    }
+    const waiting = this.waiting.get(m.reqId);
+    if (waiting === undefined) return;
+    this.waiting.delete(m.reqId);
+    if (m.type === XS_ERROR) waiting.reject(new XenstoreError(m.body.replace(/\0$/, ''), waiting.what));
+    else waiting.resolve(m.body);
+  }
+
+  private end(error: Error): void {
+    if (this.closed !== undefined) return;
+    this.closed = error;
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+    for (const end of this.ends) end();
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * The server on a unix socket: many clients, each with the rights of domain 0, as xenstored's socket gives
+ * them. Invariant: a client that takes no answers is first no longer read from, and then cut off; it never
+ * makes the server hold more than the server's `outputLimit`.
+ */
+import { chmod, lstat, unlink } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Connection, Transport } from '../server/connection.js';
+import type { XenstoreServer } from '../server/server.js';
+
+/** A client's requests are read while less than this many bytes of answers wait for it. */
+const READ_WHILE_BELOW = 256 * 1024;
+
+export interface SocketOptions {
+  /** Called before answers are sent: what they acknowledge must last from then on. */
+  readonly beforeSend?: () => void;
+}
+
+class SocketTransport implements Transport {
+  private leftover: Buffer | undefined;
+
+  constructor(
+    private readonly server: XenstoreServer,
+    private readonly connection: Connection,
+    private readonly socket: Socket,
+    private readonly beforeSend: () => void,
+    private readonly soon: () => void,
+  ) {
+    connection.transport = this;
+    socket.on('data', (chunk) => this.receive(chunk));
+    socket.on('drain', () => this.drained());
+    socket.on('close', () => server.disconnect(connection));
+    // Reported by 'close' too: a client may go at any time.
+    socket.on('error', () => {});
+  }
+
+  flush(): void {
+    const { output } = this.connection;
+    if (output.bytes === 0 || this.socket.destroyed) return;
+    if (!this.socket.writableNeedDrain) {
+      this.beforeSend();
+      this.socket.write(output.drain());
+    }
+    if (output.bytes >= READ_WHILE_BELOW || this.socket.writableLength >= READ_WHILE_BELOW)
+      this.socket.pause();
+  }
+
+  resume(): void {
+    this.drained();
+  }
+
+  fail(): void {
+    this.socket.destroy();
+  }
+
+  private receive(chunk: Buffer): void {
+    const bytes = this.leftover === undefined ? chunk : Buffer.concat([this.leftover, chunk]);
+    const end = this.server.receive(this.connection, bytes, 0, bytes.length);
+    this.leftover = end < bytes.length ? bytes.subarray(end) : undefined;
+    this.soon();
+  }
+
+  private drained(): void {
+    this.flush();
+    if (this.socket.writableNeedDrain) return;
+    this.socket.resume();
+    if (this.leftover !== undefined) this.receive(Buffer.alloc(0));
+  }
+}
+
+export class SocketServer {
+  private readonly listener: Server;
+  private readonly sockets = new Set<Socket>();
+  private settling = false;
+
+  private constructor(
+    private readonly server: XenstoreServer,
+    options: SocketOptions,
+  ) {
+    const soon = (): void => {
+      // Once after all clients that spoke in this turn, so that a journal is written once for all of them.
+      if (this.settling) return;
+      this.settling = true;
+      setImmediate(() => {
+        this.settling = false;
+        server.settle();
+      });
+    };
+    this.listener = createServer((socket) => {
+      this.sockets.add(socket);
+      socket.on('close', () => this.sockets.delete(socket));
+      const connection = server.connect('socket', 0);
+      new SocketTransport(server, connection, socket, options.beforeSend ?? (() => {}), soon);
+    });
+  }
+
+  /** Listens at `path`, which only this user may use. A socket that a dead server left there is replaced. */
+  static async listen(
+    server: XenstoreServer,
+    path: string,
+    options: SocketOptions = {},
+  ): Promise<SocketServer> {
+    await removeDead(path);
+    const self = new SocketServer(server, options);
+    await new Promise<void>((resolve, reject) => {
+      self.listener.once('error', reject);
+      self.listener.listen({ path, backlog: 511 }, resolve);
+    });
+    await chmod(path, 0o600);
+    return self;
+  }
+
+  /** Ends all clients, having sent what was acknowledged, and removes the socket. */
+  async close(): Promise<void> {
+    this.server.settle();
+    const closed = new Promise<void>((resolve) => this.listener.close(() => resolve()));
+    for (const socket of this.sockets) socket.end(() => socket.destroy());
+    setTimeout(() => {
+      for (const socket of this.sockets) socket.destroy();
+    }, 1000).unref();
+    await closed;
+  }
+}
+
+/** Throws where something is there that is no socket, or that somebody answers at. */
+async function removeDead(path: string): Promise<void> {
+  const there = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (there === undefined) return;
+  if (!there.isSocket()) throw new Error(`${path} is there and is no socket`);
+  const alive = await new Promise<boolean>((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+  if (alive) throw new Error(`another server listens at ${path}`);
+  await unlink(path);
+}
