@@ -68,7 +68,7 @@ function unlz4(bytes: Uint8Array, size: number): Uint8Array {
 }
 
 function unzstdTo(bytes: Uint8Array, size: number): Uint8Array {
-  const room = new Uint8Array(size);
+  const room = new Uint8Array(size + 1); // one byte more, so that too much is noticed
   let out: Uint8Array;
   try {
     out = unzstd(bytes, room);

@@ -1,0 +1,119 @@
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { bzImagePayload, unpackKernel } from '../../src/guest/bzimage.js';
+import { KernelError } from '../../src/guest/kernel-error.js';
+import { bzImage, PACKED, packedKernel } from './packed-kernels.js';
+
+const kernel = packedKernel();
+const payload = (name: keyof typeof PACKED): Uint8Array => Buffer.from(PACKED[name], 'base64');
+const unpacked = async (file: Uint8Array): Promise<string> =>
+  Buffer.from(await unpackKernel(file)).toString('hex');
+const expected = Buffer.from(kernel).toString('hex');
+
+describe('a packed kernel', () => {
+  test.each(['xz', 'xzBlocks', 'lz4', 'zstd'] as const)('%s: comes out byte for byte', async (name) => {
+    expect(await unpacked(bzImage(payload(name), kernel.length))).toBe(expected);
+  });
+
+  test('gzip: comes out byte for byte, in a bzImage and alone', async () => {
+    expect(await unpacked(bzImage(gzipSync(kernel)))).toBe(expected);
+    expect(await unpacked(gzipSync(kernel))).toBe(expected);
+    expect(await unpacked(gzipSync(bzImage(payload('xz'), kernel.length)))).toBe(expected);
+  });
+
+  test('a bzImage whose kernel is not packed, and an ELF file, pass as they are', async () => {
+    expect(await unpacked(bzImage(kernel))).toBe(expected);
+    expect(await unpacked(kernel)).toBe(expected);
+  });
+
+  test('a file of several lz4 frames is one kernel', async () => {
+    const frame = payload('lz4');
+    const twice = Buffer.concat([frame, frame]);
+    await expect(unpackKernel(bzImage(twice, 2 * kernel.length))).resolves.toHaveLength(2 * kernel.length);
+  });
+
+  test.each([
+    ['lzma', [0x5d, 0, 0, 0, 4]],
+    ['lzo', [0x89, 0x4c, 0x5a, 0x4f, 0]],
+    ['bzip2', [0x42, 0x5a, 0x68, 0x39]],
+  ])('%s is refused by name', async (name, magic) => {
+    const file = bzImage(Uint8Array.from([...magic, ...new Array(20).fill(0)]), 100);
+    await expect(unpackKernel(file)).rejects.toThrow(`packed with ${name}, which is not supported`);
+  });
+
+  test('what is no kernel is refused with its first bytes', async () => {
+    await expect(unpackKernel(new TextEncoder().encode('#!/bin/sh'))).rejects.toThrow(
+      'begins with 23 21 2f 62',
+    );
+    await expect(unpackKernel(new Uint8Array(0))).rejects.toThrow('begins with nothing');
+    await expect(unpackKernel(bzImage(new Uint8Array(64), 1))).rejects.toThrow('begins with 00 00 00 00');
+  });
+
+  test('a boot protocol that carries no ELF kernel is refused', () => {
+    expect(() => bzImagePayload(bzImage(kernel, undefined, 0x207))).toThrow(/protocol 2.07 at offset 0x206/);
+  });
+
+  test('a bzImage that is cut short names where its payload should be', () => {
+    const file = bzImage(kernel);
+    expect(() => bzImagePayload(file.subarray(0, file.length - 1))).toThrow(
+      /payload at offset 0x810, 0x[0-9a-f]+ bytes, runs past the end/,
+    );
+  });
+
+  test('a size that does not fit what comes out is an error', async () => {
+    for (const name of ['xz', 'xzBlocks', 'lz4', 'zstd'] as const)
+      await expect(unpackKernel(bzImage(payload(name), kernel.length - 1))).rejects.toThrow(KernelError);
+  });
+
+  test('an absurd size is refused before any memory is taken for it', async () => {
+    await expect(unpackKernel(bzImage(payload('zstd'), 0xffffffff))).rejects.toThrow(/too many/);
+  });
+});
+
+describe('damage', () => {
+  const damaged = async (file: Uint8Array, at: number, bits: number): Promise<string | undefined> => {
+    const copy = Uint8Array.from(file);
+    copy[at % copy.length] ^= bits;
+    try {
+      return Buffer.from(await unpackKernel(copy)).toString('hex');
+    } catch (e) {
+      if (e instanceof KernelError) return undefined;
+      throw e;
+    }
+  };
+
+  test('one changed bit in a checksummed payload is noticed, or did not matter', async () => {
+    for (const file of [
+      bzImage(payload('xz'), kernel.length),
+      bzImage(payload('xzBlocks'), kernel.length),
+      bzImage(gzipSync(kernel)),
+    ]) {
+      const start = 4 * 512 + 16;
+      await fc.assert(
+        fc.asyncProperty(fc.nat(file.length - start - 1), fc.nat(7), async (at, bit) => {
+          const result = await damaged(file, start + at, 1 << bit);
+          expect(result === undefined || result === expected).toBe(true);
+        }),
+        { numRuns: 150 },
+      );
+    }
+  });
+
+  test('whatever is changed or cut, the result is a kernel or a message', async () => {
+    const files = (['xz', 'xzBlocks', 'lz4', 'zstd'] as const).map((n) => bzImage(payload(n), kernel.length));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...files),
+        fc.array(fc.tuple(fc.nat(4000), fc.nat(255)), { maxLength: 4 }),
+        fc.nat(4000),
+        async (file, changes, length) => {
+          const copy = Uint8Array.from(file.subarray(0, Math.max(100, length)));
+          for (const [at, value] of changes) copy[at % copy.length] = value;
+          await unpackKernel(copy).catch((e) => expect(e).toBeInstanceOf(KernelError));
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+});
