@@ -1,7 +1,30 @@
 #!/usr/bin/env node
 /** The command line. Each verb lives in commands/, one file each. */
 import { Command } from 'commander';
+import { register as completion } from './commands/completion.js';
+import { register as console } from './commands/console.js';
+import { register as create } from './commands/create.js';
+import { register as destroy } from './commands/destroy.js';
+import { register as dmesg } from './commands/dmesg.js';
+import { register as domid } from './commands/domid.js';
+import { register as domname } from './commands/domname.js';
+import { register as host } from './commands/host.js';
+import { register as info } from './commands/info.js';
+import { register as list } from './commands/list.js';
+import { register as migrate } from './commands/migrate.js';
+import { register as pause } from './commands/pause.js';
+import { register as points } from './commands/points.js';
+import { register as reboot } from './commands/reboot.js';
+import { register as rename } from './commands/rename.js';
+import { register as restore } from './commands/restore.js';
 import * as run from './commands/run.js';
+import { register as save } from './commands/save.js';
+import { register as settle } from './commands/settle.js';
+import { register as shutdown } from './commands/shutdown.js';
+import { register as top } from './commands/top.js';
+import { register as unpause } from './commands/unpause.js';
+import { register as uptime } from './commands/uptime.js';
+import { register as vcpuList } from './commands/vcpu-list.js';
 import * as xenstored from './commands/xenstored.js';
 
 const program = new Command('stillpoint')
@@ -11,4 +34,32 @@ const program = new Command('stillpoint')
 
 run.register(program);
 xenstored.register(program);
+for (const register of [
+  completion,
+  console,
+  create,
+  destroy,
+  dmesg,
+  domid,
+  domname,
+  host,
+  info,
+  list,
+  migrate,
+  pause,
+  points,
+  reboot,
+  rename,
+  restore,
+  save,
+  settle,
+  shutdown,
+  top,
+  unpause,
+  uptime,
+  vcpuList,
+]) {
+  register(program);
+}
+
 await program.parseAsync();

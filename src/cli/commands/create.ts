@@ -1,0 +1,34 @@
+/** `stillpoint create`: a guest from an xl.cfg, run by this host's daemon. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { DomainRow } from '../../daemon/api.js';
+import { attachConsole } from '../console.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+interface Options extends VerbOptions {
+  readonly paused?: boolean;
+  readonly console?: boolean;
+}
+
+export function register(program: Command): void {
+  verb(program, 'create <file> [assignments...]', 'create a guest from a configuration file')
+    .option('-p, --paused', 'leave it paused')
+    .option('-c, --console', 'attach to its console')
+    .action(async (file: string, assignments: string[], options: Options) => {
+      let made: DomainRow | undefined;
+      await withDaemon(options, async (ask) => {
+        // As with xl, "key=value" arguments are lines after the file's.
+        const config = `${[readFileSync(file, 'utf8'), ...assignments].join('\n')}\n`;
+        made = await ask<DomainRow>('create', {
+          config,
+          file,
+          directory: resolve('.'),
+          paused: options.paused === true,
+        });
+        if (options.json === true) printJson(made);
+        else if (options.console !== true) printLine(`${made.name}: domain ${made.domid}`);
+      });
+      if (made !== undefined && options.console === true) await attachConsole(String(made.domid), options);
+    });
+}

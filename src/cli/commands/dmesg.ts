@@ -1,0 +1,14 @@
+/** `stillpoint dmesg`: what the guest's hypervisor has to say. */
+import type { Command } from 'commander';
+import { printJson, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+export function register(program: Command): void {
+  verb(program, 'dmesg <guest>', "print the messages of a guest's hypervisor").action(
+    (guest: string, options: VerbOptions) =>
+      withDaemon(options, async (ask) => {
+        const text = await ask<string>('dmesg', { guest });
+        if (options.json === true) printJson(text.split('\n'));
+        else process.stdout.write(text.endsWith('\n') || text === '' ? text : `${text}\n`);
+      }),
+  );
+}

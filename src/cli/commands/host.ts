@@ -1,0 +1,109 @@
+/** `stillpoint host`: runs a host's daemon; `host init` makes its key, `host trust` trusts another's certificate. */
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import pino from 'pino';
+import { Failure } from '../../daemon/failure.js';
+import { loadHostConfig } from '../../daemon/host-config.js';
+import { HostDaemon } from '../../daemon/host-daemon.js';
+import { initIdentity, loadTrusted, type Right, trust } from '../../daemon/identity.js';
+import { parseAddress } from '../../daemon/peer.js';
+import { defaultDirectory } from '../daemon-client.js';
+import { guarded, printJson, printLine } from '../verb.js';
+
+interface RunOptions {
+  readonly name: string;
+  readonly dir: string;
+  readonly listen?: string;
+  readonly config?: string;
+  readonly plainLoopback?: boolean;
+  readonly json?: boolean;
+}
+
+async function run(options: RunOptions): Promise<void> {
+  const log = pino({ base: { host: options.name } }, pino.destination(2));
+  const daemon = new HostDaemon({
+    name: options.name,
+    dir: options.dir,
+    listen: options.listen === undefined ? undefined : parseAddress(options.listen),
+    plainLoopback: options.plainLoopback === true,
+    config: loadHostConfig(options.config),
+    log,
+  });
+  const port = await daemon.start();
+  if (options.json === true) printJson({ name: options.name, dir: options.dir, port, pid: process.pid });
+  else printLine(`host ${options.name} is ready in ${options.dir}${port === 0 ? '' : `, port ${port}`}`);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      daemon.close();
+      process.exit(0);
+    });
+  }
+}
+
+function parseRights(text: string): Right[] {
+  return text.split(',').map((right) => {
+    if (right === 'move' || right === 'control') return right;
+    throw new Failure('usage', `--allow takes move and control, found ${right}`);
+  });
+}
+
+export function register(program: Command): void {
+  const host = program
+    .command('host')
+    .description("run this host's daemon, which owns its guests")
+    .option('--name <name>', 'name of this host', 'stillpoint')
+    .option('--listen <host:port>', 'where other hosts reach it; port 0 takes any')
+    .option('--dir <dir>', 'where it keeps its things (or STILLPOINT_DIR)', defaultDirectory())
+    .option('--config <file>', 'what this host is like (docs/hosts.md)')
+    .option('--plain-loopback', 'listen without encryption or proof of identity, on loopback only')
+    .option('--json', 'print JSON')
+    .action((options: RunOptions) => guarded(options.json, () => run(options)));
+
+  host
+    .command('init')
+    .description("make this host's key and certificate")
+    .action((_: unknown, command: Command) => {
+      const { dir, json } = command.optsWithGlobals<RunOptions>();
+      return guarded(json, async () => {
+        const { fingerprint, certificate } = await initIdentity(dir);
+        if (json === true) printJson({ fingerprint, certificate });
+        else
+          printLine(
+            `${dir}/identity/cert.pem: give this file to the hosts that shall trust this one\nSHA-256 ${fingerprint}`,
+          );
+      });
+    });
+
+  host
+    .command('trust <name> <certificate>')
+    .description("trust another host's certificate (its identity/cert.pem, compared by fingerprint)")
+    .option('--address <host:port>', 'where its daemon listens', '')
+    .option('--allow <rights>', 'what it may do here: move, control, or both with a comma', 'move')
+    .action((name: string, file: string, _: unknown, command: Command) => {
+      const { dir, json, address, allow } = command.optsWithGlobals<
+        RunOptions & { address: string; allow: string }
+      >();
+      return guarded(json, async () => {
+        if (address !== '') parseAddress(address);
+        const entry = trust(dir, name, readFileSync(file, 'utf8'), address, parseRights(allow));
+        if (json === true) printJson(entry);
+        else printLine(`${name} is trusted (${entry.allow.join(', ')})\nSHA-256 ${entry.fingerprint}`);
+      });
+    });
+
+  host
+    .command('trusted')
+    .description('list the hosts that are trusted')
+    .action((_: unknown, command: Command) => {
+      const { dir, json } = command.optsWithGlobals<RunOptions>();
+      return guarded(json, async () => {
+        const all = loadTrusted(dir);
+        if (json === true) printJson(all);
+        else
+          for (const t of all)
+            printLine(
+              `${t.name.padEnd(20)} ${t.address.padEnd(22)} ${t.allow.join(',').padEnd(13)} ${t.fingerprint}`,
+            );
+      });
+    });
+}

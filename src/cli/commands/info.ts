@@ -1,0 +1,14 @@
+/** `stillpoint info`: this host, in the form of `xl info`. */
+import type { Command } from 'commander';
+import type { HostInfo } from '../../daemon/api.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+export function register(program: Command): void {
+  verb(program, 'info', 'print what this host is').action((options: VerbOptions) =>
+    withDaemon(options, async (ask) => {
+      const info = await ask<HostInfo>('info');
+      if (options.json === true) printJson(info);
+      else for (const [name, value] of Object.entries(info)) printLine(`${name.padEnd(22)} : ${value}`);
+    }),
+  );
+}

@@ -1,0 +1,70 @@
+/** `stillpoint migrate`: a running guest to another host, without its help or knowledge. */
+import type { Command } from 'commander';
+import type { MoveStats } from '../../daemon/outgoing-move.js';
+import { DEFAULT_MOVE, type MoveProgress } from '../../migration/source.js';
+import { progressLine } from '../table.js';
+import { numberOption, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+interface Options extends VerbOptions {
+  readonly maxDowntime: number;
+  readonly maxRounds: number;
+  readonly timeout: number;
+  readonly onTimeout: string;
+  readonly bandwidth: number;
+}
+
+const ms = (value: number): string => `${value.toFixed(1)} ms`;
+
+export function register(program: Command): void {
+  verb(program, 'migrate <guest> <host>', 'move a running guest to another host (trusted name or HOST:PORT)')
+    .option('--max-downtime <ms>', 'aim for a stop of at most this', numberOption, DEFAULT_MOVE.maxDowntimeMs)
+    .option(
+      '--max-rounds <n>',
+      'rounds of copying before the guest is stopped',
+      numberOption,
+      DEFAULT_MOVE.maxRounds,
+    )
+    .option('--timeout <s>', 'time for copying while the guest runs', numberOption, DEFAULT_MOVE.timeoutS)
+    .option(
+      '--on-timeout <what>',
+      'when rounds or time run out: cancel, or force a longer stop',
+      DEFAULT_MOVE.onTimeout,
+    )
+    .option('--bandwidth <MB/s>', 'at most this while the guest runs; 0 for no limit', numberOption, 0)
+    .action((guest: string, host: string, options: Options) =>
+      withDaemon(
+        options,
+        async (ask) => {
+          const stats = await ask<MoveStats>('migrate', {
+            guest,
+            host,
+            maxDowntimeMs: options.maxDowntime,
+            maxRounds: options.maxRounds,
+            timeoutS: options.timeout,
+            onTimeout: options.onTimeout,
+            bandwidthMBs: options.bandwidth,
+          });
+          if (options.json === true) {
+            printJson(stats);
+            return;
+          }
+          const { parts } = stats;
+          printLine(
+            `${stats.name} lives on ${stats.destination} as domain ${stats.domid}: ${(stats.totalMs / 1000).toFixed(2)} s, ` +
+              `${(stats.bytes / 1e6).toFixed(1)} MB, ${stats.mbPerSecond.toFixed(0)} MB/s, ${stats.rounds.length} rounds`,
+          );
+          printLine(
+            `downtime ${ms(stats.downtimeMs)}: stop ${ms(parts.stopMs)}, last ${stats.lastPages} pages ${ms(parts.lastPagesMs)}, ` +
+              `state ${ms(parts.stateMs)}, hand-over ${ms(parts.handoverMs)}, attach ${ms(parts.attachMs)}, ` +
+              `owner record ${ms(parts.recordMs)}, first instruction ${ms(parts.firstInstructionMs)}`,
+          );
+        },
+        (method, params) => {
+          if (method !== 'progress') return;
+          const line = progressLine(params as unknown as MoveProgress);
+          process.stderr.write(process.stderr.isTTY ? `\r${line}\x1b[K` : `${line}\n`);
+          if (process.stderr.isTTY) process.stderr.write('\n');
+        },
+      ),
+    );
+}

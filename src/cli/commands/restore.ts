@@ -1,0 +1,24 @@
+/** `stillpoint restore`: a guest from a file. A damaged file is refused with the byte offset, and starts nothing. */
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { DomainRow } from '../../daemon/api.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+interface Options extends VerbOptions {
+  readonly paused?: boolean;
+}
+
+export function register(program: Command): void {
+  verb(program, 'restore <file>', 'restore a guest from a file')
+    .option('-p, --paused', 'leave it paused')
+    .action((file: string, options: Options) =>
+      withDaemon(options, async (ask) => {
+        const row = await ask<DomainRow>('restore', {
+          path: resolve(file),
+          paused: options.paused === true,
+        });
+        if (options.json === true) printJson(row);
+        else printLine(`${row.name}: domain ${row.domid}`);
+      }),
+    );
+}

@@ -1,0 +1,20 @@
+/** `stillpoint shutdown`: asks the guest through control/shutdown in its xenstore, and says so when it does not answer. */
+import type { Command } from 'commander';
+import { numberOption, printJson, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+interface Options extends VerbOptions {
+  readonly wait?: boolean;
+  readonly timeout: number;
+}
+
+export function register(program: Command): void {
+  verb(program, 'shutdown <guest>', 'ask a guest to shut down')
+    .option('-w, --wait', 'return when it has')
+    .option('--timeout <seconds>', 'how long it may take to answer', numberOption, 60)
+    .action((guest: string, options: Options) =>
+      withDaemon(options, async (ask) => {
+        await ask('shutdown', { guest, timeoutS: options.timeout, wait: options.wait === true });
+        if (options.json === true) printJson({ guest });
+      }),
+    );
+}

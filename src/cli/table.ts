@@ -1,0 +1,74 @@
+/** Output in the columns that `xl` prints, so that scripts written for it can read it. */
+import type { DomainRow } from '../daemon/api.js';
+import type { PointRow, VcpuStatus } from '../daemon/guest-runner.js';
+import type { MoveProgress } from '../migration/source.js';
+
+const left = (text: string, width: number): string => text.padEnd(width);
+const right = (value: string | number, width: number): string => String(value).padStart(width);
+
+/** `xl list`. */
+export function listTable(rows: readonly DomainRow[]): string[] {
+  return [
+    'Name                                        ID   Mem VCPUs\tState\tTime(s)',
+    ...rows.map(
+      (r) =>
+        `${left(r.name, 40)} ${right(r.domid, 5)} ${right(r.memoryMib, 5)} ${right(r.vcpus, 5)}     ${r.state}  ${right(r.seconds.toFixed(1), 8)}`,
+    ),
+  ];
+}
+
+/** 1 day, 2:03:04. */
+export function duration(seconds: number): string {
+  const whole = Math.floor(seconds);
+  const days = Math.floor(whole / 86_400);
+  const two = (v: number): string => String(v).padStart(2, '0');
+  const time = `${Math.floor(whole / 3600) % 24}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
+  return days === 0 ? time : `${days} day${days === 1 ? '' : 's'}, ${time}`;
+}
+
+/** `xl uptime`. */
+export function uptimeTable(rows: readonly DomainRow[]): string[] {
+  return [
+    `${left('Name', 33)} ${right('ID', 4)} Uptime`,
+    ...rows.map((r) => `${left(r.name, 33)} ${right(r.domid, 4)} ${duration(r.uptimeSeconds)}`),
+  ];
+}
+
+export interface VcpuRows {
+  readonly domid: number;
+  readonly name: string;
+  readonly vcpus: readonly VcpuStatus[];
+}
+
+/** `xl vcpu-list`. */
+export function vcpuTable(rows: readonly VcpuRows[]): string[] {
+  const letters = { running: 'r--', blocked: '-b-', offline: '--p' } as const;
+  return [
+    'Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)',
+    ...rows.flatMap(({ name, domid, vcpus }) =>
+      vcpus.map(
+        (v) =>
+          `${left(name, 32)} ${right(domid, 5)} ${right(v.id, 5)}     - ${right(letters[v.state], 5)}  ${right(v.seconds.toFixed(1), 9)}  all / all`,
+      ),
+    ),
+  ];
+}
+
+/** The ledger of migration points. */
+export function pointsTable(rows: readonly PointRow[]): string[] {
+  const widths = [
+    Math.max(5, ...rows.map((r) => r.name.length)),
+    Math.max(14, ...rows.map((r) => r.inner.length)),
+    Math.max(14, ...rows.map((r) => r.outer.length)),
+  ];
+  const line = (name: string, inner: string, outer: string, moves: string | number): string =>
+    `${left(name, widths[0])}  ${left(inner, widths[1])}  ${left(outer, widths[2])}  ${right(moves, 5)}`;
+  return [
+    line('Point', 'The guest sees', 'This host gave', 'Moves'),
+    ...rows.map((r) => line(r.name, r.inner, r.outer, r.moves)),
+  ];
+}
+
+export function progressLine(p: MoveProgress): string {
+  return `round ${p.round}: ${p.pages} pages, ${p.mbPerSecond.toFixed(0)} MB/s, dirty ${p.dirty} (${Math.round(p.dirtyPagesPerSecond)}/s), expected downtime ${p.expectedDowntimeMs.toFixed(1)} ms`;
+}

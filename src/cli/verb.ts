@@ -1,0 +1,73 @@
+/**
+ * What all verbs share: options, the connection, and how results and failures reach the caller.
+ * Invariant: results go to standard output, everything else to standard error; with --json exactly one JSON value
+ * a line; the exit status follows from the failure's code (docs/hosts.md).
+ */
+import type { Command } from 'commander';
+import { describeError, EXIT_STATUS, Failure } from '../daemon/failure.js';
+import type { Params, Rpc } from '../daemon/rpc.js';
+import { connectDaemon, defaultDirectory, type Where } from './daemon-client.js';
+
+export interface VerbOptions extends Where {
+  readonly json?: boolean;
+}
+
+/** Adds a verb with the options that each has. */
+export function verb(program: Command, usage: string, description: string): Command {
+  return program
+    .command(usage)
+    .description(description)
+    .option('--json', 'print JSON')
+    .option('--dir <dir>', "the daemon's directory (or STILLPOINT_DIR)", defaultDirectory())
+    .option('--on <host>', 'ask the daemon of another host, by trusted name or HOST:PORT');
+}
+
+/** Prints a failure and sets the exit status. */
+export function fail(error: unknown, json: boolean | undefined): void {
+  const { code, message } = describeError(error);
+  if (json === true) process.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
+  process.stderr.write(`stillpoint: ${message}\n`);
+  process.exitCode = EXIT_STATUS[code];
+}
+
+/** Runs a verb's body and turns what it throws into message and exit status. */
+export async function guarded(json: boolean | undefined, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    fail(error, json);
+  }
+}
+
+export type Ask = <T>(method: string, params?: object) => Promise<T>;
+
+/** Connects, runs `body`, closes. */
+export function withDaemon(
+  options: VerbOptions,
+  body: (ask: Ask, rpc: Rpc) => Promise<void>,
+  notice?: (method: string, params: Params) => void,
+): Promise<void> {
+  return guarded(options.json, async () => {
+    const rpc = await connectDaemon(options, notice);
+    try {
+      await body((method, params = {}) => rpc.request(method, params), rpc);
+    } finally {
+      rpc.close();
+    }
+  });
+}
+
+export const printJson = (value: unknown): void => {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+};
+export const printLine = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+/** A number from the command line. */
+export function numberOption(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value < 0)
+    throw new Failure('usage', `not a number: ${text}`);
+  return value;
+}
