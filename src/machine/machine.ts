@@ -4,6 +4,7 @@
  *     0x10000   vCPU states, 4 KiB each
  *     0x20000   TLBs, 64 KiB a vCPU (kernel half, user half)
  *     0xa0000   jump caches, 64 KiB a vCPU
+ *     0x120000  decoded blocks by physical address
  *     0x1f0000  page-table entries of the L4 slots that belong to Xen
  *     0x200000  a dirty byte and a code byte for each frame
  *     then      decoded code, then the machine frames, from MFN_BASE on
@@ -64,6 +65,7 @@ interface Core {
   invlpg(vcpu: number, va: number): void;
   markWrite(linear: number): void;
   materialise(vcpu: number): void;
+  codeGone(): void;
 }
 
 export const vcpuRecord = recordType('VCPS', 1, 'the machine state of all vCPUs', {
@@ -301,6 +303,7 @@ export class Machine {
     this.arenaNext = this.arena;
     const codeBytes = META_BASE + ((this.frames + 15) & ~15);
     this.mem.bytes(codeBytes, this.frames).fill(0);
+    this.core.codeGone();
     this.flushTlbAll();
   }
 
@@ -354,6 +357,7 @@ export class Machine {
     if (result === undefined) return 0;
     const at = this.arenaNext;
     this.mem.setU32(at, result.count);
+    this.mem.setU32(at + 4, result.crossing ? 1 : 0);
     this.mem.u8.set(new Uint8Array(this.staging.buffer, 0, result.count * OP_BYTES), at + BLOCK_HEADER);
     this.arenaNext += BLOCK_HEADER + result.count * OP_BYTES;
     if (!result.crossing) {

@@ -9,7 +9,8 @@ const JC: usize = 0xA0000; // per vcpu 64K: 4096*16
 let META: usize = 0; let FRAMES: usize = 0; let NFRAMES: u32 = 0; let MFNBASE: u64 = 0x100000; let XENSLOTS: usize = 0;
 let DIRTY: usize = 0; let CODE: usize = 0;
 let dirtyOn: bool = false;
-let cpu: usize = 0; let tlb: usize = 0; let gen: u64 = 0; let jc: usize = 0; let jgen: u64 = 1;
+let cpu: usize = 0; let tlb: usize = 0; let gen: u64 = 0; let jc: usize = 0; let jgen: u64 = 1; let pgen: u64 = 1;
+const PH: usize = 0x120000; // blocks by physical address, 16384 * 16
 let fault: bool = false; let smc: bool = false;
 export function init(meta: u32, frames: u32, n: u32, xs: u32): void { META = meta; DIRTY = meta; CODE = meta + ((n + 15) & ~15); FRAMES = frames; NFRAMES = n; XENSLOTS = xs; }
 @inline function R(i: usize): u64 { return load<u64>(cpu + i); }
@@ -18,7 +19,7 @@ export function init(meta: u32, frames: u32, n: u32, xs: u32): void { META = met
 function setFault(code: u32, va: u64): i32 { store<u32>(cpu + 0x180, code); store<u64>(cpu + 0x188, va); return -1; }
 function frameLin(mfn: u64): i32 { const i = mfn - MFNBASE; if (i >= <u64>NFRAMES) return -1; return <i32>(FRAMES + (<usize>i << 12)); }
 export function dropCode(frame: u32): void { // frame index
-  if (load<u8>(CODE + frame) != 0) { store<u8>(CODE + frame, 0); jgen++; smc = true; dropped(frame); }
+  if (load<u8>(CODE + frame) != 0) { store<u8>(CODE + frame, 0); jgen++; pgen++; smc = true; dropped(frame); }
 }
 @external("env", "dropped") declare function dropped(frame: u32): void;
 export function markWrite(lin: u32): void { const f = (lin - <u32>FRAMES) >> 12; store<u8>(DIRTY + f, 1); dropCode(f); }
@@ -227,12 +228,18 @@ export function run(c: u32, budgetF: f64): u32 {
       const pg = walk(rip, 2, load<u32>(cpu + 0xC0) != 0);
       if (pg == -1) { fault = true; break; }
       const pa = <u32>pg + <u32>(rip & 0xfff);
-      store<u64>(cpu + 0x90, rip);
-      blk = decodeBlock(pa, rip);
-      if (blk == 0) { fault = true; break; }
-      store<u8>(CODE + ((<u32>pg - <u32>FRAMES) >> 12), 1);
-      // write entries of this page must go
-      codeFill(<u32>pg);
+      const ph = PH + (((pa ^ (pa >> 14)) & 0x3fff) << 4);
+      if (load<u32>(ph) == pa && load<u64>(ph + 8) == pgen) blk = load<u32>(ph + 4);
+      else {
+        store<u64>(cpu + 0x90, rip);
+        const cf = CODE + ((<u32>pg - <u32>FRAMES) >> 12);
+        if (load<u8>(cf) == 0) { store<u8>(cf, 1); codeFill(<u32>pg); }
+        const before = pgen;
+        blk = decodeBlock(pa, rip);
+        if (blk == 0) { fault = true; break; }
+        // A block that reaches into the next page depends on what is mapped there: not remembered by its frame.
+        if (load<u32>(blk + 4) == 0 && before == pgen) { store<u32>(ph, pa); store<u32>(ph + 4, <u32>blk); store<u64>(ph + 8, pgen); }
+      }
       store<u64>(je, tag); store<u64>(je + 8, jgen); store<u32>(je + 16, <u32>blk);
     }
     smc = false;
@@ -378,3 +385,6 @@ export function run(c: u32, budgetF: f64): u32 {
 }
 function codeFill(pg: u32): void { for (let c: u32 = 0; c < 8; c++) { const b = TLB + (c << 16); for (let e = b; e < b + 65536; e += 32) if (load<u64>(e + 8) != 0 && <u32>(load<u64>(e) & ~0xfff) + load<u32>(e + 16) == pg) store<u64>(e + 8, 0); } }
 function offsetOf(blk: usize, i: u32): u32 { let off: u32 = 0; for (let j: u32 = 0; j < i; j++) off += load<u8>(blk + 16 + (j << 4) + 7); return off; }
+
+/** All decoded code was dropped. */
+export function codeGone(): void { jgen++; pgen++; }
