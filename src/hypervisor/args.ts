@@ -24,6 +24,11 @@ export class HypercallArgs {
     return this.lo[i] | 0;
   }
 
+  setLong(i: number, value: number): void {
+    this.lo[i] = value;
+    this.hi[i] = Math.floor(value / TWO32);
+  }
+
   /** A null pointer. */
   isNull(i: number): boolean {
     return this.lo[i] === 0 && this.hi[i] === 0;
@@ -38,11 +43,27 @@ export class HypercallArgs {
     }
   }
 
+  /** Back into the registers: what a preempted hypercall goes on with. */
+  toRegisters(mem: LinearMemory, gprs: number): void {
+    for (let i = 0; i < 5; i++) {
+      const at = gprs + 8 * ARGUMENT_REGISTERS[i];
+      mem.setU32(at, this.lo[i]);
+      mem.setU32(at + 4, this.hi[i]);
+    }
+  }
+
   /** From six 64-bit words. */
   fromMemory(mem: LinearMemory, at: number): void {
     for (let i = 0; i < 6; i++) {
       this.lo[i] = mem.getU32(at + 8 * i);
       this.hi[i] = mem.getS32(at + 8 * i + 4);
+    }
+  }
+
+  toMemory(mem: LinearMemory, at: number): void {
+    for (let i = 0; i < 6; i++) {
+      mem.setU32(at + 8 * i, this.lo[i]);
+      mem.setU32(at + 8 * i + 4, this.hi[i]);
     }
   }
 }

@@ -11,9 +11,6 @@ import { isCanonical } from './guest-memory.js';
 import type { DomainState } from './state.js';
 import { TRAP_nmi } from './traps.js';
 
-/** Entries of one call: a table that never ends is read no further. */
-const MAX_TRAP_ENTRIES = 65536;
-
 /** HYPERVISOR_set_trap_table(entries, the last with address 0); a null pointer clears the table. */
 export function setTrapTable(d: DomainState): number {
   const { args, guest } = d;
@@ -25,7 +22,12 @@ export function setTrapTable(d: DomainState): number {
     return 0;
   }
   const table = args.long(0);
-  for (let i = 0; i < MAX_TRAP_ENTRIES; i++) {
+  for (let i = 0; ; i++) {
+    if (i > 0 && d.stepPreempts()) {
+      args.setLong(0, table + i * TrapInfo.sizeof);
+      d.preempted = true;
+      return 0;
+    }
     if (!guest.copyIn(v.id, table + i * TrapInfo.sizeof, TrapInfo.sizeof)) return -EFAULT;
     const address = guest.buffer.getS64(TrapInfo.address);
     if (address === 0) return 0;
@@ -35,7 +37,6 @@ export function setTrapTable(d: DomainState): number {
     v.trapCs[vector] = fixupSelector(guest.buffer.getU16(TrapInfo.cs));
     v.trapFlags[vector] = guest.buffer.getU8(TrapInfo.flags);
   }
-  return -EINVAL;
 }
 
 function register(d: DomainState, type: number, flags: number, address: number): number {

@@ -262,6 +262,5 @@ export class Domain {
   restore(records: Uint8Array): void {
     this.scheduler.turn = restoreState(this.state, records);
     this.state.m2p.install(this.layout.m2pTables);
-    this.state.events.raiseBackendPorts();
   }
 }

@@ -326,12 +326,4 @@ export class EventChannels {
     this.state[port] = PortState.unbound;
     this.target[port] = 0;
   }
-
-  /** Host code may have missed or swallowed an edge: raises every port whose far end is a back end. */
-  raiseBackendPorts(): void {
-    for (let port = 1; port < this.validPorts; port++) {
-      if (this.state[port] === PortState.interdomain && this.remoteDomid[port] !== this.domid)
-        this.setPending(port);
-    }
-  }
 }

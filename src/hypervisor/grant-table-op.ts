@@ -35,6 +35,12 @@ export function grantTableOp(d: DomainState): number {
     if (!guest.rangeOk(uop, bytes * count)) return -EFAULT;
     for (let i = 0; i < count; i++) {
       const at = uop + i * bytes;
+      if (i > 0 && d.stepPreempts()) {
+        args.setLong(1, at);
+        args.setLong(2, count - i);
+        d.preempted = true;
+        return 0;
+      }
       if (!guest.copyIn(d.current.id, at, bytes)) return -EFAULT;
       run();
       if (!guest.copyOut(d.current.id, at + from, length, from)) return -EFAULT;

@@ -91,11 +91,30 @@ export function hypercall(d: DomainState, v: VcpuContext): void {
   let result = -ENOSYS;
   if (known) {
     d.args.fromRegisters(mem, gprs);
+    d.steps = 0;
     result = table[nr](d);
+    if (d.preempted) {
+      goOnLater(d, v);
+      return;
+    }
   }
   // 32-bit halves by hand: negative results and counts alike.
   mem.setU64(gprs + 8 * RAX, result);
 }
+
+/** `syscall` is executed again, with arguments that say how far the call has come. */
+function goOnLater(d: DomainState, v: VcpuContext): void {
+  d.preempted = false;
+  d.args.toRegisters(d.mem, gprAddress(v));
+  v.cpu.rip -= SYSCALL_BYTES;
+  d.reschedule = true;
+  // With the instruction clock, work that executes no instructions takes time too.
+  if (d.clock.deterministic) d.clock.advanceTo(d.clock.now() + PREEMPTED_NS);
+}
+
+const SYSCALL_BYTES = 2;
+/** Virtual time of one go of a long hypercall. */
+const PREEMPTED_NS = 100_000;
 
 const inner = new HypercallArgs();
 
@@ -112,6 +131,13 @@ function multicall(d: DomainState): number {
   d.args = inner;
   let rc = 0;
   for (let i = 0; i < count && rc === 0; i++) {
+    if (i > 0 && d.stepPreempts()) d.preempted = true;
+    else if (d.shutdown !== undefined) break;
+    if (d.preempted) {
+      outer.setLong(0, list + i * s.sizeof);
+      outer.setLong(1, count - i);
+      break;
+    }
     const at = list + i * s.sizeof;
     if (!guest.copyIn(vcpu, at, s.sizeof)) {
       rc = -EFAULT;
@@ -125,9 +151,15 @@ function multicall(d: DomainState): number {
     }
     inner.fromMemory(guest.buffer, s.args);
     const result = known ? table[nr](d) : -ENOSYS;
+    if (d.preempted) {
+      inner.toMemory(guest.buffer, s.args);
+      if (!guest.copyOut(vcpu, at + s.args, 48, s.args)) rc = -EFAULT;
+      outer.setLong(0, at);
+      outer.setLong(1, count - i);
+      break;
+    }
     guest.buffer.setU64(0, result);
     if (!guest.copyOut(vcpu, at + s.result, 8)) rc = -EFAULT;
-    if (d.shutdown !== undefined) break;
   }
   d.args = outer;
   return rc;

@@ -125,6 +125,11 @@ function reservation(d: DomainState, op: number, start: number, arg: number): nu
   // Memory for extents of several frames must be contiguous: only single frames are promised.
   const pages = 2 ** order;
   for (let i = start; i < extents; i++) {
+    if (i > start && d.stepPreempts()) {
+      d.args.setLong(0, op + i * 2 ** M.MEMOP_EXTENT_SHIFT);
+      d.preempted = true;
+      return i;
+    }
     if (op === M.XENMEM_decrease_reservation) {
       if (!guest.copyIn(vcpu, list + i * 8, 8)) return i;
       const first = buffer.getU64(0);

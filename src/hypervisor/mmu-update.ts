@@ -51,6 +51,12 @@ export function mmuUpdate(d: DomainState): number {
   let i = 0;
   let flush = false;
   for (; i < count && rc === 0; i++) {
+    if (i > 0 && d.stepPreempts()) {
+      args.setLong(0, ureqs + i * MmuUpdate.sizeof);
+      args.setLong(1, ((count - i) | MMU_UPDATE_PREEMPTED) >>> 0);
+      d.preempted = true;
+      break;
+    }
     if (!guest.copyIn(vcpu, ureqs + i * MmuUpdate.sizeof, MmuUpdate.sizeof)) rc = -EFAULT;
     else {
       const { buffer } = guest;

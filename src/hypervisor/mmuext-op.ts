@@ -32,6 +32,12 @@ export function mmuextOp(d: DomainState): number {
   if (rc !== 0) return rc;
   let i = 0;
   for (; i < count; i++) {
+    if (i > 0 && d.stepPreempts()) {
+      args.setLong(0, uops + i * M.MmuextOp.sizeof);
+      args.setLong(1, ((count - i) | MMU_UPDATE_PREEMPTED) >>> 0);
+      d.preempted = true;
+      break;
+    }
     if (!guest.copyIn(vcpu, uops + i * M.MmuextOp.sizeof, M.MmuextOp.sizeof)) rc = -EFAULT;
     else rc = one(d);
     if (rc !== 0) break;

@@ -64,10 +64,16 @@ function ioplOk(d: DomainState, v: VcpuContext): boolean {
 export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   const ins = d.machine.decodeAt(v.id, cpu.rip);
-  if (ins === null) {
-    injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
-    return;
+  if (ins === null) return injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
+  try {
+    carryOut(d, v, ins);
+  } finally {
+    ins.free();
   }
+}
+
+function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+  const { cpu } = v;
   const next = cpu.rip + ins.length;
   const kernel = !cpu.userMode;
   const refuse = (): void => injectException(d, v, TRAP_gp_fault, 0);
@@ -112,6 +118,7 @@ export function emulatePrivileged(d: DomainState, v: VcpuContext) {
     case Mnemonic.Outsw:
     case Mnemonic.Outsd:
       return insOuts(d, v, ins, next);
+    case Mnemonic.Xgetbv:
     case Mnemonic.Xsetbv:
       return injectException(d, v, TRAP_invalid_op);
     default:

@@ -55,7 +55,12 @@ export function emulatePageTableWrite(
   const at = d.machine.translate(v.id, address, READ);
   if (at < 0 || d.frames.type[d.tables.frameAt(at)] !== 1) return false;
   const ins = d.machine.decodeAt(v.id, v.cpu.rip);
-  return ins !== null && emulate(d, v, ins, address);
+  if (ins === null) return false;
+  try {
+    return emulate(d, v, ins, address);
+  } finally {
+    ins.free();
+  }
 }
 
 /** Old value of the entry's part that an instruction works on, found by entry(). */

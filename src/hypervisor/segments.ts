@@ -169,10 +169,16 @@ export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
 export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   const ins = d.machine.decodeAt(v.id, cpu.rip);
-  if (ins === null) {
-    injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
-    return;
+  if (ins === null) return injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
+  try {
+    carryOut(d, v, ins);
+  } finally {
+    ins.free();
   }
+}
+
+function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+  const { cpu } = v;
   const next = cpu.rip + ins.length;
   switch (ins.mnemonic) {
     case Mnemonic.Mov: {

@@ -57,6 +57,9 @@ export interface DomainParts {
   readonly log: (line: string) => void;
 }
 
+/** Steps of work in one go of a hypercall; then events and other vCPUs get their turn. */
+const PREEMPT_AFTER_STEPS = 2048;
+
 export class DomainState {
   readonly machine: DomainParts['machine'];
   readonly clock: DomainParts['clock'];
@@ -90,6 +93,10 @@ export class DomainState {
   readonly watchdog = new Float64Array(2).fill(Number.NaN);
   /** Something happened that may change which vCPU should run, or when. */
   reschedule = false;
+  /** Steps that the hypercall under way has made in this go. */
+  steps = 0;
+  /** The hypercall is not done: it goes on with the arguments as they are now (hypercall_create_continuation). */
+  preempted = false;
   /** Index of the CMOS register selected at port 0x70. */
   cmosIndex = 0;
   /** Address latch of PCI configuration space, port 0xcf8. */
@@ -115,6 +122,11 @@ export class DomainState {
     this.mem = parts.machine.mem;
     this.guest = new GuestMemory(parts.machine);
     this.current = parts.vcpus[0];
+  }
+
+  /** One more step of a long hypercall: true when it has to stop here and go on later. */
+  stepPreempts(): boolean {
+    return ++this.steps > PREEMPT_AFTER_STEPS;
   }
 
   /** Ends the domain as Xen does with one that broke the rules. The first reason stays. */

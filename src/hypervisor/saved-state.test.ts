@@ -1,0 +1,155 @@
+import { describe, expect, it } from 'vitest';
+import { CallingGuest, DATA, mfn, TinyGuest } from '../../test/support/tiny-guest.js';
+import { RecordError } from '../records/fields.js';
+import { decodeAll, type RawRecord } from '../records/record.js';
+
+/** Computes, takes timer events, makes hypercalls: a bit of everything, for ever. */
+const BUSY = `
+    lea rdi, [onevent]
+    lea rsi, [onevent]
+    lea rdx, [onevent]
+    mov eax, SET_CALLBACKS
+    syscall
+    lea rsi, [virq]
+    mov edi, 1
+    mov eax, EVENT_CHANNEL_OP
+    syscall
+    mov rbx, DATA
+    mov r12, 0x9e3779b97f4a7c15
+    mov r13, 1
+    mov byte [SHARED+1], 0
+    call arm
+  work:
+    imul r13, r12
+    add r13, 11
+    mov rax, r13
+    shr rax, 48
+    and eax, 0xff8
+    mov [rbx+0x1000+rax], r13
+    xor edi, edi
+    xor esi, esi
+    mov eax, XEN_VERSION
+    syscall
+    add [rbx+16], rax
+    jmp work
+  arm:
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    lea rdi, [rax+50000]
+    mov eax, SET_TIMER_OP
+    syscall
+    ret
+  onevent:
+    push rax
+    push rdx
+    push rdi
+    mov byte [SHARED], 0
+    mov qword [SHARED+8], 0
+    mov qword [SHARED+2048], 0
+    inc qword [rbx]
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    add [rbx+8], rax
+    call arm
+    pop rdi
+    pop rdx
+    pop rax
+    mov rcx, [rsp]
+    mov r11, [rsp+8]
+    add rsp, 16
+    push 0
+    push rcx
+    push r11
+    push rax
+    mov eax, IRET
+    syscall
+  virq: dd 0, 0, 0
+`;
+const ram = (g: TinyGuest): Uint8Array =>
+  g.domain.state.mem.bytes(g.domain.machine.framesBase, g.domain.layout.total * 4096);
+/** The records of a guest but for the machine's own, which also hold what no instruction can see. */
+const records = (g: TinyGuest): RawRecord[] => decodeAll(g.domain.save()).filter((r) => r.tag !== 'MACH');
+const registers = (g: TinyGuest) => g.domain.crashReport().vcpus;
+
+async function move(from: TinyGuest, source: string): Promise<TinyGuest> {
+  from.domain.pause();
+  const saved = from.domain.save().slice();
+  const to = await TinyGuest.empty(source);
+  ram(to).set(ram(from));
+  to.domain.restore(saved);
+  to.domain.clock.start();
+  return to;
+}
+
+describe('a guest that is saved and restored', () => {
+  it('ends in the same state, byte for byte, as one that was never stopped', async () => {
+    const still = await TinyGuest.boot(BUSY);
+    still.run(3_000_000);
+    let moved = await TinyGuest.boot(BUSY);
+    for (const part of [1, 999, 123_457, 500_000]) {
+      moved.run(part);
+      moved = await move(moved, BUSY);
+    }
+    moved.run(3_000_000 - moved.domain.clock.now() + (still.domain.clock.now() - 3_000_000));
+    expect(moved.domain.clock.now()).toBe(still.domain.clock.now());
+    expect(still.s64(DATA)).toBeGreaterThan(20);
+    expect(Buffer.compare(ram(still), ram(moved))).toBe(0);
+    expect(records(moved)).toEqual(records(still));
+    expect(registers(moved)).toEqual(registers(still));
+  });
+
+  it('keeps ports, grants, page-table types and registrations', async () => {
+    const c = await CallingGuest.boot({ vcpus: 2 });
+    const { guest } = c;
+    const { state } = guest.domain;
+    guest.setU64(DATA, 0);
+    c.call(32, 7, DATA);
+    guest.setU64(DATA, mfn(0x80));
+    guest.setU64(DATA + 8, 64);
+    expect(c.call(24, 10, 0, DATA)).toBe(0);
+    guest.setU64(DATA, DATA + 0x800);
+    expect(c.call(24, 5, 0, DATA)).toBe(0);
+    state.grants.seed(30, 0, mfn(0x90));
+    guest.domain.backend.grantMap(30, true);
+    const saved = guest.domain.save();
+    const to = await TinyGuest.empty('nop', { vcpus: 2 });
+    ram(to).set(ram(guest));
+    to.domain.restore(saved.slice());
+    const other = to.domain.state;
+    expect(other.events.state.slice(0, 64)).toEqual(state.events.state.slice(0, 64));
+    expect(other.grants.pins()).toEqual(state.grants.pins());
+    expect([...other.frames.type]).toEqual([...state.frames.type]);
+    expect([...other.frames.count]).toEqual([...state.frames.count]);
+    expect(other.vcpus[0].vcpuInfo).toBe(other.machine.frameAddress(mfn(0x80)) + 64);
+    expect(other.vcpus[0].runstateArea).toBe(DATA + 0x800);
+    expect(records(to)).toEqual(records(guest));
+  });
+
+  it('is refused when its records do not fit the container', async () => {
+    const c = await CallingGuest.boot({ vcpus: 2 });
+    const saved = c.guest.domain.save();
+    const to = await TinyGuest.empty('nop', { vcpus: 1 });
+    expect(() => to.domain.restore(saved)).toThrow(RecordError);
+    const smaller = await TinyGuest.empty('nop', { vcpus: 2, maxFrames: 4096 });
+    expect(() => smaller.domain.restore(saved)).toThrow(/frames expected/);
+    const damaged = saved.slice();
+    damaged[damaged.length >> 1] ^= 4;
+    const fresh = await TinyGuest.empty('nop', { vcpus: 2 });
+    expect(() => fresh.domain.restore(damaged)).toThrow(RecordError);
+  });
+});
+
+describe('a deterministic guest', () => {
+  it('does the same in every run, however its time is cut up', async () => {
+    const a = await TinyGuest.boot(BUSY);
+    a.run(2_000_000);
+    const b = await TinyGuest.boot(BUSY);
+    while (b.domain.clock.now() < a.domain.clock.now()) {
+      b.run(Math.min(7_001, a.domain.clock.now() - b.domain.clock.now()));
+    }
+    expect(b.domain.clock.now()).toBe(a.domain.clock.now());
+    expect(Buffer.compare(ram(a), ram(b))).toBe(0);
+  });
+});
