@@ -45,7 +45,8 @@ const PRELUDE = `
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <errno.h>
+#include <errno.h> /* the C library's: xs_wire.h has its table of names only after it */
+#undef ERESTART /* and this one is not Xen's */
 #define mb() 
 #define rmb() 
 #define wmb() 
