@@ -1,0 +1,223 @@
+/**
+ * Runs Xen PV guests in a guest process: the helper's guest on Node's event loop, behind the seams of daemon and
+ * move. The module that guest-process.ts loads.
+ */
+import { basename } from 'node:path';
+import { Guest, INNER_DOMID } from '../helper/guest.js';
+import { POINTS } from '../helper/points.js';
+import type { Host } from '../host/host.js';
+import { GuestLoop } from '../host/standalone/loop.js';
+import type { DomainHost } from '../hypervisor/domain.js';
+import type { MovableGuest } from '../migration/guest.js';
+import { bytes, text, u32 } from '../records/fields.js';
+import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
+import { readGuestConfig } from './guest-config.js';
+import type {
+  GuestConfig,
+  GuestRunner,
+  IncomingRunner,
+  PointRow,
+  RunnerFactory,
+  RunnerHooks,
+  RunnerStatus,
+} from './guest-runner.js';
+
+export const readConfig = readGuestConfig;
+
+/** First in a stream: which guest, of which configuration, after how many moves. */
+const descriptionRecord = recordType('DESC', 1, 'a guest in a stream', {
+  config: [text, "the daemon's configuration of the guest, JSON"],
+  moves: [u32, 'moves before this one'],
+  container: [bytes, 'record GUES'],
+});
+
+const DMESG_LINES = 1000;
+const SHUTDOWN = `/local/domain/${INNER_DOMID}/control/shutdown`;
+
+class PvRunner implements GuestRunner {
+  readonly movable: MovableGuest;
+  private readonly loop: GuestLoop;
+  private readonly log: string[] = [];
+  private busyMs = 0;
+
+  constructor(
+    public config: GuestConfig,
+    readonly guest: Guest,
+    private readonly host: Host,
+    private readonly hooks: RunnerHooks,
+    private readonly moves: number,
+  ) {
+    const { domain } = guest;
+    let end: { reason: 'poweroff' | 'reboot' | 'crash'; details: string } | undefined;
+    this.loop = new GuestLoop(
+      (limitNs) => {
+        const before = performance.now();
+        const result = guest.run(limitNs);
+        this.busyMs += performance.now() - before;
+        if (result.state === 'running') return result;
+        if (result.state === 'idle') {
+          const { wakeAt } = result;
+          return {
+            state: 'idle',
+            wakeInNs: wakeAt === undefined ? undefined : Math.max(0, wakeAt - domain.clock.now()),
+          };
+        }
+        const orderly = result.reason === 'poweroff' || result.reason === 'reboot';
+        end = {
+          reason: orderly ? (result.reason as 'poweroff' | 'reboot') : 'crash',
+          details: orderly
+            ? ''
+            : `${result.message ?? result.reason}\n${JSON.stringify(domain.crashReport())}`,
+        };
+        return { state: 'stopped' };
+      },
+      () => hooks.stopped(end?.reason ?? 'crash', end?.details ?? ''),
+      (error) => {
+        throw error;
+      },
+    );
+    host.store.onChange(({ path, value }) => {
+      if (path === 'control/shutdown' && value !== null && value !== '') this.ask(value);
+    });
+    this.movable = {
+      name: config.name,
+      uuid: config.uuid,
+      frames: domain.machine.frames,
+      ram: guest.ram,
+      describe: () =>
+        encodeRecord(descriptionRecord, {
+          config: JSON.stringify(this.config),
+          moves: this.moves,
+          container: guest.describe(),
+        }),
+      startDirtyLog: () => domain.machine.startDirtyLog(),
+      readDirty: (into) => domain.machine.readDirty(into),
+      stopDirtyLog: () => domain.machine.stopDirtyLog(),
+      pause: async () => {
+        this.loop.stop();
+        domain.pause();
+      },
+      resume: () => this.start(),
+      saveState: () => guest.saveState(),
+      detach: async () => {
+        this.loop.stop();
+      },
+    };
+  }
+
+  start(): void {
+    this.guest.start();
+    this.loop.start();
+  }
+
+  type(typed: Uint8Array): number {
+    const taken = this.guest.console.type(typed);
+    this.loop.kick();
+    return taken;
+  }
+
+  /** Writes the guest's own control/shutdown, as a toolstack does. */
+  private ask(kind: string): void {
+    this.guest.store.dom0.write(SHUTDOWN, kind);
+    this.loop.kick();
+  }
+
+  async requestShutdown(kind: 'poweroff' | 'reboot', signal: AbortSignal): Promise<void> {
+    const { dom0 } = this.guest.store;
+    this.ask(kind);
+    try {
+      while (dom0.tryRead(SHUTDOWN) === kind) {
+        signal.throwIfAborted();
+        await new Promise((done) => setTimeout(done, 20));
+      }
+    } catch (error) {
+      if (dom0.tryRead(SHUTDOWN) === kind) dom0.write(SHUTDOWN, '');
+      throw error;
+    }
+  }
+
+  status(): RunnerStatus {
+    const { domain } = this.guest;
+    const { vcpus } = domain.state;
+    return {
+      vcpus: vcpus.map((v) => ({
+        id: v.id,
+        state: v.down ? 'offline' : v.blocked ? 'blocked' : 'running',
+        seconds: v.runstateTime[0] / 1e9,
+      })),
+      cpuSeconds: this.busyMs / 1000,
+      uptimeSeconds: domain.clock.now() / 1e9,
+      instructions: vcpus.reduce((sum, v) => sum + v.cpu.retired, 0),
+    };
+  }
+
+  points(): readonly PointRow[] {
+    return POINTS.map((p) => ({
+      name: p.name,
+      inner: p.inner(this.guest),
+      outer: p.outer(this.host),
+      moves: this.moves,
+    }));
+  }
+
+  note(line: string): void {
+    this.log.push(line);
+    if (this.log.length > DMESG_LINES) this.log.shift();
+    this.hooks.log(line);
+  }
+
+  dmesg(): string {
+    return this.log.map((line) => `(XEN) ${line}\n`).join('');
+  }
+
+  rename(name: string): void {
+    this.config = { ...this.config, name };
+  }
+}
+
+export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
+  let runner: PvRunner | undefined;
+  const sink = (output: Uint8Array): boolean => {
+    hooks.console(output);
+    return true;
+  };
+  const domainHost: DomainHost = {
+    monotonic: () => host.clock.uptime(),
+    wallClock: () => host.clock.wallClock(),
+    log: (line) => runner?.note(line),
+  };
+  return {
+    async create(config, kernel, ramdisk) {
+      const guest = await Guest.powerOn(
+        {
+          name: config.name,
+          uuid: Uint8Array.from(Buffer.from(config.uuid.replaceAll('-', ''), 'hex')),
+          memoryMib: config.memoryKib / 1024,
+          vcpus: config.vcpus,
+          image: { kernel, ramdisk, cmdline: config.cmdline },
+          kernelName: basename(config.kernel),
+          ramdiskName: config.ramdisk === '' ? '' : basename(config.ramdisk),
+        },
+        domainHost,
+        sink,
+      );
+      runner = new PvRunner(config, guest, host, hooks, 0);
+      return runner;
+    },
+    async construct(description): Promise<IncomingRunner> {
+      const { config, moves, container } = decodeRecord(descriptionRecord, decodeRaw(description));
+      const guest = await Guest.empty(container, domainHost);
+      const arrived = new PvRunner(JSON.parse(config) as GuestConfig, guest, host, hooks, moves + 1);
+      runner = arrived;
+      return {
+        runner: arrived,
+        frames: guest.domain.machine.frames,
+        ram: guest.ram,
+        restoreState: (records) => guest.restoreState(records, sink),
+        attach: async () => {},
+        start: () => arrived.start(),
+        discard: async () => {},
+      };
+    },
+  };
+}
