@@ -68,10 +68,9 @@ function unlz4(bytes: Uint8Array, size: number): Uint8Array {
 }
 
 function unzstdTo(bytes: Uint8Array, size: number): Uint8Array {
-  const room = new Uint8Array(size + 1); // one byte more, so that too much is noticed
   let out: Uint8Array;
   try {
-    out = unzstd(bytes, room);
+    out = unzstd(bytes);
   } catch (e) {
     throw new KernelError(`zstd payload is damaged: ${(e as Error).message}`);
   }
