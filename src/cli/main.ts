@@ -17,7 +17,7 @@ import { register as points } from './commands/points.js';
 import { register as reboot } from './commands/reboot.js';
 import { register as rename } from './commands/rename.js';
 import { register as restore } from './commands/restore.js';
-import * as run from './commands/run.js';
+import { register as run } from './commands/run.js';
 import { register as save } from './commands/save.js';
 import { register as settle } from './commands/settle.js';
 import { register as shutdown } from './commands/shutdown.js';
@@ -25,16 +25,16 @@ import { register as top } from './commands/top.js';
 import { register as unpause } from './commands/unpause.js';
 import { register as uptime } from './commands/uptime.js';
 import { register as vcpuList } from './commands/vcpu-list.js';
-import * as xenstored from './commands/xenstored.js';
+import { register as xenstored } from './commands/xenstored.js';
 
 const program = new Command('stillpoint')
   .description('Runs Xen PV guests without Xen, and moves them live between hosts without their help')
   .version('0.1.0')
   .showHelpAfterError();
 
-run.register(program);
-xenstored.register(program);
 for (const register of [
+  run,
+  xenstored,
   completion,
   console,
   create,

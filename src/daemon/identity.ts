@@ -4,11 +4,9 @@
  *
  * Files in DIR/identity: key.pem (0600), cert.pem, trusted/NAME.json.
  */
-import 'reflect-metadata'; // x509's container wants it
 import { createHash, webcrypto, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import * as x509 from '@peculiar/x509';
 import { readJson, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 
@@ -43,6 +41,9 @@ export async function initIdentity(dir: string): Promise<Identity> {
     throw new Failure('bad-state', `${where} has a key already; others trust it, so it is not replaced`);
   }
   mkdirSync(join(where, 'trusted'), { recursive: true, mode: 0o700 });
+  // Loaded only here: it costs every other verb a tenth of a second. Its container wants reflect-metadata first.
+  await import('reflect-metadata');
+  const x509 = await import('@peculiar/x509');
   x509.cryptoProvider.set(webcrypto as unknown as Crypto);
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
