@@ -84,7 +84,7 @@ describe('the console', () => {
 
   it('keeps typed bytes that the guest has not taken over a save and restore', () => {
     const a = setUp();
-    a.backend.type(bytesOf('x'.repeat(1024) + 'later'));
+    a.backend.type(bytesOf(`${'x'.repeat(1024)}later`));
     const b = setUp();
     b.mem.u8.set(a.mem.u8);
     b.backend.restore(a.backend.save());

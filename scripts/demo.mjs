@@ -1,0 +1,230 @@
+// npm run demo: two unlike hosts on this machine, a guest that cannot be asked to migrate, ten live moves, and what
+// the guest saw of them. `--json` ends with one line of figures. Needs what scripts/setup.mjs made; fetches a kernel.
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync } from 'node:zlib';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+process.chdir(root);
+const json = process.argv.includes('--json');
+const MOVES = 10;
+const { observerElf } = await import('../dist/demo/observer.js');
+const { chainAfter } = await import('../dist/demo/observing.js');
+const { smallKernelElf } = await import('../dist/demo/small-kernel.js');
+const { writeCpio } = await import('./lib/cpio.mjs');
+
+const began = performance.now();
+const say = (text) =>
+  console.log(`${((performance.now() - began) / 1000).toFixed(1).padStart(6)} s  ${text}`);
+const die = (text) => {
+  console.error(`demo: ${text}`);
+  process.exit(1);
+};
+
+const dir = mkdtempSync(join(tmpdir(), 'stillpoint-demo-'));
+chmodSync(dir, 0o755);
+const cli = join(root, 'dist/cli/main.js');
+const children = [];
+const clean = () => {
+  for (const host of ['A', 'B']) {
+    if (existsSync(join(dir, host)))
+      spawnSync(process.execPath, [cli, 'destroy', '--dir', join(dir, host), 'wild'], {
+        stdio: 'ignore',
+        timeout: 10_000,
+      });
+  }
+  for (const child of children) child.kill('SIGTERM');
+  rmSync(dir, { recursive: true, force: true });
+};
+process.on('exit', clean);
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+
+/** One verb of the command line; its JSON. */
+async function stillpoint(host, verb, ...args) {
+  const child = spawn(process.execPath, [cli, verb, '--dir', join(dir, host), ...args]);
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (d) => (out += d));
+  child.stderr.on('data', (d) => (err += d));
+  const code = await new Promise((done) => child.on('close', done));
+  if (code !== 0) die(`${verb}: exit status ${code}: ${err}`);
+  const last = out.trim().split('\n').pop();
+  return last === '' ? undefined : JSON.parse(last);
+}
+
+/** The guest's console at a host: what it prints, and a way to type. */
+function consoleAt(host) {
+  const child = spawn(process.execPath, [cli, 'console', '--dir', join(dir, host), 'wild']);
+  children.push(child);
+  let text = '';
+  child.stdout.on('data', (d) => (text += d.toString('latin1').replaceAll('\r', '')));
+  return {
+    type: (keys) => child.stdin.write(keys),
+    close: () => child.kill(),
+    async until(pattern, seconds, what) {
+      for (const end = performance.now() + seconds * 1000; performance.now() < end; ) {
+        const found = pattern.exec(text);
+        if (found) return found;
+        await new Promise((done) => setTimeout(done, 50));
+      }
+      die(`${what} did not come in ${seconds} s; the console's last lines:\n${text.slice(-2000)}`);
+    },
+  };
+}
+
+const HOSTS = {
+  A: {
+    xenVersion: '4.17.7',
+    uptimeS: 864_000,
+    tscKhz: 2_300_000,
+    firstDomid: 7,
+    cpuModel: 'host A processor',
+  },
+  B: {
+    xenVersion: '4.14.2',
+    uptimeS: 0,
+    wallClockS: 1,
+    tscKhz: 3_100_000,
+    firstDomid: 311,
+    cpuModel: 'host B processor',
+  },
+};
+const ports = {};
+for (const [name, config] of Object.entries(HOSTS)) {
+  mkdirSync(join(dir, name));
+  writeFileSync(join(dir, `${name}.json`), JSON.stringify(config));
+  const child = spawn(process.execPath, [
+    cli,
+    'host',
+    '--name',
+    name,
+    '--listen',
+    '127.0.0.1:0',
+    '--plain-loopback',
+    '--dir',
+    join(dir, name),
+    '--config',
+    join(dir, `${name}.json`),
+  ]);
+  children.push(child);
+  let out = '';
+  child.stdout.on('data', (d) => (out += d));
+  child.stderr.on('data', (d) => (out += d));
+  for (let i = 0; i < 200 && !/port (\d+)/.test(out); i++) await new Promise((done) => setTimeout(done, 50));
+  const port = /port (\d+)/.exec(out);
+  if (!port) die(`host ${name} did not start: ${out}`);
+  ports[name] = port[1];
+  say(
+    `host ${name} is up: Xen ${config.xenVersion}, TSC ${config.tscKhz / 1000} MHz, uptime +${config.uptimeS} s, domain ids from ${config.firstDomid}`,
+  );
+}
+
+let small = process.env.STILLPOINT_DEMO_SMALL === '1';
+if (!small) {
+  try {
+    const { ensureGuests } = await import('./fetch-guests.mjs');
+    await ensureGuests();
+  } catch (error) {
+    say(`no Debian kernel (${error.message.split('\n')[0]}): our own small PV kernel runs instead`);
+    small = true;
+  }
+}
+if (small) {
+  writeFileSync(join(dir, 'kernel'), smallKernelElf());
+  writeFileSync(
+    join(dir, 'wild.cfg'),
+    `name = "wild"\nkernel = "${join(dir, 'kernel')}"\nextra = "interval_ms=10"\nmemory = 16\n`,
+  );
+} else {
+  const ramdisk = gunzipSync(readFileSync('.cache/guests/initramfs.cpio.gz'));
+  const extra = writeCpio([{ path: 'bin/observer', mode: 0o755, data: observerElf() }]);
+  writeFileSync(join(dir, 'ramdisk'), gzipSync(Buffer.concat([ramdisk, extra]), { level: 1 }));
+  writeFileSync(
+    join(dir, 'wild.cfg'),
+    `name = "wild"\nkernel = "${join(root, '.cache/guests/vmlinux')}"\nramdisk = "${join(dir, 'ramdisk')}"\n` +
+      'extra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\n',
+  );
+}
+await stillpoint('A', 'create', '--json', join(dir, 'wild.cfg'));
+say(
+  small
+    ? 'the small kernel boots on host A'
+    : "Debian's kernel boots on host A, made wild: it cannot hear a request to suspend",
+);
+let console_ = consoleAt('A');
+if (!small) {
+  await console_.until(/guest# /, 240, 'the shell');
+  say('shell reached; the observer starts in the guest: everything it can see, every 10 ms');
+  console_.type('observer 10 0\n');
+}
+await console_.until(/OBS START view=(\d+)/, 60, 'the observer');
+await console_.until(/OBS n=50 /, 120, 'the first samples');
+console_.close();
+
+const downtimes = [];
+let at = 'A';
+for (let i = 1; i <= MOVES; i++) {
+  const to = at === 'A' ? 'B' : 'A';
+  const stats = await stillpoint(at, 'migrate', '--json', 'wild', `127.0.0.1:${ports[to]}`);
+  downtimes.push(stats.downtimeMs);
+  say(
+    `move ${String(i).padStart(2)}: ${at} -> ${to} as domain ${String(stats.domid).padEnd(4)} ${(stats.totalMs / 1000).toFixed(2)} s, ${(stats.bytes / 1e6).toFixed(1).padStart(5)} MB, guest stopped for ${stats.downtimeMs.toFixed(1)} ms`,
+  );
+  at = to;
+}
+
+const other = await stillpoint(at, 'points', '--json', 'wild');
+const rows = { [at]: other };
+const back = at === 'A' ? 'B' : 'A';
+console_ = consoleAt(at);
+console_.type('v');
+const verdict = await console_.until(
+  /OBS VERDICT n=(\d+) cpus=\d+ mono=\d+ real=\d+ tsc=\d+ gap=(\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]+)/,
+  60,
+  'the verdict',
+);
+console_.close();
+const [samples, gapNs, backwards, differences] = verdict.slice(1, 5).map(Number);
+const chain = chainAfter(samples).toString(16).padStart(16, '0');
+const computed = chain === verdict[5];
+await stillpoint(at, 'migrate', '--json', 'wild', `127.0.0.1:${ports[back]}`);
+rows[back] = await stillpoint(back, 'points', '--json', 'wild');
+
+const list = (r) => (Array.isArray(r) ? r : r.points);
+console.log(
+  `\n  ${'migration point'.padEnd(38)}${'the guest sees'.padEnd(27)}${'host A gave'.padEnd(42)}host B gave`,
+);
+for (const row of list(rows.A)) {
+  const b = list(rows.B).find((r) => r.name === row.name);
+  console.log(
+    `  ${row.name.padEnd(38)}${row.inner.slice(0, 26).padEnd(27)}${row.outer.slice(0, 41).padEnd(42)}${b.outer.slice(0, 41)}`,
+  );
+}
+console.log(`
+  The observer in the guest, after ${MOVES} moves: ${samples} samples, ${differences} differences seen, ${backwards} clocks
+  ran backwards, longest gap between two samples ${(gapNs / 1e6).toFixed(1)} ms more than the interval; its computation is
+  ${computed ? 'right' : 'WRONG'} (checked here).
+  Stock Xen asks such a guest to suspend, waits 61 s, and gives up: "guest didn't acknowledge suspend,
+  cancelling request". It cannot be moved.
+`);
+const sorted = [...downtimes].sort((a, b) => a - b);
+const median = (sorted[4] + sorted[5]) / 2;
+if (json)
+  console.log(
+    JSON.stringify({
+      moves: MOVES,
+      guest: small ? 'small kernel' : 'Debian',
+      downtimeMsMedian: median,
+      downtimeMsMax: sorted[MOVES - 1],
+      samples,
+      differences,
+      clocksBackwards: backwards,
+      gapMs: gapNs / 1e6,
+      computationRight: computed,
+      seconds: (performance.now() - began) / 1000,
+    }),
+  );
+process.exit(differences === 0 && backwards === 0 && computed ? 0 : 1);
