@@ -25,8 +25,8 @@ export class FrameTable {
   readonly type: Uint8Array;
   readonly pinned: Uint8Array;
   readonly count: Uint32Array;
-  /** Writable grant mappings of the frame: while there are any, it cannot become a page table. */
-  readonly grantWriters: Uint16Array;
+  /** Xen's and back ends' own writable uses of the frame: while there are any, it cannot become a page table. */
+  readonly writers: Uint16Array;
   /** Frames of the guest's reservation (tot_pages). */
   owned = 0;
 
@@ -35,7 +35,7 @@ export class FrameTable {
     this.type = new Uint8Array(frames);
     this.pinned = new Uint8Array(frames);
     this.count = new Uint32Array(frames);
-    this.grantWriters = new Uint16Array(frames);
+    this.writers = new Uint16Array(frames);
   }
 
   setOwner(frame: number, owner: Owner): void {
@@ -44,10 +44,11 @@ export class FrameTable {
     this.owner[frame] = owner;
   }
 
-  /** Forgets all types and pins: the start of a restore. */
+  /** Forgets all types, pins and uses: the start of a restore. */
   clearTypes(): void {
     this.type.fill(0);
     this.pinned.fill(0);
     this.count.fill(0);
+    this.writers.fill(0);
   }
 }

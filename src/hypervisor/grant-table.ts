@@ -126,7 +126,7 @@ export class GrantTable {
     const frame = this.pinFrame[ref];
     if (write) {
       this.writers[ref]++;
-      this.frames.grantWriters[frame]++;
+      this.frames.writers[frame]++;
     } else this.readers[ref]++;
     return frame;
   }
@@ -136,7 +136,7 @@ export class GrantTable {
     if (write) {
       if (this.writers[ref] === 0) return;
       this.writers[ref]--;
-      this.frames.grantWriters[this.pinFrame[ref]]--;
+      this.frames.writers[this.pinFrame[ref]]--;
     } else {
       if (this.readers[ref] === 0) return;
       this.readers[ref]--;
@@ -206,6 +206,6 @@ export class GrantTable {
     this.writers[pin.ref] = pin.writers;
     this.pinDomid[pin.ref] = pin.domid;
     this.pinFrame[pin.ref] = pin.frame;
-    this.frames.grantWriters[pin.frame] += pin.writers;
+    this.frames.writers[pin.frame] += pin.writers;
   }
 }

@@ -77,7 +77,7 @@ export class PageTables {
       count[frame]++;
       return 0;
     }
-    if (this.frames.grantWriters[frame] !== 0) return -EINVAL;
+    if (this.frames.writers[frame] !== 0) return -EINVAL;
     type[frame] = level;
     count[frame] = 1;
     const rc = level === 1 ? this.promoteL1(frame) : this.promoteTable(frame, level);

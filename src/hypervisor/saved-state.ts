@@ -5,6 +5,7 @@
  * what was saved, so that the guest's next instruction finds the same machine.
  */
 import { clockRecord } from '../machine/clock.js';
+import { MFN_BASE } from '../machine/machine.js';
 import { bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
 import {
   concatBytes,
@@ -231,6 +232,7 @@ export function restoreState(d: DomainState, stream: Uint8Array): number {
     const v = d.vcpus[i];
     restoreVcpuContext(v, c);
     if (c.polling) d.events.pollMask |= 1 << i;
+    if (c.vcpuInfoMfn !== 0) d.frames.writers[c.vcpuInfoMfn - MFN_BASE]++;
     v.vcpuInfo =
       c.vcpuInfoMfn === 0
         ? d.sharedInfo + i * VcpuInfo.sizeof

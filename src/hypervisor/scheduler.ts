@@ -15,10 +15,12 @@ import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 
 /** Turn of one vCPU while others wait. */
 const SLICE_NS = 1_000_000;
-/** With the host's clock, instructions between two looks at it: a guess of how many fit, and its bounds. */
-const INSTRUCTIONS_PER_NS = 0.25;
+/** With the host's clock, instructions between two looks at it: bounds, and the first guess of how many fit. */
 const MIN_BUDGET = 1_000;
-const MAX_BUDGET = 250_000;
+const MAX_BUDGET = 2_000_000;
+const FIRST_RATE = 0.1;
+/** Slices shorter than this say nothing about the rate. */
+const MEASURED_NS = 50_000;
 
 export type RunResult =
   | { readonly state: 'running' }
@@ -33,6 +35,8 @@ export class Scheduler {
   turn = 0;
   /** End of that turn, in virtual time. */
   private turnEnds = 0;
+  /** Instructions per ns, as measured lately. With the instruction clock it plays no part. */
+  private rate = FIRST_RATE;
   /** Woken by an event in the middle of another's turn. */
   private preferred: VcpuContext | undefined;
 
@@ -97,8 +101,14 @@ export class Scheduler {
         continue;
       }
       this.enter(v, now);
+      const before = v.cpu.retired;
       this.slice(v, this.budget(now, end));
-      this.leave(v, clock.now());
+      const after = clock.now();
+      this.leave(v, after);
+      if (after - now > MEASURED_NS) {
+        const measured = (v.cpu.retired - before) / (after - now);
+        this.rate += (measured - this.rate) / 8;
+      }
     }
   }
 
@@ -122,7 +132,7 @@ export class Scheduler {
   private budget(now: number, end: number): number {
     const until = Math.min(end, nextDeadline(this.d), this.turnEnds) - now;
     if (this.d.clock.deterministic) return Math.max(1, Math.ceil(until / this.nsPerInstruction));
-    return Math.min(MAX_BUDGET, Math.max(MIN_BUDGET, Math.floor(until * INSTRUCTIONS_PER_NS)));
+    return Math.min(MAX_BUDGET, Math.max(MIN_BUDGET, Math.floor(until * this.rate)));
   }
 
   /** Runs one vCPU for at most `budget` instructions, or until it gives the processor away. */

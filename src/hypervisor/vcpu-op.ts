@@ -122,6 +122,7 @@ function registerVcpuInfo(d: DomainState, v: VcpuContext, mfn: number, offset: n
   d.mem.u8.copyWithin(at, v.vcpuInfo, v.vcpuInfo + VcpuInfo.sizeof);
   v.vcpuInfo = at;
   v.vcpuInfoMfn = mfn;
+  d.frames.writers[frame]++;
   v.vcpuInfoOffset = offset;
   // Everything counts as pending, so that nothing is lost: the guest copes with a spurious event.
   d.mem.setU32(at + VcpuInfo.evtchn_pending_sel, 0xffff_ffff);
