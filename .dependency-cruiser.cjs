@@ -41,7 +41,7 @@ module.exports = {
       { path: `^src/(${pure.join('|')})/`, pathNot: '[.]test[.]ts$' },
       { path: '^src/host/(standalone|xen)/' },
     ),
-    alone('no-circles', {}, { circular: true }),
+    alone('no-circles', {}, { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } }),
     alone(
       'product-does-not-import-tests',
       { path: '^src/', pathNot: '[.]test[.]ts$' },

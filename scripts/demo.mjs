@@ -180,7 +180,7 @@ const other = await stillpoint(at, 'points', '--json', 'wild');
 const rows = { [at]: other };
 const back = at === 'A' ? 'B' : 'A';
 console_ = consoleAt(at);
-console_.type('v');
+console_.type('v\n'); // a terminal hands over whole lines
 const verdict = await console_.until(
   /OBS VERDICT n=(\d+) cpus=\d+ mono=\d+ real=\d+ tsc=\d+ gap=(\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]+)/,
   60,

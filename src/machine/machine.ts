@@ -54,7 +54,11 @@ export enum Exit {
   halted = 6,
 }
 
+const DB = 1;
 const UD = 6;
+/** TF in rflags, BS in DR6: single step. */
+const TRAP_FLAG = 0x100;
+const DR6_BS = 0x4000;
 const XEN_SIGNATURE = [0x78, 0x65, 0x6e];
 
 interface Core {
@@ -161,7 +165,21 @@ export class Machine {
     const end = v.retired + budget;
     this.mem.setU32(v.gprs + Cpu.exitSoftware, 0);
     for (;;) {
-      const reason = this.core.run(vcpu, end - v.retired);
+      const stepping = (this.mem.getU32(v.gprs + Cpu.otherFlags) & TRAP_FLAG) !== 0;
+      const before = v.retired;
+      const reason = this.core.run(vcpu, stepping ? Math.min(1, end - before) : end - before);
+      if (stepping && reason === Exit.budget && v.retired > before) {
+        this.mem.setU32(v.gprs + Cpu.exitVector, DB);
+        this.mem.setU32(v.gprs + Cpu.exitErrorCode, 0);
+        v.setDr(6, v.dr(6) | DR6_BS);
+        return Exit.exception;
+      }
+      if (
+        reason === Exit.budget &&
+        v.retired < end &&
+        (this.mem.getU32(v.gprs + Cpu.otherFlags) & TRAP_FLAG) !== 0
+      )
+        continue;
       if (reason === 7) {
         this.cpuid(v);
         continue;

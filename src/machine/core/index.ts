@@ -137,7 +137,7 @@ function fpOp(op: usize, p: usize, here: u64): void {
   if (nl) { copyIn(va, cpu + 0x400, nl); if (fault) return; }
   const r = fpExec(cpu, <i32>load<u16>(p), <i32>load<u8>(p + 12), cpu + <usize>load<u16>(p + 6), load<i32>(p + 8));
   if (r > 0) { excp(<u32>r, 0); return; }
-  if (r == 0) { if (ns) copyOut(va, cpu + 0x400, ns); fpCommit(cpu, <i32>load<u16>(p)); }
+  if (r == 0 && ns) { copyOut(va, cpu + 0x400, ns); fpCommit(cpu, <i32>load<u16>(p)); }
   if (bits & 2) setF(<u64>(load<u32>(cpu + 0x3b8) & 0x8d5));
 }
 function probeW(va: u64, n: u32): bool { if (linOf(va, n, 1) != -1) return true; if (fault) return false; if (slow(va, 1) == -1) return false; if ((va & 0xfff) + n > 4096 && slow((va + 4095) & ~0xfff, 1) == -1) return false; return true; }
@@ -374,6 +374,8 @@ export function run(c: u32, budgetF: f64): u32 {
     else rip = rip + <u64>offsetOf(blk, i);
     if (fault) break;
     if (reason != 0) break;
+    // TF was set just now: the caller steps from here.
+    if (load<u32>(cpu + 0x98) & 0x100) break;
   }
   store<u64>(cpu + 0x90, rip); store<u64>(cpu + 0xE0, retired);
   if (fault) {

@@ -266,6 +266,7 @@ export function roundTo(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
       R.exp -= adjust;
       if (adjust && R.exp <= emax) return FINITE;
       if (adjust) Env.flags |= PE;
+      Env.up = true;
       return INF;
     }
     Env.flags |= PE;

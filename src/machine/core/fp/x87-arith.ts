@@ -118,19 +118,19 @@ export function compareSt(cpu: usize, rm: i32, quiet: bool, pops: i32): void {
 export function compareFlags(cpu: usize, rm: i32, quiet: bool, popAfter: bool): void {
   begin(cpu);
   let o = 2;
-  if (isEmpty(cpu, 0) || isEmpty(cpu, rm)) {
-    if (!underflow(cpu)) return;
-  } else {
+  let go: bool;
+  if (isEmpty(cpu, 0) || isEmpty(cpu, rm)) go = underflow(cpu);
+  else {
     unpackSt(cpu, rm);
     swap();
     unpackSt(cpu, 0);
     o = orderUnpacked(!quiet);
     Env.up = (load<u16>(cpu + FSW) & C1) != 0; // C1 stays
-    if (!settle(cpu)) return;
+    go = settle(cpu);
   }
   const flags: u32 = o == 2 ? 0x45 : o == 0 ? 0x40 : o < 0 ? 1 : 0;
   store<u32>(cpu + EFLAGS, (load<u32>(cpu + EFLAGS) & ~0x8d5) | flags);
-  if (popAfter) pop(cpu);
+  if (popAfter && go) pop(cpu);
 }
 
 export function test(cpu: usize): void {
@@ -197,6 +197,10 @@ export function squareRoot(cpu: usize): void {
 export function roundInteger(cpu: usize): void {
   if (unary(cpu)) return;
   if (A.den) Env.flags |= DE;
+  if (Env.flags & ~Env.masks) {
+    settle(cpu);
+    return;
+  }
   R.sign = A.sign;
   R.exp = A.exp;
   R.hi = A.sig;

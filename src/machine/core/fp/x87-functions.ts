@@ -3,7 +3,7 @@
 // away); FSIN, FCOS, FPTAN reduce by the 66-bit pi that x87 units use, so that large arguments agree
 // too. Special operands: tables of SDM volume 2 for each instruction. Temporaries live in the
 // scratch area, which no register-only instruction needs.
-import { A, B, Env, FINITE, INF, QNAN, R, swap, unpack, ZERO } from './soft';
+import { A, B, Env, FINITE, INF, QNAN, R, swap, ZERO } from './soft';
 import { C1, C2, DE, FSW, IE, PE, SCRATCH, ZE } from './state';
 import { SIZE, wadd, wcopy, wdiv, wdivInt, wint, wmul, wnegate, wset } from './wide';
 import { finishR, unary } from './x87-arith';
@@ -23,10 +23,11 @@ function toR(w: usize): i32 {
   return R.hi == 0 ? ZERO : FINITE;
 }
 
-/** R one step towards zero: for results just below the argument, whose difference is out of sight. */
+/** w less a trifle: for results just below the argument, whose difference is out of sight. */
 function below(w: usize): void {
-  const lo = load<u64>(w, 8);
-  if (lo == 0 && load<u64>(w) << 1 != 0) wset(w, load<u32>(w, 20), load<i32>(w, 16), load<u64>(w) - 1, ~(<u64>0));
+  const hi = load<u64>(w), sign = load<u32>(w, 20), exp = load<i32>(w, 16);
+  if (hi << 1 != 0) wset(w, sign, exp, hi - 1, ~(<u64>0));
+  else wset(w, sign, exp - 1, ~(<u64>0), ~(<u64>0));
 }
 
 function fromA(w: usize): void {
@@ -55,10 +56,17 @@ export function exponential(cpu: usize): void {
     return;
   }
   if (A.exp >= 0) {
-    // +1 and -1 are exact; beyond, the instruction is not defined: the argument is kept.
+    // +1 and -1 are exact, yet flagged; beyond, the instruction is not defined: the argument is kept.
+    Env.flags |= PE;
     R.exp = A.exp == 0 && A.sig << 1 == 0 && A.sign ? -1 : A.exp;
     R.hi = A.sig;
     R.lo = 0;
+    if (A.exp == 0 && A.sig << 1 == 0 && !A.sign) {
+      // AMD's processors find 1 from below.
+      R.exp = -1;
+      R.hi = ~(<u64>0);
+      R.lo = R.hi;
+    }
     finishR(cpu, FINITE, 64);
     return;
   }
@@ -158,7 +166,8 @@ export function logarithm(cpu: usize): void {
   }
   wint(t, e);
   if (A.sig << 1 == 0) {
-    // A power of two: an exact product.
+    // A power of two: an exact product, flagged inexact all the same.
+    Env.flags |= PE;
     fromB(z);
     wmul(s, t, z);
     const cls = toR(s);
@@ -183,7 +192,7 @@ export function logarithm(cpu: usize): void {
 export function logarithm1(cpu: usize): void {
   if (two(cpu)) return;
   const minusOne = A.cls == FINITE && A.sign && A.exp >= 0;
-  if ((A.cls == ZERO && B.cls == INF) || (A.cls == INF && (A.sign || B.cls == ZERO)) || (minusOne && A.exp > 0)) {
+  if ((A.cls == ZERO && B.cls == INF) || (A.cls == INF && (A.sign || B.cls == ZERO))) {
     Env.flags |= IE;
     finishBinary(cpu, QNAN);
     return;
@@ -198,6 +207,16 @@ export function logarithm1(cpu: usize): void {
     finishBinary(cpu, ZERO);
     return;
   }
+  if (minusOne) {
+    // Not defined at -1 and below: the argument is kept, as AMD's processors do.
+    Env.flags |= PE;
+    R.sign = 1;
+    R.exp = A.exp;
+    R.hi = A.sig;
+    R.lo = 0;
+    finishBinary(cpu, FINITE);
+    return;
+  }
   const x = slot(cpu, 0), z = slot(cpu, 1), s = slot(cpu, 2), t = slot(cpu, 3), e = slot(cpu, 4);
   fromA(x);
   wint(t, 1);
@@ -205,12 +224,6 @@ export function logarithm1(cpu: usize): void {
   if (A.exp >= -2) {
     // Not near zero: split 1 + x as the other logarithm does.
     wadd(x, x, t);
-    if (load<u64>(x) == 0) {
-      Env.flags |= ZE;
-      R.sign = B.sign ^ 1;
-      finishBinary(cpu, INF);
-      return;
-    }
     let n = load<i32>(x, 16);
     store<i32>(x, 0, 16);
     if (load<u64>(x) > 0xb504f333f9de6484) {
@@ -329,17 +342,14 @@ export function arctangent(cpu: usize): void {
     const steep = B.exp > A.exp || (B.exp == A.exp && B.sig > A.sig);
     if (steep) wdiv(t, x, y);
     else wdiv(t, y, x);
-    const exact = !steep && !left && A.sig == B.sig && false;
     atan(cpu, t, s);
-    if (load<i32>(t, 16) < -62) below(s);
+    if (load<i32>(t, 16) < -62 && load<u64>(s, 8) == 0) below(s);
     if (steep || left) {
       if (steep != left) wnegate(s);
       pi(t, steep ? 0 : 1);
       wadd(s, s, t);
     }
     cls = toR(s);
-    // y/x a power-of-two quotient far too small to have an angle different from itself
-    if (exact) R.lo = 0;
   }
   R.sign = sign;
   finishBinary(cpu, cls);
@@ -501,6 +511,7 @@ export function cosine(cpu: usize): void {
 // FSINCOS and FPTAN push a second value: what happens before it exists. True if ended.
 function startPush(cpu: usize): bool {
   begin(cpu);
+  setC2(cpu, false);
   if (isEmpty(cpu, 0) || !isEmpty(cpu, 7)) {
     Env.flags = IE | 0x40;
     Env.up = !isEmpty(cpu, 0);
@@ -510,7 +521,6 @@ function startPush(cpu: usize): bool {
   }
   unpackSt(cpu, 0);
   if (A.cls < QNAN && A.cls != INF) return start(cpu);
-  setC2(cpu, false);
   if (A.cls != QNAN) Env.flags |= IE;
   if (A.cls == INF) setIndefinite();
   else {
@@ -559,6 +569,7 @@ export function sineCosine(cpu: usize): void {
   }
   if (go) packV(cls, 64);
   const se = V.se, sig = V.sig;
+  const up = Env.up; // C1 tells about the sine
   if (A.cls == ZERO) {
     one();
     cls = FINITE;
@@ -567,6 +578,7 @@ export function sineCosine(cpu: usize): void {
     cls = toR(s);
   }
   if (go) packV(cls, 64);
+  Env.up = up;
   finishPush(cpu, se, sig, go);
 }
 

@@ -2,7 +2,7 @@
 // its status in Pending; fpCommit makes them true after the engine has stored. SDM volume 1, 8.3.3.
 import { toInteger, fromInteger } from './convert';
 import { A, Env, F32, F64, F80, FINITE, pack, QNAN, R, SNAN, unpack, ZERO } from './soft';
-import { C1, DE, ES, FCW, FSW, IE, NO_STORE, SCRATCH, SF } from './state';
+import { C1, DE, ES, FCW, FSW, IE, NO_STORE, OE, PE, SCRATCH, SF, UE } from './state';
 import {
   begin,
   isEmpty,
@@ -25,9 +25,14 @@ export function loadFloat(cpu: usize, fmt: i32, src: usize): void {
   begin(cpu);
   unpack(fmt, fmt == F32 ? <u64>load<u32>(src) : load<u64>(src), 0);
   if (A.cls == SNAN) Env.flags |= IE;
-  if (A.den) Env.flags |= DE;
+  const den = A.den;
   packA();
   push(cpu);
+  // A denormal is loaded even if its exception is not masked; a full stack hides it.
+  if (den && Env.flags == 0) {
+    Env.flags = DE;
+    settle(cpu);
+  }
 }
 
 export function loadExtended(cpu: usize, src: usize): void {
@@ -99,6 +104,11 @@ export function storeFloat(cpu: usize, fmt: i32, popAfter: bool): i32 {
       R.hi = A.sig;
       R.lo = 0;
       bits = pack(fmt, A.cls);
+      // Nothing is stored then, so nothing was inexact.
+      if (Env.flags & ~Env.masks & (OE | UE)) {
+        Env.flags &= ~PE;
+        Env.up = false;
+      }
     }
   }
   store<u64>(cpu + SCRATCH, bits);

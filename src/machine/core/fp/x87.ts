@@ -157,11 +157,13 @@ function conditionalMove(cpu: usize, reg: i32, i: i32, negate: bool): void {
   }
 }
 
-// FSTPNCE: a store that does not mind an empty register.
+// FSTPNCE: a store and pop that does not mind an empty register.
 function storeUnchecked(cpu: usize, i: i32): void {
   clearC1(cpu);
-  read(cpu, 0);
-  write(cpu, i);
+  if (!isEmpty(cpu, 0)) {
+    read(cpu, 0);
+    write(cpu, i);
+  }
   pop(cpu);
 }
 
@@ -282,7 +284,7 @@ function registerForm(cpu: usize, esc: i32, reg: i32, rm: i32): i32 {
       if (reg == 0) {
         clearC1(cpu);
         setEmpty(cpu, rm);
-        setTop(cpu, top(cpu) + 1);
+        pop(cpu);
       } else if (reg == 1) exchange(cpu, rm);
       else if (reg < 4) storeSt(cpu, rm, true);
       else if (reg == 5) compareFlags(cpu, rm, true, true);
