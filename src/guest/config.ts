@@ -1,0 +1,236 @@
+/**
+ * The configuration of one guest, from the settings of an xl.cfg, with xl's meanings and defaults.
+ * Invariant: every setting of the file is used, or warned about because it cannot matter to a PV guest here, or
+ * refused with file, line and column. Nothing is ignored in silence.
+ * Source: Xen, docs/man/xl.cfg.5.pod, tools/xl/xl_parse.c (parse_config_data).
+ */
+import { type DiskSpec, parseDisk } from './disk-spec.js';
+import { parseVif, type VifSpec } from './vif-spec.js';
+import { ConfigError, type ConfigFile, type ConfigValue, type Place, parseConfig } from './xl-cfg.js';
+
+export type EndAction = 'destroy' | 'restart' | 'preserve';
+
+export interface GuestConfig {
+  readonly name: string;
+  /** 36 characters, lower case; undefined: one is to be made. */
+  readonly uuid: string | undefined;
+  /** As written; relative paths are the reader's to resolve. */
+  readonly kernel: string;
+  readonly ramdisk: string | undefined;
+  readonly cmdline: string;
+  readonly memoryKib: number;
+  readonly maxMemoryKib: number;
+  readonly vcpus: number;
+  readonly maxVcpus: number;
+  readonly disks: readonly DiskSpec[];
+  readonly vifs: readonly VifSpec[];
+  readonly onPoweroff: EndAction;
+  readonly onReboot: EndAction;
+  readonly onCrash: EndAction;
+  /** Ours: whether the guest's clocks go on while it is stopped. */
+  readonly clock: 'elapse' | 'freeze';
+  /** Each with file and line. */
+  readonly warnings: readonly string[];
+  /** "FILE:LINE:COLUMN" of a setting, for messages of those who read on; "FILE" where it is not set. */
+  readonly place: (setting: string) => string;
+}
+
+export interface ConfigLimits {
+  readonly maxMemoryMib: number;
+  readonly maxVcpus: number;
+}
+
+/** What the container can hold: 8 vCPUs, and RAM below the 4 GiB of one linear memory. */
+export const LIMITS: ConfigLimits = { maxMemoryMib: 3000, maxVcpus: 8 };
+
+/** libxl's default where a file says nothing of memory. */
+const DEFAULT_MEMORY_MIB = 32;
+const ACTIONS = ['destroy', 'restart', 'preserve'] as const;
+const ALL_ACTIONS = [...ACTIONS, 'rename-restart', 'coredump-destroy', 'coredump-restart', 'soft-reset'];
+
+/** Settings that xl itself does not look at for a PV guest, and hints on where it runs. */
+const NO_EFFECT = new Set(
+  'acpi acpi_s3 acpi_s4 apic boot cpu_weight cpus cpus_soft hap hpet nx pae pool serial stdvga viridian xen_platform_pci'.split(
+    ' ',
+  ),
+);
+
+class Settings {
+  readonly used = new Set<string>();
+  readonly warnings: string[] = [];
+
+  constructor(readonly config: ConfigFile) {}
+
+  at(place: Place): string {
+    return `${this.config.file}:${place.line}:${place.column}`;
+  }
+  place(name: string): string {
+    const setting = this.config.settings.get(name);
+    return setting === undefined ? this.config.file : this.at(setting);
+  }
+  fail(place: Place, message: string): never {
+    throw new ConfigError(`${this.at(place)}: ${message}`);
+  }
+  refuse(name: string, message: string): never {
+    throw new ConfigError(`${this.place(name)}: ${message}`);
+  }
+  warn(place: Place, message: string): void {
+    this.warnings.push(`${this.at(place)}: ${message}`);
+  }
+
+  value(name: string): ConfigValue | undefined {
+    this.used.add(name);
+    return this.config.settings.get(name)?.value;
+  }
+  text(name: string): string | undefined {
+    const value = this.value(name);
+    if (value === undefined) return undefined;
+    if (value.kind === 'list') return this.fail(value, `${name} is a list but should be a single value`);
+    return value.text;
+  }
+  list(name: string): readonly (Place & { text: string })[] {
+    const value = this.value(name);
+    if (value === undefined) return [];
+    if (value.kind === 'text') return this.fail(value, `${name} is a single value but should be a list`);
+    return value.items.map((item) =>
+      item.kind === 'text' ? item : this.fail(item, `${name} has a list in it where a string should be`),
+    );
+  }
+  /** A whole number as C writes them: decimal, 0x hexadecimal, 0 octal. */
+  whole(name: string, low: number, high: number): number | undefined {
+    const text = this.text(name);
+    if (text === undefined) return undefined;
+    const setting = this.config.settings.get(name)!;
+    if (setting.added) this.fail(setting, `${name} is a number: += cannot be used with it`);
+    const value = /^0[0-7]+$/.test(text)
+      ? Number.parseInt(text, 8)
+      : /^(0x[0-9a-f]+|0|[1-9]\d*)$/i.test(text)
+        ? Number(text)
+        : Number.NaN;
+    if (!(value >= low && value <= high))
+      this.fail(setting.value, `${name} = ${text} is not a whole number from ${low} to ${high}`);
+    return value;
+  }
+  action(name: string, otherwise: EndAction): EndAction {
+    const text = this.text(name);
+    if (text === undefined) return otherwise;
+    const known = ACTIONS.find((a) => a === text);
+    if (known !== undefined) return known;
+    const what = ALL_ACTIONS.includes(text) ? 'is not supported' : 'is unknown';
+    return this.refuse(name, `${name} = "${text}" ${what} (${ACTIONS.join(', ')})`);
+  }
+}
+
+/** Reads and checks a whole file. `file` is for messages. Throws ConfigError. */
+export function readGuestConfig(source: string, file: string, limits: ConfigLimits = LIMITS): GuestConfig {
+  const config = parseConfig(source, file);
+  const s = new Settings(config);
+  for (const old of config.replaced)
+    s.warn(old, `${old.name} is set again further down: this one does not count`);
+  checkType(s);
+  const name = s.text('name');
+  if (name === undefined) throw new ConfigError(`${file}: name is missing`);
+  if (!/^[^\x00-\x1f/]{1,255}$/.test(name)) s.refuse('name', `name "${name}" cannot be the name of a guest`);
+  const kernel = s.text('kernel');
+  if (!kernel) throw new ConfigError(`${s.place('kernel')}: kernel is missing`);
+
+  const memory = s.whole('memory', 1, limits.maxMemoryMib);
+  const maxmem = s.whole('maxmem', 1, limits.maxMemoryMib);
+  const memoryMib = memory ?? maxmem ?? DEFAULT_MEMORY_MIB;
+  if (maxmem !== undefined && maxmem < memoryMib)
+    s.refuse('maxmem', `maxmem = ${maxmem} is less than memory`);
+  const vcpus = s.whole('vcpus', 1, limits.maxVcpus) ?? 1;
+  const maxVcpus = s.whole('maxvcpus', 1, limits.maxVcpus) ?? vcpus;
+  if (maxVcpus < vcpus) s.refuse('maxvcpus', `maxvcpus = ${maxVcpus} is less than vcpus`);
+
+  const result: GuestConfig = {
+    name,
+    uuid: uuid(s),
+    kernel,
+    ramdisk: s.text('ramdisk') || undefined,
+    cmdline: cmdline(s),
+    memoryKib: memoryMib * 1024,
+    maxMemoryKib: (maxmem ?? memoryMib) * 1024,
+    vcpus,
+    maxVcpus,
+    disks: disks(s),
+    vifs: vifs(s),
+    onPoweroff: s.action('on_poweroff', 'destroy'),
+    onReboot: s.action('on_reboot', 'restart'),
+    onCrash: s.action('on_crash', 'destroy'),
+    clock: clock(s),
+    warnings: s.warnings,
+    place: (setting) => s.place(setting),
+  };
+  for (const setting of config.settings.values()) {
+    if (s.used.has(setting.name)) continue;
+    if (NO_EFFECT.has(setting.name)) s.warn(setting, `${setting.name} has no effect on a PV guest here`);
+    else s.fail(setting, `${setting.name} is not supported`);
+  }
+  return result;
+}
+
+function checkType(s: Settings): void {
+  // xl takes any beginning of the word.
+  const type = s.text('type');
+  if (type !== undefined && (type === '' || !'pv'.startsWith(type)))
+    s.refuse('type', `type = "${type}" is not supported (pv)`);
+  const builder = s.text('builder');
+  if (builder !== undefined && builder !== 'generic' && builder !== 'linux')
+    s.refuse('builder', `builder = "${builder}" is not supported (generic)`);
+}
+
+function uuid(s: Settings): string | undefined {
+  const text = s.text('uuid');
+  if (text === undefined) return undefined;
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) s.refuse('uuid', `uuid "${text}" is none`);
+  return text.toLowerCase();
+}
+
+function cmdline(s: Settings): string {
+  const whole = s.text('cmdline');
+  const root = s.text('root');
+  const extra = s.text('extra');
+  if (whole !== undefined) {
+    for (const other of ['root', 'extra']) {
+      const setting = s.config.settings.get(other);
+      if (setting) s.warn(setting, `${other} does not count, as cmdline is set`);
+    }
+    return whole;
+  }
+  return [root === undefined ? undefined : `root=${root}`, extra]
+    .filter((part) => part !== undefined)
+    .join(' ');
+}
+
+function disks(s: Settings): DiskSpec[] {
+  const taken = new Map<number, string>();
+  return s.list('disk').map((item) => {
+    const disk = parseDisk(item.text, (message) => s.fail(item, message));
+    const other = taken.get(disk.virtualDevice);
+    if (other !== undefined) s.fail(item, `disk '${item.text}': vdev ${disk.vdev} is taken by '${other}'`);
+    taken.set(disk.virtualDevice, item.text);
+    return disk;
+  });
+}
+
+function vifs(s: Settings): VifSpec[] {
+  const taken = new Set<number>();
+  return s.list('vif').map((item, index) => {
+    const vif = parseVif(
+      item.text,
+      (message) => s.fail(item, message),
+      (message) => s.warn(item, message),
+    );
+    const devid = vif.devid ?? index;
+    if (taken.has(devid)) s.fail(item, `vif '${item.text}': devid ${devid} is taken by another`);
+    taken.add(devid);
+    return vif;
+  });
+}
+
+function clock(s: Settings): 'elapse' | 'freeze' {
+  const text = s.text('clock') ?? 'elapse';
+  if (text === 'elapse' || text === 'freeze') return text;
+  return s.refuse('clock', `clock = "${text}" is unknown (elapse, freeze)`);
+}

@@ -1,0 +1,232 @@
+/**
+ * Reads one entry of `disk = [...]` as xl does: positional and named parameters in any mixture, flags, the
+ * deprecated prefixes, and `target=` that takes the rest of the text.
+ * What needs a program of the host's (`script`), another protocol or another domain is refused by name.
+ * Source: Xen, docs/man/xl-disk-configuration.5.pod, tools/libs/util/libxlu_disk_l.l and libxlu_disk.c;
+ * docs/man/xen-vbd-interface.7.pandoc for device numbers.
+ */
+
+export type DiskFormat = 'raw' | 'qcow' | 'qcow2' | 'vhd' | 'qed' | 'empty';
+
+export interface DiskSpec {
+  /** Absolute path or URL of the image; "" for an empty drive. */
+  readonly target: string;
+  readonly format: DiskFormat;
+  /** As given: xvda, sda1, hdc... */
+  readonly vdev: string;
+  /** The number of vdev in the vbd interface: the device's id in xenstore. */
+  readonly virtualDevice: number;
+  readonly readOnly: boolean;
+  readonly cdrom: boolean;
+  /** "": choose by target. */
+  readonly backendType: '' | 'phy' | 'qdisk' | 'tap';
+  readonly discard: boolean;
+  /** The host's page cache may be passed by. */
+  readonly directIoSafe: boolean;
+  /** Whether the guest is told to trust its back end. */
+  readonly trusted: boolean;
+}
+
+const FORMATS = new Set<string>(['raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty']);
+const PREFIX_FORMAT = /^(raw|qcow2?|vhd):/;
+const PREFIX_SCRIPT = /^(iscsi|e?nbd|drbd):/;
+const PREFIX_IGNORED = /^(tapdisk|tap2?|aio|ioemu|file|phy):/;
+const PREFIX_UNKNOWN = /^([a-z][a-z0-9]*):(?![a-z0-9])/;
+
+/** Parameters and flags that xl knows and that do not exist here. */
+const REFUSED = /^(script|colo|no-colo|colo-host|colo-port|colo-export|active-disk|hidden-disk|grant_usage)$/;
+
+class Reader {
+  target: string | undefined;
+  format: string | undefined;
+  vdev: string | undefined;
+  access: string | undefined;
+  backendType: DiskSpec['backendType'] = '';
+  cdrom = false;
+  discard = true;
+  directIoSafe = false;
+  trusted = true;
+  private prefixed = false;
+
+  constructor(
+    readonly spec: string,
+    readonly fail: (message: string) => never,
+  ) {}
+
+  private once(what: 'target' | 'vdev', value: string): void {
+    if (this[what]) this.fail(`${what} is given twice: "${this[what]}" and "${value}"`);
+    this[what] = value;
+  }
+
+  private setFormat(value: string): void {
+    const format = value === '' ? 'raw' : value;
+    if (!FORMATS.has(format)) this.fail(`format "${value}" is unknown (raw, qcow, qcow2, vhd, qed)`);
+    if (this.format !== undefined && this.format !== format)
+      this.fail(`format is given twice: "${this.format}" and "${format}"`);
+    this.format = format;
+  }
+
+  private setAccess(value: string): void {
+    if (!/^(r|ro|w|rw|)$/.test(value)) this.fail(`access "${value}" is unknown (ro, r, rw, w)`);
+    this.access = value;
+  }
+
+  /** `hdc:cdrom`, the old way to say both. */
+  private vdevAndType(value: string): boolean {
+    const colon = value.lastIndexOf(':');
+    if (colon < 0) return false;
+    const type = value.slice(colon + 1);
+    if (type !== 'cdrom' && type !== 'disk') this.fail(`device type "${type}" is unknown (disk, cdrom)`);
+    this.once('vdev', value.slice(0, colon));
+    this.cdrom = type === 'cdrom';
+    return true;
+  }
+
+  named(key: string, value: string): void {
+    if (REFUSED.test(key)) this.fail(`${key} is not supported`);
+    switch (key) {
+      case 'format':
+        this.setFormat(value);
+        break;
+      case 'vdev':
+        this.once('vdev', value);
+        break;
+      case 'target':
+        this.once('target', value);
+        break;
+      case 'access':
+        this.setAccess(value);
+        break;
+      case 'devtype':
+        if (value !== 'cdrom' && value !== 'disk') this.fail(`devtype "${value}" is unknown (disk, cdrom)`);
+        this.cdrom = value === 'cdrom';
+        break;
+      case 'backendtype':
+        if (value !== 'phy' && value !== 'qdisk' && value !== 'tap')
+          this.fail(`backendtype "${value}" is not supported (phy, qdisk, tap)`);
+        this.backendType = value;
+        break;
+      case 'specification':
+        if (value !== 'xen') this.fail(`specification "${value}" is not supported (xen)`);
+        break;
+      case 'backend':
+        if (!/^(|0|Domain-0)$/.test(value)) this.fail(`backend "${value}": driver domains are not supported`);
+        break;
+      default:
+        this.fail(`${key} is no parameter of a disk`);
+    }
+  }
+
+  /** Whether the word is a flag. */
+  flag(word: string): boolean {
+    if (REFUSED.test(word)) this.fail(`${word} is not supported`);
+    if (word === 'cdrom') this.cdrom = true;
+    else if (word === 'discard') this.discard = true;
+    else if (word === 'no-discard') this.discard = false;
+    else if (word === 'direct-io-safe') this.directIoSafe = true;
+    else if (word === 'trusted') this.trusted = true;
+    else if (word === 'untrusted') this.trusted = false;
+    else return false;
+    return true;
+  }
+
+  positional(value: string): void {
+    if (this.target === undefined) this.target = value;
+    else if (!this.prefixed && this.format === undefined) {
+      if (this.target === '' && this.vdevAndType(value)) this.format = 'empty';
+      else this.setFormat(value);
+    } else if (this.vdev === undefined) {
+      if (!this.vdevAndType(value)) this.once('vdev', value);
+    } else if (this.access === undefined) this.setAccess(value);
+    else this.fail(`"${value}": too many parameters without a name`);
+  }
+
+  /** Strips one deprecated prefix; how long it was. */
+  prefix(rest: string): number {
+    const script = PREFIX_SCRIPT.exec(rest);
+    if (script)
+      this.fail(`${script[0]} needs a script of the host (block-${script[1]}), which is not supported`);
+    const format = PREFIX_FORMAT.exec(rest);
+    const known = format ?? PREFIX_IGNORED.exec(rest);
+    if (known === null) {
+      const unknown = PREFIX_UNKNOWN.exec(rest);
+      if (unknown) this.fail(`${unknown[0]} is no prefix of a target`);
+      return 0;
+    }
+    if (format) this.setFormat(format[1]);
+    this.prefixed = true;
+    return known[0].length;
+  }
+}
+
+/** Parses one specification. `fail` is called with what is wrong with it and must throw. */
+export function parseDisk(spec: string, fail: (message: string) => never): DiskSpec {
+  const r = new Reader(spec, (message) => fail(`disk '${spec}': ${message}`));
+  let at = 0;
+  for (;;) {
+    while (/[ \t\n]/.test(spec[at] ?? '')) at++;
+    if (at >= spec.length) break;
+    const rest = spec.slice(at);
+    const skipped = r.prefix(rest);
+    if (skipped > 0) {
+      at += skipped;
+      continue;
+    }
+    const comma = rest.indexOf(',');
+    const word = comma < 0 ? rest : rest.slice(0, comma);
+    const key = /^([a-z][-_a-z0-9]*)=/.exec(word)?.[1];
+    if (key === 'target') {
+      r.named('target', rest.slice('target='.length).replace(/,$/, ''));
+      break;
+    }
+    if (key !== undefined) r.named(key, word.slice(key.length + 1));
+    else if (!r.flag(word)) {
+      if (word.includes('=')) r.fail(`"${word}" has "=" in it: such a target is written target=${word}`);
+      r.positional(word);
+    }
+    at += word.length + 1;
+  }
+  const { vdev, cdrom } = r;
+  const target = r.target ?? '';
+  if (!vdev) return r.fail('no vdev is given, the name under which the guest sees it (xvda, ...)');
+  if (target === '' && !cdrom) return r.fail('no target is given');
+  const virtualDevice = vdevNumber(vdev);
+  if (virtualDevice === undefined)
+    return r.fail(`vdev "${vdev}" is no name of a virtual disk (xvda, sda, hda, ...)`);
+  return {
+    target: /^($|\/|[a-z][-+.a-z0-9]*:\/\/)/i.test(target) ? target : `/dev/${target}`,
+    format: cdrom && target === '' ? 'empty' : ((r.format ?? 'raw') as DiskFormat),
+    vdev,
+    virtualDevice,
+    readOnly: cdrom || r.access === 'r' || r.access === 'ro',
+    cdrom,
+    backendType: r.backendType,
+    discard: r.discard,
+    directIoSafe: r.directIoSafe,
+    trusted: r.trusted,
+  };
+}
+
+/** "a" is 0, "z" 25, "aa" 26. */
+const lettersNumber = (letters: string): number =>
+  [...letters].reduce((n, c) => (n + 1) * 26 + c.charCodeAt(0) - 97, -1);
+
+/** The number of a virtual disk by its name, as xenstore carries it; undefined where it is no such name. */
+export function vdevNumber(name: string): number | undefined {
+  const extended = (disk: number, partition: number): number | undefined =>
+    disk < 1 << 20 && partition < 256 ? 0x1000_0000 + disk * 256 + partition : undefined;
+  if (/^(0x[0-9a-f]+|0|[1-9]\d*)$/i.test(name)) return Number(name) < 2 ** 31 ? Number(name) : undefined;
+  const plain = /^d(\d+)p(\d+)$/.exec(name);
+  const named = /^(xvd|sd|hd)([a-z]{1,5})([1-9]\d*)?$/.exec(name);
+  const disk = plain ? Number(plain[1]) : named ? lettersNumber(named[2]) : -1;
+  const partition = Number((plain ? plain[2] : named?.[3]) ?? 0);
+  if (disk < 0) return undefined;
+  if (named?.[1] === 'hd')
+    return disk < 4 && partition < 64
+      ? ((disk < 2 ? 3 : 22) << 8) | ((disk & 1) << 6) | partition
+      : undefined;
+  if (named?.[1] === 'sd')
+    return disk < 16 && partition < 16 ? (8 << 8) | (disk << 4) | partition : undefined;
+  if (disk < 16 && partition < 16) return (202 << 8) | (disk << 4) | partition;
+  return extended(disk, partition);
+}

@@ -1,0 +1,88 @@
+import { describe, expect, test } from 'vitest';
+import { parseRate, parseVif } from './vif-spec.js';
+
+const fail = (message: string): never => {
+  throw new Error(message);
+};
+const vif = (spec: string) => {
+  const warnings: string[] = [];
+  return { ...parseVif(spec, fail, (w) => warnings.push(w)), warnings };
+};
+const NONE = {
+  mac: undefined,
+  bridge: undefined,
+  gatewayDevice: undefined,
+  ip: undefined,
+  vifName: undefined,
+  devid: undefined,
+  mtu: undefined,
+  rate: undefined,
+  warnings: [],
+};
+
+describe('a network interface of an xl.cfg', () => {
+  test('an empty text is an interface with all defaults', () => {
+    expect(vif('')).toEqual(NONE);
+  });
+
+  test('every parameter that a PV guest can have', () => {
+    expect(
+      vif(
+        'mac=00:16:3E:74:3d:76, bridge=xenbr0,ip=10.0.0.2 10.0.0.3,vifname=web0,rate=1MB/s@20ms,mtu=9000,devid=3,type=vif,backend=0,gatewaydev=eth0',
+      ),
+    ).toEqual({
+      mac: '00:16:3e:74:3d:76',
+      bridge: 'xenbr0',
+      gatewayDevice: 'eth0',
+      ip: '10.0.0.2 10.0.0.3',
+      vifName: 'web0',
+      devid: 3,
+      mtu: 9000,
+      rate: { bytesPerInterval: 20000, intervalUs: 20000 },
+      warnings: [],
+    });
+  });
+
+  test('what has no effect is told', () => {
+    expect(vif('model=rtl8139').warnings).toEqual(["vif 'model=rtl8139': model has no effect on a PV guest"]);
+    expect(vif('netdev=eth1')).toMatchObject({
+      gatewayDevice: 'eth1',
+      warnings: [expect.stringContaining('deprecated')],
+    });
+  });
+
+  test.each([
+    ['mac=00:16:3e:74:3d', 'is not six groups'],
+    ['mac=00:16:3e:74:3d:zz', 'is not six groups'],
+    ['mac=01:16:3e:74:3d:76', 'is an address of a group'],
+    ['script=vif-route', 'script is not supported'],
+    ['type=ioemu', 'type "ioemu" is for HVM guests'],
+    ['backend=net', 'driver domains are not supported'],
+    ['colo_sock_mirror_id=1', 'colo_sock_mirror_id is not supported'],
+    ['speed=9', 'speed is no parameter of a vif'],
+    ['bridge', '"bridge" is no key=value'],
+    ['mtu=12', 'mtu "12" is not a whole number from 68 to 65535'],
+    ['devid=x', 'devid "x" is not'],
+    ['rate=10', 'rate "10" is none'],
+    ['rate=0Mb/s', 'rate "0Mb/s" is out of range'],
+    ['rate=1Mb/s@', 'interval "" is none'],
+    ['rate=1Mb/s@5000s', 'interval "5000s" is out of range'],
+  ])('%s is refused: %s', (spec, message) => {
+    expect(() => vif(spec)).toThrow(message);
+    expect(() => vif(spec)).toThrow(`vif '${spec}': `);
+  });
+});
+
+describe('a rate', () => {
+  // The figures are those of Xen's tools/libs/util/libxlu_vif.c.
+  test.each([
+    ['10Mb/s', 62500, 50000],
+    ['250KB/s', 12500, 50000],
+    ['1MB/s@20ms', 20000, 20000],
+    ['8b/s@1s', 1, 1000000],
+    ['1GB/s@500us', 500000, 500],
+    ['100B/s@2', 200, 2000000],
+  ])('%s lets %d bytes pass every %d us', (text, bytesPerInterval, intervalUs) => {
+    expect(parseRate(text, fail)).toEqual({ bytesPerInterval, intervalUs });
+  });
+});
