@@ -90,7 +90,10 @@ async function writeModulesDep(modules) {
     return { depends: all('depends')[0]?.split(',').filter(Boolean) ?? [], aliases: all('alias') };
   };
   const known = new Map();
-  const look = async (f) => known.get(f) ?? (known.set(f, await info(f)), known.get(f));
+  const look = async (f) => {
+    if (!known.has(f)) known.set(f, await info(f));
+    return known.get(f);
+  };
   const deep = async (f, seen = new Set()) => {
     for (const n of (await look(f)).depends) {
       const d = byName.get(n.replaceAll('-', '_'));
