@@ -39,11 +39,16 @@ const LETTERS = ['n', 'r', 'w', 'b'];
 
 export const formatPermission = (p: Permission): string => LETTERS[p.access & 3] + p.domid;
 
-/** An entry as clients write it: a letter and a domain id in decimal. */
+/**
+ * An entry as clients write it: a letter and a domain id, which may be decimal, octal or hexadecimal as in C.
+ * Ids above 65535 are none.
+ */
 export function parsePermission(text: string): Permission | Errno {
-  const match = /^([nrwb])[\t-\r ]*([+-]?\d{1,10})$/.exec(text);
+  const match = /^([nrwb])[\t-\r ]*\+?(0[0-7]*|0[xX][0-9a-fA-F]+|[1-9]\d*)$/.exec(text);
   if (match === null) return EINVAL;
-  return permission(Number(match[2]) >>> 0, LETTERS.indexOf(match[1]));
+  const digits = match[2];
+  const domid = /^0\d/.test(digits) ? Number.parseInt(digits, 8) : Number(digits);
+  return domid > 0xffff ? EINVAL : permission(domid, LETTERS.indexOf(match[1]));
 }
 
 /** Whether an entry of a node of that generation still counts. */

@@ -231,7 +231,7 @@ export class Store {
     const more = contentBytes(content) - contentBytes(old);
     if (!actor.privileged) {
       const bytes = contentBytes(content) + lookup(tree, path)!.children.bytes;
-      if (this.accounts.exceeds(actor, 'node-size', bytes)) return this.fail(t, ENOSPC);
+      if (this.accounts.tooLarge(actor, bytes)) return this.fail(t, ENOSPC);
       if (this.overMemory(actor, more)) return this.fail(t, ENOMEM);
     }
     if (old.permissions[0].domid === permissions[0].domid) {
@@ -295,7 +295,7 @@ export class Store {
     };
     let bytes = grown.children.bytes - parent.children.bytes;
     for (let i = 0; i < nodes.length; i++) bytes += nodeBytes(nodes[i]) + missing[i].length;
-    if ([...nodes, grown].some((n) => this.accounts.exceeds(actor, 'node-size', nodeBytes(n))))
+    if ([...nodes, grown].some((n) => this.accounts.tooLarge(actor, nodeBytes(n))))
       return this.fail(t, ENOSPC);
     if (!actor.privileged && this.overMemory(actor, bytes)) return this.fail(t, ENOMEM);
 
