@@ -35,7 +35,7 @@ import {
   writeMemory,
   writeRegister,
 } from './operands.js';
-import { RSP } from './registers.js';
+import { gprAddress, RSP } from './registers.js';
 import type { DomainState } from './state.js';
 import {
   EFLAGS_IF,
@@ -165,9 +165,24 @@ export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
   }
 }
 
+const FETCH = 2;
+const MOV_TO_SEGMENT = 0x8e;
+const REGISTER_FORM = 0xc0;
+const SEGMENTS = [Register.ES, Register.CS, Register.SS, Register.DS, Register.FS, Register.GS];
+
 /** The exit for an instruction that needs descriptor tables. */
 export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
+  // `mov fs, eax` and its like are on every path that switches tasks: no need to decode them.
+  const at = d.machine.translate(v.id, cpu.rip, FETCH);
+  if (at >= 0 && (at & 4095) < 4095 && d.mem.getU8(at) === MOV_TO_SEGMENT) {
+    const modrm = d.mem.getU8(at + 1);
+    const register = SEGMENTS[(modrm >>> 3) & 7];
+    if (modrm >= REGISTER_FORM && register !== undefined) {
+      loadAndGoOn(d, v, register, d.mem.getU16(gprAddress(v) + 8 * (modrm & 7)), cpu.rip + 2);
+      return;
+    }
+  }
   const ins = d.machine.decodeAt(v.id, cpu.rip);
   if (ins === null) return injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
   try {

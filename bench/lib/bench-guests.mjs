@@ -1,0 +1,156 @@
+// Guests for benches: a kernel of a few lines on bare tables, and Linux with a console.
+import { ConsoleBackend } from '../../dist/devices/console.js';
+import { GuestStore } from '../../dist/devices/xenstore.js';
+import { buildDomain, loadImage } from '../../dist/guest/builder.js';
+import { domainTree } from '../../dist/guest/domain-tree.js';
+import { Domain } from '../../dist/hypervisor/domain.js';
+import { virtualXen417 } from '../../dist/hypervisor/identity.js';
+import { assemble } from '../../dist/machine/assembler.js';
+import { MFN_BASE } from '../../dist/machine/machine.js';
+
+const PAGE = 4096;
+const DOMID = 1;
+
+const create = (frames, nsPerInstruction) =>
+  Domain.create(
+    {
+      domid: DOMID,
+      uuid: new Uint8Array(16),
+      vcpus: 1,
+      memoryFrames: frames,
+      maxFrames: frames,
+      memoryMap: [{ start: 0, bytes: frames * PAGE, type: 1 }],
+      identity: virtualXen417(1),
+      nsPerInstruction,
+    },
+    { monotonic: () => performance.now() * 1e6, wallClock: () => Date.now() * 1e6 },
+  );
+
+/** Runs `body` `loops` times in a small kernel; gives the seconds that took. */
+export async function tinyKernel(body, loops) {
+  const frames = 2048;
+  const domain = await create(frames, 1);
+  domain.prepare();
+  const { mem, framesBase } = domain.buildTarget;
+  const entry = (table, index, to, flags) => {
+    mem.setU32(framesBase + table * PAGE + 8 * index, ((MFN_BASE + to) << 12) | flags);
+    mem.setU32(framesBase + table * PAGE + 8 * index + 4, (MFN_BASE + to) >>> 20);
+  };
+  const [l4, l3, l2, l1] = [2047, 2046, 2045, 2040];
+  entry(l4, 0, l3, 7);
+  entry(l3, 0, l2, 7);
+  for (let i = 0; i < 5; i++) entry(l2, i, l1 + i, 7);
+  for (let f = 0; f < frames; f++) entry(l1 + (f >>> 9), f & 511, f, f >= l1 ? 5 : 7);
+  const code = assemble(
+    `
+    lea rdi, [traps]
+    xor eax, eax
+    syscall
+    lea rsi, [ipi]
+    mov edi, 7
+    mov eax, 32
+    syscall
+    mov eax, [ipi+4]
+    mov [ipi], eax
+    mov r13, ${(MFN_BASE + 0x600) * PAGE + 7}
+    mov ebx, ${loops}
+  again:
+    ${body}
+  went_on:
+    dec ebx
+    jnz again
+    lea rsi, [reason]
+    mov edi, 2
+    mov eax, 29
+    syscall
+  fault:
+    lea rax, [went_on]
+    mov [rsp+24], rax
+    mov rcx, [rsp]
+    mov r11, [rsp+8]
+    add rsp, 24
+    push 0
+    push rcx
+    push r11
+    push rax
+    mov eax, 23
+    syscall
+  ipi: dq 0
+  reason: dq 0
+  traps: db 14, 4
+    dw 0xe030
+    dd 0
+    dq fault
+    zero 16`,
+    0x10000n,
+  );
+  mem.u8.set(code.bytes, framesBase + 0x10000);
+  domain.powerOn({ rip: 0x10000, rsp: 0x9000, rsi: 0, cr3: MFN_BASE + l4 });
+  domain.start();
+  const start = performance.now();
+  const end = domain.run(1e9);
+  const seconds = (performance.now() - start) / 1000;
+  if (end.state !== 'shutdown' || end.reason !== 'poweroff')
+    throw new Error(`the kernel ended otherwise: ${JSON.stringify(end)}`);
+  return seconds;
+}
+
+/** Boots Linux, types `line` at its first prompt and gives all that it printed until it powers off. */
+export async function bootLinux(kernel, ramdisk, line, megabytes = 256) {
+  const frames = megabytes * 256;
+  const domain = await create(frames, undefined);
+  domain.prepare();
+  const image = await loadImage({ kernel, ramdisk, cmdline: 'console=hvc0 quiet' });
+  const built = buildDomain({ ...domain.buildTarget, mfnBase: MFN_BASE }, image);
+  domain.powerOn(built);
+  const { state, machine, backend } = domain;
+  const port = (pfn, number) => ({
+    mem: state.mem,
+    page: machine.framesBase + pfn * PAGE,
+    domid: DOMID,
+    port: number,
+    touch: (at) => machine.touch(at),
+    notify: () => backend.notify(number),
+  });
+  let text = '';
+  let typed = false;
+  const console = new ConsoleBackend(port(built.consolePfn, domain.consolePort), (output) => {
+    text += new TextDecoder().decode(output);
+    return true;
+  });
+  const store = GuestStore.create(
+    port(built.storePfn, domain.storePort),
+    domainTree({
+      domid: DOMID,
+      name: 'bench',
+      uuid: '00000000-0000-0000-0000-000000000000',
+      vcpus: 1,
+      staticMaxKib: megabytes * 1024,
+      targetKib: megabytes * 1024,
+      storePort: domain.storePort,
+      storeRingRef: MFN_BASE + built.storePfn,
+      consolePort: domain.consolePort,
+      consoleRingRef: MFN_BASE + built.consolePfn,
+      consoleTty: '',
+      kernel: '',
+      ramdisk: '',
+      cmdline: '',
+      startTime: '0.00',
+    }),
+  );
+  backend.bindBackend(domain.consolePort, () => console.service());
+  backend.bindBackend(domain.storePort, () => store.service());
+  domain.start();
+  for (;;) {
+    const end = domain.run(20e6);
+    if (!typed && text.includes('guest#')) {
+      typed = true;
+      console.type(new TextEncoder().encode(line));
+    }
+    if (end.state === 'shutdown') return text;
+    if (end.state === 'idle') {
+      const ms = end.wakeAt === undefined ? 1 : (end.wakeAt - domain.clock.now()) / 1e6;
+      await new Promise((done) => setTimeout(done, Math.max(0, ms)));
+    }
+  }
+}
