@@ -91,6 +91,7 @@ const base = {
 };
 
 function simdForm(name: string, memory: boolean): FpForm | undefined {
+  if (name.startsWith('Pextrw_') && name.includes('m16')) return undefined; // SSE4.1's, with a memory form
   const [mnemonic, ...tokens] = name.split('_');
   const mmx = tokens.some((t) => t.startsWith('mm'));
   const unit: FpUnit =

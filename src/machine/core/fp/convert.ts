@@ -1,5 +1,5 @@
 // Conversions between float, double and integers, for SSE and x87. SDM volume 1, 4.8.4 and 11.5.
-import { A, B, Env, F32, F64, FINITE, INF, pack, QNAN, R, roundSig, SNAN, unpack, ZERO } from './soft';
+import { A, Env, F32, F64, FINITE, INF, pack, QNAN, R, roundSig, SNAN, unpack, ZERO } from './soft';
 import { DE, IE, PE } from './state';
 
 /**

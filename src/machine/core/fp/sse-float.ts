@@ -7,21 +7,7 @@ import { enterMmx } from './mmx-state';
 import { FpOp } from './ops';
 import { reciprocal, reciprocalRoot } from './estimate';
 import { Env, F32, F64 } from './soft';
-import {
-  add32,
-  add64,
-  begin,
-  compare,
-  div32,
-  div64,
-  minmax,
-  mul32,
-  mul64,
-  order,
-  sqrt,
-  sub32,
-  sub64,
-} from './sse-number';
+import { add32, add64, begin, compare, div32, div64, minmax, mul32, mul64, order, sqrt, sub32, sub64 } from './sse-number';
 import { EFLAGS, FCW, FSW, MXCSR, ST, VECTOR_MF, VECTOR_XM, XMM } from './state';
 
 // The result while it is being made.

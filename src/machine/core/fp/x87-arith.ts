@@ -1,50 +1,9 @@
 // x87 arithmetic, comparisons, remainder, scaling and rounding. SDM volume 1, 8.3; volume 2 per
 // instruction.
-import {
-  A,
-  ADD,
-  arith,
-  B,
-  DIV,
-  div128,
-  Env,
-  F80,
-  FINITE,
-  INF,
-  MUL,
-  QNAN,
-  R,
-  Rem,
-  root,
-  roundSig,
-  SNAN,
-  SUB,
-  swap,
-  unpack,
-  ZERO,
-} from './soft';
+import { A, ADD, arith, B, DIV, div128, Env, F80, FINITE, INF, MUL, QNAN, R, Rem, root, roundSig, SNAN, SUB, swap, unpack, ZERO } from './soft';
 import { orderUnpacked } from './sse-number';
 import { C0, C1, C2, C3, DE, EFLAGS, FSW, IE, PE, ZE } from './state';
-import {
-  begin,
-  isEmpty,
-  nans,
-  packA,
-  packV,
-  pop,
-  precision,
-  read,
-  set,
-  setIndefinite,
-  settle,
-  setTop,
-  st,
-  top,
-  underflow,
-  unpackSt,
-  V,
-  write,
-} from './x87-stack';
+import { begin, isEmpty, nans, packA, packV, pop, precision, set, setIndefinite, settle, setTop, st, top, underflow, unpackSt, write } from './x87-stack';
 
 /** ModRM.reg of an arithmetic instruction on A and B: add, mul, (com, comp), sub, subr, div, divr; into V. */
 export function arithmetic(cpu: usize, reg: i32): void {

@@ -1,26 +1,7 @@
 // The x87 environment: control, status and tag words, pointers; FNSTENV, FNSAVE, FXSAVE and their
 // inverses in the layouts of 64-bit mode. SDM volume 1, 8.1.8 to 8.1.11 and 10.5.
-import { F80, FINITE, A, unpack, ZERO } from './soft';
-import {
-  ES,
-  FCS,
-  FCW,
-  FDP,
-  FDS,
-  FIP,
-  FOP,
-  FSW,
-  FTW,
-  MXCSR,
-  MXCSR_MASK,
-  NOW_DP,
-  NOW_IP,
-  SCRATCH,
-  ST,
-  VECTOR_GP,
-  XMM,
-} from './state';
-import { Pending, st, top } from './x87-stack';
+import { ES, FCS, FCW, FDP, FDS, FIP, FOP, FSW, FTW, MXCSR, MXCSR_MASK, NOW_DP, NOW_IP, ST, VECTOR_GP, XMM } from './state';
+import { st } from './x87-stack';
 
 export function initialise(cpu: usize): void {
   store<u16>(cpu + FCW, 0x37f);

@@ -1,25 +1,9 @@
 // x87 loads and stores: all the memory formats. A store leaves its bytes in the scratch area and
 // its status in Pending; fpCommit makes them true after the engine has stored. SDM volume 1, 8.3.3.
 import { toInteger, fromInteger } from './convert';
-import { A, Env, F32, F64, F80, FINITE, pack, QNAN, R, SNAN, unpack, ZERO } from './soft';
-import { C1, DE, ES, FCW, FSW, IE, NO_STORE, OE, PE, SCRATCH, SF, UE } from './state';
-import {
-  begin,
-  isEmpty,
-  packA,
-  Pending,
-  pop,
-  push,
-  read,
-  set,
-  setTop,
-  settle,
-  st,
-  top,
-  unpackSt,
-  V,
-  write,
-} from './x87-stack';
+import { A, Env, F32, pack, QNAN, R, SNAN, unpack } from './soft';
+import { C1, DE, ES, FSW, IE, NO_STORE, OE, PE, SCRATCH, SF, UE } from './state';
+import { begin, isEmpty, packA, Pending, pop, push, read, set, settle, unpackSt, V, write } from './x87-stack';
 
 export function loadFloat(cpu: usize, fmt: i32, src: usize): void {
   begin(cpu);

@@ -1,72 +1,14 @@
 // x87 instructions by their encoding: escape byte D8..DF, ModRM.reg, memory or register form.
 // SDM volume 2, appendix B.17 and table A-7 ff.
 import { begin } from './x87-stack';
-import {
-  arithmeticMemory,
-  arithmeticSt,
-  changeSign,
-  compareFlags,
-  compareMemory,
-  compareSt,
-  examine,
-  extract,
-  remainder,
-  roundInteger,
-  scale,
-  squareRoot,
-  test,
-} from './x87-arith';
-import {
-  initialise,
-  judge,
-  loadAll,
-  loadControl,
-  loadEnvironment,
-  remember,
-  saveAll,
-  saveEnvironment,
-} from './x87-control';
-import {
-  loadDecimal,
-  loadExtended,
-  loadFloat,
-  loadInteger,
-  storeDecimal,
-  storeExtended,
-  storeFloat,
-  storeInteger,
-  storeSt,
-} from './x87-memory';
+import { arithmeticMemory, arithmeticSt, changeSign, compareFlags, compareMemory, compareSt, examine, extract, remainder, roundInteger, scale, squareRoot, test } from './x87-arith';
+import { initialise, judge, loadAll, loadControl, loadEnvironment, remember, saveAll, saveEnvironment } from './x87-control';
+import { loadDecimal, loadExtended, loadFloat, loadInteger, storeDecimal, storeExtended, storeFloat, storeInteger, storeSt } from './x87-memory';
 import { Env, F32, F64, unpack } from './soft';
 import { fromInteger } from './convert';
-import { C1, EFLAGS, FCW, FSW, FTW, IE, NO_STORE, SCRATCH, SF, VECTOR_MF, VECTOR_UD } from './state';
-import {
-  isEmpty,
-  Pending,
-  pop,
-  push,
-  read,
-  set,
-  setEmpty,
-  setIndefinite,
-  setTop,
-  settle,
-  st,
-  top,
-  underflow,
-  V,
-  write,
-} from './x87-stack';
-import {
-  arctangent,
-  cosine,
-  exponential,
-  logarithm,
-  logarithm1,
-  sine,
-  sineCosine,
-  tangent,
-} from './x87-functions';
+import { C1, EFLAGS, FCW, FSW, IE, NO_STORE, SCRATCH, SF, VECTOR_MF, VECTOR_UD } from './state';
+import { isEmpty, Pending, pop, push, read, set, setEmpty, setIndefinite, setTop, settle, st, top, underflow, write } from './x87-stack';
+import { arctangent, cosine, exponential, logarithm, logarithm1, sine, sineCosine, tangent } from './x87-functions';
 
 function clearC1(cpu: usize): void {
   store<u16>(cpu + FSW, load<u16>(cpu + FSW) & <u16>~C1);

@@ -1,0 +1,146 @@
+/**
+ * The floating-point unit against the processor it runs on, every form of every instruction. A seed is printed;
+ * STILLPOINT_FP_SEED repeats a run, STILLPOINT_FP_STATES sets how many states each form gets.
+ */
+import { randomInt } from 'node:crypto';
+import * as iced from 'iced-x86';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { lookupFp } from '../../../src/machine/decode-fp.js';
+import { BASELINE } from '../forms.js';
+import { type Native, openNative } from '../native.js';
+import { Random } from '../values.js';
+import {
+  casesOf,
+  compareCase,
+  estimateDifferences,
+  isApproximate,
+  unitForms,
+  x87Differences,
+} from './compare.js';
+import { openUnit, operationOf, type Unit } from './unit.js';
+
+const seed = Number(process.env.STILLPOINT_FP_SEED ?? randomInt(2 ** 31));
+const states = Number(process.env.STILLPOINT_FP_STATES ?? 40);
+const here = process.arch === 'x64' && process.platform === 'linux';
+let unit: Unit;
+beforeAll(async () => {
+  unit = await openUnit();
+});
+
+/** The result of an x87 instruction on ST(0), ST(1), ... given as [sign and exponent, significand]. */
+function x87(code: number[], stack: [number, bigint][], fcw = 0x37f): [number, bigint] {
+  const image = new Uint8Array(512);
+  const view = new DataView(image.buffer);
+  view.setUint16(0, fcw, true);
+  view.setUint32(24, 0x1f80, true);
+  image[4] = (1 << stack.length) - 1;
+  stack.forEach(([se, sig], i) => {
+    view.setBigUint64(32 + 16 * i, sig, true);
+    view.setUint16(40 + 16 * i, se, true);
+  });
+  unit.load(image);
+  expect(unit.step(operationOf(Uint8Array.from(code))!, new Uint8Array(16), 0, 0n, 0n)).toBe(0);
+  const after = new DataView(unit.save().buffer);
+  return [after.getUint16(40, true), after.getBigUint64(32, true)];
+}
+
+describe('the decode table', () => {
+  it('knows every floating-point, MMX and SSE form of the baseline', () => {
+    const r = new Random(1);
+    const missing = unitForms()
+      .flatMap((f) => casesOf(f, r))
+      .filter((c) => operationOf(c.bytes) === undefined);
+    expect(missing.map((c) => c.form.name)).toEqual([]);
+  });
+
+  it('fetches or stores exactly the bytes of the memory operand', () => {
+    const r = new Random(2);
+    const wrong = unitForms()
+      .flatMap((f) => casesOf(f, r))
+      .filter((c) => c.memory && c.form.memoryBytes > 0)
+      .filter((c) => {
+        const { loadSize, storeSize } = operationOf(c.bytes)!.form;
+        return Math.max(loadSize, storeSize) !== c.form.memoryBytes;
+      });
+    expect(wrong.map((c) => c.form.name)).toEqual([]);
+  });
+
+  it('knows nothing that CPUID does not offer', () => {
+    const known = Object.values(iced.Code)
+      .filter((code): code is iced.Code => typeof code === 'number')
+      .filter((code) => lookupFp(code, false) !== undefined || lookupFp(code, true) !== undefined)
+      .filter((code) => {
+        const features = iced.Instruction.create(code).cpuidFeatures();
+        return ![...features].every((f) => BASELINE.has(iced.CpuidFeature[f]));
+      });
+    expect(known.map((code) => iced.Code[code])).toEqual([]);
+  });
+});
+
+describe('x87 functions', () => {
+  it('are rounded correctly where processors are not', () => {
+    // sin(1/32) = 0x0.07ff5557777437465.4966: AMD's answer ends in 6.
+    expect(x87([0xd9, 0xfe], [[0x3ffa, 1n << 63n]])).toEqual([0x3ff9, 0xfff5557777437465n]);
+    // 2^x - 1 for x slightly over 3/128: ...ec.9759.
+    expect(x87([0xd9, 0xf0], [[0xbff9, 0xc000000000000001n]])).toEqual([0xbff9, 0x8402526341ec76edn]);
+  });
+
+  it('reduce arguments by pi to 66 bits', () => {
+    expect(x87([0xd9, 0xfe], [[0x4000, 0xc90fdaa22168c235n]])).toEqual([0xbfbf, 0x8000000000000000n]);
+  });
+
+  it('refuse arguments of 2^63 and more', () => {
+    const big: [number, bigint] = [0x3fff + 63, 1n << 63n];
+    expect(x87([0xd9, 0xfe], [big])).toEqual(big);
+  });
+});
+
+describe.skipIf(!here)(`on ${states} states a form, seed ${seed}`, () => {
+  let native: Native;
+  beforeAll(() => {
+    console.log(`floating-point unit test: seed ${seed}, ${states} states a form`);
+    native = openNative(new Uint8Array(4096));
+  });
+
+  it('the processor and the unit agree on every form, bit for bit', () => {
+    const r = new Random(seed);
+    const found = unitForms()
+      .filter((f) => !isApproximate(f))
+      .flatMap((f) => casesOf(f, r))
+      .flatMap((c) => compareCase(native, unit, c, states, r));
+    expect(
+      found
+        .slice(0, 5)
+        .map((m) => m.text)
+        .join('\n'),
+    ).toBe('');
+  });
+
+  it('x87 functions are at most one unit in the last place from the processor', () => {
+    const r = new Random(seed);
+    const found = unitForms()
+      .filter((f) => isApproximate(f) && f.unit === 'x87')
+      .flatMap((f) => casesOf(f, r))
+      .flatMap((c) => compareCase(native, unit, c, 4 * states, r, x87Differences));
+    expect(
+      found
+        .slice(0, 5)
+        .map((m) => m.text)
+        .join('\n'),
+    ).toBe('');
+  });
+
+  it('reciprocal estimates are as near as both processors promise', () => {
+    const r = new Random(seed);
+    const found = unitForms()
+      .filter((f) => isApproximate(f) && f.unit === 'sse')
+      .flatMap((f) => casesOf(f, r))
+      .flatMap((c) => compareCase(native, unit, c, 4 * states, r, estimateDifferences));
+    expect(
+      found
+        .slice(0, 5)
+        .map((m) => m.text)
+        .join('\n'),
+    ).toBe('');
+  });
+});

@@ -1,0 +1,119 @@
+/**
+ * The floating-point unit by itself: core/fp compiled alone, run the way the engine runs it, one instruction
+ * at a time on a window of memory that stands for the guest's.
+ */
+
+import asc from 'assemblyscript/asc';
+import * as iced from 'iced-x86';
+import { FpOp } from '../../../src/machine/core/fp/ops.js';
+import { decodeFp, type FpOperation } from '../../../src/machine/decode-fp.js';
+
+interface Core {
+  fpExec(cpu: number, op: number, dst: number, src: number, imm: number): number;
+  fpCommit(cpu: number, op: number): void;
+  fxsave(cpu: number, at: number): void;
+  fxrstor(cpu: number, at: number): number;
+}
+
+const CPU = 0x1_0000;
+const SCRATCH = CPU + 0x400;
+const IMAGE = 0x2_0000;
+const FLAGS = CPU + 0x3b8;
+const NOW_IP = CPU + 0x3a8;
+const NOW_DP = CPU + 0x3b0;
+
+export interface Unit {
+  readonly memory: Uint8Array;
+  readonly view: DataView;
+  /** Runs `op` with `window`'s bytes at `offset` as its memory operand (address `va`); returns the vector or 0. */
+  step(op: FpOperation, window: Uint8Array, offset: number, va: bigint, rip: bigint): number;
+  load(image: Uint8Array): number;
+  save(): Uint8Array;
+}
+
+/** A general register, by number, in the unit's memory. */
+export const gprAt = (i: number): number => CPU + 8 * i;
+export const flagsAt = FLAGS;
+
+export async function openUnit(): Promise<Unit> {
+  const files = new Map<string, Uint8Array>();
+  const { error, stderr } = await asc.main(
+    [
+      'src/machine/core/fp/index.ts',
+      '--outFile',
+      'fp.wasm',
+      '--importMemory',
+      '--sharedMemory',
+      '--initialMemory',
+      '16',
+      '--maximumMemory',
+      '16',
+      '--enable',
+      'simd',
+      '--enable',
+      'threads',
+      '--enable',
+      'bulk-memory',
+      '--runtime',
+      'stub',
+      '-O2',
+      '--noAssert',
+    ],
+    {
+      writeFile: (name: string, contents: string | Uint8Array) =>
+        void files.set(name, contents as Uint8Array),
+    },
+  );
+  if (error)
+    throw new Error(`the floating-point unit does not compile: ${error.message}\n${stderr.toString()}`);
+  const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
+  const module = await WebAssembly.instantiate(files.get('fp.wasm') as unknown as BufferSource, {
+    env: { memory, abort: () => {} },
+  });
+  const core = (module as unknown as { instance: { exports: unknown } }).instance.exports as Core;
+  const bytes = new Uint8Array(memory.buffer);
+  const view = new DataView(memory.buffer);
+  return {
+    memory: bytes,
+    view,
+    load(image) {
+      bytes.set(image, IMAGE);
+      return core.fxrstor(CPU, IMAGE);
+    },
+    save() {
+      core.fxsave(CPU, IMAGE);
+      return bytes.slice(IMAGE, IMAGE + 512);
+    },
+    step(op, window, offset, va, rip) {
+      const { form } = op;
+      const touches = form.loadSize > 0 || form.storeSize > 0;
+      if (form.align16 && (va & 15n) !== 0n) return 13;
+      // Whatever is left in the scratch area must not matter.
+      bytes.fill(0xa5, SCRATCH, SCRATCH + 512);
+      if (form.loadSize > 0) bytes.set(window.subarray(offset, offset + form.loadSize), SCRATCH);
+      view.setBigUint64(NOW_IP, rip, true);
+      view.setBigUint64(NOW_DP, touches ? va : 0n, true);
+      const result = core.fpExec(CPU, op.op, op.dst, CPU + op.src, op.imm);
+      if (result > 0) return result;
+      if (result === 0 && form.storeSize > 0) {
+        window.set(bytes.subarray(SCRATCH, SCRATCH + form.storeSize), offset);
+        core.fpCommit(CPU, op.op);
+      }
+      return 0;
+    },
+  };
+}
+
+/** The instruction at the start of `code`, as an operation. */
+export function operationOf(code: Uint8Array): FpOperation | undefined {
+  const decoder = new iced.Decoder(64, code, iced.DecoderOptions.None);
+  const instruction = decoder.decode();
+  try {
+    return decodeFp(instruction);
+  } finally {
+    instruction.free();
+    decoder.free();
+  }
+}
+
+export const isX87 = (op: FpOperation): boolean => op.op < FpOp.FWAIT;
