@@ -25,7 +25,7 @@ export { fetchDebian, NoPackages };
 
 /** Files of one's own instead of Debian's. */
 const OWN = {
-  STILLPOINT_KERNEL: 'a bzImage of a Linux with CONFIG_XEN_PV (xz payload)',
+  STILLPOINT_KERNEL: 'a bzImage of a Linux with CONFIG_XEN_PV',
   STILLPOINT_MODULES: 'its lib/modules/VERSION folder (only for disks and networks)',
   STILLPOINT_BUSYBOX: 'a static x86-64 busybox',
   STILLPOINT_GRUB: "the grub-x86_64-xen.bin of GRUB's Xen build",
@@ -114,17 +114,26 @@ async function writeModulesDep(modules) {
     dep.push(`${f}: ${[...(await deep(f))].reverse().join(' ')}`.trim());
     for (const a of (await look(f)).aliases) alias.push(`alias ${a} ${name(f)}`);
   }
-  writeFileSync(join(modules, 'modules.alias'), `${alias.join('\n')}\n`);
-  writeFileSync(join(modules, 'modules.dep'), `${dep.join('\n')}\n`);
+  for (const [name, lines] of [
+    ['modules.alias', alias],
+    ['modules.dep', dep],
+  ]) {
+    const temporary = join(modules, `${name}.${process.pid}`);
+    writeFileSync(temporary, `${lines.join('\n')}\n`);
+    renameSync(temporary, join(modules, name));
+  }
 }
 
-/** The ELF kernel inside a bzImage with an xz payload (boot protocol: Linux, Documentation/arch/x86/boot.rst). */
+/** The ELF kernel inside a bzImage (boot protocol: Linux, Documentation/arch/x86/boot.rst). */
 async function unpackKernel(file) {
   const b = readFileSync(file);
   if (b.readUInt32BE(0) === 0x7f454c46) return b;
   const at = ((b[0x1f1] || 4) + 1) * 512 + b.readUInt32LE(0x248);
   const length = b.readUInt32LE(0x24c) - 4; // the last 4 bytes are the unpacked size
-  return unxz(b.subarray(at, at + length));
+  if (b.readUInt32BE(at) === 0xfd377a58) return unxz(b.subarray(at, at + length));
+  const built = new URL('../dist/guest/bzimage.js', import.meta.url);
+  if (!existsSync(built)) throw new NoPackages(`to unpack ${file}, run \`npm run build\` first`);
+  return (await import(built.href)).unpackKernel(b);
 }
 
 /**

@@ -25,6 +25,8 @@ const ownState = () => {
     '-o',
     `Dir::State=${dirs.State}`,
     '-o',
+    `Dir::State::lists=${join(dirs.State, 'lists')}`,
+    '-o',
     `Dir::State::status=${status}`,
     '-o',
     `Dir::Cache=${dirs.Cache}`,
