@@ -76,7 +76,7 @@ describe('a saved and restored xenstore', () => {
           expect(play(said, steps, new Set(saves))).toEqual(play(said, steps, new Set()));
         },
       ),
-      { numRuns: 1500 },
+      { numRuns: 800 },
     );
   });
 

@@ -163,7 +163,7 @@ export class Store {
   private enter(actor: Actor, t: Transaction, path: string, n: Node | undefined): Access | Errno {
     const known = t.accesses.get(path);
     if (known !== undefined) return known;
-    if (this.accounts.exceeds(actor, 'transaction-nodes', t.accesses.size + 1)) {
+    if (this.accounts.exceeds(actor, 'transaction-nodes', t.accesses.size + t.denied.size + 1)) {
       t.failed = true;
       return ENOSPC;
     }
@@ -181,6 +181,12 @@ export class Store {
   }
 
   private get(view: View, path: string, wanted: number): Content | Errno {
+    const t = view.transaction;
+    if (t !== undefined && !view.actor.privileged) {
+      const denied = this.isDenied(view.actor, path, wanted, (p) => lookup(t.tree, p)?.content);
+      // What is denied is not watched for conflicts, or their absence would tell of it; see `conflicts`.
+      if (denied) return this.enterDenied(view.actor, t, path, wanted);
+    }
     const content = this.fetch(view, path);
     if (typeof content === 'number') return content;
     if (content !== undefined) {
@@ -196,6 +202,36 @@ export class Store {
       const granted = this.access(view.actor, parent.permissions, parent.generation);
       return (granted & wanted) !== 0 ? ENOENT : EACCES;
     }
+  }
+
+  /** Whether the answer is EACCES. */
+  private isDenied(
+    actor: Actor,
+    path: string,
+    wanted: number,
+    find: (path: string) => Content | undefined,
+  ): boolean {
+    const there = find(path);
+    if (there !== undefined)
+      return (this.access(actor, there.permissions, there.generation) & wanted) !== wanted;
+    for (let above = path; ; ) {
+      above = parentPath(above);
+      const parent = find(above);
+      if (parent !== undefined)
+        return (this.access(actor, parent.permissions, parent.generation) & wanted) === 0;
+    }
+  }
+
+  private enterDenied(actor: Actor, t: Transaction, path: string, wanted: number): Errno {
+    const key = `${wanted}${path}`;
+    if (t.denied.has(key)) return EACCES;
+    if (this.accounts.exceeds(actor, 'transaction-nodes', t.accesses.size + t.denied.size + 1)) {
+      t.failed = true;
+      return ENOSPC;
+    }
+    t.denied.set(key, { path, wanted });
+    this.charge(actor, t, path.length);
+    return EACCES;
   }
 
   // --- change ---
@@ -406,7 +442,7 @@ export class Store {
       }
     }
     const untouched = this.tree === t.base;
-    if (!untouched && this.conflicts(t)) return EAGAIN;
+    if (!untouched && this.conflicts(actor, t)) return EAGAIN;
     const changes = untouched && this.onStored === undefined ? [] : changesOf(t);
     this.tree = untouched ? t.tree : changes.reduce(applied, this.tree);
     for (const { path, content } of changes) this.onStored?.(path, content);
@@ -423,11 +459,16 @@ export class Store {
     return 0;
   }
 
-  private conflicts(t: Transaction): boolean {
+  private conflicts(actor: Actor, t: Transaction): boolean {
     for (const access of t.accesses.values()) {
       const now = this.find(access.path);
       if ((now?.generation ?? ABSENT) !== access.generation) return true;
     }
+    // What was denied must still be: that, and no more, is what the transaction knows of it.
+    const find = (path: string): Content | undefined =>
+      t.accesses.has(path) ? lookup(t.tree, path)?.content : this.find(path);
+    for (const { path, wanted } of t.denied.values())
+      if (!this.isDenied(actor, path, wanted, find)) return true;
     return false;
   }
 

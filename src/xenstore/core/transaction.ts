@@ -1,7 +1,8 @@
 /**
  * An open transaction: the tree as it was at the start, the tree as this transaction sees it, and every node
  * it has looked at. Invariant: it reads nothing that others did after its start; it commits only if no node
- * that it looked at (existing or missing) has changed since.
+ * that it looked at (existing or missing) has changed since. Of nodes it may not access it learns nothing, not
+ * even by a conflict.
  */
 import type { Permissions } from './permissions.js';
 import type { Tree } from './tree.js';
@@ -30,6 +31,8 @@ export class Transaction {
   /** Starts as the snapshot. */
   tree: Tree;
   readonly accesses = new Map<string, Access>();
+  /** What it asked for and may not have: path, and the access bits it wanted. */
+  readonly denied = new Map<string, { readonly path: string; readonly wanted: number }>();
   /** Set by an error that cannot be undone inside: the commit will fail. */
   failed = false;
   /** Some node was created. */

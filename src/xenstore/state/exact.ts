@@ -126,6 +126,11 @@ export function writeTransaction(w: ByteWriter, live: Tree, t: Transaction): voi
   }
   w.u32(t.accesses.size);
   for (const access of t.accesses.values()) writeAccess(w, access);
+  w.u32(t.denied.size);
+  for (const { path, wanted } of t.denied.values()) {
+    putString(w, path);
+    w.u32(wanted);
+  }
   const list = differences(live, t.tree);
   w.u32(list.length);
   for (const { path, content, names } of list) {
@@ -155,6 +160,11 @@ export function readTransaction(r: ByteReader, live: Tree, t: Transaction): void
   for (let left = r.u32(); left > 0; left--) {
     const access = readAccess(r);
     t.accesses.set(access.path, access);
+  }
+  for (let left = r.u32(); left > 0; left--) {
+    const path = getString(r);
+    const wanted = r.u32();
+    t.denied.set(`${wanted}${path}`, { path, wanted });
   }
   const list: Difference[] = [];
   for (let left = r.u32(); left > 0; left--) {
