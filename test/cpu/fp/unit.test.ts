@@ -95,6 +95,53 @@ describe('x87 functions', () => {
   });
 });
 
+describe('what was once found wrong', () => {
+  const image = (fcw: number, fsw: number, ftw: number): Uint8Array => {
+    const bytes = new Uint8Array(512);
+    const view = new DataView(bytes.buffer);
+    view.setUint16(0, fcw, true);
+    view.setUint16(2, fsw, true);
+    bytes[4] = ftw;
+    view.setUint32(24, 0x1f80, true);
+    view.setBigUint64(32, 1n << 63n, true);
+    view.setUint16(40, 0x3c00, true); // ST(0) = 2^-1023: too small for a double
+    return bytes;
+  };
+  const run = (state: Uint8Array, code: number[], operand: number[] = []): DataView => {
+    unit.load(state);
+    const window = new Uint8Array(512);
+    window.set(operand);
+    expect(unit.step(operationOf(Uint8Array.from(code))!, window, 0, 0n, 0n)).toBe(0);
+    return new DataView(unit.save().buffer);
+  };
+
+  it('FFREEP empties ST(0) as well as the register it names', () => {
+    expect(run(image(0x37f, 0, 0xff), [0xdf, 0xc3]).getUint8(4)).toBe(0xf6);
+  });
+
+  it('a store whose underflow is not masked reports no inexact result', () => {
+    const after = run(image(0x36f, 0, 1), [0xdd, 0x1e]);
+    expect(after.getUint16(2, true) & 0x3f).toBe(0x10);
+    expect(after.getUint8(4)).toBe(1);
+  });
+
+  it('a denormal double is loaded even if its exception is not masked', () => {
+    const after = run(image(0x37d, 0, 0), [0xdd, 0x06], [1]);
+    expect(after.getUint16(2, true)).toBe(0xb882);
+    expect(after.getUint16(40, true)).toBe(16383 - 1074);
+  });
+
+  it('CVTPI2PS from memory leaves the x87 state alone', () => {
+    const after = run(image(0x37f, 0x2800, 0x20), [0x0f, 0x2a, 0x0e]);
+    expect(after.getUint16(2, true)).toBe(0x2800);
+    expect(after.getUint8(4)).toBe(0x20);
+  });
+
+  it('FSTPNCE does not mind an empty stack', () => {
+    expect(run(image(0x37f, 0, 0), [0xd9, 0xd9]).getUint16(2, true)).toBe(0x0800);
+  });
+});
+
 describe.skipIf(!here)(`on ${states} states a form, seed ${seed}`, () => {
   let native: Native;
   beforeAll(() => {

@@ -117,6 +117,15 @@ export function f32ToF64(a: u64): u64 {
 }
 
 export function f64ToF32(a: u64): u64 {
+  if (Env.rc == 0 && Env.masks & PE) {
+    // Normal as a float, and not at its edges: the native conversion, inexact if it does not come back.
+    const x = reinterpret<f64>(a);
+    if (<u32>((<i32>(a >> 52) & 0x7ff) - 903) < 240 || x == 0) {
+      const r = <f32>x;
+      if (<f64>r != x) Env.flags |= PE;
+      return <u64>reinterpret<u32>(r);
+    }
+  }
   unpack(F64, a, 0);
   if (A.cls >= QNAN) {
     if (A.cls == SNAN) Env.flags |= IE;

@@ -4,7 +4,8 @@
 // WebAssembly does not tell is whether the result was inexact. In the comfortable middle of the
 // range that is one error-free transformation (2Sum, Dekker's product), and not even that once
 // MXCSR.PE is set. Everything else (other rounding, NaNs, denormals, the edges) goes through soft.ts.
-import { ADD, A, arith, B, DIV, Env, F32, F64, FINITE, MUL, pack, QNAN, root, SNAN, SUB, unpack, unpack2, ZERO } from './soft';
+import { ADD, A, B, DIV, Env, F32, F64, FINITE, MUL, pack, QNAN, SNAN, SUB, unpack, unpack2, ZERO } from './soft';
+import { arith, root } from './soft-arith';
 import { DE, IE, PE } from './state';
 
 /** Set up by begin(): native operations give the right result; PE is already set, no need to look. */
@@ -15,6 +16,8 @@ export class Fast {
 
 const QUIET64: u64 = 0x0008000000000000;
 const QUIET32: u64 = 0x00400000;
+const EXPONENT64: u64 = 0x7ff0000000000000;
+const EXPONENT32: u64 = 0x7f800000;
 
 /** Reads MXCSR for the operation that follows. */
 export function begin(mxcsr: u32): void {
@@ -225,6 +228,13 @@ export function sqrt(fmt: i32, a: u64): u64 {
 
 /** Order of A and B: -1, 0, 1; 2 if unordered. Flags a denormal operand, and IE for NaNs as told. */
 export function order(fmt: i32, a: u64, b: u64, quietInvalid: bool): i32 {
+  if (fmt == F64) {
+    const x = reinterpret<f64>(a), y = reinterpret<f64>(b);
+    if (x == x && y == y && (a & EXPONENT64 || x == 0) && (b & EXPONENT64 || y == 0)) return x < y ? -1 : i32(x > y);
+  } else {
+    const x = reinterpret<f32>(<u32>a), y = reinterpret<f32>(<u32>b);
+    if (x == x && y == y && (a & EXPONENT32 || x == 0) && (b & EXPONENT32 || y == 0)) return x < y ? -1 : i32(x > y);
+  }
   unpack2(fmt, a, b);
   return orderUnpacked(quietInvalid);
 }

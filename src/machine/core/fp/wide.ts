@@ -1,7 +1,8 @@
 // Numbers of 128 significant bits for the transcendental functions: enough that 64 rounded bits of
 // a result are right but in about one case of 2^50. They live in 24-byte slots in memory (hi, lo,
 // exp, sign); hi = 0 is zero, else its top bit is set. Results are cut, not rounded.
-import { mul128, R } from './soft';
+import { R } from './soft';
+import { mul128 } from './soft-arith';
 
 export const SIZE: usize = 24;
 

@@ -1,6 +1,7 @@
 // x87 arithmetic, comparisons, remainder, scaling and rounding. SDM volume 1, 8.3; volume 2 per
 // instruction.
-import { A, ADD, arith, B, DIV, div128, Env, F80, FINITE, INF, MUL, QNAN, R, Rem, root, roundSig, SNAN, SUB, swap, unpack, ZERO } from './soft';
+import { A, ADD, B, DIV, Env, F80, FINITE, INF, MUL, QNAN, R, roundSig, SNAN, SUB, swap, unpack, ZERO } from './soft';
+import { arith, div128, Rem, root } from './soft-arith';
 import { orderUnpacked } from './sse-number';
 import { C0, C1, C2, C3, DE, EFLAGS, FSW, IE, PE, ZE } from './state';
 import { begin, isEmpty, nans, packA, packV, pop, precision, set, setIndefinite, settle, setTop, st, top, underflow, unpackSt, write } from './x87-stack';

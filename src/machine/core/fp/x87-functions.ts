@@ -1,21 +1,18 @@
-// The x87 transcendental instructions, by series on 128-bit numbers and one final rounding. Results
-// are the correctly rounded values of the function (a processor's may be one unit in the last place
-// away); FSIN, FCOS, FPTAN reduce by the 66-bit pi that x87 units use, so that large arguments agree
-// too. Special operands: tables of SDM volume 2 for each instruction. Temporaries live in the
-// scratch area, which no register-only instruction needs.
+// The x87 functions: powers, logarithms and the arctangent (sines: x87-trigonometry.ts), by series on
+// 128-bit numbers and one final rounding. Results are the correctly rounded values of the function (a
+// processor's may be one unit in the last place away). Special operands: tables of SDM volume 2 for each
+// instruction. Temporaries live in the scratch area, which no register-only instruction needs.
 import { A, B, Env, FINITE, INF, QNAN, R, swap, ZERO } from './soft';
-import { C1, C2, DE, FSW, IE, PE, SCRATCH, ZE } from './state';
+import { DE, IE, PE, SCRATCH, ZE } from './state';
 import { SIZE, wadd, wcopy, wdiv, wdivInt, wint, wmul, wnegate, wset } from './wide';
 import { finishR, unary } from './x87-arith';
-import { begin, isEmpty, nans, packV, pop, set, setIndefinite, settle, setTop, top, underflow, unpackSt, V, write } from './x87-stack';
+import { begin, isEmpty, nans, packV, pop, settle, underflow, unpackSt, write } from './x87-stack';
 
-// @ts-ignore: decorator
-@inline
-function slot(cpu: usize, i: usize): usize {
+export function slot(cpu: usize, i: usize): usize {
   return cpu + SCRATCH + i * SIZE;
 }
 
-function toR(w: usize): i32 {
+export function toR(w: usize): i32 {
   R.sign = load<u32>(w, 20);
   R.exp = load<i32>(w, 16);
   R.hi = load<u64>(w);
@@ -24,7 +21,7 @@ function toR(w: usize): i32 {
 }
 
 /** w less a trifle: for results just below the argument, whose difference is out of sight. */
-function below(w: usize): void {
+export function below(w: usize): void {
   const hi = load<u64>(w), sign = load<u32>(w, 20), exp = load<i32>(w, 16);
   if (hi << 1 != 0) wset(w, sign, exp, hi - 1, ~(<u64>0));
   else wset(w, sign, exp - 1, ~(<u64>0), ~(<u64>0));
@@ -353,255 +350,4 @@ export function arctangent(cpu: usize): void {
   }
   R.sign = sign;
   finishBinary(cpu, cls);
-}
-
-// --- sine, cosine, tangent
-
-class Quadrant {
-  static n: u64 = 0;
-}
-
-// A (finite, |A| < 2^63) minus the nearest multiple of pi/2 into r; the multiple's number in Quadrant.
-function reduce(r: usize): void {
-  Quadrant.n = 0;
-  wset(r, 0, A.exp, A.sig, 0);
-  if (A.exp < -1) return;
-  // In units of 2^-66: x = sig * 2^(exp + 3); pi/2 has 67 bits.
-  const ph: u64 = 0x6, pl: u64 = 0x487ed5110b4611a6;
-  let h: u64 = 0, l: u64 = 0, q: u64 = 0;
-  let bits = A.sig;
-  for (let i = 0; i < 64 + 3 + A.exp; i++) {
-    h = (h << 1) | (l >> 63);
-    l = (l << 1) | (bits >> 63);
-    bits <<= 1;
-    q <<= 1;
-    if (h > ph || (h == ph && l >= pl)) {
-      h = h - ph - <u64>i32(l < pl);
-      l -= pl;
-      q |= 1;
-    }
-  }
-  // More than half: go to the next multiple.
-  let sign: u32 = 0;
-  const th = (h << 1) | (l >> 63), tl = l << 1;
-  if (th > ph || (th == ph && tl > pl)) {
-    const nl = pl - l;
-    h = ph - h - <u64>i32(pl < l);
-    l = nl;
-    sign = 1;
-    q++;
-  }
-  Quadrant.n = q;
-  if ((h | l) == 0) {
-    wset(r, sign, -0x100000, 0, 0);
-    return;
-  }
-  let e = 61;
-  if (h == 0) {
-    h = l;
-    l = 0;
-    e -= 64;
-  }
-  const s = clz(h);
-  if (s) {
-    h = (h << s) | (l >> (64 - s));
-    l <<= s;
-  }
-  wset(r, sign, e - <i32>s, h, l);
-}
-
-// sum of (-1)^k r^(2k) / ((2k+first-1)! / ...): sin(r)/r for first = 1, cos(r) for first = 0.
-function alternating(cpu: usize, r: usize, s: usize, first: i64): void {
-  const r2 = slot(cpu, 8), one = slot(cpu, 9);
-  wmul(r2, r, r);
-  wnegate(r2);
-  wint(one, 1);
-  wcopy(s, one);
-  for (let k: i64 = load<i32>(r, 16) < -30 ? 3 : 17; k >= 1; k--) {
-    const n = 2 * k + first;
-    wmul(s, s, r2);
-    wdivInt(s, s, <u64>(n * (n - 1)));
-    wadd(s, s, one);
-  }
-}
-
-function sineOf(cpu: usize, r: usize, s: usize): void {
-  alternating(cpu, r, s, 1);
-  wmul(s, s, r);
-  if (load<i32>(r, 16) < -62) {
-    wcopy(s, r);
-    below(s);
-  }
-}
-
-function cosineOf(cpu: usize, r: usize, s: usize): void {
-  alternating(cpu, r, s, 0);
-  if (load<i32>(r, 16) < -62) wset(s, 0, -1, ~(<u64>0), ~(<u64>0));
-}
-
-// sin (shift 0) or cos (shift 1) of |A|, of which r is the reduced value.
-function wave(cpu: usize, r: usize, s: usize, shift: u64): void {
-  const n = Quadrant.n + shift;
-  if (n & 1) cosineOf(cpu, r, s);
-  else sineOf(cpu, r, s);
-  if (n & 2) wnegate(s);
-}
-
-function setC2(cpu: usize, on: bool): void {
-  const fsw = load<u16>(cpu + FSW);
-  store<u16>(cpu + FSW, on ? (fsw | <u16>C2) & <u16>~C1 : fsw & <u16>~C2);
-}
-
-// Common start of the three: true if ended. Infinity is invalid; 2^63 and more is refused with C2.
-function start(cpu: usize): bool {
-  begin(cpu);
-  if (!isEmpty(cpu, 0)) {
-    unpackSt(cpu, 0);
-    if (A.cls == FINITE && A.exp >= 63) {
-      setC2(cpu, true);
-      return true;
-    }
-  }
-  setC2(cpu, false);
-  if (A.cls == INF && !isEmpty(cpu, 0)) {
-    Env.flags |= IE;
-    finishR(cpu, QNAN, 64);
-    return true;
-  }
-  return unary(cpu);
-}
-
-function one(): void {
-  R.sign = 0;
-  R.exp = 0;
-  R.hi = 0x8000000000000000;
-  R.lo = 0;
-}
-
-export function sine(cpu: usize): void {
-  if (start(cpu)) return;
-  if (A.den) Env.flags |= DE;
-  const r = slot(cpu, 0), s = slot(cpu, 1);
-  R.sign = A.sign;
-  if (A.cls == ZERO) {
-    finishR(cpu, ZERO, 64);
-    return;
-  }
-  reduce(r);
-  wave(cpu, r, s, 0);
-  const cls = toR(s);
-  R.sign ^= A.sign;
-  finishR(cpu, cls, 64);
-}
-
-export function cosine(cpu: usize): void {
-  if (start(cpu)) return;
-  if (A.den) Env.flags |= DE;
-  const r = slot(cpu, 0), s = slot(cpu, 1);
-  if (A.cls == ZERO) {
-    one();
-    finishR(cpu, FINITE, 64);
-    return;
-  }
-  reduce(r);
-  wave(cpu, r, s, 1);
-  finishR(cpu, toR(s), 64);
-}
-
-// FSINCOS and FPTAN push a second value: what happens before it exists. True if ended.
-function startPush(cpu: usize): bool {
-  begin(cpu);
-  setC2(cpu, false);
-  if (isEmpty(cpu, 0) || !isEmpty(cpu, 7)) {
-    Env.flags = IE | 0x40;
-    Env.up = !isEmpty(cpu, 0);
-    setIndefinite();
-    if (settle(cpu)) pushBoth(cpu);
-    return true;
-  }
-  unpackSt(cpu, 0);
-  if (A.cls < QNAN && A.cls != INF) return start(cpu);
-  if (A.cls != QNAN) Env.flags |= IE;
-  if (A.cls == INF) setIndefinite();
-  else {
-    B.cls = ZERO;
-    const flags = Env.flags;
-    nans();
-    Env.flags = flags;
-  }
-  if (settle(cpu)) pushBoth(cpu);
-  return true;
-}
-
-// V replaces ST(0) and is pushed as well.
-function pushBoth(cpu: usize): void {
-  write(cpu, 0);
-  setTop(cpu, top(cpu) - 1);
-  write(cpu, 0);
-}
-
-function finishPush(cpu: usize, firstSe: u32, firstSig: u64, wanted: bool): void {
-  const se = V.se, sig = V.sig;
-  if (!wanted || !settle(cpu)) {
-    if (!wanted) settle(cpu);
-    return;
-  }
-  set(firstSe, firstSig);
-  write(cpu, 0);
-  setTop(cpu, top(cpu) - 1);
-  set(se, sig);
-  write(cpu, 0);
-}
-
-export function sineCosine(cpu: usize): void {
-  if (startPush(cpu)) return;
-  if (A.den) Env.flags |= DE;
-  const r = slot(cpu, 0), s = slot(cpu, 1);
-  const go = !(Env.flags & ~Env.masks & 7);
-  const sign = A.sign;
-  let cls = ZERO;
-  R.sign = sign;
-  if (A.cls != ZERO) {
-    reduce(r);
-    wave(cpu, r, s, 0);
-    cls = toR(s);
-    R.sign ^= sign;
-  }
-  if (go) packV(cls, 64);
-  const se = V.se, sig = V.sig;
-  const up = Env.up; // C1 tells about the sine
-  if (A.cls == ZERO) {
-    one();
-    cls = FINITE;
-  } else {
-    wave(cpu, r, s, 1);
-    cls = toR(s);
-  }
-  if (go) packV(cls, 64);
-  Env.up = up;
-  finishPush(cpu, se, sig, go);
-}
-
-export function tangent(cpu: usize): void {
-  if (startPush(cpu)) return;
-  if (A.den) Env.flags |= DE;
-  const r = slot(cpu, 0), s = slot(cpu, 1), c = slot(cpu, 2);
-  const go = !(Env.flags & ~Env.masks & 7);
-  let cls = ZERO;
-  R.sign = A.sign;
-  if (A.cls != ZERO) {
-    reduce(r);
-    wave(cpu, r, s, 0);
-    wave(cpu, r, c, 1);
-    if (load<i32>(r, 16) < -62 && !(Quadrant.n & 1)) wcopy(s, r);
-    else wdiv(s, s, c);
-    cls = toR(s);
-    R.sign ^= A.sign;
-  }
-  if (go) packV(cls, 64);
-  const up = Env.up;
-  const se = V.se, sig = V.sig;
-  set(0x3fff, 0x8000000000000000);
-  Env.up = up;
-  finishPush(cpu, se, sig, go);
 }

@@ -8,7 +8,8 @@ import { Env, F32, F64, unpack } from './soft';
 import { fromInteger } from './convert';
 import { C1, EFLAGS, FCW, FSW, IE, NO_STORE, SCRATCH, SF, VECTOR_MF, VECTOR_UD } from './state';
 import { isEmpty, Pending, pop, push, read, set, setEmpty, setIndefinite, setTop, settle, st, top, underflow, write } from './x87-stack';
-import { arctangent, cosine, exponential, logarithm, logarithm1, sine, sineCosine, tangent } from './x87-functions';
+import { arctangent, exponential, logarithm, logarithm1 } from './x87-functions';
+import { cosine, sine, sineCosine, tangent } from './x87-trigonometry';
 
 function clearC1(cpu: usize): void {
   store<u16>(cpu + FSW, load<u16>(cpu + FSW) & <u16>~C1);
