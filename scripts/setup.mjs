@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const installed = 'node_modules/.package-lock.json';
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lock.json').mtimeMs) {
-  console.log('stillpoint: installing packages (npm ci)');
-  execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio: 'inherit' });
+  console.log('stillpoint: installing packages');
+  execFileSync('npm', ['install', '--no-audit', '--no-fund', '--no-save'], { stdio: 'inherit' });
 }
 execFileSync(process.execPath, ['scripts/build.mjs'], { stdio: 'inherit' });
