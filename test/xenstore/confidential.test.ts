@@ -15,19 +15,25 @@ import { bytesOf, newClients, type Say, say } from './conversation.js';
 
 /** The toolstack's business, of which domain 1 may know nothing. */
 interface Secret {
-  readonly kind: 'write' | 'remove' | 'grant';
+  readonly kind: 'write' | 'remove' | 'grant' | 'transient';
   readonly path: string;
   readonly value: string;
 }
 
 const secret: fc.Arbitrary<Secret> = fc.record({
-  kind: fc.constantFrom('write', 'write', 'remove', 'grant'),
+  kind: fc.constantFrom('write', 'write', 'remove', 'grant', 'transient'),
   path: fc.constantFrom('/secret/a', '/secret/b', '/secret/b/c', '/secret/d/e/f', '/secret'),
   value: fc.constantFrom('', '1', 'two'),
 });
 
 function act(dom0: LocalClient, s: Secret): void {
   if (s.kind === 'write') dom0.write(s.path, s.value);
+  else if (s.kind === 'transient')
+    dom0.transact((t) => {
+      t.write('/secret/tmp', s.value);
+      t.remove('/secret/tmp');
+      if (t.exists('/secret/a')) t.remove('/secret/a');
+    });
   else if (s.kind === 'grant') {
     if (dom0.exists(s.path)) dom0.setPermissions(s.path, ['n0', s.value === '' ? 'r2' : 'b2']);
   } else if (s.path !== '/secret') {
