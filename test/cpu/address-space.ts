@@ -19,12 +19,13 @@ export class AddressSpace {
   readonly root: number;
   #next: number;
 
+  /** In a fresh machine; or, given `same`, over the tables that another machine's memory was copied with. */
   constructor(
     readonly machine: Machine,
-    firstFrame = 0,
+    same?: AddressSpace,
   ) {
-    this.#next = firstFrame;
-    this.root = MFN_BASE + this.takeFrame();
+    this.#next = same === undefined ? 0 : same.#next;
+    this.root = same === undefined ? MFN_BASE + this.takeFrame() : same.root;
   }
 
   /** A fresh zeroed frame's index (not its MFN). */
@@ -34,10 +35,6 @@ export class AddressSpace {
     const frame = this.#next++;
     this.machine.mem.u8.fill(0, this.linear(frame), this.linear(frame) + PAGE);
     return frame;
-  }
-
-  get framesTaken(): number {
-    return this.#next;
   }
 
   linear(frame: number): number {
@@ -77,19 +74,20 @@ export class AddressSpace {
     if (at >= 0) this.machine.mem.setBig(at, 0n);
   }
 
-  protect(va: number, p: Protection): void {
+  /** New rights; `present` false takes them all, and keeps the frame. */
+  protect(va: number, p: Protection, present = true): void {
     const at = this.entry(va, false);
-    if (at < 0 || (this.machine.mem.getU32(at) & PRESENT) === 0) return;
-    const low = this.machine.mem.getU32(at);
-    this.machine.mem.setU32(at, p.write ? low | WRITABLE : low & ~WRITABLE);
+    if (at < 0 || this.machine.mem.getBig(at) === 0n) return;
+    const low = (this.machine.mem.getU32(at) & ~(PRESENT | WRITABLE)) | (present ? PRESENT : 0);
+    this.machine.mem.setU32(at, p.write ? low | WRITABLE : low);
     const high = this.machine.mem.getU32(at + 4) & 0x7fff_ffff;
     this.machine.mem.setU32(at + 4, p.execute ? high : (high | NO_EXECUTE) >>> 0);
   }
 
-  /** Linear address of a mapped byte, without rights; -1 if its page is not mapped. */
+  /** Linear address of a mapped byte, whatever its rights; -1 if its page has no frame. */
   find(va: number): number {
     const at = this.entry(va, false);
-    if (at < 0 || (this.machine.mem.getU32(at) & PRESENT) === 0) return -1;
+    if (at < 0 || this.machine.mem.getBig(at) === 0n) return -1;
     const frame = Number((this.machine.mem.getBig(at) >> 12n) & 0xff_ffffn) - MFN_BASE;
     return this.linear(frame) + (va % PAGE);
   }

@@ -46,6 +46,9 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
         : flags[inside] | (laidOut.starts.includes(rip) ? (flags[inside - 1] ?? 0) : 0);
     view.setBigUint64(BLOCK.signal, 1n, true);
     if (view.getBigUint64(BLOCK.vector, true) !== PAGE_FAULT) view.setBigUint64(BLOCK.cr2, 0n, true);
+    // Linux tells nobody which of its own addresses are mapped: "present" in all of its half.
+    else if (view.getBigInt64(BLOCK.cr2, true) < 0n)
+      view.setUint8(BLOCK.error, view.getUint8(BLOCK.error) | 1);
     if (![10n, 11n, 12n, 13n, 14n, 17n].includes(view.getBigUint64(BLOCK.vector, true)))
       view.setBigUint64(BLOCK.error, 0n, true);
   } else for (let at: number = BLOCK.rip; at <= BLOCK.cr2; at += 8) view.setBigUint64(at, 0n, true);

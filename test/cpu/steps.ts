@@ -96,7 +96,7 @@ export function makeStep(r: Random, form: Form, anchors: Anchors): Step | undefi
 
 const wantsMemory = (r: Random, form: Form): boolean => {
   const rm = form.operands.find((o) => o.place === 'rm');
-  return rm !== undefined && rm.memory && (!rm.register || r.chance(50));
+  return rm?.memory === true && (!rm.register || r.chance(50));
 };
 
 /** A register number for an operand; undefined if it would overwrite a kept one. */

@@ -40,6 +40,7 @@ export class Random {
   }
 }
 
+const DAZ = false;
 const CORNERS = [
   0n,
   1n,
@@ -199,7 +200,7 @@ export function mxcsr(r: Random): number {
     (masks << 7) |
     (r.chance(50) ? 0 : r.below(64)) |
     (r.chance(15) ? 0x8000 : 0) |
-    (r.chance(15) ? 0x40 : 0) |
+    (DAZ && r.chance(15) ? 0x40 : 0) |
     (r.below(4) << 13)
   );
 }

@@ -1,5 +1,10 @@
+import type {
+  GuestConfig,
+  IncomingRunner,
+  RunnerFactory,
+  RunnerHooks,
+} from '../../src/daemon/guest-runner.js';
 import type { Host } from '../../src/host/host.js';
-import type { GuestConfig, IncomingRunner, RunnerFactory, RunnerHooks } from '../../src/daemon/guest-runner.js';
 
 export interface FakeGuest extends IncomingRunner {
   readonly name: string;

@@ -42,6 +42,15 @@ export function readConfig(text, file, directory) {
   };
 }
 
+/** Holds this process at `step` while the test wants it: as long as the file GATES/STEP is there. */
+function gate(config, step) {
+  const { gates } = config.more;
+  if (gates === undefined || !existsSync(`${gates}/${step}`)) return;
+  closeSync(openSync(`${gates}/${step}.reached`, 'w'));
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  while (existsSync(`${gates}/${step}`)) Atomics.wait(clock, 0, 0, 2);
+}
+
 /** What tick `count` writes: all of one page. */
 const pageOf = (count, frames) => (count * 7919 + (count >>> 4)) % frames;
 
@@ -99,6 +108,7 @@ class FakeGuest {
     this.unlockDisk();
   }
   start() {
+    gate(this.config, 'start');
     this.running = true;
     if (this.moves === 0) this.lockDisk();
     this.turn();
@@ -120,13 +130,16 @@ class FakeGuest {
 
   // --- MovableGuest ---
   describe() {
+    gate(this.config, 'describe');
     return encode({ ...this.config, name: this.name });
   }
   startDirtyLog() {
+    gate(this.config, 'dirty-log');
     this.dirty.fill(0);
     this.logging = true;
   }
   readDirty(into) {
+    gate(this.config, 'round');
     let fresh = 0;
     for (let i = 0; i < this.dirty.length; i++) {
       for (let b = this.dirty[i]; b !== 0; b &= b - 1) fresh++;
@@ -139,6 +152,7 @@ class FakeGuest {
     this.logging = false;
   }
   async pause() {
+    gate(this.config, 'pause');
     this.running = false;
     clearTimeout(this.timer);
     this.unlockDisk();
@@ -150,14 +164,17 @@ class FakeGuest {
     this.turn();
   }
   saveState() {
+    gate(this.config, 'save-state');
     return encode({ count: this.count, moves: this.moves });
   }
   async detach() {
+    gate(this.config, 'detach');
     this.halt();
   }
 
   // --- IncomingGuest ---
   restoreState(records) {
+    gate(this.config, 'restore-state');
     const { count, moves } = decode(records);
     const expected = new Float64Array(this.frames);
     for (let c = Math.max(1, count - this.frames * 64); c <= count; c++) {
@@ -167,9 +184,12 @@ class FakeGuest {
       for (const at of [0, 1, PAGE / 8 - 1]) {
         const found = this.words[page * (PAGE / 8) + at];
         if (found !== expected[page] && count < this.frames * 64) {
-          throw Object.assign(new Error(`page ${page} holds ${found}, ${expected[page]} expected at tick ${count}`), {
-            name: 'RecordError',
-          });
+          throw Object.assign(
+            new Error(`page ${page} holds ${found}, ${expected[page]} expected at tick ${count}`),
+            {
+              name: 'RecordError',
+            },
+          );
         }
       }
     }
@@ -177,6 +197,7 @@ class FakeGuest {
     this.moves = moves + 1;
   }
   async attach() {
+    gate(this.config, 'attach');
     const { disk, refuseOn } = this.config.more;
     if (refuseOn === this.host.identity.name) throw new Error('the disk is not to be had');
     if (disk === undefined) return;
@@ -199,7 +220,9 @@ class FakeGuest {
   }
   requestShutdown(kind, signal) {
     if (this.config.more.wild === 1) {
-      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('withdrawn'))));
+      return new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(new Error('withdrawn'))),
+      );
     }
     setTimeout(() => {
       this.halt();
@@ -236,8 +259,8 @@ export function openFactory(host, hooks) {
     },
     async construct(description) {
       const config = decode(description);
+      gate(config, 'construct');
       return new FakeGuest(config, host, hooks);
     },
   };
 }
-
