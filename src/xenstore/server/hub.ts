@@ -31,6 +31,9 @@ export interface ServerOptions {
   log?(line: string): void;
 }
 
+/** A socket's requests are served while less than this many bytes of answers wait for it. */
+const READ_WHILE_BELOW = 256 * 1024;
+
 export class Hub {
   readonly store: Store;
   readonly watches = new Watches();
@@ -105,6 +108,7 @@ export class Hub {
   /** Whether a client's next request may be read now. */
   canRead(connection: Connection): boolean {
     if (connection.state !== 'open') return false;
+    if (connection.kind === 'socket' && connection.output.bytes >= READ_WHILE_BELOW) return false;
     const { actor } = connection;
     if (actor.privileged) return true;
     const limit = this.store.accounts.limit(actor.domid, 'outstanding');

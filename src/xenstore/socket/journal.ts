@@ -54,6 +54,7 @@ export class Journal {
   constructor(
     private readonly server: XenstoreServer,
     private readonly file: string,
+    private readonly foldAboveBytes = FOLD_ABOVE_BYTES,
   ) {
     if (existsSync(file)) this.load();
     this.fold();
@@ -81,7 +82,7 @@ export class Journal {
     writeAll(this.fd, frame);
     this.pending = new ByteWriter();
     this.journalBytes += frame.length;
-    if (this.journalBytes > FOLD_ABOVE_BYTES && this.journalBytes > this.snapshotBytes) this.fold();
+    if (this.journalBytes > this.foldAboveBytes && this.journalBytes > this.snapshotBytes) this.fold();
   }
 
   /** A last snapshot; nothing is kept afterwards. */

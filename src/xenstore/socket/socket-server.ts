@@ -8,9 +8,6 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { Connection, Transport } from '../server/connection.js';
 import type { XenstoreServer } from '../server/server.js';
 
-/** A client's requests are read while less than this many bytes of answers wait for it. */
-const READ_WHILE_BELOW = 256 * 1024;
-
 export interface SocketOptions {
   /** Called before answers are sent: what they acknowledge must last from then on. */
   readonly beforeSend?: () => void;
@@ -35,18 +32,19 @@ class SocketTransport implements Transport {
   }
 
   flush(): void {
+    if (this.socket.destroyed || this.socket.writableNeedDrain) return;
     const { output } = this.connection;
-    if (output.bytes === 0 || this.socket.destroyed) return;
-    if (!this.socket.writableNeedDrain) {
+    if (output.bytes > 0) {
       this.beforeSend();
       this.socket.write(output.drain());
     }
-    if (output.bytes >= READ_WHILE_BELOW || this.socket.writableLength >= READ_WHILE_BELOW)
-      this.socket.pause();
+    // What the client has not taken stays in the socket, and the client waits; else it may go on.
+    if (this.socket.writableNeedDrain) this.socket.pause();
+    else if (this.leftover !== undefined) setImmediate(() => this.receive(EMPTY));
   }
 
   resume(): void {
-    this.drained();
+    this.receive(EMPTY);
   }
 
   fail(): void {
@@ -55,18 +53,22 @@ class SocketTransport implements Transport {
 
   private receive(chunk: Buffer): void {
     const bytes = this.leftover === undefined ? chunk : Buffer.concat([this.leftover, chunk]);
-    const end = this.server.receive(this.connection, bytes, 0, bytes.length);
+    const end = this.socket.writableNeedDrain
+      ? 0
+      : this.server.receive(this.connection, bytes, 0, bytes.length);
     this.leftover = end < bytes.length ? bytes.subarray(end) : undefined;
+    if (this.leftover === undefined) this.socket.resume();
+    else this.socket.pause();
     this.soon();
   }
 
   private drained(): void {
     this.flush();
-    if (this.socket.writableNeedDrain) return;
-    this.socket.resume();
-    if (this.leftover !== undefined) this.receive(Buffer.alloc(0));
+    this.receive(EMPTY);
   }
 }
+
+const EMPTY = Buffer.alloc(0);
 
 export class SocketServer {
   private readonly listener: Server;
