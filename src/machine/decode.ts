@@ -1,627 +1,347 @@
 /**
  * From x86-64 bytes to decoded operations: one basic block at a time, by iced-x86's decoder. The operations are
  * position independent (addresses relative to rip refer to the block's start), so that a block belongs to its
- * physical page whatever address it is mapped at.
- *
- * An operation, 16 bytes: u16 operation, u8 dst, u8 src (byte offsets in the register file), u8 base, u8 index
- * (register numbers; 16 is the block's address, 17 is zero), u8 {scale:2, segment:2, size:2, address32:1},
- * u8 length, i32 displacement, i32 immediate. The numbers are those of core/index.ts.
+ * physical page whatever address it is mapped at. Layout: core/layout.ts; numbers: core/ops.ts.
  */
 import * as iced from 'iced-x86';
+import {
+  B_BYTES,
+  B_COUNT,
+  B_FRAME2,
+  BLOCK_HEADER,
+  BLOCK_MAX,
+  FP_DESCRIPTORS,
+  FP_NEXT,
+  SCALE_ADDR32,
+  ZERO,
+} from './core/layout.js';
+import { Form, G, Op } from './core/ops.js';
+import { type DecodedForm, Flow, integerForm, isReusable } from './decode-forms.js';
 import { decodeFp, type FpOperation } from './decode-fp.js';
+import { registerLog, registerOffset } from './decode-registers.js';
 
-const { Mnemonic: M, OpKind, Register } = iced;
+const { Code, DecoderError, DecoderOptions, OpKind, Register } = iced;
 
-export const BLOCK_HEADER = 16;
-export const OP_BYTES = 16;
-const MAX_OPS = 48;
-const NONE = 255;
+const OPTIONS = DecoderOptions.NoMPFX_0FBC | DecoderOptions.NoMPFX_0FBD | DecoderOptions.NoWbnoinvd;
+const MAX_LENGTH = 15;
+/** Bytes given to the decoder at a time. */
+const WINDOW = 192;
+const PAGE = 4096;
+const BLOCK_VA_SLOT = 0x80;
+const FS_SLOT = 0x90;
+const GS_SLOT = 0x98;
+const UD = 6;
+const GP = 13;
+const RAISE = Op.GENERIC | (G.RAISE << 5) | (Form.RI << 2);
+const FLOAT = Op.GENERIC | (G.FP << 5) | (Form.RR << 2);
 
-const registerOffset = new Map<number, number>();
-const R = Register as unknown as Record<string, number>;
-const NAMES = ['AX', 'CX', 'DX', 'BX', 'SP', 'BP', 'SI', 'DI'];
-for (let i = 0; i < 16; i++) {
-  const legacy = i < 8 ? NAMES[i] : `R${i}`;
-  registerOffset.set(R[i < 8 ? `R${legacy}` : legacy], 8 * i);
-  registerOffset.set(R[i < 8 ? `E${legacy}` : `${legacy}D`], 8 * i);
-  registerOffset.set(R[i < 8 ? legacy : `${legacy}W`], 8 * i);
-  registerOffset.set(R[i < 4 ? `${legacy[0]}L` : i < 8 ? `${legacy}L` : `${legacy}L`], 8 * i);
+const SEGMENT_SLOTS = new Uint8Array(256).fill(ZERO);
+SEGMENT_SLOTS[Register.FS] = FS_SLOT;
+SEGMENT_SLOTS[Register.GS] = GS_SLOT;
+const SCALES = [0, 0, 1, 0, 2, 0, 0, 0, 3];
+
+const moves: Record<number, readonly [store: boolean, aligned: boolean] | undefined> = {
+  [Code.Movups_xmm_xmmm128]: [false, false],
+  [Code.Movupd_xmm_xmmm128]: [false, false],
+  [Code.Movdqu_xmm_xmmm128]: [false, false],
+  [Code.Movaps_xmm_xmmm128]: [false, true],
+  [Code.Movapd_xmm_xmmm128]: [false, true],
+  [Code.Movdqa_xmm_xmmm128]: [false, true],
+  [Code.Movups_xmmm128_xmm]: [true, false],
+  [Code.Movupd_xmmm128_xmm]: [true, false],
+  [Code.Movdqu_xmmm128_xmm]: [true, false],
+  [Code.Movaps_xmmm128_xmm]: [true, true],
+  [Code.Movapd_xmmm128_xmm]: [true, true],
+  [Code.Movdqa_xmmm128_xmm]: [true, true],
+  [Code.Movntps_m128_xmm]: [true, true],
+  [Code.Movntpd_m128_xmm]: [true, true],
+  [Code.Movntdq_m128_xmm]: [true, true],
+};
+
+/** Signed 32 bits of an immediate operand, whatever its width. */
+function immediateOf(ins: iced.Instruction, operand: number): number {
+  switch (ins.opKind(operand)) {
+    case OpKind.Immediate8:
+    case OpKind.Immediate8to16:
+    case OpKind.Immediate8to32:
+    case OpKind.Immediate8to64:
+      return (ins.immediate8 << 24) >> 24;
+    case OpKind.Immediate16:
+      return (ins.immediate16 << 16) >> 16;
+    default:
+      return Number(BigInt.asIntN(32, ins.immediate(operand)));
+  }
 }
-for (let i = 0; i < 4; i++) registerOffset.set(R[`${NAMES[i][0]}H`], 8 * i + 1);
-const SEGMENTS = [R.ES, R.CS, R.SS, R.DS, R.FS, R.GS];
-
-const ALU = new Map<number, number>([
-  [M.Add, 0],
-  [M.Or, 1],
-  [M.Adc, 2],
-  [M.Sbb, 3],
-  [M.And, 4],
-  [M.Sub, 5],
-  [M.Xor, 6],
-  [M.Cmp, 7],
-  [M.Test, 8],
-]);
-const SHIFT = new Map<number, number>([
-  [M.Rol, 0],
-  [M.Ror, 1],
-  [M.Rcl, 2],
-  [M.Rcr, 3],
-  [M.Shl, 4],
-  [M.Shr, 5],
-  [M.Sal, 4],
-  [M.Sar, 7],
-]);
-const CONDITIONS = ['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a', 's', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'];
-const byCondition = (prefix: string): Map<number, number> =>
-  new Map(CONDITIONS.map((c, i) => [(M as unknown as Record<string, number>)[prefix + c], i]));
-const JCC = byCondition('J');
-const SETCC = byCondition('Set');
-const CMOVCC = byCondition('Cmov');
-const UNARY = new Map<number, number>([
-  [M.Inc, 0],
-  [M.Dec, 1],
-  [M.Neg, 2],
-  [M.Not, 3],
-]);
-const MULDIV = new Map<number, number>([
-  [M.Mul, 4],
-  [M.Imul, 5],
-  [M.Div, 6],
-  [M.Idiv, 7],
-]);
-const BT = new Map<number, number>([
-  [M.Bt, 0],
-  [M.Bts, 1],
-  [M.Btr, 2],
-  [M.Btc, 3],
-]);
-const LOOPS = new Map<number, number>([
-  [M.Jrcxz, 0],
-  [M.Loop, 1],
-  [M.Loope, 2],
-  [M.Loopne, 3],
-]);
-const STRINGS = new Map<number, readonly [number, number]>([
-  [M.Movsb, [0, 0]],
-  [M.Movsw, [0, 1]],
-  [M.Movsd, [0, 2]],
-  [M.Movsq, [0, 3]],
-  [M.Stosb, [1, 0]],
-  [M.Stosw, [1, 1]],
-  [M.Stosd, [1, 2]],
-  [M.Stosq, [1, 3]],
-  [M.Lodsb, [2, 0]],
-  [M.Lodsw, [2, 1]],
-  [M.Lodsd, [2, 2]],
-  [M.Lodsq, [2, 3]],
-  [M.Scasb, [3, 0]],
-  [M.Scasw, [3, 1]],
-  [M.Scasd, [3, 2]],
-  [M.Scasq, [3, 3]],
-  [M.Cmpsb, [4, 0]],
-  [M.Cmpsw, [4, 1]],
-  [M.Cmpsd, [4, 2]],
-  [M.Cmpsq, [4, 3]],
-]);
-const NOPS = new Set<number>([
-  M.Nop,
-  M.Pause,
-  M.Endbr64,
-  M.Endbr32,
-  M.Prefetchw,
-  M.Prefetch,
-  M.Prefetchnta,
-  M.Prefetcht0,
-  M.Prefetcht1,
-  M.Prefetcht2,
-  M.Mfence,
-  M.Lfence,
-  M.Sfence,
-  M.Clflush,
-  M.Reservednop,
-]);
-const PRIVILEGED = new Set<number>([
-  M.Hlt,
-  M.Cli,
-  M.Sti,
-  M.In,
-  M.Out,
-  M.Insb,
-  M.Insw,
-  M.Insd,
-  M.Outsb,
-  M.Outsw,
-  M.Outsd,
-  M.Rdmsr,
-  M.Wrmsr,
-  M.Clts,
-  M.Lmsw,
-  M.Invd,
-  M.Wbinvd,
-  M.Invlpg,
-  M.Lgdt,
-  M.Lidt,
-  M.Lldt,
-  M.Ltr,
-  M.Swapgs,
-  M.Sysexit,
-  M.Sysret,
-  M.Rdpmc,
-  M.Rdtscp,
-  M.Smsw,
-  M.Xgetbv,
-]);
-const DESCRIPTOR = new Set<number>([
-  M.Iret,
-  M.Iretd,
-  M.Iretq,
-  M.Retf,
-  M.Lar,
-  M.Lsl,
-  M.Verr,
-  M.Verw,
-  M.Sgdt,
-  M.Sidt,
-  M.Sldt,
-  M.Str,
-  M.Lss,
-  M.Lfs,
-  M.Lgs,
-]);
-
-export interface DecodedBlock {
-  /** Operations, OP_BYTES each. */
-  readonly count: number;
-  /** Whether its only instruction reaches into the next page. */
-  readonly crossing: boolean;
-}
-
-/** Reads bytes of code: as many as are there from an address within one page, and beyond where `beyond` gives them. */
-export type CodeBytes = { readonly bytes: Uint8Array; readonly beyond: () => Uint8Array | undefined };
 
 export class BlockDecoder {
   private readonly instruction = new iced.Instruction();
+  private readonly view: DataView;
+  private readonly u8: Uint8Array;
+  private readonly forms = new Map<number, DecodedForm>();
+  private readonly descriptors = new Map<string, number>();
 
-  /** `descriptor` gives the address of a floating-point operation's descriptor. */
-  constructor(private readonly descriptor: (fp: FpOperation) => number) {}
+  constructor(memory: ArrayBufferLike) {
+    this.view = new DataView(memory);
+    this.u8 = new Uint8Array(memory);
+  }
 
-  /** Writes a block's operations at `at`; returns undefined if the first instruction cannot be fetched whole. */
-  decode(code: CodeBytes, va: bigint, view: DataView, at: number): DecodedBlock | undefined {
-    const { bytes } = code;
-    let decoder = new iced.Decoder(64, bytes, iced.DecoderOptions.None);
-    decoder.ip = va;
+  /**
+   * Decodes the block at linear `at` to `to`, header fields B_COUNT, B_BYTES and B_FRAME2 included; the number of
+   * operations, 0 if the instruction goes on in the next page and `nextPage` gives no linear address for it.
+   */
+  decode(at: number, to: number, nextPage: () => number): number {
+    const room = Math.min(PAGE - (at & (PAGE - 1)), WINDOW);
+    const decoder = new iced.Decoder(64, this.u8.subarray(at, at + room), OPTIONS);
     const ins = this.instruction;
-    let count = 0;
+    const { view } = this;
     let offset = 0;
+    let count = 0;
+    let slot = to + BLOCK_HEADER;
+    view.setUint32(to + B_FRAME2, 0, true);
     try {
-      while (count < MAX_OPS) {
+      for (;;) {
         decoder.decodeOut(ins);
-        if (ins.code === iced.Code.INVALID && bytes.length - offset < 15) {
-          if (count > 0) return { count, crossing: false };
-          const more = code.beyond();
-          if (more === undefined) return undefined;
-          const joined = new Uint8Array(bytes.length + more.length);
-          joined.set(bytes);
-          joined.set(more, bytes.length);
-          decoder.free();
-          decoder = new iced.Decoder(64, joined, iced.DecoderOptions.None);
-          decoder.ip = va;
-          decoder.decodeOut(ins);
-          this.emit(ins, va, offset, view, at);
-          return { count: 1, crossing: true };
+        if (ins.code === Code.INVALID && decoder.lastError === DecoderError.NoMoreBytes) {
+          if (room - offset >= MAX_LENGTH) {
+            this.raise(slot, GP, MAX_LENGTH);
+            offset += MAX_LENGTH;
+            return this.end(to, ++count, offset, slot + 16);
+          }
+          if (count === 0) return this.decodeCrossing(at, to, room, nextPage);
+          break;
         }
-        const last = this.emit(ins, va, offset, view, at + count * OP_BYTES);
+        const flow = this.emit(ins, offset, slot);
+        offset += ins.length;
         count++;
-        offset += ins.length === 0 ? 1 : ins.length;
-        if (last) break;
-        if (offset >= bytes.length) break;
+        slot += 16;
+        if (flow !== Flow.next) {
+          if (flow === Flow.branch || flow === Flow.either) slot = this.links(slot);
+          return this.end(to, count, offset, slot);
+        }
+        if (count === BLOCK_MAX || offset === room) break;
       }
-      return { count, crossing: false };
     } finally {
       decoder.free();
     }
+    return this.end(to, count, offset, this.next(slot, offset));
   }
 
-  /** One operation; true if it ends the block. */
-  private emit(ins: iced.Instruction, va: bigint, offset: number, view: DataView, at: number): boolean {
-    const m = ins.mnemonic;
-    const length = ins.length;
-    const nextOffset = offset + length;
-    const put = (op: number, dst: number, src: number, size: number, imm: number, memory = false): void => {
-      view.setUint16(at, op, true);
-      view.setUint8(at + 2, dst);
-      view.setUint8(at + 3, src);
-      let base = 17;
-      let index = 17;
-      let flags = size << 4;
-      let disp = 0;
-      if (memory) {
-        let b = ins.memoryBase as number;
-        const i = ins.memoryIndex as number;
-        if (b === Register.RIP || b === Register.EIP) {
-          base = 16;
-          disp = Number(BigInt.asIntN(64, ins.ipRelMemoryAddress - va));
-        } else {
-          if (b !== 0) {
-            base = (registerOffset.get(b) as number) >> 3;
-            if (b >= R.EAX && b <= R.R15D) flags |= 0x40;
-          }
-          if (i !== 0) {
-            index = (registerOffset.get(i) as number) >> 3;
-            if (i >= R.EAX && i <= R.R15D) flags |= 0x40;
-          }
-          flags |= [0, 0, 1, 0, 2, 0, 0, 0, 3][ins.memoryIndexScale];
-          disp = Number(BigInt.asIntN(32, ins.memoryDisplacement));
-          if (b === 0 && i === 0 && ins.memoryDisplSize === 8)
-            disp = Number(BigInt.asIntN(32, ins.memoryDisplacement));
-        }
-        b = ins.memorySegment as number;
-        if (b === Register.FS) flags |= 4;
-        else if (b === Register.GS) flags |= 8;
-      }
-      view.setUint8(at + 4, base);
-      view.setUint8(at + 5, index);
-      view.setUint8(at + 6, flags);
-      view.setUint8(at + 7, length);
-      view.setInt32(at + 8, disp, true);
-      view.setInt32(at + 12, imm, true);
-    };
-    const undefinedOp = (): boolean => {
-      put(111, 0, 0, 0, 6);
-      return true;
-    };
-    const fault = (vector: number): boolean => {
-      put(111, 0, 0, 0, vector);
-      return true;
-    };
-    const leave = (reason: number): boolean => {
-      put(113, 0, 0, 0, reason);
-      return true;
-    };
-    if (ins.code === iced.Code.INVALID) return length > 15 ? fault(13) : undefinedOp();
+  /** An instruction with bytes in two pages is a block of its own. */
+  private decodeCrossing(at: number, to: number, room: number, nextPage: () => number): number {
+    const second = nextPage();
+    if (second === 0) return 0;
+    const bytes = new Uint8Array(MAX_LENGTH + 1);
+    bytes.set(this.u8.subarray(at, at + room));
+    bytes.set(this.u8.subarray(second, second + MAX_LENGTH + 1 - room), room);
+    const decoder = new iced.Decoder(64, bytes, OPTIONS);
+    const ins = this.instruction;
+    decoder.decodeOut(ins);
+    const tooLong = ins.code === Code.INVALID && decoder.lastError === DecoderError.NoMoreBytes;
+    decoder.free();
+    let slot = to + BLOCK_HEADER;
+    let length = ins.length;
+    this.view.setUint32(to + B_FRAME2, second, true);
+    if (tooLong) {
+      length = MAX_LENGTH;
+      this.raise(slot, GP, length);
+      return this.end(to, 1, length, slot + 16);
+    }
+    const flow = this.emit(ins, 0, slot);
+    slot += 16;
+    if (flow === Flow.branch || flow === Flow.either) slot = this.links(slot);
+    else if (flow === Flow.next) slot = this.next(slot, length);
+    // An invalid one may end before the page does; the second page then does not matter, but does no harm.
+    return this.end(to, 1, Math.max(length, room + 1), slot);
+  }
 
-    const kind = (i: number): number => ins.opKind(i) as number;
-    const isReg = (i: number): boolean => kind(i) === OpKind.Register;
-    const isMem = (i: number): boolean => kind(i) === OpKind.Memory;
-    const reg = (i: number): number => registerOffset.get(ins.opRegister(i) as number) ?? NONE;
-    const regSize = (r: number): number =>
-      r >= R.RAX && r <= R.R15 ? 3 : r >= R.EAX && r <= R.R15D ? 2 : r >= R.AX && r <= R.R15W ? 1 : 0;
-    const memSize = (): number => {
-      const bytes = iced.MemorySizeExt.size(ins.memorySize);
-      return bytes === 8 ? 3 : bytes === 4 ? 2 : bytes === 2 ? 1 : 0;
-    };
-    const sizeOf = (i: number): number => (isReg(i) ? regSize(ins.opRegister(i) as number) : memSize());
-    const immediate = (i: number): number => Number(BigInt.asIntN(32, ins.immediate(i)));
-    const isMoffs64 =
-      ins.opCount === 2 &&
-      (isMem(0) || isMem(1)) &&
-      ins.memoryBase === 0 &&
-      ins.memoryIndex === 0 &&
-      ins.memoryDisplSize === 8 &&
-      BigInt.asIntN(32, ins.memoryDisplacement) !== BigInt.asIntN(64, ins.memoryDisplacement);
-    if (ins.hasLockPrefix && !(ins.opCount > 0 && isMem(0))) return undefinedOp();
+  private end(to: number, count: number, bytes: number, slot: number): number {
+    this.view.setUint32(to + B_COUNT, count, true);
+    this.view.setUint32(to + B_BYTES, bytes, true);
+    return (slot - to - BLOCK_HEADER) >> 4;
+  }
 
-    const alu = ALU.get(m);
-    if (alu !== undefined) {
-      const size = sizeOf(0);
-      if (isReg(0)) {
-        if (isReg(1)) put(alu * 5, reg(0), reg(1), size, 0);
-        else if (isMem(1)) put(alu * 5 + 2, reg(0), 0, size, 0, true);
-        else put(alu * 5 + 1, reg(0), 0, size, immediate(1));
-      } else if (isReg(1)) put(alu * 5 + 3, 0, reg(1), size, 0, true);
-      else put(alu * 5 + 4, 0, 0, size, immediate(1), true);
-      return false;
-    }
-    const jcc = JCC.get(m);
-    if (jcc !== undefined) {
-      put(72, jcc, 0, 0, Number(BigInt.asIntN(64, ins.nearBranchTarget - va)));
-      view.setInt32(at + 8, nextOffset, true);
-      return true;
-    }
-    const shift = SHIFT.get(m);
-    if (shift !== undefined) {
-      const count = isReg(1) ? -1 : Number(ins.immediate(1) & 0xffn);
-      put(isReg(0) ? 79 : 80, isReg(0) ? reg(0) : 0, shift, sizeOf(0), count, !isReg(0));
-      return false;
-    }
-    const unary = UNARY.get(m);
-    if (unary !== undefined) {
-      put(isReg(0) ? 77 : 78, isReg(0) ? reg(0) : 0, unary, sizeOf(0), 0, !isReg(0));
-      return false;
-    }
-    const setcc = SETCC.get(m);
-    if (setcc !== undefined) {
-      put(isReg(0) ? 73 : 74, isReg(0) ? reg(0) : 0, setcc, 0, 0, !isReg(0));
-      return false;
-    }
-    const cmov = CMOVCC.get(m);
-    if (cmov !== undefined) {
-      put(isReg(1) ? 75 : 76, reg(0), isReg(1) ? reg(1) : 0, sizeOf(0), cmov, !isReg(1));
-      return false;
-    }
-    const muldiv = MULDIV.get(m);
-    if (muldiv !== undefined && ins.opCount === 1) {
-      put(isReg(0) ? 83 : 84, muldiv, isReg(0) ? reg(0) : 0, sizeOf(0), 0, !isReg(0));
-      return false;
-    }
-    const bt = BT.get(m);
-    if (bt !== undefined) {
-      const size = sizeOf(0);
-      const bitImmediate = !isReg(1);
-      if (isReg(0)) {
-        put(91, reg(0), bt, size, bitImmediate ? immediate(1) : 0);
-        view.setUint8(at + 4, bitImmediate ? NONE : reg(1));
-      } else put(92, bitImmediate ? NONE : reg(1), bt, size, bitImmediate ? immediate(1) : 0, true);
-      return false;
-    }
-    const loop = LOOPS.get(m);
-    if (loop !== undefined) {
-      put(106, 0, loop, 0, Number(BigInt.asIntN(64, ins.nearBranchTarget - va)));
-      view.setInt32(at + 8, nextOffset, true);
-      return true;
-    }
-    const string = STRINGS.get(m);
-    if (
-      string !== undefined &&
-      (ins.opCount === 0 ||
-        kind(0) === OpKind.MemoryESRDI ||
-        kind(1) === OpKind.MemoryESRDI ||
-        kind(0) === OpKind.MemorySegRSI ||
-        kind(1) === OpKind.MemorySegRSI)
-    ) {
-      const repeat = ins.hasRepnePrefix ? (string[0] >= 3 ? 2 : 1) : ins.hasRepPrefix ? 1 : 0;
-      const segment = ins.memorySegment === Register.FS ? 1 : ins.memorySegment === Register.GS ? 2 : 0;
-      put(107, segment, string[0], string[1], repeat);
-      return false;
-    }
-    if (NOPS.has(m)) {
-      put(45, 0, 0, 0, 0);
-      return false;
-    }
-    if (PRIVILEGED.has(m)) return leave(3);
-    if (DESCRIPTOR.has(m)) return leave(4);
+  private links(slot: number): number {
+    this.u8.fill(0, slot, slot + 16);
+    return slot + 16;
+  }
 
-    switch (m) {
-      case M.Mov: {
-        const target = ins.opRegister(0) as number;
-        const source = ins.opRegister(1) as number;
-        if (isReg(0) && SEGMENTS.includes(target)) return leave(4);
-        if (isReg(1) && SEGMENTS.includes(source)) {
-          if (isReg(0)) put(114, reg(0), SEGMENTS.indexOf(source), sizeOf(0), 0);
-          else put(115, 0, SEGMENTS.indexOf(source), 1, 0, true);
-          return false;
-        }
-        if ((isReg(0) && reg(0) === NONE) || (isReg(1) && reg(1) === NONE)) return leave(3); // control, debug
-        if (isMoffs64) {
-          put(isReg(0) ? 118 : 119, 0, 0, isReg(0) ? sizeOf(0) : sizeOf(1), 0);
-          view.setUint8(
-            at + 4,
-            ins.memorySegment === Register.FS ? 1 : ins.memorySegment === Register.GS ? 2 : 0,
-          );
-          view.setBigUint64(at + 8, ins.memoryDisplacement, true);
-          return false;
-        }
-        const size = sizeOf(0);
-        if (isReg(0)) {
-          if (isReg(1)) put(46, reg(0), reg(1), size, 0);
-          else if (isMem(1)) put(49, reg(0), 0, size, 0, true);
-          else {
-            const value = ins.immediate(1);
-            if (kind(1) === OpKind.Immediate64 && BigInt.asIntN(32, value) !== BigInt.asIntN(64, value)) {
-              put(48, reg(0), 0, size, 0);
-              view.setBigUint64(at + 8, BigInt.asUintN(64, value), true);
-            } else put(47, reg(0), 0, size, immediate(1));
-          }
-        } else if (isReg(1)) put(50, 0, reg(1), size, 0, true);
-        else put(51, 0, 0, size, immediate(1), true);
-        return false;
-      }
-      case M.Movnti:
-        put(50, 0, reg(1), sizeOf(1), 0, true);
-        return false;
-      case M.Lea:
-        put(52, reg(0), 0, sizeOf(0), 0, true);
-        view.setUint8(at + 6, view.getUint8(at + 6) & ~0x0c);
-        return false;
-      case M.Movzx:
-        if (isReg(1)) put(53, reg(0), reg(1), sizeOf(0), sizeOf(1));
-        else put(54, reg(0), 0, sizeOf(0), memSize(), true);
-        return false;
-      case M.Movsx:
-      case M.Movsxd:
-        if (isReg(1)) put(55, reg(0), reg(1), sizeOf(0), sizeOf(1));
-        else put(56, reg(0), 0, sizeOf(0), memSize(), true);
-        return false;
-      case M.Xchg:
-        if (isReg(0) && isReg(1)) put(57, reg(0), reg(1), sizeOf(0), 0);
-        else if (isReg(1)) put(58, 0, reg(1), sizeOf(1), 0, true);
-        else put(58, 0, reg(0), sizeOf(0), 0, true);
-        return false;
-      case M.Push: {
-        if (isReg(0)) {
-          const source = ins.opRegister(0) as number;
-          if (SEGMENTS.includes(source))
-            put(
-              120,
-              0,
-              SEGMENTS.indexOf(source),
-              ins.code === iced.Code.Pushq_FS || ins.code === iced.Code.Pushq_GS ? 3 : 1,
-              0,
-            );
-          else put(59, reg(0), 0, sizeOf(0), 0);
-        } else if (isMem(0)) put(60, 0, 0, memSize(), 0, true);
-        else
-          put(
-            59,
-            NONE,
-            0,
-            ins.code === iced.Code.Push_imm16 || ins.code === iced.Code.Pushw_imm8 ? 1 : 3,
-            immediate(0),
-          );
-        return false;
-      }
-      case M.Pop:
-        if (isReg(0)) {
-          if (SEGMENTS.includes(ins.opRegister(0) as number)) return leave(4);
-          put(61, reg(0), 0, sizeOf(0), 0);
-        } else put(62, 0, 0, memSize(), 0, true);
-        return false;
-      case M.Pushfq:
-        put(63, 0, 0, 3, 0);
-        return false;
-      case M.Pushf:
-        put(63, 0, 0, 1, 0);
-        return false;
-      case M.Popfq:
-        put(64, 0, 0, 3, 0);
-        return true;
-      case M.Popf:
-        put(64, 0, 0, 1, 0);
-        return true;
-      case M.Call:
-        if (isReg(0)) put(66, 0, reg(0), 3, nextOffset);
-        else if (isMem(0)) {
-          if (memSize() !== 3) return leave(4);
-          put(67, 0, 0, 3, nextOffset, true);
-        } else {
-          put(65, 0, 0, 3, Number(BigInt.asIntN(64, ins.nearBranchTarget - va)));
-          view.setInt32(at + 8, nextOffset, true);
-        }
-        return true;
-      case M.Jmp:
-        if (isReg(0)) put(70, 0, reg(0), 3, 0);
-        else if (isMem(0)) {
-          if (memSize() !== 3) return leave(4);
-          put(71, 0, 0, 3, 0, true);
-        } else put(69, 0, 0, 3, Number(BigInt.asIntN(64, ins.nearBranchTarget - va)));
-        return true;
-      case M.Ret:
-        put(68, 0, 0, 3, ins.opCount === 1 ? Number(ins.immediate(0)) & 0xffff : 0);
-        return true;
-      case M.Shld:
-      case M.Shrd: {
-        const count = isReg(2) ? 0xff : Number(ins.immediate(2)) & 0x3f;
-        put(
-          isReg(0) ? 81 : 82,
-          isReg(0) ? reg(0) : 0,
-          reg(1),
-          sizeOf(1),
-          count | (m === M.Shrd ? 0x100 : 0),
-          !isReg(0),
-        );
-        return false;
-      }
-      case M.Imul:
-        if (ins.opCount === 2)
-          put(isReg(1) ? 85 : 86, reg(0), isReg(1) ? reg(1) : 0, sizeOf(0), 0, !isReg(1));
-        else put(isReg(1) ? 87 : 88, reg(0), isReg(1) ? reg(1) : 0, sizeOf(0), immediate(2), !isReg(1));
-        return false;
-      case M.Cbw:
-        put(89, 0, 0, 1, 0);
-        return false;
-      case M.Cwde:
-        put(89, 0, 0, 2, 0);
-        return false;
-      case M.Cdqe:
-        put(89, 0, 0, 3, 0);
-        return false;
-      case M.Cwd:
-        put(90, 0, 0, 1, 0);
-        return false;
-      case M.Cdq:
-        put(90, 0, 0, 2, 0);
-        return false;
-      case M.Cqo:
-        put(90, 0, 0, 3, 0);
-        return false;
-      case M.Bsf:
-      case M.Tzcnt:
-        put(isReg(1) ? 93 : 94, reg(0), isReg(1) ? reg(1) : 0, sizeOf(0), 0, !isReg(1));
-        return false;
-      case M.Bsr:
-      case M.Lzcnt:
-        put(isReg(1) ? 93 : 94, reg(0), isReg(1) ? reg(1) : 0, sizeOf(0), 1, !isReg(1));
-        return false;
-      case M.Bswap:
-        put(95, reg(0), 0, sizeOf(0), 0);
-        return false;
-      case M.Cmpxchg:
-        put(isReg(0) ? 96 : 97, isReg(0) ? reg(0) : 0, reg(1), sizeOf(1), 0, !isReg(0));
-        return false;
-      case M.Xadd:
-        put(isReg(0) ? 98 : 99, isReg(0) ? reg(0) : 0, reg(1), sizeOf(1), 0, !isReg(0));
-        return false;
-      case M.Cmpxchg8b:
-        put(100, 0, 0, 2, 2, true);
-        return false;
-      case M.Cmpxchg16b:
-        put(100, 0, 0, 3, 3, true);
-        return false;
-      case M.Clc:
-        put(101, 0, 0, 0, 0);
-        return false;
-      case M.Stc:
-        put(101, 0, 1, 0, 0);
-        return false;
-      case M.Cmc:
-        put(101, 0, 2, 0, 0);
-        return false;
-      case M.Cld:
-        put(102, 0, 0, 0, 0);
-        return false;
-      case M.Std:
-        put(102, 0, 1, 0, 0);
-        return false;
-      case M.Lahf:
-        put(103, 0, 0, 0, 0);
-        return false;
-      case M.Sahf:
-        put(104, 0, 0, 0, 0);
-        return false;
-      case M.Leave:
-        put(105, 0, 0, 3, 0);
-        return false;
-      case M.Enter:
-        if (ins.immediate8_2nd !== 0) return undefinedOp();
-        put(117, 0, 0, 3, ins.immediate16);
-        return false;
-      case M.Xlatb:
-        put(116, ins.memorySegment === Register.FS ? 1 : ins.memorySegment === Register.GS ? 2 : 0, 0, 0, 0);
-        return false;
-      case M.Syscall:
-        put(108, 0, 0, 0, 0);
-        return true;
-      case M.Rdtsc:
-        put(109, 0, 0, 0, 0);
-        return true;
-      case M.Cpuid:
-        put(110, 0, 0, 0, 0);
-        return true;
-      case M.Int3:
-        put(112, 0, 0, 0, 3);
-        return true;
-      case M.Int:
-        put(112, 0, 0, 0, ins.immediate8);
-        return true;
-      case M.Ud2:
-        put(113, 0, 0, 0, 5);
+  /** The block goes on at the next instruction. */
+  private next(slot: number, offset: number): number {
+    this.put(slot, Op.NEXT, 0, 0, 0, offset, 0);
+    return this.links(slot + 16);
+  }
+
+  private raise(slot: number, vector: number, length: number): Flow {
+    this.put(slot, RAISE, 0, 0, length, 0, vector);
+    return Flow.end;
+  }
+
+  private put(
+    slot: number,
+    op: number,
+    r1: number,
+    r2: number,
+    length: number,
+    disp: number,
+    imm: number,
+  ): void {
+    const { u8, view } = this;
+    view.setUint16(slot, op, true);
+    u8[slot + 2] = r1;
+    u8[slot + 3] = r2;
+    u8[slot + 4] = ZERO;
+    u8[slot + 5] = ZERO;
+    u8[slot + 6] = ZERO;
+    u8[slot + 7] = length;
+    view.setInt32(slot + 8, disp, true);
+    view.setInt32(slot + 12, imm, true);
+  }
+
+  private emit(ins: iced.Instruction, offset: number, slot: number): Flow {
+    const { code } = ins;
+    if (code === Code.INVALID) return this.raise(slot, UD, ins.length);
+    const memory = ins.opCount > 0 && (ins.op0Kind === OpKind.Memory || ins.op1Kind === OpKind.Memory);
+    const key = code * 2 + (memory ? 1 : 0);
+    let form = this.forms.get(key);
+    if (form === undefined) {
+      form = integerForm(ins);
+      if (form === undefined) return this.emitFloat(ins, slot);
+      if (isReusable(ins)) this.forms.set(key, form);
+    } else if (ins.hasLockPrefix && ins.op0Kind !== OpKind.Memory) return this.raise(slot, UD, ins.length);
+    const { length } = ins;
+    const r1 = form.r1 < 0 ? form.r1Value : registerOffset[ins.opRegister(form.r1)];
+    const r2 = form.r2 < 0 ? form.r2Value : registerOffset[ins.opRegister(form.r2)];
+    const imm = form.imm < 0 || form.special === 'movabs' ? form.immValue : immediateOf(ins, form.imm);
+    this.put(slot, form.op, r1, r2, length, 0, imm);
+    if (form.memory) {
+      if (this.putAddress(ins, slot, form.special !== 'offset'))
+        this.view.setUint16(slot, form.simpleOp, true);
+    }
+    if (form.flow !== Flow.next) this.putTarget(ins, form, offset, slot);
+    if (form.special !== undefined) this.putSpecial(ins, form, offset, slot);
+    return form.flow;
+  }
+
+  private putTarget(ins: iced.Instruction, form: DecodedForm, offset: number, slot: number): void {
+    if (form.flow === Flow.branch || form.flow === Flow.either) {
+      this.view.setInt32(slot + 8, this.targetOf(ins), true);
+      if (form.flow === Flow.either) this.view.setInt32(slot + 12, offset + ins.length, true);
+      if (form.op === Op.LOOP && this.hasAddressPrefix(ins)) this.u8[slot + 6] |= SCALE_ADDR32;
+    }
+  }
+
+  /** Relative to the block's start: the decoder's ip counts from there. */
+  private targetOf(ins: iced.Instruction): number {
+    return Number(BigInt.asIntN(64, ins.nearBranchTarget));
+  }
+
+  private hasAddressPrefix(ins: iced.Instruction): boolean {
+    switch (ins.code) {
+      case Code.Jecxz_rel8_64:
+      case Code.Loop_rel8_64_ECX:
+      case Code.Loope_rel8_64_ECX:
+      case Code.Loopne_rel8_64_ECX:
         return true;
       default:
-        return this.emitFloat(ins, put, undefinedOp);
+        return false;
     }
   }
 
-  /** Floating point and SIMD: an operation with a descriptor of its own, made once for each form and operands. */
-  private emitFloat(
-    ins: iced.Instruction,
-    put: (op: number, dst: number, src: number, size: number, imm: number, memory?: boolean) => void,
-    undefinedOp: () => boolean,
-  ): boolean {
+  private putSpecial(ins: iced.Instruction, form: DecodedForm, offset: number, slot: number): void {
+    switch (form.special) {
+      case 'absolute':
+        this.u8[slot + 6] = SEGMENT_SLOTS[ins.memorySegment];
+        this.view.setBigUint64(slot + 8, ins.memoryDisplacement, true);
+        break;
+      case 'movabs': {
+        const value = ins.immediate(form.imm);
+        const narrow = registerLog[ins.opRegister(0)] === 2;
+        this.view.setBigUint64(slot + 8, narrow ? value & 0xffff_ffffn : value, true);
+        break;
+      }
+      case 'call':
+        this.view.setInt32(slot + 12, offset + ins.length, true);
+        break;
+      case 'string': {
+        const kind = ins.op0Kind;
+        const other = ins.opCount > 1 ? ins.op1Kind : kind;
+        const narrow = [kind, other].some((k) => k === OpKind.MemorySegESI || k === OpKind.MemoryESEDI);
+        const segment = [kind, other].some((k) => k === OpKind.MemorySegESI || k === OpKind.MemorySegRSI);
+        this.u8[slot + 2] = ins.hasRepnePrefix ? 2 : ins.hasRepPrefix ? 1 : 0;
+        this.u8[slot + 6] = (segment ? SEGMENT_SLOTS[ins.memorySegment] : ZERO) | (narrow ? SCALE_ADDR32 : 0);
+        break;
+      }
+    }
+  }
+
+  /** Fills in base, index, scale, segment, displacement; true if it is just [base + disp]. */
+  private putAddress(ins: iced.Instruction, slot: number, withSegment: boolean): boolean {
+    const { u8, view } = this;
+    const base = ins.memoryBase;
+    const index = ins.memoryIndex;
+    let narrow = false;
+    if (base === Register.RIP || base === Register.EIP) {
+      narrow = base === Register.EIP;
+      u8[slot + 4] = BLOCK_VA_SLOT;
+      view.setInt32(slot + 8, Number(BigInt.asIntN(32, ins.ipRelMemoryAddress)), true);
+    } else {
+      if (base !== Register.None) {
+        u8[slot + 4] = registerOffset[base];
+        narrow = registerLog[base] === 2;
+      }
+      // Xlatb's index is al, which its operation adds itself.
+      if (index !== Register.None && registerLog[index] >= 2) {
+        u8[slot + 5] = registerOffset[index];
+        narrow ||= registerLog[index] === 2;
+      }
+      narrow ||= base === Register.None && index === Register.None && ins.memoryDisplSize === 4;
+      view.setInt32(slot + 8, Number(BigInt.asIntN(32, ins.memoryDisplacement)), true);
+    }
+    const segment = withSegment ? SEGMENT_SLOTS[ins.memorySegment] : ZERO;
+    u8[slot + 6] = segment | SCALES[ins.memoryIndexScale] | (narrow ? SCALE_ADDR32 : 0);
+    return u8[slot + 5] === ZERO && u8[slot + 6] === ZERO;
+  }
+
+  private emitFloat(ins: iced.Instruction, slot: number): Flow {
+    const { length } = ins;
+    const move = moves[ins.code];
+    if (move !== undefined && (ins.op0Kind === OpKind.Memory || ins.op1Kind === OpKind.Memory)) {
+      const [store, aligned] = move;
+      const register = ins.opRegister(store ? 1 : 0) - Register.XMM0;
+      this.put(slot, store ? Op.MOVUPS_MR : Op.MOVUPS_RM, register, aligned ? 1 : 0, length, 0, 0);
+      this.putAddress(ins, slot, true);
+      return Flow.next;
+    }
+    if (ins.hasLockPrefix) return this.raise(slot, UD, length);
     const fp = decodeFp(ins);
-    if (fp === undefined) return undefinedOp();
+    if (fp === undefined) return this.raise(slot, UD, length);
+    this.put(slot, FLOAT, 0, 0, length, 0, this.descriptor(fp));
+    if (fp.form.implicitDi) this.u8[slot + 6] = SEGMENT_SLOTS[ins.memorySegment];
+    else if (fp.form.loadSize + fp.form.storeSize > 0) this.putAddress(ins, slot, true);
+    return Flow.next;
+  }
+
+  /** Where a descriptor lies that says this: see core/float.ts. */
+  private descriptor(fp: FpOperation): number {
     const { form } = fp;
-    const memory = form.loadSize + form.storeSize > 0;
-    put(121, 0, 0, 0, this.descriptor(fp), memory && !form.implicitDi);
-    return false;
+    const { view } = this;
+    const next = view.getUint32(FP_NEXT, true);
+    if (next === FP_DESCRIPTORS) this.descriptors.clear();
+    const bits = (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.implicitDi ? 4 : 0);
+    const unit = (form.unit === 'x87' ? 0 : form.unit === 'mmx' ? 1 : 2) | (form.wait ? 0x80 : 0);
+    const key = `${fp.op},${form.loadSize},${form.storeSize},${fp.src},${fp.imm},${fp.dst},${bits},${unit}`;
+    const known = this.descriptors.get(key);
+    if (known !== undefined) return known;
+    view.setUint16(next, fp.op, true);
+    view.setUint16(next + 2, form.loadSize, true);
+    view.setUint16(next + 4, form.storeSize, true);
+    view.setUint16(next + 6, fp.src, true);
+    view.setInt32(next + 8, fp.imm, true);
+    view.setUint8(next + 12, fp.dst);
+    view.setUint8(next + 14, bits);
+    view.setUint8(next + 15, unit);
+    view.setUint32(FP_NEXT, next + 16, true);
+    this.descriptors.set(key, next);
+    return next;
   }
 }

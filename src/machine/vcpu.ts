@@ -3,7 +3,41 @@
  * values as doubles (exact for canonical addresses); where all bits matter there is a bigint form.
  */
 import type { LinearMemory } from '../xen/memory.js';
-import { CPU_BASE, CPU_BYTES, Cpu } from './layout.js';
+import {
+  CR0,
+  CR2,
+  CR3_KERNEL,
+  CR3_USER,
+  CR4,
+  DR,
+  EXIT_CR2,
+  EXIT_ERROR,
+  EXIT_LENGTH,
+  EXIT_SOFTWARE,
+  EXIT_VECTOR,
+  FAULT_ADDRESS,
+  FAULT_CODE,
+  FCW,
+  FDP,
+  FIP,
+  FOP,
+  FS_BASE,
+  FSW,
+  FTW,
+  GS_BASE,
+  GS_BASE_OTHER,
+  MODE,
+  MXCSR,
+  RETIRED,
+  RIP,
+  SCRATCH,
+  SELECTORS,
+  SYSTEM_FLAGS,
+  VCPU_BASE,
+  VCPU_STRIDE,
+  X87_ST,
+  XMM,
+} from './core/layout.js';
 
 /** Flags that arithmetic sets: CF, PF, AF, ZF, SF, OF. */
 const ARITHMETIC = 0x8d5;
@@ -21,7 +55,7 @@ export class Vcpu {
     private readonly mem: LinearMemory,
     private readonly flags: { get(vcpu: number): number; set(vcpu: number, arithmetic: number): void },
   ) {
-    this.gprs = CPU_BASE + id * CPU_BYTES;
+    this.gprs = VCPU_BASE + id * VCPU_STRIDE;
   }
 
   reg(i: number): number {
@@ -38,187 +72,193 @@ export class Vcpu {
   }
 
   get rip(): number {
-    return this.mem.getS64(this.gprs + Cpu.rip);
+    return this.mem.getS64(this.gprs + RIP);
   }
   set rip(v: number) {
-    this.mem.setU64(this.gprs + Cpu.rip, v);
+    this.mem.setU64(this.gprs + RIP, v);
   }
   /** All of rflags; IF reads as 1. */
   get rflags(): number {
     return (
-      (this.flags.get(this.id) & ARITHMETIC) | (this.mem.getU32(this.gprs + Cpu.otherFlags) & OTHER) | ALWAYS
+      (this.flags.get(this.id) & ARITHMETIC) | (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & OTHER) | ALWAYS
     );
   }
   set rflags(v: number) {
     this.flags.set(this.id, v & ARITHMETIC);
-    this.mem.setU64(this.gprs + Cpu.otherFlags, v & OTHER);
+    this.mem.setU32(this.gprs + SYSTEM_FLAGS, v & OTHER);
   }
   /** False: the guest's kernel runs. */
   get userMode(): boolean {
-    return this.mem.getU32(this.gprs + Cpu.userMode) !== 0;
+    return this.mem.getU32(this.gprs + MODE) !== 0;
   }
   set userMode(v: boolean) {
-    this.mem.setU32(this.gprs + Cpu.userMode, v ? 1 : 0);
+    this.mem.setU32(this.gprs + MODE, v ? 1 : 0);
   }
   get retired(): number {
-    return this.mem.getU64(this.gprs + Cpu.retired);
+    return this.mem.getU64(this.gprs + RETIRED);
   }
   set retired(v: number) {
-    this.mem.setU64(this.gprs + Cpu.retired, v);
+    this.mem.setU64(this.gprs + RETIRED, v);
   }
   get fsBase(): number {
-    return this.mem.getS64(this.gprs + Cpu.fsBase);
+    return this.mem.getS64(this.gprs + FS_BASE);
   }
   set fsBase(v: number) {
-    this.mem.setU64(this.gprs + Cpu.fsBase, v);
+    this.mem.setU64(this.gprs + FS_BASE, v);
   }
   get gsBase(): number {
-    return this.mem.getS64(this.gprs + Cpu.gsBase);
+    return this.mem.getS64(this.gprs + GS_BASE);
   }
   set gsBase(v: number) {
-    this.mem.setU64(this.gprs + Cpu.gsBase, v);
+    this.mem.setU64(this.gprs + GS_BASE, v);
   }
   /** The GS base of the mode that does not run now. */
   get gsBaseOther(): number {
-    return this.mem.getS64(this.gprs + Cpu.gsBaseOther);
+    return this.mem.getS64(this.gprs + GS_BASE_OTHER);
   }
   set gsBaseOther(v: number) {
-    this.mem.setU64(this.gprs + Cpu.gsBaseOther, v);
+    this.mem.setU64(this.gprs + GS_BASE_OTHER, v);
   }
   /** Machine frame of the kernel's, and of the user's, top page table. The caller flushes the TLB. */
   get cr3Kernel(): number {
-    return this.mem.getU64(this.gprs + Cpu.cr3Kernel);
+    return this.mem.getU64(this.gprs + CR3_KERNEL);
   }
   set cr3Kernel(mfn: number) {
-    this.mem.setU64(this.gprs + Cpu.cr3Kernel, mfn);
+    this.mem.setU64(this.gprs + CR3_KERNEL, mfn);
   }
   get cr3User(): number {
-    return this.mem.getU64(this.gprs + Cpu.cr3User);
+    return this.mem.getU64(this.gprs + CR3_USER);
   }
   set cr3User(mfn: number) {
-    this.mem.setU64(this.gprs + Cpu.cr3User, mfn);
+    this.mem.setU64(this.gprs + CR3_USER, mfn);
   }
   get cr0(): number {
-    return this.mem.getU32(this.gprs + Cpu.cr0);
+    return this.mem.getU32(this.gprs + CR0);
   }
   set cr0(v: number) {
-    this.mem.setU64(this.gprs + Cpu.cr0, v >>> 0);
+    this.mem.setU64(this.gprs + CR0, v >>> 0);
   }
   get cr2(): number {
-    return this.mem.getS64(this.gprs + Cpu.cr2);
+    return this.mem.getS64(this.gprs + CR2);
   }
   set cr2(v: number) {
-    this.mem.setU64(this.gprs + Cpu.cr2, v);
+    this.mem.setU64(this.gprs + CR2, v);
   }
   get cr4(): number {
-    return this.mem.getU32(this.gprs + Cpu.cr4);
+    return this.mem.getU32(this.gprs + CR4);
   }
   set cr4(v: number) {
-    this.mem.setU64(this.gprs + Cpu.cr4, v >>> 0);
+    this.mem.setU64(this.gprs + CR4, v >>> 0);
   }
   dr(i: number): number {
-    return this.mem.getS64(this.gprs + Cpu.dr + 8 * i);
+    return this.mem.getS64(this.gprs + DR + 8 * i);
   }
   setDr(i: number, v: number): void {
-    this.mem.setU64(this.gprs + Cpu.dr + 8 * i, v);
+    this.mem.setU64(this.gprs + DR + 8 * i, v);
   }
   get es(): number {
-    return this.mem.getU16(this.gprs + Cpu.selectors);
+    return this.mem.getU16(this.gprs + SELECTORS);
   }
   set es(v: number) {
-    this.mem.setU16(this.gprs + Cpu.selectors, v);
+    this.mem.setU16(this.gprs + SELECTORS, v);
   }
   get cs(): number {
-    return this.mem.getU16(this.gprs + Cpu.selectors + 2);
+    return this.mem.getU16(this.gprs + SELECTORS + 2);
   }
   set cs(v: number) {
-    this.mem.setU16(this.gprs + Cpu.selectors + 2, v);
+    this.mem.setU16(this.gprs + SELECTORS + 2, v);
   }
   get ss(): number {
-    return this.mem.getU16(this.gprs + Cpu.selectors + 4);
+    return this.mem.getU16(this.gprs + SELECTORS + 4);
   }
   set ss(v: number) {
-    this.mem.setU16(this.gprs + Cpu.selectors + 4, v);
+    this.mem.setU16(this.gprs + SELECTORS + 4, v);
   }
   get ds(): number {
-    return this.mem.getU16(this.gprs + Cpu.selectors + 6);
+    return this.mem.getU16(this.gprs + SELECTORS + 6);
   }
   set ds(v: number) {
-    this.mem.setU16(this.gprs + Cpu.selectors + 6, v);
+    this.mem.setU16(this.gprs + SELECTORS + 6, v);
   }
   get fs(): number {
-    return this.mem.getU16(this.gprs + Cpu.selectors + 8);
+    return this.mem.getU16(this.gprs + SELECTORS + 8);
   }
   set fs(v: number) {
-    this.mem.setU16(this.gprs + Cpu.selectors + 8, v);
+    this.mem.setU16(this.gprs + SELECTORS + 8, v);
   }
   get gs(): number {
-    return this.mem.getU16(this.gprs + Cpu.selectors + 10);
+    return this.mem.getU16(this.gprs + SELECTORS + 10);
   }
   set gs(v: number) {
-    this.mem.setU16(this.gprs + Cpu.selectors + 10, v);
+    this.mem.setU16(this.gprs + SELECTORS + 10, v);
+  }
+  /** Makes the exit an exception without an error code; Exit.exception. */
+  raised(vector: number): 2 {
+    this.mem.setU32(this.gprs + EXIT_VECTOR, vector);
+    this.mem.setU32(this.gprs + EXIT_ERROR, 0);
+    return 2;
   }
   get exitVector(): number {
-    return this.mem.getU32(this.gprs + Cpu.exitVector);
+    return this.mem.getU32(this.gprs + EXIT_VECTOR);
   }
   get exitErrorCode(): number {
-    return this.mem.getU32(this.gprs + Cpu.exitErrorCode);
+    return this.mem.getU32(this.gprs + EXIT_ERROR);
   }
   get exitCr2(): number {
-    return this.mem.getS64(this.gprs + Cpu.exitCr2);
+    return this.mem.getS64(this.gprs + EXIT_CR2);
   }
   /** Length in bytes of the instruction that left, where rip is still on it. */
   get exitLength(): number {
-    return this.mem.getU32(this.gprs + Cpu.exitLength);
+    return this.mem.getU32(this.gprs + EXIT_LENGTH);
   }
   /** The exception is an `int`, `int3` or `into` instruction: rip is after it. */
   get exitSoftware(): boolean {
-    return this.mem.getU32(this.gprs + Cpu.exitSoftware) !== 0;
+    return this.mem.getU32(this.gprs + EXIT_SOFTWARE) !== 0;
   }
   /** Why translate() or decodeAt() failed: a page fault's error code and address. */
   get faultCode(): number {
-    return this.mem.getU32(this.gprs + Cpu.faultCode) & 0xffff;
+    return this.mem.getU32(this.gprs + FAULT_CODE) & 0xffff;
   }
   get faultAddress(): number {
-    return this.mem.getS64(this.gprs + Cpu.faultAddress);
+    return this.mem.getS64(this.gprs + FAULT_ADDRESS);
   }
   /** Writes, or loads, the 512 bytes of fxsave at a linear address. */
   fxsave(at: number): void {
     const { mem, gprs } = this;
     mem.bytes(at, 512).fill(0);
-    mem.setU16(at, mem.getU16(gprs + Cpu.fcw));
-    mem.setU16(at + 2, mem.getU16(gprs + Cpu.fsw));
-    mem.setU8(at + 4, mem.getU8(gprs + Cpu.ftw));
-    mem.setU16(at + 6, mem.getU16(gprs + Cpu.fop));
-    mem.setBig(at + 8, mem.getBig(gprs + Cpu.fip));
-    mem.setBig(at + 16, mem.getBig(gprs + Cpu.fdp));
-    mem.setU32(at + 24, mem.getU32(gprs + Cpu.mxcsr));
+    mem.setU16(at, mem.getU16(gprs + FCW));
+    mem.setU16(at + 2, mem.getU16(gprs + FSW));
+    mem.setU8(at + 4, mem.getU8(gprs + FTW));
+    mem.setU16(at + 6, mem.getU16(gprs + FOP));
+    mem.setBig(at + 8, mem.getBig(gprs + FIP));
+    mem.setBig(at + 16, mem.getBig(gprs + FDP));
+    mem.setU32(at + 24, mem.getU32(gprs + MXCSR));
     mem.setU32(at + 28, 0xffbf);
-    const top = (mem.getU16(gprs + Cpu.fsw) >> 11) & 7;
+    const top = (mem.getU16(gprs + FSW) >> 11) & 7;
     for (let i = 0; i < 8; i++) {
-      const from = gprs + Cpu.st + 16 * ((i + top) & 7);
+      const from = gprs + X87_ST + 16 * ((i + top) & 7);
       mem.u8.copyWithin(at + 32 + 16 * i, from, from + 10);
     }
-    mem.u8.copyWithin(at + 160, gprs + Cpu.xmm, gprs + Cpu.xmm + 256);
+    mem.u8.copyWithin(at + 160, gprs + XMM, gprs + XMM + 256);
   }
   /** Loads an fxsave image that is not in linear memory. */
   loadFpu(image: Uint8Array): void {
-    this.mem.u8.set(image.subarray(0, 512), this.gprs + Cpu.scratch);
-    this.fxrstor(this.gprs + Cpu.scratch);
+    this.mem.u8.set(image.subarray(0, 512), this.gprs + SCRATCH);
+    this.fxrstor(this.gprs + SCRATCH);
   }
   fxrstor(at: number): void {
     const { mem, gprs } = this;
-    mem.setU16(gprs + Cpu.fcw, mem.getU16(at));
-    mem.setU16(gprs + Cpu.fsw, mem.getU16(at + 2));
-    mem.setU8(gprs + Cpu.ftw, mem.getU8(at + 4));
-    mem.setU16(gprs + Cpu.fop, mem.getU16(at + 6));
-    mem.setBig(gprs + Cpu.fip, mem.getBig(at + 8));
-    mem.setBig(gprs + Cpu.fdp, mem.getBig(at + 16));
-    mem.setU32(gprs + Cpu.mxcsr, mem.getU32(at + 24) & 0xffbf);
-    const top = (mem.getU16(gprs + Cpu.fsw) >> 11) & 7;
+    mem.setU16(gprs + FCW, mem.getU16(at));
+    mem.setU16(gprs + FSW, mem.getU16(at + 2));
+    mem.setU8(gprs + FTW, mem.getU8(at + 4));
+    mem.setU16(gprs + FOP, mem.getU16(at + 6));
+    mem.setBig(gprs + FIP, mem.getBig(at + 8));
+    mem.setBig(gprs + FDP, mem.getBig(at + 16));
+    mem.setU32(gprs + MXCSR, mem.getU32(at + 24) & 0xffbf);
+    const top = (mem.getU16(gprs + FSW) >> 11) & 7;
     for (let i = 0; i < 8; i++) {
-      mem.u8.copyWithin(gprs + Cpu.st + 16 * ((i + top) & 7), at + 32 + 16 * i, at + 42 + 16 * i);
+      mem.u8.copyWithin(gprs + X87_ST + 16 * ((i + top) & 7), at + 32 + 16 * i, at + 42 + 16 * i);
     }
-    mem.u8.copyWithin(gprs + Cpu.xmm, at + 160, at + 160 + 256);
+    mem.u8.copyWithin(gprs + XMM, at + 160, at + 160 + 256);
   }
 }

@@ -306,8 +306,12 @@ export function remainder(cpu: usize, nearest: bool): void {
       packV(FINITE, 64);
     }
   } else {
-    // The dividend itself; a denormal keeps its value.
-    packA();
+    // The dividend itself, though a denormal one underflows if that is not masked.
+    R.sign = A.sign;
+    R.exp = A.exp;
+    R.hi = A.sig;
+    R.lo = 0;
+    packV(A.cls, 64);
   }
   store<u16>(cpu + FSW, <u16>((<u32>load<u16>(cpu + FSW) & clear) | bits));
   if (Env.flags & ~Env.masks & 0x30) settle(cpu);

@@ -3,7 +3,7 @@
 // processor's may be one unit in the last place away). Special operands: tables of SDM volume 2 for each
 // instruction. Temporaries live in the scratch area, which no register-only instruction needs.
 import { A, B, Env, FINITE, INF, QNAN, R, swap, ZERO } from './soft';
-import { DE, IE, PE, SCRATCH, ZE } from './state';
+import { DE, IE, PE, SCRATCH, UE, ZE } from './state';
 import { SIZE, wadd, wcopy, wdiv, wdivInt, wint, wmul, wnegate, wset } from './wide';
 import { finishR, unary } from './x87-arith';
 import { begin, isEmpty, nans, packV, pop, settle, underflow, unpackSt, write } from './x87-stack';
@@ -164,11 +164,11 @@ export function logarithm(cpu: usize): void {
   wint(t, e);
   if (A.sig << 1 == 0) {
     // A power of two: an exact product, flagged inexact all the same.
-    Env.flags |= PE;
     fromB(z);
     wmul(s, t, z);
     const cls = toR(s);
     R.lo = load<u64>(s, 8);
+    if (!(Env.flags & ~Env.masks)) Env.flags |= R.exp < -16382 ? UE | PE : PE;
     finishBinary(cpu, cls);
     return;
   }
@@ -206,7 +206,7 @@ export function logarithm1(cpu: usize): void {
   }
   if (minusOne) {
     // Not defined at -1 and below: the argument is kept, as AMD's processors do.
-    Env.flags |= PE;
+    if (!(Env.flags & ~Env.masks)) Env.flags |= PE;
     R.sign = 1;
     R.exp = A.exp;
     R.hi = A.sig;

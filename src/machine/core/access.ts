@@ -1,0 +1,199 @@
+// Loads and stores by guest address, through the TLBs. The inlined paths are one comparison; all else is here once:
+// misses, accesses that cross pages, code pages, addresses that are not canonical, alignment checks. Invariant: a
+// store changes nothing unless all of it can be done.
+import {
+  ACCESS_TAG, ALL_SLOW, CURRENT_OP, FAULT_ADDRESS, FAULT_CODE, GENERATION, MODE, O_BASE, O_SCALE, TLB, TLB_CODE,
+  TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, ZERO,
+} from './layout';
+import { AC, codeMasks, dirtyBytes, framesBase, GP, raise, raisePageFault, SS } from './engine';
+import { EXEC, NOT_CANONICAL, noteWrite, READ, walk, WRITE } from './walk';
+
+/** Added to the operation's address: the access is to the stack, so that a bad address is #SS. */
+export const STACK: usize = 1;
+
+@inline
+function entryOf(va: u64): usize {
+  return <usize>(va >> 8) & ((TLB_ENTRIES - 1) << 4);
+}
+
+function refuse(cpu: usize, op: usize): void {
+  const code = load<u32>(cpu, FAULT_CODE);
+  if (code != NOT_CANONICAL) raisePageFault(cpu, load<u64>(cpu, FAULT_ADDRESS), code);
+  const at = op & ~15;
+  const base = load<u8>(at, O_BASE);
+  const bySegment = (load<u8>(at, O_SCALE) & 0xf8) != ZERO;
+  raise(cpu, op & STACK || ((base == 0x20 || base == 0x28) && !bySegment) ? SS : GP, 0);
+}
+
+/** Linear address of the page of va for reading; fills the TLB. */
+function pageForRead(cpu: usize, op: usize, va: u64): usize {
+  const at = <usize>load<u32>(cpu, TLB) + TLB_READ + entryOf(va);
+  const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
+  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
+  const page = walk(cpu, va, READ, load<u32>(cpu, MODE) != 0);
+  if (page == 0) refuse(cpu, op);
+  store<u64>(at, tag);
+  store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
+  return page;
+}
+
+/** The same for writing; the frame counts as written from now on. */
+function pageForWrite(cpu: usize, op: usize, va: u64): usize {
+  const at = <usize>load<u32>(cpu, TLB) + TLB_WRITE + entryOf(va);
+  const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
+  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
+  const page = walk(cpu, va, WRITE, load<u32>(cpu, MODE) != 0);
+  if (page == 0) refuse(cpu, op);
+  const frame = (<u32>page - <u32>framesBase) >> 12;
+  store<u8>(dirtyBytes + frame, 1);
+  if (load<u64>(codeMasks + (frame << 3)) == 0) {
+    store<u64>(at, tag);
+    store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
+  }
+  return page;
+}
+
+function checkAlignment(cpu: usize, va: u64, size: u32): void {
+  if (load<u64>(cpu, ACCESS_TAG) == ALL_SLOW && size <= 8 && (va & (size - 1)) != 0) raise(cpu, AC, 0);
+}
+
+export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
+  store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
+  const page = pageForRead(cpu, op, va);
+  checkAlignment(cpu, va, size);
+  const offset = <u32>va & 4095;
+  if (offset + size <= 4096) {
+    const at = page + offset;
+    return size == 8 ? load<u64>(at) : size == 4 ? load<u32>(at) : size == 2 ? load<u16>(at) : load<u8>(at);
+  }
+  const second = pageForRead(cpu, op, (va | 4095) + 1);
+  let v: u64 = 0;
+  for (let i: u32 = 0; i < size; i++) {
+    v |= <u64>load<u8>(offset + i < 4096 ? page + offset + i : second + offset + i - 4096) << (i << 3);
+  }
+  return v;
+}
+
+export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): void {
+  store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
+  const page = pageForWrite(cpu, op, va);
+  checkAlignment(cpu, va, size);
+  const offset = <u32>va & 4095;
+  if (offset + size <= 4096) {
+    const at = page + offset;
+    noteWrite(at, size);
+    if (size == 8) store<u64>(at, v);
+    else if (size == 4) store<u32>(at, <u32>v);
+    else if (size == 2) store<u16>(at, <u16>v);
+    else store<u8>(at, <u8>v);
+    return;
+  }
+  const second = pageForWrite(cpu, op, (va | 4095) + 1);
+  noteWrite(page + offset, 4096 - offset);
+  noteWrite(second, size - (4096 - offset));
+  for (let i: u32 = 0; i < size; i++) {
+    store<u8>(offset + i < 4096 ? page + offset + i : second + offset + i - 4096, <u8>(v >> (i << 3)));
+  }
+}
+
+/** Raises what a store of `size` bytes (up to a page) at va would raise. */
+export function slowProbe(cpu: usize, op: usize, va: u64, size: u32): void {
+  store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
+  pageForWrite(cpu, op, va);
+  checkAlignment(cpu, va, size);
+  if ((<u32>va & 4095) + size > 4096) pageForWrite(cpu, op, (va | 4095) + 1);
+}
+
+@inline
+export function read<T>(cpu: usize, tlb: usize, tag: u64, op: usize, va: u64): T {
+  const at = tlb + TLB_READ + entryOf(va);
+  if (load<u64>(at) == (((va + (sizeof<T>() - 1)) & ~0xfff) | tag)) {
+    return load<T>(<usize>(load<u32>(at, 8) + <u32>va));
+  }
+  return <T>slowRead(cpu, op, va, sizeof<T>());
+}
+
+@inline
+export function write<T>(cpu: usize, tlb: usize, tag: u64, op: usize, va: u64, v: T): void {
+  const at = tlb + TLB_WRITE + entryOf(va);
+  if (load<u64>(at) == (((va + (sizeof<T>() - 1)) & ~0xfff) | tag)) {
+    store<T>(<usize>(load<u32>(at, 8) + <u32>va), v);
+  } else slowWrite(cpu, op, va, <u64>v, sizeof<T>());
+}
+
+@inline
+export function probe<T>(cpu: usize, tlb: usize, tag: u64, op: usize, va: u64): void {
+  const at = tlb + TLB_WRITE + entryOf(va);
+  if (load<u64>(at) != (((va + (sizeof<T>() - 1)) & ~0xfff) | tag)) slowProbe(cpu, op, va, sizeof<T>());
+}
+
+/** The same for operations of run-time size (2^log bytes), zero-extended. */
+export function readSized(cpu: usize, op: usize, va: u64, log: u32): u64 {
+  const at = <usize>load<u32>(cpu, TLB) + TLB_READ + entryOf(va);
+  const size: u32 = 1 << log;
+  if (load<u64>(at) != (((va + (size - 1)) & ~0xfff) | load<u64>(cpu, ACCESS_TAG))) return slowRead(cpu, op, va, size);
+  const p = <usize>(load<u32>(at, 8) + <u32>va);
+  return log == 3 ? load<u64>(p) : log == 2 ? load<u32>(p) : log == 1 ? load<u16>(p) : load<u8>(p);
+}
+
+export function writeSized(cpu: usize, op: usize, va: u64, v: u64, log: u32): void {
+  const at = <usize>load<u32>(cpu, TLB) + TLB_WRITE + entryOf(va);
+  const size: u32 = 1 << log;
+  if (load<u64>(at) != (((va + (size - 1)) & ~0xfff) | load<u64>(cpu, ACCESS_TAG))) {
+    slowWrite(cpu, op, va, v, size);
+    return;
+  }
+  const p = <usize>(load<u32>(at, 8) + <u32>va);
+  if (log == 3) store<u64>(p, v);
+  else if (log == 2) store<u32>(p, <u32>v);
+  else if (log == 1) store<u16>(p, <u16>v);
+  else store<u8>(p, <u8>v);
+}
+
+/** Copies up to a page from guest memory to linear `to`. */
+export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32): void {
+  const page = pageForRead(cpu, op, va);
+  const offset = <u32>va & 4095;
+  if (offset + size <= 4096) {
+    memory.copy(to, page + offset, size);
+    return;
+  }
+  const second = pageForRead(cpu, op, (va | 4095) + 1);
+  memory.copy(to, page + offset, 4096 - offset);
+  memory.copy(to + (4096 - offset), second, size - (4096 - offset));
+}
+
+export function writeBytes(cpu: usize, op: usize, va: u64, from: usize, size: u32): void {
+  const page = pageForWrite(cpu, op, va);
+  const offset = <u32>va & 4095;
+  if (offset + size <= 4096) {
+    noteWrite(page + offset, size);
+    memory.copy(page + offset, from, size);
+    return;
+  }
+  const second = pageForWrite(cpu, op, (va | 4095) + 1);
+  noteWrite(page + offset, 4096 - offset);
+  noteWrite(second, size - (4096 - offset));
+  memory.copy(page + offset, from, 4096 - offset);
+  memory.copy(second, from + (4096 - offset), size - (4096 - offset));
+}
+
+/** Linear address of va for reading or writing to the end of its page. */
+export function readable(cpu: usize, op: usize, va: u64): usize {
+  return pageForRead(cpu, op, va) + <usize>(<u32>va & 4095);
+}
+export function writable(cpu: usize, op: usize, va: u64): usize {
+  return pageForWrite(cpu, op, va) + <usize>(<u32>va & 4095);
+}
+
+/** Linear address of the instruction byte at va; 0 with the fault fields set. */
+export function codeAddress(cpu: usize, va: u64): usize {
+  const at = <usize>load<u32>(cpu, TLB) + TLB_CODE + (<usize>(va >> 8) & ((TLB_CODE_ENTRIES - 1) << 4));
+  const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
+  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>va);
+  const page = walk(cpu, va, EXEC, load<u32>(cpu, MODE) != 0);
+  if (page == 0) return 0;
+  store<u64>(at, tag);
+  store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
+  return page + (<u32>va & 4095);
+}

@@ -1,0 +1,164 @@
+// Decoded code and the frames it came from. Invariant: a frame with decoded code has no entry in any write TLB, so
+// every store to it comes here; a block whose bytes were stored to is dead before its next execution. A dead block
+// keeps its memory (links may still lead to it): its first operation leads back to the lookup. When the arena is
+// full everything is dropped at once.
+import {
+  ARENA, B_BYTES, B_COUNT, B_FRAME2, B_FRAME2_NEXT, B_FRAME_NEXT, B_HASH_NEXT, B_LIVE, B_START, BLOCK_HASH,
+  BLOCK_HASH_ENTRIES, BLOCK_HEADER, CURRENT_BLOCK, CURRENT_OP, FP_DESCRIPTORS, FP_NEXT, JUMP_CACHE, JUMP_ENTRIES,
+  MODE_TLB, MODE_TLB_STRIDE, O_DISP, SCRATCH_BLOCK, TLB_ENTRIES, TLB_WRITE, VCPU_BASE, VCPU_STRIDE,
+} from './layout';
+import { codeMasks, frameBlocks, frameCount, framesBase, vcpuCount } from './engine';
+import { Op } from './ops';
+
+export let arenaNext: usize = ARENA;
+/** The vCPU that runs; 0 between runs. */
+export let running: usize = 0;
+
+export function setRunning(cpu: usize): void {
+  running = cpu;
+}
+
+@inline
+function hashSlot(start: u32): usize {
+  return <usize>BLOCK_HASH + (<usize>((start ^ (start >> 16)) & (BLOCK_HASH_ENTRIES - 1)) << 2);
+}
+
+/** The live block that starts at this linear address, or 0. */
+export function findBlock(start: u32): usize {
+  let block: usize = load<u32>(hashSlot(start));
+  while (block != 0 && load<u32>(block, B_START) != start) block = load<u32>(block, B_HASH_NEXT);
+  return block;
+}
+
+/** Which 64-byte pieces of a page the bytes [offset, offset + size) touch; size at least 1, cut at the page's end. */
+function pieces(offset: u32, size: u32): u64 {
+  const first: u64 = offset >> 6;
+  const last = min<u64>((offset + size - 1) >> 6, 63);
+  return (((<u64>2 << (last - first)) - 1) << first);
+}
+
+function forbidWriting(frame: u32): void {
+  const page = <u32>framesBase + (frame << 12);
+  for (let v = 0; v < vcpuCount; v++) {
+    for (let mode = 0; mode < 2; mode++) {
+      const first: usize = VCPU_BASE + v * VCPU_STRIDE + MODE_TLB + mode * MODE_TLB_STRIDE + TLB_WRITE;
+      for (let at = first; at < first + TLB_ENTRIES * 16; at += 16) {
+        const tag = load<u64>(at);
+        if (tag != 0 && (<u32>tag & 0xffff_f000) + load<u32>(at, 8) == page) store<u64>(at, 0);
+      }
+    }
+  }
+}
+
+function claim(frame: u32, mask: u64): void {
+  const at = codeMasks + (frame << 3);
+  const before = load<u64>(at);
+  if (before == 0) forbidWriting(frame);
+  store<u64>(at, before | mask);
+}
+
+/** Enters the block that was just decoded to arenaNext: from linear `start`, `slots` operations. */
+export function addBlock(start: u32, slots: u32): usize {
+  const block = arenaNext;
+  arenaNext = block + BLOCK_HEADER + (slots << 4);
+  const bytes = load<u32>(block, B_BYTES);
+  const second = load<u32>(block, B_FRAME2);
+  store<u32>(block, start, B_START);
+  store<u32>(block, 1, B_LIVE);
+  const slot = hashSlot(start);
+  store<u32>(block, load<u32>(slot), B_HASH_NEXT);
+  store<u32>(slot, <u32>block);
+  const frame = (start - <u32>framesBase) >> 12;
+  const head = frameBlocks + (frame << 2);
+  store<u32>(block, load<u32>(head), B_FRAME_NEXT);
+  store<u32>(head, <u32>block);
+  claim(frame, pieces(start & 4095, bytes));
+  if (second != 0) {
+    const frame2 = (second - <u32>framesBase) >> 12;
+    if (frame2 != frame) {
+      const head2 = frameBlocks + (frame2 << 2);
+      store<u32>(block, load<u32>(head2), B_FRAME2_NEXT);
+      store<u32>(head2, <u32>block);
+    }
+    claim(frame2, pieces(0, bytes - (4096 - (start & 4095))));
+  }
+  return block;
+}
+
+/** The running block loses its bytes: whatever follows the present instruction is looked up anew. */
+function leaveAfterPresent(block: usize): void {
+  const op: usize = load<u32>(running, CURRENT_OP);
+  const last = block + BLOCK_HEADER;
+  if (op < last) return;
+  let done: u32 = 0;
+  for (let at = last; at <= op; at += 16) done++;
+  if (done >= load<u32>(block, B_COUNT)) return;
+  const next = op + 16;
+  store<u16>(next, Op.LEAVE);
+  store<u32>(next, load<u32>(block, B_COUNT) - done, O_DISP);
+}
+
+export function kill(block: usize): void {
+  if (load<u32>(block, B_LIVE) == 0) return;
+  store<u32>(block, 0, B_LIVE);
+  const slot = hashSlot(load<u32>(block, B_START));
+  let at: usize = load<u32>(slot);
+  if (at == block) store<u32>(slot, load<u32>(block, B_HASH_NEXT));
+  else {
+    while (load<u32>(at, B_HASH_NEXT) != <u32>block) at = load<u32>(at, B_HASH_NEXT);
+    store<u32>(at, load<u32>(block, B_HASH_NEXT), B_HASH_NEXT);
+  }
+  if (running != 0) {
+    const present: usize = load<u32>(running, CURRENT_BLOCK);
+    if (present == block || (present == SCRATCH_BLOCK && scratchSource == block)) leaveAfterPresent(present);
+  }
+  // The present instruction may be the first one; it must still be found there if it faults, or goes on.
+  store<u16>(block + BLOCK_HEADER, Op.DEAD);
+}
+
+/** The block that SCRATCH_BLOCK is a part of. */
+let scratchSource: usize = 0;
+
+/** The first `count` instructions of a block, then the end of the budget. */
+export function cutBlock(block: usize, count: u32): usize {
+  memory.copy(SCRATCH_BLOCK, block, BLOCK_HEADER + (count << 4));
+  store<u32>(SCRATCH_BLOCK, count, B_COUNT);
+  scratchSource = block;
+  const end: usize = SCRATCH_BLOCK + BLOCK_HEADER + (count << 4);
+  store<u64>(end, Op.BUDGET_END);
+  return SCRATCH_BLOCK;
+}
+
+/** Forgets a frame's blocks. */
+export function dropFrame(frame: u32): void {
+  const head = frameBlocks + (frame << 2);
+  let block: usize = load<u32>(head);
+  while (block != 0) {
+    kill(block);
+    const first = (load<u32>(block, B_START) - <u32>framesBase) >> 12 == frame;
+    block = first ? load<u32>(block, B_FRAME_NEXT) : load<u32>(block, B_FRAME2_NEXT);
+  }
+  store<u32>(head, 0);
+  store<u64>(codeMasks + (frame << 3), 0);
+}
+
+/** Bytes of a frame are being stored to. */
+@inline
+export function codeStored(frame: u32, offset: u32, size: u32): void {
+  const mask = load<u64>(codeMasks + (frame << 3));
+  if (mask != 0 && (mask & pieces(offset, size)) != 0) dropFrame(frame);
+}
+
+/** Forgets all decoded code. Not while a block runs. */
+export function dropAll(): void {
+  memory.fill(BLOCK_HASH, 0, BLOCK_HASH_ENTRIES * 4);
+  memory.fill(codeMasks, 0, <usize>frameCount << 3);
+  memory.fill(frameBlocks, 0, <usize>frameCount << 2);
+  arenaNext = ARENA;
+  store<u32>(FP_NEXT, FP_DESCRIPTORS);
+  for (let v = 0; v < vcpuCount; v++) {
+    const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;
+    memory.fill(cpu + JUMP_CACHE, 0, JUMP_ENTRIES * 16);
+    store<u32>(cpu, 0, CURRENT_BLOCK);
+  }
+}

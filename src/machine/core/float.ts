@@ -1,0 +1,56 @@
+// Floating point and SIMD: operands are fetched and stored here, the arithmetic is fp/. Each operation has a
+// descriptor: u16 number, u16 bytes loaded, u16 bytes stored, u16 source (offset in the vCPU), i32 immediate,
+// u8 destination, 0, u8 bits, u8 unit. Invariant: nothing is changed if the operand faults.
+import { BLOCK_VA, CR0, FP_FLAGS, NOW_DP, NOW_IP, O_IMM, O_SCALE, SCRATCH, CURRENT_BLOCK } from './layout';
+import { GP, NM, offsetOf, raise, UD } from './engine';
+import { getFlags, setFlags } from './flags';
+import { readBytes, slowProbe, writeBytes } from './access';
+import { address } from './operands';
+import { fpCommit, fpExec } from './fp/index';
+
+const ALIGNED: u32 = 1;
+const FLAGS: u32 = 2;
+/** The operand is at segment:rdi. */
+const AT_RDI: u32 = 4;
+const X87: u32 = 0;
+const SSE: u32 = 2;
+const WAIT: u32 = 0x80;
+const RDI: usize = 0x38;
+const MP: u32 = 2;
+const EM: u32 = 4;
+const TS: u32 = 8;
+
+export function floatOperation(cpu: usize, op: usize): void {
+  const d: usize = load<u32>(op, O_IMM);
+  const unit: u32 = load<u8>(d, 15);
+  const bits: u32 = load<u8>(d, 14);
+  const loaded: u32 = load<u16>(d, 2);
+  const stored: u32 = load<u16>(d, 4);
+  const cr0 = load<u32>(cpu, CR0);
+  if (unit & WAIT) {
+    if ((cr0 & (MP | TS)) == (MP | TS)) raise(cpu, NM, 0);
+  } else {
+    if (cr0 & EM) raise(cpu, unit == X87 ? NM : UD, 0);
+    if (cr0 & TS) raise(cpu, NM, 0);
+  }
+  let va: u64 = 0;
+  if (loaded | stored) {
+    va = bits & AT_RDI ? load<u64>(cpu, RDI) + load<u64>(cpu + (load<u8>(op, O_SCALE) & 0xf8)) : address(cpu, op);
+    if (bits & ALIGNED && (va & 15) != 0) raise(cpu, GP, 0);
+    if (stored != 0) slowProbe(cpu, op, va, stored);
+    if (loaded != 0) readBytes(cpu, op, va, cpu + SCRATCH, loaded);
+  }
+  if (bits & FLAGS) store<u32>(cpu, getFlags(cpu) | 2, FP_FLAGS);
+  if (unit == X87) {
+    store<u64>(cpu, load<u64>(cpu, BLOCK_VA) + offsetOf(load<u32>(cpu, CURRENT_BLOCK), op), NOW_IP);
+    store<u64>(cpu, va, NOW_DP);
+  }
+  const number: i32 = load<u16>(d);
+  const r = fpExec(cpu, number, load<u8>(d, 12), cpu + load<u16>(d, 6), load<i32>(d, 8));
+  if (r > 0) raise(cpu, r, 0);
+  if (r == 0 && stored != 0) {
+    writeBytes(cpu, op, va, cpu + SCRATCH, stored);
+    fpCommit(cpu, number);
+  }
+  if (bits & FLAGS) setFlags(cpu, load<u32>(cpu, FP_FLAGS));
+}

@@ -1,0 +1,149 @@
+/**
+ * Where everything lies in the one linear memory. Compiled twice: by AssemblyScript into the core, and by
+ * TypeScript for the decoder and the accessors, so that both sides cannot disagree.
+ *
+ *     0x000000  static data of the core
+ *     0x010000  vCPU areas, VCPU_STRIDE each: state, then TLBs of both modes, then the jump cache
+ *     0x210000  page-table entries shown in L4 slots 256..271; scratch block for truncated runs
+ *     0x220000  hash table of decoded blocks, by the linear address of their first byte
+ *     0x260000  operands of floating-point operations
+ *     0x360000  arena of decoded code, then tables with one entry a frame, then the frames themselves
+ */
+
+/** vCPU areas. */
+export const VCPU_BASE = 0x10000;
+export const VCPU_STRIDE = 0x40000;
+export const MAX_VCPUS = 8;
+
+/** General registers: GPR i at 8*i, then slots that operand fields may name like registers (byte offsets). */
+export const REGS = 0x000;
+export const BLOCK_VA = 0x080;
+export const ZERO = 0x088;
+export const FS_BASE = 0x090;
+export const GS_BASE = 0x098;
+
+export const RIP = 0x100;
+/** Lazy flags: see flags.ts. */
+export const F_A = 0x108;
+export const F_B = 0x110;
+export const F_R = 0x118;
+export const F_C = 0x120;
+export const F_KIND = 0x124;
+/** The six arithmetic flags when F_KIND is K_BITS. */
+export const F_BITS = 0x128;
+/** All other bits of RFLAGS. */
+export const SYSTEM_FLAGS = 0x12c;
+/** Instructions left (i32). */
+export const BUDGET = 0x130;
+export const CURRENT_BLOCK = 0x134;
+export const CURRENT_OP = 0x138;
+/** 0 guest kernel, 1 guest user. */
+export const MODE = 0x13c;
+/** Linear address of the present mode's TLBs. */
+export const TLB = 0x140;
+/** What the jump cache compares: JUMP_GENERATION + MODE, set when a run starts. */
+export const JUMP_TAG = 0x144;
+/** Generation as the TLB tags compare it: u64, 1 to GENERATION_LAST. */
+export const GENERATION = 0x148;
+/** What accesses compare in this run: GENERATION, or ALL_SLOW while alignment checks are on. */
+export const ACCESS_TAG = 0x150;
+export const CR3_KERNEL = 0x158;
+export const CR3_USER = 0x160;
+export const CR0 = 0x168;
+export const CR2 = 0x170;
+export const CR4 = 0x178;
+export const GS_BASE_OTHER = 0x180;
+/** DR0 to DR7: 8 u64. */
+export const DR = 0x600;
+/** u16: es cs ss ds fs gs. */
+export const SELECTORS = 0x1b8;
+export const EXIT_VECTOR = 0x1c8;
+export const EXIT_ERROR = 0x1cc;
+export const EXIT_CR2 = 0x1d0;
+export const EXIT_LENGTH = 0x1d8;
+export const FAULT_CODE = 0x1dc;
+export const FAULT_ADDRESS = 0x1e0;
+/** Instructions executed since power-on: u64. */
+export const RETIRED = 0x1e8;
+/** What BUDGET was when RETIRED was last brought up to date (i32). */
+export const GIVEN = 0x1f4;
+/** 1: the exception came from an int instruction; rip is after it. */
+export const EXIT_SOFTWARE = 0x1f8;
+/** Even; grows with every flush, also of one page. */
+export const JUMP_GENERATION = 0x1fc;
+export const GENERATION_LAST = 0xffe;
+export const ALL_SLOW = 0xfff;
+
+/** FP state. */
+export const XMM = 0x200;
+export const MXCSR = 0x300;
+export const X87_ST = 0x310;
+export const FCW = 0x390;
+export const FSW = 0x392;
+export const FTW = 0x394;
+export const FOP = 0x396;
+export const FIP = 0x398;
+export const FDP = 0x3a0;
+/** Address of the x87 instruction and of its operand, then rflags, for core/fp: see fp/state.ts. */
+export const NOW_IP = 0x3a8;
+export const NOW_DP = 0x3b0;
+export const FP_FLAGS = 0x3b8;
+export const FCS = 0x3bc;
+export const SCRATCH = 0x400;
+export const SCRATCH_BYTES = 0x200;
+
+/** TLBs of mode m at MODE_TLB + m * MODE_TLB_STRIDE: entries of 16 bytes {u64 tag, u32 addend, u32 0}. */
+export const MODE_TLB = 0x10000;
+export const MODE_TLB_STRIDE = 0x10000;
+export const TLB_READ = 0x0000;
+export const TLB_WRITE = 0x4000;
+export const TLB_CODE = 0x8000;
+export const TLB_ENTRIES = 1024;
+export const TLB_CODE_ENTRIES = 256;
+/** Jump cache: entries of 16 bytes {u64 va, u32 block, u32 jump tag}. */
+export const JUMP_CACHE = 0x30000;
+export const JUMP_ENTRIES = 4096;
+
+export const XEN_SLOTS = 0x210000;
+/** u32: the next free descriptor. */
+export const FP_NEXT = 0x210080;
+export const SCRATCH_BLOCK = 0x211000;
+export const BLOCK_HASH = 0x220000;
+export const BLOCK_HASH_ENTRIES = 0x10000;
+/** Descriptors of floating-point operations, 16 bytes each. */
+export const FP_DESCRIPTORS = 0x260000;
+export const FP_DESCRIPTORS_END = 0x360000;
+export const ARENA = 0x360000;
+
+/** A decoded block: header, then operations of 16 bytes. */
+/** Instructions; the operations may be more. */
+export const B_COUNT = 0;
+/** Linear address of the first byte. */
+export const B_START = 4;
+export const B_HASH_NEXT = 8;
+export const B_FRAME_NEXT = 12;
+/** Linear address of the second page of an instruction that crosses pages; 0: none. */
+export const B_FRAME2 = 16;
+export const B_FRAME2_NEXT = 20;
+export const B_LIVE = 24;
+/** Bytes of code. */
+export const B_BYTES = 28;
+export const BLOCK_HEADER = 32;
+/** Most instructions in a block. */
+export const BLOCK_MAX = 64;
+/** Arena bytes that one block can need at most. */
+export const BLOCK_ROOM = 4096;
+
+/** An operation's fields. */
+export const O_R1 = 2;
+export const O_R2 = 3;
+export const O_BASE = 4;
+export const O_INDEX = 5;
+export const O_SCALE = 6;
+export const O_LENGTH = 7;
+export const O_DISP = 8;
+export const O_IMM = 12;
+/** Flag in O_SCALE: the address is cut to 32 bits. Bits 0-1 are the scale, bits 3-7 the segment base's slot. */
+export const SCALE_ADDR32 = 4;
+
+export const MFN_BASE = 0x100000;

@@ -1,0 +1,130 @@
+// movs, stos, lods, scas, cmps with their repeat prefixes. State is in rcx, rsi, rdi after every element, so a fault
+// in the middle, or a stop after CHUNK elements, leaves an instruction that goes on when it is executed again. Each
+// CHUNK counts as one instruction. SDM vol. 2, REP.
+import { CURRENT_OP, O_R1, O_SCALE, SCALE_ADDR32, SYSTEM_FLAGS } from './layout';
+import { noteWrite } from './walk';
+import { readable, readSized, writable, writeSized } from './access';
+import { flagsSub } from './flags';
+import { getSized, setSized, signedSized } from './operands';
+import { G } from './ops';
+
+const CHUNK: u64 = 0x10000;
+const RAX = 0;
+const RCX = 8;
+const RSI = 0x30;
+const RDI = 0x38;
+const DIRECTION: u32 = 0x400;
+
+@inline
+function setCounter(cpu: usize, register: usize, v: u64, narrow: bool): void {
+  store<u64>(cpu + register, narrow ? v & 0xffff_ffff : v);
+}
+
+/** As many whole elements as lie in one page from `offset` on, upwards. */
+@inline
+function fit(offset: u32, log: u32): u64 {
+  return (4096 - (offset & 4095)) >> log;
+}
+
+/** True if the instruction is complete. */
+export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): bool {
+  const repeat = load<u8>(op, O_R1);
+  const scale = load<u8>(op, O_SCALE);
+  const narrow = (scale & SCALE_ADDR32) != 0;
+  const wrap: u64 = narrow ? 0xffff_ffff : ~(<u64>0);
+  const segment = load<u64>(cpu + (scale & 0xf8));
+  const down = (load<u32>(cpu, SYSTEM_FLAGS) & DIRECTION) != 0;
+  const step: u64 = down ? 0 - (<u64>1 << log) : <u64>1 << log;
+  let count: u64 = repeat != 0 ? load<u64>(cpu, RCX) & wrap : 1;
+  if (count == 0) return true;
+  let left = CHUNK;
+  let rsi = load<u64>(cpu, RSI) & wrap;
+  let rdi = load<u64>(cpu, RDI) & wrap;
+  while (count != 0) {
+    if (left == 0) return false;
+    let done: u64 = 1;
+    let stop = false;
+    const bulk = repeat != 0 && !down && kind <= G.STOS;
+    if (kind == G.MOVS) {
+      const from = rsi + segment;
+      done = bulk ? min(min(count, left), min(fit(<u32>from, log), fit(<u32>rdi, log))) : 0;
+      if (done > 1) {
+        const source = readable(cpu, op, from);
+        const target = writable(cpu, op, rdi);
+        const size = <usize>(done << log);
+        noteWrite(target, <u32>size);
+        if (target <= source || target >= source + size) memory.copy(target, source, size);
+        else copyUpwards(target, source, size, log);
+      } else {
+        done = 1;
+        const v = readSized(cpu, op, from, log);
+        writeSized(cpu, op, rdi, v, log);
+      }
+      rsi = (rsi + step * done) & wrap;
+      rdi = (rdi + step * done) & wrap;
+    } else if (kind == G.STOS) {
+      done = bulk ? min(min(count, left), fit(<u32>rdi, log)) : 0;
+      const v = load<u64>(cpu, RAX);
+      if (done > 1) {
+        const target = writable(cpu, op, rdi);
+        noteWrite(target, <u32>(done << log));
+        fillUpwards(target, v, <usize>(done << log), log);
+      } else {
+        done = 1;
+        writeSized(cpu, op, rdi, v, log);
+      }
+      rdi = (rdi + step * done) & wrap;
+    } else if (kind == G.LODS) {
+      setSized(cpu, RAX, <i64>readSized(cpu, op, rsi + segment, log), log);
+      rsi = (rsi + step) & wrap;
+    } else {
+      const shift = 64 - (8 << log);
+      let a: i64;
+      let b: i64;
+      if (kind == G.SCAS) {
+        b = signedSized(<i64>readSized(cpu, op, rdi, log), log);
+        a = getSized(cpu, RAX, log);
+      } else {
+        a = signedSized(<i64>readSized(cpu, op, rsi + segment, log), log);
+        b = signedSized(<i64>readSized(cpu, op, rdi, log), log);
+        rsi = (rsi + step) & wrap;
+      }
+      rdi = (rdi + step) & wrap;
+      flagsSub(cpu, a, b, shift);
+      stop = (a == b) == (repeat == 2);
+    }
+    if (kind == G.MOVS || kind == G.LODS || kind == G.CMPS) setCounter(cpu, RSI, rsi, narrow);
+    if (kind != G.LODS) setCounter(cpu, RDI, rdi, narrow);
+    if (repeat == 0) return true;
+    count -= done;
+    left -= done;
+    setCounter(cpu, RCX, count, narrow);
+    if (stop) return true;
+  }
+  return true;
+}
+
+/** Element by element, where the target overlaps the source from above: what was written is read again. */
+function copyUpwards(target: usize, source: usize, size: usize, log: u32): void {
+  for (let i: usize = 0; i < size; i += 1 << log) {
+    if (log == 3) store<u64>(target + i, load<u64>(source + i));
+    else if (log == 2) store<u32>(target + i, load<u32>(source + i));
+    else if (log == 1) store<u16>(target + i, load<u16>(source + i));
+    else store<u8>(target + i, load<u8>(source + i));
+  }
+}
+
+function fillUpwards(target: usize, v: u64, size: usize, log: u32): void {
+  const byte = v & 0xff;
+  const all = byte * 0x0101_0101_0101_0101;
+  const used: u64 = log == 3 ? ~(<u64>0) : (<u64>1 << (8 << log)) - 1;
+  if (((v ^ all) & used) == 0) {
+    memory.fill(target, <u8>v, size);
+    return;
+  }
+  for (let i: usize = 0; i < size; i += 1 << log) {
+    if (log == 3) store<u64>(target + i, v);
+    else if (log == 2) store<u32>(target + i, <u32>v);
+    else store<u16>(target + i, <u16>v);
+  }
+}
