@@ -168,7 +168,6 @@ export class Domain {
     grants.grow(1);
     this.storePort = events.allocUnbound(BACKEND_DOMID) as Port;
     this.consolePort = events.allocUnbound(BACKEND_DOMID) as Port;
-    state.vmAssist = 1 << VMASST_TYPE_pae_extended_cr3;
     for (const v of state.vcpus) {
       state.mem.setU8(state.sharedInfo + v.id * VcpuInfo.sizeof + VcpuInfo.evtchn_upcall_mask, 1);
     }
@@ -189,8 +188,11 @@ export class Domain {
     };
   }
 
-  /** vCPU 0 as the builder left it: entry, stack, start_info's address, and the MFN of the first page table. */
-  powerOn(built: { rip: number; rsp: number; rsi: number; cr3: number }): void {
+  /**
+   * vCPU 0 as the builder left it: entry, stack, start_info's address, and the MFN of the first page table.
+   * `vmAssist`: VMASST_* bits that the kernel's notes ask for (pae_extended_cr3 if nothing is said).
+   */
+  powerOn(built: { rip: number; rsp: number; rsi: number; cr3: number; vmAssist?: number }): void {
     const { state } = this;
     const [v] = state.vcpus;
     const { cpu } = v;
@@ -210,6 +212,7 @@ export class Domain {
     cpu.setDr(6, DR6_DEFAULT);
     cpu.setDr(7, DR7_DEFAULT);
     v.kernelSp = built.rsp;
+    state.vmAssist = built.vmAssist ?? 1 << VMASST_TYPE_pae_extended_cr3;
     v.initialised = true;
     v.down = false;
   }

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { CallingGuest, DATA, HOLE } from '../../test/support/tiny-guest.js';
+import { CallingGuest, DATA, HOLE, mfn } from '../../test/support/tiny-guest.js';
 import { EEXIST, EFAULT, EINVAL, ENOENT, ENOSPC, ENOSYS, EPERM, ESRCH } from '../xen/errno.js';
 import type { Port } from '../xen/types.js';
 
@@ -84,7 +84,10 @@ describe('ports of a guest', () => {
     expect(op(7, 2)).toBe(-ENOENT);
     expect(op(2, 16, 0)).toBe(-EPERM);
     expect(op(2, 1000, 0)).toBe(-EINVAL);
-    expect(op(11, 0, 0, 0, 0, 0, 0)).toBe(-ENOSYS);
+    // The FIFO ABI: its arguments are looked at, then it is not there.
+    expect(op(11, 0, 0, 0, 0, 0, 0)).toBe(-EINVAL);
+    expect(op(11, mfn(0x80), 0, 0, 0, 0, 0)).toBe(-ENOSYS);
+    expect(op(11, mfn(0x80), 0, 0, 9, 0, 0)).toBe(-ENOENT);
     expect(op(99)).toBe(-ENOSYS);
     expect(c.call(32, 4, HOLE)).toBe(-EFAULT);
   });

@@ -3,9 +3,10 @@
  * The FIFO ABI is refused with -ENOSYS, as by a Xen that was built without it: guests then use the two-level one.
  * Source: do_event_channel_op of xen/common/event_channel.c; public/event_channel.h.
  */
-import { EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } from '../xen/errno.js';
+import { EFAULT, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../xen/errno.js';
 import * as E from '../xen/event-channel.js';
 import { PortState } from './event-channels.js';
+import { NR_PIRQS } from './processor-ops.js';
 import type { DomainState } from './state.js';
 
 export function eventChannelOp(d: DomainState): number {
@@ -56,8 +57,7 @@ export function eventChannelOp(d: DomainState): number {
     case E.EVTCHNOP_bind_pirq: {
       const s = E.EvtchnBindPirq;
       if (!guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
-      // nr_pirqs of a domain without devices is the 256 of the host's default, none of them permitted.
-      return buffer.getU32(s.pirq) >= 256 ? -EINVAL : -EPERM;
+      return buffer.getU32(s.pirq) >= NR_PIRQS ? -EINVAL : -EPERM;
     }
     case E.EVTCHNOP_close:
       if (!guest.copyIn(vcpu, arg, 4)) return -EFAULT;
@@ -69,7 +69,12 @@ export function eventChannelOp(d: DomainState): number {
       if (!guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
       return events.bindVcpu(buffer.getU32(s.port), buffer.getU32(s.vcpu));
     }
-    case E.EVTCHNOP_reset: {
+    case E.EVTCHNOP_init_control:
+      return initControl(d, arg);
+    case E.EVTCHNOP_expand_array:
+      return guest.copyIn(vcpu, arg, E.EvtchnExpandArray.sizeof) ? -EOPNOTSUPP : -EFAULT;
+    case E.EVTCHNOP_reset:
+    case EVTCHNOP_RESET_CONT: {
       const s = E.EvtchnReset;
       if (!guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
       const rc = checkSelf(d, buffer.getU16(s.dom));
@@ -79,6 +84,34 @@ export function eventChannelOp(d: DomainState): number {
       return -ENOSYS;
   }
 }
+
+/** How Xen goes on with a reset that was preempted; a guest may say so too. */
+const EVTCHNOP_RESET_CONT = 14;
+/** struct evtchn_fifo_control_block. */
+const CONTROL_BLOCK_BYTES = 72;
+
+/** The FIFO ABI: its arguments are checked, and then it is not there. */
+function initControl(d: DomainState, arg: number): number {
+  const s = E.EvtchnInitControl;
+  const { buffer } = d.guest;
+  if (!d.guest.copyIn(d.current.id, arg, s.sizeof)) return -EFAULT;
+  if (d.vcpus[buffer.getU32(s.vcpu)] === undefined) return -ENOENT;
+  const offset = buffer.getU32(s.offset);
+  if (offset > 4096 - CONTROL_BLOCK_BYTES || offset & 7) return -EINVAL;
+  return d.tables.guestFrame(buffer.getU64(s.control_gfn)) < 0 ? -EINVAL : -ENOSYS;
+}
+
+/** The first interface: the command, and its structure behind it. */
+export function eventChannelOpCompat(d: DomainState): number {
+  const op = d.args.long(0);
+  if (!d.guest.copyIn(d.current.id, op, COMPAT_OP_BYTES)) return -EFAULT;
+  const cmd = d.guest.buffer.getU32(0);
+  if (cmd > E.EVTCHNOP_unmask) return -ENOSYS;
+  d.args.setLong(0, cmd);
+  d.args.setLong(1, op + 4);
+  return eventChannelOp(d);
+}
+const COMPAT_OP_BYTES = 28;
 
 /** 0 for the domain itself; -EPERM for domain 0, which exists; -ESRCH for what does not. */
 function checkSelf(d: DomainState, domid: number): number {

@@ -67,6 +67,11 @@ export class EventChannels {
     return port >= 0 && port < this.validPorts;
   }
 
+  /** True for a port that the guest holds. */
+  usable(port: number): boolean {
+    return this.valid(port) && this.state[port] > PortState.reserved;
+  }
+
   /** Lowest free port, or -ENOSPC. */
   private freePort(): number {
     for (let port = 1; port <= MAX_EVTCHN_PORT; port++) {

@@ -4,7 +4,7 @@
  * Source: xen/common/grant_table.c, arch/x86/pv/grant_table.c.
  */
 import { MFN_BASE } from '../machine/machine.js';
-import { EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } from '../xen/errno.js';
+import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../xen/errno.js';
 import * as G from '../xen/grant-table.js';
 import { DOMID_SELF } from '../xen/hypercalls.js';
 import {
@@ -86,10 +86,42 @@ export function grantTableOp(d: DomainState): number {
     }
     case G.GNTTABOP_swap_grant_ref:
       return each(G.GnttabSwapGrantRef.sizeof, () => swap(d), G.GnttabSwapGrantRef.status, 2);
+    case G.GNTTABOP_cache_flush:
+      return cacheFlush(d, uop, count);
     default:
       return -ENOSYS;
   }
 }
+
+/** Flushing caches for a page of one's own: there are none. */
+function cacheFlush(d: DomainState, uop: number, count: number): number {
+  const s = G.GnttabCacheFlush;
+  const { buffer } = d.guest;
+  for (let i = 0; i < count; i++) {
+    if (i > 0 && d.stepPreempts()) {
+      d.args.setLong(1, uop + i * s.sizeof);
+      d.args.setLong(2, count - i);
+      d.preempted = true;
+      return 0;
+    }
+    if (!d.guest.copyIn(d.current.id, uop + i * s.sizeof, s.sizeof)) return -EFAULT;
+    const offset = buffer.getU16(s.offset);
+    const length = buffer.getU16(s.length);
+    const op = buffer.getU32(s.op);
+    if (offset >= PAGE || offset + length > PAGE) return -EINVAL;
+    if (length === 0 || op === 0) continue;
+    if (op & SOURCE_GREF) return -EOPNOTSUPP;
+    if (op & ~CACHE_OPS || d.tables.guestFrame(Math.floor(buffer.getU64(s.a_dev_bus_addr) / PAGE)) < 0)
+      return -EINVAL;
+  }
+  return 0;
+}
+const SOURCE_GREF = 0x8000_0000;
+/** Clean and invalidate. */
+const CACHE_OPS = 3;
+
+/** A grant of domain 0: it has a table of one frame, in which nothing is granted. */
+const foreignGrant = (ref: number): number => (ref < 512 ? G.GNTST_general_error : G.GNTST_bad_gntref);
 
 /** GNTST_okay for the domain itself, or the status for another. */
 const domainStatus = (d: DomainState, domid: number): number =>
@@ -186,7 +218,7 @@ function map(d: DomainState) {
   const ref = buffer.getU32(s.ref);
   const domid = buffer.getU16(s.dom);
   if (!(flags & (G.GNTMAP_device_map | G.GNTMAP_host_map))) return fail(G.GNTST_bad_gntref);
-  if (domid !== d.domid) return fail(domid === 0 ? G.GNTST_bad_gntref : G.GNTST_bad_domain);
+  if (domid !== d.domid) return fail(domid === 0 ? foreignGrant(ref) : G.GNTST_bad_domain);
   const write = !(flags & G.GNTMAP_readonly);
   const frame = grants.acquire(ref, d.domid, write, true);
   if (frame < 0) return fail(frame);
@@ -265,7 +297,7 @@ function copyEnd(d: DomainState, field: number, isGrant: boolean, write: boolean
   const domid = buffer.getU16(field + COPY_DOMID);
   if (isGrant) {
     if (domid !== d.domid && domid !== DOMID_SELF)
-      return domid === 0 ? G.GNTST_bad_gntref : G.GNTST_bad_domain;
+      return domid === 0 ? foreignGrant(buffer.getU32(field)) : G.GNTST_bad_domain;
     return d.grants.acquire(buffer.getU32(field), d.domid, write, false);
   }
   if (domid !== DOMID_SELF)
@@ -303,14 +335,9 @@ function copy(d: DomainState) {
   if (sourceRef) d.grants.release(buffer.getU32(s.source), false);
 }
 
-/** Giving a page to another domain: there is none that would take it. */
+/** Giving a page to another domain: a page in use cannot be taken from the guest, and all of them are. */
 function transfer(d: DomainState): void {
-  const s = G.GnttabTransfer;
-  const { buffer } = d.guest;
-  const frame = d.tables.guestFrame(buffer.getU64(s.mfn));
-  const domid = buffer.getU16(s.domid);
-  const known = domid === 0 || domid === d.domid;
-  setStatus(d, s.status, frame < 0 ? G.GNTST_bad_page : known ? G.GNTST_general_error : G.GNTST_bad_domain);
+  setStatus(d, G.GnttabTransfer.status, G.GNTST_bad_page);
 }
 
 function swap(d: DomainState): void {

@@ -10,7 +10,7 @@ import { HypercallArgs } from './args.js';
 import { callbackOp, nmiOp, setCallbacks, setTrapTable, stackSwitch } from './callbacks.js';
 import { getDebugregOp, setDebugregOp } from './debug-registers.js';
 import { setGdt, updateDescriptor } from './descriptors.js';
-import { eventChannelOp } from './event-channel-op.js';
+import { eventChannelOp, eventChannelOpCompat } from './event-channel-op.js';
 import { grantTableOp } from './grant-table-op.js';
 import { iret } from './iret.js';
 import { memoryOp } from './memory-op.js';
@@ -18,10 +18,14 @@ import { mmuUpdate, updateVaMapping, updateVaMappingOtherdomain } from './mmu-up
 import { mmuextOp } from './mmuext-op.js';
 import {
   consoleIo,
+  domctl,
   fpuTaskswitch,
   notPermitted,
   physdevOp,
+  physdevOpCompat,
+  platformOp,
   setSegmentBase,
+  sysctl,
   vmAssist,
 } from './processor-ops.js';
 import { gprAddress, R11, RAX, RCX } from './registers.js';
@@ -41,7 +45,7 @@ const HANDLERS: readonly (readonly [number, Handler])[] = [
   [H.__HYPERVISOR_set_callbacks, setCallbacks],
   [H.__HYPERVISOR_fpu_taskswitch, fpuTaskswitch],
   [H.__HYPERVISOR_sched_op_compat, schedOpCompat],
-  [H.__HYPERVISOR_platform_op, notPermitted],
+  [H.__HYPERVISOR_platform_op, platformOp],
   [H.__HYPERVISOR_set_debugreg, setDebugregOp],
   [H.__HYPERVISOR_get_debugreg, getDebugregOp],
   [H.__HYPERVISOR_update_descriptor, updateDescriptor],
@@ -62,8 +66,11 @@ const HANDLERS: readonly (readonly [number, Handler])[] = [
   [H.__HYPERVISOR_callback_op, callbackOp],
   [H.__HYPERVISOR_event_channel_op, eventChannelOp],
   [H.__HYPERVISOR_physdev_op, physdevOp],
-  [H.__HYPERVISOR_sysctl, notPermitted],
-  [H.__HYPERVISOR_domctl, notPermitted],
+  [H.__HYPERVISOR_sysctl, sysctl],
+  [H.__HYPERVISOR_domctl, domctl],
+  [H.__HYPERVISOR_hypfs_op, notPermitted],
+  [H.__HYPERVISOR_event_channel_op_compat, eventChannelOpCompat],
+  [H.__HYPERVISOR_physdev_op_compat, physdevOpCompat],
   [H.__HYPERVISOR_kexec_op, notPermitted],
   [H.__HYPERVISOR_xenpmu_op, () => -EOPNOTSUPP],
   [H.__HYPERVISOR_mca, notPermitted],

@@ -106,7 +106,7 @@ describe('what a PV guest without privilege may not do', () => {
     expect(memoryOp(7)).toBe(-EACCES);
     expect(memoryOp(15)).toBe(-EACCES);
     expect(memoryOp(26)).toBe(-EOPNOTSUPP);
-    expect(memoryOp(28)).toBe(-EPERM);
+    expect(memoryOp(28)).toBe(-ESRCH);
     expect(memoryOp(10)).toBe(-EPERM);
     expect(memoryOp(25)).toBe(-EOPNOTSUPP);
     expect(memoryOp(16)).toBe(-EINVAL);

@@ -53,8 +53,9 @@ export function memoryOp(d: DomainState): number {
     }
     case M.XENMEM_acquire_resource: {
       if (!d.guest.copyIn(d.current.id, arg, M.XenMemAcquireResource.sizeof)) return -EFAULT;
+      // Only of another domain, by its number.
       const domid = d.guest.buffer.getU16(M.XenMemAcquireResource.domid);
-      return d.isSelf(domid) || domid === 0 ? -EPERM : -ESRCH;
+      return domid === d.domid || domid === 0 ? -EPERM : -ESRCH;
     }
   }
   if (startExtent !== 0) return -ENOSYS;
@@ -62,7 +63,7 @@ export function memoryOp(d: DomainState): number {
     case M.XENMEM_memory_map:
       return memoryMap(d, arg);
     case M.XENMEM_set_memory_map:
-      return -EPERM;
+      return setMemoryMap(d, arg);
     case M.XENMEM_machine_memory_map:
       return -EPERM;
     case M.XENMEM_machphys_mapping: {
@@ -77,12 +78,22 @@ export function memoryOp(d: DomainState): number {
     case M.XENMEM_machphys_compat_mfn_list:
       return -EOPNOTSUPP;
     case M.XENMEM_set_pod_target:
-    case M.XENMEM_get_pod_target:
-      return -EINVAL;
+    case M.XENMEM_get_pod_target: {
+      if (!d.guest.copyIn(d.current.id, arg, 32)) return -EFAULT;
+      const domid = d.guest.buffer.getU16(POD_TARGET_DOMID);
+      return d.isSelf(domid) || domid === 0 ? -EINVAL : -ESRCH;
+    }
+    case XENMEM_GET_SHARING_FREED_PAGES:
+    case XENMEM_GET_SHARING_SHARED_PAGES:
+      return 0;
     default:
       return -ENOSYS;
   }
 }
+
+const POD_TARGET_DOMID = 24;
+const XENMEM_GET_SHARING_FREED_PAGES = 18;
+const XENMEM_GET_SHARING_SHARED_PAGES = 19;
 
 /** 0 for the domain itself, -EPERM for domain 0, -ESRCH for none. */
 const whose = (d: DomainState, domid: number): number =>
@@ -213,7 +224,7 @@ function statistics(d: DomainState, op: number, arg: number): number {
   // arch.max_pfn is the guest's to write; Xen gives it less one.
   const at = d.sharedInfo + MAX_PFN_OFFSET;
   const maxPfn = d.mem.getU64(at);
-  return maxPfn < 2 ** 52 ? maxPfn - 1 : -1;
+  return maxPfn < 2 ** 52 ? Math.max(maxPfn, 1) - 1 : -1;
 }
 const MAX_PFN_OFFSET = 3088;
 
@@ -250,6 +261,33 @@ function memoryMap(d: DomainState, arg: number): number {
   }
   guest.buffer.setU32(s.nr_entries, wanted);
   return guest.copyOut(vcpu, arg, s.sizeof) ? 0 : -EFAULT;
+}
+
+/** Entries that a memory map may have (E820MAX). */
+const MAX_MAP_ENTRIES = 1024;
+
+function setMemoryMap(d: DomainState, arg: number): number {
+  const s = M.XenForeignMemoryMap;
+  const e = M.E820Entry;
+  const { guest } = d;
+  const vcpu = d.current.id;
+  if (!guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
+  const count = guest.buffer.getU32(s.map + M.XenMemoryMap.nr_entries);
+  const list = guest.buffer.getS64(s.map + M.XenMemoryMap.buffer);
+  if (count > MAX_MAP_ENTRIES) return -EINVAL;
+  const rc = whose(d, guest.buffer.getU16(s.domid));
+  if (rc !== 0) return rc;
+  const map = [];
+  for (let i = 0; i < count; i++) {
+    if (!guest.copyIn(vcpu, list + i * e.sizeof, e.sizeof)) return -EFAULT;
+    map.push({
+      start: guest.buffer.getU64(e.addr),
+      bytes: guest.buffer.getU64(e.size),
+      type: guest.buffer.getU32(e.type),
+    });
+  }
+  d.memoryMap = map;
+  return 0;
 }
 
 /** Frames that hold the table, one for each 2 MiB of it; below the guest's frames there are none: the first again. */

@@ -25,10 +25,10 @@ const MMU_UPDATE_PREEMPTED = 0x8000_0000;
 const COMMAND_MASK = 7;
 
 /** Checks the domain that pages are said to belong to (get_pg_owner). 0, or the error. */
-export function checkOwner(domid: number): number {
+export function checkOwner(domid: number, ioError = -EPERM): number {
   if (domid === DOMID_SELF) return 0;
   // Domain 0 and the special domains exist, but not for an unprivileged guest. Its own id is no way to say "self".
-  return domid === 0 || domid === DOMID_IO || domid === DOMID_XEN ? -EPERM : -ESRCH;
+  return domid === 0 || domid === DOMID_XEN ? -EPERM : domid === DOMID_IO ? ioError : -ESRCH;
 }
 
 export function mmuUpdate(d: DomainState): number {
@@ -47,7 +47,7 @@ export function mmuUpdate(d: DomainState): number {
   if (!guest.rangeOk(ureqs, count * MmuUpdate.sizeof)) return -EFAULT;
   const tablesDom = foreigndom >>> 16;
   if (tablesDom !== 0 && tablesDom - 1 !== d.domid) return tablesDom - 1 === 0 ? -EPERM : -ESRCH;
-  let rc = checkOwner(foreigndom & 0xffff);
+  let rc = checkOwner(foreigndom & 0xffff, 0);
   let i = 0;
   let flush = false;
   for (; i < count && rc === 0; i++) {

@@ -16,8 +16,10 @@ import {
   HYPERVISOR_L4_END,
   HYPERVISOR_L4_FIRST,
   PTE_ACCESSED,
+  PTE_AVAIL,
   PTE_DIRTY,
   PTE_FRAME_HI_MASK,
+  PTE_GLOBAL,
   PTE_PRESENT,
   PTE_PSE,
   PTE_RW,
@@ -36,6 +38,14 @@ export const entryMfn = (lo: number, hi: number): number =>
   (hi & PTE_FRAME_HI_MASK) * 0x10_0000 + (lo >>> 12);
 
 const isXenSlot = (slot: number): boolean => slot >= HYPERVISOR_L4_FIRST && slot < HYPERVISOR_L4_END;
+
+/** Bits that may change without a look at the frame: accessed, dirty, global, user, free ones; above L1 also RW. */
+const FREE_LO = PTE_ACCESSED | PTE_DIRTY | PTE_GLOBAL | PTE_USER | PTE_AVAIL;
+const FREE_HI = 0xfff0_0000;
+
+/** Whether a present entry names the same frame in the same way as the old one (the fast path of mod_l1_entry). */
+const sameMapping = (level: number, lo: number, hi: number, oldLo: number, oldHi: number): boolean =>
+  ((lo ^ oldLo) & ~(level === 1 ? FREE_LO : FREE_LO | PTE_RW)) === 0 && ((hi ^ oldHi) & ~FREE_HI) === 0;
 
 export class PageTables {
   private readonly mem: LinearMemory;
@@ -187,23 +197,28 @@ export class PageTables {
     const level = this.frames.type[frame];
     const oldLo = this.mem.getU32(at);
     const oldHi = this.mem.getU32(at + 4);
-    if (level === 4 && isXenSlot((at & 4095) >>> 3)) return -EPERM;
+    if (level === 4 && isXenSlot((at & 4095) >>> 3)) return -EINVAL;
     let value = lo;
     if (lo & PTE_PRESENT) {
-      let rc: number;
-      if (level === 1) rc = this.checkL1(lo, hi);
-      else {
-        value = lo | PTE_USER;
-        rc = this.getEntry(frame, level, lo, hi);
+      if (level > 1) value = lo | PTE_USER;
+      if (sameMapping(level, value, hi, oldLo, oldHi)) {
+        if (lo & (level === 1 ? L1_DISALLOW_MASK : TABLE_DISALLOW_MASK)) return -EINVAL;
+        this.write(at, preserve ? value | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : value, hi);
+        return 0;
       }
+      const rc = level === 1 ? this.checkL1(lo, hi) : this.getEntry(frame, level, lo, hi);
       if (rc !== 0) return rc;
     }
     if (preserve) value |= oldLo & (PTE_ACCESSED | PTE_DIRTY);
-    this.mem.setU32(at, value);
-    this.mem.setU32(at + 4, hi);
-    this.machine.touch(at);
+    this.write(at, value, hi);
     if (level > 1 && oldLo & PTE_PRESENT) this.putEntry(frame, oldLo, oldHi);
     return 0;
+  }
+
+  private write(at: number, lo: number, hi: number): void {
+    this.mem.setU32(at, lo);
+    this.mem.setU32(at + 4, hi);
+    this.machine.touch(at);
   }
 
   /** Linear address of the L1 entry of `va` under the L4 in frame `root` (an MFN), or -1. */

@@ -3,7 +3,7 @@
  * output, and the ones that only a privileged domain may use.
  * Source: xen/arch/x86/pv/misc-hypercalls.c, arch/x86/physdev.c, common/domain.c (vm_assist), drivers/char/console.c.
  */
-import { EACCES, EFAULT, EINVAL, ENOSYS, EPERM } from '../xen/errno.js';
+import { EACCES, EBUSY, EFAULT, EINVAL, ENOSPC, ENOSYS, EPERM } from '../xen/errno.js';
 import * as H from '../xen/hypercalls.js';
 import * as P from '../xen/physdev.js';
 import {
@@ -32,6 +32,11 @@ const ASSISTS = new Set([
   VMASST_TYPE_m2p_strict,
 ]);
 const MAX_PORTS = 65536;
+/** Interrupt numbers of a domain without devices: those of an I/O APIC, and 32. */
+export const NR_PIRQS = 56;
+const XENIRQSTAT_NEEDS_EOI = 1;
+/** A physdev command from before 2006. */
+const IRQ_UNMASK_NOTIFY = 4;
 /** Of one CONSOLEIO_write, as much as is logged. */
 const LOG_BYTES = 1024;
 
@@ -104,11 +109,27 @@ export function physdevOp(d: DomainState): number {
       v.iobmpLimit = ports;
       return 0;
     }
+    case IRQ_UNMASK_NOTIFY:
+      return 0;
     case P.PHYSDEVOP_eoi:
-    case P.PHYSDEVOP_irq_status_query: {
-      if (!guest.copyIn(v.id, arg, 4)) return -EFAULT;
       // There is no physical interrupt that the domain could mean.
-      return -EINVAL;
+      return guest.copyIn(v.id, arg, 4) ? -EINVAL : -EFAULT;
+    case P.PHYSDEVOP_irq_status_query: {
+      const s = P.PhysdevIrqStatusQuery;
+      if (!guest.copyIn(v.id, arg, s.sizeof)) return -EFAULT;
+      if (guest.buffer.getU32(s.irq) >= NR_PIRQS) return -EINVAL;
+      guest.buffer.setU32(s.flags, XENIRQSTAT_NEEDS_EOI);
+      return guest.copyOut(v.id, arg, s.sizeof) ? 0 : -EFAULT;
+    }
+    case P.PHYSDEVOP_pirq_eoi_gmfn_v1:
+    case P.PHYSDEVOP_pirq_eoi_gmfn_v2: {
+      if (!guest.copyIn(v.id, arg, 8)) return -EFAULT;
+      const frame = d.tables.guestFrame(guest.buffer.getU64(0));
+      // A page for bits of interrupts that never come: taken once, never written.
+      if (frame < 0 || d.frames.type[frame] !== 0) return -EINVAL;
+      if (d.pirqEoiMfn !== 0) return -EBUSY;
+      d.pirqEoiMfn = guest.buffer.getU64(0);
+      return 0;
     }
     case P.PHYSDEVOP_apic_read:
     case P.PHYSDEVOP_apic_write:
@@ -133,7 +154,7 @@ export function physdevOp(d: DomainState): number {
     case P.PHYSDEVOP_dbgp_op:
       return -EPERM;
     case P.PHYSDEVOP_get_free_pirq:
-      return -EINVAL;
+      return guest.copyIn(v.id, arg, 8) ? -ENOSPC : -EFAULT;
     default:
       return -ENOSYS;
   }
@@ -153,5 +174,34 @@ export function consoleIo(d: DomainState): number {
 }
 
 export const notPermitted = (): number => -EPERM;
-export const accessDenied = (): number => -EACCES;
-export const notImplemented = (): number => -ENOSYS;
+
+/** Hypercalls of the tools: their structure begins with a command and the version of the interface. */
+const toolOp =
+  (version: number) =>
+  (d: DomainState): number => {
+    if (!d.guest.copyIn(d.current.id, d.args.long(0), 8)) return -EFAULT;
+    return d.guest.buffer.getU32(4) === version ? -EPERM : -EACCES;
+  };
+export const platformOp = toolOp(0x0300_0001);
+export const sysctl = toolOp(0x15);
+export const domctl = toolOp(0x15);
+
+/** The first interface of physdev_op: a command and its structure in one. */
+export function physdevOpCompat(d: DomainState): number {
+  const op = d.args.long(0);
+  if (!d.guest.copyIn(d.current.id, op, 4)) return -EFAULT;
+  const cmd = d.guest.buffer.getU32(0);
+  if (!COMPAT_COMMANDS.has(cmd)) return -ENOSYS;
+  d.args.setLong(0, cmd);
+  d.args.setLong(1, op + 8);
+  return physdevOp(d);
+}
+const COMPAT_COMMANDS = new Set([
+  P.PHYSDEVOP_irq_status_query,
+  P.PHYSDEVOP_set_iopl,
+  P.PHYSDEVOP_set_iobitmap,
+  P.PHYSDEVOP_apic_read,
+  P.PHYSDEVOP_apic_write,
+  P.PHYSDEVOP_alloc_irq_vector,
+  IRQ_UNMASK_NOTIFY,
+]);

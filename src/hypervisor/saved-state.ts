@@ -30,6 +30,11 @@ export const domainStateRecord = recordType('DOMN', 1, 'what Xen keeps of the do
   vmAssist: [u32, 'VMASST_* bits'],
   shutdownCode: [int, 'code given ahead with SCHEDOP_shutdown_code, -1 for none'],
   watchdog: [list(f64), 'deadlines of the watchdogs, NaN for none'],
+  memoryMap: [
+    list(struct({ start: [f64, 'first byte'], bytes: [f64, 'length'], type: [u32, 'E820_*'] })),
+    'XENMEM_memory_map',
+  ],
+  pirqEoiMfn: [int, 'MFN of PHYSDEVOP_pirq_eoi_gmfn, 0 for none'],
   cmosIndex: [u8, 'port 0x70'],
   pciCf8: [u32, 'port 0xcf8'],
   turn: [u8, 'vCPU whose turn it is'],
@@ -119,13 +124,16 @@ export function saveState(d: DomainState, turn: number): Uint8Array {
       count: frames.count[frame],
     });
   }
-  const { vmAssist, shutdownCode, cmosIndex, pciCf8 } = d;
+  const { vmAssist, shutdownCode, pirqEoiMfn, cmosIndex, pciCf8 } = d;
+  const memoryMap = d.memoryMap.map((range) => ({ ...range }));
   return concatBytes([
     encodeRecord(clockRecord, { now: d.clock.now(), deterministic: d.clock.deterministic }),
     encodeRecord(machineRecord, { records: d.machine.save() }),
     encodeRecord(domainStateRecord, {
       vmAssist,
       shutdownCode,
+      memoryMap,
+      pirqEoiMfn,
       watchdog: [...d.watchdog],
       cmosIndex,
       pciCf8,
@@ -207,6 +215,8 @@ export function restoreState(d: DomainState, stream: Uint8Array): number {
   d.watchdog.set(domain.watchdog);
   d.cmosIndex = domain.cmosIndex;
   d.pciCf8 = domain.pciCf8;
+  d.pirqEoiMfn = domain.pirqEoiMfn;
+  d.memoryMap = domain.memoryMap;
   d.frames.clearTypes();
   let frame = 0;
   for (const { count, owner } of frames.owners) {

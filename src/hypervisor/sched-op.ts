@@ -96,7 +96,7 @@ function poll(d: DomainState, arg: number): number {
   for (let i = 0; i < count; i++) {
     if (!guest.copyIn(v.id, list + 4 * i, 4)) return -EFAULT;
     port = guest.buffer.getU32(0);
-    if (!events.valid(port)) return -EINVAL;
+    if (!events.usable(port)) return -EINVAL;
     if (events.isPending(port)) return 0;
   }
   v.blocked = true;
@@ -113,7 +113,8 @@ function watchdog(d: DomainState, id: number, timeout: number): number {
   const deadline = d.clock.now() + timeout * 1e9;
   if (id === 0) {
     const free = all.findIndex((t) => Number.isNaN(t));
-    if (free < 0) return -ENOSPC;
+    // As Xen has it, through an unsigned number of 32 bits: not negative.
+    if (free < 0) return 2 ** 32 - ENOSPC;
     all[free] = deadline;
     d.reschedule = true;
     return free + 1;

@@ -74,7 +74,8 @@ export class DomainState {
   readonly domid: DomainParts['domid'];
   readonly uuid: DomainParts['uuid'];
   readonly maxPages: DomainParts['maxPages'];
-  readonly memoryMap: DomainParts['memoryMap'];
+  /** The memory map; a guest may set its own. */
+  memoryMap: DomainParts['memoryMap'];
   readonly wallClock: DomainParts['wallClock'];
   readonly log: DomainParts['log'];
   readonly mem: LinearMemory;
@@ -99,6 +100,8 @@ export class DomainState {
   preempted = false;
   /** Index of the CMOS register selected at port 0x70. */
   cmosIndex = 0;
+  /** Frame of the guest's bits for physical interrupts, 0 for none. */
+  pirqEoiMfn = 0;
   /** Address latch of PCI configuration space, port 0xcf8. */
   pciCf8 = 0;
 

@@ -16,7 +16,7 @@ import { initialiseVcpu } from './vcpu-initialise.js';
 
 const MIN_PERIOD_NS = 1_000_000;
 /** STIME_DELTA_MAX. */
-const MAX_PERIOD_NS = 2 ** 55;
+const MAX_PERIOD_NS = 2 ** 62;
 
 export function vcpuOp(d: DomainState): number {
   const { args, guest } = d;

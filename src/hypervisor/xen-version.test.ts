@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { CallingGuest, DATA, HOLE } from '../../test/support/tiny-guest.js';
-import { EFAULT, EINVAL, ENOSYS, EPERM } from '../xen/errno.js';
+import { EACCES, EFAULT, EINVAL, ENOSYS, EPERM } from '../xen/errno.js';
 
 let guest: CallingGuest;
 beforeAll(async () => {
@@ -47,10 +47,23 @@ describe('a guest that asks for the version', () => {
 
 describe('a guest that makes hypercalls it has no use for', () => {
   it('gets the errors that Xen gives an unprivileged domain', () => {
-    const result = (nr: number): number => guest.call(nr, 0, DATA, 0);
-    for (const nr of [7, 35, 36, 37, 48]) expect(result(nr), `number ${nr}`).toBe(-EPERM);
-    for (const nr of [11, 16, 19, 27, 31, 34, 38, 39, 41, 42, 43, 63, 64, 1000]) {
+    const result = (nr: number): number => guest.call(nr, DATA, DATA, 0);
+    for (const nr of [37, 42, 48]) expect(result(nr), `number ${nr}`).toBe(-EPERM);
+    for (const nr of [11, 16, 19, 27, 31, 34, 38, 39, 41, 43, 63, 64, 1000]) {
+      guest.guest.setU64(DATA, 99);
       expect(result(nr), `number ${nr}`).toBe(-ENOSYS);
+    }
+    // The tools' hypercalls: first the version of the interface, then the permission.
+    for (const [nr, version] of [
+      [7, 0x0300_0001],
+      [35, 0x15],
+      [36, 0x15],
+    ]) {
+      guest.guest.setU32(DATA + 4, version);
+      expect(result(nr), `number ${nr}`).toBe(-EPERM);
+      guest.guest.setU32(DATA + 4, version + 1);
+      expect(result(nr), `number ${nr}`).toBe(-EACCES);
+      expect(guest.call(nr, HOLE), `number ${nr}`).toBe(-EFAULT);
     }
     expect(guest.call(0x1_0000_0011n, 0)).toBe(-ENOSYS);
   });

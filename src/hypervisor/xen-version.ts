@@ -5,10 +5,17 @@
 import { EFAULT, EINVAL, ENOSYS, EPERM } from '../xen/errno.js';
 import { HYPERVISOR_VIRT_START, PAGE_SIZE } from '../xen/paging.js';
 import * as V from '../xen/version.js';
+import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
 import type { DomainState } from './state.js';
 
 /** What a guest without privilege gets instead of a string. */
 const DENIED = '<denied>';
+
+/** The frozen word; one of its bits is there only for a kernel that asked for it when it was built. */
+const features = (d: DomainState): number =>
+  d.vmAssist & (1 << VMASST_TYPE_pae_extended_cr3)
+    ? d.identity.features
+    : d.identity.features & ~(1 << V.XENFEAT_pae_pgdir_above_4gb);
 
 export function xenVersion(d: DomainState): number {
   const { args, guest, identity } = d;
@@ -43,7 +50,7 @@ export function xenVersion(d: DomainState): number {
     case V.XENVER_get_features:
       if (!guest.copyIn(vcpu, arg, V.XenFeatureInfo.sizeof)) return -EFAULT;
       if (buffer.getU32(V.XenFeatureInfo.submap_idx) !== 0) return -EINVAL;
-      buffer.setU32(V.XenFeatureInfo.submap, identity.features);
+      buffer.setU32(V.XenFeatureInfo.submap, features(d));
       return give(V.XenFeatureInfo.sizeof);
     case V.XENVER_pagesize:
       return args.isNull(1) ? PAGE_SIZE : -EINVAL;

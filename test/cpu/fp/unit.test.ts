@@ -137,6 +137,18 @@ describe('what was once found wrong', () => {
     expect(after.getUint8(4)).toBe(0x20);
   });
 
+  it('a denormal dividend of an infinite divisor underflows if that is not masked', () => {
+    const state = image(0x36f, 0, 3);
+    const view = new DataView(state.buffer);
+    view.setUint16(40, 0, true);
+    view.setBigUint64(32, 1n << 62n, true); // ST(0) = 2^-16383
+    view.setUint16(56, 0x7fff, true);
+    view.setBigUint64(48, 1n << 63n, true); // ST(1) = infinity
+    const after = run(state, [0xd9, 0xf8]);
+    expect(after.getUint16(2, true)).toBe(0x8092);
+    expect(after.getUint16(40, true)).toBe(24576);
+  });
+
   it('FSTPNCE does not mind an empty stack', () => {
     expect(run(image(0x37f, 0, 0), [0xd9, 0xd9]).getUint16(2, true)).toBe(0x0800);
   });
