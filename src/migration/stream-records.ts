@@ -1,5 +1,5 @@
 /**
- * The records of the migration stream, in the order in which they come. docs/stream.md is made from this file.
+ * The records of the migration stream, in the order in which they come. Their layouts are the tables here.
  *
  * Invariant: every record but the preamble is numbered, so that a record that is missing, repeated or out of order
  * is found where it happens; every record is checksummed, so that an altered one is found where it is.

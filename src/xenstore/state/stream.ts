@@ -22,7 +22,7 @@ export const TYPE_NODE = 5;
 export const TYPE_GLOBAL_QUOTA = 6;
 export const TYPE_DOMAIN = 7;
 export const TYPE_WATCH_EXTENDED = 8;
-/** Of this implementation: what the other records cannot carry. Others skip it. docs/xenstore.md has the layouts. */
+/** Of this implementation: what the other records cannot carry. Others skip it. exact.ts has the layouts. */
 export const TYPE_EXACT_GENERATIONS = 0x80000001;
 export const TYPE_EXACT_CONNECTION = 0x80000002;
 export const TYPE_EXACT_DOMAIN = 0x80000003;
