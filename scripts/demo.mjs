@@ -9,12 +9,12 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 process.chdir(root);
-const json = process.argv.includes('--json');
 const MOVES = 10;
 const { observerElf } = await import('../dist/demo/observer.js');
 const { chainAfter } = await import('../dist/demo/observing.js');
 const { smallKernelElf } = await import('../dist/demo/small-kernel.js');
 const { writeCpio } = await import('./lib/cpio.mjs');
+const { json, median } = await import('../bench/harness.mjs');
 
 const began = performance.now();
 const say = (text) =>
@@ -210,15 +210,13 @@ console.log(`
   Stock Xen asks such a guest to suspend, waits 61 s, and gives up: "guest didn't acknowledge suspend,
   cancelling request". It cannot be moved.
 `);
-const sorted = [...downtimes].sort((a, b) => a - b);
-const median = (sorted[4] + sorted[5]) / 2;
 if (json)
   console.log(
     JSON.stringify({
       moves: MOVES,
       guest: small ? 'small kernel' : 'Debian',
-      downtimeMsMedian: median,
-      downtimeMsMax: sorted[MOVES - 1],
+      downtimeMsMedian: median(downtimes),
+      downtimeMsMax: Math.max(...downtimes),
       samples,
       differences,
       clocksBackwards: backwards,

@@ -3,15 +3,16 @@
  * move. The module that guest-process.ts loads.
  */
 import { basename } from 'node:path';
-import { Guest, INNER_DOMID } from '../helper/guest.js';
+import { Guest, INNER_DOMID, uuidBytes } from '../helper/guest.js';
 import { POINTS } from '../helper/points.js';
 import type { Host } from '../host/host.js';
-import { GuestLoop } from '../host/standalone/loop.js';
+import type { GuestLoop } from '../host/standalone/loop.js';
 import type { DomainHost } from '../hypervisor/domain.js';
 import type { MovableGuest } from '../migration/guest.js';
 import { bytes, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import { readGuestConfig } from './guest-config.js';
+import { guestLoop } from './guest-loop.js';
 import type {
   GuestConfig,
   GuestRunner,
@@ -38,7 +39,6 @@ class PvRunner implements GuestRunner {
   readonly movable: MovableGuest;
   private readonly loop: GuestLoop;
   private readonly log: string[] = [];
-  private busyMs = 0;
 
   constructor(
     public config: GuestConfig,
@@ -48,30 +48,10 @@ class PvRunner implements GuestRunner {
     private readonly moves: number,
   ) {
     const { domain } = guest;
-    let end: { reason: 'poweroff' | 'reboot' | 'crash'; details: string } | undefined;
-    this.loop = new GuestLoop(
-      (limitNs) => {
-        const before = performance.now();
-        const result = guest.run(limitNs);
-        this.busyMs += performance.now() - before;
-        if (result.state === 'running') return result;
-        if (result.state === 'idle') {
-          const { wakeAt } = result;
-          return {
-            state: 'idle',
-            wakeInNs: wakeAt === undefined ? undefined : Math.max(0, wakeAt - domain.clock.now()),
-          };
-        }
-        const orderly = result.reason === 'poweroff' || result.reason === 'reboot';
-        end = {
-          reason: orderly ? (result.reason as 'poweroff' | 'reboot') : 'crash',
-          details: orderly
-            ? ''
-            : `${result.message ?? result.reason}\n${JSON.stringify(domain.crashReport())}`,
-        };
-        return { state: 'stopped' };
-      },
-      () => hooks.stopped(end?.reason ?? 'crash', end?.details ?? ''),
+    this.loop = guestLoop(
+      guest,
+      (end) =>
+        hooks.stopped(end.kind, end.kind === 'crash' ? `${end.reason}\n${JSON.stringify(end.report)}` : ''),
       (error) => {
         throw error;
       },
@@ -145,7 +125,7 @@ class PvRunner implements GuestRunner {
         state: v.down ? 'offline' : v.blocked ? 'blocked' : 'running',
         seconds: v.runstateTime[0] / 1e9,
       })),
-      cpuSeconds: this.busyMs / 1000,
+      cpuSeconds: this.loop.busyMs / 1000,
       uptimeSeconds: domain.clock.now() / 1e9,
       instructions: vcpus.reduce((sum, v) => sum + v.cpu.retired, 0),
     };
@@ -191,7 +171,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       const guest = await Guest.powerOn(
         {
           name: config.name,
-          uuid: Uint8Array.from(Buffer.from(config.uuid.replaceAll('-', ''), 'hex')),
+          uuid: uuidBytes(config.uuid),
           memoryMib: config.memoryKib / 1024,
           vcpus: config.vcpus,
           image: { kernel, ramdisk, cmdline: config.cmdline },

@@ -60,6 +60,10 @@ export const guestStateRecord = recordType('GSTA', 1, 'the state of a guest, wit
   wallClockBase: [f64, 'wall clock at system time 0, ns since 1970'],
 });
 
+/** The 16 bytes of a uuid in its usual form. */
+export const uuidBytes = (text: string): Uint8Array =>
+  Uint8Array.from(text.replaceAll('-', '').match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+
 export class Guest {
   private constructor(
     readonly container: Container,

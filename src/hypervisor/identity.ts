@@ -4,6 +4,7 @@
  * Source: what Debian's Xen 4.17 told its guests (strings, feature word); cpuid_hypervisor_leaves of
  * xen/arch/x86/traps.c; x86-64 baseline of the psABI for the processor's features.
  */
+import { type CpuidEntry, lookupCpuid } from '../machine/cpuid.js';
 import { list, struct, text, u32 } from '../records/fields.js';
 import { recordType } from '../records/record.js';
 import {
@@ -49,15 +50,6 @@ export const identityRecord = recordType('IDEN', 1, 'the frozen profile of hyper
   cpuid: [list(leafFields), 'all CPUID leaves; others answer as the highest basic leaf does'],
 });
 
-export interface CpuidLeaf {
-  leaf: number;
-  subleaf: number;
-  eax: number;
-  ebx: number;
-  ecx: number;
-  edx: number;
-}
-
 export interface Identity {
   major: number;
   minor: number;
@@ -69,12 +61,12 @@ export interface Identity {
   capabilities: string;
   changeset: string;
   features: number;
-  cpuid: CpuidLeaf[];
+  cpuid: CpuidEntry[];
 }
 
 const bits = (...all: number[]): number => all.reduce((word, bit) => word + 2 ** bit, 0);
 const word = (s: string): number => [...s].reduce((sum, c, i) => sum + c.charCodeAt(0) * 2 ** (8 * i), 0);
-const leaf = (n: number, eax: number, ebx: number, ecx: number, edx: number, subleaf = 0): CpuidLeaf => ({
+const leaf = (n: number, eax: number, ebx: number, ecx: number, edx: number, subleaf = 0): CpuidEntry => ({
   leaf: n,
   subleaf,
   eax,
@@ -92,7 +84,7 @@ const FEATURES_ECX = bits(31);
 /** The same as far as AMD repeats them, and SYSCALL, NX, LM. */
 const EXTENDED_EDX = bits(0, 2, 4, 5, 6, 7, 8, 9, 11, 14, 15, 16, 20, 23, 24, 29);
 const BRAND = 'Stillpoint virtual CPU'.padEnd(48, '\0');
-const brand = (n: number): CpuidLeaf => {
+const brand = (n: number): CpuidEntry => {
   const part = (i: number): number => word(BRAND.slice(16 * n + 4 * i, 16 * n + 4 * i + 4));
   return leaf(0x8000_0002 + n, part(0), part(1), part(2), part(3));
 };
@@ -153,15 +145,6 @@ export function virtualXen417(vcpus: number): Identity {
 
 const NOTHING = leaf(0, 0, 0, 0, 0);
 
-/** What CPUID answers. Sub-leaves count only where the profile lists some; unknown leaves are all zero. */
-export function cpuid(identity: Identity, n: number, subleaf: number): CpuidLeaf {
-  let first: CpuidLeaf | undefined;
-  let several = false;
-  for (const entry of identity.cpuid) {
-    if (entry.leaf !== n) continue;
-    if (entry.subleaf === subleaf) return entry;
-    if (first === undefined) first = entry;
-    else several = true;
-  }
-  return first === undefined || several ? NOTHING : first;
-}
+/** What CPUID answers; unknown leaves are all zero. */
+export const cpuid = (identity: Identity, n: number, subleaf: number): CpuidEntry =>
+  lookupCpuid(identity.cpuid, n, subleaf) ?? NOTHING;

@@ -11,6 +11,13 @@ export type CpuidTable = readonly CpuidEntry[];
 
 /** Sub-leaves count only where the table lists several for a leaf. */
 export function lookupCpuid(table: CpuidTable, leaf: number, subleaf: number): CpuidEntry | undefined {
-  const all = table.filter((e) => e.leaf === leaf);
-  return all.find((e) => e.subleaf === subleaf) ?? (all.length === 1 ? all[0] : undefined);
+  let first: CpuidEntry | undefined;
+  let several = false;
+  for (const entry of table) {
+    if (entry.leaf !== leaf) continue;
+    if (entry.subleaf === subleaf) return entry;
+    if (first === undefined) first = entry;
+    else several = true;
+  }
+  return several ? undefined : first;
 }

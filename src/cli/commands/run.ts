@@ -5,10 +5,10 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
+import { type GuestEnd, guestLoop } from '../../daemon/guest-loop.js';
 import { KernelError } from '../../guest/kernel-error.js';
-import { Guest, type GuestSpec } from '../../helper/guest.js';
+import { Guest, type GuestSpec, uuidBytes } from '../../helper/guest.js';
 import { monotonicNs } from '../../host/standalone/clock.js';
-import { GuestLoop } from '../../host/standalone/loop.js';
 import { Terminal } from '../../host/standalone/terminal.js';
 
 /** Exit statuses of `run`. */
@@ -43,9 +43,7 @@ interface Options {
   onReboot: 'restart' | 'destroy';
 }
 
-type Outcome =
-  | { readonly kind: 'poweroff' | 'reboot' | 'timeout' | 'left' }
-  | { readonly kind: 'crash'; readonly report: unknown; readonly reason: string };
+type Outcome = GuestEnd | { readonly kind: 'timeout' | 'left' };
 
 export function register(program: Command): void {
   program
@@ -84,7 +82,7 @@ async function run(options: Options): Promise<number> {
     const ramdisk = options.ramdisk === undefined ? undefined : await read('ramdisk', options.ramdisk);
     const spec: GuestSpec = {
       name: options.name,
-      uuid: Uint8Array.from(Buffer.from(randomUUID().replaceAll('-', ''), 'hex')),
+      uuid: uuidBytes(randomUUID()),
       memoryMib: options.memory,
       vcpus: options.vcpus,
       image: { kernel, ramdisk, cmdline: options.extra },
@@ -142,31 +140,7 @@ async function powerCycle(spec: GuestSpec, options: Options, deadline: number | 
   let stop: () => void = () => undefined;
   try {
     return await new Promise<Outcome>((resolve, reject) => {
-      let end: Outcome | undefined;
-      const loop = new GuestLoop(
-        (limitNs) => {
-          const result = guest.run(limitNs);
-          if (result.state === 'running') return result;
-          if (result.state === 'idle') {
-            const { wakeAt } = result;
-            return {
-              state: 'idle',
-              wakeInNs: wakeAt === undefined ? undefined : Math.max(0, wakeAt - guest.domain.clock.now()),
-            };
-          }
-          end =
-            result.reason === 'poweroff' || result.reason === 'reboot'
-              ? { kind: result.reason }
-              : {
-                  kind: 'crash',
-                  reason: result.message ?? result.reason,
-                  report: guest.domain.crashReport(),
-                };
-          return { state: 'stopped' };
-        },
-        () => resolve(end as Outcome),
-        reject,
-      );
+      const loop = guestLoop(guest, resolve, reject);
       terminal = new Terminal({
         onInput: (bytes) => {
           const taken = guest.console.type(bytes);

@@ -19,6 +19,8 @@ export class GuestLoop {
   private timer: NodeJS.Timeout | undefined;
   private scheduled: NodeJS.Immediate | undefined;
   private running = false;
+  /** Time spent in slices since the beginning, ms. */
+  busyMs = 0;
 
   /** `slice` runs the guest for at most the given time; `stopped` is told once when it says it has stopped. */
   constructor(
@@ -57,12 +59,15 @@ export class GuestLoop {
     this.scheduled = undefined;
     if (!this.running) return;
     let result: SliceResult;
+    const before = performance.now();
     try {
       result = this.slice(SLICE_NS);
     } catch (error) {
       this.stop();
       this.failed(error);
       return;
+    } finally {
+      this.busyMs += performance.now() - before;
     }
     if (!this.running) return;
     if (result.state === 'stopped') {
