@@ -31,7 +31,7 @@ module.exports = {
     alone(
       'the-core-uses-no-node-api',
       {
-        path: [`^src/(${pure.join('|')})/`, '^src/xenstore/(core|wire|ring|server)/'],
+        path: [`^src/(${pure.join('|')})/`, '^src/xenstore/(core|wire|ring|server|state)/'],
         pathNot: '[.]test[.]ts$',
       },
       { dependencyTypes: ['core'] },

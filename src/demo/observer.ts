@@ -20,7 +20,17 @@
  * Typing `q` ends it, `v` asks for a verdict, `r` begins a new gap measurement.
  */
 import { assemble } from '../machine/assembler.js';
-import { MESSAGES, REPORTING, STEP_AND_COMPARE, strings, VARIABLES } from './observing.js';
+import {
+  DECIMAL,
+  EVERY_FIFTY,
+  LEAF_OUT,
+  MESSAGES,
+  REPORTING,
+  SAMPLE_CLOCKS,
+  STEP_AND_COMPARE,
+  strings,
+  VARIABLES,
+} from './observing.js';
 
 const BASE = 0x400000;
 const HEADER = 0x78; // ELF header and one program header
@@ -137,42 +147,9 @@ const SOURCE = `
     mov esi, 8
     lea rdx, [r14+V_MASK]
     syscall
-    mov rbp, [r14+V_MONO]
-    mov r12, [r14+V_REAL]
-    mov r13, [r14+V_TSC]
-    call clocks
-    cmp [r14+V_MONO], rbp
-    jge ok1
-    inc qword [r14+V_BACK]
-  ok1:
-    cmp [r14+V_REAL], r12
-    jge ok2
-    inc qword [r14+V_BACK]
-  ok2:
-    cmp [r14+V_TSC], r13
-    jge ok3
-    inc qword [r14+V_BACK]
-  ok3:
-    mov rax, [r14+V_MONO]
-    sub rax, [r14+V_LAST]
-    sub rax, [r14+V_INTERVAL]
-    cmp rax, [r14+V_GAP]
-    jle ok4
-    mov [r14+V_GAP], rax
-  ok4:
-    mov rax, [r14+V_MONO]
-    mov [r14+V_LAST], rax
+    ${SAMPLE_CLOCKS}
     ${STEP_AND_COMPARE}
-  same:
-    inc qword [r14+V_N]
-    mov rax, [r14+V_N]
-    xor edx, edx
-    mov ecx, 50
-    div rcx
-    test edx, edx
-    jnz quiet
-    lea rsi, [s_obs]
-    call report
+  ${EVERY_FIFTY}
   quiet:
     ; a key?
     mov dword [r14+V_TS], 0
@@ -240,19 +217,7 @@ const SOURCE = `
     syscall
 
   ; rsi = decimal text -> rax
-  decimal:
-    xor eax, eax
-  digit:
-    movzx ecx, byte [rsi]
-    sub ecx, 48
-    cmp ecx, 9
-    ja digits
-    imul rax, rax, 10
-    add rax, rcx
-    inc rsi
-    jmp digit
-  digits:
-    ret
+  ${DECIMAL}
 
   ; all clocks, nanoseconds and ticks
   clocks:
@@ -526,21 +491,7 @@ const SOURCE = `
     pop rbx
     ret
 
-  leafout:
-    push rdx
-    push rcx
-    push rbx
-    mov rdi, r15
-    call puthex
-    pop rax
-    call puthex
-    pop rax
-    call puthex
-    pop rax
-    call puthex
-    mov byte [rdi], 10
-    lea r15, [rdi+1]
-    ret
+  ${LEAF_OUT}
 
   ${REPORTING}
   flush:

@@ -110,6 +110,85 @@ export const STEP_AND_COMPARE = `
     call flush
 `;
 
+/** Reads all clocks by `clocks`; counts those that ran backwards, and keeps the longest gap. */
+export const SAMPLE_CLOCKS = `
+    mov rbp, [r14+V_MONO]
+    mov r12, [r14+V_REAL]
+    mov r13, [r14+V_TSC]
+    call clocks
+    cmp [r14+V_MONO], rbp
+    jge ok1
+    inc qword [r14+V_BACK]
+  ok1:
+    cmp [r14+V_REAL], r12
+    jge ok2
+    inc qword [r14+V_BACK]
+  ok2:
+    cmp [r14+V_TSC], r13
+    jge ok3
+    inc qword [r14+V_BACK]
+  ok3:
+    mov rax, [r14+V_MONO]
+    sub rax, [r14+V_LAST]
+    sub rax, [r14+V_INTERVAL]
+    cmp rax, [r14+V_GAP]
+    jle ok4
+    mov [r14+V_GAP], rax
+  ok4:
+    mov rax, [r14+V_MONO]
+    mov [r14+V_LAST], rax
+`;
+
+/** Counts the sample, and reports every fifty of them; goes on at `quiet`. */
+export const EVERY_FIFTY = `
+  same:
+    inc qword [r14+V_N]
+    mov rax, [r14+V_N]
+    xor edx, edx
+    mov ecx, 50
+    div rcx
+    test edx, edx
+    jnz quiet
+    lea rsi, [s_obs]
+    call report
+`;
+
+/** A decimal number at rsi into rax. */
+export const DECIMAL = `
+  decimal:
+    xor eax, eax
+  digit:
+    movzx ecx, byte [rsi]
+    sub ecx, 48
+    cmp ecx, 9
+    ja digits
+    imul rax, rax, 10
+    add rax, rcx
+    inc rsi
+    jmp digit
+  digits:
+    ret
+`;
+
+/** The four registers of CPUID as a line at r15. */
+export const LEAF_OUT = `
+  leafout:
+    push rdx
+    push rcx
+    push rbx
+    mov rdi, r15
+    call puthex
+    pop rax
+    call puthex
+    pop rax
+    call puthex
+    pop rax
+    call puthex
+    mov byte [rdi], 10
+    lea r15, [rdi+1]
+    ret
+`;
+
 /** Text routines and the report; the user adds \`flush\`, which prints OUTBUF up to rdi. */
 export const REPORTING = `
   ; rsi = label text of the line

@@ -10,7 +10,17 @@
  * view as text, so that what it sees here can be held against what it sees on another Xen.
  */
 import { assemble } from '../machine/assembler.js';
-import { MESSAGES, REPORTING, STEP_AND_COMPARE, strings, VARIABLES } from './observing.js';
+import {
+  DECIMAL,
+  EVERY_FIFTY,
+  LEAF_OUT,
+  MESSAGES,
+  REPORTING,
+  SAMPLE_CLOCKS,
+  STEP_AND_COMPARE,
+  strings,
+  VARIABLES,
+} from './observing.js';
 
 const VIRT_BASE = 0xffffffff80000000n;
 const LOAD = 0x100000n;
@@ -161,42 +171,9 @@ const SOURCE = `
     mov [r14+V_NEXT], rax
 
   sample:
-    mov rbp, [r14+V_MONO]
-    mov r12, [r14+V_REAL]
-    mov r13, [r14+V_TSC]
-    call clocks
-    cmp [r14+V_MONO], rbp
-    jge ok1
-    inc qword [r14+V_BACK]
-  ok1:
-    cmp [r14+V_REAL], r12
-    jge ok2
-    inc qword [r14+V_BACK]
-  ok2:
-    cmp [r14+V_TSC], r13
-    jge ok3
-    inc qword [r14+V_BACK]
-  ok3:
-    mov rax, [r14+V_MONO]
-    sub rax, [r14+V_LAST]
-    sub rax, [r14+V_INTERVAL]
-    cmp rax, [r14+V_GAP]
-    jle ok4
-    mov [r14+V_GAP], rax
-  ok4:
-    mov rax, [r14+V_MONO]
-    mov [r14+V_LAST], rax
+    ${SAMPLE_CLOCKS}
     ${STEP_AND_COMPARE}
-  same:
-    inc qword [r14+V_N]
-    mov rax, [r14+V_N]
-    xor edx, edx
-    mov ecx, 50
-    div rcx
-    test edx, edx
-    jnz quiet
-    lea rsi, [s_obs]
-    call report
+  ${EVERY_FIFTY}
   quiet:
     mov rax, [r14+V_N]
     cmp rax, [r14+V_SAMPLES]
@@ -362,19 +339,7 @@ const SOURCE = `
     syscall
     ret
 
-  decimal:
-    xor eax, eax
-  digit:
-    movzx ecx, byte [rsi]
-    sub ecx, 48
-    cmp ecx, 9
-    ja digits
-    imul rax, rax, 10
-    add rax, rcx
-    inc rsi
-    jmp digit
-  digits:
-    ret
+  ${DECIMAL}
 
   ; system time and wall clock by the version protocol; the TSC
   clocks:
@@ -714,21 +679,7 @@ const SOURCE = `
     mov byte [rdi], 10
     lea r15, [rdi+1]
     ret
-  leafout:
-    push rdx
-    push rcx
-    push rbx
-    mov rdi, r15
-    call puthex
-    pop rax
-    call puthex
-    pop rax
-    call puthex
-    pop rax
-    call puthex
-    mov byte [rdi], 10
-    lea r15, [rdi+1]
-    ret
+  ${LEAF_OUT}
 
   ${REPORTING}
 

@@ -8,17 +8,8 @@
  */
 import { bytes } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
+import { XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface } from '../xen/console.js';
 import type { LinearMemory } from '../xen/memory.js';
-
-/** struct xencons_interface. */
-const IN = 0;
-const IN_SIZE = 1024;
-const OUT = 1024;
-const OUT_SIZE = 2048;
-const IN_CONS = 3072;
-const IN_PROD = 3076;
-const OUT_CONS = 3080;
-const OUT_PROD = 3084;
 
 /** Most typed bytes that wait for the guest to take them; more are refused, as a terminal does when it is full. */
 export const INPUT_LIMIT_BYTES = 65_536;
@@ -81,14 +72,15 @@ export class ConsoleBackend {
 
   private pullOutput(): void {
     const { mem, page } = this.port;
-    const cons = mem.getU32(page + OUT_CONS);
-    const prod = mem.getU32(page + OUT_PROD);
+    const cons = mem.getU32(page + XenconsInterface.out_cons);
+    const prod = mem.getU32(page + XenconsInterface.out_prod);
     const size = (prod - cons) >>> 0;
-    if (size === 0 || size > OUT_SIZE) return;
+    if (size === 0 || size > XENCONS_OUT_SIZE) return;
     const output = new Uint8Array(size);
-    for (let i = 0; i < size; i++) output[i] = mem.getU8(page + OUT + ((cons + i) & (OUT_SIZE - 1)));
+    for (let i = 0; i < size; i++)
+      output[i] = mem.getU8(page + XenconsInterface.out + ((cons + i) & (XENCONS_OUT_SIZE - 1)));
     this.port.touch(page);
-    mem.setU32(page + OUT_CONS, prod);
+    mem.setU32(page + XenconsInterface.out_cons, prod);
     this.ready = this.sink(output);
     this.port.notify();
   }
@@ -96,14 +88,15 @@ export class ConsoleBackend {
   private pushInput(): void {
     if (this.input.length === 0) return;
     const { mem, page } = this.port;
-    const cons = mem.getU32(page + IN_CONS);
-    const prod = mem.getU32(page + IN_PROD);
+    const cons = mem.getU32(page + XenconsInterface.in_cons);
+    const prod = mem.getU32(page + XenconsInterface.in_prod);
     const used = (prod - cons) >>> 0;
-    if (used >= IN_SIZE) return;
-    const size = Math.min(IN_SIZE - used, this.input.length);
+    if (used >= XENCONS_IN_SIZE) return;
+    const size = Math.min(XENCONS_IN_SIZE - used, this.input.length);
     this.port.touch(page);
-    for (let i = 0; i < size; i++) mem.setU8(page + IN + ((prod + i) & (IN_SIZE - 1)), this.input[i]);
-    mem.setU32(page + IN_PROD, (prod + size) >>> 0);
+    for (let i = 0; i < size; i++)
+      mem.setU8(page + XenconsInterface.in + ((prod + i) & (XENCONS_IN_SIZE - 1)), this.input[i]);
+    mem.setU32(page + XenconsInterface.in_prod, (prod + size) >>> 0);
     this.input = this.input.subarray(size);
     this.port.notify();
   }

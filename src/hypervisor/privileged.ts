@@ -7,6 +7,7 @@ import * as iced from 'iced-x86';
 import { ENODEV } from '../xen/errno.js';
 import { VMASST_TYPE_architectural_iopl } from '../xen/vm-assist.js';
 import { getDebugreg, setDebugreg } from './debug-registers.js';
+import { decodeAndEmulate } from './decode-and-emulate.js';
 import { cpuid } from './identity.js';
 import { instructionDone } from './instruction-done.js';
 import { ioAllowed, readPort, writePort } from './io-ports.js';
@@ -71,13 +72,7 @@ export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   const at = d.machine.translate(v.id, cpu.rip, FETCH);
   const opcode = at < 0 ? 0 : d.mem.getU8(at);
   if ((opcode === CLI || opcode === STI) && ioplOk(d, v)) return instructionDone(d, v, cpu.rip + 1);
-  const ins = d.machine.decodeAt(v.id, cpu.rip);
-  if (ins === null) return injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
-  try {
-    carryOut(d, v, ins);
-  } finally {
-    ins.free();
-  }
+  decodeAndEmulate(d, v, carryOut);
 }
 
 function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {

@@ -8,6 +8,7 @@
  * Source: Intel SDM volume 2 (MOV, IRET, LAR, LSL, VERR), volume 3 chapter 5.
  */
 import * as iced from 'iced-x86';
+import { decodeAndEmulate } from './decode-and-emulate.js';
 import {
   descriptor,
   readDescriptor,
@@ -41,7 +42,6 @@ import {
   EFLAGS_IF,
   enter,
   injectException,
-  injectPageFault,
   TRAP_gp_fault,
   TRAP_invalid_op,
   TRAP_no_segment,
@@ -183,13 +183,7 @@ export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
       return;
     }
   }
-  const ins = d.machine.decodeAt(v.id, cpu.rip);
-  if (ins === null) return injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
-  try {
-    carryOut(d, v, ins);
-  } finally {
-    ins.free();
-  }
+  decodeAndEmulate(d, v, carryOut);
 }
 
 function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {

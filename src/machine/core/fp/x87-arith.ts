@@ -1,7 +1,7 @@
 // x87 arithmetic, comparisons, remainder, scaling and rounding. SDM volume 1, 8.3; volume 2 per
 // instruction.
 import { A, ADD, B, DIV, Env, F80, FINITE, INF, MUL, QNAN, R, roundSig, SNAN, SUB, swap, unpack, ZERO } from './soft';
-import { arith, div128, Rem, root } from './soft-arith';
+import { arith, div128, normalise, Rem, root } from './soft-arith';
 import { orderUnpacked } from './sse-number';
 import { C0, C1, C2, C3, DE, EFLAGS, FSW, IE, PE, ZE } from './state';
 import { begin, isEmpty, nans, packA, packV, pop, precision, set, setIndefinite, settle, setTop, st, top, underflow, unpackSt, write } from './x87-stack';
@@ -408,16 +408,5 @@ function longDivide(n: i32, exp: i32): u64 {
 }
 
 function shiftUp(): void {
-  if (R.hi == 0) {
-    if (R.lo == 0) return;
-    R.hi = R.lo;
-    R.lo = 0;
-    R.exp -= 64;
-  }
-  const s = clz(R.hi);
-  if (s) {
-    R.hi = (R.hi << s) | (R.lo >> (64 - s));
-    R.lo <<= s;
-    R.exp -= <i32>s;
-  }
+  if ((R.hi | R.lo) != 0) normalise();
 }
