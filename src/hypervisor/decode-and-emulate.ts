@@ -15,7 +15,10 @@ export function decodeAndEmulate(
 ): void {
   const { cpu } = v;
   const ins = d.machine.decodeAt(v.id, cpu.rip);
-  if (ins === null) return injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
+  if (ins === null) {
+    injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
+    return;
+  }
   try {
     carryOut(d, v, ins);
   } finally {
