@@ -179,7 +179,7 @@ export class GuestService {
     }
     const t1 = performance.now();
     // The moment of decision: before it the guest is the source's, after it ours.
-    if (handover !== null) writeDurable(OWNER_FILE, { handover, uuid: incoming.runner.movable.uuid });
+    if (handover !== null) this.claim(handover, incoming);
     const t2 = performance.now();
     this.phase = 'live';
     this.runner = incoming.runner;
@@ -187,6 +187,16 @@ export class GuestService {
     this.paused = paused;
     if (!paused) this.begin();
     return { attachMs: t1 - t0, recordMs: t2 - t1, startMs: performance.now() - t2 };
+  }
+
+  private claim(handover: string, incoming: IncomingRunner): void {
+    try {
+      writeDurable(OWNER_FILE, { handover, uuid: incoming.runner.movable.uuid });
+    } catch (error) {
+      // Whether the record is there is for the daemon to see, once we are dead and cannot change it.
+      this.leave('failed', `the owner record cannot be written: ${(error as Error).message}`);
+      throw error;
+    }
   }
 
   async pause(): Promise<null> {
