@@ -215,13 +215,23 @@ export class Domain {
     state.vmAssist = built.vmAssist ?? 1 << VMASST_TYPE_pae_extended_cr3;
     v.initialised = true;
     v.down = false;
+    // Once is enough: what is published stays true for ever (time.ts).
+    for (const each of state.vcpus) updateSystemTime(state, each);
   }
 
   /** Time goes on and the guest may run. */
   start(): void {
     this.clock.start();
-    for (const v of this.state.vcpus) updateSystemTime(this.state, v);
     this.updateWallClock();
+  }
+
+  /**
+   * The guest was kept from running for `ns` and is to see it: the time is stolen from every vCPU that wanted to run.
+   * Only while paused.
+   */
+  elapse(ns: number): void {
+    this.scheduler.interrupt();
+    this.clock.advanceTo(this.clock.now() + ns);
   }
 
   /** Time stands still; nothing of the guest changes until start(). */
@@ -258,12 +268,12 @@ export class Domain {
 
   /** All records except RAM. Only while paused. */
   save(): Uint8Array {
-    return saveState(this.state, this.scheduler.turn);
+    return saveState(this.state, this.scheduler.save());
   }
 
   /** Continues a saved guest. RAM is complete by then. Throws RecordError; the domain is useless after that. */
   restore(records: Uint8Array): void {
-    this.scheduler.turn = restoreState(this.state, records);
+    this.scheduler.restore(restoreState(this.state, records));
     this.state.m2p.install(this.layout.m2pTables);
   }
 }

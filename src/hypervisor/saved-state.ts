@@ -19,6 +19,7 @@ import { EVTCHN_2L_NR_CHANNELS, VcpuInfo } from '../xen/shared-info.js';
 import { PortState } from './event-channels.js';
 import { Owner } from './frames.js';
 import { MAX_GRANT_FRAMES } from './grant-table.js';
+import type { Turns } from './scheduler.js';
 import type { DomainState } from './state.js';
 import { readVcpuContext, restoreVcpuContext, saveVcpuContext, vcpuContextRecord } from './vcpu-record.js';
 
@@ -38,6 +39,9 @@ export const domainStateRecord = recordType('DOMN', 1, 'what Xen keeps of the do
   cmosIndex: [u8, 'port 0x70'],
   pciCf8: [u32, 'port 0xcf8'],
   turn: [u8, 'vCPU whose turn it is'],
+  turnEnds: [int, 'end of that turn, virtual ns'],
+  cut: [int, 'vCPU stopped in the middle of its slice, -1 for none'],
+  preferred: [int, 'vCPU that an event has woken since, -1 for none'],
 });
 
 export const eventChannelsRecord = recordType(
@@ -99,7 +103,7 @@ export const framesRecord = recordType('FRAM', 1, 'owners of frames, and page ta
   ],
 });
 
-export function saveState(d: DomainState, turn: number): Uint8Array {
+export function saveState(d: DomainState, turns: Turns): Uint8Array {
   const { events, grants, frames } = d;
   const ports = [];
   for (let port = 1; port < events.validPorts; port++) {
@@ -137,7 +141,7 @@ export function saveState(d: DomainState, turn: number): Uint8Array {
       watchdog: [...d.watchdog],
       cmosIndex,
       pciCf8,
-      turn,
+      ...turns,
     }),
     ...d.vcpus.map((v) => saveVcpuContext(v, (events.pollMask & (1 << v.id)) !== 0)),
     encodeRecord(eventChannelsRecord, { validPorts: events.validPorts, ports }),
@@ -150,8 +154,8 @@ export function saveState(d: DomainState, turn: number): Uint8Array {
   ]);
 }
 
-/** Restores a fresh container; gives the vCPU whose turn it is. Throws RecordError. */
-export function restoreState(d: DomainState, stream: Uint8Array): number {
+/** Restores a fresh container; gives what the turns are at. Throws RecordError. */
+export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   const all = decodeAll(stream);
   const only = (tag: string): RawRecord => {
     const found = all.filter((r) => r.tag === tag);
@@ -181,7 +185,10 @@ export function restoreState(d: DomainState, stream: Uint8Array): number {
     refuse('FRAM', 'a page table that cannot be');
   }
   const nrVcpus = d.vcpus.length;
-  if (events.validPorts > EVTCHN_2L_NR_CHANNELS || domain.turn >= nrVcpus) refuse('EVTC', 'too many ports');
+  if (events.validPorts > EVTCHN_2L_NR_CHANNELS) refuse('EVTC', 'too many ports');
+  for (const id of [domain.turn, domain.cut, domain.preferred]) {
+    if (id < -1 || id >= nrVcpus) refuse('DOMN', `vCPU ${id} does not exist`);
+  }
   if (events.ports.some((p) => p.port >= events.validPorts || p.vcpu >= nrVcpus || p.state > PortState.ipi)) {
     refuse('EVTC', 'a port that cannot be');
   }
@@ -248,5 +255,5 @@ export function restoreState(d: DomainState, stream: Uint8Array): number {
         ? d.sharedInfo + i * VcpuInfo.sizeof
         : d.machine.frameAddress(c.vcpuInfoMfn) + c.vcpuInfoOffset;
   });
-  return domain.turn;
+  return domain;
 }

@@ -2,7 +2,9 @@
  * Runs the vCPUs of a domain on one thread: time slices in turn, and at once what an event has woken.
  *
  * Invariant: timers that are due fire before any guest code runs after their deadline is noticed, and with the
- * instruction clock exactly at it; which vCPU runs next depends on nothing but the domain's own state.
+ * instruction clock exactly at it; which vCPU runs next depends on nothing but the domain's own state. Where run()
+ * is cut by its limit, also by a save and a restore, leaves no trace: the vCPU goes on in its turn, no event reaches
+ * it that would not have reached it there.
  */
 import { Exit } from '../machine/machine.js';
 import { handleExit } from './exits.js';
@@ -30,15 +32,27 @@ export type RunResult =
 const RUNNING: RunResult = { state: 'running' };
 const SHUTDOWN: RunResult = { state: 'shutdown' };
 
-export class Scheduler {
+/** What a domain's turns are at: part of its state. */
+export interface Turns {
   /** vCPU whose turn it is in the round. */
-  turn = 0;
+  readonly turn: number;
   /** End of that turn, in virtual time. */
+  readonly turnEnds: number;
+  /** vCPU that run()'s limit stopped in the middle of its slice, -1 for none. */
+  readonly cut: number;
+  /** vCPU that an event has woken since, -1 for none. */
+  readonly preferred: number;
+}
+
+export class Scheduler {
+  private turn = 0;
   private turnEnds = 0;
   /** Instructions per ns, as measured lately. With the instruction clock it plays no part. */
   private rate = FIRST_RATE;
   /** Woken by an event in the middle of another's turn. */
   private preferred: VcpuContext | undefined;
+  /** Stopped by run()'s limit in the middle of its slice, and nothing has happened since. */
+  private cut: VcpuContext | undefined;
 
   constructor(
     private readonly d: DomainState,
@@ -47,12 +61,39 @@ export class Scheduler {
     private readonly nsPerInstruction: number,
   ) {}
 
+  save(): Turns {
+    return {
+      turn: this.turn,
+      turnEnds: this.turnEnds,
+      cut: this.cut?.id ?? -1,
+      preferred: this.preferred?.id ?? -1,
+    };
+  }
+
+  restore(saved: Turns): void {
+    const { vcpus } = this.d;
+    this.turn = saved.turn;
+    this.turnEnds = saved.turnEnds;
+    this.cut = vcpus[saved.cut];
+    this.preferred = vcpus[saved.preferred];
+    if (this.cut !== undefined) this.d.current = this.cut;
+  }
+
   /** An event for `v`: it runs next if it can take it. */
   woken(v: VcpuContext): void {
+    if (v === this.cut) this.interrupt();
     if (v.runstate === Runstate.blocked) changeRunstate(this.d, v, Runstate.runnable, this.d.clock.now());
     if (v === this.d.current) return;
     this.preferred = v;
     this.d.reschedule = true;
+  }
+
+  /** The vCPU that run()'s limit stopped gives the processor away after all. */
+  interrupt(): void {
+    const { cut } = this;
+    if (cut === undefined) return;
+    this.cut = undefined;
+    this.leave(cut, this.d.clock.now());
   }
 
   private runnable(v: VcpuContext): boolean {
@@ -86,13 +127,16 @@ export class Scheduler {
     const end = clock.now() + limit;
     for (;;) {
       const now = clock.now();
+      if (this.cut !== undefined && (this.preferred !== undefined || this.over(now))) this.interrupt();
       runTimers(d, now);
       if (d.shutdown !== undefined) {
         for (const v of d.vcpus) this.leave(v, now);
         return SHUTDOWN;
       }
       if (now >= end) return RUNNING;
-      const v = this.pick(now);
+      const continued = this.cut;
+      const v = continued ?? this.pick(now);
+      this.cut = undefined;
       if (v === undefined) {
         const wakeAt = nextDeadline(d);
         if (wakeAt === NEVER) return { state: 'idle', wakeAt: undefined };
@@ -100,16 +144,22 @@ export class Scheduler {
         clock.advanceTo(Math.min(wakeAt, end));
         continue;
       }
-      this.enter(v, now);
+      if (continued === undefined) this.enter(v, now);
       const before = v.cpu.retired;
-      this.slice(v, this.budget(now, end));
+      this.slice(v, this.budget(now, end), continued === undefined);
       const after = clock.now();
-      this.leave(v, after);
+      if (after >= end && this.runnable(v) && !d.reschedule && !this.over(after)) this.cut = v;
+      else this.leave(v, after);
       if (after - now > MEASURED_NS) {
         const measured = (v.cpu.retired - before) / (after - now);
         this.rate += (measured - this.rate) / 8;
       }
     }
+  }
+
+  /** True when the present turn ends at `now`, or a timer is due. */
+  private over(now: number): boolean {
+    return now >= this.turnEnds || now >= nextDeadline(this.d);
   }
 
   private enter(v: VcpuContext, now: number): void {
@@ -135,15 +185,18 @@ export class Scheduler {
     return Math.min(MAX_BUDGET, Math.max(MIN_BUDGET, Math.floor(until * this.rate)));
   }
 
-  /** Runs one vCPU for at most `budget` instructions, or until it gives the processor away. */
-  private slice(v: VcpuContext, budget: number): void {
+  /**
+   * Runs one vCPU for at most `budget` instructions, or until it gives the processor away. `entering`: events that
+   * wait for it are delivered first.
+   */
+  private slice(v: VcpuContext, budget: number, entering: boolean): void {
     const { d } = this;
     const { machine } = d;
     const { cpu } = v;
     const last = cpu.retired + budget;
     d.reschedule = false;
-    for (;;) {
-      deliverPending(d, v);
+    for (let deliver = entering; ; deliver = true) {
+      if (deliver) deliverPending(d, v);
       if (d.shutdown !== undefined) return;
       const left = last - cpu.retired;
       if (left <= 0) return;

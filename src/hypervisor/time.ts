@@ -60,11 +60,16 @@ function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: n
   d.mem.setU32(at + VcpuTimeInfo.version, version);
 }
 
-/** Publishes the wall clock: the true time at which system time was 0. */
+/** Publishes the wall clock: the true time at which system time was 0. Writes nothing where that has not changed. */
 export function updateWallClock(d: DomainState): void {
   const { mem, sharedInfo: at } = d;
   const origin = d.wallClock() - d.clock.now();
   const seconds = Math.floor(origin / 1e9);
+  const same =
+    mem.getU32(at + SharedInfo.wc_sec) === seconds % 0x1_0000_0000 &&
+    mem.getU32(at + SharedInfo.wc_sec_hi) === Math.floor(seconds / 0x1_0000_0000) &&
+    mem.getU32(at + SharedInfo.wc_nsec) === Math.floor(origin - seconds * 1e9);
+  if (same) return;
   const version = (mem.getU32(at + SharedInfo.wc_version) + 1) | 1;
   mem.setU32(at + SharedInfo.wc_version, version);
   mem.setU32(at + SharedInfo.wc_sec, seconds % 0x1_0000_0000);
