@@ -16,7 +16,7 @@ export function guestLoop(
 ): GuestLoop {
   const { domain } = guest;
   let end: GuestEnd;
-  return new GuestLoop(
+  const loop = new GuestLoop(
     (limitNs) => {
       const result = guest.run(limitNs);
       switch (result.state) {
@@ -38,4 +38,6 @@ export function guestLoop(
     () => ended(end),
     failed,
   );
+  domain.backend.onNotify = () => loop.kick();
+  return loop;
 }

@@ -75,7 +75,7 @@ class PvRunner implements GuestRunner {
       stopDirtyLog: () => domain.machine.stopDirtyLog(),
       pause: async () => {
         this.loop.stop();
-        domain.pause();
+        await guest.pause();
       },
       resume: () => this.start(),
       saveState: () => guest.saveState(),

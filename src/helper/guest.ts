@@ -15,6 +15,8 @@ import type { DomId, Port } from '../xen/types.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
 import { restoreState } from '../xenstore/state/restore.js';
 import { saveState } from '../xenstore/state/save.js';
+import { DEVICE_KINDS } from './device-kinds.js';
+import { Devices } from './devices.js';
 
 /** The domain id that every guest sees of itself, on every host. */
 export const INNER_DOMID = 1 as DomId;
@@ -53,10 +55,11 @@ export const containerRecord = recordType('GUES', 1, "what a guest's container i
 export type Container = Parameters<typeof containerRecord.body.write>[1];
 
 /** Everything of a guest but its memory. */
-export const guestStateRecord = recordType('GSTA', 1, 'the state of a guest, without its memory', {
+export const guestStateRecord = recordType('GSTA', 2, 'the state of a guest, without its memory', {
   domain: [bytes, 'records of domain and machine'],
   store: [bytes, "the guest's xenstore, in Xen's xenstore migration format, version 2"],
   console: [bytes, 'record of the console back end'],
+  devices: [bytes, 'record XBUS: disks and networks'],
   wallClockBase: [f64, 'wall clock at system time 0, ns since 1970'],
 });
 
@@ -69,16 +72,21 @@ export class Guest {
     readonly container: Container,
     readonly domain: Domain,
     private readonly wall: WallClock,
+    private readonly log: (line: string) => void,
   ) {}
 
   #store: GuestStore | undefined;
   #console: ConsoleBackend | undefined;
+  #devices: Devices | undefined;
 
   get store(): GuestStore {
     return this.#store as GuestStore;
   }
   get console(): ConsoleBackend {
     return this.#console as ConsoleBackend;
+  }
+  get devices(): Devices {
+    return this.#devices as Devices;
   }
 
   /** All machine frames, in place. */
@@ -141,6 +149,7 @@ export class Guest {
       },
       domain,
       wall,
+      (line) => host.log?.(line),
     );
     const nodes = domainTree({
       domid: INNER_DOMID,
@@ -160,6 +169,7 @@ export class Guest {
       startTime: (host.wallClock() / 1e9).toFixed(2),
     });
     guest.#store = GuestStore.create(guest.storeAccess(), nodes);
+    guest.#devices = guest.makeDevices();
     guest.connectConsole(sink);
     guest.bind();
     return guest;
@@ -171,7 +181,7 @@ export class Guest {
     if (c.uuid.length !== 16 || c.vcpus < 1 || c.vcpus > 8 || c.memoryMib < 1 || c.memoryMib > 3000)
       throw new RecordError(0, 'the container described cannot be made');
     const { domain, wall } = await Guest.container(c, host);
-    const guest = new Guest(c, domain, wall);
+    const guest = new Guest(c, domain, wall, (line) => host.log?.(line));
     guest.ram.fill(0);
     return guest;
   }
@@ -186,6 +196,7 @@ export class Guest {
       domain: this.domain.save(),
       store: saveState(this.store.server),
       console: this.console.save(),
+      devices: this.devices.save(),
       wallClockBase: this.wall.base,
     });
   }
@@ -200,6 +211,8 @@ export class Guest {
     this.domain.consolePort = this.container.consolePort as Port;
     this.wall.arrive(state.wallClockBase);
     this.#store = GuestStore.arrive(this.storeAccess(), server);
+    this.#devices = this.makeDevices();
+    this.devices.restore(state.devices);
     this.connectConsole(sink);
     this.console.restore(state.console);
     this.bind();
@@ -218,6 +231,9 @@ export class Guest {
     const { storePfn, storePort } = this.container;
     return { ...this.access(storePfn, storePort), domid: INNER_DOMID, port: storePort as Port };
   }
+  private makeDevices(): Devices {
+    return new Devices(this.store.dom0, this.domain.backend, INNER_DOMID, DEVICE_KINDS, this.log);
+  }
   private connectConsole(sink: ConsoleSink): void {
     const { consolePfn, consolePort } = this.container;
     this.#console = new ConsoleBackend(this.access(consolePfn, consolePort), sink);
@@ -233,6 +249,13 @@ export class Guest {
     this.domain.start();
     this.store.service();
     this.console.service();
+    this.devices.resume();
+  }
+
+  /** Stops time; resolves when no I/O of ours is under way either, so that nothing of the guest changes. */
+  async pause(): Promise<void> {
+    this.domain.pause();
+    await this.devices.pause();
   }
 
   /** Runs the guest for at most `limitNs` of its time. */

@@ -14,6 +14,8 @@ export const BACKEND_DOMID = 0;
 
 export class Backend {
   readonly mem: LinearMemory;
+  /** Told when a port was raised: a guest that sleeps may have to run. */
+  onNotify: () => void = () => undefined;
 
   constructor(private readonly d: DomainState) {
     this.mem = d.mem;
@@ -31,12 +33,18 @@ export class Backend {
   /** Raises the guest's port. */
   notify(port: Port): void {
     this.d.events.setPending(port);
+    this.onNotify();
   }
 
   /** Maps a granted page: its linear address, or a negative GNTST_ status. */
   grantMap(ref: number, write: boolean): number {
     const frame = this.d.grants.acquire(ref, BACKEND_DOMID, write, true);
     return frame < 0 ? frame : this.d.tables.address(frame);
+  }
+
+  /** Linear address of a grant that is mapped already, as after a restore; -1 if it is not mapped. */
+  grantMapped(ref: number): number {
+    return this.d.grants.isPinned(ref) ? this.d.tables.address(this.d.grants.pinnedFrame(ref)) : -1;
   }
 
   grantUnmap(ref: number, write: boolean): void {

@@ -19,6 +19,7 @@ export class GuestLoop {
   private timer: NodeJS.Timeout | undefined;
   private scheduled: NodeJS.Immediate | undefined;
   private running = false;
+  private inSlice = false;
   /** Time spent in slices since the beginning, ms. */
   busyMs = 0;
 
@@ -43,9 +44,9 @@ export class GuestLoop {
     this.scheduled = undefined;
   }
 
-  /** Something happened that may concern a sleeping guest: an event, a key. */
+  /** Something happened that may concern a sleeping guest: an event, a key. A slice under way sees it itself. */
   kick(): void {
-    if (this.running && this.scheduled === undefined) {
+    if (this.running && !this.inSlice && this.scheduled === undefined) {
       clearTimeout(this.timer);
       this.soon();
     }
@@ -60,6 +61,7 @@ export class GuestLoop {
     if (!this.running) return;
     let result: SliceResult;
     const before = performance.now();
+    this.inSlice = true;
     try {
       result = this.slice(SLICE_NS);
     } catch (error) {
@@ -67,6 +69,7 @@ export class GuestLoop {
       this.failed(error);
       return;
     } finally {
+      this.inSlice = false;
       this.busyMs += performance.now() - before;
     }
     if (!this.running) return;

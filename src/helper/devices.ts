@@ -1,0 +1,130 @@
+/**
+ * The split devices of one guest: disks and networks, plugged in and out while it runs, saved with it.
+ * Invariant: a device's inner nodes and its back end's state come and go together.
+ */
+import type { GuestAccess } from '../devices/guest-access.js';
+import {
+  backPath,
+  frontPath,
+  type SavedXenbusDevice,
+  XenbusBackend,
+  type XenbusDriver,
+  type XenbusEvents,
+  xenbusRecord,
+} from '../devices/xenbus.js';
+import { plant } from '../devices/xenstore.js';
+import { type DeviceTreeInput, deviceTree } from '../guest/device-tree.js';
+import { RecordError } from '../records/fields.js';
+import { decodeRaw, decodeRecord, encodeRecord } from '../records/record.js';
+import type { LocalClient } from '../xenstore/server/local.js';
+
+/** Makes the driver of a device, without a link to the host yet. Throws RecordError on a spec it does not know. */
+export type DriverFactory = (access: GuestAccess, spec: string, log: (line: string) => void) => XenbusDriver;
+
+export interface Device {
+  readonly kind: string;
+  readonly devid: number;
+  /** What the host connects it to, JSON; travels with the guest. */
+  readonly spec: string;
+  readonly bus: XenbusBackend;
+  readonly driver: XenbusDriver;
+}
+
+export class Devices {
+  private readonly all: Device[] = [];
+  private readonly waiting = new Map<Device, () => void>();
+
+  constructor(
+    private readonly store: LocalClient,
+    private readonly access: GuestAccess,
+    private readonly domid: number,
+    private readonly kinds: Readonly<Record<string, DriverFactory>>,
+    private readonly log: (line: string) => void,
+  ) {}
+
+  list(): readonly Device[] {
+    return this.all;
+  }
+  find(kind: string, devid: number): Device | undefined {
+    return this.all.find((d) => d.kind === kind && d.devid === devid);
+  }
+
+  private make(kind: string, devid: number, spec: string): Device {
+    const factory = this.kinds[kind];
+    if (factory === undefined) throw new RecordError(0, `a device of kind ${kind} is not known`);
+    const driver = factory(this.access, spec, this.log);
+    const events: XenbusEvents = { log: this.log, gone: () => this.gone(device) };
+    const bus = new XenbusBackend(this.store, { kind, devid, domid: this.domid }, driver, events);
+    const device: Device = { kind, devid, spec, bus, driver };
+    this.all.push(device);
+    return device;
+  }
+
+  /** Plugs a device in: its driver is there first (`prepare` gives it its link), then the nodes. */
+  add(
+    spec: string,
+    nodes: Omit<DeviceTreeInput, 'domid'>,
+    prepare: (driver: XenbusDriver) => void = () => undefined,
+  ): Device {
+    if (this.find(nodes.kind, nodes.devid) !== undefined)
+      throw new Error(`${nodes.kind} ${nodes.devid} is there already`);
+    const device = this.make(nodes.kind, nodes.devid, spec);
+    prepare(device.driver);
+    plant(this.store, deviceTree({ ...nodes, domid: this.domid }));
+    device.bus.begin();
+    return device;
+  }
+
+  /** Asks the guest to let go of a device; true once it has, false when `signal` came first (it stays asked). */
+  unplug(device: Device, signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      signal.addEventListener('abort', () => {
+        this.waiting.delete(device);
+        resolve(false);
+      });
+      this.waiting.set(device, () => resolve(true));
+      device.bus.unplug();
+    });
+  }
+
+  /** Takes a device away without asking; resolves when nothing of the guest's is in use any more. */
+  remove(device: Device): Promise<void> {
+    return new Promise((resolve) => {
+      this.waiting.set(device, resolve);
+      device.bus.surpriseRemove();
+    });
+  }
+
+  private gone(device: Device): void {
+    const at = this.all.indexOf(device);
+    if (at < 0) return;
+    this.all.splice(at, 1);
+    device.bus.stop();
+    this.store.transact((view) => {
+      if (view.exists(backPath(device.bus.id))) view.remove(backPath(device.bus.id));
+      if (view.exists(frontPath(device.bus.id))) view.remove(frontPath(device.bus.id));
+    });
+    this.waiting.get(device)?.();
+    this.waiting.delete(device);
+  }
+
+  /** The guest stands still: resolves when no I/O of ours is under way. */
+  async pause(): Promise<void> {
+    await Promise.all(this.all.map((device) => device.bus.pause()));
+  }
+
+  save(): Uint8Array {
+    return encodeRecord(xenbusRecord, { devices: this.all.map((d) => d.bus.save(d.spec)) });
+  }
+
+  /** Throws RecordError. The guest's ports and grants are restored by then. */
+  restore(record: Uint8Array): void {
+    const saved: SavedXenbusDevice[] = decodeRecord(xenbusRecord, decodeRaw(record)).devices;
+    for (const one of saved) this.make(one.kind, one.devid, one.spec).bus.restore(one);
+  }
+
+  /** The guest goes on: changes of front ends are seen again, requests in the rings are taken. */
+  resume(): void {
+    for (const device of [...this.all]) device.bus.resume();
+  }
+}
