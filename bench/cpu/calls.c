@@ -1,0 +1,9 @@
+// The n-th Fibonacci number by its definition: calls, returns, pushes, pops.
+// Without cloning and inlining, or the compiler makes a loop of most calls.
+__attribute__((noipa, optimize("no-inline", "no-optimize-sibling-calls"))) static unsigned long fib(unsigned long n) {
+  if (n < 2) return n;
+  unsigned long a = fib(n - 1);
+  return a + fib(n - 2);
+}
+
+unsigned long kernel(unsigned long n) { return fib(n); }
