@@ -188,6 +188,37 @@ function end(k: Kernel, status: number): number {
   return 0;
 }
 
+function protect(k: Kernel, at: number, bytes: number, protection: number): number {
+  k.memory.protect(at, pages(bytes), rights(protection), (protection & 7) !== 0);
+  return 0;
+}
+
+function unmap(k: Kernel, at: number, bytes: number): number {
+  k.memory.unmap(at, pages(bytes));
+  return 0;
+}
+
+/** struct sysinfo: one GiB of memory, half of it free, in bytes. */
+function systemInformation(k: Kernel, to: number): number {
+  const out = new Uint8Array(112);
+  const view = new DataView(out.buffer);
+  view.setBigUint64(32, 1n << 30n, true);
+  view.setBigUint64(40, 1n << 29n, true);
+  view.setUint16(80, 1, true);
+  view.setUint32(104, 1, true);
+  k.memory.write(to, out);
+  return 0;
+}
+
+function processControl(k: Kernel, option: number, to: number): number {
+  const PR_GET_NAME = 16;
+  if (option !== PR_GET_NAME) return EINVAL;
+  const shown = new Uint8Array(16);
+  new TextEncoder().encodeInto(k.program.slice(k.program.lastIndexOf('/') + 1), shown.subarray(0, 15));
+  k.memory.write(to, shown);
+  return 0;
+}
+
 const access = (k: Kernel, path: number): number =>
   k.files.status(k.memory.string(path), true) === undefined ? ENOENT : 0;
 
@@ -202,13 +233,8 @@ export const CALLS: ReadonlyMap<number, Call> = new Map<number, Call>([
   [7, nothing], // poll
   [8, (k, fd, offset, whence) => seek(k, fd, offset, whence)],
   [9, map],
-  [
-    10,
-    (k, at, bytes, protection) => (
-      k.memory.protect(at, pages(bytes), rights(protection), (protection & 7) !== 0), 0
-    ),
-  ],
-  [11, (k, at, bytes) => (k.memory.unmap(at, pages(bytes)), 0)],
+  [10, (k, at, bytes, protection) => protect(k, at, bytes, protection)],
+  [11, (k, at, bytes) => unmap(k, at, bytes)],
   [12, (k, wanted) => k.memory.brk(wanted)],
   [13, nothing], // rt_sigaction
   [14, nothing], // rt_sigprocmask
@@ -233,6 +259,7 @@ export const CALLS: ReadonlyMap<number, Call> = new Map<number, Call>([
   [89, (k, path, to, bytes) => readLink(k, k.memory.string(path), to, bytes)],
   [96, (k, to) => time(k, to, 1000)],
   [97, (k, _resource, to) => limits(k, to)],
+  [99, systemInformation],
   [102, nothing], // getuid and its like
   [104, nothing],
   [107, nothing],
@@ -241,6 +268,7 @@ export const CALLS: ReadonlyMap<number, Call> = new Map<number, Call>([
   [111, () => PID],
   [115, nothing], // getgroups: none
   [131, nothing], // sigaltstack
+  [157, processControl],
   [158, (k, code, value) => architecture(k, code, value)],
   [186, () => PID],
   [
