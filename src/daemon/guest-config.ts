@@ -18,7 +18,6 @@ export function readGuestConfig(source: string, file: string, directory: string)
   if (config.vifs.length > 0) refuse('vif', 'vif is not supported');
   if (config.maxMemoryKib !== config.memoryKib) refuse('maxmem', 'maxmem above memory is not supported');
   if (config.maxVcpus !== config.vcpus) refuse('maxvcpus', 'maxvcpus above vcpus is not supported');
-  if (config.clock !== 'elapse') refuse('clock', `clock = "${config.clock}" is not supported (elapse)`);
   const place = (given: string | undefined): string =>
     given === undefined ? '' : path.resolve(directory, given);
   return {
@@ -33,6 +32,8 @@ export function readGuestConfig(source: string, file: string, directory: string)
     onPoweroff: config.onPoweroff,
     onReboot: config.onReboot,
     onCrash: config.onCrash,
+    clock: config.clock,
+    devices: [],
     more: { warnings: config.warnings },
   };
 }

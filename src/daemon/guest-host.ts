@@ -4,12 +4,13 @@
  */
 import type { Host, HostNode, HostStore } from '../host/host.js';
 import { standaloneClock } from '../host/standalone/clock.js';
+import { standaloneLinks } from '../host/standalone/links.js';
 import type { DomId, Port } from '../xen/types.js';
 import type { HostGrant } from './guest-protocol.js';
 
 export class RelayedStore implements HostStore {
   private readonly nodes = new Map<string, string>();
-  private listeners: ((node: HostNode) => void)[] = [];
+  private listener: ((node: HostNode) => void) | undefined;
 
   /** `send` gives nodes to the daemon, if there is one. */
   constructor(private readonly send: (nodes: readonly HostNode[]) => void) {}
@@ -21,12 +22,12 @@ export class RelayedStore implements HostStore {
     }
     this.send(nodes);
   }
-  onChange(listener: (node: HostNode) => void): void {
-    this.listeners.push(listener);
+  onChange(listener: ((node: HostNode) => void) | undefined): void {
+    this.listener = listener;
   }
   /** The daemon says that somebody changed a node. */
   changed(node: HostNode): void {
-    for (const listener of this.listeners) listener(node);
+    this.listener?.(node);
   }
   /** All that was written, for a daemon that knows nothing. */
   all(): HostNode[] {
@@ -44,5 +45,6 @@ export function grantedHost(grant: HostGrant, store: HostStore): Host {
     storeFrame: grant.storeFrame,
     consoleFrame: grant.consoleFrame,
     store,
+    links: standaloneLinks(),
   };
 }

@@ -24,6 +24,8 @@ const REQUESTS = new Set([
   'dmesg',
   'shutdown',
   'rename',
+  'plug',
+  'unplug',
   'type',
   'watchConsole',
   'send',

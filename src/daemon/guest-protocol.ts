@@ -2,6 +2,7 @@
  * What the daemon and a guest process say to each other, over a unix socket in the guest's directory (rpc.ts).
  * The guest process listens, so that it outlives its daemon and is found again by the next one.
  */
+import type { DeviceConfig } from '../helper/devices.js';
 import type { DataAddress } from '../migration/data-channel.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
 import type { GuestConfig, PointRow, RunnerStatus, StopReason } from './guest-runner.js';
@@ -78,12 +79,16 @@ export interface GuestRequests {
   /** Resolves when the guest took the request, or fails with 'timed-out'. */
   shutdown: [{ kind: 'poweroff' | 'reboot'; timeoutS: number }, null];
   rename: [{ name: string }, null];
+  /** Answers with the guest's configuration after it. */
+  plug: [{ device: DeviceConfig }, GuestConfig];
+  /** Fails with 'timed-out' when the guest does not let go; `force` takes it away. */
+  unplug: [{ kind: string; devid: number; force: boolean; timeoutS: number }, GuestConfig];
   /** Typed bytes in base64; answers how many were taken. */
   type: [{ data: string }, number];
   /** The latest output in base64; from now on `console` notices come. */
   watchConsole: [Record<string, never>, string];
   /** Sends the guest; leaves it paused. Asks back `stopping` before it stops. */
-  send: [{ to: DataAddress; options: MoveOptions; handover: boolean }, SentStats];
+  send: [{ to: DataAddress; options: MoveOptions; handover: boolean; clockDifference?: number }, SentStats];
   abortSend: [{ reason: string }, null];
   lock: [Record<string, never>, null];
   /** Unlock and go on. */

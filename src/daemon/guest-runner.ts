@@ -2,6 +2,9 @@
  * What the guest process needs of the thing that runs a guest. One implementation runs Xen PV guests; tests have
  * another. All calls are made on the process's main thread.
  */
+import type { DeviceConfig } from '../helper/devices.js';
+import type { LedgerRow } from '../helper/ledger.js';
+import type { ClockPolicy } from '../helper/points/outage.js';
 import type { Host } from '../host/host.js';
 import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/guest.js';
 
@@ -21,6 +24,10 @@ export interface GuestConfig {
   readonly onPoweroff: EndAction;
   readonly onReboot: EndAction;
   readonly onCrash: EndAction;
+  /** What an outage is to the guest. */
+  readonly clock: ClockPolicy;
+  /** Disks and networks. */
+  readonly devices: readonly DeviceConfig[];
   /** Whatever else the runner wants to know. */
   readonly more: Readonly<Record<string, unknown>>;
 }
@@ -43,13 +50,8 @@ export interface RunnerStatus {
   readonly instructions: number;
 }
 
-/** One migration point, for people and for JSON. */
-export interface PointRow {
-  readonly name: string;
-  /** What the guest sees: the same from power-on to power-off. */
-  readonly inner: string;
-  /** What the present host gave. */
-  readonly outer: string;
+/** One migration point, for people and for JSON, and the moves that the guest has survived. */
+export interface PointRow extends LedgerRow {
   readonly moves: number;
 }
 
@@ -76,6 +78,10 @@ export interface GuestRunner {
   dmesg(): string;
   /** The toolstack's name; the guest's own view of its name stays. */
   rename(name: string): void;
+  /** A device for the guest that runs. Fails with what is wrong. */
+  plug(device: DeviceConfig): Promise<void>;
+  /** Asks the guest to let go of a device, or takes it away (`force`); false when `signal` came first. */
+  unplug(kind: string, devid: number, force: boolean, signal: AbortSignal): Promise<boolean>;
 }
 
 export interface IncomingRunner extends IncomingGuest {

@@ -25,7 +25,13 @@ import {
   type ReceivedInfo,
   type StartedInfo,
 } from './guest-protocol.js';
-import type { GuestRunner, IncomingRunner, RunnerFactory, RunnerModule } from './guest-runner.js';
+import type {
+  GuestConfig,
+  GuestRunner,
+  IncomingRunner,
+  RunnerFactory,
+  RunnerModule,
+} from './guest-runner.js';
 import type { Rpc } from './rpc.js';
 
 /** Descriptors that the daemon opened for this process. */
@@ -144,15 +150,19 @@ export class GuestService {
     const factory = this.factory(host);
     if (from.path !== undefined) rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from);
-    this.receiving = this.takeIn(listener, factory);
+    this.receiving = this.takeIn(listener, factory, from.path !== undefined);
     this.receiving.catch(() => listener.close());
     return { port: listener.port };
   }
 
-  private async takeIn(listener: DataListener, factory: RunnerFactory): Promise<ReceivedInfo> {
+  private async takeIn(
+    listener: DataListener,
+    factory: RunnerFactory,
+    fromFile: boolean,
+  ): Promise<ReceivedInfo> {
     const socket = await listener.connection();
     const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
-    const { guest, bytes, stateMs } = await receiveGuest(chunks, factory);
+    const { guest, bytes, stateMs } = await receiveGuest(chunks, factory, { fromFile });
     socket.end();
     socket.resume();
     this.incoming = guest;
@@ -253,6 +263,18 @@ export class GuestService {
     this.live().rename(name);
     return null;
   }
+  async plug({ device }: With<'plug'>): Promise<GuestConfig> {
+    const runner = this.free();
+    await runner.plug(device);
+    return runner.config;
+  }
+  async unplug({ kind, devid, force, timeoutS }: With<'unplug'>): Promise<GuestConfig> {
+    const runner = this.free();
+    if (!(await runner.unplug(kind, devid, force, AbortSignal.timeout(timeoutS * 1000)))) {
+      throw new Failure('timed-out', `the guest did not let go of ${kind} ${devid} within ${timeoutS} s`);
+    }
+    return runner.config;
+  }
   type({ data }: With<'type'>): number {
     return this.live().type(Buffer.from(data, 'base64'));
   }
@@ -261,7 +283,7 @@ export class GuestService {
     return this.keeper.latest().toString('base64');
   }
 
-  async send({ to, options, handover }: With<'send'>): Answer2<'send'> {
+  async send({ to, options, handover, clockDifference }: With<'send'>): Answer2<'send'> {
     const { movable } = this.free();
     const sender = new WorkerSender(to, movable.ram, movable.frames);
     this.sender = sender;
@@ -274,6 +296,7 @@ export class GuestService {
           await this.daemon.request('stopping');
         },
         alreadyPaused: this.paused,
+        clockDifference,
       });
       this.stoppedByMove = true;
       if (this.daemon === undefined) this.resume();

@@ -3,14 +3,15 @@
  * move. The module that guest-process.ts loads.
  */
 import { basename } from 'node:path';
-import { Guest, INNER_DOMID, uuidBytes } from '../helper/guest.js';
-import { POINTS } from '../helper/points.js';
+import type { DeviceConfig } from '../helper/devices.js';
+import { Guest, type GuestSurroundings } from '../helper/guest.js';
+import { uuidBytes } from '../helper/uuid.js';
 import type { Host } from '../host/host.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
-import type { DomainHost } from '../hypervisor/domain.js';
 import type { MovableGuest } from '../migration/guest.js';
 import { bytes, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
+import { Failure } from './failure.js';
 import { readGuestConfig } from './guest-config.js';
 import { guestLoop } from './guest-loop.js';
 import type {
@@ -33,7 +34,6 @@ const descriptionRecord = recordType('DESC', 1, 'a guest in a stream', {
 });
 
 const DMESG_LINES = 1000;
-const SHUTDOWN = `/local/domain/${INNER_DOMID}/control/shutdown`;
 
 class PvRunner implements GuestRunner {
   readonly movable: MovableGuest;
@@ -43,7 +43,6 @@ class PvRunner implements GuestRunner {
   constructor(
     public config: GuestConfig,
     readonly guest: Guest,
-    private readonly host: Host,
     private readonly hooks: RunnerHooks,
     private readonly moves: number,
   ) {
@@ -56,9 +55,6 @@ class PvRunner implements GuestRunner {
         throw error;
       },
     );
-    host.store.onChange(({ path, value }) => {
-      if (path === 'control/shutdown' && value !== null && value !== '') this.ask(value);
-    });
     this.movable = {
       name: config.name,
       uuid: config.uuid,
@@ -78,9 +74,10 @@ class PvRunner implements GuestRunner {
         await guest.pause();
       },
       resume: () => this.start(),
-      saveState: () => guest.saveState(),
+      saveState: (terms) => guest.saveState(terms),
       detach: async () => {
         this.loop.stop();
+        await guest.detach();
       },
     };
   }
@@ -96,22 +93,16 @@ class PvRunner implements GuestRunner {
     return taken;
   }
 
-  /** Writes the guest's own control/shutdown, as a toolstack does. */
-  private ask(kind: string): void {
-    this.guest.store.dom0.write(SHUTDOWN, kind);
-    this.loop.kick();
-  }
-
   async requestShutdown(kind: 'poweroff' | 'reboot', signal: AbortSignal): Promise<void> {
-    const { dom0 } = this.guest.store;
-    this.ask(kind);
+    const { suspendSignal } = this.guest.points;
+    suspendSignal.ask(kind);
     try {
-      while (dom0.tryRead(SHUTDOWN) === kind) {
+      while (suspendSignal.pending(kind)) {
         signal.throwIfAborted();
         await new Promise((done) => setTimeout(done, 20));
       }
     } catch (error) {
-      if (dom0.tryRead(SHUTDOWN) === kind) dom0.write(SHUTDOWN, '');
+      suspendSignal.withdraw(kind);
       throw error;
     }
   }
@@ -132,12 +123,28 @@ class PvRunner implements GuestRunner {
   }
 
   points(): readonly PointRow[] {
-    return POINTS.map((p) => ({
-      name: p.name,
-      inner: p.inner(this.guest),
-      outer: p.outer(this.host),
-      moves: this.moves,
-    }));
+    return this.guest.ledgerRows().map((row) => ({ ...row, moves: this.moves }));
+  }
+
+  async plug(device: DeviceConfig): Promise<void> {
+    await this.guest.plug(device);
+    this.config = { ...this.config, devices: this.guest.devices.configs };
+    this.loop.kick();
+  }
+
+  async unplug(kind: string, devid: number, force: boolean, signal: AbortSignal): Promise<boolean> {
+    const { devices } = this.guest;
+    const device = devices.find(kind, devid);
+    if (device === undefined) throw new Failure('usage', `the guest has no ${kind} ${devid}`);
+    const gone = force ? devices.remove(device).then(() => true) : devices.unplug(device, signal);
+    this.loop.kick();
+    if (!(await gone)) return false;
+    this.config = { ...this.config, devices: devices.configs };
+    return true;
+  }
+
+  wake(): void {
+    this.loop.kick();
   }
 
   note(line: string): void {
@@ -157,14 +164,13 @@ class PvRunner implements GuestRunner {
 
 export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
   let runner: PvRunner | undefined;
-  const sink = (output: Uint8Array): boolean => {
-    hooks.console(output);
-    return true;
-  };
-  const domainHost: DomainHost = {
-    monotonic: () => host.clock.uptime(),
-    wallClock: () => host.clock.wallClock(),
-    log: (line) => runner?.note(line),
+  const around: GuestSurroundings = {
+    console(output) {
+      hooks.console(output);
+      return true;
+    },
+    log: (line) => (runner === undefined ? hooks.log(line) : runner.note(line)),
+    wake: () => runner?.wake(),
   };
   return {
     async create(config, kernel, ramdisk) {
@@ -177,26 +183,29 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
           image: { kernel, ramdisk, cmdline: config.cmdline },
           kernelName: basename(config.kernel),
           ramdiskName: config.ramdisk === '' ? '' : basename(config.ramdisk),
+          clock: config.clock,
+          devices: config.devices,
         },
-        domainHost,
-        sink,
+        host,
+        around,
       );
-      runner = new PvRunner(config, guest, host, hooks, 0);
+      await guest.attach();
+      runner = new PvRunner(config, guest, hooks, 0);
       return runner;
     },
     async construct(description): Promise<IncomingRunner> {
       const { config, moves, container } = decodeRecord(descriptionRecord, decodeRaw(description));
-      const guest = await Guest.empty(container, domainHost);
-      const arrived = new PvRunner(JSON.parse(config) as GuestConfig, guest, host, hooks, moves + 1);
+      const guest = await Guest.empty(container, host, around);
+      const arrived = new PvRunner(JSON.parse(config) as GuestConfig, guest, hooks, moves + 1);
       runner = arrived;
       return {
         runner: arrived,
         frames: guest.domain.machine.frames,
         ram: guest.ram,
-        restoreState: (records) => guest.restoreState(records, sink),
-        attach: async () => {},
+        restoreState: (records, bounds) => guest.restoreState(records, bounds),
+        attach: () => guest.attach(),
         start: () => arrived.start(),
-        discard: async () => {},
+        discard: () => guest.detach(),
       };
     },
   };

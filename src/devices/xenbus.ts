@@ -21,6 +21,7 @@ import {
   XenbusStateUnknown,
 } from '../xen/xenbus.js';
 import type { LocalClient, LocalWatch } from '../xenstore/server/local.js';
+import type { DevicePoint, HostLinks } from './links.js';
 
 /** What the front end wrote cannot be used; the message goes to the log and into the device's error node. */
 export class XenbusError extends Error {
@@ -64,6 +65,15 @@ export interface XenbusDriver {
   save(): Uint8Array;
   /** Continues a connected device on the same rings, grants and ports. Throws RecordError. */
   restore(record: Uint8Array): void;
+  /**
+   * Takes this host's link: once on each host, after `restore` where there was one, before the guest's first
+   * instruction there. A failure leaves the guest with its source; nothing may be left open then.
+   */
+  attach?(links: HostLinks, devid: number): Promise<void>;
+  /** Lets go of the link for good: the guest lives elsewhere, ended, or loses the device. Any state; once. */
+  detach?(): Promise<void>;
+  /** For the ledger: what the guest sees of the device, and what this host gave. */
+  points?(): readonly DevicePoint[];
 }
 
 /** Where a device is in the guest's xenstore. */

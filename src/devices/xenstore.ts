@@ -7,6 +7,7 @@ import type { TreeNode } from '../guest/domain-tree.js';
 import type { LinearMemory } from '../xen/memory.js';
 import type { DomId, Port } from '../xen/types.js';
 import { RingTransport } from '../xenstore/ring/ring.js';
+import type { Connection } from '../xenstore/server/connection.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
 
@@ -36,6 +37,7 @@ export function plant(dom0: LocalClient, nodes: readonly TreeNode[]): void {
 export class GuestStore {
   readonly dom0: LocalClient;
   private readonly ring: RingTransport;
+  private readonly connection: Connection;
 
   private constructor(
     readonly server: XenstoreServer,
@@ -43,8 +45,16 @@ export class GuestStore {
     fresh: boolean,
   ) {
     this.dom0 = server.local(0);
-    const connection = server.domain(port.domid) ?? server.introduce(port.domid, port.port);
-    this.ring = new RingTransport(server, connection, port.mem, port.page, port, fresh);
+    this.connection = server.domain(port.domid) ?? server.introduce(port.domid, port.port);
+    this.ring = new RingTransport(server, this.connection, port.mem, port.page, port, fresh);
+  }
+
+  /** How many transactions and watches the guest has. */
+  get openTransactions(): number {
+    return this.connection.transactions.size;
+  }
+  get watches(): number {
+    return this.connection.watches.length;
   }
 
   /** A store for a guest that is being switched on, with the nodes that the toolstack makes. */

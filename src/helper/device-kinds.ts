@@ -1,4 +1,4 @@
 /** The kinds of split devices that a guest can have, by their name in xenstore. */
-import type { DriverFactory } from './devices.js';
+import type { DeviceKind } from './devices.js';
 
-export const DEVICE_KINDS: Readonly<Record<string, DriverFactory>> = {};
+export const DEVICE_KINDS: Readonly<Record<string, DeviceKind>> = {};

@@ -3,6 +3,7 @@
  * Invariant: a device's inner nodes and its back end's state come and go together.
  */
 import type { GuestAccess } from '../devices/guest-access.js';
+import type { DevicePoint, HostLinks } from '../devices/links.js';
 import {
   backPath,
   frontPath,
@@ -18,8 +19,23 @@ import { RecordError } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord } from '../records/record.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 
+/** A device as it is configured: plain JSON, the same on every host. */
+export interface DeviceConfig {
+  /** "vbd", "vif". */
+  readonly kind: string;
+  readonly devid: number;
+  /** Its settings, JSON. */
+  readonly spec: string;
+}
+
 /** Makes the driver of a device, without a link to the host yet. Throws RecordError on a spec it does not know. */
 export type DriverFactory = (access: GuestAccess, spec: string, log: (line: string) => void) => XenbusDriver;
+
+export interface DeviceKind {
+  readonly driver: DriverFactory;
+  /** The nodes that the toolstack makes for it: in the guest's own store once, and in each host's. */
+  nodes(devid: number, spec: string): Omit<DeviceTreeInput, 'domid'>;
+}
 
 export interface Device {
   readonly kind: string;
@@ -38,7 +54,7 @@ export class Devices {
     private readonly store: LocalClient,
     private readonly access: GuestAccess,
     private readonly domid: number,
-    private readonly kinds: Readonly<Record<string, DriverFactory>>,
+    private readonly kinds: Readonly<Record<string, DeviceKind>>,
     private readonly log: (line: string) => void,
   ) {}
 
@@ -49,10 +65,13 @@ export class Devices {
     return this.all.find((d) => d.kind === kind && d.devid === devid);
   }
 
+  private kind(kind: string): DeviceKind {
+    if (!Object.hasOwn(this.kinds, kind)) throw new RecordError(0, `a device of kind ${kind} is not known`);
+    return this.kinds[kind];
+  }
+
   private make(kind: string, devid: number, spec: string): Device {
-    const factory = this.kinds[kind];
-    if (factory === undefined) throw new RecordError(0, `a device of kind ${kind} is not known`);
-    const driver = factory(this.access, spec, this.log);
+    const driver = this.kind(kind).driver(this.access, spec, this.log);
     const events: XenbusEvents = { log: this.log, gone: () => this.gone(device) };
     const bus = new XenbusBackend(this.store, { kind, devid, domid: this.domid }, driver, events);
     const device: Device = { kind, devid, spec, bus, driver };
@@ -60,19 +79,62 @@ export class Devices {
     return device;
   }
 
-  /** Plugs a device in: its driver is there first (`prepare` gives it its link), then the nodes. */
-  add(
-    spec: string,
-    nodes: Omit<DeviceTreeInput, 'domid'>,
-    prepare: (driver: XenbusDriver) => void = () => undefined,
-  ): Device {
-    if (this.find(nodes.kind, nodes.devid) !== undefined)
-      throw new Error(`${nodes.kind} ${nodes.devid} is there already`);
-    const device = this.make(nodes.kind, nodes.devid, spec);
-    prepare(device.driver);
+  get configs(): readonly DeviceConfig[] {
+    return this.all.map(({ kind, devid, spec }) => ({ kind, devid, spec }));
+  }
+
+  /** A device of a guest that is being switched on: its nodes, and its driver without a link yet. */
+  create({ kind, devid, spec }: DeviceConfig): Device {
+    if (this.find(kind, devid) !== undefined) throw new Error(`${kind} ${devid} is there already`);
+    const nodes = this.kind(kind).nodes(devid, spec);
+    const device = this.make(kind, devid, spec);
     plant(this.store, deviceTree({ ...nodes, domid: this.domid }));
     device.bus.begin();
     return device;
+  }
+
+  /** A device for a guest that runs: its driver has its link first, then come the nodes. None when this fails. */
+  async plug({ kind, devid, spec }: DeviceConfig, links: HostLinks): Promise<Device> {
+    if (this.find(kind, devid) !== undefined) throw new Error(`${kind} ${devid} is there already`);
+    const nodes = this.kind(kind).nodes(devid, spec);
+    const device = this.make(kind, devid, spec);
+    try {
+      await device.driver.attach?.(links, devid);
+    } catch (error) {
+      this.all.splice(this.all.indexOf(device), 1);
+      throw error;
+    }
+    plant(this.store, deviceTree({ ...nodes, domid: this.domid }));
+    device.bus.begin();
+    return device;
+  }
+
+  /** All devices take this host's links, or none does. */
+  async attach(links: HostLinks): Promise<void> {
+    const attached: Device[] = [];
+    try {
+      for (const device of this.all) {
+        await device.driver.attach?.(links, device.devid);
+        attached.push(device);
+      }
+    } catch (error) {
+      for (const device of attached.reverse()) await device.driver.detach?.();
+      throw error;
+    }
+  }
+
+  async detach(): Promise<void> {
+    for (const device of [...this.all].reverse()) await device.driver.detach?.();
+  }
+
+  points(): DevicePoint[] {
+    return this.all.flatMap(({ kind, devid, driver }) =>
+      (driver.points?.() ?? []).map((p) => ({
+        name: `${kind} ${devid}: ${p.name}`,
+        inner: () => p.inner(),
+        outer: () => p.outer(),
+      })),
+    );
   }
 
   /** Asks the guest to let go of a device; true once it has, false when `signal` came first (it stays asked). */
@@ -104,6 +166,10 @@ export class Devices {
       if (view.exists(backPath(device.bus.id))) view.remove(backPath(device.bus.id));
       if (view.exists(frontPath(device.bus.id))) view.remove(frontPath(device.bus.id));
     });
+    // What is left of the link closes by itself.
+    device.driver
+      .detach?.()
+      .catch((error: Error) => this.log(`${device.kind} ${device.devid}: ${error.message}`));
     this.waiting.get(device)?.();
     this.waiting.delete(device);
   }

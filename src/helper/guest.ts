@@ -1,22 +1,35 @@
 /**
- * One guest, whole: its domain, its own xenstore and its console, wired together. Everything in here is the
- * guest's for its whole power cycle; what a host gives comes in through DomainHost and the console's sink.
+ * One guest, whole: its domain, its own xenstore, its console and its devices, wired together, and the migration
+ * points through which it stands on a host. Everything in here is the guest's for its whole power cycle; what a host
+ * gives comes in through Host, and changes with it.
+ *
+ * Who may call what: powerOn, or empty and then restoreState; attach; start; run as often as wanted; pause and start
+ * in turns; saveState only while paused; detach at the end.
  */
 import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
 import { domainTree } from '../guest/domain-tree.js';
-import { Domain, type DomainHost, type DomainRun } from '../hypervisor/domain.js';
+import type { Host } from '../host/host.js';
+import { Domain, type DomainRun } from '../hypervisor/domain.js';
 import { virtualXen417 } from '../hypervisor/identity.js';
 import { MFN_BASE, PAGE } from '../machine/machine.js';
-import { bytes, f64, RecordError, text, u32 } from '../records/fields.js';
+import { bytes, RecordError, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { DomId, Port } from '../xen/types.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
 import { restoreState } from '../xenstore/state/restore.js';
 import { saveState } from '../xenstore/state/save.js';
 import { DEVICE_KINDS } from './device-kinds.js';
-import { Devices } from './devices.js';
+import { type DeviceConfig, type DeviceKind, Devices } from './devices.js';
+import { Ledger, type LedgerRow, pointList } from './ledger.js';
+import { type LivePoints, pointsOf } from './points/all.js';
+import { ConsoleRing } from './points/console-ring.js';
+import { type ClockPolicy, Outage, type OutageBounds, type OutageTerms } from './points/outage.js';
+import { SuspendSignal } from './points/suspend-signal.js';
+import { WallClock } from './points/wall-clock.js';
+import { XenstoreTree } from './points/xenstore-tree.js';
+import { uuidText } from './uuid.js';
 
 /** The domain id that every guest sees of itself, on every host. */
 export const INNER_DOMID = 1 as DomId;
@@ -33,12 +46,22 @@ export interface GuestSpec {
   readonly ramdiskName: string;
   /** Time counts instructions, so many ns each; undefined: it follows the host. */
   readonly nsPerInstruction?: number;
+  /** What an outage is to the guest; `elapse` if nothing is said. */
+  readonly clock?: ClockPolicy;
+  readonly devices?: readonly DeviceConfig[];
 }
 
-const uuidText = (uuid: Uint8Array): string =>
-  Array.from(uuid, (b) => b.toString(16).padStart(2, '0'))
-    .join('')
-    .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+/** What the process around the guest does for it. */
+export interface GuestSurroundings {
+  /** Takes the console's output. */
+  readonly console: ConsoleSink;
+  /** A line of the hypervisor or of a device. */
+  log(line: string): void;
+  /** Something happened that may concern a guest that sleeps. */
+  wake(): void;
+  /** Kinds of devices, where they are not the usual ones. */
+  readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
+}
 
 /** What an equal, empty container is made from; fixed at power-on. */
 export const containerRecord = recordType('GUES', 1, "what a guest's container is made of", {
@@ -58,26 +81,33 @@ export type Container = Parameters<typeof containerRecord.body.write>[1];
 export const guestStateRecord = recordType('GSTA', 2, 'the state of a guest, without its memory', {
   domain: [bytes, 'records of domain and machine'],
   store: [bytes, "the guest's xenstore, in Xen's xenstore migration format, version 2"],
-  console: [bytes, 'record of the console back end'],
+  points: [pointList, 'migration points with a state of their own'],
   devices: [bytes, 'record XBUS: disks and networks'],
-  wallClockBase: [f64, 'wall clock at system time 0, ns since 1970'],
 });
 
-/** The 16 bytes of a uuid in its usual form. */
-export const uuidBytes = (text: string): Uint8Array =>
-  Uint8Array.from(text.replaceAll('-', '').match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
-
 export class Guest {
-  private constructor(
-    readonly container: Container,
-    readonly domain: Domain,
-    private readonly wall: WallClock,
-    private readonly log: (line: string) => void,
-  ) {}
-
+  readonly points: LivePoints;
+  readonly ledger: Ledger;
   #store: GuestStore | undefined;
   #console: ConsoleBackend | undefined;
   #devices: Devices | undefined;
+
+  private constructor(
+    readonly container: Container,
+    readonly domain: Domain,
+    private readonly host: Host,
+    private readonly around: GuestSurroundings,
+    clock: ClockPolicy,
+  ) {
+    this.points = {
+      outage: new Outage(this, clock),
+      wallClock: new WallClock(this),
+      suspendSignal: new SuspendSignal(this, () => around.wake()),
+      xenstoreTree: new XenstoreTree(this),
+      consoleRing: new ConsoleRing(this),
+    };
+    this.ledger = new Ledger(pointsOf(this, this.points), () => this.#devices?.points() ?? []);
+  }
 
   get store(): GuestStore {
     return this.#store as GuestStore;
@@ -95,93 +125,84 @@ export class Guest {
     return machine.mem.bytes(machine.framesBase, machine.frames * PAGE);
   }
 
+  /** The wall clock that the guest sees, ns since 1970. */
   wallClock(): number {
-    return this.wall.read();
+    return this.points.wallClock.read();
   }
 
-  private static async container(
-    spec: {
-      readonly uuid: Uint8Array;
-      readonly memoryMib: number;
-      readonly vcpus: number;
-      readonly nsPerInstruction?: number;
-    },
-    host: DomainHost,
-  ): Promise<{ domain: Domain; wall: WallClock }> {
-    const memoryFrames = spec.memoryMib * 256;
-    const wall = new WallClock();
-    const domain = await Domain.create(
+  private static async make(
+    container: Pick<Container, 'uuid' | 'memoryMib' | 'vcpus' | 'nsPerInstruction'>,
+    host: Host,
+    around: GuestSurroundings,
+    guest: () => Guest | undefined,
+  ): Promise<Domain> {
+    const { uuid, memoryMib, vcpus, nsPerInstruction } = container;
+    const memoryFrames = memoryMib * 256;
+    return Domain.create(
       {
         domid: INNER_DOMID,
-        uuid: spec.uuid,
-        vcpus: spec.vcpus,
+        uuid,
+        vcpus,
         memoryFrames,
         maxFrames: memoryFrames,
         memoryMap: [{ start: 0, bytes: memoryFrames * PAGE, type: 1 }],
-        identity: virtualXen417(spec.vcpus),
-        nsPerInstruction: spec.nsPerInstruction || undefined,
+        identity: virtualXen417(vcpus),
+        nsPerInstruction: nsPerInstruction || undefined,
       },
-      { ...host, wallClock: () => wall.read() },
+      {
+        monotonic: () => host.clock.uptime(),
+        wallClock: () => guest()?.wallClock() ?? 0,
+        log: (line) => around.log(line),
+      },
     );
-    wall.begin(domain, host);
-    return { domain, wall };
   }
 
-  /** Builds a guest in a new container, ready to start. Throws KernelError on a bad kernel. */
-  static async powerOn(spec: GuestSpec, host: DomainHost, sink: ConsoleSink): Promise<Guest> {
+  /** Builds a guest in a new container, ready to be attached. Throws KernelError on a bad kernel. */
+  static async powerOn(spec: GuestSpec, host: Host, around: GuestSurroundings): Promise<Guest> {
     const image = await loadImage(spec.image);
-    const { domain, wall } = await Guest.container(spec, host);
+    const { name, uuid, memoryMib, vcpus, nsPerInstruction = 0 } = spec;
+    const made = { name, uuid, memoryMib, vcpus, nsPerInstruction };
+    let guest: Guest | undefined;
+    const domain = await Guest.make(made, host, around, () => guest);
     domain.prepare();
     const built = buildDomain({ ...domain.buildTarget, mfnBase: MFN_BASE }, image);
     domain.powerOn(built);
     const { storePort, consolePort } = domain;
-    const guest = new Guest(
-      {
-        name: spec.name,
-        uuid: spec.uuid,
-        memoryMib: spec.memoryMib,
-        vcpus: spec.vcpus,
-        nsPerInstruction: spec.nsPerInstruction ?? 0,
-        storePfn: built.storePfn,
-        consolePfn: built.consolePfn,
-        storePort,
-        consolePort,
-      },
-      domain,
-      wall,
-      (line) => host.log?.(line),
-    );
+    const { storePfn, consolePfn } = built;
+    const container = { ...made, storePfn, consolePfn, storePort, consolePort };
+    guest = new Guest(container, domain, host, around, spec.clock ?? 'elapse');
+    guest.points.wallClock.follow(host);
     const nodes = domainTree({
       domid: INNER_DOMID,
-      name: spec.name,
-      uuid: uuidText(spec.uuid),
-      vcpus: spec.vcpus,
-      staticMaxKib: spec.memoryMib * 1024,
-      targetKib: spec.memoryMib * 1024,
+      name,
+      uuid: uuidText(uuid),
+      vcpus,
+      staticMaxKib: memoryMib * 1024,
+      targetKib: memoryMib * 1024,
       storePort,
-      storeRingRef: MFN_BASE + built.storePfn,
+      storeRingRef: MFN_BASE + storePfn,
       consolePort,
-      consoleRingRef: MFN_BASE + built.consolePfn,
+      consoleRingRef: MFN_BASE + consolePfn,
       consoleTty: '',
       kernel: spec.kernelName,
       ramdisk: spec.ramdiskName,
       cmdline: spec.image.cmdline,
-      startTime: (host.wallClock() / 1e9).toFixed(2),
+      startTime: (host.clock.wallClock() / 1e9).toFixed(2),
     });
     guest.#store = GuestStore.create(guest.storeAccess(), nodes);
-    guest.#devices = guest.makeDevices();
-    guest.connectConsole(sink);
-    guest.bind();
+    guest.furnish();
+    for (const device of spec.devices ?? []) guest.devices.create(device);
     return guest;
   }
 
   /** An empty container equal to the one described. Throws RecordError. */
-  static async empty(description: Uint8Array, host: DomainHost): Promise<Guest> {
+  static async empty(description: Uint8Array, host: Host, around: GuestSurroundings): Promise<Guest> {
     const c = decodeRecord(containerRecord, decodeRaw(description));
     if (c.uuid.length !== 16 || c.vcpus < 1 || c.vcpus > 8 || c.memoryMib < 1 || c.memoryMib > 3000)
       throw new RecordError(0, 'the container described cannot be made');
-    const { domain, wall } = await Guest.container(c, host);
-    const guest = new Guest(c, domain, wall, (line) => host.log?.(line));
+    let guest: Guest | undefined;
+    const domain = await Guest.make(c, host, around, () => guest);
+    guest = new Guest(c, domain, host, around, 'elapse');
     guest.ram.fill(0);
     return guest;
   }
@@ -190,35 +211,33 @@ export class Guest {
     return encodeRecord(containerRecord, this.container);
   }
 
-  /** Only while the domain is paused. */
-  saveState(): Uint8Array {
+  /** Only while paused. `terms`: what a move has to say of the outage that it makes. */
+  saveState(terms: OutageTerms = {}): Uint8Array {
+    this.points.outage.setTerms(terms);
     return encodeRecord(guestStateRecord, {
       domain: this.domain.save(),
       store: saveState(this.store.server),
-      console: this.console.save(),
+      points: this.ledger.save(),
       devices: this.devices.save(),
-      wallClockBase: this.wall.base,
     });
   }
 
   /** Continues a saved guest in an empty container whose memory is complete. Throws RecordError. */
-  restoreState(record: Uint8Array, sink: ConsoleSink): void {
+  restoreState(record: Uint8Array, bounds?: OutageBounds): void {
     const state = decodeRecord(guestStateRecord, decodeRaw(record));
     const server = new XenstoreServer();
     restoreState(server, state.store);
     this.domain.restore(state.domain);
     this.domain.storePort = this.container.storePort as Port;
     this.domain.consolePort = this.container.consolePort as Port;
-    this.wall.arrive(state.wallClockBase);
     this.#store = GuestStore.arrive(this.storeAccess(), server);
-    this.#devices = this.makeDevices();
+    this.furnish();
+    this.ledger.restore(state.points);
+    this.points.outage.arrived(this.host, bounds);
     this.devices.restore(state.devices);
-    this.connectConsole(sink);
-    this.console.restore(state.console);
-    this.bind();
   }
 
-  private access(pfn: number, port: number) {
+  private page(pfn: number, port: number) {
     const { backend, machine } = this.domain;
     return {
       mem: machine.mem,
@@ -229,64 +248,70 @@ export class Guest {
   }
   private storeAccess() {
     const { storePfn, storePort } = this.container;
-    return { ...this.access(storePfn, storePort), domid: INNER_DOMID, port: storePort as Port };
+    return { ...this.page(storePfn, storePort), domid: INNER_DOMID, port: storePort as Port };
   }
-  private makeDevices(): Devices {
-    return new Devices(this.store.dom0, this.domain.backend, INNER_DOMID, DEVICE_KINDS, this.log);
-  }
-  private connectConsole(sink: ConsoleSink): void {
-    const { consolePfn, consolePort } = this.container;
-    this.#console = new ConsoleBackend(this.access(consolePfn, consolePort), sink);
-  }
-  private bind(): void {
+
+  /** Console and devices, and the back ends of the toolstack's ports. */
+  private furnish(): void {
+    const { consolePfn, storePort, consolePort } = this.container;
     const { backend } = this.domain;
-    const { storePort, consolePort } = this.container;
+    this.#console = new ConsoleBackend(this.page(consolePfn, consolePort), this.around.console);
+    this.#devices = new Devices(
+      this.store.dom0,
+      backend,
+      INNER_DOMID,
+      this.around.deviceKinds ?? DEVICE_KINDS,
+      (line) => this.around.log(line),
+    );
     backend.bindBackend(storePort as Port, () => this.store.service());
     backend.bindBackend(consolePort as Port, () => this.console.service());
   }
 
+  /** Takes what the host gives: devices' links, then all other points. Leaves nothing taken when it fails. */
+  async attach(): Promise<void> {
+    await this.devices.attach(this.host.links);
+    try {
+      await this.ledger.attach(this.host);
+    } catch (error) {
+      await this.devices.detach();
+      throw error;
+    }
+  }
+
+  /** Lets go of all of it, for good. */
+  async detach(): Promise<void> {
+    await this.ledger.detach();
+    await this.devices.detach();
+  }
+
+  /** The guest runs, for the first time here or again. The outage is counted, and what came due in it fires. */
   start(): void {
+    this.points.outage.over(this.host);
+    this.points.wallClock.follow(this.host);
     this.domain.start();
     this.store.service();
     this.console.service();
     this.devices.resume();
   }
 
-  /** Stops time; resolves when no I/O of ours is under way either, so that nothing of the guest changes. */
+  /** The guest stands still: when this resolves nothing of it changes until start(). */
   async pause(): Promise<void> {
     this.domain.pause();
+    this.points.outage.stopped(this.host);
     await this.devices.pause();
+  }
+
+  /** A device for a guest that runs. */
+  async plug(config: DeviceConfig): Promise<void> {
+    await this.devices.plug(config, this.host.links);
   }
 
   /** Runs the guest for at most `limitNs` of its time. */
   run(limitNs: number): DomainRun {
     return this.domain.run(limitNs);
   }
-}
 
-/**
- * The wall clock that the guest sees. Invariant: it never goes backwards; where the host's true time is ahead on
- * arrival, it follows.
- */
-class WallClock {
-  /** Wall clock at system time 0, a multiple of 1024 ns so that a double holds it. */
-  base = 0;
-  private domain: Domain | undefined;
-  private host: DomainHost | undefined;
-
-  begin(domain: Domain, host: DomainHost): void {
-    this.domain = domain;
-    this.host = host;
-    this.base = this.ofHost();
-  }
-  arrive(base: number): void {
-    this.base = Math.max(base, this.ofHost());
-  }
-  read(): number {
-    return this.base + (this.domain?.clock.now() ?? 0);
-  }
-  private ofHost(): number {
-    const now = this.domain?.clock.now() ?? 0;
-    return Math.floor(((this.host as DomainHost).wallClock() - now) / 1024) * 1024;
+  ledgerRows(): LedgerRow[] {
+    return this.ledger.rows();
   }
 }

@@ -2,6 +2,7 @@
  * What a host gives to one guest: the outer values. Every one of them may differ on the next host; the helper
  * never lets the guest see one.
  */
+import type { HostLinks } from '../devices/links.js';
 import type { DomId, Nanoseconds, Port } from '../xen/types.js';
 
 /** Clocks of a host. None of them may be taken to agree with another host's. */
@@ -32,8 +33,8 @@ export interface HostNode {
 export interface HostStore {
   /** Writes nodes below the domain's home, or removes them, in order. What the domain may not write is refused. */
   write(nodes: readonly HostNode[]): void;
-  /** Tells of nodes that others changed below the domain's home (a tool that asks the guest to shut down). */
-  onChange(listener: (node: HostNode) => void): void;
+  /** Who is told of nodes that others changed below the domain's home (a tool that asks the guest to shut down). */
+  onChange(listener: ((node: HostNode) => void) | undefined): void;
 }
 
 /** A host as one guest's helper sees it: an ordinary domain on it. */
@@ -49,4 +50,6 @@ export interface Host {
   readonly storeFrame: number;
   readonly consoleFrame: number;
   readonly store: HostStore;
+  /** What it has for devices. */
+  readonly links: HostLinks;
 }

@@ -19,6 +19,7 @@ import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
 import { BACKEND_DOMID, Backend } from './backend.js';
 import { type CrashReport, crashReport } from './crash-report.js';
 import { DR6_DEFAULT, DR7_DEFAULT } from './debug-registers.js';
+import { elapse } from './elapse.js';
 import { EventChannels } from './event-channels.js';
 import { FrameTable, Owner } from './frames.js';
 import { GrantTable } from './grant-table.js';
@@ -231,7 +232,7 @@ export class Domain {
    */
   elapse(ns: number): void {
     this.scheduler.interrupt();
-    this.clock.advanceTo(this.clock.now() + ns);
+    elapse(this.state, ns);
   }
 
   /** Time stands still; nothing of the guest changes until start(). */

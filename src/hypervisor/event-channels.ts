@@ -324,6 +324,13 @@ export class EventChannels {
     return 0;
   }
 
+  /** Ports that are not free. */
+  portsInUse(): number {
+    let count = 0;
+    for (let port = 1; port < this.validPorts; port++) if (this.state[port] !== PortState.free) count++;
+    return count;
+  }
+
   /** The back end lets go: the port is unbound again, as after the far end's close. */
   unbindBackend(port: number): void {
     if (this.backends[port] === undefined || this.state[port] !== PortState.interdomain) return;

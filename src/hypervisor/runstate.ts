@@ -45,7 +45,7 @@ export function fillRunstate(d: DomainState, v: VcpuContext, upToNow: boolean): 
 }
 
 /** Writes the record to the area that the guest registered. Where that is not mapped, nothing happens. */
-function updateArea(d: DomainState, v: VcpuContext): void {
+export function updateArea(d: DomainState, v: VcpuContext): void {
   const offset = v.runstateArea & 4095;
   if (offset > 4096 - VcpuRunstateInfo.sizeof || v.runstateArea & 7) {
     const keep = d.guest.buffer.u8.slice(0, VcpuRunstateInfo.sizeof);

@@ -25,6 +25,17 @@ export function nextDeadline(d: DomainState): number {
   return next;
 }
 
+/** How many timers of all kinds are armed. */
+export function armed(d: DomainState): number {
+  let count = d.watchdog.reduce((sum, deadline) => sum + (Number.isNaN(deadline) ? 0 : 1), 0);
+  for (const v of d.vcpus) {
+    if (v.singleshot !== NEVER) count++;
+    if (v.pollTimeout !== NEVER) count++;
+    if (v.periodicPeriod !== 0) count++;
+  }
+  return count;
+}
+
 /** Fires what is due. */
 export function runTimers(d: DomainState, now: number): void {
   for (const v of d.vcpus) {

@@ -10,6 +10,8 @@ export interface ReceiveHooks {
   /** What is about to come; throws to refuse it. */
   head?(head: StreamHead): void;
   round?(round: number, pages: number): void;
+  /** The stream comes from a file: when it arrives here says nothing of when the guest was stopped. */
+  readonly fromFile?: boolean;
 }
 
 export interface Received<G extends IncomingGuest> {
@@ -28,19 +30,27 @@ export async function receiveGuest<G extends IncomingGuest>(
   let guest: G | undefined;
   let head: StreamHead | undefined;
   let stateMs = 0;
+  let headAt = 0;
+  let stoppedAt: number | undefined;
   const reader = new StreamReader({
     head(found) {
       hooks.head?.(found);
       head = found;
+      headAt = performance.now();
     },
     async container(description) {
       guest = await factory.construct(description);
       return guest;
     },
-    round: (round, pages) => hooks.round?.(round, pages),
+    round(round, pages) {
+      if (round === 0) stoppedAt = performance.now();
+      hooks.round?.(round, pages);
+    },
     state(records) {
       const started = performance.now();
-      guest!.restoreState(records);
+      const least = (started - (stoppedAt ?? started)) * 1e6;
+      const bounds = hooks.fromFile === true ? undefined : { least, most: (started - headAt) * 1e6 };
+      guest!.restoreState(records, bounds);
       stateMs = performance.now() - started;
     },
   });

@@ -3,6 +3,7 @@
  * Invariant: between `pause` and `resume` not one byte of RAM or state changes, so that what was sent is the guest.
  * All synchronous parts run on the guest's own thread.
  */
+import type { OutageBounds, OutageTerms } from '../helper/points/outage.js';
 
 /** The guest that is to be moved or saved, on the side where it lives. */
 export interface MovableGuest {
@@ -23,8 +24,8 @@ export interface MovableGuest {
   pause(): Promise<void>;
   /** Goes on as if nothing had happened, also after a failed move. */
   resume(): void;
-  /** All records except RAM. Only while paused. */
-  saveState(): Uint8Array;
+  /** All records except RAM. Only while paused. `terms`: what the move knows of the outage that it makes. */
+  saveState(terms: OutageTerms): Uint8Array;
   /** Lets go of the host's resources for good: after a commit, or when the guest is destroyed. */
   detach(): Promise<void>;
 }
@@ -34,8 +35,11 @@ export interface IncomingGuest {
   readonly frames: number;
   /** All zero at first; `frames * 4096` bytes. */
   readonly ram: Uint8Array;
-  /** Validates everything before any of it takes effect; throws RecordError. RAM is complete by then. */
-  restoreState(records: Uint8Array): void;
+  /**
+   * Validates everything before any of it takes effect; throws RecordError. RAM is complete by then. `bounds`: what
+   * the arriving side knows of the outage; undefined for a guest from a file.
+   */
+  restoreState(records: Uint8Array, bounds: OutageBounds | undefined): void;
   /** Takes this host's resources (links, locks, outer values). A failure leaves the guest with its source. */
   attach(): Promise<void>;
   /** The first instruction here. Cannot fail: what can fail belongs in `attach`. */

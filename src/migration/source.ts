@@ -5,6 +5,7 @@
  * Invariant: when this throws, the guest is where it was: running again if it ran, paused if it was paused.
  * Frames written are noted from before the first page is read until after the guest has stopped.
  */
+import type { ClockPolicy } from '../helper/points/outage.js';
 import { bitmapBytes, fillBits } from './bitmap.js';
 import type { MovableGuest } from './guest.js';
 import type { PageSender } from './page-sender.js';
@@ -20,6 +21,8 @@ export interface MoveOptions {
   readonly onTimeout: 'cancel' | 'force';
   /** Megabytes (10^6 bytes) a second; 0: no limit. The last pages go without one. */
   readonly bandwidthMBs: number;
+  /** What the outage is to the guest, in place of its own policy. */
+  readonly clock?: ClockPolicy;
 }
 
 export const DEFAULT_MOVE: MoveOptions = {
@@ -64,6 +67,8 @@ export interface MoveHooks {
   stopping?(): Promise<void>;
   /** The guest was paused before the move began and stays so. */
   readonly alreadyPaused?: boolean;
+  /** The destination's wall clock less ours, ns, where it was measured. */
+  readonly clockDifference?: number;
 }
 
 /** The move was given up because rounds or time ran out. */
@@ -141,7 +146,8 @@ export async function sendGuest(
     const stopMs = monotonicMs() - stoppedAt;
     const last = await sender.round(0, dirty, pages);
     const lastDone = monotonicMs();
-    const bytes = await sender.end(guest.saveState());
+    const { clock } = options;
+    const bytes = await sender.end(guest.saveState({ clock, clockDifference: hooks.clockDifference }));
     guest.stopDirtyLog();
     return {
       rounds,

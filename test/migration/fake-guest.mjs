@@ -38,6 +38,8 @@ export function readConfig(text, file, directory) {
     onPoweroff: 'destroy',
     onReboot,
     onCrash,
+    clock: 'elapse',
+    devices: [],
     more: rest,
   };
 }

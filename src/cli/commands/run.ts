@@ -7,8 +7,9 @@ import { basename } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { type GuestEnd, guestLoop } from '../../daemon/guest-loop.js';
 import { KernelError } from '../../guest/kernel-error.js';
-import { Guest, type GuestSpec, uuidBytes } from '../../helper/guest.js';
-import { monotonicNs } from '../../host/standalone/clock.js';
+import { Guest, type GuestSpec } from '../../helper/guest.js';
+import { uuidBytes } from '../../helper/uuid.js';
+import { hostAlone } from '../../host/standalone/alone.js';
 import { Terminal } from '../../host/standalone/terminal.js';
 
 /** Exit statuses of `run`. */
@@ -123,19 +124,17 @@ async function powerCycle(spec: GuestSpec, options: Options, deadline: number | 
     options.consoleLog === undefined ? undefined : createWriteStream(options.consoleLog, { flags: 'a' });
   let last = Buffer.alloc(0);
   let terminal: Terminal | undefined;
-  const guest = await Guest.powerOn(
-    spec,
-    {
-      monotonic: monotonicNs,
-      wallClock: () => Date.now() * 1e6,
-      log: (line) => process.stderr.write(`(XEN) ${line}\n`),
-    },
-    (output) => {
+  let kick: () => void = () => undefined;
+  const guest = await Guest.powerOn(spec, hostAlone('run'), {
+    console: (output) => {
       log?.write(output);
       last = Buffer.concat([last, output]).subarray(-LAST_OUTPUT_BYTES);
       return terminal?.write(output) ?? true;
     },
-  );
+    log: (line) => process.stderr.write(`(XEN) ${line}\n`),
+    wake: () => kick(),
+  });
+  await guest.attach();
   let timer: NodeJS.Timeout | undefined;
   let stop: () => void = () => undefined;
   try {
@@ -158,10 +157,12 @@ async function powerCycle(spec: GuestSpec, options: Options, deadline: number | 
       guest.start();
       loop.start();
       stop = () => loop.stop();
+      kick = () => loop.kick();
     });
   } finally {
     clearTimeout(timer);
     stop();
+    await guest.detach();
     terminal?.close();
     log?.end();
   }

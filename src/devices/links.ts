@@ -1,0 +1,19 @@
+/**
+ * What a host gives to a guest's devices. A device terminates the guest's rings and speaks to a link at request
+ * level; the link is this host's, and another one on the next host.
+ */
+
+/** By kind of device; a host that has nothing for a kind leaves it out. `src/host/standalone/links.ts` has them. */
+export interface HostLinks {
+  /** Opens what `spec` (the device's settings, JSON) names. Fails with a message for people when it is not to be had. */
+  readonly vbd?: (devid: number, spec: string) => Promise<unknown>;
+  readonly vif?: (devid: number, spec: string) => Promise<unknown>;
+}
+
+/** One migration point of a device, for the ledger: both values are read when asked for. */
+export interface DevicePoint {
+  /** Beside the device's own name: "event channel", "link". */
+  readonly name: string;
+  inner(): string;
+  outer(): string;
+}

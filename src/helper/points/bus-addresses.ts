@@ -1,0 +1,17 @@
+/** Bus addresses: nothing a guest without passed-through hardware ever sees. */
+import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
+
+export const about: PointDescription = {
+  name: 'bus addresses',
+  rows: 'M11, E6',
+  seen: 'no physical interrupts, no DMA',
+  held: 'refused: there is no passthrough, PHYSDEVOP_map_pirq and the like fail as for any domU',
+  proof: ['src/hypervisor/event-channel-op.test.ts: give the errors that Xen gives'],
+};
+
+export const busAddresses = (): MigrationPoint =>
+  constantPoint(
+    about,
+    () => '(none)',
+    () => NONE,
+  );

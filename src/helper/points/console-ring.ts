@@ -1,0 +1,43 @@
+/** The console's ring: output not yet shown, typed bytes not yet taken. */
+import type { Host } from '../../host/host.js';
+import { MFN_BASE } from '../../machine/machine.js';
+import type { Guest } from '../guest.js';
+import { type MigrationPoint, NOT_ATTACHED, type PointDescription } from '../point.js';
+
+export const about: PointDescription = {
+  name: 'console ring',
+  rows: 'B',
+  seen: 'the console page: four indices and two rings, at any byte',
+  held: 'guest memory; typed bytes that did not fit yet are saved, and output goes on from the index where it stopped',
+  proof: [
+    'src/devices/console.test.ts: keeps typed bytes that the guest has not taken over a save and restore',
+    'test/e2e/moves.test.ts: GRUB at its prompt',
+  ],
+};
+
+export class ConsoleRing implements MigrationPoint {
+  readonly name = about.name;
+  readonly about = about;
+  private host: Host | undefined;
+
+  constructor(private readonly guest: Guest) {}
+
+  inner(): string {
+    return `0x${(MFN_BASE + this.guest.container.consolePfn).toString(16)}`;
+  }
+  outer(): string {
+    return this.host === undefined ? NOT_ATTACHED : `0x${this.host.consoleFrame.toString(16)}`;
+  }
+  async attach(host: Host): Promise<void> {
+    this.host = host;
+  }
+  async detach(): Promise<void> {
+    this.host = undefined;
+  }
+  save(): Uint8Array {
+    return this.guest.console.save();
+  }
+  restore(record: Uint8Array): void {
+    this.guest.console.restore(record);
+  }
+}

@@ -1,0 +1,17 @@
+/** Disks and networks: each device holds its own points (src/devices); these describe them all. */
+import type { PointDescription } from '../point.js';
+
+export const backendTree: PointDescription = {
+  name: 'vbd, vif: xenstore subtrees',
+  rows: 'S5',
+  seen: 'backend path, backend-id, handle, mac, ring-ref, event-channel, features, state, sectors',
+  held: "nodes of the guest's own store, made once; each host has its own subtree for the device",
+  proof: ['src/helper/devices.test.ts: keeps its devices over a move, with the links of each host'],
+};
+export const deviceRings: PointDescription = {
+  name: 'vbd, vif: rings and requests in flight',
+  rows: 'B',
+  seen: 'rings, private indices, grants in use, requests taken and not answered',
+  held: 'rings are guest memory; indices and requests in flight are saved with the device and issued again',
+  proof: ['src/helper/devices.test.ts: keeps its devices over a move, with the links of each host'],
+};

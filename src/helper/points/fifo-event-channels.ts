@@ -1,0 +1,17 @@
+/** The FIFO ABI for events. */
+import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
+
+export const about: PointDescription = {
+  name: 'FIFO event channels',
+  rows: 'E4',
+  seen: 'EVTCHNOP_init_control fails',
+  held: 'not offered: guests fall back to the two-level ABI, whose state is in shared_info',
+  proof: ['src/hypervisor/event-channel-op.test.ts: give the errors that Xen gives'],
+};
+
+export const fifoEventChannels = (): MigrationPoint =>
+  constantPoint(
+    about,
+    () => 'two-level ABI',
+    () => NONE,
+  );

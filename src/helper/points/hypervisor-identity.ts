@@ -1,0 +1,24 @@
+/** Who the hypervisor says it is: version, strings, features, which hypercalls there are. */
+import type { Identity } from '../../hypervisor/identity.js';
+import type { Guest } from '../guest.js';
+import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
+
+export const about: PointDescription = {
+  name: 'hypervisor',
+  rows: 'V',
+  seen: 'xen_version in all its parts, CPUID 0x40000000 and up, which hypercalls answer ENOSYS',
+  held: 'a profile of Xen 4.17, frozen at power-on and saved',
+  proof: [
+    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'src/hypervisor/xen-version.test.ts: is told the frozen profile, as Xen 4.17 tells it',
+  ],
+};
+
+const version = ({ major, minor, extraversion }: Identity): string => `${major}.${minor}${extraversion}`;
+
+export const hypervisorIdentity = (guest: Guest): MigrationPoint =>
+  constantPoint(
+    about,
+    () => version(guest.domain.config.identity),
+    (host) => host.identity.xenVersion,
+  );

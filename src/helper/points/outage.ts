@@ -1,0 +1,158 @@
+/**
+ * The outage: the time in which the guest stands still, for a move, in a file, or paused.
+ *
+ * Two policies. `elapse`: time went on and the guest's processors waited (stolen time); what came due fires once.
+ * `freeze`: for the guest nothing happened. On one host the outage is measured by its own monotonic clock; from host
+ * to host by the wall clocks, corrected by their difference where the daemons could measure it, and held between
+ * what the arriving side knows for certain: a guest whose last pages began to arrive 20 ms ago has been stopped for
+ * at least 20 ms, and one whose first pages began to arrive 2 s ago ran 2 s ago.
+ *
+ * Invariant: system time never runs backwards, and never ahead of what has truly passed since power-on.
+ */
+import type { Host } from '../../host/host.js';
+import { f64, RecordError, u8 } from '../../records/fields.js';
+import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../../records/record.js';
+import type { Guest } from '../guest.js';
+import { type MigrationPoint, NOT_ATTACHED, type PointDescription } from '../point.js';
+import { seconds } from '../words.js';
+
+export type ClockPolicy = 'elapse' | 'freeze';
+const POLICIES: readonly ClockPolicy[] = ['elapse', 'freeze'];
+
+/** What a move knows and the guest does not. */
+export interface OutageTerms {
+  /** For this outage only, in place of the guest's own policy. */
+  readonly clock?: ClockPolicy;
+  /** The next host's wall clock less ours, ns, where it was measured. */
+  readonly clockDifference?: number;
+}
+
+/** What the arriving side has measured itself. */
+export interface OutageBounds {
+  /** The guest has stood still for at least so long, ns. */
+  readonly least: number;
+  /** It still ran so long ago, ns. */
+  readonly most: number;
+}
+
+/** A longer outage (a file that was restored much later) counts as this; the wall clock follows in any case. */
+export const LONGEST_OUTAGE_NS = 10 * 86_400e9;
+const NO_BOUNDS: OutageBounds = { least: 0, most: LONGEST_OUTAGE_NS };
+
+export const outageRecord = recordType('OUTG', 1, 'the outage that a guest is in', {
+  policy: [u8, "the guest's own policy: 0 elapse, 1 freeze"],
+  now: [u8, 'the policy of this outage'],
+  stoppedWall: [
+    f64,
+    "when it was stopped, by the next host's wall clock as far as that is known, ns since 1970",
+  ],
+  total: [f64, 'outages before this one, ns'],
+});
+
+export const about: PointDescription = {
+  name: 'outage',
+  rows: 'T8',
+  seen: 'a stop: under `elapse` as stolen time, under `freeze` not at all',
+  held: 'measured between stop and first instruction and added to the virtual clock, or not, as `clock` says',
+  proof: [
+    'src/helper/seam.test.ts: goes on by the outage on a host whose uptime is lower',
+    'src/helper/seam.test.ts: stands still under freeze',
+    'src/helper/seam.test.ts: is usable after it was stopped for a virtual day, under both policies',
+  ],
+};
+
+export class Outage implements MigrationPoint {
+  readonly name = about.name;
+  readonly about = about;
+  private host: Host | undefined;
+  /** Uptime of this host when the guest stopped here, or when its state arrived. */
+  private since: number | undefined;
+  /** When it was stopped elsewhere; undefined: here. */
+  private stoppedWall: number | undefined;
+  private bounds = NO_BOUNDS;
+  private terms: OutageTerms = {};
+  /** All outages so far, ns, whether the guest was told or not. */
+  total = 0;
+
+  constructor(
+    private readonly guest: Guest,
+    /** The guest's own policy. */
+    public policy: ClockPolicy,
+  ) {}
+
+  inner(): string {
+    return this.policy === 'elapse' ? `${seconds(this.total)} of time passed by` : 'never happened';
+  }
+  outer(): string {
+    return this.host === undefined ? NOT_ATTACHED : `${seconds(this.total)} in all`;
+  }
+
+  async attach(host: Host): Promise<void> {
+    this.host = host;
+  }
+  async detach(): Promise<void> {
+    this.host = undefined;
+  }
+
+  /** The guest has just been stopped. */
+  stopped(host: Host): void {
+    this.since = host.clock.uptime();
+    this.stoppedWall = undefined;
+    this.terms = {};
+  }
+
+  /** What a move has to say of the outage that it makes. */
+  setTerms(terms: OutageTerms): void {
+    this.terms = terms;
+  }
+
+  /** The guest's state has just arrived here; `bounds`: what this side knows of the outage, now. */
+  arrived(host: Host, bounds: OutageBounds = NO_BOUNDS): void {
+    this.since = host.clock.uptime();
+    this.bounds = bounds;
+  }
+
+  /** The guest goes on. How long it stood still, ns; the virtual clock is told where the policy says so. */
+  over(host: Host): void {
+    if (this.since === undefined) return;
+    const sinceHere = Math.max(0, host.clock.uptime() - this.since);
+    const length = Math.floor(this.stoppedWall === undefined ? sinceHere : this.elsewhere(host, sinceHere));
+    this.since = undefined;
+    this.stoppedWall = undefined;
+    this.bounds = NO_BOUNDS;
+    this.total += length;
+    const policy = this.terms.clock ?? this.policy;
+    this.terms = {};
+    if (policy === 'elapse') this.guest.domain.elapse(length);
+  }
+
+  private elsewhere(host: Host, sinceHere: number): number {
+    const byClocks = host.clock.wallClock() - (this.stoppedWall as number);
+    const least = this.bounds.least + sinceHere;
+    const most = Math.min(this.bounds.most + sinceHere, LONGEST_OUTAGE_NS);
+    return Math.max(0, Math.min(Math.max(byClocks, least), most));
+  }
+
+  save(): Uint8Array {
+    const host = this.host;
+    const wall = host === undefined ? 0 : host.clock.wallClock();
+    const sinceStop = host === undefined || this.since === undefined ? 0 : host.clock.uptime() - this.since;
+    return encodeRecord(outageRecord, {
+      policy: POLICIES.indexOf(this.policy),
+      now: POLICIES.indexOf(this.terms.clock ?? this.policy),
+      stoppedWall: wall - sinceStop + (this.terms.clockDifference ?? 0),
+      total: this.total,
+    });
+  }
+
+  restore(record: Uint8Array): void {
+    const { policy, now, stoppedWall, total } = decodeRecord(outageRecord, decodeRaw(record));
+    if (!(policy in POLICIES) || !(now in POLICIES)) throw new RecordError(0, 'no such clock policy');
+    if (!Number.isFinite(stoppedWall) || !(total >= 0))
+      throw new RecordError(0, 'not the record of an outage');
+    this.policy = POLICIES[policy];
+    this.terms = { clock: POLICIES[now] };
+    this.stoppedWall = stoppedWall;
+    this.total = total;
+  }
+}

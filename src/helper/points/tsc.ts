@@ -1,0 +1,22 @@
+/** The time stamp counter: value, rate, TSC_AUX, and what CPUID and MSRs say of it. */
+import { cpuid } from '../../hypervisor/identity.js';
+import type { Guest } from '../guest.js';
+import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
+
+export const about: PointDescription = {
+  name: 'TSC',
+  rows: 'T3, T4, T10',
+  seen: 'rdtsc, rdtscp, CPUID 0x40000003 with its incarnation, MSR 0x10: 1 GHz',
+  held: 'the TSC is the virtual clock; its frequency and incarnation are part of the frozen profile',
+  proof: [
+    'src/hypervisor/time.test.ts: gives the same time from the published record as from the TSC',
+    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+  ],
+};
+
+export const tsc = (guest: Guest): MigrationPoint =>
+  constantPoint(
+    about,
+    () => `1000000 kHz, incarnation ${cpuid(guest.domain.config.identity, 0x4000_0003, 0).edx}`,
+    (host) => `${host.clock.tscKhz} kHz`,
+  );

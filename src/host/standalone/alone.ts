@@ -1,0 +1,21 @@
+/** A host for one guest without a daemon: the machine's own clocks, nobody who reads its xenstore. */
+import { cpus } from 'node:os';
+import type { DomId, Port } from '../../xen/types.js';
+import type { Host } from '../host.js';
+import { standaloneClock } from './clock.js';
+import { standaloneLinks } from './links.js';
+
+export function hostAlone(name: string): Host {
+  const [cpu] = cpus();
+  return {
+    identity: { name, xenVersion: '4.17.0', cpuModel: cpu?.model ?? 'unknown' },
+    clock: standaloneClock({ uptimeS: 0, wallClockS: 0, tscKhz: (cpu?.speed ?? 0) * 1000 }),
+    domid: 1 as DomId,
+    storePort: 1 as Port,
+    consolePort: 2 as Port,
+    storeFrame: 0,
+    consoleFrame: 0,
+    store: { write: () => {}, onChange: () => {} },
+    links: standaloneLinks(),
+  };
+}

@@ -1,0 +1,141 @@
+/** A whole guest, with the small observing kernel, on hosts whose clocks and xenstore a test controls. */
+import { smallKernelElf } from '../../src/demo/small-kernel.js';
+import type { HostLinks } from '../../src/devices/links.js';
+import type { DeviceConfig, DeviceKind } from '../../src/helper/devices.js';
+import { Guest } from '../../src/helper/guest.js';
+import type { ClockPolicy, OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
+import type { Host, HostNode } from '../../src/host/host.js';
+import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
+
+/** A host with clocks that stand still until the test moves them. */
+export class TestHost implements Host {
+  readonly identity;
+  uptimeNs = 0;
+  wallNs = 0;
+  readonly written = new Map<string, string | null>();
+  listener: ((node: HostNode) => void) | undefined;
+  readonly storePort = 11 as Port;
+  readonly consolePort = 12 as Port;
+  readonly storeFrame = 0x1000;
+  readonly consoleFrame = 0x1001;
+  readonly clock = {
+    uptime: () => this.uptimeNs as Nanoseconds,
+    wallClock: () => this.wallNs as Nanoseconds,
+    tscKhz: 2_000_000,
+  };
+  readonly store = {
+    write: (nodes: readonly HostNode[]): void => {
+      for (const { path, value } of nodes) this.written.set(path, value);
+    },
+    onChange: (listener: ((node: HostNode) => void) | undefined): void => {
+      this.listener = listener;
+    },
+  };
+  readonly domid: DomId;
+
+  constructor(
+    name: string,
+    domid: number,
+    readonly links: HostLinks = {},
+  ) {
+    this.identity = { name, xenVersion: '4.14.0', cpuModel: `${name}'s processor` };
+    this.domid = domid as DomId;
+  }
+
+  pass(ns: number): void {
+    this.uptimeNs += ns;
+    this.wallNs += ns;
+  }
+}
+
+export interface TestGuestOptions {
+  readonly clock?: ClockPolicy;
+  readonly vcpus?: number;
+  readonly devices?: readonly DeviceConfig[];
+  readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
+}
+
+export class TestGuest {
+  output = '';
+  private constructor(
+    readonly guest: Guest,
+    readonly host: TestHost,
+    private readonly options: TestGuestOptions,
+  ) {}
+
+  private static around(options: TestGuestOptions, show: (text: string) => void) {
+    return {
+      console: (bytes: Uint8Array) => {
+        show(new TextDecoder('latin1').decode(bytes));
+        return true;
+      },
+      log: () => {},
+      wake: () => {},
+      deviceKinds: options.deviceKinds ?? {},
+    };
+  }
+
+  /** Powered on, attached, not yet started. */
+  static async on(host: TestHost, options: TestGuestOptions = {}): Promise<TestGuest> {
+    let made: TestGuest | undefined;
+    const guest = await Guest.powerOn(
+      {
+        name: 'small',
+        uuid: new Uint8Array(16).fill(7),
+        memoryMib: 8,
+        vcpus: options.vcpus ?? 1,
+        image: { kernel: smallKernelElf(), ramdisk: undefined, cmdline: 'interval_ms=10' },
+        kernelName: 'small',
+        ramdiskName: '',
+        clock: options.clock,
+        devices: options.devices,
+        nsPerInstruction: 1,
+      },
+      host,
+      TestGuest.around(options, (text) => {
+        if (made) made.output += text;
+      }),
+    );
+    made = new TestGuest(guest, host, options);
+    await guest.attach();
+    return made;
+  }
+
+  /** The same guest on another host, attached, not yet started: as a move has it, without a stream. */
+  async arriveOn(host: TestHost, terms?: OutageTerms, bounds?: OutageBounds): Promise<TestGuest> {
+    const record = this.guest.saveState(terms);
+    let made: TestGuest | undefined;
+    const guest = await Guest.empty(
+      this.guest.describe(),
+      host,
+      TestGuest.around(this.options, (text) => {
+        if (made) made.output += text;
+      }),
+    );
+    guest.ram.set(this.guest.ram);
+    guest.restoreState(record, bounds);
+    made = new TestGuest(guest, host, this.options);
+    await guest.attach();
+    await this.guest.detach();
+    return made;
+  }
+
+  /** Runs for `ns`, with time that counts instructions, so that a run is the same each time. */
+  run(ns: number): void {
+    const until = this.guest.domain.clock.now() + ns;
+    for (let now = until - ns; now < until; now = this.guest.domain.clock.now()) this.guest.run(until - now);
+    this.host.pass(ns);
+  }
+
+  /** What the kernel's last line says. */
+  latest(): { n: number; mono: number; gap: number; back: number; diff: number } {
+    const lines = [
+      ...this.output.matchAll(/OBS (?:n|VERDICT n)=(\d+) .*mono=(\d+) .*gap=(-?\d+) back=(\d+) diff=(\d+)/g),
+    ];
+    const [n, mono, gap, back, diff] = (lines.at(-1) ?? []).slice(1).map(Number);
+    return { n, mono, gap, back, diff };
+  }
+  type(text: string): void {
+    this.guest.console.type(new TextEncoder().encode(text));
+  }
+}
