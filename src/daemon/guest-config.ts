@@ -6,10 +6,20 @@ import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { readGuestConfig as readXlConfig } from '../guest/config.js';
 import { ConfigError } from '../guest/xl-cfg.js';
+import type { GuestSpec } from '../helper/guest.js';
+import { uuidBytes } from '../helper/uuid.js';
 import type { GuestConfig } from './guest-runner.js';
 
-/** Throws ConfigError. Relative paths of kernel and ramdisk are relative to `directory`. */
-export function readGuestConfig(source: string, file: string, directory: string): GuestConfig {
+/**
+ * Throws ConfigError. Relative paths of kernel and ramdisk are relative to `directory`; `makeUuid` is for a guest
+ * that has none in its configuration.
+ */
+export function readGuestConfig(
+  source: string,
+  file: string,
+  directory: string,
+  makeUuid: (name: string) => string = () => randomUUID(),
+): GuestConfig {
   const config = readXlConfig(source, file);
   const refuse = (setting: string, why: string): never => {
     throw new ConfigError(`${config.place(setting)}: ${why}`);
@@ -22,7 +32,7 @@ export function readGuestConfig(source: string, file: string, directory: string)
     given === undefined ? '' : path.resolve(directory, given);
   return {
     name: config.name,
-    uuid: config.uuid ?? randomUUID(),
+    uuid: config.uuid ?? makeUuid(config.name),
     vcpus: config.vcpus,
     memoryKib: config.memoryKib,
     maxMemoryKib: config.maxMemoryKib,
@@ -35,5 +45,24 @@ export function readGuestConfig(source: string, file: string, directory: string)
     clock: config.clock,
     devices: [],
     more: { warnings: config.warnings },
+  };
+}
+
+/** What the helper needs to switch such a guest on; `kernel` and `ramdisk` are whole files. */
+export function guestSpec(
+  config: GuestConfig,
+  kernel: Uint8Array,
+  ramdisk: Uint8Array | undefined,
+): GuestSpec {
+  return {
+    name: config.name,
+    uuid: uuidBytes(config.uuid),
+    memoryMib: config.memoryKib / 1024,
+    vcpus: config.vcpus,
+    image: { kernel, ramdisk, cmdline: config.cmdline },
+    kernelName: path.basename(config.kernel),
+    ramdiskName: config.ramdisk === '' ? '' : path.basename(config.ramdisk),
+    clock: config.clock,
+    devices: config.devices,
   };
 }

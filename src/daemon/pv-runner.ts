@@ -2,17 +2,16 @@
  * Runs Xen PV guests in a guest process: the helper's guest on Node's event loop, behind the seams of daemon and
  * move. The module that guest-process.ts loads.
  */
-import { basename } from 'node:path';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
-import { uuidBytes } from '../helper/uuid.js';
 import type { Host } from '../host/host.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
+import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/guest.js';
 import { bytes, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import { Failure } from './failure.js';
-import { readGuestConfig } from './guest-config.js';
+import { guestSpec, readGuestConfig } from './guest-config.js';
 import { guestLoop } from './guest-loop.js';
 import type {
   GuestConfig,
@@ -49,8 +48,7 @@ class PvRunner implements GuestRunner {
     const { domain } = guest;
     this.loop = guestLoop(
       guest,
-      (end) =>
-        hooks.stopped(end.kind, end.kind === 'crash' ? `${end.reason}\n${JSON.stringify(end.report)}` : ''),
+      (end) => hooks.stopped(end.kind, end.kind === 'crash' ? `${end.reason}\n${crashText(end.report)}` : ''),
       (error) => {
         throw error;
       },
@@ -174,21 +172,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
   };
   return {
     async create(config, kernel, ramdisk) {
-      const guest = await Guest.powerOn(
-        {
-          name: config.name,
-          uuid: uuidBytes(config.uuid),
-          memoryMib: config.memoryKib / 1024,
-          vcpus: config.vcpus,
-          image: { kernel, ramdisk, cmdline: config.cmdline },
-          kernelName: basename(config.kernel),
-          ramdiskName: config.ramdisk === '' ? '' : basename(config.ramdisk),
-          clock: config.clock,
-          devices: config.devices,
-        },
-        host,
-        around,
-      );
+      const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around);
       await guest.attach();
       runner = new PvRunner(config, guest, hooks, 0);
       return runner;

@@ -84,3 +84,32 @@ export function crashReport(d: DomainState): CrashReport {
     (end?.code === SHUTDOWN_crash ? 'the guest reported a crash of its own' : 'the guest has not crashed');
   return { message, vcpu: end?.vcpu ?? 0, vcpus };
 }
+
+const REGISTERS_A_LINE = 3;
+const STACK_WORDS_A_LINE = 4;
+
+/** The report as text, a line each, as Xen prints a domain's registers. */
+export function crashText(report: CrashReport): string {
+  const word = (value: bigint): string => value.toString(16).padStart(16, '0');
+  const rows = <T>(items: readonly T[], each: number, text: (item: T) => string): string[] =>
+    Array.from({ length: Math.ceil(items.length / each) }, (_, row) =>
+      items
+        .slice(row * each, (row + 1) * each)
+        .map(text)
+        .join('  '),
+    );
+  const lines = [`vCPU ${report.vcpu}: ${report.message}`];
+  for (const v of report.vcpus) {
+    lines.push(`vCPU ${v.vcpu}, in ${v.userMode ? 'user' : 'kernel'} mode:`);
+    const register = ([name, value]: readonly [string, bigint]) => `${name.padStart(8)} ${word(value)}`;
+    lines.push(...rows(v.registers, REGISTERS_A_LINE, register));
+    lines.push(
+      v.segments
+        .map(([name, value]) => `${name.padStart(4)} ${value.toString(16).padStart(4, '0')}`)
+        .join(''),
+    );
+    lines.push('stack from rsp:', ...rows(v.stack, STACK_WORDS_A_LINE, word).map((row) => `  ${row}`));
+    if (v.stack.length === 0) lines.push('  cannot be read');
+  }
+  return `${lines.join('\n')}\n`;
+}

@@ -1,16 +1,16 @@
-/** `stillpoint run`: one guest in the foreground, on this terminal. */
+/** `stillpoint run`: one guest in the foreground, on this terminal or on pipes. */
 
-import { randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { createHash, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
-import { type GuestEnd, guestLoop } from '../../daemon/guest-loop.js';
+import { guestSpec, readGuestConfig } from '../../daemon/guest-config.js';
+import type { EndAction, GuestConfig } from '../../daemon/guest-runner.js';
+import { LIMITS } from '../../guest/config.js';
 import { KernelError } from '../../guest/kernel-error.js';
-import { Guest, type GuestSpec } from '../../helper/guest.js';
-import { uuidBytes } from '../../helper/uuid.js';
-import { hostAlone } from '../../host/standalone/alone.js';
-import { Terminal } from '../../host/standalone/terminal.js';
+import { ConfigError } from '../../guest/xl-cfg.js';
+import { crashText } from '../../hypervisor/crash-report.js';
+import { Foreground, type Outcome, openLog } from '../foreground.js';
 
 /** Exit statuses of `run`. */
 const EXIT_POWEROFF = 0;
@@ -19,151 +19,191 @@ const EXIT_CRASH = 10;
 const EXIT_TIMEOUT = 11;
 const EXIT_LEFT = 12;
 
-/** Console output kept for the report of a crash, in bytes. */
-const LAST_OUTPUT_BYTES = 4096;
+/** The longest that a timer of Node's can wait, in seconds. */
+const MAX_TIMEOUT_S = 2_147_483;
+/** Lines of console output in the report of a crash. */
+const LAST_LINES = 20;
+
+interface Options {
+  kernel?: string;
+  ramdisk?: string;
+  extra?: string;
+  name?: string;
+  memory?: number;
+  vcpus?: number;
+  consoleLog?: string;
+  timeout?: number;
+  deterministic?: boolean;
+  onPoweroff?: EndAction;
+  onReboot?: EndAction;
+  onCrash?: EndAction;
+}
+
+/** What the person gave is not good; the message names it. */
+class BadInput extends Error {}
 
 const whole =
   (low: number, high: number) =>
   (value: string): number => {
-    const n = Number(value);
-    if (!Number.isInteger(n) || n < low || n > high)
+    const n = /^\d+$/.test(value) ? Number(value) : Number.NaN;
+    if (!(n >= low && n <= high))
       throw new InvalidArgumentError(`a whole number from ${low} to ${high} is expected.`);
     return n;
   };
 
-interface Options {
-  kernel: string;
-  ramdisk?: string;
-  extra: string;
-  name: string;
-  memory: number;
-  vcpus: number;
-  consoleLog?: string;
-  timeout?: number;
-  deterministic?: boolean;
-  onReboot: 'restart' | 'destroy';
+function endAction(value: string): EndAction {
+  if (value === 'destroy' || value === 'restart' || value === 'preserve') return value;
+  throw new InvalidArgumentError('destroy, restart or preserve is expected.');
 }
-
-type Outcome = GuestEnd | { readonly kind: 'timeout' | 'left' };
 
 export function register(program: Command): void {
   program
     .command('run')
+    .argument('[file]', 'configuration of the guest (xl.cfg)')
     .description('run one guest in the foreground (Ctrl-] leaves and ends it)')
-    .requiredOption('--kernel <file>', 'ELF or bzImage with Xen notes')
+    .option('--kernel <file>', 'ELF or bzImage with Xen notes')
     .option('--ramdisk <file>', 'initial ramdisk')
-    .option('--extra <text>', 'kernel command line', '')
-    .option('--name <name>', 'name of the guest', 'guest')
-    .option('--memory <MiB>', 'memory in MiB', whole(4, 3000), 128)
-    .option('--vcpus <n>', 'virtual processors', whole(1, 8), 1)
+    .option('--extra <text>', 'kernel command line')
+    .option('--name <name>', 'name of the guest')
+    .option('--memory <MiB>', 'memory in MiB (128)', whole(1, LIMITS.maxMemoryMib))
+    .option('--vcpus <n>', 'virtual processors (1)', whole(1, LIMITS.maxVcpus))
+    .option('--on-poweroff <action>', 'destroy, restart or preserve (destroy)', endAction)
+    .option('--on-reboot <action>', 'destroy, restart or preserve (restart)', endAction)
+    .option('--on-crash <action>', 'destroy, restart or preserve (destroy)', endAction)
     .option('--console-log <file>', 'append all console output to this file')
-    .option('--timeout <s>', 'end the guest after so many seconds (exit status 11)', whole(1, 1e9))
-    .option('--deterministic', 'time counts instructions, 1 ns each')
-    .option('--on-reboot <action>', 'restart or destroy', 'restart')
+    .option('--timeout <s>', 'end the guest after so many seconds', whole(1, MAX_TIMEOUT_S))
+    .option('--deterministic', 'time counts instructions, 1 ns each; nothing of the host reaches the guest')
     .addHelpText(
       'after',
-      '\nExit status: 0 the guest powered off, 10 it crashed, 11 time-out, 12 left with Ctrl-], 2 bad input.',
+      `
+Give a configuration, or --kernel. Options count more than the configuration's settings.
+Exit status: 0 the guest powered off, 10 it crashed, 11 time-out, 12 left with Ctrl-], 2 bad input.`,
     )
-    .action(async (options: Options) => {
-      process.exitCode = await run(options);
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_BAD_INPUT))
+    .action(async (file: string | undefined, options: Options) => {
+      try {
+        process.exitCode = await run(file, options);
+      } catch (error) {
+        if (!(error instanceof BadInput || error instanceof ConfigError)) throw error;
+        process.stderr.write(`stillpoint: ${error.message}\n`);
+        process.exitCode = EXIT_BAD_INPUT;
+      }
     });
 }
 
-async function read(what: string, file: string): Promise<Uint8Array> {
+async function run(file: string | undefined, options: Options): Promise<number> {
+  const config = configuration(file, options);
+  const kernel = read('kernel', config.kernel);
+  const ramdisk = config.ramdisk === '' ? undefined : read('ramdisk', config.ramdisk);
+  const spec = guestSpec(config, kernel, ramdisk);
+  const { consoleLog, timeout } = options;
+  const log = consoleLog === undefined ? undefined : given('console log', consoleLog, openLog);
+  const deadline = timeout === undefined ? undefined : performance.now() + timeout * 1000;
+  const foreground = new Foreground({ log, deadline, deterministic: options.deterministic });
   try {
-    return await readFile(file);
-  } catch (error) {
-    throw new KernelError(`${what} ${file}: ${(error as Error).message}`);
-  }
-}
-
-async function run(options: Options): Promise<number> {
-  try {
-    const kernel = await read('kernel', options.kernel);
-    const ramdisk = options.ramdisk === undefined ? undefined : await read('ramdisk', options.ramdisk);
-    const spec: GuestSpec = {
-      name: options.name,
-      uuid: uuidBytes(randomUUID()),
-      memoryMib: options.memory,
-      vcpus: options.vcpus,
-      image: { kernel, ramdisk, cmdline: options.extra },
-      kernelName: basename(options.kernel),
-      ramdiskName: options.ramdisk === undefined ? '' : basename(options.ramdisk),
-      nsPerInstruction: options.deterministic === true ? 1 : undefined,
-    };
-    const deadline = options.timeout === undefined ? undefined : performance.now() + options.timeout * 1000;
     for (;;) {
-      const outcome = await powerCycle(spec, options, deadline);
-      switch (outcome.kind) {
-        case 'reboot':
-          if (options.onReboot === 'restart') continue;
-          return EXIT_POWEROFF;
-        case 'poweroff':
-          return EXIT_POWEROFF;
-        case 'timeout':
-          process.stderr.write('stillpoint: time-out, the guest was ended\n');
-          return EXIT_TIMEOUT;
-        case 'left':
-          return EXIT_LEFT;
-        case 'crash':
-          process.stderr.write(`stillpoint: the guest crashed: ${outcome.reason}\n`);
-          process.stderr.write(`${JSON.stringify(outcome.report, null, 1)}\n`);
-          return EXIT_CRASH;
+      const outcome = await foreground.cycle(spec);
+      const end = after(outcome, foreground.output, config);
+      if (end.action === 'restart') continue;
+      if (end.action === 'preserve') {
+        process.stderr.write('stillpoint: the stopped guest is kept; Ctrl-] or a signal ends it\n');
+        await foreground.hold();
       }
+      return end.status;
     }
   } catch (error) {
-    if (!(error instanceof KernelError)) throw error;
-    process.stderr.write(`stillpoint: ${error.message}\n`);
-    return EXIT_BAD_INPUT;
+    throw error instanceof KernelError ? new BadInput(`kernel ${config.kernel}: ${error.message}`) : error;
+  } finally {
+    foreground.close();
   }
 }
 
-/** From power-on to the end of one cycle. */
-async function powerCycle(spec: GuestSpec, options: Options, deadline: number | undefined): Promise<Outcome> {
-  const log =
-    options.consoleLog === undefined ? undefined : createWriteStream(options.consoleLog, { flags: 'a' });
-  let last = Buffer.alloc(0);
-  let terminal: Terminal | undefined;
-  let kick: () => void = () => undefined;
-  const guest = await Guest.powerOn(spec, hostAlone('run'), {
-    console: (output) => {
-      log?.write(output);
-      last = Buffer.concat([last, output]).subarray(-LAST_OUTPUT_BYTES);
-      return terminal?.write(output) ?? true;
-    },
-    log: (line) => process.stderr.write(`(XEN) ${line}\n`),
-    wake: () => kick(),
-  });
-  await guest.attach();
-  let timer: NodeJS.Timeout | undefined;
-  let stop: () => void = () => undefined;
+/** What to do after a power cycle, and the exit status if nothing follows. Reports what has to be reported. */
+function after(outcome: Outcome, output: Buffer, config: GuestConfig): { action: EndAction; status: number } {
+  switch (outcome.kind) {
+    case 'poweroff':
+      return { action: config.onPoweroff, status: EXIT_POWEROFF };
+    case 'reboot':
+      return { action: config.onReboot, status: EXIT_POWEROFF };
+    case 'timeout':
+      process.stderr.write('stillpoint: time-out, the guest was ended\n');
+      return { action: 'destroy', status: EXIT_TIMEOUT };
+    case 'left':
+      return { action: 'destroy', status: EXIT_LEFT };
+    case 'crash': {
+      const lines = output.toString('latin1').split(/\r?\n/);
+      const last = lines.slice(-LAST_LINES).map((line) => `  ${line.replace(/[^\x20-\x7e\t]/g, '?')}\n`);
+      process.stderr.write(
+        `stillpoint: the guest crashed: ${outcome.reason}\n${crashText(outcome.report)}` +
+          `last lines on the console:\n${last.join('')}`,
+      );
+      return { action: config.onCrash, status: EXIT_CRASH };
+    }
+  }
+}
+
+/** The guest's configuration: the file's, or a plain one, with the options over it. */
+function configuration(file: string | undefined, options: Options): GuestConfig {
+  // A deterministic guest without a uuid of its own gets the same one each time: by its name.
+  const makeUuid = options.deterministic ? uuidOf : () => randomUUID();
+  if (file === undefined && options.kernel === undefined)
+    throw new BadInput('a configuration file or --kernel is expected');
+  const base = file === undefined ? plain(options.name ?? 'guest', makeUuid) : fromFile(file, makeUuid);
+  const memoryKib = options.memory === undefined ? base.memoryKib : options.memory * 1024;
+  return {
+    ...base,
+    name: options.name ?? base.name,
+    vcpus: options.vcpus ?? base.vcpus,
+    memoryKib,
+    maxMemoryKib: memoryKib,
+    kernel: options.kernel ?? base.kernel,
+    ramdisk: options.ramdisk ?? base.ramdisk,
+    cmdline: options.extra ?? base.cmdline,
+    onPoweroff: options.onPoweroff ?? base.onPoweroff,
+    onReboot: options.onReboot ?? base.onReboot,
+    onCrash: options.onCrash ?? base.onCrash,
+  };
+}
+
+const plain = (name: string, makeUuid: (name: string) => string): GuestConfig => ({
+  name,
+  uuid: makeUuid(name),
+  vcpus: 1,
+  memoryKib: 128 * 1024,
+  maxMemoryKib: 128 * 1024,
+  kernel: '',
+  ramdisk: '',
+  cmdline: '',
+  onPoweroff: 'destroy',
+  onReboot: 'restart',
+  onCrash: 'destroy',
+  clock: 'elapse',
+  devices: [],
+  more: {},
+});
+
+function fromFile(file: string, makeUuid: (name: string) => string): GuestConfig {
+  const text = given('configuration', file, (name) => readFileSync(name, 'utf8'));
+  const config = readGuestConfig(text, file, process.cwd(), makeUuid);
+  for (const warning of config.more.warnings as string[]) process.stderr.write(`stillpoint: ${warning}\n`);
+  return config;
+}
+
+/** A uuid (version 8, RFC 9562) made of a name. */
+function uuidOf(name: string): string {
+  const hash = createHash('sha256').update(name).digest();
+  hash[6] = (hash[6] & 0x0f) | 0x80;
+  hash[8] = (hash[8] & 0x3f) | 0x80;
+  return hash.toString('hex', 0, 16).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+const read = (what: string, file: string): Uint8Array => given(what, file, (name) => readFileSync(name));
+
+/** Does something with a file that the person named; what fails is said with that name. */
+function given<T>(what: string, file: string, use: (file: string) => T): T {
   try {
-    return await new Promise<Outcome>((resolve, reject) => {
-      const loop = guestLoop(guest, resolve, reject);
-      terminal = new Terminal({
-        onInput: (bytes) => {
-          const taken = guest.console.type(bytes);
-          loop.kick();
-          return taken;
-        },
-        onEscape: () => resolve({ kind: 'left' }),
-        onDrain: () => {
-          guest.console.drained();
-          loop.kick();
-        },
-      });
-      if (deadline !== undefined)
-        timer = setTimeout(() => resolve({ kind: 'timeout' }), Math.max(0, deadline - performance.now()));
-      guest.start();
-      loop.start();
-      stop = () => loop.stop();
-      kick = () => loop.kick();
-    });
-  } finally {
-    clearTimeout(timer);
-    stop();
-    await guest.detach();
-    terminal?.close();
-    log?.end();
+    return use(path.resolve(file));
+  } catch (error) {
+    throw new BadInput(`${what} ${file}: ${(error as Error).message}`);
   }
 }

@@ -1,11 +1,14 @@
 /**
  * The terminal at which `run` and `console` sit: raw keys to the guest, the guest's bytes to the screen.
- * On a terminal, Ctrl-] leaves, as in `xl console`; on pipes every byte is the guest's.
+ * On a terminal, Ctrl-] leaves, as in `xl console`; on pipes every byte is the guest's. A PV console has no size:
+ * a guest that wants to know asks the terminal itself, as over a serial line (`resize`), and the answer is typed.
  * Invariant: however the process ends, the terminal is left as it was found.
  */
+import { spawnSync } from 'node:child_process';
 import type { ReadStream, WriteStream } from 'node:tty';
 
 const ESCAPE = 0x1d; // Ctrl-]
+const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
 
 export interface TerminalHandlers {
   /** Typed bytes; returns how many were taken (the rest is offered again later). */
@@ -16,7 +19,6 @@ export interface TerminalHandlers {
   onEnd?(): void;
   /** Output can go on after write() returned false. */
   onDrain(): void;
-  onResize?(columns: number, rows: number): void;
 }
 
 export class Terminal {
@@ -32,17 +34,14 @@ export class Terminal {
     private readonly output: NodeJS.WriteStream | WriteStream = process.stdout,
   ) {
     this.raw = input.isTTY === true;
-    if (this.raw) input.setRawMode(true);
+    if (this.raw) this.makeRaw();
     input.on('data', this.onData);
     input.on('end', this.onEnd);
     input.resume();
     output.on('drain', this.onDrain);
     output.on('error', this.onOutputError);
-    if (output.isTTY && handlers.onResize) {
-      output.on('resize', this.onResize);
-      this.onResize();
-    }
     process.on('exit', this.restore);
+    if (this.raw) for (const signal of SIGNALS) process.on(signal, this.onSignal);
   }
 
   /** Shows the guest's bytes; false when the screen is behind and `onDrain` will tell when to go on. */
@@ -59,10 +58,16 @@ export class Terminal {
     this.input.off('data', this.onData);
     this.input.off('end', this.onEnd);
     this.output.off('drain', this.onDrain);
-    this.output.off('resize', this.onResize);
     this.input.pause();
     this.restore();
     process.off('exit', this.restore);
+    for (const signal of SIGNALS) process.off(signal, this.onSignal);
+  }
+
+  /** Node's raw mode still turns "\n" into "\r\n" on output; stty ends that. Node's way back restores it too. */
+  private makeRaw(): void {
+    this.input.setRawMode(true);
+    spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
   }
 
   private readonly restore = (): void => {
@@ -95,7 +100,11 @@ export class Terminal {
 
   private readonly onEnd = (): void => this.handlers.onEnd?.();
   private readonly onDrain = (): void => this.handlers.onDrain();
-  private readonly onResize = (): void => this.handlers.onResize?.(this.output.columns, this.output.rows);
+  /** A signal that ends the process gets the terminal back first. */
+  private readonly onSignal = (signal: NodeJS.Signals): void => {
+    this.close();
+    process.kill(process.pid, signal);
+  };
   /** The reader of our output went away (a closed pipe): the guest goes on without a screen. */
   private readonly onOutputError = (): void => {
     this.broken = true;

@@ -1,0 +1,142 @@
+/**
+ * A guest in the foreground: its console is this terminal, or these pipes, from one power cycle to the next.
+ * Invariant: the console log has every byte that the guest printed, in order, also when we are killed.
+ */
+import { openSync, writeSync } from 'node:fs';
+import { type GuestEnd, guestLoop } from '../daemon/guest-loop.js';
+import { Guest, type GuestSpec } from '../helper/guest.js';
+import type { Host } from '../host/host.js';
+import { hostAlone } from '../host/standalone/alone.js';
+import { Terminal } from '../host/standalone/terminal.js';
+import type { Nanoseconds } from '../xen/types.js';
+
+/** Console output kept for the report of a crash, in bytes. */
+const LAST_OUTPUT_BYTES = 4096;
+/** Wall clock at power-on of a deterministic guest: 2026-01-01T00:00:00Z, ns. */
+const DETERMINISTIC_START_NS = 1_767_225_600e9;
+/** ns an instruction of a deterministic guest takes. */
+const NS_PER_INSTRUCTION = 1;
+
+export interface ForegroundOptions {
+  /** Descriptor of the console log. */
+  readonly log?: number;
+  /** When to end the guest, on performance.now()'s clock. */
+  readonly deadline?: number;
+  /** Nothing of the host reaches the guest but what is typed: no clock, no pace of the terminal. */
+  readonly deterministic?: boolean;
+}
+
+export type Outcome = GuestEnd | { readonly kind: 'timeout' | 'left' };
+
+/** A host that has no time to give but that of power-on. */
+function timelessHost(): Host {
+  const host = hostAlone('run');
+  const clock = {
+    tscKhz: host.clock.tscKhz,
+    uptime: () => 0 as Nanoseconds,
+    wallClock: () => DETERMINISTIC_START_NS as Nanoseconds,
+  };
+  return { ...host, clock };
+}
+
+/** Appends to `file`. Throws as fs does. */
+export const openLog = (file: string): number => openSync(file, 'a');
+
+export class Foreground {
+  private readonly terminal: Terminal;
+  private readonly timer: NodeJS.Timeout | undefined;
+  /** Takes typed bytes, and hears that the terminal has room again; of the guest that is there now. */
+  private guest: { type(bytes: Uint8Array): number; drained(): void } | undefined;
+  /** Settles what is awaited: the end of a cycle, or of hold(). */
+  private ended: ((outcome: Outcome) => void) | undefined;
+  private left: Outcome | undefined;
+  /** The last console output, at most LAST_OUTPUT_BYTES. */
+  output = Buffer.alloc(0);
+
+  constructor(private readonly options: ForegroundOptions) {
+    this.terminal = new Terminal({
+      onInput: (bytes) => this.guest?.type(bytes) ?? 0,
+      onEscape: () => this.leave({ kind: 'left' }),
+      onDrain: () => this.guest?.drained(),
+    });
+    const { deadline } = options;
+    if (deadline !== undefined)
+      this.timer = setTimeout(
+        () => this.leave({ kind: 'timeout' }),
+        Math.max(0, deadline - performance.now()),
+      );
+  }
+
+  /** From power-on to the end of one cycle. Throws KernelError. */
+  async cycle(spec: GuestSpec): Promise<Outcome> {
+    const { deterministic } = this.options;
+    this.output = Buffer.alloc(0);
+    let wake: () => void = () => undefined;
+    const guest = await Guest.powerOn(
+      deterministic ? { ...spec, nsPerInstruction: NS_PER_INSTRUCTION } : spec,
+      deterministic ? timelessHost() : hostAlone('run'),
+      {
+        console: (bytes) => this.print(bytes),
+        log: (line) => process.stderr.write(`(XEN) ${line}\n`),
+        wake: () => wake(),
+      },
+    );
+    await guest.attach();
+    let stop: () => void = () => undefined;
+    try {
+      return await new Promise<Outcome>((resolve, reject) => {
+        const loop = guestLoop(guest, resolve, reject);
+        stop = () => loop.stop();
+        wake = () => loop.kick();
+        this.ended = resolve;
+        this.guest = {
+          type: (bytes) => {
+            const taken = guest.console.type(bytes);
+            loop.kick();
+            return taken;
+          },
+          drained: () => {
+            guest.console.drained();
+            loop.kick();
+          },
+        };
+        if (this.left !== undefined) resolve(this.left);
+        guest.start();
+        loop.start();
+      });
+    } finally {
+      stop();
+      this.guest = undefined;
+      this.ended = undefined;
+      await guest.detach();
+    }
+  }
+
+  /** Holds everything as it is until Ctrl-], the deadline, or a signal. */
+  async hold(): Promise<void> {
+    const alive = setInterval(() => undefined, 0x7fff_ffff);
+    await new Promise<Outcome>((resolve) => {
+      this.ended = resolve;
+      if (this.left !== undefined) resolve(this.left);
+    });
+    clearInterval(alive);
+  }
+
+  close(): void {
+    clearTimeout(this.timer);
+    this.terminal.close();
+  }
+
+  private leave(outcome: Outcome): void {
+    this.left ??= outcome;
+    this.ended?.(this.left);
+  }
+
+  private print(bytes: Uint8Array): boolean {
+    const { log, deterministic } = this.options;
+    if (log !== undefined) for (let done = 0; done < bytes.length; ) done += writeSync(log, bytes, done);
+    this.output = Buffer.concat([this.output, bytes]).subarray(-LAST_OUTPUT_BYTES);
+    const goOn = this.terminal.write(bytes);
+    return deterministic || goOn;
+  }
+}
