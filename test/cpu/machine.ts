@@ -14,5 +14,5 @@ const CPUID = [
   { leaf: 0x8000_0001, subleaf: 0, eax: 0, ebx: 0, ecx: 1, edx: EXTENDED_EDX },
 ];
 
-export const createMachine = (frames: number, codeCacheBytes = 16 << 20): Promise<Machine> =>
-  Machine.create({ frames, vcpus: 1, cpuid: CPUID, now: () => 0, codeCacheBytes });
+export const createMachine = (frames: number, codeCacheBytes = 16 << 20, vcpus = 1): Promise<Machine> =>
+  Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes });
