@@ -230,25 +230,33 @@ export class Machine {
     this.core.flushWrites();
     this.logging = true;
   }
-  /** ORs the frames written since the last call into `into`, one bit a frame, and forgets them; how many. */
-  readDirty(into: Uint8Array): number {
+  /**
+   * ORs the frames of a range (all, if none is given) that were written since they were read last into `into`, one
+   * bit a frame counted from frame 0, and forgets them; how many.
+   */
+  readDirty(into: Uint8Array, first = 0, frames = this.frames - first): number {
     if (!this.logging) throw new Error('the dirty log is not running');
+    const end = first + frames;
+    if (first < 0 || frames < 0 || end > this.frames || into.length * 8 < end)
+      throw new RangeError(`frames ${first} to ${end} of ${this.frames}, ${into.length} bytes for them`);
     const dirty = this.mem.bytes(this.dirty, this.frames);
-    const aligned = Math.ceil(this.dirty / 4) * 4;
-    const words = new Uint32Array(this.mem.buffer, aligned, (this.dirty + this.frames - aligned) >> 2);
     let count = 0;
-    const take = (frame: number): void => {
-      if (frame >= this.frames || dirty[frame] === 0) return;
-      dirty[frame] = 0;
-      into[frame >> 3] |= 1 << (frame & 7);
-      count++;
+    const take = (from: number, to: number): void => {
+      for (let frame = from; frame < to; frame++) {
+        if (dirty[frame] === 0) continue;
+        dirty[frame] = 0;
+        into[frame >> 3] |= 1 << (frame & 7);
+        count++;
+      }
     };
-    const skipped = aligned - this.dirty;
-    for (let i = 0; i < skipped; i++) take(i);
-    for (let w = 0; w < words.length; w++) {
-      if (words[w] !== 0) for (let i = 0; i < 4; i++) take(skipped + 4 * w + i);
+    // Four at a time, between two ends that are not aligned.
+    const start = Math.min(end, first + (-(this.dirty + first) & 3));
+    take(first, start);
+    if (start < end) {
+      const words = new Uint32Array(this.mem.buffer, this.dirty + start, (end - start) >> 2);
+      for (let w = 0; w < words.length; w++) if (words[w] !== 0) take(start + 4 * w, start + 4 * w + 4);
+      take(start + 4 * words.length, end);
     }
-    for (let frame = skipped + words.length * 4; frame < this.frames; frame++) take(frame);
     this.core.flushWrites();
     return count;
   }
