@@ -100,13 +100,11 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
       return kernel ? instructionDone(d, v, next) : refuse();
     case Mnemonic.Mov:
       return kernel ? movSpecial(d, v, ins, next) : refuse();
-    case Mnemonic.Rdtsc:
-    case Mnemonic.Rdtscp: {
+    case Mnemonic.Rdtsc: {
       if (!kernel) return refuse();
       const now = BigInt(d.clock.now());
       cpu.setRegBig(RAX, now & 0xffff_ffffn);
       cpu.setRegBig(RDX, now >> 32n);
-      if (ins.mnemonic === Mnemonic.Rdtscp) cpu.setRegBig(RCX, 0n);
       return instructionDone(d, v, next);
     }
     case Mnemonic.Cpuid:
@@ -121,9 +119,6 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Outsw:
     case Mnemonic.Outsd:
       return insOuts(d, v, ins, next);
-    case Mnemonic.Xgetbv:
-    case Mnemonic.Xsetbv:
-      return injectException(d, v, TRAP_invalid_op);
     default:
       return refuse();
   }

@@ -47,6 +47,18 @@ async function run(body: string, ...descriptors: bigint[]): Promise<TinyGuest> {
   return g;
 }
 
+describe('what needs no privilege without UMIP', () => {
+  it('smsw shows the CR0 that the kernel reads', async () => {
+    const g = await run(`
+      db 0x0f, 0x01, 0xe0             ; smsw eax
+      mov [rbx], rax
+      mov rax, cr0
+      mov [rbx+8], rax`);
+    expect(g.big(DATA)).toBe(g.big(DATA + 8));
+    expect(g.big(DATA)).toBe(0x8005_0033n);
+  });
+});
+
 describe("the guest's own descriptors", () => {
   it('are raised to privilege level 3 when the table is set', async () => {
     const g = await run('', DATA_SEGMENT);

@@ -36,6 +36,7 @@ import {
   writeMemory,
   writeRegister,
 } from './operands.js';
+import { guestCr0 } from './privileged.js';
 import { gprAddress, RSP } from './registers.js';
 import type { DomainState } from './state.js';
 import {
@@ -238,7 +239,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Str:
       return store(d, v, ins, BigInt(TSS_SELECTOR), next);
     case Mnemonic.Smsw:
-      return store(d, v, ins, BigInt(cpu.cr0), next);
+      return store(d, v, ins, BigInt(guestCr0(v)), next);
     case Mnemonic.Iret:
     case Mnemonic.Iretd:
     case Mnemonic.Iretq:

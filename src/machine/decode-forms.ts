@@ -374,6 +374,9 @@ function rest(m: number, o: Operands): DecodedForm | undefined {
     }
     case M.Leave:
       return form(generic(G.LEAVE, Form.RR, ins.code === Code.Leavew ? 1 : 3));
+    case M.Clflush:
+      // Nothing to flush, but it faults as a load of a byte does.
+      return form(generic(G.TOUCH, Form.M, 0), { memory: true });
     case M.Xlatb:
       return form(generic(G.XLAT, Form.M, 0), { memory: true });
     case M.Syscall:
@@ -381,7 +384,8 @@ function rest(m: number, o: Operands): DecodedForm | undefined {
     case M.Int3:
       return leaving(EXIT_EXCEPTION, 3);
     case M.Int1:
-      return leaving(EXIT_EXCEPTION, 1);
+      // A #DB of the processor's own, which no gate's privilege level can refuse.
+      return { ...leaving(EXIT_EXCEPTION, 1), r2Value: 1 };
     case M.Int:
       return leaving(EXIT_EXCEPTION, ins.immediate8);
     case M.Ud2:

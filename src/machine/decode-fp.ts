@@ -38,6 +38,8 @@ export interface FpForm {
   readonly implicitDi: boolean;
   /** Reads or writes the arithmetic flags. */
   readonly flags: boolean;
+  /** Raises a pending x87 exception before anything else. */
+  readonly waits: boolean;
   /** Works while CR0.TS is set or CR0.EM says so: none does; FWAIT also needs CR0.MP. */
   readonly wait: boolean;
 }
@@ -87,6 +89,7 @@ const base = {
   immOperand: -1,
   implicitDi: false,
   flags: false,
+  waits: false,
   wait: false,
 };
 
@@ -111,6 +114,7 @@ function simdForm(name: string, memory: boolean): FpForm | undefined {
       src: 'mem',
       immOperand: 2,
       implicitDi: true,
+      waits: mmx,
     };
   }
   const immOperand = tokens.indexOf('imm8');
@@ -137,6 +141,8 @@ function simdForm(name: string, memory: boolean): FpForm | undefined {
     src: loads ? 'mem' : src,
     immOperand,
     flags: /^U?comis/i.test(name),
+    // Cvtpi2ps and Cvtpi2pd from memory touch no MMX register.
+    waits: unit === 'mmx' && !(name.startsWith('Cvtpi2') && memory),
     wait: name === 'Wait',
   };
 }
@@ -171,6 +177,7 @@ function x87Form(code: Code, name: string): FpForm | undefined {
     storeSize: stores ? size : 0,
     src: size > 0 && !stores ? 'mem' : 'none',
     flags: /^F(u?comi|cmov)/.test(name),
+    waits: !name.startsWith('Fn') || name === 'Fnop',
   };
 }
 

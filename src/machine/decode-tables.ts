@@ -71,15 +71,15 @@ const set = (names: string): ReadonlySet<number> => new Set(names.split(' ').map
 /** Nothing happens: hints, fences, and opcodes reserved as hints. */
 export const NOPS = set(
   'Nop Pause Endbr64 Endbr32 Rdsspd Rdsspq Prefetchw Prefetchwt1 Prefetch Prefetchnta Prefetcht0 Prefetcht1 ' +
-    'Prefetcht2 Prefetchit0 Prefetchit1 Mfence Lfence Sfence Clflush Reservednop Cldemote',
+    'Prefetcht2 Prefetchit0 Prefetchit1 Mfence Lfence Sfence Reservednop Cldemote',
 );
 /** General protection at CPL 3: Xen emulates or reflects them. */
 export const PRIVILEGED = set(
   'Hlt Cli Sti In Out Insb Insw Insd Outsb Outsw Outsd Rdmsr Wrmsr Clts Lmsw Invd Wbinvd Invlpg Lgdt Lidt Lldt ' +
-    'Ltr Swapgs Sysexit Sysret Sysretq Sysexitq Rdpmc Rdtscp Smsw Xgetbv',
+    'Ltr Swapgs Sysexit Sysret Sysretq Sysexitq Rdpmc',
 );
-/** These need descriptor tables. */
-export const DESCRIPTOR = set('Iret Iretd Iretq Retf Lar Lsl Verr Verw Sgdt Sidt Sldt Str Lss Lfs Lgs');
+/** These need descriptor tables, or show what Xen keeps to itself. */
+export const DESCRIPTOR = set('Iret Iretd Iretq Retf Lar Lsl Verr Verw Sgdt Sidt Sldt Str Smsw Lss Lfs Lgs');
 
 /** Specialised operations by generic kind, form and size: `KIND_FORMsize` in Op. */
 export function specialised(kind: number, form: string, bits: number): number | undefined {

@@ -327,7 +327,8 @@ export class BlockDecoder {
     const { view } = this;
     const next = view.getUint32(FP_NEXT, true);
     if (next === FP_DESCRIPTORS) this.descriptors.clear();
-    const bits = (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.implicitDi ? 4 : 0);
+    const bits =
+      (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.implicitDi ? 4 : 0) | (form.waits ? 8 : 0);
     const unit = (form.unit === 'x87' ? 0 : form.unit === 'mmx' ? 1 : 2) | (form.wait ? 0x80 : 0);
     const key = `${fp.op},${form.loadSize},${form.storeSize},${fp.src},${fp.imm},${fp.dst},${bits},${unit}`;
     const known = this.descriptors.get(key);

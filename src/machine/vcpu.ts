@@ -45,6 +45,10 @@ const ARITHMETIC = 0x8d5;
 const ALWAYS = 0x202;
 /** Flags kept beside them: TF, DF, IOPL, NT, AC, ID. */
 const OTHER = 0x247500;
+/** ES and B of the x87 status word. */
+const PENDING = 0x8080;
+/** Bits of MXCSR that may be set. */
+const MXCSR_MASK = 0xffff;
 
 export class Vcpu {
   /** Linear address of the register file: register i is the 8 bytes at 8*i. */
@@ -233,7 +237,7 @@ export class Vcpu {
     mem.setBig(at + 8, mem.getBig(gprs + FIP));
     mem.setBig(at + 16, mem.getBig(gprs + FDP));
     mem.setU32(at + 24, mem.getU32(gprs + MXCSR));
-    mem.setU32(at + 28, 0xffbf);
+    mem.setU32(at + 28, MXCSR_MASK);
     const top = (mem.getU16(gprs + FSW) >> 11) & 7;
     for (let i = 0; i < 8; i++) {
       const from = gprs + X87_ST + 16 * ((i + top) & 7);
@@ -248,13 +252,16 @@ export class Vcpu {
   }
   fxrstor(at: number): void {
     const { mem, gprs } = this;
-    mem.setU16(gprs + FCW, mem.getU16(at));
-    mem.setU16(gprs + FSW, mem.getU16(at + 2));
+    const fcw = (mem.getU16(at) & 0x1f3f) | 0x40;
+    // An exception is pending exactly if one is flagged that is not masked, whatever the image says.
+    const fsw = mem.getU16(at + 2) & ~PENDING;
+    mem.setU16(gprs + FCW, fcw);
+    mem.setU16(gprs + FSW, fsw | ((fsw & ~fcw & 0x3f) !== 0 ? PENDING : 0));
     mem.setU8(gprs + FTW, mem.getU8(at + 4));
     mem.setU16(gprs + FOP, mem.getU16(at + 6));
     mem.setBig(gprs + FIP, mem.getBig(at + 8));
     mem.setBig(gprs + FDP, mem.getBig(at + 16));
-    mem.setU32(gprs + MXCSR, mem.getU32(at + 24) & 0xffbf);
+    mem.setU32(gprs + MXCSR, mem.getU32(at + 24) & MXCSR_MASK);
     const top = (mem.getU16(gprs + FSW) >> 11) & 7;
     for (let i = 0; i < 8; i++) {
       mem.u8.copyWithin(gprs + X87_ST + 16 * ((i + top) & 7), at + 32 + 16 * i, at + 42 + 16 * i);

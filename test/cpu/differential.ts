@@ -1,25 +1,32 @@
-// Child process of the differential test: `differential.ts SEED FROM TO` runs these sequences natively and on
-// the machine. One line of JSON a batch on standard output; a failing sequence is minimised first.
-// A process of its own, because a mistake of ours in native code kills it; the last line says where it was.
+// Child process of the differential test: `differential.ts SEED FROM TO` runs these sequences natively and on the
+// machine, `differential.ts cases` the named cases. Lines of JSON on standard output, for sequences one a batch; a
+// failing sequence is minimised first. A process of its own, because a mistake of ours in native code kills it; the
+// last line says where it was.
+import { CASES, trialOf } from './cases.js';
 import { BATCH } from './layout.js';
 import { explain, minimise } from './minimise.js';
-import { openRig, runRange, runTrials, sequenceOf, windowOf } from './rig.js';
+import { type Counts, openRig, runRange, runTrials, sequenceOf, windowOf } from './rig.js';
 
-const [seed, from, to] = process.argv.slice(2).map(Number);
 const say = (o: object): void => void process.stdout.write(`${JSON.stringify(o)}\n`);
 const MAX_REPORTS = Number(process.env.STILLPOINT_CPU_REPORTS ?? 10);
 
 const rig = await openRig();
-let reports = 0;
-for (let start = from; start < to && reports < MAX_REPORTS; start += BATCH) {
-  say({ at: start });
-  for (const index of runRange(rig, seed, start, Math.min(to, start + BATCH))) {
-    if (reports++ >= MAX_REPORTS) break;
-    const trial = { ...sequenceOf(seed, index), window: windowOf(seed, index) };
-    // A sequence that fails only after those before it says so.
-    const alone = runTrials(rig, [trial])[0].length > 0;
-    const text = alone ? explain(rig, minimise(rig, trial)) : 'it does not fail alone, only in its batch';
-    say({ failed: index, text });
+if (process.argv[2] === 'cases') {
+  for (const c of CASES) say({ name: c.name, found: runTrials(rig, [trialOf(c)])[0] });
+} else {
+  const [seed, from, to] = process.argv.slice(2).map(Number);
+  const counts: Counts = new Map();
+  let reports = 0;
+  for (let start = from; start < to && reports < MAX_REPORTS; start += BATCH) {
+    say({ at: start });
+    for (const index of runRange(rig, seed, start, Math.min(to, start + BATCH), counts)) {
+      if (reports++ >= MAX_REPORTS) break;
+      const trial = { ...sequenceOf(seed, index), window: windowOf(seed, index) };
+      // A sequence that fails only after those before it says so.
+      const alone = runTrials(rig, [trial])[0].length > 0;
+      const text = alone ? explain(rig, minimise(rig, trial)) : 'it does not fail alone, only in its batch';
+      say({ failed: index, text });
+    }
   }
+  say({ done: true, counts: [...counts] });
 }
-say({ done: true });

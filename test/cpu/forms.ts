@@ -5,6 +5,7 @@
  */
 import * as iced from 'iced-x86';
 import { encode, type Instance } from './encode.js';
+import { whyLeftOut } from './left-out.js';
 
 const { Code, CpuidFeature, OpAccess, OpCodeOperandKind, Register } = iced;
 
@@ -14,9 +15,8 @@ export const BASELINE = new Set(
    CMPXCHG16B FXSR CLFSH TSC MULTIBYTENOP PREFETCHW PAUSE MSR SYSCALL SEP`.split(/\s+/),
 );
 
-/** Not in the random mix: natively they enter the host's kernel, need descriptor tables, or differ by processor. */
-const LEFT_OUT =
-  /^(Syscall|Sysret|Sysenter|Sysexit|Int_imm8|Cpuid|Rdtsc|Iret|Retf|Call_m16|Jmp_m16|Mov_Sreg|Pop[wq]_[FG]S|L[sfg]s_|Lar_|Lsl_|Verr_|Verw_|Sgdt|Sidt|Sldt|Str_|Smsw|Rdmsr|Wrmsr|Bswap_r16|Ud0$|Fn?eni|Fn?disi|Fn?setpm|Popw_|Swapgs|Rdpmc|Rsm)/;
+/** Decoded as what is not there. */
+const NOT_FORMS = /^(Sysenter|Ud0$|Popw_|Rsm)/;
 
 /** Fault at CPL 3 before they do anything. */
 export const PRIVILEGED =
@@ -116,7 +116,7 @@ function describe(code: iced.Code, name: string): Form | undefined {
     const feature = [...probe.cpuidFeatures()].map((f) => CpuidFeature[f]).join('+');
     if (!info.isInstruction || !info.mode64 || info.encoding !== iced.EncodingKind.Legacy || info.fwait)
       return undefined;
-    if (!BASELINE.has(feature) || LEFT_OUT.test(name)) return undefined;
+    if (!BASELINE.has(feature) || NOT_FORMS.test(name) || whyLeftOut(name) !== undefined) return undefined;
     if (!info.intelDecoder64 || !info.amdDecoder64 || info.decoderOption !== 0) return undefined;
     const kinds = Array.from({ length: info.opCount }, (_, i) => OpCodeOperandKind[info.opKind(i)]);
     if (kinds.some((k) => k.startsWith('br16') || (k === 'br64_1' && name.includes('_16')))) return undefined;

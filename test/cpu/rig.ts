@@ -7,7 +7,7 @@ import { makeSequence, makeWindow } from './generate.js';
 import { END, type Guest, openGuest } from './guest.js';
 import { BATCH, BLOCK, CODE, CODE_BYTES, RESULT_BYTES, WRITABLE_BYTES } from './layout.js';
 import { type Native, openNative } from './native.js';
-import { type LaidOut, layOut, type Sequence, type Step } from './sequence.js';
+import { countedAs, type LaidOut, layOut, type Sequence, type Step } from './sequence.js';
 
 /** The read-only page is the same in all runs. */
 const READ_ONLY_SEED = 77;
@@ -83,8 +83,11 @@ export function runTrials(rig: Rig, trials: readonly Trial[]): string[][] {
   });
 }
 
+/** How often each form was in a sequence that ran. */
+export type Counts = Map<string, number>;
+
 /** Indices of the sequences in `from .. to-1` of a run that differ. */
-export function runRange(rig: Rig, seed: number, from: number, to: number): number[] {
+export function runRange(rig: Rig, seed: number, from: number, to: number, counts: Counts): number[] {
   const failed: number[] = [];
   for (let start = from; start < to; ) {
     const end = Math.min(to, (Math.floor(start / BATCH) + 1) * BATCH);
@@ -93,6 +96,12 @@ export function runRange(rig: Rig, seed: number, from: number, to: number): numb
       ...sequenceOf(seed, start + i),
       window,
     }));
+    for (const { steps } of trials)
+      for (const { parts } of steps)
+        for (const part of parts) {
+          const name = countedAs(part);
+          if (name !== undefined) counts.set(name, (counts.get(name) ?? 0) + 1);
+        }
     runTrials(rig, trials).forEach((d, i) => {
       if (d.length > 0) failed.push(start + i);
     });

@@ -24,6 +24,16 @@ export interface Step {
   readonly approximate?: 'x87' | 'x87 of any size' | 'sse';
 }
 
+/** What a step's instruction is counted as: the names of encodings.ts. */
+export function countedAs(part: Part): string | undefined {
+  if (!('form' in part)) return undefined;
+  const { form, instance } = part;
+  const memory =
+    instance.memory !== undefined ||
+    form.operands.some((o) => o.place === 'moffs' || o.kind === 'seg_rBX_al');
+  return memory ? `${form.name} mem` : form.name;
+}
+
 export interface Sequence {
   readonly steps: readonly Step[];
   /** Registers at the start: a block as in layout.ts, its rip to be filled in. */

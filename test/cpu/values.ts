@@ -40,7 +40,6 @@ export class Random {
   }
 }
 
-const DAZ = false;
 const CORNERS = [
   0n,
   1n,
@@ -151,6 +150,9 @@ export const LINE_KINDS = [
 ] as const;
 export type LineKind = (typeof LINE_KINDS)[number];
 
+/** A bit of MXCSR that no processor has: others beyond 16 some have. */
+const RESERVED = 0x4_0000;
+
 /** Fills 16 bytes with values of one kind. */
 export function fillLine(r: Random, view: DataView, at: number, kind: LineKind): void {
   switch (kind) {
@@ -179,7 +181,7 @@ export function fillLine(r: Random, view: DataView, at: number, kind: LineKind):
       return;
     case 'control':
       view.setUint32(at, mxcsr(r), true);
-      view.setUint32(at + 4, r.chance(10) ? r.u32() : mxcsr(r), true);
+      view.setUint32(at + 4, r.chance(10) ? r.u32() | RESERVED : mxcsr(r), true);
       view.setUint16(at + 8, controlWord(r), true);
       view.setUint16(at + 10, controlWord(r), true);
       view.setUint32(at + 12, controlWord(r), true);
@@ -200,7 +202,7 @@ export function mxcsr(r: Random): number {
     (masks << 7) |
     (r.chance(50) ? 0 : r.below(64)) |
     (r.chance(15) ? 0x8000 : 0) |
-    (DAZ && r.chance(15) ? 0x40 : 0) |
+    (r.chance(15) ? 0x40 : 0) |
     (r.below(4) << 13)
   );
 }

@@ -6,7 +6,7 @@ import {
   TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, ZERO,
 } from './layout';
 import { AC, codeMasks, dirtyBytes, framesBase, GP, raise, raisePageFault, SS } from './engine';
-import { EXEC, NOT_CANONICAL, noteWrite, READ, walk, WRITE } from './walk';
+import { canonical, EXEC, NOT_CANONICAL, noteWrite, READ, walk, WRITE } from './walk';
 
 /** Added to the operation's address: the access is to the stack, so that a bad address is #SS. */
 export const STACK: usize = 1;
@@ -53,12 +53,21 @@ function pageForWrite(cpu: usize, op: usize, va: u64): usize {
   return page;
 }
 
+/** An access that runs into addresses that are not canonical is refused for that, before any page is looked at. */
+@inline
+function checkEnd(cpu: usize, op: usize, va: u64, size: u32): void {
+  if ((<u32>va & 4095) + size <= 4096 || canonical((va | 4095) + 1)) return;
+  store<u32>(cpu, NOT_CANONICAL, FAULT_CODE);
+  refuse(cpu, op);
+}
+
 function checkAlignment(cpu: usize, va: u64, size: u32): void {
   if (load<u64>(cpu, ACCESS_TAG) == ALL_SLOW && size <= 8 && (va & (size - 1)) != 0) raise(cpu, AC, 0);
 }
 
 export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
+  checkEnd(cpu, op, va, size);
   const page = pageForRead(cpu, op, va);
   checkAlignment(cpu, va, size);
   const offset = <u32>va & 4095;
@@ -76,6 +85,7 @@ export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
 
 export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): void {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
+  checkEnd(cpu, op, va, size);
   const page = pageForWrite(cpu, op, va);
   checkAlignment(cpu, va, size);
   const offset = <u32>va & 4095;
@@ -99,6 +109,7 @@ export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): vo
 /** Raises what a store of `size` bytes (up to a page) at va would raise. */
 export function slowProbe(cpu: usize, op: usize, va: u64, size: u32): void {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
+  checkEnd(cpu, op, va, size);
   pageForWrite(cpu, op, va);
   checkAlignment(cpu, va, size);
   if ((<u32>va & 4095) + size > 4096) pageForWrite(cpu, op, (va | 4095) + 1);
@@ -152,6 +163,7 @@ export function writeSized(cpu: usize, op: usize, va: u64, v: u64, log: u32): vo
 
 /** Copies up to a page from guest memory to linear `to`. */
 export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32): void {
+  checkEnd(cpu, op, va, size);
   const page = pageForRead(cpu, op, va);
   const offset = <u32>va & 4095;
   if (offset + size <= 4096) {
@@ -164,6 +176,7 @@ export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32):
 }
 
 export function writeBytes(cpu: usize, op: usize, va: u64, from: usize, size: u32): void {
+  checkEnd(cpu, op, va, size);
   const page = pageForWrite(cpu, op, va);
   const offset = <u32>va & 4095;
   if (offset + size <= 4096) {

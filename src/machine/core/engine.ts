@@ -58,6 +58,7 @@ export const NM: u32 = 7;
 export const SS: u32 = 12;
 export const GP: u32 = 13;
 export const PF: u32 = 14;
+export const MF: u32 = 16;
 export const AC: u32 = 17;
 
 /** Leaves the present instruction undone with an exception. */

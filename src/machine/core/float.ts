@@ -1,8 +1,8 @@
 // Floating point and SIMD: operands are fetched and stored here, the arithmetic is fp/. Each operation has a
 // descriptor: u16 number, u16 bytes loaded, u16 bytes stored, u16 source (offset in the vCPU), i32 immediate,
 // u8 destination, 0, u8 bits, u8 unit. Invariant: nothing is changed if the operand faults.
-import { BLOCK_VA, CR0, FP_FLAGS, NOW_DP, NOW_IP, O_IMM, O_SCALE, SCRATCH, CURRENT_BLOCK } from './layout';
-import { GP, NM, offsetOf, raise, UD } from './engine';
+import { BLOCK_VA, CR0, FP_FLAGS, FSW, NOW_DP, NOW_IP, O_IMM, O_SCALE, SCRATCH, CURRENT_BLOCK } from './layout';
+import { GP, MF, NM, offsetOf, raise, UD } from './engine';
 import { getFlags, setFlags } from './flags';
 import { readBytes, slowProbe, writeBytes } from './access';
 import { address } from './operands';
@@ -12,6 +12,8 @@ const ALIGNED: u32 = 1;
 const FLAGS: u32 = 2;
 /** The operand is at segment:rdi. */
 const AT_RDI: u32 = 4;
+/** An x87 exception that is pending comes first, before any of the operand's. */
+const WAITS: u32 = 8;
 const X87: u32 = 0;
 const SSE: u32 = 2;
 const WAIT: u32 = 0x80;
@@ -33,6 +35,7 @@ export function floatOperation(cpu: usize, op: usize): void {
     if (cr0 & EM) raise(cpu, unit == X87 ? NM : UD, 0);
     if (cr0 & TS) raise(cpu, NM, 0);
   }
+  if (bits & WAITS && load<u16>(cpu, FSW) & 0x80) raise(cpu, MF, 0);
   let va: u64 = 0;
   if (loaded | stored) {
     va = bits & AT_RDI ? load<u64>(cpu, RDI) + load<u64>(cpu + (load<u8>(op, O_SCALE) & 0xf8)) : address(cpu, op);

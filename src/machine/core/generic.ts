@@ -527,6 +527,9 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
     case G.FP:
       floatOperation(cpu, op);
       return 0;
+    case G.TOUCH:
+      readSized(cpu, op, address(cpu, op), 0);
+      return 0;
     default:
       raise(cpu, <u32>imm, 0);
       return 0;

@@ -257,7 +257,7 @@ function exit(cpu: usize, op: usize): i32 {
   if (reason == EXIT_EXCEPTION) {
     store<u32>(cpu, load<u8>(op, O_IMM), EXIT_VECTOR);
     store<u32>(cpu, 0, EXIT_ERROR);
-    store<u32>(cpu, 1, EXIT_SOFTWARE);
+    store<u32>(cpu, load<u8>(op, O_R2) ^ 1, EXIT_SOFTWARE);
   }
   return reason;
 }

@@ -154,7 +154,7 @@ describe('what was once found wrong', () => {
   });
 });
 
-describe.skipIf(!here)(`on ${states} states a form, seed ${seed}`, () => {
+describe.skipIf(!here)(`on ${states} states a form, seed ${seed}`, { timeout: 300_000 }, () => {
   let native: Native;
   beforeAll(() => {
     console.log(`floating-point unit test: seed ${seed}, ${states} states a form`);

@@ -73,7 +73,7 @@ export function f32ToInt(a: u64, bits: i32, truncate: bool): i64 {
 
 export function f64ToInt(a: u64, bits: i32, truncate: bool): i64 {
   const x = reinterpret<f64>(a);
-  if (Math.abs(x) < 2147483520) {
+  if (Math.abs(x) < 2147483520 && !Env.daz) {
     const t =
       truncate || Env.rc == 3
         ? Math.trunc(x)
@@ -107,7 +107,8 @@ export function f32ToF64(a: u64): u64 {
   const e = <u32>(a >> 23) & 0xff;
   if (e != 0 && e != 0xff) return reinterpret<u64>(<f64>reinterpret<f32>(<u32>a));
   unpack(F32, a, 0);
-  if (A.cls == INF || A.cls == ZERO) return reinterpret<u64>(<f64>reinterpret<f32>(<u32>a));
+  if (A.cls == ZERO) return (<u64>A.sign) << 63;
+  if (A.cls == INF) return reinterpret<u64>(<f64>reinterpret<f32>(<u32>a));
   if (A.cls >= QNAN) {
     if (A.cls == SNAN) Env.flags |= IE;
     return ((<u64>A.sign) << 63) | 0x7ff8000000000000 | ((A.sig << 1) >> 12);

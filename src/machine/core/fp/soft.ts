@@ -53,6 +53,7 @@ export class Env {
   static rc: u32 = 0; // 0 nearest, 1 down, 2 up, 3 to zero
   static masks: u32 = 0x3f; // same bits as the flags
   static ftz: bool = false;
+  static daz: bool = false; // denormal floats and doubles count as zeros
   static flags: u32 = 0;
   static up: bool = false; // the last rounding went away from zero
 }
@@ -123,7 +124,7 @@ export function unpack(fmt: i32, bits: u64, se: u32): void {
       return;
     }
   }
-  if (sig == 0) {
+  if (sig == 0 || (Env.daz && fmt != F80)) {
     A.sig = 0;
     A.cls = ZERO;
     return;

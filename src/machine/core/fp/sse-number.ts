@@ -24,6 +24,7 @@ export function begin(mxcsr: u32): void {
   Env.rc = (mxcsr >> 13) & 3;
   Env.masks = (mxcsr >> 7) & 0x3f;
   Env.ftz = (mxcsr & 0x8000) != 0;
+  Env.daz = (mxcsr & 0x40) != 0;
   Env.flags = 0;
   Fast.on = (mxcsr & 0x7000) == 0x1000;
   Fast.sticky = (mxcsr & PE) != 0;
@@ -258,7 +259,11 @@ export function orderUnpacked(quietInvalid: bool): i32 {
 
 /** MIN and MAX: the second operand unless the first is strictly smaller (larger). */
 export function minmax(fmt: i32, a: u64, b: u64, max: bool): u64 {
-  return order(fmt, a, b, true) == (max ? 1 : -1) ? a : b;
+  const r = order(fmt, a, b, true) == (max ? 1 : -1) ? a : b;
+  if (!Env.daz) return r;
+  // What is passed on is the operand as it was compared.
+  if (fmt == F64) return r & EXPONENT64 ? r : r & 0x8000000000000000;
+  return r & EXPONENT32 ? r : r & 0x80000000;
 }
 
 /** CMPxx with predicate 0..7: all ones or zero. */

@@ -33,7 +33,7 @@ export const C1: u32 = 0x200;
 export const C2: u32 = 0x400;
 export const C3: u32 = 0x4000;
 
-export const MXCSR_MASK: u32 = 0xffbf; // no DAZ
+export const MXCSR_MASK: u32 = 0xffff; // with DAZ, without AMD's misaligned SSE mode
 
 export const VECTOR_UD: i32 = 6;
 export const VECTOR_GP: i32 = 13;

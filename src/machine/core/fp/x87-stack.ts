@@ -85,6 +85,7 @@ export function begin(cpu: usize): void {
   Env.rc = (fcw >> 10) & 3;
   Env.masks = fcw & 0x3f;
   Env.ftz = false;
+  Env.daz = false;
   Env.flags = 0;
   Env.up = false;
 }

@@ -1,0 +1,43 @@
+/** A machine with one page of code and one of data, in user mode: runs a few bytes and says how they ended. */
+import { type Exit, type Machine, PAGE, type Vcpu } from '../../src/machine/machine.js';
+import { AddressSpace } from './address-space.js';
+import { createMachine } from './machine.js';
+
+export const CODE = 0x40_0000;
+export const DATA = 0x50_0000;
+const FRAMES = 16;
+const NOP = 0x90;
+
+export interface Bare {
+  readonly machine: Machine;
+  readonly cpu: Vcpu;
+  /** Linear address of the data page. */
+  readonly data: number;
+  /** Runs at most `budget` instructions from CODE on, where `bytes` and then nops are; registers as they are. */
+  run(bytes: ArrayLike<number>, budget?: number): Exit;
+}
+
+export async function openBare(): Promise<Bare> {
+  const machine = await createMachine(FRAMES);
+  const space = new AddressSpace(machine);
+  const code = space.mapNew(CODE, { write: false, execute: true });
+  const data = space.mapNew(DATA, { write: true, execute: false });
+  const [cpu] = machine.vcpus;
+  cpu.cr3Kernel = space.root;
+  cpu.cr3User = space.root;
+  cpu.userMode = true;
+  cpu.cs = 0x33;
+  cpu.ss = 0x2b;
+  return {
+    machine,
+    cpu,
+    data,
+    run(bytes, budget = 1) {
+      machine.touch(code);
+      machine.mem.u8.fill(NOP, code, code + PAGE);
+      machine.mem.u8.set(bytes, code);
+      cpu.rip = CODE;
+      return machine.run(0, budget);
+    },
+  };
+}
