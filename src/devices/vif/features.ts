@@ -1,0 +1,53 @@
+/** What a front end can take, and where its queues are: its nodes, read at the moment of connecting. */
+import { type FrontEnd, XenbusError } from '../xenbus.js';
+import type { QueueEnds } from './queue.js';
+
+/** Queues that are offered; a Linux front end opens as many as it has vCPUs. */
+export const MAX_QUEUES = 8;
+const MAX_PORT = 4095;
+const U32 = 0xffff_ffff;
+
+export interface VifFeatures {
+  /** Packets in more than one slot. */
+  readonly sg: boolean;
+  readonly gso4: boolean;
+  readonly gso6: boolean;
+  /** Packets whose TCP or UDP checksum is left blank. */
+  readonly csum4: boolean;
+  readonly csum6: boolean;
+}
+
+export function readFeatures(front: FrontEnd): VifFeatures {
+  if (!front.flag('request-rx-copy'))
+    throw new XenbusError('request-rx-copy is not set: packets are only copied');
+  const sg = front.flag('feature-sg');
+  return {
+    sg,
+    gso4: sg && front.flag('feature-gso-tcpv4'),
+    gso6: sg && front.flag('feature-gso-tcpv6'),
+    csum4: !front.flag('feature-no-csum-offload'),
+    csum6: front.flag('feature-ipv6-csum-offload'),
+  };
+}
+
+export function readQueues(front: FrontEnd): QueueEnds[] {
+  const count = front.optional('multi-queue-num-queues', U32) ?? 1;
+  if (count < 1 || count > MAX_QUEUES)
+    throw new XenbusError(`multi-queue-num-queues is ${count}, offered are ${MAX_QUEUES}`);
+  const ends = Array.from({ length: count }, (_, i) => readQueue(front, count === 1 ? '' : `queue-${i}/`));
+  const refs = ends.flatMap((e) => [e.txRef, e.rxRef]);
+  const ports = ends.flatMap((e) => (e.txPort === e.rxPort ? [e.txPort] : [e.txPort, e.rxPort]));
+  if (new Set(refs).size !== refs.length || new Set(ports).size !== ports.length)
+    throw new XenbusError('two rings have the same grant or event channel');
+  return ends;
+}
+
+function readQueue(front: FrontEnd, prefix: string): QueueEnds {
+  const txRef = front.number(`${prefix}tx-ring-ref`, U32);
+  const rxRef = front.number(`${prefix}rx-ring-ref`, U32);
+  const both = front.optional(`${prefix}event-channel`, MAX_PORT);
+  if (both !== undefined) return { txRef, rxRef, txPort: both, rxPort: both };
+  const txPort = front.number(`${prefix}event-channel-tx`, MAX_PORT);
+  const rxPort = front.number(`${prefix}event-channel-rx`, MAX_PORT);
+  return { txRef, rxRef, txPort, rxPort };
+}

@@ -1,0 +1,36 @@
+/** A connected vif as it is saved: its rings' private indices, what was agreed, and the frames on their way in. */
+import { bool, bytes, int, list, struct, u8, u16, u32 } from '../../records/fields.js';
+import { recordType } from '../../records/record.js';
+
+const frame = struct({
+  bytes: [bytes, 'the frame'],
+  flags: [u8, 'NEEDS_CSUM, DATA_VALID'],
+  csumStart: [u16, 'as in virtio-net'],
+  csumOffset: [u16, 'as in virtio-net'],
+  gsoType: [u8, 'as in virtio-net'],
+  gsoSize: [u16, 'payload of a segment, bytes'],
+});
+
+const queue = struct({
+  txRef: [u32, 'grant of the transmit ring'],
+  rxRef: [u32, 'grant of the receive ring'],
+  txPort: [u32, 'event channel'],
+  rxPort: [u32, 'event channel; txPort again where there is one for both'],
+  txIndex: [u32, 'requests taken and answered'],
+  rxIndex: [u32, 'requests taken and answered'],
+  broken: [bool, 'the front end broke a ring'],
+  backlog: [list(frame), 'arrived, for the guest to make room'],
+});
+
+export const vifRecord = recordType('VIF ', 1, 'a connected vif', {
+  sg: [bool, 'feature-sg'],
+  gso4: [bool, 'feature-gso-tcpv4'],
+  gso6: [bool, 'feature-gso-tcpv6'],
+  csum4: [bool, 'not feature-no-csum-offload'],
+  csum6: [bool, 'feature-ipv6-csum-offload'],
+  multicastControl: [bool, 'request-multicast-control'],
+  groups: [list(int), 'addresses of groups that were asked for'],
+  addresses: [list(bytes), "the guest's IP addresses as seen in its ARP and Neighbour Discovery"],
+  queues: [list(queue), 'in order'],
+});
+export type SavedVif = Parameters<typeof vifRecord.body.write>[1];

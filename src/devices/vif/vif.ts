@@ -1,0 +1,407 @@
+/**
+ * The network back end: packets between the guest's rings and the link that its present host gave.
+ *
+ * Invariants: while `frozen` (from the stop of the guest to its next instruction) nothing of the guest's memory
+ * changes, and what arrives waits; every packet that the guest handed over was given to the link at most once and
+ * answered exactly once. What was agreed with the front end stays agreed on every host: a link that can do less has
+ * its work done here.
+ * Source: xen/include/public/io/netif.h; Linux, drivers/net/xen-netback.
+ */
+import type { VifRate } from '../../guest/vif-spec.js';
+import { announcements, SnoopedAddresses } from '../../net/announce.js';
+import { completeChecksum } from '../../net/checksum.js';
+import { flowHash } from '../../net/flow.js';
+import { type Frame, GSO_NONE, GSO_TCPV4, NEEDS_CSUM, plainFrame } from '../../net/frame.js';
+import { findHeaders, newHeaders } from '../../net/headers.js';
+import type { LinkClient, NetLink } from '../../net/link.js';
+import { parseMac } from '../../net/mac.js';
+import { finishFrame } from '../../net/segment.js';
+import { RecordError } from '../../records/fields.js';
+import { decodeRaw, decodeRecord, encodeRecord } from '../../records/record.js';
+import { NETIF_RSP_ERROR, NETIF_RSP_OKAY, XEN_NETIF_EXTRA_TYPE_MCAST_ADD } from '../../xen/netif.js';
+import type { Port } from '../../xen/types.js';
+import { XenbusStateConnected } from '../../xen/xenbus.js';
+import type { GuestAccess } from '../guest-access.js';
+import type { Bus, FrontEnd, Nodes, XenbusDriver } from '../xenbus.js';
+import { MAX_QUEUES, readFeatures, readQueues, type VifFeatures } from './features.js';
+import { MulticastFilter } from './multicast.js';
+import { VifQueue } from './queue.js';
+import { Credit } from './rate.js';
+import { vifRecord } from './record.js';
+import { Put, RxRing } from './rx-ring.js';
+import { Found } from './tx-ring.js';
+
+/** When the guest is announced after its arrival, ms: until bridges and switches on the way forward (STP, LACP). */
+const ANNOUNCE_AT_MS = [0, 100, 300, 700, 1500, 3000];
+
+/** The host's time, for what happens by itself: announcements, and the credit of a vif with a rate. */
+export interface VifTimers {
+  /** Milliseconds, never backwards. */
+  now(): number;
+  /** Runs `run` once, later; the result takes that back. */
+  after(ms: number, run: () => void): () => void;
+}
+
+export interface VifConfig {
+  /** "00:16:3e:...". */
+  readonly mac: string;
+  readonly rate: VifRate | undefined;
+}
+
+export class Vif implements XenbusDriver, LinkClient {
+  bus: Bus | undefined;
+  readonly stats = { txPackets: 0, txBytes: 0, txErrors: 0, rxPackets: 0, rxBytes: 0, rxDropped: 0 };
+  private link: NetLink | undefined;
+  private timers: VifTimers | undefined;
+  private queues: VifQueue[] = [];
+  private features: VifFeatures | undefined;
+  private frozen = false;
+  /** The link must announce the guest when both are ready. */
+  private announceDue = false;
+  private readonly pending = new Set<() => void>();
+  private readonly filter = new MulticastFilter();
+  private readonly credit: Credit | undefined;
+  private addresses: SnoopedAddresses;
+  private front: FrontEnd | undefined;
+  private readonly mac: number;
+  private readonly frame: Frame = plainFrame(new Uint8Array(0));
+  private readonly headers = newHeaders();
+
+  constructor(
+    private readonly access: GuestAccess,
+    config: VifConfig,
+    private readonly log: (line: string) => void,
+  ) {
+    this.mac = parseMac(config.mac);
+    this.credit = config.rate === undefined ? undefined : new Credit(config.rate);
+    this.addresses = new SnoopedAddresses(this.mac);
+  }
+
+  /** The host's link; the caller opened it and closes it. Undefined: unplugged from this host. */
+  setLink(link: NetLink | undefined, timers: VifTimers): void {
+    this.link = link;
+    this.timers = timers;
+    this.readOn();
+  }
+  get linkName(): string {
+    return this.link === undefined ? '' : this.link.name;
+  }
+  get linkUp(): boolean {
+    return this.link?.up ?? false;
+  }
+  get queueCount(): number {
+    return this.queues.length;
+  }
+  /** Where the front end's queues are. */
+  get ends(): readonly VifQueue['ends'][] {
+    return this.queues.map((q) => q.ends);
+  }
+
+  // The handshake.
+
+  connectsAt(frontState: number): boolean {
+    return frontState === XenbusStateConnected;
+  }
+
+  offers(): Nodes {
+    return {
+      'feature-sg': 1,
+      'feature-gso-tcpv4': 1,
+      'feature-gso-tcpv6': 1,
+      'feature-ipv6-csum-offload': 1,
+      'feature-rx-copy': 1,
+      'feature-rx-flip': 0,
+      'feature-multicast-control': 1,
+      'feature-dynamic-multicast-control': 1,
+      'feature-split-event-channels': 1,
+      'multi-queue-max-queues': MAX_QUEUES,
+      'hotplug-status': 'connected',
+    };
+  }
+
+  connect(front: FrontEnd): Nodes {
+    const features = readFeatures(front);
+    const ends = readQueues(front);
+    const queues: VifQueue[] = [];
+    try {
+      for (const one of ends) {
+        const queue = VifQueue.connect(this.access, one);
+        try {
+          this.bind(queue);
+        } catch (error) {
+          queue.close();
+          throw error;
+        }
+        queues.push(queue);
+      }
+      this.filter.enabled = front.flag('request-multicast-control');
+    } catch (error) {
+      for (const queue of queues) {
+        queue.unbind();
+        queue.close();
+      }
+      throw error;
+    }
+    this.filter.groups.clear();
+    this.features = features;
+    this.front = front;
+    this.queues = queues;
+    return {};
+  }
+
+  private bind(queue: VifQueue): void {
+    queue.bind(
+      () => this.transmit(queue),
+      () => this.deliver(queue),
+    );
+  }
+
+  connected(): void {
+    this.frozen = false;
+    if (this.announceDue) this.announce();
+    for (const queue of this.queues) {
+      this.transmit(queue);
+      this.deliver(queue);
+    }
+    this.readOn();
+  }
+
+  disconnect(done: () => void): void {
+    for (const queue of this.queues) {
+      queue.unbind();
+      queue.close();
+    }
+    this.cancelTimers();
+    this.queues = [];
+    done();
+  }
+
+  /** From now on nothing of the guest's memory changes, until `connected`. */
+  freeze(): void {
+    this.frozen = true;
+    this.cancelTimers();
+    this.link?.flush();
+    this.link?.setReading(false);
+  }
+
+  // Out of the guest.
+
+  private transmit(queue: VifQueue): void {
+    if (this.frozen || queue.broken) return;
+    const { tx } = queue;
+    let more = true;
+    while (more) {
+      let found: number;
+      while ((found = tx.peek()) === Found.packet) {
+        if (!this.mayTake(queue)) {
+          this.pushTx(queue);
+          return;
+        }
+        tx.respond(this.take(queue));
+      }
+      if (found === Found.broken) {
+        this.breakQueue(queue, tx.trouble);
+        return;
+      }
+      more = tx.finalCheck();
+    }
+    this.pushTx(queue);
+  }
+
+  private pushTx(queue: VifQueue): void {
+    if (queue.tx.push()) this.access.notify(queue.ends.txPort as Port);
+    this.link?.flush();
+  }
+
+  /** Whether the packet found may leave now; if not, something will call again. */
+  private mayTake(queue: VifQueue): boolean {
+    if (this.link?.writable === false) return false;
+    if (this.credit === undefined || this.timers === undefined) return true;
+    const wait = this.credit.take(queue.tx.size, this.timers.now());
+    if (wait === 0) return true;
+    if (!queue.waits) {
+      queue.waits = true;
+      this.after(wait, () => {
+        queue.waits = false;
+        this.transmit(queue);
+      });
+    }
+    return false;
+  }
+
+  /** Sends the packet found, or does what it asks for; its status. */
+  private take(queue: VifQueue): number {
+    const { tx } = queue;
+    const { stats, frame, link } = this;
+    if (tx.multicast !== 0) {
+      if (tx.multicast !== XEN_NETIF_EXTRA_TYPE_MCAST_ADD) this.filter.remove(tx.multicastMac);
+      else if (!this.filter.add(tx.multicastMac)) return NETIF_RSP_ERROR;
+      return NETIF_RSP_OKAY;
+    }
+    if (!tx.copy(frame)) {
+      stats.txErrors++;
+      return NETIF_RSP_ERROR;
+    }
+    stats.txPackets++;
+    stats.txBytes += frame.bytes.length;
+    this.addresses.look(frame.bytes);
+    if (link !== undefined) this.send(link, frame);
+    return NETIF_RSP_OKAY;
+  }
+
+  private send(link: NetLink, frame: Frame): void {
+    if (link.offloads) link.send(frame);
+    else finishFrame(frame, (f) => link.send(f));
+  }
+
+  drained(): void {
+    for (const queue of this.queues) this.transmit(queue);
+  }
+
+  // Into the guest.
+
+  receive(frame: Frame): void {
+    const { queues, features } = this;
+    if (queues.length === 0 || features === undefined) return;
+    if (!this.filter.passes(frame.bytes)) return;
+    const queue = queues.length === 1 ? queues[0] : queues[flowHash(frame.bytes) % queues.length];
+    if (frame.gsoType !== GSO_NONE) {
+      if (frame.gsoType === GSO_TCPV4 ? features.gso4 : features.gso6) this.give(queue, frame);
+      else finishFrame(frame, (f) => this.give(queue, f));
+      return;
+    }
+    if (frame.flags & NEEDS_CSUM && !this.takesBlankChecksum(frame, features)) completeChecksum(frame);
+    this.give(queue, frame);
+  }
+
+  private takesBlankChecksum(frame: Frame, features: VifFeatures): boolean {
+    findHeaders(frame.bytes, this.headers);
+    if (this.headers.l4 !== frame.csumStart) return false;
+    return this.headers.ip === 6 ? features.csum6 : features.csum4;
+  }
+
+  private give(queue: VifQueue, frame: Frame): void {
+    const { stats } = this;
+    if (queue.broken || (RxRing.slots(frame) > 1 && this.features?.sg !== true)) {
+      stats.rxDropped++;
+      return;
+    }
+    const put = this.frozen || queue.backlog.length > 0 ? Put.noRoom : queue.rx.put(frame);
+    if (put === Put.broken) {
+      this.breakQueue(queue, queue.rx.trouble);
+      return;
+    }
+    if (put === Put.noRoom && !queue.wait(frame)) {
+      stats.rxDropped++;
+      return;
+    }
+    stats.rxPackets++;
+    stats.rxBytes += frame.bytes.length;
+  }
+
+  received(): void {
+    if (this.frozen) return;
+    for (const queue of this.queues) this.deliver(queue);
+  }
+
+  /** Puts what waits into the ring, and tells the guest. */
+  private deliver(queue: VifQueue): void {
+    if (this.frozen || queue.broken) return;
+    if (queue.drain() === Put.broken) {
+      this.breakQueue(queue, queue.rx.trouble);
+      return;
+    }
+    if (queue.rx.push()) this.access.notify(queue.ends.rxPort as Port);
+    this.readOn();
+  }
+
+  /** The link reads while no queue is full. */
+  private readOn(): void {
+    this.link?.setReading(!this.frozen && !this.queues.some((q) => q.full));
+  }
+
+  private breakQueue(queue: VifQueue, why: string): void {
+    queue.broken = true;
+    queue.clearBacklog();
+    this.log(`vif ${this.mac.toString(16)}: ${why}; the queue is stopped`);
+  }
+
+  // The link's state, and what the world is told.
+
+  linkChanged(up: boolean): void {
+    if (!up) return;
+    if (this.frozen) this.announceDue = true;
+    else {
+      this.announce();
+      this.drained();
+    }
+  }
+
+  /** Says where the guest is, now and a few times more. */
+  private announce(): void {
+    this.announceDue = false;
+    for (const ms of ANNOUNCE_AT_MS) this.after(ms, () => this.announceOnce());
+  }
+  private announceOnce(): void {
+    const { link } = this;
+    if (link === undefined || !link.up || this.frozen || this.queues.length === 0) return;
+    for (const bytes of announcements(this.mac, this.addresses.addresses)) link.send(plainFrame(bytes));
+    link.flush();
+  }
+
+  private after(ms: number, run: () => void): void {
+    const { timers } = this;
+    if (timers === undefined) return;
+    const cancel = timers.after(ms, () => {
+      this.pending.delete(cancel);
+      run();
+    });
+    this.pending.add(cancel);
+  }
+  private cancelTimers(): void {
+    for (const cancel of this.pending) cancel();
+    this.pending.clear();
+    for (const queue of this.queues) queue.waits = false;
+  }
+
+  /** The front end's wish for control over groups changed (request-multicast-control). */
+  multicastControlChanged(): void {
+    if (this.front !== undefined) this.filter.enabled = this.front.text('request-multicast-control') === '1';
+  }
+
+  save(): Uint8Array {
+    const features = this.features as VifFeatures;
+    return encodeRecord(vifRecord, {
+      ...features,
+      multicastControl: this.filter.enabled,
+      groups: [...this.filter.groups],
+      addresses: [...this.addresses.addresses],
+      queues: this.queues.map((q) => ({
+        ...q.ends,
+        txIndex: q.tx.ring.req_cons,
+        rxIndex: q.rx.ring.req_cons,
+        broken: q.broken,
+        backlog: q.backlog,
+      })),
+    });
+  }
+
+  restore(record: Uint8Array): void {
+    const saved = decodeRecord(vifRecord, decodeRaw(record));
+    this.frozen = true;
+    this.announceDue = true;
+    const { sg, gso4, gso6, csum4, csum6 } = saved;
+    this.features = { sg, gso4, gso6, csum4, csum6 };
+    this.filter.enabled = saved.multicastControl;
+    for (const mac of saved.groups) this.filter.add(mac);
+    this.addresses = new SnoopedAddresses(this.mac, saved.addresses);
+    this.queues = saved.queues.map((one) => {
+      const queue = VifQueue.restore(this.access, one, one.txIndex, one.rxIndex);
+      if (queue === undefined) throw new RecordError(0, "a vif's ring is not among the grants in use");
+      queue.broken = one.broken;
+      for (const frame of one.backlog) queue.wait(frame);
+      this.bind(queue);
+      return queue;
+    });
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Where a link leads, as people write it:
+ *
+ *     switch:unix:PATH  switch:HOST:PORT   our switch (`stillpoint switch`): frames keep their offloads
+ *     stream:unix:PATH  stream:HOST:PORT   a listener of QEMU's `-netdev stream`, or passt's socket
+ *     passt:PATH                           the same as stream:unix:PATH
+ *     dgram:HOST:PORT/HOST:PORT            UDP, ours and theirs, as QEMU's `-netdev dgram`
+ *     tap:NAME                             a tap device, made if need be
+ *     bridge:NAME                          a tap device made for the vif, on that bridge
+ *     none                                 no cable
+ */
+
+export type SocketAddress = { readonly path: string } | { readonly host: string; readonly port: number };
+
+export type LinkAddress =
+  | { readonly kind: 'switch' | 'stream'; readonly to: SocketAddress }
+  | { readonly kind: 'dgram'; readonly local: Endpoint; readonly remote: Endpoint }
+  | { readonly kind: 'tap' | 'bridge'; readonly name: string }
+  | { readonly kind: 'none' };
+
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** An address that cannot be understood; the message says what was expected. */
+export class LinkAddressError extends Error {}
+
+/** sun_path, with its zero byte. */
+const MAX_UNIX_PATH = 107;
+/** IFNAMSIZ, without its zero byte. */
+const INTERFACE = /^[^\s/:]{1,15}$/;
+
+function endpoint(text: string, what: string): Endpoint {
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (!match || port < 1 || port > 65_535) throw new LinkAddressError(`${what}: "${text}" is not HOST:PORT`);
+  return { host: match[1] ?? match[2], port };
+}
+
+/** "unix:PATH" or "HOST:PORT". Throws LinkAddressError. */
+export function parseSocketAddress(text: string, what: string): SocketAddress {
+  if (!text.startsWith('unix:')) return endpoint(text, what);
+  const path = text.slice(5);
+  if (path === '' || Buffer.byteLength(path) > MAX_UNIX_PATH)
+    throw new LinkAddressError(`${what}: a path of 1 to ${MAX_UNIX_PATH} bytes is expected after unix:`);
+  return { path };
+}
+
+/** Throws LinkAddressError. */
+export function parseLinkAddress(text: string): LinkAddress {
+  const what = `network link "${text}"`;
+  const colon = text.indexOf(':');
+  const kind = colon < 0 ? text : text.slice(0, colon);
+  const rest = colon < 0 ? '' : text.slice(colon + 1);
+  switch (kind) {
+    case 'switch':
+    case 'stream':
+      return { kind, to: parseSocketAddress(rest, what) };
+    case 'passt':
+      return { kind: 'stream', to: parseSocketAddress(`unix:${rest}`, what) };
+    case 'dgram': {
+      const [local, remote, more] = rest.split('/');
+      if (remote === undefined || more !== undefined)
+        throw new LinkAddressError(`${what}: dgram:HOST:PORT/HOST:PORT is expected`);
+      return { kind, local: endpoint(local, what), remote: endpoint(remote, what) };
+    }
+    case 'tap':
+    case 'bridge':
+      if (!INTERFACE.test(rest)) throw new LinkAddressError(`${what}: "${rest}" is no name of an interface`);
+      return { kind, name: rest };
+    case 'none':
+      if (colon < 0) return { kind };
+  }
+  throw new LinkAddressError(`${what}: switch:, stream:, passt:, dgram:, tap:, bridge: or none is expected`);
+}
+
+export const formatSocketAddress = (to: SocketAddress): string =>
+  'path' in to ? `unix:${to.path}` : `${to.host.includes(':') ? `[${to.host}]` : to.host}:${to.port}`;

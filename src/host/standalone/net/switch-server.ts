@@ -1,0 +1,141 @@
+/**
+ * `stillpoint switch` as a server: each connection is a port, plain as QEMU's `-netdev stream connect` speaks, or
+ * with offloads as our own links do. Uplinks are links of ours that become ports.
+ */
+import { chmodSync, rmSync } from 'node:fs';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { OFFLOAD_HELLO } from '../../../net/framing.js';
+import type { LinkClient, NetLink } from '../../../net/link.js';
+import { LearningSwitch, type SwitchPort } from '../../../net/switch.js';
+import type { SocketAddress } from './address.js';
+import { FrameStream } from './frame-stream.js';
+
+/** What may wait for one port; then its frames are dropped. */
+const PORT_LIMIT_BYTES = 1_048_576;
+const MAX_PORTS = 256;
+const AGE_EVERY_MS = 10_000;
+const CLOSE_TIMEOUT_MS = 200;
+/** A link of ours says so at once; who says nothing for so long speaks plain frames, and may only listen. */
+const SILENT_MS = 1000;
+
+/** Makes an uplink's link for the given client. */
+export type OpenUplink = (client: LinkClient) => Promise<NetLink>;
+
+export class SwitchServer {
+  readonly fabric = new LearningSwitch(() => performance.now());
+  private readonly servers: Server[] = [];
+  private readonly streams = new Set<FrameStream>();
+  private readonly sockets = new Set<Socket>();
+  private readonly uplinks: NetLink[] = [];
+  private readonly ageing = setInterval(() => this.fabric.age(), AGE_EVERY_MS);
+  private count = 0;
+
+  constructor(private readonly log: (line: string) => void) {}
+
+  /** Listens; resolves with the port (0 for a unix socket). `mode`: of a unix socket's file. */
+  async listen(at: SocketAddress, mode: number): Promise<number> {
+    if ('path' in at) await removeStale(at.path);
+    const server = createServer((socket) => this.accept(socket));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(at, resolve);
+    });
+    if ('path' in at) chmodSync(at.path, mode);
+    this.servers.push(server);
+    const address = server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+
+  async uplink(open: OpenUplink): Promise<void> {
+    let link: NetLink | undefined;
+    let port: SwitchPort | undefined;
+    link = await open({
+      receive: (frame) => port !== undefined && this.fabric.forward(port, frame),
+      received: () => this.fabric.flush(),
+      drained: () => {},
+      linkChanged: (up) => link !== undefined && this.log(`uplink ${link.name} is ${up ? 'up' : 'down'}`),
+    });
+    // A link is a port as it is: it has what a port needs.
+    port = link;
+    this.uplinks.push(link);
+    this.fabric.attach(link);
+  }
+
+  private accept(socket: Socket): void {
+    socket.on('error', () => {});
+    if (this.streams.size >= MAX_PORTS) {
+      this.log(`more than ${MAX_PORTS} ports: a connection was refused`);
+      socket.destroy();
+      return;
+    }
+    this.sockets.add(socket);
+    socket.on('close', () => this.sockets.delete(socket));
+    let got = Buffer.alloc(0);
+    const silent = setTimeout(() => begin(false), SILENT_MS);
+    const begin = (ours: boolean): void => {
+      clearTimeout(silent);
+      socket.off('data', first);
+      if (socket.destroyed) return;
+      if (ours) socket.write(OFFLOAD_HELLO);
+      this.port(socket, ours, ours ? got.subarray(OFFLOAD_HELLO.length) : got);
+    };
+    const first = (chunk: Buffer): void => {
+      got = Buffer.concat([got, chunk]);
+      const hello = got.subarray(0, OFFLOAD_HELLO.length);
+      const ours = hello.compare(OFFLOAD_HELLO.subarray(0, hello.length)) === 0;
+      if (!ours || hello.length === OFFLOAD_HELLO.length) begin(ours);
+    };
+    socket.on('data', first);
+  }
+
+  private port(socket: Socket, offloads: boolean, rest: Uint8Array): void {
+    const name = `port ${++this.count}`;
+    const stream: FrameStream = new FrameStream(socket, offloads, PORT_LIMIT_BYTES, {
+      receive: (frame) => this.fabric.forward(port, frame),
+      received: () => this.fabric.flush(),
+      drained: () => {},
+      closed: (why) => {
+        this.streams.delete(stream);
+        this.fabric.detach(port);
+        this.log(`${name} left${why === '' ? '' : `: ${why}`}`);
+      },
+    });
+    const port: SwitchPort = {
+      name,
+      offloads,
+      get writable() {
+        return stream.writable;
+      },
+      send: (frame) => stream.send(frame),
+      flush: () => stream.flush(),
+    };
+    this.streams.add(stream);
+    this.fabric.attach(port);
+    this.log(`${name} joined${offloads ? '' : ' (plain frames)'}`);
+    if (rest.length > 0) stream.take(rest);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.ageing);
+    for (const server of this.servers) server.close();
+    await Promise.all([
+      ...[...this.streams].map((stream) => stream.close(CLOSE_TIMEOUT_MS)),
+      ...this.uplinks.map((link) => link.close()),
+    ]);
+    for (const socket of this.sockets) socket.destroy();
+  }
+}
+
+/** Removes a socket's file that nobody listens on any more. Rejects when somebody does. */
+async function removeStale(path: string): Promise<void> {
+  const alive = await new Promise<boolean>((resolve) => {
+    const socket = createConnection({ path });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+  if (alive) throw new Error(`${path}: somebody listens there already`);
+  rmSync(path, { force: true });
+}

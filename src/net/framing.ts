@@ -1,0 +1,134 @@
+/**
+ * Frames on a stream, as QEMU's `-netdev stream` and passt send them: the length in 4 bytes, big-endian, then the
+ * frame; and our switch's own form, where 10 bytes of virtio-net header stand before each frame and count in the
+ * length. Source: QEMU, net/stream.c; passt, tap.c; virtio 1.2, 5.1.6.
+ */
+import { type Frame, GSO_NONE, MAX_FRAME_BYTES, MIN_GSO_BYTES, NEEDS_CSUM, plainFrame } from './frame.js';
+import { setU32be, u32be } from './headers.js';
+
+export const LENGTH_BYTES = 4;
+export const VNET_HEADER_BYTES = 10;
+/** First on a connection to our switch, from both ends: what follows has virtio-net headers. A plain stream never
+ * begins so, as its first length would be far too great. */
+export const OFFLOAD_HELLO = Uint8Array.from('SPNET01\n', (c) => c.charCodeAt(0));
+
+/** Bytes that a frame takes on a stream. */
+export const framedBytes = (f: Frame, offloads: boolean): number =>
+  LENGTH_BYTES + (offloads ? VNET_HEADER_BYTES : 0) + f.bytes.length;
+
+/** Writes a frame at `at`; the end of what was written. */
+export function writeFramed(out: Uint8Array, at: number, f: Frame, offloads: boolean): number {
+  setU32be(out, at, f.bytes.length + (offloads ? VNET_HEADER_BYTES : 0));
+  let to = at + LENGTH_BYTES;
+  if (offloads) to = writeVnetHeader(out, to, f);
+  out.set(f.bytes, to);
+  return to + f.bytes.length;
+}
+
+/** Little-endian, as all machines that we run on. `hdr_len` is a hint, left out. */
+export function writeVnetHeader(out: Uint8Array, at: number, f: Frame): number {
+  out[at] = f.flags;
+  out[at + 1] = f.gsoType;
+  out[at + 2] = 0;
+  out[at + 3] = 0;
+  out[at + 4] = f.gsoSize;
+  out[at + 5] = f.gsoSize >>> 8;
+  out[at + 6] = f.csumStart;
+  out[at + 7] = f.csumStart >>> 8;
+  out[at + 8] = f.csumOffset;
+  out[at + 9] = f.csumOffset >>> 8;
+  return at + VNET_HEADER_BYTES;
+}
+
+/** Reads the header at `at` into `f`, whose bytes are set already. False if it says what cannot be. */
+export function readVnetHeader(b: Uint8Array, at: number, f: Frame): boolean {
+  f.flags = b[at] & 3;
+  f.gsoType = b[at + 1] & 0x7f;
+  f.gsoSize = b[at + 4] | (b[at + 5] << 8);
+  f.csumStart = b[at + 6] | (b[at + 7] << 8);
+  f.csumOffset = b[at + 8] | (b[at + 9] << 8);
+  if (f.flags & NEEDS_CSUM && f.csumStart + f.csumOffset + 2 > f.bytes.length) return false;
+  return f.gsoType === GSO_NONE || (f.gsoSize >= MIN_GSO_BYTES && (f.flags & NEEDS_CSUM) !== 0);
+}
+
+/** The stream broke its protocol; nothing that follows can be understood. */
+export class FramingError extends Error {}
+
+const HEADER = LENGTH_BYTES + VNET_HEADER_BYTES;
+
+/** Takes a stream apart. `emit`'s frame is good during the call only. */
+export class FrameDecoder {
+  /** A frame, with its length, that has not come whole yet. */
+  private partial: Uint8Array = new Uint8Array(2048);
+  private have = 0;
+  private readonly frame = plainFrame(this.partial);
+
+  constructor(
+    private readonly offloads: boolean,
+    private readonly emit: (f: Frame) => void,
+  ) {}
+
+  /** Throws FramingError. */
+  push(chunk: Uint8Array): void {
+    let at = 0;
+    if (this.have > 0) {
+      at = this.complete(chunk);
+      if (this.have > 0) return;
+    }
+    while (chunk.length - at >= LENGTH_BYTES) {
+      const length = this.check(u32be(chunk, at));
+      if (chunk.length - at - LENGTH_BYTES < length) break;
+      this.give(chunk.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
+      at += LENGTH_BYTES + length;
+    }
+    this.keep(chunk.subarray(at));
+  }
+
+  private check(length: number): number {
+    if (length > MAX_FRAME_BYTES + HEADER) throw new FramingError(`a frame of ${length} bytes`);
+    return length;
+  }
+
+  private keep(rest: Uint8Array): void {
+    const need = this.have + rest.length;
+    if (need > this.partial.length) {
+      const grown = new Uint8Array(Math.max(need, MAX_FRAME_BYTES + HEADER));
+      grown.set(this.partial.subarray(0, this.have));
+      this.partial = grown;
+    }
+    this.partial.set(rest, this.have);
+    this.have = need;
+  }
+
+  /** Completes the frame that is there in part; how many bytes of `chunk` it took. */
+  private complete(chunk: Uint8Array): number {
+    let at = 0;
+    if (this.have < LENGTH_BYTES) {
+      at = Math.min(LENGTH_BYTES - this.have, chunk.length);
+      this.keep(chunk.subarray(0, at));
+      if (this.have < LENGTH_BYTES) return at;
+    }
+    const whole = LENGTH_BYTES + this.check(u32be(this.partial, 0));
+    const more = Math.min(whole - this.have, chunk.length - at);
+    this.keep(chunk.subarray(at, at + more));
+    if (this.have === whole) {
+      this.have = 0;
+      this.give(this.partial.subarray(LENGTH_BYTES, whole));
+    }
+    return at + more;
+  }
+
+  private give(bytes: Uint8Array): void {
+    const { frame } = this;
+    if (this.offloads) {
+      if (bytes.length < VNET_HEADER_BYTES) throw new FramingError('a frame without its header');
+      frame.bytes = bytes.subarray(VNET_HEADER_BYTES);
+      if (!readVnetHeader(bytes, 0, frame)) throw new FramingError('a header that cannot be');
+    } else {
+      frame.bytes = bytes;
+      frame.flags = 0;
+      frame.gsoType = GSO_NONE;
+    }
+    if (frame.bytes.length >= 14 && frame.bytes.length <= MAX_FRAME_BYTES) this.emit(frame);
+  }
+}
