@@ -3,11 +3,27 @@
  * level; the link is this host's, and another one on the next host.
  */
 
+import type { LinkClient, NetLink } from '../net/link.js';
+
+/** The host's time, for what a vif does by itself: announcements, and the credit of one with a rate. */
+export interface VifTimers {
+  /** Milliseconds, never backwards. */
+  now(): number;
+  /** Runs `run` once, later; the result takes that back. */
+  after(ms: number, run: () => void): () => void;
+}
+
+/** What a host gives to a vif. */
+export interface VifHost {
+  readonly link: NetLink;
+  readonly timers: VifTimers;
+}
+
 /** By kind of device; a host that has nothing for a kind leaves it out. `src/host/standalone/links.ts` has them. */
 export interface HostLinks {
   /** Opens what `spec` (the device's settings, JSON) names. Fails with a message for people when it is not to be had. */
   readonly vbd?: (devid: number, spec: string) => Promise<unknown>;
-  readonly vif?: (devid: number, spec: string) => Promise<unknown>;
+  readonly vif?: (devid: number, spec: string, client: LinkClient) => Promise<VifHost>;
 }
 
 /** One migration point of a device, for the ledger: both values are read when asked for. */

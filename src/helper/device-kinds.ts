@@ -1,4 +1,7 @@
 /** The kinds of split devices that a guest can have, by their name in xenstore. */
+import { makeVif, vifNodes } from '../devices/vif/settings.js';
 import type { DeviceKind } from './devices.js';
 
-export const DEVICE_KINDS: Readonly<Record<string, DeviceKind>> = {};
+export const DEVICE_KINDS: Readonly<Record<string, DeviceKind>> = {
+  vif: { driver: makeVif, nodes: vifNodes },
+};

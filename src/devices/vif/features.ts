@@ -51,3 +51,16 @@ function readQueue(front: FrontEnd, prefix: string): QueueEnds {
   const rxPort = front.number(`${prefix}event-channel-rx`, MAX_PORT);
   return { txRef, rxRef, txPort, rxPort };
 }
+
+/** The features agreed on, by the front end's names for them. */
+export function featureNames(f: VifFeatures | undefined): string {
+  if (f === undefined) return 'not connected';
+  const names: [boolean, string][] = [
+    [f.sg, 'sg'],
+    [f.gso4, 'gso-tcpv4'],
+    [f.gso6, 'gso-tcpv6'],
+    [f.csum4, 'csum'],
+    [f.csum6, 'ipv6-csum'],
+  ];
+  return ['rx-copy', ...names.filter(([has]) => has).map(([, name]) => name)].join(' ');
+}

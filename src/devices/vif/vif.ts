@@ -14,7 +14,7 @@ import { flowHash } from '../../net/flow.js';
 import { type Frame, GSO_NONE, GSO_TCPV4, NEEDS_CSUM, plainFrame } from '../../net/frame.js';
 import { findHeaders, newHeaders } from '../../net/headers.js';
 import type { LinkClient, NetLink } from '../../net/link.js';
-import { parseMac } from '../../net/mac.js';
+import { formatMac, parseMac } from '../../net/mac.js';
 import { finishFrame } from '../../net/segment.js';
 import { RecordError } from '../../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord } from '../../records/record.js';
@@ -22,8 +22,9 @@ import { NETIF_RSP_ERROR, NETIF_RSP_OKAY, XEN_NETIF_EXTRA_TYPE_MCAST_ADD } from 
 import type { Port } from '../../xen/types.js';
 import { XenbusStateConnected } from '../../xen/xenbus.js';
 import type { GuestAccess } from '../guest-access.js';
+import type { DevicePoint, HostLinks, VifTimers } from '../links.js';
 import type { Bus, FrontEnd, Nodes, XenbusDriver } from '../xenbus.js';
-import { MAX_QUEUES, readFeatures, readQueues, type VifFeatures } from './features.js';
+import { featureNames, MAX_QUEUES, readFeatures, readQueues, type VifFeatures } from './features.js';
 import { MulticastFilter } from './multicast.js';
 import { VifQueue } from './queue.js';
 import { Credit } from './rate.js';
@@ -33,14 +34,6 @@ import { Found } from './tx-ring.js';
 
 /** When the guest is announced after its arrival, ms: until bridges and switches on the way forward (STP, LACP). */
 const ANNOUNCE_AT_MS = [0, 100, 300, 700, 1500, 3000];
-
-/** The host's time, for what happens by itself: announcements, and the credit of a vif with a rate. */
-export interface VifTimers {
-  /** Milliseconds, never backwards. */
-  now(): number;
-  /** Runs `run` once, later; the result takes that back. */
-  after(ms: number, run: () => void): () => void;
-}
 
 export interface VifConfig {
   /** "00:16:3e:...". */
@@ -70,6 +63,8 @@ export class Vif implements XenbusDriver, LinkClient {
   constructor(
     private readonly access: GuestAccess,
     config: VifConfig,
+    /** Its settings as they travel, for the host that finds a link for it. */
+    private readonly spec: string,
     private readonly log: (line: string) => void,
   ) {
     this.mac = parseMac(config.mac);
@@ -83,18 +78,38 @@ export class Vif implements XenbusDriver, LinkClient {
     this.timers = timers;
     this.readOn();
   }
-  get linkName(): string {
-    return this.link === undefined ? '' : this.link.name;
+  async attach(links: HostLinks, devid: number): Promise<void> {
+    if (links.vif === undefined) throw new Error('this host has no networks');
+    const { link, timers } = await links.vif(devid, this.spec, this);
+    this.setLink(link, timers);
   }
-  get linkUp(): boolean {
-    return this.link?.up ?? false;
+
+  async detach(): Promise<void> {
+    const { link } = this;
+    this.cancelTimers();
+    this.link = undefined;
+    await link?.close();
   }
-  get queueCount(): number {
-    return this.queues.length;
-  }
-  /** Where the front end's queues are. */
-  get ends(): readonly VifQueue['ends'][] {
-    return this.queues.map((q) => q.ends);
+
+  points(): DevicePoint[] {
+    
+    const list = (of: (q: VifQueue) => string): string => this.queues.map(of).join(', ') || 'not connected';
+    const none = (): string => '(none: the guest only ever sees its own)';
+    const one = (name: string, text: () => string, outer = none): DevicePoint => ({ name, inner: text, outer });
+    return [
+      one('mac', () => formatMac(this.mac), () => this.link?.name ?? 'no link'),
+      one('tx-ring-ref', () => list((q) => String(q.ends.txRef))),
+      one('rx-ring-ref', () => list((q) => String(q.ends.rxRef))),
+      one('event channels', () =>
+        list((q) => (q.ends.txPort === q.ends.rxPort ? `${q.ends.txPort}` : `${q.ends.txPort} ${q.ends.rxPort}`)),
+      ),
+      one(
+        'features',
+        () => featureNames(this.features),
+        () => (this.link === undefined ? 'no link' : this.link.offloads ? 'offloads' : 'plain frames'),
+      ),
+      one('link', () => 'connected', () => (this.link === undefined ? 'none' : this.link.up ? 'up' : 'down')),
+    ];
   }
 
   // The handshake.
@@ -156,7 +171,7 @@ export class Vif implements XenbusDriver, LinkClient {
     );
   }
 
-  connected(): void {
+  start(): void {
     this.frozen = false;
     if (this.announceDue) this.announce();
     for (const queue of this.queues) {
@@ -176,8 +191,7 @@ export class Vif implements XenbusDriver, LinkClient {
     done();
   }
 
-  /** From now on nothing of the guest's memory changes, until `connected`. */
-  freeze(): void {
+  async pause(): Promise<void> {
     this.frozen = true;
     this.cancelTimers();
     this.link?.flush();
@@ -323,7 +337,7 @@ export class Vif implements XenbusDriver, LinkClient {
   private breakQueue(queue: VifQueue, why: string): void {
     queue.broken = true;
     queue.clearBacklog();
-    this.log(`vif ${this.mac.toString(16)}: ${why}; the queue is stopped`);
+    this.log(`vif ${formatMac(this.mac)}: ${why}; the queue is stopped`);
   }
 
   // The link's state, and what the world is told.

@@ -1,0 +1,115 @@
+import { describe, expect, test } from 'vitest';
+import { ethernet, pattern, tcp } from '../../test/support/packets.js';
+import { announcements } from './announce.js';
+import { checksumHolds } from './checksum.js';
+import { copyFrame, type Frame, GSO_TCPV4, NEEDS_CSUM, plainFrame } from './frame.js';
+import { parseMac } from './mac.js';
+import { LearningSwitch, type SwitchPort } from './switch.js';
+
+const BROADCAST = [255, 255, 255, 255, 255, 255];
+const A = [2, 0, 0, 0, 0, 0xa];
+const B = [2, 0, 0, 0, 0, 0xb];
+const C = [2, 0, 0, 0, 0, 0xc];
+
+class Port implements SwitchPort {
+  writable = true;
+  got: Frame[] = [];
+  constructor(
+    readonly name: string,
+    readonly offloads = true,
+  ) {}
+  send(frame: Frame): void {
+    this.got.push(copyFrame(frame));
+  }
+  flush(): void {}
+  take(): number {
+    return this.got.splice(0).length;
+  }
+}
+const frame = (from: number[], to: number[]): Frame =>
+  plainFrame(ethernet(0x88b5, [...pattern(50)], to, from));
+
+function setUp() {
+  const clock = { ms: 0 };
+  const fabric = new LearningSwitch(() => clock.ms);
+  const ports = [new Port('a'), new Port('b'), new Port('c', false)];
+  for (const port of ports) fabric.attach(port);
+  const [a, b, c] = ports;
+  return { clock, fabric, ports, a, b, c, counts: () => ports.map((p) => p.take()) };
+}
+
+describe('the switch', () => {
+  test('sends to all others until it knows where an address is, then only there', () => {
+    const { fabric, a, b, counts } = setUp();
+    fabric.forward(a, frame(A, B));
+    expect(counts()).toEqual([0, 1, 1]);
+    fabric.forward(b, frame(B, A));
+    expect(counts()).toEqual([1, 0, 0]);
+    fabric.forward(a, frame(A, B));
+    expect(counts()).toEqual([0, 1, 0]);
+    fabric.forward(a, frame(A, BROADCAST));
+    expect(counts()).toEqual([0, 1, 1]);
+    fabric.forward(b, frame(B, B));
+    expect(counts()).toEqual([0, 0, 0]);
+  });
+
+  test("knows a guest's new place from the first frame that announces it", () => {
+    const { fabric, a, b, c, counts } = setUp();
+    fabric.forward(a, frame(A, BROADCAST));
+    fabric.forward(c, frame(C, BROADCAST));
+    counts();
+    const [rarp] = announcements(parseMac('02:00:00:00:00:0a'), []);
+    fabric.forward(b, plainFrame(rarp));
+    expect(counts()).toEqual([1, 0, 1]);
+    fabric.forward(c, frame(C, A));
+    expect(counts()).toEqual([0, 1, 0]);
+  });
+
+  test('forgets an address after five minutes of silence, and those behind a port that left at once', () => {
+    const { clock, fabric, a, b, counts } = setUp();
+    fabric.forward(a, frame(A, BROADCAST));
+    fabric.forward(b, frame(B, BROADCAST));
+    counts();
+    clock.ms = 200_000;
+    fabric.forward(b, frame(B, A));
+    clock.ms = 310_000;
+    fabric.age();
+    expect(fabric.where(parseMac('02:00:00:00:00:0a'))).toBeUndefined();
+    expect(fabric.where(parseMac('02:00:00:00:00:0b'))).toBe(b);
+    fabric.detach(b);
+    expect(fabric.where(parseMac('02:00:00:00:00:0b'))).toBeUndefined();
+  });
+
+  test('keeps a port that makes up addresses from pushing out the others', () => {
+    const { fabric, a, b } = setUp();
+    fabric.forward(b, frame(B, BROADCAST));
+    for (let i = 0; i < 5000; i++) fabric.forward(a, frame([2, 1, 0, 0, i >>> 8, i & 255], BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0b'))).toBe(b);
+    expect(fabric.ports.get(a)?.addresses).toBe(1024);
+  });
+
+  test('drops what a port that does not keep up would get, and nobody else loses anything', () => {
+    const { fabric, a, b, c, counts } = setUp();
+    b.writable = false;
+    fabric.forward(a, frame(A, BROADCAST));
+    expect(counts()).toEqual([0, 0, 1]);
+    expect(fabric.ports.get(b)?.dropped).toBe(1);
+    expect(fabric.ports.get(c)?.dropped).toBe(0);
+  });
+
+  test('gives a large packet whole to ports that can take it, and in segments to those that cannot', () => {
+    const { fabric, a, b, c } = setUp();
+    const large = tcp(4, pattern(4000));
+    const work = { flags: NEEDS_CSUM, csumStart: 34, csumOffset: 16, gsoType: GSO_TCPV4, gsoSize: 1448 };
+    fabric.forward(a, { ...plainFrame(large.slice()), ...work });
+    expect(b.got).toEqual([{ ...plainFrame(large), ...work }]);
+    expect(c.got.length).toBe(3);
+    for (const segment of c.got) expect(checksumHolds(segment.bytes)).toBe(true);
+  });
+
+  test('learns nothing from a frame whose sender is a group', () => {
+    const { fabric, a, counts } = setUp();
+    fabric.forward(a, frame(BROADCAST, B));
+    expect(counts()).toEqual([0, 0, 0]);
+  });
+});
