@@ -110,9 +110,11 @@ describe('a large TCP packet', () => {
             const { l4, end } = headersOf(bytes);
             expect(u32be(bytes, l4 + 4)).toBe(1 + got);
             expect(checksumHolds(bytes)).toBe(true);
-            got.push(...bytes.subarray(l4 + 32, end));
+            const part = bytes.subarray(l4 + 32, end);
+            expect(Buffer.compare(part, payload.subarray(got, got + part.length))).toBe(0);
+            got += part.length;
           }
-          expect(Uint8Array.from(got)).toEqual(payload);
+          expect(got).toBe(length);
         },
       ),
       { numRuns: 50 },

@@ -92,23 +92,36 @@ export class Vif implements XenbusDriver, LinkClient {
   }
 
   points(): DevicePoint[] {
-    
     const list = (of: (q: VifQueue) => string): string => this.queues.map(of).join(', ') || 'not connected';
     const none = (): string => '(none: the guest only ever sees its own)';
-    const one = (name: string, text: () => string, outer = none): DevicePoint => ({ name, inner: text, outer });
+    const one = (name: string, text: () => string, outer = none): DevicePoint => ({
+      name,
+      inner: text,
+      outer,
+    });
     return [
-      one('mac', () => formatMac(this.mac), () => this.link?.name ?? 'no link'),
+      one(
+        'mac',
+        () => formatMac(this.mac),
+        () => this.link?.name ?? 'no link',
+      ),
       one('tx-ring-ref', () => list((q) => String(q.ends.txRef))),
       one('rx-ring-ref', () => list((q) => String(q.ends.rxRef))),
       one('event channels', () =>
-        list((q) => (q.ends.txPort === q.ends.rxPort ? `${q.ends.txPort}` : `${q.ends.txPort} ${q.ends.rxPort}`)),
+        list((q) =>
+          q.ends.txPort === q.ends.rxPort ? `${q.ends.txPort}` : `${q.ends.txPort} ${q.ends.rxPort}`,
+        ),
       ),
       one(
         'features',
         () => featureNames(this.features),
         () => (this.link === undefined ? 'no link' : this.link.offloads ? 'offloads' : 'plain frames'),
       ),
-      one('link', () => 'connected', () => (this.link === undefined ? 'none' : this.link.up ? 'up' : 'down')),
+      one(
+        'link',
+        () => 'connected',
+        () => (this.link === undefined ? 'none' : this.link.up ? 'up' : 'down'),
+      ),
     ];
   }
 
