@@ -19,7 +19,7 @@
  * `gap` is the longest time between two samples, less the interval; `back` counts clocks that ran backwards.
  * Typing `q` ends it, `v` asks for a verdict, `r` begins a new gap measurement.
  */
-import { assemble } from '../machine/assembler.js';
+import { executable } from './executable.js';
 import {
   DECIMAL,
   EVERY_FIFTY,
@@ -32,8 +32,6 @@ import {
   VARIABLES,
 } from './observing.js';
 
-const BASE = 0x400000;
-const HEADER = 0x78; // ELF header and one program header
 const BSS_BYTES = 0x100000;
 
 const FILES = [
@@ -519,28 +517,5 @@ const SOURCE = `
 
 /** The executable file. */
 export function observerElf(): Uint8Array {
-  const bss = (end: number): number => (BASE + end + 0xfff) & ~0xfff;
-  const length = assemble(SOURCE, BigInt(BASE + HEADER), { bss: 0x500000 }).bytes.length;
-  const at = bss(HEADER + length);
-  const { bytes } = assemble(SOURCE, BigInt(BASE + HEADER), { bss: at });
-  const file = new Uint8Array(HEADER + bytes.length);
-  const view = new DataView(file.buffer);
-  file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
-  view.setUint16(16, 2, true); // ET_EXEC
-  view.setUint16(18, 62, true); // EM_X86_64
-  view.setUint32(20, 1, true);
-  view.setBigUint64(24, BigInt(BASE + HEADER), true); // e_entry: the first instruction
-  view.setBigUint64(32, 64n, true); // e_phoff
-  view.setUint16(52, 64, true);
-  view.setUint16(54, 56, true);
-  view.setUint16(56, 1, true);
-  view.setUint32(64, 1, true); // PT_LOAD
-  view.setUint32(68, 7, true); // read, write, execute
-  view.setBigUint64(80, BigInt(BASE), true);
-  view.setBigUint64(88, BigInt(BASE), true);
-  view.setBigUint64(96, BigInt(file.length), true);
-  view.setBigUint64(104, BigInt(at - BASE + BSS_BYTES), true);
-  view.setBigUint64(112, 0x1000n, true);
-  file.set(bytes, HEADER);
-  return file;
+  return executable(SOURCE, BSS_BYTES);
 }

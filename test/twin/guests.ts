@@ -1,0 +1,63 @@
+/** Real guests for the twin, and what is typed to them. */
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+import { writeCpio } from '../../scripts/lib/cpio.mjs';
+import type { GuestSpec } from '../../src/helper/guest.js';
+import { stringsElf } from './strings-program.js';
+import type { Cue } from './twin.js';
+
+const file = (name: string): string => fileURLToPath(new URL(`../../.cache/guests/${name}`, import.meta.url));
+const UUID = Uint8Array.from({ length: 16 }, (_, i) => 16 * i + 1);
+
+/** False where Debian's kernel could not be fetched. */
+export const haveDebian = (): boolean => existsSync(file('vmlinux'));
+
+/** Busybox, and a program of ours. */
+const ramdisk = (): Uint8Array =>
+  Buffer.concat([
+    gunzipSync(readFileSync(file('initramfs.cpio.gz'))),
+    writeCpio([{ path: 'bin/strings-program', mode: 0o755, data: stringsElf() }]),
+  ]);
+
+/** Debian's kernel, unable to hear of a suspend, with a shell on its console. */
+export function debian(vcpus: number): GuestSpec {
+  return {
+    name: 'twin',
+    uuid: UUID,
+    memoryMib: 128,
+    vcpus,
+    image: {
+      kernel: readFileSync(file('vmlinux')),
+      ramdisk: ramdisk(),
+      cmdline: 'console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event',
+    },
+    kernelName: 'vmlinux',
+    ramdiskName: 'initramfs.cpio.gz',
+  };
+}
+
+const PROMPT = /guest# /;
+
+/** Reads one node of xenstore `times` times, as raw messages through xenfs. */
+const xenstoreReads = (times: number): string =>
+  'exec 3<>/proc/xen/xenbus; i=0; ' +
+  `while [ $i -lt ${times} ]; do i=$((i+1)); ` +
+  "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\005\\0\\0\\0name\\0' >&3; dd bs=20 count=1 <&3 2>/dev/null; done | md5sum; " +
+  'exec 3>&-\n';
+
+/** Processes, pipes, string instructions, files, xenstore; then the end. `load`: how much of it. */
+export const work = (load: number): readonly Cue[] => [
+  { output: PROMPT, type: 'uname -r; date; cat /proc/uptime\n' },
+  { output: PROMPT, type: xenstoreReads(20 * load) },
+  {
+    output: PROMPT,
+    type: `for i in $(seq ${2 * load}); do seq 500 | gzip | gunzip | md5sum & done; wait; echo joined\n`,
+  },
+  { output: /joined[\s\S]*guest# /, type: `for i in $(seq ${load}); do strings-program; done\n` },
+  {
+    output: PROMPT,
+    type: 'sleep 0.05; dd if=/dev/zero of=/z bs=64k count=20 2>/dev/null; sha256sum /z; rm /z\n',
+  },
+  { output: PROMPT, type: 'poweroff -f\n' },
+];

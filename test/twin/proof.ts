@@ -1,0 +1,110 @@
+/** One guest twice, with the same inputs: one stays, the other is moved; what differs at the end. */
+import type { GuestSpec } from '../../src/helper/guest.js';
+import { firstDifference } from './bisect.js';
+import { difference } from './compare.js';
+import { Landmarks } from './landmarks.js';
+import { goTo, insideRepString, PLACES } from './points.js';
+import { Random } from './random.js';
+import { type Cue, STEP_NS, TwinGuest } from './twin.js';
+
+export interface TwinRun {
+  readonly spec: GuestSpec;
+  readonly cues: readonly Cue[];
+  /** The guest has ended by itself before this virtual time, ns; else it is stopped there. */
+  readonly endNs: number;
+  readonly moves: number;
+  readonly seed: number;
+  /** Called after each move; a test of this proof itself does harm here. */
+  afterMove?(twin: TwinGuest, move: number): void;
+  progress?(moves: number): void;
+}
+
+export interface TwinResult {
+  readonly still: TwinGuest;
+  readonly moved: TwinGuest;
+  /** Moves by the kind of place; where one was not met, the move came where the guest stood, and counts as anywhere. */
+  readonly places: ReadonlyMap<string, number>;
+  /** Where the first difference is; undefined: there is none. */
+  readonly difference: string | undefined;
+}
+
+/** One in so many moves goes through the whole stream, in pieces of random size. */
+const STREAM_EVERY = 8;
+
+/** Steps between two looks at single instructions, on average, and how many of them. */
+const WATCH_EVERY = 40;
+const WATCH_INSTRUCTIONS = 5000;
+
+interface Planned {
+  readonly atNs: number;
+  readonly place: (typeof PLACES)[number];
+}
+
+function plan(run: TwinRun, lengthNs: number, landmarks: Landmarks): readonly Planned[] {
+  const random = new Random(run.seed);
+  return Array.from({ length: run.moves }, (_, i): Planned => {
+    const wanted = PLACES[i % PLACES.length];
+    const known = wanted.from === undefined ? [] : landmarks.of(wanted.from);
+    if (known.length > 0) return { atNs: Math.max(1, random.pick(known) - wanted.before), place: wanted };
+    const place = wanted.from === undefined ? wanted : PLACES[0];
+    return { atNs: 1 + random.below(lengthNs - 1), place };
+  }).sort((a, b) => a.atNs - b.atNs);
+}
+
+async function movedTwin(
+  run: TwinRun,
+  planned: readonly Planned[],
+  moves: number,
+  endNs: number | undefined,
+  places?: Map<string, number>,
+): Promise<TwinGuest> {
+  const twin = await TwinGuest.powerOn(run.spec, run.cues);
+  for (const [i, { atNs, place }] of planned.slice(0, moves).entries()) {
+    twin.runTo(atNs);
+    const name = goTo(twin, place) ? place.name : PLACES[0].name;
+    if (twin.done) break;
+    places?.set(name, (places.get(name) ?? 0) + 1);
+    await twin.move(new Random(run.seed + i), i % STREAM_EVERY === 0 ? 'stream' : 'copy');
+    run.afterMove?.(twin, i + 1);
+    run.progress?.(i + 1);
+  }
+  if (endNs !== undefined) twin.runTo(endNs);
+  return twin;
+}
+
+/** To the end; now and then an instruction at a time, to see the rep strings that no exit shows. */
+async function runWatched(still: TwinGuest, run: TwinRun, landmarks: Landmarks): Promise<void> {
+  const random = new Random(run.seed + 1);
+  while (!still.done && still.now < run.endNs) {
+    still.runTo(Math.min(run.endNs, still.now + (1 + random.below(2 * WATCH_EVERY)) * STEP_NS));
+    for (let i = 0; i < WATCH_INSTRUCTIONS && !still.done; i++) {
+      if (insideRepString(still)) landmarks.note('rep string', still.now);
+      still.runTo(still.now + 1);
+    }
+  }
+}
+
+/** Runs both to the end and compares everything. Looks for the first difference if there is one. */
+export async function prove(run: TwinRun): Promise<TwinResult> {
+  const still = await TwinGuest.powerOn(run.spec, run.cues);
+  const landmarks = new Landmarks(new Random(run.seed));
+  landmarks.watch(still);
+  await runWatched(still, run, landmarks);
+  const planned = plan(run, still.now, landmarks);
+  const places = new Map<string, number>();
+  const moved = await movedTwin(run, planned, planned.length, run.endNs, places);
+  let found = difference(still, moved);
+  if (found !== undefined) {
+    const rerun = {
+      moves: moved.moves,
+      run: (moves: number, toEnd: boolean) => movedTwin(run, planned, moves, toEnd ? run.endNs : undefined),
+      still: async (until: number | undefined) => {
+        const twin = await TwinGuest.powerOn(run.spec, run.cues);
+        twin.runTo(until ?? run.endNs);
+        return twin;
+      },
+    };
+    found = `${found}; ${await firstDifference(rerun, still)}`;
+  }
+  return { still, moved, places, difference: found };
+}
