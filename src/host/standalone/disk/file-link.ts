@@ -1,0 +1,187 @@
+/**
+ * A disk that is a raw file or a block device of this host. Transfers are done by threads with plain reads and
+ * writes, through the host's page cache, several at once.
+ */
+import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
+import { getSystemErrorMap } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import type { DiskClient, DiskGeometry, DiskLink, DiskTransfer } from '../../../devices/vbd/disk-link.js';
+import type { LinearMemory } from '../../../xen/memory.js';
+import { DiskLock } from './disk-lock.js';
+import { FileRing, SLOTS } from './file-ring.js';
+import type { FileWorkerData } from './file-worker.js';
+
+/** Threads of one disk: as many transfers are with the kernel at once. */
+const THREADS = 2;
+
+export interface FileLinkOptions {
+  readonly path: string;
+  readonly readOnly: boolean;
+  readonly discard: boolean;
+  readonly log: (line: string) => void;
+}
+
+/** What a file or device is, without opening it as a disk. Throws with a message for people. */
+function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
+  const { path, readOnly } = options;
+  if (stats.isBlockDevice()) {
+    const number = (name: string): number =>
+      Number(
+        readFileSync(
+          `/sys/dev/block/${Number(stats.rdev) >> 8}:${Number(stats.rdev) & 0xff}/${name}`,
+          'latin1',
+        ),
+      );
+    // A partition has no queue of its own: its disk's.
+    const queue = (name: string): number => {
+      try {
+        return number(`queue/${name}`);
+      } catch {
+        return number(`../queue/${name}`);
+      }
+    };
+    return {
+      sectors: number('size'),
+      sectorBytes: queue('logical_block_size'),
+      physicalSectorBytes: queue('physical_block_size'),
+      readOnly,
+      discard: undefined,
+    };
+  }
+  if (!stats.isFile()) throw new Error(`disk ${path}: neither a file nor a block device`);
+  const sectors = Math.floor(stats.size / 512);
+  if (sectors === 0) throw new Error(`disk ${path}: the file is empty`);
+  const discard = options.discard && !readOnly ? { granularity: stats.blksize, alignment: 0 } : undefined;
+  return { sectors, sectorBytes: 512, physicalSectorBytes: 512, readOnly, discard };
+}
+
+export class FileLink implements DiskLink {
+  private client: DiskClient | undefined;
+  private readonly ring = new FileRing();
+  private readonly threads: Worker[] = [];
+  /** Transfers by slot; those that found no slot. */
+  private readonly lent: (DiskTransfer | undefined)[] = new Array(SLOTS).fill(undefined);
+  private readonly free: number[] = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
+  private readonly waiting: DiskTransfer[] = [];
+  private toWake = 0;
+  private idle: (() => void)[] = [];
+  private reported = 0;
+
+  private constructor(
+    private fd: number,
+    readonly geometry: DiskGeometry,
+    private readonly lock: DiskLock,
+    private readonly options: FileLinkOptions,
+  ) {
+    this.ring.clearFinished();
+  }
+
+  get name(): string {
+    return this.options.path;
+  }
+
+  /** Opens and locks. Rejects with a message for people. */
+  static async open(options: FileLinkOptions): Promise<FileLink> {
+    const { path } = options;
+    const fd = FileLink.openFile(options);
+    try {
+      const geometry = geometryOf(fstatSync(fd), options);
+      const lock = await DiskLock.take(path, options.readOnly);
+      return new FileLink(fd, geometry, lock, options);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  private static openFile({ path, readOnly }: FileLinkOptions): number {
+    try {
+      return openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+    } catch (error) {
+      throw new Error(`disk ${path}: ${(error as Error).message}`);
+    }
+  }
+
+  begin(client: DiskClient, memory: LinearMemory): void {
+    this.client = client;
+    const workerData: FileWorkerData = {
+      ring: this.ring.buffer,
+      memory: memory.buffer as SharedArrayBuffer,
+      fd: this.fd,
+    };
+    for (let i = 0; i < THREADS; i++) {
+      const thread = new Worker(new URL('./file-worker.js', import.meta.url), { workerData });
+      thread.on('message', () => this.poll());
+      thread.on('error', (error) => this.options.log(`disk ${this.name}: a thread failed: ${error.message}`));
+      thread.unref();
+      this.threads.push(thread);
+    }
+  }
+
+  submit(transfer: DiskTransfer): void {
+    const slot = this.free.pop();
+    if (slot === undefined) {
+      this.waiting.push(transfer);
+      return;
+    }
+    this.lent[slot] = transfer;
+    this.ring.submit(slot, transfer);
+    this.toWake++;
+  }
+  commit(): void {
+    if (this.toWake > 0) this.ring.wake(this.toWake);
+    this.toWake = 0;
+  }
+
+  poll(): void {
+    const { ring, client } = this;
+    ring.looking();
+    let any = false;
+    for (let slot = ring.finished(); slot >= 0; slot = ring.finished()) {
+      const transfer = this.lent[slot] as DiskTransfer;
+      this.lent[slot] = undefined;
+      this.free.push(slot);
+      const next = this.waiting.shift();
+      if (next !== undefined) this.submit(next);
+      const status = ring.status(slot);
+      if (status !== 0) this.report(transfer, status);
+      client?.done(transfer, status);
+      any = true;
+    }
+    if (any) client?.batchDone();
+    this.commit();
+    if (this.free.length === SLOTS) for (const resolve of this.idle.splice(0)) resolve();
+  }
+
+  /** The first failures, and then ever fewer: a full disk fails thousands of times. */
+  private report(transfer: DiskTransfer, status: number): void {
+    const n = ++this.reported;
+    if (n > 8 && (n & (n - 1)) !== 0) return;
+    const what = ['read', 'write', 'flush', 'discard'][transfer.operation];
+    const [name, text] = getSystemErrorMap().get(-status) ?? [String(status), ''];
+    this.options.log(
+      `disk ${this.name}: ${what} of ${transfer.sectors} sectors at ${transfer.sector}: ${name}, ${text} (failure ${n})`,
+    );
+  }
+
+  async quiesce(): Promise<void> {
+    this.waiting.length = 0;
+    this.commit();
+    if (this.free.length < SLOTS) await new Promise<void>((resolve) => this.idle.push(resolve));
+  }
+
+  async release(): Promise<void> {
+    this.lock.release();
+  }
+  async acquire(): Promise<void> {
+    await this.lock.retake();
+  }
+
+  async close(): Promise<void> {
+    this.ring.close();
+    await Promise.all(this.threads.map((thread) => thread.terminate()));
+    this.lock.release();
+    if (this.fd >= 0) closeSync(this.fd);
+    this.fd = -1;
+  }
+}
