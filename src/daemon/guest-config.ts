@@ -8,6 +8,7 @@ import { readGuestConfig as readXlConfig } from '../guest/config.js';
 import { ConfigError } from '../guest/xl-cfg.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { uuidBytes } from '../helper/uuid.js';
+import { vbdConfig } from '../helper/kinds/vbd.js';
 import type { GuestConfig } from './guest-runner.js';
 
 /**
@@ -24,7 +25,6 @@ export function readGuestConfig(
   const refuse = (setting: string, why: string): never => {
     throw new ConfigError(`${config.place(setting)}: ${why}`);
   };
-  if (config.disks.length > 0) refuse('disk', 'disk is not supported');
   if (config.vifs.length > 0) refuse('vif', 'vif is not supported');
   if (config.maxMemoryKib !== config.memoryKib) refuse('maxmem', 'maxmem above memory is not supported');
   if (config.maxVcpus !== config.vcpus) refuse('maxvcpus', 'maxvcpus above vcpus is not supported');
@@ -43,7 +43,7 @@ export function readGuestConfig(
     onReboot: config.onReboot,
     onCrash: config.onCrash,
     clock: config.clock,
-    devices: [],
+    devices: config.disks.map(vbdConfig),
     more: { warnings: config.warnings },
   };
 }

@@ -313,9 +313,10 @@ export class GuestService {
     return null;
   }
 
-  lock(): null {
+  async lock(): Promise<null> {
     if (!this.stoppedByMove) throw new Failure('bad-state', 'only a guest that was sent can be locked');
     this.locked = true;
+    await this.runner?.movable.release();
     return null;
   }
 

@@ -73,6 +73,7 @@ class PvRunner implements GuestRunner {
       },
       resume: () => this.start(),
       saveState: (terms) => guest.saveState(terms),
+      release: () => guest.release(),
       detach: async () => {
         this.loop.stop();
         await guest.detach();

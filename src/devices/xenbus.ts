@@ -70,6 +70,11 @@ export interface XenbusDriver {
    * instruction there. A failure leaves the guest with its source; nothing may be left open then.
    */
   attach?(links: HostLinks, devid: number): Promise<void>;
+  /**
+   * The guest stands still and is about to be another host's: what only one host may have at a time is let go, and
+   * taken back by a `start` that follows nevertheless.
+   */
+  release?(): Promise<void>;
   /** Lets go of the link for good: the guest lives elsewhere, ended, or loses the device. Any state; once. */
   detach?(): Promise<void>;
   /** For the ledger: what the guest sees of the device, and what this host gave. */

@@ -51,7 +51,7 @@ const config = (devid: number, spec: string): DeviceConfig => ({ kind: 'vbd', de
 const links = (host: string, refuse = -1): HostLinks => ({
   vbd: async (devid) => {
     if (devid === refuse) throw new Error(`${host} has no disk ${devid}`);
-    return `disk ${devid} of ${host}`;
+    return `disk ${devid} of ${host}` as never;
   },
 });
 const options = { devices: [config(1, 'one'), config(2, 'two')], deviceKinds: kinds };

@@ -179,6 +179,11 @@ export class Devices {
     await Promise.all(this.all.map((device) => device.bus.pause()));
   }
 
+  /** After `pause`, when the guest is about to be another host's: locks are let go until `resume`. */
+  async release(): Promise<void> {
+    await Promise.all(this.all.map((device) => device.driver.release?.()));
+  }
+
   save(): Uint8Array {
     return encodeRecord(xenbusRecord, { devices: this.all.map((d) => d.bus.save(d.spec)) });
   }

@@ -301,6 +301,11 @@ export class Guest {
     await this.devices.pause();
   }
 
+  /** Paused, and about to be another host's: locks are let go. start() takes them back. */
+  async release(): Promise<void> {
+    await this.devices.release();
+  }
+
   /** A device for a guest that runs. */
   async plug(config: DeviceConfig): Promise<void> {
     await this.devices.plug(config, this.host.links);

@@ -20,12 +20,14 @@ export interface MovableGuest {
   /** ORs the frames written since the last call into `into` (one bit a frame) and forgets them; returns how many. */
   readDirty(into: Uint8Array): number;
   stopDirtyLog(): void;
-  /** Stops between two instructions and quiesces links; shared locks are let go, `resume` takes them back. */
+  /** Stops between two instructions and quiesces links. */
   pause(): Promise<void>;
   /** Goes on as if nothing had happened, also after a failed move. */
   resume(): void;
   /** All records except RAM. Only while paused. `terms`: what the move knows of the outage that it makes. */
   saveState(terms: OutageTerms): Uint8Array;
+  /** Paused, and about to be offered to another host: locks are let go. `resume` takes them back. */
+  release(): Promise<void>;
   /** Lets go of the host's resources for good: after a commit, or when the guest is destroyed. */
   detach(): Promise<void>;
 }

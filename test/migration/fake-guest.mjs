@@ -169,6 +169,7 @@ class FakeGuest {
     gate(this.config, 'save-state');
     return encode({ count: this.count, moves: this.moves });
   }
+  async release() {}
   async detach() {
     gate(this.config, 'detach');
     this.halt();

@@ -69,8 +69,8 @@ export interface DiskLink {
   readonly geometry: DiskGeometry;
   /** For people: path or address. */
   readonly name: string;
-  /** Before the first transfer: who is told, and the memory that extents are in. */
-  begin(client: DiskClient, memory: LinearMemory): void;
+  /** Before the first transfer: who is told, the memory that extents are in, and where failures are named. */
+  begin(client: DiskClient, memory: LinearMemory, log: (line: string) => void): void;
   /** Takes a transfer; it may wait until `commit`. Transfers may be done in any order. */
   submit(transfer: DiskTransfer): void;
   /** What was submitted is to be begun. */
@@ -86,6 +86,8 @@ export interface DiskLink {
   release(): Promise<void>;
   /** Takes it back. Rejects when somebody else has it. */
   acquire(): Promise<void>;
+  /** Resolves after a while, for another attempt to acquire. */
+  later(): Promise<void>;
   /** The end, after `quiesce`. */
   close(): Promise<void>;
 }

@@ -34,5 +34,6 @@ export class EmptyLink implements DiskLink {
   }
   async release(): Promise<void> {}
   async acquire(): Promise<void> {}
+  async later(): Promise<void> {}
   async close(): Promise<void> {}
 }

@@ -5,11 +5,13 @@
  * one link at a time; one that a link gave up is submitted again by `start`. What the guest was told of the disk
  * holds on every link: a link that is too small, or cannot be written, is refused; what it cannot do is done here.
  */
+import type { DiskSpec } from '../../guest/disk-spec.js';
 import { RecordError } from '../../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord } from '../../records/record.js';
 import { BLKIF_OP_DISCARD, BLKIF_RSP_ERROR, BLKIF_RSP_OKAY } from '../../xen/blkif.js';
 import { XenbusStateConnected, XenbusStateInitialised } from '../../xen/xenbus.js';
 import type { GuestAccess } from '../guest-access.js';
+import type { DevicePoint, HostLinks } from '../links.js';
 import type { Bus, FrontEnd, Nodes, XenbusDriver } from '../xenbus.js';
 import { DISK_DISCARD, type DiskClient, type DiskLink, type DiskStatus } from './disk-link.js';
 import {
@@ -51,12 +53,23 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   /** Requests are taken. */
   private running = false;
   private serving = false;
+  /** The link's lock is let go for a move; requests wait until it is ours again. */
+  private released = false;
+  private retake: Promise<void> | undefined;
+  readonly spec: DiskSpec;
 
+  /** `spec`: a DiskSpec, JSON. */
   constructor(
     private readonly access: GuestAccess,
-    private readonly cdrom: boolean,
+    spec: string,
+    private readonly log: (line: string) => void,
   ) {
     this.pages = new GrantedPages(access);
+    try {
+      this.spec = JSON.parse(spec) as DiskSpec;
+    } catch {
+      throw new RecordError(0, 'the settings of a disk are no JSON');
+    }
   }
 
   // --- link ---
@@ -73,15 +86,85 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     return undefined;
   }
 
-  /** Gives the disk its link on this host. Throws on one that does not fit. */
-  attach(link: DiskLink): void {
+  async attach(links: HostLinks, devid: number): Promise<void> {
+    if (links.vbd === undefined) throw new Error('this host has no disks');
+    const link = await links.vbd(devid, JSON.stringify(this.spec));
     const why = this.unfit(link);
-    if (why !== undefined) throw new Error(why);
-    this.identity ??= { ...link.geometry, cdrom: this.cdrom };
+    if (why !== undefined) {
+      await link.close();
+      throw new Error(`disk ${this.spec.vdev}: ${why}`);
+    }
+    this.use(link);
+  }
+  /** Gives the disk a link that fits. */
+  use(link: DiskLink): void {
+    this.identity ??= { ...link.geometry, cdrom: this.spec.cdrom };
     this.link = link;
-    link.begin(this, this.access.mem);
+    this.released = false;
+    link.begin(this, this.access.mem, this.log);
     if (this.running) this.start();
   }
+
+  async detach(): Promise<void> {
+    const { link } = this;
+    this.running = false;
+    await this.retake;
+    await link?.quiesce();
+    this.link = undefined;
+    await link?.close();
+  }
+
+  async release(): Promise<void> {
+    this.released = true;
+    await this.link?.release();
+  }
+
+  /** Takes the lock back, however long it takes: until then the guest's requests wait. */
+  private async takeBack(link: DiskLink): Promise<void> {
+    for (let attempt = 0; this.link === link && this.running; attempt++) {
+      try {
+        await link.acquire();
+        this.released = false;
+        break;
+      } catch (error) {
+        if (attempt === 0) this.log(`${(error as Error).message}; requests wait for it`);
+        await link.later();
+      }
+    }
+    this.retake = undefined;
+    if (!this.released && this.running) this.start();
+  }
+
+  points(): DevicePoint[] {
+    const { spec } = this;
+    return [
+      {
+        name: 'disk',
+        inner: () => {
+          const is = this.identity;
+          return is === undefined
+            ? `${spec.vdev} (${spec.virtualDevice})`
+            : `${spec.vdev} (${spec.virtualDevice}), ${is.sectors} sectors of 512, ${is.readOnly ? 'r' : 'w'}`;
+        },
+        outer: () => {
+          const { link } = this;
+          return link === undefined ? 'none' : `${link.name}, ${link.geometry.sectors} sectors`;
+        },
+      },
+      {
+        name: 'ring-ref, event-channel',
+        inner: () =>
+          this.queues.map((q) => `${q.save().refs.join('+')}, port ${q.port}`).join('; ') || 'not connected',
+        outer: () => 'none: the rings end here',
+      },
+      {
+        name: 'requests in flight',
+        inner: () => `${this.active.length + (this.barrierWaits === undefined ? 0 : 1)}`,
+        outer: () => `${this.active.filter((r) => r.submitted).length} with the link`,
+      },
+    ];
+  }
+
   get attached(): DiskLink | undefined {
     return this.link;
   }
@@ -122,6 +205,11 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
 
   start(): void {
     this.running = true;
+    const { link } = this;
+    if (this.released && link !== undefined) {
+      this.retake ??= this.takeBack(link);
+      return;
+    }
     const again = this.active.filter((request) => !request.submitted).sort((a, b) => a.order - b.order);
     for (const request of again) this.lend(request);
     this.beginBarrier();
@@ -225,7 +313,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   /** Submits a request's present step. Without a link it waits for one. */
   private lend(request: BlockRequest): void {
     const { link } = this;
-    if (link === undefined) return;
+    if (link === undefined || this.released) return;
     request.operation = request.steps[request.step];
     request.submitted = true;
     link.submit(request);

@@ -5,7 +5,7 @@ import { vbdNodes } from '../../guest/vbd-tree.js';
 import type { DeviceConfig, DeviceKind } from '../devices.js';
 
 export const vbdKind: DeviceKind = {
-  driver: (access, spec) => new Vbd(access, spec),
+  driver: (access, spec, log) => new Vbd(access, spec, log),
   nodes: (_devid, spec) => vbdNodes(JSON.parse(spec) as DiskSpec),
 };
 

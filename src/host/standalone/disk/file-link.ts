@@ -13,12 +13,13 @@ import type { FileWorkerData } from './file-worker.js';
 
 /** Threads of one disk: as many transfers are with the kernel at once. */
 const THREADS = 2;
+/** Between two attempts to lock a disk again. */
+const RETRY_MS = 500;
 
 export interface FileLinkOptions {
   readonly path: string;
   readonly readOnly: boolean;
   readonly discard: boolean;
-  readonly log: (line: string) => void;
 }
 
 /** What a file or device is, without opening it as a disk. Throws with a message for people. */
@@ -57,6 +58,7 @@ function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
 
 export class FileLink implements DiskLink {
   private client: DiskClient | undefined;
+  private log: (line: string) => void = () => undefined;
   private readonly ring = new FileRing();
   private readonly threads: Worker[] = [];
   /** Transfers by slot; those that found no slot. */
@@ -102,8 +104,9 @@ export class FileLink implements DiskLink {
     }
   }
 
-  begin(client: DiskClient, memory: LinearMemory): void {
+  begin(client: DiskClient, memory: LinearMemory, log: (line: string) => void): void {
     this.client = client;
+    this.log = log;
     const workerData: FileWorkerData = {
       ring: this.ring.buffer,
       memory: memory.buffer as SharedArrayBuffer,
@@ -112,7 +115,7 @@ export class FileLink implements DiskLink {
     for (let i = 0; i < THREADS; i++) {
       const thread = new Worker(new URL('./file-worker.js', import.meta.url), { workerData });
       thread.on('message', () => this.poll());
-      thread.on('error', (error) => this.options.log(`disk ${this.name}: a thread failed: ${error.message}`));
+      thread.on('error', (error) => this.log(`disk ${this.name}: a thread failed: ${error.message}`));
       thread.unref();
       this.threads.push(thread);
     }
@@ -159,7 +162,7 @@ export class FileLink implements DiskLink {
     if (n > 8 && (n & (n - 1)) !== 0) return;
     const what = ['read', 'write', 'flush', 'discard'][transfer.operation];
     const [name, text] = getSystemErrorMap().get(-status) ?? [String(status), ''];
-    this.options.log(
+    this.log(
       `disk ${this.name}: ${what} of ${transfer.sectors} sectors at ${transfer.sector}: ${name}, ${text} (failure ${n})`,
     );
   }
@@ -175,6 +178,10 @@ export class FileLink implements DiskLink {
   }
   async acquire(): Promise<void> {
     await this.lock.retake();
+  }
+
+  later(): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref());
   }
 
   async close(): Promise<void> {

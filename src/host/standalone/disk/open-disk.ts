@@ -5,10 +5,9 @@ import type { DiskSpec } from '../../../guest/disk-spec.js';
 import { FileLink } from './file-link.js';
 
 /** Rejects with a message for people. */
-export async function openDisk(spec: DiskSpec, log: (line: string) => void): Promise<DiskLink> {
+export async function openDisk(spec: DiskSpec): Promise<DiskLink> {
   const { target, format, readOnly, discard } = spec;
   if (format === 'empty') return new EmptyLink();
-  if (format === 'raw' && target.startsWith('/'))
-    return FileLink.open({ path: target, readOnly, discard, log });
+  if (format === 'raw' && target.startsWith('/')) return FileLink.open({ path: target, readOnly, discard });
   throw new Error(`disk ${target}: format ${format} is not supported`);
 }
