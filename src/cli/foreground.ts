@@ -39,6 +39,9 @@ function timelessHost(): Host {
   return { ...host, clock };
 }
 
+/** What was asked for cannot be had: a message for people, and exit status 2. */
+export class BadInput extends Error {}
+
 /** Appends to `file`. Throws as fs does. */
 export const openLog = (file: string): number => openSync(file, 'a');
 
@@ -81,7 +84,11 @@ export class Foreground {
         wake: () => wake(),
       },
     );
-    await guest.attach();
+    try {
+      await guest.attach();
+    } catch (error) {
+      throw new BadInput((error as Error).message);
+    }
     let stop: () => void = () => undefined;
     try {
       return await new Promise<Outcome>((resolve, reject) => {
@@ -108,6 +115,7 @@ export class Foreground {
       stop();
       this.guest = undefined;
       this.ended = undefined;
+      await guest.detach();
       await guest.detach();
     }
   }

@@ -7,8 +7,8 @@ import path from 'node:path';
 import { readGuestConfig as readXlConfig } from '../guest/config.js';
 import { ConfigError } from '../guest/xl-cfg.js';
 import type { GuestSpec } from '../helper/guest.js';
-import { uuidBytes } from '../helper/uuid.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
+import { uuidBytes } from '../helper/uuid.js';
 import type { GuestConfig } from './guest-runner.js';
 
 /**

@@ -10,7 +10,7 @@ import { LIMITS } from '../../guest/config.js';
 import { KernelError } from '../../guest/kernel-error.js';
 import { ConfigError } from '../../guest/xl-cfg.js';
 import { crashText } from '../../hypervisor/crash-report.js';
-import { Foreground, type Outcome, openLog } from '../foreground.js';
+import { BadInput, Foreground, type Outcome, openLog } from '../foreground.js';
 
 /** Exit statuses of `run`. */
 const EXIT_POWEROFF = 0;
@@ -38,9 +38,6 @@ interface Options {
   onReboot?: EndAction;
   onCrash?: EndAction;
 }
-
-/** What the person gave is not good; the message names it. */
-class BadInput extends Error {}
 
 const whole =
   (low: number, high: number) =>
