@@ -40,7 +40,10 @@ export class E2fsprogs {
   /** A gzipped cpio archive to append to an initramfs: /sbin/mke2fs, /sbin/e2fsck, their libraries. */
   archive(): Uint8Array {
     const entries: Parameters<typeof writeCpio>[0] = [
-      ...['lib64', 'lib', 'lib/x86_64-linux-gnu', 'etc', 'sbin'].map((path) => ({ path, dir: true as const })),
+      ...['lib64', 'lib', 'lib/x86_64-linux-gnu', 'etc', 'sbin'].map((path) => ({
+        path,
+        dir: true as const,
+      })),
       { path: 'lib64/ld-linux-x86-64.so.2', mode: 0o755, data: readFileSync(realpathSync(this.loader)) },
       { path: 'etc/mke2fs.conf', data: readFileSync(join(this.root, 'etc/mke2fs.conf')) },
     ];
