@@ -3,8 +3,8 @@
  * level; the link is this host's, and another one on the next host.
  */
 
-<<<<<<< HEAD
 import type { LinkClient, NetLink } from '../net/link.js';
+import type { DiskLink } from './vbd/disk-link.js';
 
 /** The host's time, for what a vif does by itself: announcements, and the credit of one with a rate. */
 export interface VifTimers {
@@ -19,20 +19,12 @@ export interface VifHost {
   readonly link: NetLink;
   readonly timers: VifTimers;
 }
-=======
-import type { DiskLink } from './vbd/disk-link.js';
->>>>>>> 76f274f (Disks as devices of a guest: configuration, links by host, locks handed over in a move)
 
 /** By kind of device; a host that has nothing for a kind leaves it out. `src/host/standalone/links.ts` has them. */
 export interface HostLinks {
   /** Opens what `spec` (the device's settings, JSON) names. Fails with a message for people when it is not to be had. */
-<<<<<<< HEAD
-  readonly vbd?: (devid: number, spec: string) => Promise<unknown>;
-  readonly vif?: (devid: number, spec: string, client: LinkClient) => Promise<VifHost>;
-=======
   readonly vbd?: (devid: number, spec: string) => Promise<DiskLink>;
-  readonly vif?: (devid: number, spec: string) => Promise<unknown>;
->>>>>>> 76f274f (Disks as devices of a guest: configuration, links by host, locks handed over in a move)
+  readonly vif?: (devid: number, spec: string, client: LinkClient) => Promise<VifHost>;
 }
 
 /** One migration point of a device, for the ledger: both values are read when asked for. */
