@@ -1,0 +1,237 @@
+/**
+ * A guest reaches its frames and nothing else of the one memory, whatever its page tables say: the engine's own state
+ * lies in front of the frames, and the frames may end where 32-bit addresses do.
+ */
+import { expect, test } from 'vitest';
+import {
+  ARENA,
+  FP_DESCRIPTORS,
+  MAX_VCPUS,
+  VCPU_BASE,
+  VCPU_STRIDE,
+  XEN_SLOTS,
+} from '../../../src/machine/core/layout.js';
+import { Exit, type Machine, MFN_BASE, PAGE } from '../../../src/machine/machine.js';
+import { createMachine } from '../machine.js';
+import {
+  ALL,
+  FETCH,
+  fault,
+  go,
+  mfnBits,
+  PROTECTION,
+  PS,
+  RESERVED,
+  ran,
+  rawFrame,
+  Tables,
+  USER,
+  WRITE,
+} from './tables.js';
+
+const CODE = 0x400000;
+const VA = 0x7f00_1234_5000;
+const [RAX, RCX, RSI, RDI] = [0, 1, 6, 7];
+const SOURCE = `
+  read:   mov rax, [rdi]
+  write:  mov [rdi], rax
+  change: add [rdi], rax
+  vector: movups [rdi], xmm0
+  state:  fxsave [rdi]
+  fill:   rep stosq
+  copy:   rep movsb
+  push:   push rax
+`;
+
+function begin(machine: Machine) {
+  const tables = new Tables(machine);
+  const root = tables.take();
+  const code = tables.program(root, CODE, SOURCE);
+  const cpu = machine.vcpus[0];
+  cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
+  cpu.userMode = true;
+  machine.flushTlb(0);
+  return { tables, root, code, cpu };
+}
+
+test('an entry that names a frame that is none is refused, at every level and however it would wrap around', async () => {
+  const machine = await createMachine(1024, 1 << 20);
+  const { tables, root, code, cpu } = begin(machine);
+  const base = BigInt(MFN_BASE);
+  const frames = BigInt(machine.frames);
+  const engine = BigInt(machine.framesBase / PAGE);
+  const wrong = [0n, 1n, base - 1n, base + frames, base + frames + 1n, base - engine, 2n ** 40n - 1n];
+  for (const bits of [20n, 32n, 36n, 39n]) {
+    // What is left of them when their upper bits are lost is a frame, the engine, or just outside.
+    for (const low of [0n, base, base + 1n, base + frames - 1n, base - engine, base - 1n, 2n ** 20n - engine])
+      wrong.push(((low & (2n ** bits - 1n)) | (1n << bits)) & (2n ** 40n - 1n));
+  }
+  const isFrame = (mfn: bigint): boolean => mfn >= base && mfn < base + frames;
+  const entries = [1, 2, 3, 4].map((level) => tables.entry(root, VA, level));
+  tables.map(root, VA, tables.take());
+  cpu.setReg(RDI, VA);
+  let tried = 0;
+  for (const [i, at] of entries.entries()) {
+    const before = machine.mem.getBig(at);
+    for (const mfn of wrong) {
+      if (isFrame(mfn)) continue;
+      for (const large of i === 1 || i === 2 ? [0n, PS] : [0n]) {
+        const frame = large === 0n ? mfn : (mfn >> BigInt(9 * i)) << BigInt(9 * i);
+        if (isFrame(frame + ((BigInt(VA) >> 12n) & (2n ** BigInt(9 * i) - 1n)))) continue;
+        machine.mem.setBig(at, rawFrame(frame) | ALL | large);
+        machine.flushTlb(0);
+        const code1 = USER | RESERVED | PROTECTION;
+        expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(code1, VA));
+        expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(code1 | WRITE, VA));
+        expect(go(machine, cpu, 1, VA)).toEqual(fault(code1 | FETCH, VA));
+        expect(machine.translate(0, VA, 1)).toBe(-1);
+        tried++;
+      }
+    }
+    machine.mem.setBig(at, before);
+  }
+  expect(tried).toBeGreaterThan(100);
+  machine.flushTlb(0);
+  expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
+});
+
+test('machine frames and addresses that are none have no linear address', async () => {
+  const machine = await createMachine(64, 1 << 20);
+  expect(machine.frameAddress(MFN_BASE - 1)).toBe(-1);
+  expect(machine.frameAddress(MFN_BASE + 64)).toBe(-1);
+  expect(machine.frameAddress(MFN_BASE + 63)).toBe(machine.framesBase + 63 * PAGE);
+  begin(machine);
+  expect(machine.translate(0, 0x8000_0000_0000, 0)).toBe(-1);
+});
+
+test('page tables of random bits lead to no byte outside the frames', async () => {
+  const frames = 96;
+  const machine = await createMachine(frames, 1 << 20, 2);
+  const { tables, code, cpu } = begin(machine);
+  let seed = 4;
+  const random = (n: number): number => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return Math.floor((seed / 2 ** 32) * n);
+  };
+  const randomEntry = (): bigint => {
+    const near = [0, 1, frames - 1, frames, -1][random(15)] ?? random(frames);
+    const mfn = BigInt(MFN_BASE + near) + (random(12) === 0 ? 1n << BigInt(20 + random(20)) : 0n);
+    return rawFrame(mfn) | (random(8) === 0 ? BigInt(random(8)) : ALL) | (random(12) === 0 ? PS : 0n);
+  };
+  const pool = Array.from(
+    { length: 48 },
+    () => new Uint8Array(BigUint64Array.from({ length: 512 }, randomEntry).buffer),
+  );
+  // All that the engine keeps that no run of the first vCPU has a reason to change.
+  const { mem } = machine;
+  const dirtyEnd = machine.framesBase - (machine.framesBase % PAGE === 0 ? 1 : 0);
+  const kept = (): Buffer =>
+    Buffer.concat(
+      [
+        [0x1000, VCPU_BASE],
+        [VCPU_BASE + VCPU_STRIDE, VCPU_BASE + MAX_VCPUS * VCPU_STRIDE],
+        [XEN_SLOTS, XEN_SLOTS + 128],
+        [FP_DESCRIPTORS + 0x10000, ARENA],
+        [dirtyEnd, machine.framesBase],
+      ].map(([from, to]) => mem.bytes(from, to - from)),
+    );
+  const before = kept();
+  // Root, tables and code of the program are the first frames; stores hit them, too.
+  const own = mem.bytes(machine.framesBase, 8 * PAGE).slice();
+  const names = [...code.keys()];
+  let faults = 0;
+  let done = 0;
+  for (let round = 0; round < 40; round++) {
+    for (let f = 8; f < frames; f++) mem.u8.set(pool[random(pool.length)], tables.linear(f));
+    const top = pool[random(pool.length)].subarray(8);
+    for (let i = 0; i < 100; i++) {
+      for (let f = 0; f < 8; f++) machine.touch(tables.linear(f));
+      mem.u8.set(own, machine.framesBase);
+      mem.u8.set(top, machine.framesBase + 8);
+      machine.flushTlb(0);
+      const slot = [1 + random(255), 272 + random(240)][random(2)];
+      const low = random(2 ** 27) * PAGE + (random(3) === 0 ? PAGE - 4 : random(PAGE));
+      const va = (slot >= 256 ? slot - 512 : slot) * 2 ** 39 + low;
+      cpu.setReg(RDI, va);
+      cpu.setReg(RSI, va + 13 * PAGE + 5);
+      cpu.setReg(4, va);
+      cpu.setReg(RCX, 1200);
+      const rip = random(10) === 0 ? va : code.get(names[random(names.length)]);
+      if (go(machine, cpu, 1, rip).exit === Exit.exception) faults++;
+      else done++;
+    }
+    expect(Buffer.compare(kept(), before)).toBe(0);
+  }
+  expect(faults).toBeGreaterThan(200);
+  expect(done).toBeGreaterThan(200);
+});
+
+test('the last frame of a machine as large as can be is a frame like others, up to its last byte', async () => {
+  const small = await createMachine(1, 1 << 20);
+  // Tables with an entry a frame, 13 bytes each, come in front of them.
+  const most = Math.floor((2 ** 32 - small.framesBase - PAGE) / (PAGE + 13));
+  const machine = await createMachine(most, 1 << 20);
+  expect(2 ** 32 - (machine.framesBase + most * PAGE)).toBeLessThan(2 ** 20);
+  await expect(createMachine(most + 4096, 1 << 20)).rejects.toThrow('do not fit');
+  const { tables, root, code, cpu } = begin(machine);
+  const last = most - 1;
+  tables.map(root, VA, last);
+  const following = tables.mapNew(root, VA + PAGE);
+  const end = tables.linear(last) + PAGE;
+  cpu.setReg(RDI, VA + PAGE - 8);
+  cpu.setRegBig(RAX, 0x1122_3344_5566_7788n);
+  expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
+  expect(machine.mem.getBig(end - 8)).toBe(0x1122_3344_5566_7788n);
+  expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
+  expect(cpu.regBig(RAX)).toBe(0x1122_3344_5566_7788n);
+  // Across: the rest goes to the page that the tables name, not to what follows in memory.
+  cpu.setReg(RDI, VA + PAGE - 3);
+  expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
+  expect(machine.mem.getU32(following)).toBe(0x2233_4455);
+  expect(machine.mem.getU8(following + 4)).toBe(0x11);
+  cpu.setReg(RAX, 0);
+  expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
+  expect(cpu.regBig(RAX)).toBe(0x1122_3344_5566_7788n);
+  cpu.setReg(RDI, VA + 8);
+  cpu.setReg(RCX, 2 * PAGE);
+  cpu.setReg(RSI, VA);
+  machine.mem.setBig(tables.entry(root, VA + PAGE), 0n);
+  machine.flushTlb(0);
+  expect(go(machine, cpu, 1, code.get('copy'))).toEqual(fault(USER | WRITE, VA + PAGE));
+  expect(cpu.reg(RCX)).toBe(PAGE + 8);
+  cpu.setReg(RDI, VA + PAGE - 16);
+  cpu.setReg(RCX, 2);
+  expect(go(machine, cpu, 1, code.get('fill'))).toEqual(ran);
+  expect(machine.frameAddress(MFN_BASE + last)).toBe(end - PAGE);
+  // A 2 MiB page of which the last frames do not exist.
+  const big = 0x7e00_0000_0000;
+  const first = Math.floor(last / 512) * 512;
+  machine.mem.setBig(tables.entry(root, big, 2), mfnBits(first) | ALL | PS);
+  cpu.setReg(RDI, big + (last - first) * PAGE);
+  expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
+  if (last - first < 511) {
+    cpu.setReg(RDI, big + (last - first + 1) * PAGE);
+    expect(go(machine, cpu, 1, code.get('write'))).toEqual(
+      fault(USER | WRITE | RESERVED | PROTECTION, big + (last - first + 1) * PAGE),
+    );
+    cpu.setReg(RDI, big + (last - first + 1) * PAGE - 4);
+    expect(go(machine, cpu, 1, code.get('read'))).toEqual(
+      fault(USER | RESERVED | PROTECTION, big + (last - first + 1) * PAGE),
+    );
+  }
+});
+
+test('addresses wrap around at the end of the address space to its beginning, page by page', async () => {
+  const machine = await createMachine(256, 1 << 20);
+  const { tables, root, code, cpu } = begin(machine);
+  const top = tables.mapNew(root, -PAGE);
+  const bottom = tables.mapNew(root, 0);
+  cpu.setReg(RDI, -3);
+  cpu.setRegBig(RAX, 0x1122_3344_5566_7788n);
+  expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
+  expect(machine.mem.getU8(top + PAGE - 3)).toBe(0x88);
+  expect(machine.mem.getU32(bottom)).toBe(0x2233_4455);
+  machine.mem.setBig(tables.entry(root, 0), 0n);
+  machine.flushTlb(0);
+  expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE, 0));
+});
