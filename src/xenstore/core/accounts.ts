@@ -15,7 +15,7 @@ const NODE_HEADER_BYTES = 24;
 
 export const contentBytes = (content: Content): number =>
   NODE_HEADER_BYTES + 8 * content.permissions.length + content.value.length;
-export const nodeBytes = (n: Node): number => contentBytes(n.content) + n.children.bytes;
+export const nodeBytes = (n: Node): number => contentBytes(n) + n.children.bytes;
 
 export class Accounts {
   readonly byDomid = new Map<number, Account>();
@@ -74,14 +74,12 @@ export class Accounts {
     const nodes = new Map<number, number>();
     const bytes = new Map<number, number>();
     const walk = (path: string, n: Node): void => {
-      const { domid } = n.content.permissions[0];
+      const { domid } = n.permissions[0];
       nodes.set(domid, (nodes.get(domid) ?? 0) + 1);
       bytes.set(domid, (bytes.get(domid) ?? 0) + nodeBytes(n) + path.length);
       for (const name of n.children.names()) walk(childPath(path, name), n.children.get(name)!);
     };
-    walk('/', tree.root);
-    walk(INTRODUCE_DOMAIN, tree.introduceDomain);
-    walk(RELEASE_DOMAIN, tree.releaseDomain);
+    for (const top of ['/', INTRODUCE_DOMAIN, RELEASE_DOMAIN]) walk(top, tree.find(top)!);
     const lines: string[] = [];
     for (const account of this.byDomid.values()) {
       const counted = nodes.get(account.domid) ?? 0;

@@ -14,8 +14,6 @@ export interface Children<T> {
   get(name: string): T | undefined;
   /** With `name` bound to `value`: in its old place if it is there, else at the end. */
   with(name: string, value: T): Children<T>;
-  /** With `change` applied to the value of `name`, which is there; it stays in its place. */
-  replaced(name: string, change: (old: T) => T): Children<T>;
   without(name: string): Children<T>;
   names(): readonly string[];
   /** All names, each followed by a NUL. Computed once. */
@@ -39,24 +37,18 @@ class Few<T> implements Children<T> {
   }
   with(name: string, value: T): Children<T> {
     const i = this.keys.indexOf(name);
-    if (i >= 0) return this.at(i, value);
+    if (i >= 0) {
+      const values = this.values.slice();
+      values[i] = value;
+      const changed = new Few(this.bytes, this.keys, values);
+      changed.#list = this.#list;
+      return changed;
+    }
     if (this.keys.length < FEW)
       return new Few(this.bytes + name.length + 1, [...this.keys, name], [...this.values, value]);
     let many: Children<T> = new Many<T>(0, 0, 0, undefined);
     for (let k = 0; k < this.keys.length; k++) many = many.with(this.keys[k], this.values[k]);
     return many.with(name, value);
-  }
-  replaced(name: string, change: (old: T) => T): Children<T> {
-    const i = this.keys.indexOf(name);
-    if (i < 0) throw new Error(`no child ${name}`);
-    return this.at(i, change(this.values[i]));
-  }
-  private at(i: number, value: T): Children<T> {
-    const values = this.values.slice();
-    values[i] = value;
-    const changed = new Few(this.bytes, this.keys, values);
-    changed.#list = this.#list;
-    return changed;
   }
   without(name: string): Children<T> {
     const i = this.keys.indexOf(name);
@@ -143,27 +135,6 @@ function insert<T>(branch: Branch<T> | undefined, entry: Entry<T>, shift: number
   return { bitmap: branch.bitmap, slots };
 }
 
-/** With `change` applied to the value of a name that is there. */
-function alter<T>(
-  branch: Branch<T>,
-  name: string,
-  hash: number,
-  shift: number,
-  change: (old: T) => T,
-): Branch<T> {
-  const slots = branch.slots.slice();
-  const at =
-    shift === BUCKET_SHIFT
-      ? slots.findIndex((slot) => (slot as Entry<T>).name === name)
-      : popcount(branch.bitmap & ((1 << ((hash >>> shift) & 31)) - 1));
-  const slot = slots[at];
-  if (slot === undefined) throw new Error(`no child ${name}`);
-  if (isBranch(slot)) slots[at] = alter(slot, name, hash, shift + 5, change);
-  else if (slot.name === name) slots[at] = { name, hash, order: slot.order, value: change(slot.value) };
-  else throw new Error(`no child ${name}`);
-  return { bitmap: branch.bitmap, slots };
-}
-
 function remove<T>(branch: Branch<T>, name: string, hash: number, shift: number): Branch<T> | undefined {
   if (shift === BUCKET_SHIFT) {
     const slots = branch.slots.filter((slot) => (slot as Entry<T>).name !== name);
@@ -201,13 +172,6 @@ class Many<T> implements Children<T> {
     const top = insert(this.top, { name, hash, order, value }, 0);
     if (old === undefined)
       return new Many(this.size + 1, this.bytes + name.length + 1, this.nextOrder + 1, top);
-    return this.sameNames(top);
-  }
-  replaced(name: string, change: (old: T) => T): Children<T> {
-    if (this.top === undefined) throw new Error(`no child ${name}`);
-    return this.sameNames(alter(this.top, name, hashOf(name), 0, change));
-  }
-  private sameNames(top: Branch<T>): Children<T> {
     const changed = new Many(this.size, this.bytes, this.nextOrder, top);
     changed.#names = this.#names;
     changed.#list = this.#list;

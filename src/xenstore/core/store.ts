@@ -5,29 +5,13 @@
  * Source: docs/misc/xenstore.txt; behaviour of tools/xenstored (core.c, transaction.c, domain.c) of Xen.
  */
 import { Accounts, contentBytes, nodeBytes } from './accounts.js';
-import { noChildren } from './children.js';
-import { EACCES, EAGAIN, EINVAL, ENOENT, ENOMEM, ENOSPC, EPERM, type Errno } from './errno.js';
-import { applied, changesOf } from './merge.js';
+import { EINVAL, ENOENT, ENOMEM, ENOSPC, EPERM, type Errno } from './errno.js';
+import { enter, fetch, get, treeOf, type View } from './gate.js';
 import { childPath, leafName, parentPath } from './path.js';
 import { type Actor, accessOf, OWNER, type Permissions, permission, READ, WRITE } from './permissions.js';
 import type { Account } from './quotas.js';
-import { ABSENT, type Access, type Match, type Transaction } from './transaction.js';
-import {
-  type Content,
-  INITIAL_GENERATION,
-  initialTree,
-  lookup,
-  type Node,
-  replace,
-  replaceContent,
-  type Tree,
-} from './tree.js';
-
-/** Who asks, and inside which transaction. */
-export interface View {
-  readonly actor: Actor;
-  readonly transaction: Transaction | undefined;
-}
+import type { Match, Transaction } from './transaction.js';
+import { type Content, type Node, Tree } from './tree.js';
 
 /** A node changed, was created or is going. `before` are its permissions before the change, where they count. */
 export type OnChange = (
@@ -38,9 +22,9 @@ export type OnChange = (
 ) => void;
 
 export class Store {
-  tree: Tree = initialTree();
+  tree = Tree.initial();
   /** Of the last change. */
-  generation = INITIAL_GENERATION;
+  generation = Tree.INITIAL_GENERATION;
   readonly accounts: Accounts;
   onChange: OnChange = () => {};
   /**
@@ -48,8 +32,6 @@ export class Store {
    * path, or the node and all below it gone. For journals.
    */
   onStored: ((path: string, content: Content | undefined) => void) | undefined;
-  /** Contents of nodes of `tree` by path, filled by use: what is read again needs no walk down the tree. */
-  private readonly index = new Map<string, Content>();
 
   constructor(features: number) {
     this.accounts = new Accounts(features);
@@ -65,34 +47,23 @@ export class Store {
   restore(tree: Tree, generation: number): void {
     this.tree = tree;
     this.generation = generation;
-    this.index.clear();
   }
 
   // --- reading ---
 
   read(view: View, path: string): string | Errno {
-    const content = this.get(view, path, READ);
-    return typeof content === 'number' ? content : content.value;
+    const n = get(this, view, path, READ);
+    return typeof n === 'number' ? n : n.value;
   }
 
   permissions(view: View, path: string): Permissions | Errno {
-    const content = this.get(view, path, READ);
-    return typeof content === 'number' ? content : content.permissions;
+    const n = get(this, view, path, READ);
+    return typeof n === 'number' ? n : n.permissions;
   }
 
   /** The node with its children. */
   directory(view: View, path: string): Node | Errno {
-    const content = this.get(view, path, READ);
-    return typeof content === 'number' ? content : lookup(this.treeOf(view), path)!;
-  }
-
-  /** A node of the live tree, by a path that need not be a good one. */
-  find(path: string): Content | undefined {
-    const known = this.index.get(path);
-    if (known !== undefined) return known;
-    const content = lookup(this.tree, path)?.content;
-    if (content !== undefined) this.index.set(path, content);
-    return content;
+    return get(this, view, path, READ);
   }
 
   /** The access bits of an actor to a node that has, or before its last change had, these permissions. */
@@ -103,40 +74,40 @@ export class Store {
   // --- writing ---
 
   write(view: View, path: string, value: string): 0 | Errno {
-    const content = this.get(view, path, WRITE);
-    if (typeof content === 'number') return content === ENOENT ? this.create(view, path, value) : content;
-    return this.put(view, path, content, value, this.accounts.settled(content), undefined);
+    const n = get(this, view, path, WRITE);
+    if (typeof n === 'number') return n === ENOENT ? this.create(view, path, value) : n;
+    return this.put(view, path, n, value, this.accounts.settled(n), undefined);
   }
 
   mkdir(view: View, path: string): 0 | Errno {
-    const content = this.get(view, path, WRITE);
-    if (typeof content !== 'number') return 0;
-    return content === ENOENT ? this.create(view, path, '') : content;
+    const n = get(this, view, path, WRITE);
+    if (typeof n !== 'number') return 0;
+    return n === ENOENT ? this.create(view, path, '') : n;
   }
 
   remove(view: View, path: string): 0 | Errno {
-    const content = this.get(view, path, WRITE);
-    if (typeof content !== 'number') return path === '/' ? EINVAL : this.removeSubtree(view, path);
-    if (content !== ENOENT) return content;
-    const parent = this.fetch(view, parentPath(path));
+    const n = get(this, view, path, WRITE);
+    if (typeof n !== 'number') return path === '/' ? EINVAL : this.removeSubtree(view, path);
+    if (n !== ENOENT) return n;
+    const parent = fetch(this, view, parentPath(path));
     if (typeof parent === 'number') return parent;
     return parent === undefined ? ENOENT : 0;
   }
 
   setPermissions(view: View, path: string, wanted: Permissions): 0 | Errno {
-    const content = this.get(view, path, WRITE | OWNER);
-    if (typeof content === 'number') return content;
-    const before = content.permissions;
+    const n = get(this, view, path, WRITE | OWNER);
+    if (typeof n === 'number') return n;
+    const before = n.permissions;
     if (!view.actor.privileged && wanted[0].domid !== before[0].domid) return EPERM;
     for (const entry of wanted) if (!entry.ignored) this.account(entry.domid);
-    return this.put(view, path, content, content.value, wanted, before);
+    return this.put(view, path, n, n.value, wanted, before);
   }
 
   /** Removes, without asking for rights, the subtrees whose top node belongs to a domain that is gone. */
   removeNodesOf(domid: number): void {
     const view: View = { actor: { domid: 0, target: -1, privileged: true }, transaction: undefined };
     const walk = (path: string, n: Node): void => {
-      if (n.content.permissions[0].domid === domid && path !== '/') {
+      if (n.permissions[0].domid === domid && path !== '/') {
         this.removeSubtree(view, path);
         return;
       }
@@ -145,149 +116,35 @@ export class Store {
     if ((this.accounts.byDomid.get(domid)?.nodes ?? 0) > 0) walk('/', this.tree.root);
   }
 
-  // --- access ---
-
-  treeOf(view: View): Tree {
-    return view.transaction === undefined ? this.tree : view.transaction.tree;
-  }
-
-  /** A node as the view sees it; in a transaction it is from now on watched for conflicts. */
-  private fetch(view: View, path: string): Content | undefined | Errno {
-    const t = view.transaction;
-    if (t === undefined) return this.find(path);
-    const n = lookup(t.tree, path);
-    const access = this.enter(view.actor, t, path, n);
-    return typeof access === 'number' ? access : n?.content;
-  }
-
-  private enter(actor: Actor, t: Transaction, path: string, n: Node | undefined): Access | Errno {
-    const known = t.accesses.get(path);
-    if (known !== undefined) return known;
-    if (this.accounts.exceeds(actor, 'transaction-nodes', t.accesses.size + t.denied.size + 1)) {
-      t.failed = true;
-      return ENOSPC;
-    }
-    const access: Access = {
-      path,
-      generation: n?.content.generation ?? ABSENT,
-      permissions: n?.content.permissions,
-      modified: false,
-      created: 0,
-      fire: undefined,
-    };
-    t.accesses.set(path, access);
-    this.charge(actor, t, path.length + (n === undefined ? 0 : nodeBytes(n)));
-    return access;
-  }
-
-  private get(view: View, path: string, wanted: number): Content | Errno {
-    const t = view.transaction;
-    if (t !== undefined && !view.actor.privileged) {
-      const denied = this.isDenied(view.actor, path, wanted, (p) => lookup(t.tree, p)?.content);
-      // What is denied is not watched for conflicts, or their absence would tell of it; see `conflicts`.
-      if (denied) return this.enterDenied(view.actor, t, path, wanted);
-    }
-    const content = this.fetch(view, path);
-    if (typeof content === 'number') return content;
-    if (content !== undefined) {
-      const granted = this.access(view.actor, content.permissions, content.generation);
-      return (granted & wanted) === wanted ? content : EACCES;
-    }
-    // Whether a node is missing is told only to those who may access the nearest node above it.
-    for (let above = path; ; ) {
-      above = parentPath(above);
-      const parent = this.fetch(view, above);
-      if (typeof parent === 'number') return parent;
-      if (parent === undefined) continue;
-      const granted = this.access(view.actor, parent.permissions, parent.generation);
-      return (granted & wanted) !== 0 ? ENOENT : EACCES;
-    }
-  }
-
-  /** Whether the answer is EACCES. */
-  private isDenied(
-    actor: Actor,
-    path: string,
-    wanted: number,
-    find: (path: string) => Content | undefined,
-  ): boolean {
-    const there = find(path);
-    if (there !== undefined)
-      return (this.access(actor, there.permissions, there.generation) & wanted) !== wanted;
-    for (let above = path; ; ) {
-      above = parentPath(above);
-      const parent = find(above);
-      if (parent !== undefined)
-        return (this.access(actor, parent.permissions, parent.generation) & wanted) === 0;
-    }
-  }
-
-  private enterDenied(actor: Actor, t: Transaction, path: string, wanted: number): Errno {
-    const key = `${wanted}${path}`;
-    if (t.denied.has(key)) return EACCES;
-    if (this.accounts.exceeds(actor, 'transaction-nodes', t.accesses.size + t.denied.size + 1)) {
-      t.failed = true;
-      return ENOSPC;
-    }
-    t.denied.set(key, { path, wanted });
-    this.charge(actor, t, path.length);
-    return EACCES;
-  }
-
   // --- change ---
-
-  private changed(
-    view: View,
-    path: string,
-    content: Content,
-    match: Match,
-    before: Permissions | undefined,
-  ): void {
-    const t = view.transaction;
-    if (t === undefined) {
-      this.onChange(path, content, match, before);
-      return;
-    }
-    const access = t.accesses.get(path)!;
-    if (access.fire !== 'subtree') access.fire = match;
-  }
 
   /** Writes a node that exists; its children stay. */
   private put(
     view: View,
     path: string,
-    old: Content,
+    old: Node,
     value: string,
     permissions: Permissions,
     before: Permissions | undefined,
   ): 0 | Errno {
     const content = { value, permissions, generation: ++this.generation };
     const { actor, transaction: t } = view;
-    const tree = this.treeOf(view);
     const more = contentBytes(content) - contentBytes(old);
     if (!actor.privileged) {
-      const bytes = contentBytes(content) + lookup(tree, path)!.children.bytes;
-      if (this.accounts.tooLarge(actor, bytes)) return this.fail(t, ENOSPC);
-      if (this.overMemory(actor, more)) return this.fail(t, ENOMEM);
+      if (this.accounts.tooLarge(actor, contentBytes(content) + old.children.bytes))
+        return fail(t, ENOSPC);
+      if (this.overMemory(actor, more)) return fail(t, ENOMEM);
     }
-    if (old.permissions[0].domid === permissions[0].domid) {
-      this.count(view, permissions[0].domid, 0, more);
-    } else {
-      const bytes = nodeBytes(lookup(tree, path)!) + path.length;
-      this.count(view, old.permissions[0].domid, -1, -bytes);
-      this.count(view, permissions[0].domid, 1, bytes + more);
+    const owner = old.permissions[0].domid;
+    if (owner === permissions[0].domid) this.count(t, owner, 0, more);
+    else {
+      const bytes = nodeBytes(old) + path.length;
+      this.count(t, owner, -1, -bytes);
+      this.count(t, permissions[0].domid, 1, bytes + more);
     }
-    const next = replaceContent(tree, path, content);
-    if (t === undefined) {
-      this.tree = next;
-      this.index.set(path, content);
-      this.onStored?.(path, content);
-    } else {
-      t.tree = next;
-      t.accesses.get(path)!.modified = true;
-      this.charge(actor, t, contentBytes(content));
-    }
-    this.changed(view, path, content, 'subtree', before);
+    this.set(t, path, content);
+    if (t !== undefined) this.charge(actor, t, contentBytes(content));
+    this.changed(t, path, content, 'subtree', before);
     return 0;
   }
 
@@ -297,73 +154,52 @@ export class Store {
     // The leaf first, then upwards.
     const missing = [path];
     let above = parentPath(path);
-    let found = this.fetch(view, above);
-    while (found === undefined) {
+    let parent = fetch(this, view, above);
+    while (parent === undefined) {
       missing.push(above);
       above = parentPath(above);
-      found = this.fetch(view, above);
+      parent = fetch(this, view, above);
     }
-    if (typeof found === 'number') return found;
+    if (typeof parent === 'number') return parent;
 
     if (t !== undefined) t.nodeCreated = true;
     const error = this.mayCreate(actor, t, missing.length);
     if (error !== 0) return error;
 
-    const inherited = this.accounts.settled(found);
+    const inherited = this.accounts.settled(parent);
     const permissions =
       actor.privileged || inherited[0].domid === actor.domid
         ? inherited
         : [permission(actor.domid, inherited[0].access), ...inherited.slice(1)];
-    const nodes: Node[] = [];
-    let children = noChildren<Node>();
-    for (let i = 0; i < missing.length; i++) {
-      const content = { value: i === 0 ? value : '', permissions, generation: ++this.generation };
-      const made: Node = { content, children };
-      nodes.push(made);
-      children = noChildren<Node>().with(leafName(missing[i]), made);
-    }
-    const tree = this.treeOf(view);
-    const parent = lookup(tree, above)!;
-    const top = missing.length - 1;
-    const grown: Node = {
-      content: { value: found.value, permissions: inherited, generation: ++this.generation },
-      children: parent.children.with(leafName(missing[top]), nodes[top]),
-    };
-    let bytes = grown.children.bytes - parent.children.bytes;
-    for (let i = 0; i < nodes.length; i++) bytes += nodeBytes(nodes[i]) + missing[i].length;
-    if ([...nodes, grown].some((n) => this.accounts.tooLarge(actor, nodeBytes(n))))
-      return this.fail(t, ENOSPC);
-    if (!actor.privileged && this.overMemory(actor, bytes)) return this.fail(t, ENOMEM);
+    const contents = missing.map((_, i): Content => {
+      return { value: i === 0 ? value : '', permissions, generation: ++this.generation };
+    });
+    const grown = { value: parent.value, permissions: inherited, generation: ++this.generation };
+    const nameBytes = missing.map((at) => leafName(at).length + 1);
+    /** Of each new node, with the name of its one child. */
+    const sizes = contents.map((content, i) => contentBytes(content) + (i === 0 ? 0 : nameBytes[i - 1]));
+    const more = nameBytes[nameBytes.length - 1];
+    const grownBytes = contentBytes(grown) + parent.children.bytes + more;
+    if ([...sizes, grownBytes].some((bytes) => this.accounts.tooLarge(actor, bytes)))
+      return fail(t, ENOSPC);
+    const bytes = sizes.reduce((sum, size, i) => sum + size + missing[i].length, more);
+    if (!actor.privileged && this.overMemory(actor, bytes)) return fail(t, ENOMEM);
 
-    for (let i = top; i >= 0; i--) {
-      this.count(view, permissions[0].domid, 1, nodeBytes(nodes[i]) + missing[i].length);
-      if (t === undefined) {
-        this.index.set(missing[i], nodes[i].content);
-        this.onStored?.(missing[i], nodes[i].content);
-      } else {
+    this.count(t, inherited[0].domid, 0, more);
+    this.set(t, above, grown);
+    for (let i = missing.length - 1; i >= 0; i--) {
+      this.count(t, permissions[0].domid, 1, sizes[i] + missing[i].length);
+      treeOf(this, view).add(missing[i], contents[i]);
+      if (t === undefined) this.onStored?.(missing[i], contents[i]);
+      else {
         const access = t.accesses.get(missing[i])!;
         access.modified = true;
         access.created = ++t.creations;
       }
     }
-    this.count(view, inherited[0].domid, 0, grown.children.bytes - parent.children.bytes);
     if (t !== undefined) this.charge(actor, t, bytes);
-    this.setNode(view, above, grown);
-    this.changed(view, path, nodes[0].content, 'subtree', undefined);
+    this.changed(t, path, contents[0], 'subtree', undefined);
     return 0;
-  }
-
-  private setNode(view: View, path: string, n: Node): void {
-    const next = replace(this.treeOf(view), path, n);
-    const t = view.transaction;
-    if (t === undefined) {
-      this.tree = next;
-      this.index.set(path, n.content);
-      this.onStored?.(path, n.content);
-    } else {
-      t.tree = next;
-      t.accesses.get(path)!.modified = true;
-    }
   }
 
   /** The limit on nodes counts what the asking domain owns. */
@@ -373,27 +209,21 @@ export class Store {
     const owned = this.account(actor.domid).nodes + (t?.nodesOf.get(actor.domid) ?? 0);
     if (limit === 0 || owned + levels <= limit) return 0;
     // xenstored notices only after it has written a part of the nodes, and cannot undo that in a transaction.
-    return owned >= limit ? ENOSPC : this.fail(t, ENOSPC);
-  }
-
-  /** An error after which xenstored could not undo what the transaction has done: it can only be dropped. */
-  private fail(t: Transaction | undefined, error: Errno): Errno {
-    if (t !== undefined) t.failed = true;
-    return error;
+    return owned >= limit ? ENOSPC : fail(t, ENOSPC);
   }
 
   private removeSubtree(view: View, path: string): 0 | Errno {
     const { actor, transaction: t } = view;
     const above = parentPath(path);
-    const parentContent = this.fetch(view, above);
-    if (typeof parentContent === 'number') return parentContent;
-    if (parentContent === undefined) return EINVAL;
-    const tree = this.treeOf(view);
+    const parent = fetch(this, view, above);
+    if (typeof parent === 'number') return parent;
+    if (parent === undefined) return EINVAL;
+    const tree = treeOf(this, view);
     // From the leaves up; all is entered before anything goes, because a limit may stop it half way.
     const going: [string, Node][] = [];
     const walk = (at: string, n: Node): 0 | Errno => {
       if (t !== undefined) {
-        const access = this.enter(actor, t, at, n);
+        const access = enter(this, actor, t, at, n);
         if (typeof access === 'number') return access;
       }
       for (const name of n.children.names()) {
@@ -403,86 +233,54 @@ export class Store {
       going.push([at, n]);
       return 0;
     };
-    const error = walk(path, lookup(tree, path)!);
+    const error = walk(path, tree.find(path)!);
     if (error !== 0) return error;
     for (const [at, n] of going) {
-      this.count(view, n.content.permissions[0].domid, -1, -nodeBytes(n) - at.length);
-      if (t === undefined) this.index.delete(at);
-      else {
+      this.count(t, n.permissions[0].domid, -1, -nodeBytes(n) - at.length);
+      if (t !== undefined) {
         const access = t.accesses.get(at)!;
         access.modified = true;
         access.created = 0;
       }
-      this.changed(view, at, n.content, at === path ? 'subtree' : 'exact', undefined);
+      this.changed(t, at, n, at === path ? 'subtree' : 'exact', undefined);
     }
-    const parent = lookup(tree, above)!;
-    const permissions = this.accounts.settled(parentContent);
-    const shrunk: Node = {
-      content: { value: parentContent.value, permissions, generation: ++this.generation },
-      children: parent.children.without(leafName(path)),
-    };
-    this.count(view, permissions[0].domid, 0, shrunk.children.bytes - parent.children.bytes);
+    const permissions = this.accounts.settled(parent);
+    this.count(t, permissions[0].domid, 0, -leafName(path).length - 1);
+    const { value } = parent;
     if (t === undefined) this.onStored?.(path, undefined);
-    this.setNode(view, above, shrunk);
+    tree.remove(path);
+    this.set(t, above, { value, permissions, generation: ++this.generation });
     return 0;
   }
 
-  // --- transactions ---
-
-  /**
-   * Makes a transaction's changes visible to all, and tells of them; or answers why not, having changed
-   * nothing. The transaction is over either way.
-   */
-  commit(actor: Actor, t: Transaction): 0 | Errno {
-    if (t.failed) return ENOMEM;
-    if (t.nodeCreated && !actor.privileged) {
-      for (const [domid, more] of t.nodesOf) {
-        const limit = this.accounts.limit(domid, 'nodes');
-        if (domid !== 0 && limit !== 0 && this.account(domid).nodes + more > limit) return ENOSPC;
-      }
+  private set(t: Transaction | undefined, path: string, content: Content): void {
+    if (t === undefined) {
+      this.tree.set(path, content);
+      this.onStored?.(path, content);
+    } else {
+      t.tree.set(path, content);
+      t.accesses.get(path)!.modified = true;
     }
-    const untouched = this.tree === t.base;
-    if (!untouched && this.conflicts(actor, t)) return EAGAIN;
-    const changes = untouched && this.onStored === undefined ? [] : changesOf(t);
-    this.tree = untouched ? t.tree : changes.reduce(applied, this.tree);
-    for (const { path, content } of changes) this.onStored?.(path, content);
-    for (const [domid, more] of t.nodesOf) this.account(domid).nodes += more;
-    for (const [domid, more] of t.memoryOf) {
-      this.account(domid).nodeBytes += more;
-      this.account(domid).memory += more;
-    }
-    for (const access of t.accesses.values()) if (access.modified) this.index.delete(access.path);
-    for (const access of t.accesses.values()) {
-      if (access.fire !== undefined)
-        this.onChange(access.path, this.find(access.path), access.fire, access.permissions);
-    }
-    return 0;
   }
 
-  private conflicts(actor: Actor, t: Transaction): boolean {
-    for (const access of t.accesses.values()) {
-      const now = this.find(access.path);
-      if ((now?.generation ?? ABSENT) !== access.generation) return true;
+  private changed(
+    t: Transaction | undefined,
+    path: string,
+    content: Content,
+    match: Match,
+    before: Permissions | undefined,
+  ): void {
+    if (t === undefined) {
+      this.onChange(path, content, match, before);
+      return;
     }
-    // What was denied must still be: that, and no more, is what the transaction knows of it.
-    const find = (path: string): Content | undefined =>
-      t.accesses.has(path) ? lookup(t.tree, path)?.content : this.find(path);
-    for (const { path, wanted } of t.denied.values())
-      if (!this.isDenied(actor, path, wanted, find)) return true;
-    return false;
-  }
-
-  /** To be called once when a transaction is over, whatever its end. */
-  release(actor: Actor, t: Transaction): void {
-    const account = this.account(actor.domid);
-    account.memory -= t.charged;
-    account.transactions--;
+    const access = t.accesses.get(path)!;
+    if (access.fire !== 'subtree') access.fire = match;
   }
 
   // --- accounting ---
 
-  private count(view: View, domid: number, nodes: number, bytes: number): void {
-    const t = view.transaction;
+  private count(t: Transaction | undefined, domid: number, nodes: number, bytes: number): void {
     if (t === undefined) {
       const account = this.account(domid);
       account.nodes += nodes;
@@ -498,8 +296,23 @@ export class Store {
     return more > 0 && this.accounts.exceeds(actor, 'memory', this.account(actor.domid).memory + more);
   }
 
-  private charge(actor: Actor, t: Transaction, bytes: number): void {
+  /** Bytes that an open transaction costs its own domain. */
+  charge(actor: Actor, t: Transaction, bytes: number): void {
     t.charged += bytes;
     this.account(actor.domid).memory += bytes;
   }
+
+  /** To be called once when a transaction is over, whatever its end. */
+  release(actor: Actor, t: Transaction): void {
+    this.tree.release(t.tree);
+    const account = this.account(actor.domid);
+    account.memory -= t.charged;
+    account.transactions--;
+  }
+}
+
+/** An error after which xenstored could not undo what the transaction has done: it can only be dropped. */
+function fail(t: Transaction | undefined, error: Errno): Errno {
+  if (t !== undefined) t.failed = true;
+  return error;
 }

@@ -28,8 +28,6 @@ export interface Access {
 }
 
 export class Transaction {
-  /** Starts as the snapshot. */
-  tree: Tree;
   readonly accesses = new Map<string, Access>();
   /** What it asked for and may not have: path, and the access bits it wanted. */
   readonly denied = new Map<string, { readonly path: string; readonly wanted: number }>();
@@ -44,10 +42,10 @@ export class Transaction {
   /** Bytes charged to the transaction's own domain while it is open. */
   charged = 0;
 
+  /** `tree` is a snapshot of the store's; `startedAt` the number of changes that had been made to that. */
   constructor(
     readonly id: number,
-    readonly base: Tree,
-  ) {
-    this.tree = base;
-  }
+    readonly tree: Tree,
+    readonly startedAt: number,
+  ) {}
 }

@@ -1,11 +1,12 @@
 /**
- * The tree of nodes: immutable, with structural sharing. A change makes new nodes from the changed one up to
- * the root and shares all others, so a snapshot is a reference.
- * Invariant: a node's generation changes exactly when its value, its permissions or the set of its children
- * changes; a change further below leaves it alone.
+ * The tree of nodes, with snapshots that cost nothing to take: a snapshot shares all nodes with the tree it was
+ * taken of, and whoever changes a shared node copies it, and those above it, first. A node that no snapshot
+ * shares is changed in place, so that a write costs the same in a small tree and in a large one.
+ * Invariants: what a snapshot shows never changes by changes elsewhere. A node's generation changes exactly when
+ * its value, its permissions or the set of its children changes; a change further below leaves it alone.
  */
 import { type Children, noChildren } from './children.js';
-import { leafName, parentPath } from './path.js';
+import { childPath, leafName, parentPath } from './path.js';
 import { type Permissions, permission } from './permissions.js';
 
 /** What a node is beside its place in the tree. */
@@ -16,97 +17,194 @@ export interface Content {
   readonly generation: number;
 }
 
-/** A change below makes a new Node with the same Content. */
-export interface Node {
-  readonly content: Content;
+/** Holds good until the tree is changed next. */
+export interface Node extends Content {
   readonly children: Children<Node>;
-}
-
-export interface Tree {
-  readonly root: Node;
-  /** Nodes without place in the tree: they carry the permissions of the special watches. */
-  readonly introduceDomain: Node;
-  readonly releaseDomain: Node;
 }
 
 export const INTRODUCE_DOMAIN = '@introduceDomain';
 export const RELEASE_DOMAIN = '@releaseDomain';
 
-export const node = (
-  value: string,
-  permissions: Permissions,
-  generation: number,
-  children: Children<Node> = noChildren(),
-): Node => ({ content: { value, permissions, generation }, children });
-
-/** What a fresh xenstored holds: `/`, `/tool/xenstored` and the special nodes, all of domain 0. */
-export function initialTree(): Tree {
-  const dom0 = [permission(0, 0)];
-  const bare = (generation: number): Node => node('', dom0, generation);
-  const tool = node('', dom0, 2, noChildren<Node>().with('xenstored', bare(1)));
-  return {
-    root: node('', dom0, 3, noChildren<Node>().with('tool', tool)),
-    introduceDomain: bare(4),
-    releaseDomain: bare(5),
-  };
-}
-
-export const INITIAL_GENERATION = 5;
-
-export function lookup(tree: Tree, path: string): Node | undefined {
-  if (path.charCodeAt(0) !== 0x2f) {
-    if (path === INTRODUCE_DOMAIN) return tree.introduceDomain;
-    return path === RELEASE_DOMAIN ? tree.releaseDomain : undefined;
-  }
-  let here: Node | undefined = tree.root;
-  if (path.length === 1) return here;
-  for (let start = 1; ; ) {
-    const end = path.indexOf('/', start);
-    here = here.children.get(end < 0 ? path.slice(start) : path.slice(start, end));
-    if (end < 0 || here === undefined) return here;
-    start = end + 1;
+class Cell implements Node {
+  children: Children<Cell>;
+  constructor(
+    public value: string,
+    public permissions: Permissions,
+    public generation: number,
+    /** When it was made; see Tree.shared. */
+    readonly edition: number,
+    children: Children<Cell>,
+  ) {
+    this.children = children;
   }
 }
 
-/** The tree with `changed` at `path`, whose parent exists. */
-export function replace(tree: Tree, path: string, changed: Node): Tree {
-  if (path === INTRODUCE_DOMAIN) return { ...tree, introduceDomain: changed };
-  if (path === RELEASE_DOMAIN) return { ...tree, releaseDomain: changed };
-  if (path.length === 1) return { ...tree, root: changed };
-  const parent = parentPath(path);
-  const add = (n: Node): Node => ({
-    content: n.content,
-    children: n.children.with(leafName(path), changed),
-  });
-  return { ...tree, root: alter(tree.root, parent, 1, add) };
-}
+const made = ({ value, permissions, generation }: Content, edition: number): Cell =>
+  new Cell(value, permissions, generation, edition, noChildren());
 
-/** The tree with other content in the node at `path`, which exists, and the same below it. */
-export function replaceContent(tree: Tree, path: string, content: Content): Tree {
-  const change = (n: Node): Node => ({ content, children: n.children });
-  if (path === INTRODUCE_DOMAIN) return { ...tree, introduceDomain: change(tree.introduceDomain) };
-  if (path === RELEASE_DOMAIN) return { ...tree, releaseDomain: change(tree.releaseDomain) };
-  return { ...tree, root: alter(tree.root, path, 1, change) };
-}
+export class Tree {
+  /** Number of changes made so far. */
+  changes = 0;
+  /** Nodes by path, filled by use: what is asked for again needs no walk down from the root. */
+  private readonly index = new Map<string, Cell>();
+  /** What `shared` was for each snapshot that is in use. */
+  private readonly snapshots = new Set<number>();
+  /** What `shared` was when this snapshot was taken. */
+  private readonly taken: number;
 
-/** The tree without the node at `path` and everything below it. The root cannot go. */
-export function removed(tree: Tree, path: string): Tree {
-  const drop = (n: Node): Node => ({
-    content: n.content,
-    children: n.children.without(leafName(path)),
-  });
-  return { ...tree, root: alter(tree.root, parentPath(path), 1, drop) };
-}
+  private constructor(
+    private top: Cell,
+    /** Nodes without place in the tree: they carry the permissions of the special watches. */
+    private introduceDomain: Cell,
+    private releaseDomain: Cell,
+    /** Given to the nodes that are made from now on. */
+    private edition: number,
+    /**
+     * Nodes of this edition or an earlier one may be seen by others. If a node is younger then those above it
+     * are too: they were copied with it, and what has come since shares both or neither.
+     */
+    private shared: number,
+  ) {
+    this.taken = shared;
+  }
 
-/** `change` applied to the node at `path`, of which the components from `start` on lead down from `here`. */
-function alter(here: Node, path: string, start: number, change: (n: Node) => Node): Node {
-  if (start >= path.length) return change(here);
-  const end = path.indexOf('/', start);
-  const last = end < 0;
-  const name = last ? path.slice(start) : path.slice(start, end);
-  const next = last ? path.length : end + 1;
-  return {
-    content: here.content,
-    children: here.children.replaced(name, (below) => alter(below, path, next, change)),
-  };
+  /** A root and the special nodes, all of domain 0, generation 0. */
+  static bare(): Tree {
+    const empty = (): Cell => made({ value: '', permissions: [permission(0, 0)], generation: 0 }, 0);
+    return new Tree(empty(), empty(), empty(), 0, -1);
+  }
+
+  /** What a fresh xenstored holds: `/`, `/tool/xenstored` and the special nodes, all of domain 0. */
+  static initial(): Tree {
+    const tree = Tree.bare();
+    const bare = (generation: number): Content => ({ value: '', permissions: [permission(0, 0)], generation });
+    tree.add('/tool', bare(2));
+    tree.add('/tool/xenstored', bare(1));
+    tree.set('/', bare(3));
+    tree.set(INTRODUCE_DOMAIN, bare(4));
+    tree.set(RELEASE_DOMAIN, bare(5));
+    return tree;
+  }
+  static readonly INITIAL_GENERATION = 5;
+
+  get root(): Node {
+    return this.top;
+  }
+
+  /** The node at a path, which need not be a good one. */
+  find(path: string): Node | undefined {
+    const known = this.index.get(path);
+    if (known !== undefined) return known;
+    const cell = this.walk(path);
+    if (cell !== undefined) this.index.set(path, cell);
+    return cell;
+  }
+
+  /** Gives the node at `path`, which exists, this content. What is below it stays. */
+  set(path: string, { value, permissions, generation }: Content): void {
+    const cell = this.own(path);
+    cell.value = value;
+    cell.permissions = permissions;
+    cell.generation = generation;
+    this.changes++;
+  }
+
+  /** A new node at `path`, the last of its siblings. The node above exists and keeps its content. */
+  add(path: string, content: Content): void {
+    const parent = this.own(parentPath(path));
+    const cell = made(content, this.edition);
+    parent.children = parent.children.with(leafName(path), cell);
+    this.index.set(path, cell);
+    this.changes++;
+  }
+
+  /** Takes away the node at `path`, which exists and is not the root, and everything below it. */
+  remove(path: string): void {
+    const parent = this.own(parentPath(path));
+    this.forget(path, parent.children.get(leafName(path))!);
+    parent.children = parent.children.without(leafName(path));
+    this.changes++;
+  }
+
+  /** Gives the node at `path` these children in this order: those that are there, and `empty` for others. */
+  arrange(path: string, names: readonly string[], empty: Content): void {
+    const cell = this.own(path);
+    const old = cell.children;
+    cell.children = noChildren();
+    for (const name of names)
+      cell.children = cell.children.with(name, old.get(name) ?? made(empty, this.edition));
+    for (const name of old.names())
+      if (cell.children.get(name) === undefined) this.forget(childPath(path, name), old.get(name)!);
+    this.changes++;
+  }
+
+  /** This tree as it is now, to be changed by itself. In use until it is given to `release`. */
+  snapshot(): Tree {
+    this.shared = this.edition++;
+    this.snapshots.add(this.shared);
+    return new Tree(this.top, this.introduceDomain, this.releaseDomain, this.edition, this.shared);
+  }
+
+  /** A snapshot is no longer looked at: what only it shared is from now on changed in place again. */
+  release(snapshot: Tree): void {
+    const { taken } = snapshot;
+    if (!this.snapshots.delete(taken) || taken !== this.shared) return;
+    this.shared = -1;
+    for (const other of this.snapshots) this.shared = Math.max(this.shared, other);
+  }
+
+  private walk(path: string): Cell | undefined {
+    if (path.charCodeAt(0) !== 0x2f) {
+      if (path === INTRODUCE_DOMAIN) return this.introduceDomain;
+      return path === RELEASE_DOMAIN ? this.releaseDomain : undefined;
+    }
+    let here: Cell | undefined = this.top;
+    if (path.length === 1) return here;
+    for (let start = 1; ; ) {
+      const end = path.indexOf('/', start);
+      here = here.children.get(end < 0 ? path.slice(start) : path.slice(start, end));
+      if (end < 0 || here === undefined) return here;
+      start = end + 1;
+    }
+  }
+
+  /** The node at `path`, which exists, to be changed in place. */
+  private own(path: string): Cell {
+    const known = this.index.get(path);
+    if (known !== undefined && known.edition > this.shared) return known;
+    if (path === INTRODUCE_DOMAIN) {
+      this.introduceDomain = this.unshared(path, this.introduceDomain);
+      return this.introduceDomain;
+    }
+    if (path === RELEASE_DOMAIN) {
+      this.releaseDomain = this.unshared(path, this.releaseDomain);
+      return this.releaseDomain;
+    }
+    this.top = this.unshared('/', this.top);
+    let here = this.top;
+    for (let start = 1; start < path.length; ) {
+      const end = path.indexOf('/', start);
+      const stop = end < 0 ? path.length : end;
+      const name = path.slice(start, stop);
+      const below = here.children.get(name);
+      const cell = this.unshared(stop === path.length ? path : path.slice(0, stop), below);
+      if (cell !== below) here.children = here.children.with(name, cell);
+      here = cell;
+      start = stop + 1;
+    }
+    return here;
+  }
+
+  private unshared(path: string, cell: Cell | undefined): Cell {
+    if (cell === undefined) throw new Error(`no node ${path}`);
+    if (cell.edition > this.shared) return cell;
+    const copy = new Cell(cell.value, cell.permissions, cell.generation, this.edition, cell.children);
+    if (this.index.has(path)) this.index.set(path, copy);
+    return copy;
+  }
+
+  private forget(path: string, cell: Cell): void {
+    this.index.delete(path);
+    for (const name of cell.children.names()) this.forget(childPath(path, name), cell.children.get(name)!);
+  }
 }

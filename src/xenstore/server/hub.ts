@@ -199,7 +199,7 @@ export class Hub {
         return true;
       if (content === undefined) return false;
       if (readable(watcher, content.permissions, content.generation)) return true;
-      const parent = store.find(parentPath(path));
+      const parent = store.tree.find(parentPath(path));
       return parent !== undefined && readable(watcher, parent.permissions, parent.generation);
     });
   }
@@ -260,7 +260,7 @@ export class Hub {
       id = connection.nextTransactionId;
       connection.nextTransactionId = (id + 1) >>> 0;
     } while (id === 0 || connection.transactions.has(id));
-    const t = new Transaction(id, store.tree);
+    const t = new Transaction(id, store.tree.snapshot(), store.tree.changes);
     connection.transactions.set(id, t);
     account.transactions++;
     return t;
@@ -349,7 +349,7 @@ export class Hub {
   }
 
   private fireSpecial(name: string, domid: number): void {
-    const { permissions, generation } = this.store.find(name)!;
+    const { permissions, generation } = this.store.tree.find(name)!;
     const permitted = ({ actor }: Watcher): boolean =>
       (this.store.access(actor, permissions, generation) & READ) !== 0;
     this.watches.fire(name, 'special', permitted);

@@ -6,8 +6,9 @@
 import { EINVAL, ENOSPC, type Errno, errnoName, XenstoreError } from '../core/errno.js';
 import { bytesFromOctets, octetsFromBytes, octetsFromText, textFromOctets } from '../core/octets.js';
 import { canonical } from '../core/path.js';
-import { formatPermission, type Permission, parsePermission, READ } from '../core/permissions.js';
-import type { View } from '../core/store.js';
+import { formatPermission, type Permission, parsePermission } from '../core/permissions.js';
+import { commit } from '../core/commit.js';
+import type { View } from '../core/gate.js';
 import type { Transaction } from '../core/transaction.js';
 import { UNLIMITED } from '../core/watches.js';
 import type { Connection } from './connection.js';
@@ -91,15 +92,6 @@ export class LocalView {
   }
 
   private octets(path: string): string {
-    // A path that leads to a node is a good path: the usual case needs no other check.
-    if (this.transaction === undefined && path.charCodeAt(0) === 0x2f) {
-      const { store } = this.server;
-      const found = store.find(path);
-      if (found !== undefined) {
-        const { permissions, generation } = found;
-        if ((store.access(this.view.actor, permissions, generation) & READ) !== 0) return found.value;
-      }
-    }
     const value = this.server.store.read(this.view, this.path(path, 'read'));
     if (typeof value === 'number') throw this.error(value, 'read', path);
     return value;
@@ -107,6 +99,9 @@ export class LocalView {
 
   protected path(path: string, request: string, special = false): string {
     const { actor, home } = this.connection;
+    // A path that leads to a node is a good path: the usual case needs no other check.
+    const { tree } = this.server.store;
+    if (actor.privileged && path.charCodeAt(0) === 0x2f && tree.find(path) !== undefined) return path;
     const limit = actor.privileged ? 0 : this.server.store.accounts.limit(actor.domid, 'path-max');
     const absolute = canonical(path, home, special, limit);
     if (typeof absolute === 'number') throw this.error(absolute, request, path);
@@ -130,7 +125,7 @@ export class LocalTransaction extends LocalView {
   /** False if somebody else changed what this transaction looked at; then nothing of it has happened. */
   commit(): boolean {
     const t = this.end();
-    const error = this.server.store.commit(this.connection.actor, t);
+    const error = commit(this.server.store, this.connection.actor, t);
     this.server.endTransaction(this.connection, t);
     this.server.settle();
     if (error !== 0 && errnoName(error) !== 'EAGAIN') throw this.error(error, 'commit', '');

@@ -24,7 +24,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { crc32c } from '../../records/crc32c.js';
 import { ByteReader, ByteWriter } from '../../records/fields.js';
-import { applied } from '../core/merge.js';
+import { apply } from '../core/commit.js';
 import type { Content } from '../core/tree.js';
 import type { XenstoreServer } from '../server/server.js';
 import { getCount, putCount } from '../state/exact.js';
@@ -162,7 +162,8 @@ function writeEntry(w: ByteWriter, path: string, content: Content | undefined): 
 /** Makes the changes of all whole frames again. A frame cut short was never acknowledged. */
 function replay(server: XenstoreServer, bytes: Uint8Array): void {
   const { store } = server;
-  let { tree, generation } = store;
+  const { tree } = store;
+  let { generation } = store;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let at = 0; at + FRAME_HEADER_BYTES <= bytes.length; ) {
     const length = view.getUint32(at, true);
@@ -184,7 +185,7 @@ function replay(server: XenstoreServer, bytes: Uint8Array): void {
         // The domains that it grants something to were known when it was written.
         for (const p of permissions) if (!p.ignored) store.accounts.of(p.domid, own - 1);
       }
-      tree = applied(tree, { path, content });
+      apply(tree, path, content);
     }
     at = from + length;
   }

@@ -4,11 +4,10 @@
  * have. Without them (a stream of another implementation) restoring works from Xen's records alone.
  */
 import type { ByteReader, ByteWriter } from '../../records/fields.js';
-import { noChildren } from '../core/children.js';
 import { childPath } from '../core/path.js';
 import type { Access, Match, Transaction } from '../core/transaction.js';
 import { ABSENT } from '../core/transaction.js';
-import { type Content, lookup, type Node, replace, type Tree } from '../core/tree.js';
+import { type Content, INTRODUCE_DOMAIN, type Node, RELEASE_DOMAIN, type Tree } from '../core/tree.js';
 import { getOctets, putOctets, readPermissions, writePermissions } from './records.js';
 
 const putCount = (w: ByteWriter, n: number): void => w.big64(BigInt(n));
@@ -73,43 +72,32 @@ function differences(live: Tree, own: Tree): Difference[] {
       theirs === undefined || theirs.children.list() !== mine.children.list()
         ? mine.children.names()
         : undefined;
-    if (names !== undefined || theirs?.content !== mine.content)
-      found.push({ path, content: mine.content, names });
+    if (names !== undefined || theirs?.generation !== mine.generation)
+      found.push({ path, content: mine, names });
     for (const name of mine.children.names())
       walk(childPath(path, name), theirs?.children.get(name), mine.children.get(name)!);
   };
-  walk('/', live.root, own.root);
-  walk('@introduceDomain', live.introduceDomain, own.introduceDomain);
-  walk('@releaseDomain', live.releaseDomain, own.releaseDomain);
+  for (const top of ['/', INTRODUCE_DOMAIN, RELEASE_DOMAIN]) walk(top, live.find(top), own.find(top)!);
   return found;
 }
 
-const PENDING: Node = {
-  content: { value: '', permissions: [], generation: ABSENT },
-  children: noChildren(),
-};
+const UNDESCRIBED: Content = { value: '', permissions: [], generation: ABSENT };
 
-/** The tree that differs from `live` so. */
-function differing(live: Tree, list: readonly Difference[], fail: (message: string) => never): Tree {
-  let tree = live;
-  const pending = new Set<string>();
+/** Makes `tree` differ so from the tree that it is a snapshot of. */
+function differ(tree: Tree, list: readonly Difference[], fail: (message: string) => never): void {
+  const undescribed = new Set<string>();
   for (const { path, content, names } of list) {
-    const there = lookup(tree, path);
+    const there = tree.find(path);
     if (there === undefined) return fail(`a transaction's node ${path} has no place`);
-    let { children } = there;
     if (names !== undefined) {
-      children = noChildren<Node>();
-      for (const name of names) {
-        const child = there.children.get(name);
-        if (child === undefined) pending.add(childPath(path, name));
-        children = children.with(name, child ?? PENDING);
-      }
+      for (const name of names)
+        if (there.children.get(name) === undefined) undescribed.add(childPath(path, name));
+      tree.arrange(path, names, UNDESCRIBED);
     }
-    pending.delete(path);
-    tree = replace(tree, path, { content, children });
+    undescribed.delete(path);
+    tree.set(path, content);
   }
-  for (const path of pending) return fail(`a transaction's node ${path} is not described`);
-  return tree;
+  for (const path of undescribed) return fail(`a transaction's node ${path} is not described`);
 }
 
 /** Everything of a transaction but its id. */
@@ -146,7 +134,7 @@ export function writeTransaction(w: ByteWriter, live: Tree, t: Transaction): voi
 }
 
 /** Into a transaction newly started on the restored tree. */
-export function readTransaction(r: ByteReader, live: Tree, t: Transaction): void {
+export function readTransaction(r: ByteReader, t: Transaction): void {
   const flags = r.u32();
   t.failed = (flags & 1) !== 0;
   t.nodeCreated = (flags & 2) !== 0;
@@ -182,5 +170,5 @@ export function readTransaction(r: ByteReader, live: Tree, t: Transaction): void
     }
     list.push({ path, content: { value, permissions, generation }, names });
   }
-  t.tree = differing(live, list, (message) => r.fail(message));
+  differ(t.tree, list, (message) => r.fail(message));
 }

@@ -3,11 +3,11 @@
  * what was written is written again. A node that another client has changed since makes the commit fail, as
  * it would have.
  */
-import { noChildren } from '../core/children.js';
+import { apply } from '../core/commit.js';
 import { parentPath } from '../core/path.js';
 import { formatPermission } from '../core/permissions.js';
 import { ABSENT, type Transaction } from '../core/transaction.js';
-import { type Content, lookup, removed, replace } from '../core/tree.js';
+import type { Content, Tree } from '../core/tree.js';
 import { ACCESS_WRITTEN, type NodeRecord } from './records.js';
 
 /** A generation that no node has: the commit will find a conflict. */
@@ -17,9 +17,9 @@ const sameAs = (n: NodeRecord, content: Content): boolean =>
   n.value === content.value &&
   n.permissions.map(formatPermission).join() === content.permissions.map(formatPermission).join();
 
-/** One node that the transaction has looked at; parents come before children. */
-export function adoptPendingNode(t: Transaction, n: NodeRecord): void {
-  const live = lookup(t.base, n.path)?.content;
+/** One node that the transaction has looked at, of the tree `base`; parents come before children. */
+export function adoptPendingNode(t: Transaction, base: Tree, n: NodeRecord): void {
+  const live = base.find(n.path);
   const gone = n.permissions.length === 0;
   const written = (n.access & ACCESS_WRITTEN) !== 0 || (gone && n.access === 0);
   let generation = live?.generation ?? ABSENT;
@@ -34,16 +34,15 @@ export function adoptPendingNode(t: Transaction, n: NodeRecord): void {
     fire: written ? 'subtree' : undefined,
   });
   if (gone) {
-    if (lookup(t.tree, n.path) !== undefined && n.path !== '/') t.tree = removed(t.tree, n.path);
+    if (n.path !== '/') apply(t.tree, n.path, undefined);
     return;
   }
   if (isNew) t.nodeCreated = true;
-  const there = lookup(t.tree, n.path);
-  if (there === undefined && lookup(t.tree, parentPath(n.path)) === undefined) return;
+  if (t.tree.find(n.path) === undefined && t.tree.find(parentPath(n.path)) === undefined) return;
   const content = {
     value: n.value,
     permissions: n.permissions,
-    generation: live?.generation ?? t.base.root.content.generation,
+    generation: live?.generation ?? base.root.generation,
   };
-  t.tree = replace(t.tree, n.path, { content, children: there?.children ?? noChildren() });
+  apply(t.tree, n.path, content);
 }

@@ -4,11 +4,11 @@
  */
 import type { ByteReader } from '../../records/fields.js';
 import { XS_WATCH_EVENT } from '../../xen/xs-wire.js';
-import { noChildren } from '../core/children.js';
+import { apply } from '../core/commit.js';
 import { canonical, parentPath } from '../core/path.js';
 import { isQuotaName } from '../core/quotas.js';
 import { Transaction } from '../core/transaction.js';
-import { initialTree, lookup, type Node, replace, type Tree } from '../core/tree.js';
+import { Tree } from '../core/tree.js';
 import { Watches } from '../core/watches.js';
 import type { Connection } from '../server/connection.js';
 import type { Hub } from '../server/hub.js';
@@ -75,8 +75,8 @@ export function restoreState(server: XenstoreServer, bytes: Uint8Array): Restore
     else if (type === stream.TYPE_TRANSACTION) {
       const connection = connectionOf(body.u32(), body);
       const id = body.u32();
-      // Its snapshot may be older than the tree: the copy makes sure that they are not taken for the same.
-      connection.transactions.set(id, new Transaction(id, { ...server.store.tree }));
+      // It may have started before the last changes of the tree.
+      connection.transactions.set(id, new Transaction(id, server.store.tree.snapshot(), -1));
       server.store.account(connection.actor.domid).transactions++;
     }
   }
@@ -120,31 +120,22 @@ function restoreTree(
 ): void {
   const { store } = server;
   let generation = generations === undefined ? 0 : getCount(generations);
-  let tree: Tree | undefined;
+  const tree = Tree.bare();
   for (const [n, r] of nodes) {
     const { path, value, permissions } = n;
     if (permissions.length === 0) r.fail(`node ${path} has no permissions`);
     const good = canonical(path, '', true, 0) === path;
     if (!good) r.fail(`'${path}' is no path`);
-    const made: Node = {
-      content: {
-        value,
-        permissions,
-        generation: generations === undefined ? ++generation : getCount(generations),
-      },
-      children: noChildren(),
-    };
-    tree ??= { ...initialTree(), root: { ...made, children: noChildren() } };
-    if (lookup(tree, path) !== undefined && path !== '/' && !path.startsWith('@'))
-      r.fail(`node ${path} appears twice`);
-    if (path !== '/' && lookup(tree, parentPath(path)) === undefined)
-      r.fail(`node ${path} appears before its parent`);
-    if (lookup(tree, path) === undefined && path.startsWith('@')) r.fail(`there is no special node ${path}`);
-    tree = replace(tree, path, made);
+    const own = generations === undefined ? ++generation : getCount(generations);
+    const there = tree.find(path) !== undefined;
+    if (there && path !== '/' && !path.startsWith('@')) r.fail(`node ${path} appears twice`);
+    if (!there && path.startsWith('@')) r.fail(`there is no special node ${path}`);
+    if (tree.find(parentPath(path)) === undefined) r.fail(`node ${path} appears before its parent`);
+    apply(tree, path, { value, permissions, generation: own });
     // Whom another implementation's stream grants something, those live.
     if (generations === undefined) for (const p of permissions) if (!p.ignored) store.accounts.of(p.domid, 0);
   }
-  store.restore(tree ?? store.tree, generation);
+  store.restore(tree, generation);
 }
 
 function readExactConnection(r: ByteReader): ExactConnection {
@@ -257,13 +248,13 @@ function restoreTransactions(
   for (const r of exact) {
     const connection = connectionOf(r.u32(), r);
     const t = transactionOf(connection, r.u32(), r);
-    readTransaction(r, server.store.tree, t);
+    readTransaction(r, t);
     server.store.account(connection.actor.domid).memory += t.charged;
     done.add(t);
   }
   for (const [n, r] of nodes) {
     if (n.connection === 0) continue;
     const t = transactionOf(connectionOf(n.connection, r), n.transaction, r);
-    if (!done.has(t)) adoptPendingNode(t, n);
+    if (!done.has(t)) adoptPendingNode(t, server.store.tree, n);
   }
 }

@@ -7,7 +7,7 @@
 import { childPath } from '../core/path.js';
 import { QUOTA_NAMES } from '../core/quotas.js';
 import { ABSENT } from '../core/transaction.js';
-import { INTRODUCE_DOMAIN, lookup, type Node, RELEASE_DOMAIN } from '../core/tree.js';
+import { INTRODUCE_DOMAIN, type Node, RELEASE_DOMAIN } from '../core/tree.js';
 import { UNLIMITED } from '../core/watches.js';
 import type { Connection } from '../server/connection.js';
 import type { Hub } from '../server/hub.js';
@@ -147,23 +147,21 @@ function saveConnection(
 function saveNodes(out: stream.StreamWriter, hub: Hub): number[] {
   const generations: number[] = [];
   const walk = (path: string, n: Node): void => {
-    const { value, permissions, generation } = n.content;
+    const { value, permissions, generation } = n;
     generations.push(generation);
     out.record(stream.TYPE_NODE, (w) =>
       writeNode(w, { connection: 0, transaction: 0, access: 0, path, value, permissions }),
     );
     for (const name of n.children.names()) walk(childPath(path, name), n.children.get(name)!);
   };
-  walk(RELEASE_DOMAIN, hub.store.tree.releaseDomain);
-  walk(INTRODUCE_DOMAIN, hub.store.tree.introduceDomain);
-  walk('/', hub.store.tree.root);
+  for (const top of [RELEASE_DOMAIN, INTRODUCE_DOMAIN, '/']) walk(top, hub.store.tree.find(top)!);
   return generations;
 }
 
 function saveTransactions(out: stream.StreamWriter, hub: Hub, connection: number, c: Connection): void {
   for (const t of c.transactions.values()) {
     for (const a of t.accesses.values()) {
-      const content = lookup(t.tree, a.path)?.content;
+      const content = t.tree.find(a.path);
       const read = a.generation !== ABSENT || !a.modified ? ACCESS_READ : 0;
       const deleted = content === undefined && a.modified;
       const access = deleted ? 0 : read | (a.modified ? ACCESS_WRITTEN : 0);
