@@ -33,15 +33,23 @@ export function bytesFromOctets(text: string): Uint8Array {
 }
 
 const ASCII = /^[\0-\x7f]*$/;
+/** Up to this length a loop is faster than a regular expression. */
+const SHORT = 64;
+
+function isAscii(text: string): boolean {
+  if (text.length > SHORT) return ASCII.test(text);
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 0x7f) return false;
+  return true;
+}
 
 /** The UTF-8 bytes of a text as an octet string. Plain ASCII, the usual case, is its own octet string. */
 export function octetsFromText(text: string): string {
-  if (ASCII.test(text)) return text;
+  if (isAscii(text)) return text;
   const bytes = new TextEncoder().encode(text);
   return octetsFromBytes(bytes, 0, bytes.length);
 }
 
 /** The text that an octet string holds as UTF-8; bytes that are not UTF-8 become U+FFFD. */
 export function textFromOctets(octets: string): string {
-  return ASCII.test(octets) ? octets : new TextDecoder().decode(bytesFromOctets(octets));
+  return isAscii(octets) ? octets : new TextDecoder().decode(bytesFromOctets(octets));
 }

@@ -37,6 +37,11 @@ export class Watches {
   private readonly byPath = new Map<string, Watch[]>();
   private nextOrder = 0;
 
+  /** How many paths are watched. */
+  get size(): number {
+    return this.byPath.size;
+  }
+
   /** Bytes charged to the domain for a watch. */
   static bytes(watch: Watch): number {
     return watch.path.length + watch.token.length;
@@ -77,7 +82,6 @@ export class Watches {
   }
 
   private matching(path: string, match: WatchMatch): Watch[] | undefined {
-    if (this.byPath.size === 0) return undefined;
     const at = this.byPath.get(path);
     if (match === 'exact') return at?.slice();
     if (match === 'special') return at?.filter((w) => w.depth === UNLIMITED);

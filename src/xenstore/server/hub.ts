@@ -190,6 +190,7 @@ export class Hub {
     match: Match,
     before: Permissions | undefined,
   ): void {
+    if (this.watches.size === 0) return;
     const { store } = this;
     const readable = ({ actor }: Watcher, permissions: Permissions, generation: number): boolean =>
       (store.access(actor, permissions, generation) & READ) !== 0;

@@ -1,0 +1,148 @@
+// What the xenstore bench puts into a store and asks of it; and, as a process of its own (fork), clients of a unix
+// socket. To it: { socket, clients, inFlight, operation, count, nodes }; from it: { seconds } or { error }.
+import { connect } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import * as op from '../../dist/xen/xs-wire.js';
+
+const LEAVES = [
+  ...['name', 'vm', 'domid', 'memory/target', 'memory/static-max', 'cpu/0/availability', 'control/shutdown'],
+  ...['store/port', 'store/ring-ref', 'console/port', 'console/ring-ref', 'console/limit', 'console/type'],
+  ...['state', 'ring-ref', 'event-channel', 'protocol'].map((name) => `device/vbd/51712/${name}`),
+  ...['state', 'tx-ring-ref', 'rx-ring-ref', 'event-channel', 'mac'].map((name) => `device/vif/0/${name}`),
+];
+
+/** Paths of so many leaves, as domains have them. */
+export function leaves(nodes) {
+  const all = [];
+  for (let domid = 1; all.length < nodes; domid++)
+    for (const leaf of LEAVES) all.push(`/local/domain/${domid}/${leaf}`);
+  all.length = nodes;
+  return all;
+}
+
+/** The folders that DIRECTORY is asked for: one of 8 names in each domain. */
+export const folders = (nodes) =>
+  Array.from({ length: Math.floor(nodes / LEAVES.length) }, (_, i) => `/local/domain/${i + 1}`);
+
+/** xorshift32: the same order in every run. */
+export function* order(below) {
+  for (let x = 0x9e3779b9; ; ) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    yield (x >>> 0) % below;
+  }
+}
+
+/** Request after request without end: type and payload. A transaction is not one request. */
+export function* requests(operation, nodes) {
+  const at = operation === 'directory' ? folders(nodes) : leaves(nodes);
+  const type = { read: op.XS_READ, write: op.XS_WRITE, directory: op.XS_DIRECTORY }[operation];
+  let n = 0;
+  for (const i of order(at.length))
+    yield [type, type === op.XS_WRITE ? `${at[i]}\0${n++ % 1000}` : `${at[i]}\0`];
+}
+
+function encode(type, txId, body) {
+  const bytes = Buffer.alloc(16 + body.length);
+  bytes.writeUInt32LE(type, 0);
+  bytes.writeUInt32LE(txId, 8);
+  bytes.writeUInt32LE(body.length, 12);
+  bytes.write(body, 16, 'latin1');
+  return bytes;
+}
+
+/** One client. `next` gives the bytes to send for a reply, or undefined at the end of this client's work. */
+function client(path, begin, next) {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path, () => socket.write(begin));
+    let rest;
+    socket.on('error', reject);
+    socket.on('data', (chunk) => {
+      let bytes = rest === undefined ? chunk : Buffer.concat([rest, chunk]);
+      const out = [];
+      while (bytes.length >= 16 && bytes.length >= 16 + bytes.readUInt32LE(12)) {
+        const type = bytes.readUInt32LE(0);
+        const end = 16 + bytes.readUInt32LE(12);
+        if (type === op.XS_ERROR) reject(new Error(bytes.toString('latin1', 16, end)));
+        const more = next(type, bytes, end);
+        if (more === undefined) {
+          socket.destroy();
+          resolve();
+          return;
+        }
+        if (more.length > 0) out.push(more);
+        bytes = bytes.subarray(end);
+      }
+      rest = bytes.length === 0 ? undefined : bytes;
+      if (out.length > 0) socket.write(out.length === 1 ? out[0] : Buffer.concat(out));
+    });
+  });
+}
+
+/** `count` requests, `inFlight` of them at a time. */
+function asking(path, inFlight, list) {
+  let sent = inFlight;
+  let answered = 0;
+  const none = Buffer.alloc(0);
+  return client(path, Buffer.concat(list.slice(0, inFlight)), () =>
+    ++answered === list.length ? undefined : (list[sent++] ?? none),
+  );
+}
+
+/** `count` transactions, each of a read, a write and its end. */
+function transacting(path, count, paths) {
+  let done = 0;
+  let id = 0;
+  const start = encode(op.XS_TRANSACTION_START, 0, '\0');
+  return client(path, start, (type, bytes, end) => {
+    const at = paths[done % paths.length];
+    if (type === op.XS_TRANSACTION_START) {
+      id = Number(bytes.toString('latin1', 16, end - 1));
+      return encode(op.XS_READ, id, `${at}\0`);
+    }
+    if (type === op.XS_READ) return encode(op.XS_WRITE, id, `${at}\0${done}`);
+    if (type === op.XS_WRITE) return encode(op.XS_TRANSACTION_END, id, 'T\0');
+    return ++done === count ? undefined : start;
+  });
+}
+
+async function load({ socket, clients, inFlight, operation, count, nodes }) {
+  const each = Math.ceil(count / clients);
+  const work = [];
+  if (operation === 'transaction') {
+    // Each client in a part of its own, so that they do not conflict.
+    const all = leaves(nodes);
+    const part = Math.floor(all.length / clients);
+    for (let i = 0; i < clients; i++)
+      work.push(() => transacting(socket, each, all.slice(i * part, (i + 1) * part)));
+  } else if (operation === 'fill') {
+    work.push(() =>
+      asking(
+        socket,
+        64,
+        leaves(nodes).map((at, i) => encode(op.XS_WRITE, 0, `${at}\0${i}`)),
+      ),
+    );
+  } else {
+    const source = requests(operation, nodes);
+    for (let i = 0; i < clients; i++) {
+      const list = Array.from({ length: each }, () => {
+        const [type, body] = source.next().value;
+        return encode(type, 0, body);
+      });
+      work.push(() => asking(socket, inFlight, list));
+    }
+  }
+  const start = process.hrtime.bigint();
+  await Promise.all(work.map((run) => run()));
+  return Number(process.hrtime.bigint() - start) / 1e9;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  process.on('message', (job) =>
+    load(job).then(
+      (seconds) => process.send({ seconds }),
+      (error) => process.send({ error: error.message }),
+    ),
+  );
