@@ -3,7 +3,8 @@
  * meanwhile. Invariants: a transaction that commits might as well have run at that moment, alone; on a tree that
  * nobody has changed meanwhile the result is the transaction's own tree, down to the order of children.
  */
-import { EAGAIN, ENOMEM, ENOSPC, type Errno } from './errno.js';
+import { EAGAIN, ENOMEM, ENOSPC } from '../../xen/errno.js';
+import type { Errno } from './errno.js';
 import { isDenied } from './gate.js';
 import type { Actor } from './permissions.js';
 import type { Store } from './store.js';

@@ -2,9 +2,11 @@
  * The way to every node: whether the one who asks may have it. Inside a transaction all that is looked at is
  * noted, so that the commit can tell whether it still holds.
  */
+
+import { EACCES, ENOENT, ENOSPC } from '../../xen/errno.js';
 import type { Accounts } from './accounts.js';
 import { nodeBytes } from './accounts.js';
-import { EACCES, ENOENT, ENOSPC, type Errno } from './errno.js';
+import type { Errno } from './errno.js';
 import { parentPath } from './path.js';
 import { type Actor, accessOf } from './permissions.js';
 import type { Store } from './store.js';

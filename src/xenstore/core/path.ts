@@ -3,8 +3,10 @@
  * made of the permitted characters, has no empty component, and is within the limits of the protocol.
  * Source: docs/misc/xenstore.txt of Xen; XENSTORE_*_PATH_MAX in xs_wire.h.
  */
+
+import { EINVAL } from '../../xen/errno.js';
 import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from '../../xen/xs-wire.js';
-import { EINVAL, type Errno } from './errno.js';
+import type { Errno } from './errno.js';
 
 const PERMITTED = /^[A-Za-z0-9\-_@/]+$/;
 const HOME_PREFIX = /^\/local\/domain\/\d{1,5}\//;

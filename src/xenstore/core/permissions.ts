@@ -3,7 +3,8 @@
  * domains that no later entry names. Privileged domains (the toolstack's) may do everything everywhere.
  * Source: docs/misc/xenstore.txt (GET_PERMS, SET_PERMS, SET_TARGET).
  */
-import { EINVAL, type Errno } from './errno.js';
+import { EINVAL } from '../../xen/errno.js';
+import type { Errno } from './errno.js';
 
 export const READ = 1;
 export const WRITE = 2;

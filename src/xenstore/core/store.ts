@@ -4,8 +4,10 @@
  * Invariant: an operation that answers an error has changed nothing that anybody else can see.
  * Source: docs/misc/xenstore.txt; behaviour of tools/xenstored (core.c, transaction.c, domain.c) of Xen.
  */
+
+import { EINVAL, ENOENT, ENOMEM, ENOSPC, EPERM } from '../../xen/errno.js';
 import { Accounts, contentBytes, nodeBytes } from './accounts.js';
-import { EINVAL, ENOENT, ENOMEM, ENOSPC, EPERM, type Errno } from './errno.js';
+import type { Errno } from './errno.js';
 import { enter, fetch, get, treeOf, type View } from './gate.js';
 import { childPath, leafName, parentPath } from './path.js';
 import { type Actor, accessOf, OWNER, type Permissions, permission, READ, WRITE } from './permissions.js';
@@ -131,8 +133,7 @@ export class Store {
     const { actor, transaction: t } = view;
     const more = contentBytes(content) - contentBytes(old);
     if (!actor.privileged) {
-      if (this.accounts.tooLarge(actor, contentBytes(content) + old.children.bytes))
-        return fail(t, ENOSPC);
+      if (this.accounts.tooLarge(actor, contentBytes(content) + old.children.bytes)) return fail(t, ENOSPC);
       if (this.overMemory(actor, more)) return fail(t, ENOMEM);
     }
     const owner = old.permissions[0].domid;
@@ -180,8 +181,7 @@ export class Store {
     const sizes = contents.map((content, i) => contentBytes(content) + (i === 0 ? 0 : nameBytes[i - 1]));
     const more = nameBytes[nameBytes.length - 1];
     const grownBytes = contentBytes(grown) + parent.children.bytes + more;
-    if ([...sizes, grownBytes].some((bytes) => this.accounts.tooLarge(actor, bytes)))
-      return fail(t, ENOSPC);
+    if ([...sizes, grownBytes].some((bytes) => this.accounts.tooLarge(actor, bytes))) return fail(t, ENOSPC);
     const bytes = sizes.reduce((sum, size, i) => sum + size + missing[i].length, more);
     if (!actor.privileged && this.overMemory(actor, bytes)) return fail(t, ENOMEM);
 

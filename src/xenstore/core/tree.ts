@@ -77,7 +77,11 @@ export class Tree {
   /** What a fresh xenstored holds: `/`, `/tool/xenstored` and the special nodes, all of domain 0. */
   static initial(): Tree {
     const tree = Tree.bare();
-    const bare = (generation: number): Content => ({ value: '', permissions: [permission(0, 0)], generation });
+    const bare = (generation: number): Content => ({
+      value: '',
+      permissions: [permission(0, 0)],
+      generation,
+    });
     tree.add('/tool', bare(2));
     tree.add('/tool/xenstored', bare(1));
     tree.set('/', bare(3));
@@ -147,8 +151,7 @@ export class Tree {
 
   /** A snapshot is no longer looked at: what only it shared is from now on changed in place again. */
   release(snapshot: Tree): void {
-    const { taken } = snapshot;
-    if (!this.snapshots.delete(taken) || taken !== this.shared) return;
+    if (!this.snapshots.delete(snapshot.taken) || snapshot.taken !== this.shared) return;
     this.shared = -1;
     for (const other of this.snapshots) this.shared = Math.max(this.shared, other);
   }

@@ -2,7 +2,8 @@
  * CONTROL: commands for whoever runs the server.
  * Source: docs/misc/xenstore.txt (CONTROL); texts of answers as xenstored 4.17 gives them.
  */
-import { EINVAL, ENOENT, type Errno } from '../core/errno.js';
+import { EINVAL, ENOENT } from '../../xen/errno.js';
+import type { Errno } from '../core/errno.js';
 import { atoi } from '../core/path.js';
 import { isQuotaName, QUOTA_DESCRIPTIONS, QUOTA_NAMES } from '../core/quotas.js';
 import type { Hub } from './hub.js';

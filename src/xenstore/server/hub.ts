@@ -4,8 +4,9 @@
  * Invariant: code of local watches, and transports, run between requests and never inside one.
  */
 
-import { XENSTORE_PAYLOAD_MAX, XS_WATCH_EVENT } from '../../xen/xs-wire.js';
-import { E2BIG, EEXIST, ENOENT, ENOMEM, ENOSPC, type Errno } from '../core/errno.js';
+import { E2BIG, EEXIST, ENOENT, ENOMEM, ENOSPC } from '../../xen/errno.js';
+import { XENSTORE_ERROR_NONE, XENSTORE_PAYLOAD_MAX, XS_WATCH_EVENT } from '../../xen/xs-wire.js';
+import type { Errno } from '../core/errno.js';
 import { parentPath } from '../core/path.js';
 import type { Permissions } from '../core/permissions.js';
 import { READ } from '../core/permissions.js';
@@ -151,7 +152,8 @@ export class Hub {
         if (connection !== undefined) {
           connection.dirty = false;
           connection.transport?.flush();
-          if (connection.output.bytes > (this.options.outputLimit ?? 16 << 20)) this.fail(connection, 0);
+          if (connection.output.bytes > (this.options.outputLimit ?? 16 << 20))
+            this.fail(connection, XENSTORE_ERROR_NONE);
           continue;
         }
         const waiting = this.resumed.shift();

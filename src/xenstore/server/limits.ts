@@ -3,8 +3,9 @@
  * Source: docs/misc/xenstore.txt (GET_FEATURE, SET_FEATURE, GET_QUOTA, SET_QUOTA) after Xen 4.20.
  */
 
+import { EACCES, EBUSY, EINVAL } from '../../xen/errno.js';
 import { DOMID_SELF } from '../../xen/hypercalls.js';
-import { EACCES, EBUSY, EINVAL, type Errno } from '../core/errno.js';
+import type { Errno } from '../core/errno.js';
 import { atoi } from '../core/path.js';
 import { isQuotaName, QUOTA_NAMES } from '../core/quotas.js';
 import type { Connection } from './connection.js';

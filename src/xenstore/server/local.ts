@@ -3,12 +3,13 @@
  * (XenstoreError, whose `code` is the protocol's name). Text goes in and out as UTF-8; `readBytes` and byte
  * arrays keep octets exactly.
  */
-import { EINVAL, ENOSPC, type Errno, errnoName, XenstoreError } from '../core/errno.js';
+import { EINVAL, ENOSPC } from '../../xen/errno.js';
+import { commit } from '../core/commit.js';
+import { type Errno, errnoName, XenstoreError } from '../core/errno.js';
+import type { View } from '../core/gate.js';
 import { bytesFromOctets, octetsFromBytes, octetsFromText, textFromOctets } from '../core/octets.js';
 import { canonical } from '../core/path.js';
 import { formatPermission, type Permission, parsePermission } from '../core/permissions.js';
-import { commit } from '../core/commit.js';
-import type { View } from '../core/gate.js';
 import type { Transaction } from '../core/transaction.js';
 import { UNLIMITED } from '../core/watches.js';
 import type { Connection } from './connection.js';

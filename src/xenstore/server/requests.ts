@@ -4,23 +4,14 @@
  * Source: docs/misc/xenstore.txt; replies and errors checked against xenstored 4.17 (test/xenstore).
  */
 
+import { E2BIG, EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, ENOSYS } from '../../xen/errno.js';
 import { DOMID_SELF } from '../../xen/hypercalls.js';
 import * as op from '../../xen/xs-wire.js';
-import {
-  E2BIG,
-  EACCES,
-  EBUSY,
-  EINVAL,
-  ENOENT,
-  ENOSPC,
-  ENOSYS,
-  type Errno,
-  errnoName,
-} from '../core/errno.js';
+import { commit } from '../core/commit.js';
+import { type Errno, errnoName } from '../core/errno.js';
+import type { View } from '../core/gate.js';
 import { atoi, canonical, homePath } from '../core/path.js';
 import { formatPermission, type Permission, parsePermission, permission } from '../core/permissions.js';
-import { commit } from '../core/commit.js';
-import type { View } from '../core/gate.js';
 import type { Transaction } from '../core/transaction.js';
 import type { Node } from '../core/tree.js';
 import { UNLIMITED } from '../core/watches.js';

@@ -3,14 +3,12 @@
  * Invariant: every request is answered once, in the order of arrival; the events it causes stand before its
  * answer, as in xenstored.
  */
+import { XENSTORE_ERROR_PROTO } from '../../xen/xs-wire.js';
 import type { Message } from '../wire/message.js';
 import type { Connection } from './connection.js';
 import { Hub } from './hub.js';
 import { LocalClient } from './local.js';
 import { answer } from './requests.js';
-
-/** Payload too long; value of the ring's error field. */
-const ERROR_PROTO = 3;
 
 export class XenstoreServer extends Hub {
   /** A client inside this process, with the rights of `domid`. */
@@ -29,7 +27,7 @@ export class XenstoreServer extends Hub {
       const state = parser.push(bytes, at, to);
       at = parser.consumed;
       if (state.kind === 'message') this.handle(connection, state.message);
-      else if (state.kind === 'failed') this.fail(connection, ERROR_PROTO);
+      else if (state.kind === 'failed') this.fail(connection, XENSTORE_ERROR_PROTO);
     }
     return at;
   }

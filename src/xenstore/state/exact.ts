@@ -84,11 +84,14 @@ function differences(live: Tree, own: Tree): Difference[] {
 const UNDESCRIBED: Content = { value: '', permissions: [], generation: ABSENT };
 
 /** Makes `tree` differ so from the tree that it is a snapshot of. */
-function differ(tree: Tree, list: readonly Difference[], fail: (message: string) => never): void {
+function differ(tree: Tree, list: readonly Difference[], fail: (message: string) => void): void {
   const undescribed = new Set<string>();
   for (const { path, content, names } of list) {
     const there = tree.find(path);
-    if (there === undefined) return fail(`a transaction's node ${path} has no place`);
+    if (there === undefined) {
+      fail(`a transaction's node ${path} has no place`);
+      return;
+    }
     if (names !== undefined) {
       for (const name of names)
         if (there.children.get(name) === undefined) undescribed.add(childPath(path, name));
@@ -97,7 +100,7 @@ function differ(tree: Tree, list: readonly Difference[], fail: (message: string)
     undescribed.delete(path);
     tree.set(path, content);
   }
-  for (const path of undescribed) return fail(`a transaction's node ${path} is not described`);
+  for (const path of undescribed) fail(`a transaction's node ${path} is not described`);
 }
 
 /** Everything of a transaction but its id. */

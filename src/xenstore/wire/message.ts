@@ -2,6 +2,7 @@
  * One message of the protocol and its bytes. Invariant: `body` is an octet string of at most XENSTORE_PAYLOAD_MAX.
  * Source: struct xsd_sockmsg in xen/include/public/io/xs_wire.h.
  */
+import { XsdSockmsg } from '../../xen/xs-wire.js';
 import { writeOctets } from '../core/octets.js';
 import { HEADER_BYTES } from './protocol.js';
 
@@ -26,10 +27,10 @@ export const getU32 = (bytes: Uint8Array, at: number): number =>
 
 /** Writes the header alone. */
 export function writeHeader(m: Message, bytes: Uint8Array, at: number): void {
-  putU32(bytes, at, m.type);
-  putU32(bytes, at + 4, m.reqId);
-  putU32(bytes, at + 8, m.txId);
-  putU32(bytes, at + 12, m.body.length);
+  putU32(bytes, at + XsdSockmsg.type, m.type);
+  putU32(bytes, at + XsdSockmsg.req_id, m.reqId);
+  putU32(bytes, at + XsdSockmsg.tx_id, m.txId);
+  putU32(bytes, at + XsdSockmsg.len, m.body.length);
 }
 
 /** Writes the whole message; `bytes` has room for it. Returns where it ends. */

@@ -4,7 +4,7 @@
  * reads nothing more, because there is no way to find the start of the next one.
  */
 
-import { XENSTORE_PAYLOAD_MAX } from '../../xen/xs-wire.js';
+import { XENSTORE_PAYLOAD_MAX, XsdSockmsg } from '../../xen/xs-wire.js';
 import { octetsFromBytes } from '../core/octets.js';
 import { getU32, type Message } from './message.js';
 import { HEADER_BYTES } from './protocol.js';
@@ -29,7 +29,9 @@ export class MessageParser {
 
   /** Bytes missing of the header or, once it is there, of the payload. */
   get missing(): number {
-    return (this.have < HEADER_BYTES ? HEADER_BYTES : HEADER_BYTES + getU32(this.held, 12)) - this.have;
+    return (
+      (this.have < HEADER_BYTES ? HEADER_BYTES : HEADER_BYTES + getU32(this.held, XsdSockmsg.len)) - this.have
+    );
   }
 
   /** The bytes of a message that is not yet whole. */
@@ -55,7 +57,7 @@ export class MessageParser {
     if (this.failed >= 0) return { kind: 'failed', length: this.failed };
     if (this.have === 0 && to - from >= HEADER_BYTES) {
       // A whole message at once, the usual case, is taken without copying.
-      const length = getU32(bytes, from + 12);
+      const length = getU32(bytes, from + XsdSockmsg.len);
       if (length > XENSTORE_PAYLOAD_MAX) return this.fail(length, from + HEADER_BYTES);
       if (to - from >= HEADER_BYTES + length) {
         this.consumed = from + HEADER_BYTES + length;
@@ -67,10 +69,10 @@ export class MessageParser {
       at = this.take(bytes, at, to, HEADER_BYTES);
       this.consumed = at;
       if (this.have < HEADER_BYTES) return { kind: 'need', bytes: HEADER_BYTES - this.have };
-      const length = getU32(this.held, 12);
+      const length = getU32(this.held, XsdSockmsg.len);
       if (length > XENSTORE_PAYLOAD_MAX) return this.fail(length, at);
     }
-    const length = getU32(this.held, 12);
+    const length = getU32(this.held, XsdSockmsg.len);
     this.consumed = this.take(bytes, at, to, HEADER_BYTES + length);
     if (this.have < HEADER_BYTES + length) return { kind: 'need', bytes: HEADER_BYTES + length - this.have };
     this.have = 0;
@@ -94,9 +96,9 @@ export class MessageParser {
 
 function decode(bytes: Uint8Array, at: number, length: number): Message {
   return {
-    type: getU32(bytes, at),
-    reqId: getU32(bytes, at + 4),
-    txId: getU32(bytes, at + 8),
+    type: getU32(bytes, at + XsdSockmsg.type),
+    reqId: getU32(bytes, at + XsdSockmsg.req_id),
+    txId: getU32(bytes, at + XsdSockmsg.tx_id),
     body: octetsFromBytes(bytes, at + HEADER_BYTES, length),
   };
 }

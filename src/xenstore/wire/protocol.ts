@@ -3,10 +3,11 @@ import {
   XENSTORE_SERVER_FEATURE_ERROR,
   XENSTORE_SERVER_FEATURE_RECONNECTION,
   XENSTORE_SERVER_FEATURE_WATCHDEPTH,
+  XsdSockmsg,
 } from '../../xen/xs-wire.js';
 
-/** Bytes of the header: type, req_id, tx_id, len; each a little-endian u32. */
-export const HEADER_BYTES = 16;
+/** Of a message, before its payload. */
+export const HEADER_BYTES = XsdSockmsg.sizeof;
 
 /** All server features that are known here. */
 export const FEATURES =
