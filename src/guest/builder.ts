@@ -17,6 +17,8 @@ import {
   StartInfo,
 } from '../xen/start-info.js';
 import type { Mfn, Pfn } from '../xen/types.js';
+import { XENFEAT_pae_pgdir_above_4gb } from '../xen/version.js';
+import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
 import { unpackKernel } from './bzimage.js';
 import { gunzip, isGzip } from './decompress.js';
 import { type Elf, PT_LOAD, parseElf, within } from './elf.js';
@@ -64,6 +66,8 @@ export interface BuiltDomain {
   readonly storePfn: Pfn;
   readonly consolePfn: Pfn;
   readonly hypercallPage: Pfn | undefined;
+  /** VMASST_* bits that the kernel's notes ask for. */
+  readonly vmAssist: number;
   readonly layout: Layout;
 }
 
@@ -111,6 +115,7 @@ export function buildDomain(target: BuildTarget, image: LoadedImage): BuiltDomai
   writeStartInfo(target, image, layout);
 
   const signed = (va: bigint): number => Number(BigInt.asIntN(64, va));
+  const wanted = parameters.supportedFeatures | parameters.requiredFeatures;
   return {
     rip: signed(parameters.entry),
     rsp: signed(layout.bootStack.va! + 4096n),
@@ -119,6 +124,7 @@ export function buildDomain(target: BuildTarget, image: LoadedImage): BuiltDomai
     storePfn: layout.xenstore.pfn,
     consolePfn: layout.console.pfn,
     hypercallPage,
+    vmAssist: (wanted >> XENFEAT_pae_pgdir_above_4gb) & 1 ? 1 << VMASST_TYPE_pae_extended_cr3 : 0,
     layout,
   };
 }

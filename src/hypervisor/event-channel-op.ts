@@ -73,6 +73,9 @@ export function eventChannelOp(d: DomainState): number {
       return initControl(d, arg);
     case E.EVTCHNOP_expand_array:
       return guest.copyIn(vcpu, arg, E.EvtchnExpandArray.sizeof) ? -EOPNOTSUPP : -EFAULT;
+    case E.EVTCHNOP_set_priority:
+      if (!guest.copyIn(vcpu, arg, 8)) return -EFAULT;
+      return events.valid(buffer.getU32(0)) ? -ENOSYS : -EINVAL;
     case E.EVTCHNOP_reset:
     case EVTCHNOP_RESET_CONT: {
       const s = E.EvtchnReset;

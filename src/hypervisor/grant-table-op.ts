@@ -17,6 +17,7 @@ import {
   PTE_USER,
 } from '../xen/paging.js';
 import { MAX_GRANT_FRAMES } from './grant-table.js';
+import { addressOk } from './guest-memory.js';
 import type { DomainState } from './state.js';
 
 /** Bit 62: Xen marks the entries that map grants. */
@@ -32,7 +33,7 @@ export function grantTableOp(d: DomainState): number {
   const count = args.int(2);
   if (count < 0 || cmd > 0xffff) return -EINVAL;
   const each = (bytes: number, run: () => void, from: number, length: number): number => {
-    if (!guest.rangeOk(uop, bytes * count)) return -EFAULT;
+    if (!addressOk(uop)) return -EFAULT;
     for (let i = 0; i < count; i++) {
       const at = uop + i * bytes;
       if (i > 0 && d.stepPreempts()) {
@@ -138,7 +139,7 @@ function setupTable(d: DomainState, uop: number, count: number): number {
   if (!guest.copyIn(vcpu, uop, s.sizeof)) return -EFAULT;
   const frames = guest.buffer.getU32(s.nr_frames);
   const list = guest.buffer.getS64(s.frame_list);
-  if (!guest.rangeOk(list, frames * 8)) return -EFAULT;
+  if (!addressOk(list)) return -EFAULT;
   let status = domainStatus(d, guest.buffer.getU16(s.dom));
   if (status === G.GNTST_okay) {
     if (frames > MAX_GRANT_FRAMES) status = G.GNTST_general_error;
@@ -182,7 +183,7 @@ function getStatusFrames(d: DomainState, uop: number, count: number): number {
   if (count !== 1) return -EINVAL;
   if (!d.guest.copyIn(d.current.id, uop, s.sizeof)) return -EFAULT;
   const frames = buffer.getU32(s.nr_frames);
-  if (!d.guest.rangeOk(buffer.getS64(s.frame_list), frames * 8)) return -EFAULT;
+  if (!addressOk(buffer.getS64(s.frame_list))) return -EFAULT;
   let status = domainStatus(d, buffer.getU16(s.dom));
   // A table of version 1 has no status frames.
   if (status === G.GNTST_okay && frames > 0) status = G.GNTST_general_error;

@@ -13,6 +13,7 @@ import {
   GNTST_eagain,
   GNTST_general_error,
   GNTST_okay,
+  GNTTAB_RESERVED_XENSTORE,
   GrantEntryV1,
   GTF_permit_access,
   GTF_reading,
@@ -173,7 +174,9 @@ export class GrantTable {
   swap(a: number, b: number): number {
     if (!(a < this.entries) || !(b < this.entries)) return GNTST_bad_gntref;
     if (a === b) return GNTST_okay;
-    if (this.isPinned(a) || this.isPinned(b)) return GNTST_eagain;
+    // Console and store keep theirs mapped.
+    if (Math.min(a, b) <= GNTTAB_RESERVED_XENSTORE || this.isPinned(a) || this.isPinned(b))
+      return GNTST_eagain;
     const { mem } = this.machine;
     for (const half of [0, 4]) {
       const kept = mem.getU32(this.at(a) + half);

@@ -16,7 +16,10 @@ const WRITE = 1;
 const KERNEL = 8;
 
 export const isCanonical = (va: number): boolean => va >= HYPERVISOR_VIRT_START && va < CANONICAL_END;
-/** Canonical, and not in Xen's range (__addr_ok). */
+/**
+ * May be a guest's (access_ok): canonical and not in Xen's range. That holds for a range that begins there, too: it meets
+ * an address that is not canonical, where the copy fails, before it comes to Xen's.
+ */
 export const addressOk = (va: number): boolean => va >= HYPERVISOR_VIRT_END && va < CANONICAL_END;
 
 export class GuestMemory {
@@ -28,14 +31,9 @@ export class GuestMemory {
     this.mem = machine.mem;
   }
 
-  /** Whether the range may be a guest's at all (array_access_ok); says nothing of what is mapped. */
-  rangeOk(va: number, bytes: number): boolean {
-    return addressOk(va) && va + bytes <= (va < 0 ? 0 : CANONICAL_END);
-  }
-
   /** Copies `bytes` from the guest to buffer[to...]. False where a byte cannot be read. */
   copyIn(vcpu: number, va: number, bytes: number, to = 0): boolean {
-    if (!this.rangeOk(va, bytes)) return false;
+    if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
       const at = this.machine.translate(vcpu, va + done, READ | KERNEL);
       if (at < 0) return false;
@@ -49,7 +47,7 @@ export class GuestMemory {
 
   /** Copies buffer[from...] to the guest. False where a byte cannot be written; bytes before it are written. */
   copyOut(vcpu: number, va: number, bytes: number, from = 0): boolean {
-    if (!this.rangeOk(va, bytes)) return false;
+    if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
       const at = this.machine.translate(vcpu, va + done, WRITE | KERNEL);
       if (at < 0) return false;

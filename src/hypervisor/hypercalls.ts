@@ -12,14 +12,17 @@ import { getDebugregOp, setDebugregOp } from './debug-registers.js';
 import { setGdt, updateDescriptor } from './descriptors.js';
 import { eventChannelOp, eventChannelOpCompat } from './event-channel-op.js';
 import { grantTableOp } from './grant-table-op.js';
+import { addressOk } from './guest-memory.js';
 import { iret } from './iret.js';
 import { memoryOp } from './memory-op.js';
 import { mmuUpdate, updateVaMapping, updateVaMappingOtherdomain } from './mmu-update.js';
 import { mmuextOp } from './mmuext-op.js';
 import {
   consoleIo,
+  dmOp,
   domctl,
   fpuTaskswitch,
+  hvmOp,
   notPermitted,
   physdevOp,
   physdevOpCompat,
@@ -27,6 +30,7 @@ import {
   setSegmentBase,
   sysctl,
   vmAssist,
+  xenoprofOp,
 } from './processor-ops.js';
 import { gprAddress, R11, RAX, RCX } from './registers.js';
 import { schedOp, schedOpCompat, setTimerOp } from './sched-op.js';
@@ -66,6 +70,9 @@ const HANDLERS: readonly (readonly [number, Handler])[] = [
   [H.__HYPERVISOR_callback_op, callbackOp],
   [H.__HYPERVISOR_event_channel_op, eventChannelOp],
   [H.__HYPERVISOR_physdev_op, physdevOp],
+  [H.__HYPERVISOR_xenoprof_op, xenoprofOp],
+  [H.__HYPERVISOR_hvm_op, hvmOp],
+  [H.__HYPERVISOR_dm_op, dmOp],
   [H.__HYPERVISOR_sysctl, sysctl],
   [H.__HYPERVISOR_domctl, domctl],
   [H.__HYPERVISOR_hypfs_op, notPermitted],
@@ -134,7 +141,7 @@ function multicall(d: DomainState): number {
   const vcpu = d.current.id;
   const list = outer.long(0);
   const count = outer.lo[1];
-  if (!guest.rangeOk(list, count * s.sizeof)) return -EFAULT;
+  if (!addressOk(list)) return -EFAULT;
   d.args = inner;
   let rc = 0;
   for (let i = 0; i < count && rc === 0; i++) {

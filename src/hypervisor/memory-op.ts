@@ -8,6 +8,7 @@ import { EACCES, EDOM, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESRCH 
 import * as M from '../xen/memory-op.js';
 import { MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START } from '../xen/paging.js';
 import { Owner } from './frames.js';
+import { addressOk } from './guest-memory.js';
 import type { DomainState } from './state.js';
 
 /** Largest extent an unprivileged domain may ask for: 2^9 frames (CONFIG_DOMU_MAX_ORDER). */
@@ -58,7 +59,7 @@ export function memoryOp(d: DomainState): number {
       return domid === d.domid || domid === 0 ? -EPERM : -ESRCH;
     }
   }
-  if (startExtent !== 0) return -ENOSYS;
+  if (startExtent !== 0) return NO_CONTINUATION.has(op) ? -EINVAL : -ENOSYS;
   switch (op) {
     case M.XENMEM_memory_map:
       return memoryMap(d, arg);
@@ -83,6 +84,12 @@ export function memoryOp(d: DomainState): number {
       const domid = d.guest.buffer.getU16(POD_TARGET_DOMID);
       return d.isSelf(domid) || domid === 0 ? -EINVAL : -ESRCH;
     }
+    case XENMEM_ACCESS_OP:
+      return d.guest.copyIn(d.current.id, arg, 32) ? -EINVAL : -EFAULT;
+    case XENMEM_CLAIM_PAGES:
+      return d.guest.copyIn(d.current.id, arg, 32) ? -EPERM : -EFAULT;
+    case XENMEM_RESERVED_DEVICE_MEMORY_MAP:
+      return d.guest.copyIn(d.current.id, arg, 32) ? 0 : -EFAULT;
     case XENMEM_GET_SHARING_FREED_PAGES:
     case XENMEM_GET_SHARING_SHARED_PAGES:
       return 0;
@@ -94,6 +101,10 @@ export function memoryOp(d: DomainState): number {
 const POD_TARGET_DOMID = 24;
 const XENMEM_GET_SHARING_FREED_PAGES = 18;
 const XENMEM_GET_SHARING_SHARED_PAGES = 19;
+const XENMEM_ACCESS_OP = 21;
+const XENMEM_CLAIM_PAGES = 24;
+const XENMEM_RESERVED_DEVICE_MEMORY_MAP = 27;
+const NO_CONTINUATION = new Set([XENMEM_ACCESS_OP, XENMEM_CLAIM_PAGES, XENMEM_RESERVED_DEVICE_MEMORY_MAP]);
 
 /** 0 for the domain itself, -EPERM for domain 0, -ESRCH for none. */
 const whose = (d: DomainState, domid: number): number =>
@@ -132,7 +143,7 @@ function reservation(d: DomainState, op: number, start: number, arg: number): nu
   const flags = buffer.getU32(s.mem_flags);
   if (whose(d, buffer.getU16(s.domid)) !== 0 || order > MAX_ORDER) return start;
   const optional = op === M.XENMEM_increase_reservation && list === 0;
-  if (!optional && !guest.rangeOk(list, extents * 8)) return start;
+  if (!optional && !addressOk(list)) return start;
   // Memory for extents of several frames must be contiguous: only single frames are promised.
   const pages = 2 ** order;
   for (let i = start; i < extents; i++) {
@@ -207,13 +218,25 @@ function exchange(d: DomainState, arg: number): number {
     rc = -EINVAL;
   } else if (exchanged === inExtents) return 0;
   else if (
-    !d.guest.rangeOk(buffer.getS64(s.in + r.extent_start), inExtents * 8) ||
-    !d.guest.rangeOk(buffer.getS64(s.out + r.extent_start), outExtents * 8)
+    !addressOk(buffer.getS64(s.in + r.extent_start)) ||
+    !addressOk(buffer.getS64(s.out + r.extent_start))
   ) {
     rc = -EFAULT;
-  } else rc = whose(d, buffer.getU16(s.in + r.domid)) || -ENOMEM;
+  } else
+    rc =
+      whose(d, buffer.getU16(s.in + r.domid)) ||
+      giveUp(d, buffer.getS64(s.in + r.extent_start) + 8 * exchanged);
   return d.guest.copyOut(vcpu, arg + s.nr_exchanged, 8, s.nr_exchanged) ? rc : -EFAULT;
 }
+
+/** The first frame to be given away has to be the guest's; then there is no memory to get for it. */
+function giveUp(d: DomainState, list: number): number {
+  const { guest } = d;
+  if (!guest.copyIn(d.current.id, list, 8, EXTENT_AT)) return -EFAULT;
+  return d.tables.guestFrame(guest.buffer.getU64(EXTENT_AT)) < 0 ? -EINVAL : -ENOMEM;
+}
+/** In the buffer, behind the argument structures. */
+const EXTENT_AT = 256;
 
 function statistics(d: DomainState, op: number, arg: number): number {
   if (!d.guest.copyIn(d.current.id, arg, 2)) return -EFAULT;

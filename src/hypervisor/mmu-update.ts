@@ -17,6 +17,7 @@ import {
   UVMF_TLB_FLUSH,
 } from '../xen/mmu.js';
 import { Owner } from './frames.js';
+import { addressOk } from './guest-memory.js';
 import type { DomainState } from './state.js';
 
 /** In `count`: a continuation of a call that was preempted. */
@@ -44,7 +45,7 @@ export function mmuUpdate(d: DomainState): number {
     count = (count & ~MMU_UPDATE_PREEMPTED) >>> 0;
     if (pdone !== 0 && guest.copyIn(vcpu, pdone, 4)) done = guest.buffer.getU32(0);
   }
-  if (!guest.rangeOk(ureqs, count * MmuUpdate.sizeof)) return -EFAULT;
+  if (!addressOk(ureqs)) return -EFAULT;
   const tablesDom = foreigndom >>> 16;
   if (tablesDom !== 0 && tablesDom - 1 !== d.domid) return tablesDom - 1 === 0 ? -EPERM : -ESRCH;
   let rc = checkOwner(foreigndom & 0xffff, 0);

@@ -27,7 +27,7 @@ export function mmuextOp(d: DomainState): number {
     count = (count & ~MMU_UPDATE_PREEMPTED) >>> 0;
     if (pdone !== 0 && guest.copyIn(vcpu, pdone, 4)) done = guest.buffer.getU32(0);
   }
-  if (!guest.rangeOk(uops, count * M.MmuextOp.sizeof)) return -EFAULT;
+  if (!addressOk(uops)) return -EFAULT;
   let rc = checkOwner(foreigndom & 0xffff);
   if (rc !== 0) return rc;
   let i = 0;

@@ -3,7 +3,19 @@
  * output, and the ones that only a privileged domain may use.
  * Source: xen/arch/x86/pv/misc-hypercalls.c, arch/x86/physdev.c, common/domain.c (vm_assist), drivers/char/console.c.
  */
-import { EACCES, EBUSY, EFAULT, EINVAL, ENOSPC, ENOSYS, EPERM } from '../xen/errno.js';
+import {
+  E2BIG,
+  EACCES,
+  EBUSY,
+  EFAULT,
+  EINVAL,
+  ENODATA,
+  ENODEV,
+  ENOSPC,
+  ENOSYS,
+  EPERM,
+  ESRCH,
+} from '../xen/errno.js';
 import * as H from '../xen/hypercalls.js';
 import * as P from '../xen/physdev.js';
 import {
@@ -17,7 +29,7 @@ import {
   VMASST_TYPE_runstate_update_flag,
   VMASST_TYPE_writable_pagetables,
 } from '../xen/vm-assist.js';
-import { isCanonical } from './guest-memory.js';
+import { addressOk, isCanonical } from './guest-memory.js';
 import { setTaskSwitched } from './privileged.js';
 import { loadUserGs } from './segments.js';
 import type { DomainState } from './state.js';
@@ -103,7 +115,7 @@ export function physdevOp(d: DomainState): number {
       if (!guest.copyIn(v.id, arg, s.sizeof)) return -EFAULT;
       const bitmap = guest.buffer.getS64(s.bitmap);
       const ports = guest.buffer.getU32(s.nr_ports);
-      if (!guest.rangeOk(bitmap, ports / 8) && !(bitmap === 0 && ports === 0)) return -EINVAL;
+      if (!addressOk(bitmap) && !(bitmap === 0 && ports === 0)) return -EINVAL;
       if (ports > MAX_PORTS) return -EINVAL;
       v.iobmp = bitmap;
       v.iobmpLimit = ports;
@@ -138,7 +150,8 @@ export function physdevOp(d: DomainState): number {
     case P.PHYSDEVOP_map_pirq:
     case P.PHYSDEVOP_unmap_pirq: {
       if (!guest.copyIn(v.id, arg, 8)) return -EFAULT;
-      return -EPERM;
+      const domid = guest.buffer.getU16(0);
+      return d.isSelf(domid) || domid === 0 ? -EPERM : -ESRCH;
     }
     case P.PHYSDEVOP_setup_gsi:
     case P.PHYSDEVOP_manage_pci_add:
@@ -148,9 +161,10 @@ export function physdevOp(d: DomainState): number {
     case P.PHYSDEVOP_pci_device_remove:
     case P.PHYSDEVOP_prepare_msix:
     case P.PHYSDEVOP_release_msix:
-    case P.PHYSDEVOP_pci_mmcfg_reserved:
     case P.PHYSDEVOP_restore_msi:
     case P.PHYSDEVOP_restore_msi_ext:
+      return guest.copyIn(v.id, arg, 8) ? -EPERM : -EFAULT;
+    case P.PHYSDEVOP_pci_mmcfg_reserved:
     case P.PHYSDEVOP_dbgp_op:
       return -EPERM;
     case P.PHYSDEVOP_get_free_pirq:
@@ -172,6 +186,36 @@ export function consoleIo(d: DomainState): number {
   }
   return -EPERM;
 }
+
+/** HYPERVISOR_hvm_op: a PV domain has no parameters, and nothing but its own translations to flush. */
+export function hvmOp(d: DomainState): number {
+  switch (d.args.lo[0]) {
+    case HVMOP_SET_PARAM:
+    case HVMOP_GET_PARAM:
+      return d.guest.copyIn(d.current.id, d.args.long(1), 16) ? -EINVAL : -EFAULT;
+    case HVMOP_FLUSH_TLBS:
+      return d.args.isNull(1) ? -EPERM : -EINVAL;
+    default:
+      return -ENOSYS;
+  }
+}
+const HVMOP_SET_PARAM = 0;
+const HVMOP_GET_PARAM = 1;
+const HVMOP_FLUSH_TLBS = 5;
+
+/** HYPERVISOR_dm_op: for device models, of which no guest here is one. */
+export function dmOp(d: DomainState): number {
+  const buffers = d.args.lo[1];
+  return buffers === 0 ? -ENODATA : buffers > MAX_DM_OP_BUFFERS ? -E2BIG : -EPERM;
+}
+const MAX_DM_OP_BUFFERS = 2;
+
+/** HYPERVISOR_xenoprof_op, on a machine whose performance counters Xen does not know. */
+export function xenoprofOp(d: DomainState): number {
+  const op = d.args.lo[0];
+  return op > XENOPROF_LAST_OP ? -EINVAL : op === 0 ? -ENODEV : -EPERM;
+}
+const XENOPROF_LAST_OP = 16;
 
 export const notPermitted = (): number => -EPERM;
 

@@ -5,6 +5,7 @@
 import { EFAULT, EINVAL, ENOSPC, ENOSYS, EPERM, ESRCH } from '../xen/errno.js';
 import * as S from '../xen/sched.js';
 import { VcpuInfo } from '../xen/shared-info.js';
+import { addressOk } from './guest-memory.js';
 import type { DomainState } from './state.js';
 import { NEVER } from './vcpu-context.js';
 
@@ -90,7 +91,7 @@ function poll(d: DomainState, arg: number): number {
   const list = guest.buffer.getS64(s.ports);
   const timeout = guest.buffer.getU64(s.timeout);
   if (count > MAX_POLL_PORTS) return -EINVAL;
-  if (!guest.rangeOk(list, count * 4)) return -EFAULT;
+  if (!addressOk(list)) return -EFAULT;
   if (events.deliverable(v)) return 0;
   let port = 0;
   for (let i = 0; i < count; i++) {

@@ -6,8 +6,9 @@
 import { EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO } from '../xen/errno.js';
 import { VIRQ_TIMER } from '../xen/event-channel.js';
 import { SHUTDOWN_poweroff } from '../xen/sched.js';
-import { VcpuInfo, VcpuTimeInfo } from '../xen/shared-info.js';
+import { VcpuInfo } from '../xen/shared-info.js';
 import * as V from '../xen/vcpu.js';
+import { addressOk } from './guest-memory.js';
 import { changeRunstate, fillRunstate } from './runstate.js';
 import type { DomainState } from './state.js';
 import { updateSystemTime } from './time.js';
@@ -15,8 +16,8 @@ import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 import { initialiseVcpu } from './vcpu-initialise.js';
 
 const MIN_PERIOD_NS = 1_000_000;
-/** STIME_DELTA_MAX. */
-const MAX_PERIOD_NS = 2 ** 62;
+/** STIME_DELTA_MAX and 1. */
+const PERIOD_LIMIT_NS = 2 ** 62;
 
 export function vcpuOp(d: DomainState): number {
   const { args, guest } = d;
@@ -52,7 +53,7 @@ export function vcpuOp(d: DomainState): number {
     case V.VCPUOP_register_runstate_memory_area: {
       if (!guest.copyIn(self.id, arg, 8)) return -EFAULT;
       const area = guest.buffer.getS64(0);
-      if (area !== 0 && !guest.rangeOk(area, V.VcpuRunstateInfo.sizeof)) return -EFAULT;
+      if (area !== 0 && !addressOk(area)) return -EFAULT;
       v.runstateArea = area;
       fillRunstate(d, v, v !== self);
       if (area !== 0) guest.copyOut(self.id, area, V.VcpuRunstateInfo.sizeof);
@@ -61,7 +62,7 @@ export function vcpuOp(d: DomainState): number {
     case V.VCPUOP_set_periodic_timer: {
       if (!guest.copyIn(self.id, arg, 8)) return -EFAULT;
       const period = guest.buffer.getU64(0);
-      if (period < MIN_PERIOD_NS || period > MAX_PERIOD_NS) return -EINVAL;
+      if (period < MIN_PERIOD_NS || period >= PERIOD_LIMIT_NS) return -EINVAL;
       v.periodicPeriod = period;
       d.reschedule = true;
       return 0;
@@ -99,7 +100,7 @@ export function vcpuOp(d: DomainState): number {
     case V.VCPUOP_register_vcpu_time_memory_area: {
       if (!guest.copyIn(self.id, arg, 8)) return -EFAULT;
       const area = guest.buffer.getS64(0);
-      if (area !== 0 && !guest.rangeOk(area, VcpuTimeInfo.sizeof)) return -EFAULT;
+      if (area !== 0 && !addressOk(area)) return -EFAULT;
       v.timeArea = area;
       updateSystemTime(d, v);
       return 0;
