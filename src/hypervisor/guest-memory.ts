@@ -31,6 +31,11 @@ export class GuestMemory {
     this.mem = machine.mem;
   }
 
+  /** Linear address of a byte that the guest's kernel can read, and of those after it in the page; -1 if it cannot. */
+  readable(vcpu: number, va: number): number {
+    return addressOk(va) ? this.machine.translate(vcpu, va, READ | KERNEL) : -1;
+  }
+
   /** Copies `bytes` from the guest to buffer[to...]. False where a byte cannot be read. */
   copyIn(vcpu: number, va: number, bytes: number, to = 0): boolean {
     if (!addressOk(va)) return false;
@@ -39,7 +44,7 @@ export class GuestMemory {
       if (at < 0) return false;
       const part = Math.min(bytes - done, 4096 - (at & 4095));
       const target = to + done;
-      for (let i = 0; i < part; i++) this.buffer.u8[target + i] = this.mem.u8[at + i];
+      copy(this.mem, at, this.buffer, target, part);
       done += part;
     }
     return true;
@@ -53,7 +58,7 @@ export class GuestMemory {
       if (at < 0) return false;
       const part = Math.min(bytes - done, 4096 - (at & 4095));
       const source = from + done;
-      for (let i = 0; i < part; i++) this.mem.u8[at + i] = this.buffer.u8[source + i];
+      copy(this.buffer, source, this.mem, at, part);
       done += part;
     }
     return true;
@@ -64,4 +69,11 @@ export class GuestMemory {
     this.buffer.u8.fill(0, at, at + bytes);
     for (let i = 0; i < Math.min(text.length, bytes - 1); i++) this.buffer.setU8(at + i, text.charCodeAt(i));
   }
+}
+
+/** Copies a few bytes, by words as far as they go: structures of the ABI are made of words. */
+function copy(from: LinearMemory, at: number, into: LinearMemory, to: number, bytes: number): void {
+  let i = 0;
+  for (; i + 4 <= bytes; i += 4) into.setU32(to + i, from.getU32(at + i));
+  for (; i < bytes; i++) into.u8[to + i] = from.u8[at + i];
 }

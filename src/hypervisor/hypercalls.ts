@@ -5,6 +5,7 @@
  */
 import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../xen/errno.js';
 import * as H from '../xen/hypercalls.js';
+import type { LinearMemory } from '../xen/memory.js';
 import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64 } from '../xen/paging.js';
 import { HypercallArgs } from './args.js';
 import { callbackOp, nmiOp, setCallbacks, setTrapTable, stackSwitch } from './callbacks.js';
@@ -24,6 +25,7 @@ import {
   fpuTaskswitch,
   hvmOp,
   notPermitted,
+  pagingDomctlCont,
   physdevOp,
   physdevOpCompat,
   platformOp,
@@ -81,6 +83,7 @@ const HANDLERS: readonly (readonly [number, Handler])[] = [
   [H.__HYPERVISOR_kexec_op, notPermitted],
   [H.__HYPERVISOR_xenpmu_op, () => -EOPNOTSUPP],
   [H.__HYPERVISOR_mca, notPermitted],
+  [H.__HYPERVISOR_arch_1, pagingDomctlCont],
 ];
 
 const TABLE_SIZE = 64;
@@ -153,17 +156,27 @@ function multicall(d: DomainState): number {
       break;
     }
     const at = list + i * s.sizeof;
-    if (!guest.copyIn(vcpu, at, s.sizeof)) {
+    // Nearly every entry lies in one page: it is read where it is, once.
+    let mem: LinearMemory;
+    let from: number;
+    if ((at & 4095) <= 4096 - s.sizeof) {
+      mem = d.mem;
+      from = guest.readable(vcpu, at);
+    } else {
+      mem = guest.buffer;
+      from = guest.copyIn(vcpu, at, s.sizeof) ? 0 : -1;
+    }
+    if (from < 0) {
       rc = -EFAULT;
       break;
     }
-    const nr = guest.buffer.getU32(s.op);
-    const known = nr < TABLE_SIZE && guest.buffer.getU32(s.op + 4) === 0;
+    const nr = mem.getU32(from + s.op);
+    const known = nr < TABLE_SIZE && mem.getU32(from + s.op + 4) === 0;
     if (known && nr === H.__HYPERVISOR_iret) {
       iret(d);
       break;
     }
-    inner.fromMemory(guest.buffer, s.args);
+    inner.fromMemory(mem, from + s.args);
     const result = known ? table[nr](d) : -ENOSYS;
     if (d.preempted) {
       inner.toMemory(guest.buffer, s.args);

@@ -72,6 +72,9 @@ describe('the reservation', () => {
   it('is not exchanged: there is no memory to spare', () => {
     const words = [LIST, 1, 0, SELF, LIST + 64, 1, 0, SELF, 0];
     for (const [i, word] of words.entries()) c.guest.setU64(DATA + 8 * i, word);
+    c.guest.setU64(LIST, 5);
+    expect(memoryOp(11)).toBe(-EINVAL);
+    c.guest.setU64(LIST, mfn(0x100));
     expect(memoryOp(11)).toBe(-ENOMEM);
     c.guest.setU64(DATA + 16, 12);
     expect(memoryOp(11)).toBe(-EPERM);

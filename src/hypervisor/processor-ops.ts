@@ -13,6 +13,7 @@ import {
   ENODEV,
   ENOSPC,
   ENOSYS,
+  EOPNOTSUPP,
   EPERM,
   ESRCH,
 } from '../xen/errno.js';
@@ -213,9 +214,15 @@ const MAX_DM_OP_BUFFERS = 2;
 /** HYPERVISOR_xenoprof_op, on a machine whose performance counters Xen does not know. */
 export function xenoprofOp(d: DomainState): number {
   const op = d.args.lo[0];
-  return op > XENOPROF_LAST_OP ? -EINVAL : op === 0 ? -ENODEV : -EPERM;
+  if (op !== 0) return op > XENOPROF_LAST_OP ? -EINVAL : -EPERM;
+  return d.guest.copyIn(d.current.id, d.args.long(1), 4) ? -ENODEV : -EFAULT;
 }
 const XENOPROF_LAST_OP = 16;
+
+/** The first architecture call: how Xen goes on with a domctl for shadow page tables, which it was built without. */
+export function pagingDomctlCont(d: DomainState): number {
+  return d.guest.copyIn(d.current.id, d.args.long(0), 128) ? -EOPNOTSUPP : -EFAULT;
+}
 
 export const notPermitted = (): number => -EPERM;
 
