@@ -7,6 +7,7 @@ import { type GuestEnd, guestLoop } from '../daemon/guest-loop.js';
 import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
 import { hostAlone } from '../host/standalone/alone.js';
+import type { Networks } from '../host/standalone/net/networks.js';
 import { Terminal } from '../host/standalone/terminal.js';
 import type { Nanoseconds } from '../xen/types.js';
 
@@ -24,13 +25,14 @@ export interface ForegroundOptions {
   readonly deadline?: number;
   /** Nothing of the host reaches the guest but what is typed: no clock, no pace of the terminal. */
   readonly deterministic?: boolean;
+  /** Links by bridge, for the guest's vifs. */
+  readonly networks?: Networks;
 }
 
 export type Outcome = GuestEnd | { readonly kind: 'timeout' | 'left' };
 
 /** A host that has no time to give but that of power-on. */
-function timelessHost(): Host {
-  const host = hostAlone('run');
+function timelessHost(host: Host): Host {
   const clock = {
     tscKhz: host.clock.tscKhz,
     uptime: () => 0 as Nanoseconds,
@@ -72,15 +74,17 @@ export class Foreground {
 
   /** From power-on to the end of one cycle. Throws KernelError. */
   async cycle(spec: GuestSpec): Promise<Outcome> {
-    const { deterministic } = this.options;
+    const { deterministic, networks = {} } = this.options;
+    const log = (line: string): void => void process.stderr.write(`(XEN) ${line}\n`);
+    const host = hostAlone('run', { networks, log });
     this.output = Buffer.alloc(0);
     let wake: () => void = () => undefined;
     const guest = await Guest.powerOn(
       deterministic ? { ...spec, nsPerInstruction: NS_PER_INSTRUCTION } : spec,
-      deterministic ? timelessHost() : hostAlone('run'),
+      deterministic ? timelessHost(host) : host,
       {
         console: (bytes) => this.print(bytes),
-        log: (line) => process.stderr.write(`(XEN) ${line}\n`),
+        log,
         wake: () => wake(),
       },
     );

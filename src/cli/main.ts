@@ -21,6 +21,7 @@ import { register as run } from './commands/run.js';
 import { register as save } from './commands/save.js';
 import { register as settle } from './commands/settle.js';
 import { register as shutdown } from './commands/shutdown.js';
+import { register as switch_ } from './commands/switch.js';
 import { register as top } from './commands/top.js';
 import { register as unpause } from './commands/unpause.js';
 import { register as uptime } from './commands/uptime.js';
@@ -54,6 +55,7 @@ for (const register of [
   save,
   settle,
   shutdown,
+  switch_,
   top,
   unpause,
   uptime,

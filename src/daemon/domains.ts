@@ -165,7 +165,7 @@ export class Domains {
 
   grant(domain: Domain): HostGrant {
     const { domid, storePort, consolePort, storeFrame, consoleFrame } = domain.state;
-    const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS } = this.config;
+    const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS, networks } = this.config;
     const name = this.hostName;
     return {
       name,
@@ -179,6 +179,7 @@ export class Domains {
       consolePort,
       storeFrame,
       consoleFrame,
+      networks,
     };
   }
 

@@ -2,10 +2,13 @@
  * What the daemon and the runner need of an xl.cfg (read by src/guest/config.ts). What is understood there and not
  * to be had in this container is refused here, with file, line and column.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import path from 'node:path';
+import { vifSettings } from '../devices/vif/settings.js';
 import { readGuestConfig as readXlConfig } from '../guest/config.js';
+import type { VifSpec } from '../guest/vif-spec.js';
 import { ConfigError } from '../guest/xl-cfg.js';
+import type { DeviceConfig } from '../helper/devices.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
 import { uuidBytes } from '../helper/uuid.js';
@@ -25,14 +28,14 @@ export function readGuestConfig(
   const refuse = (setting: string, why: string): never => {
     throw new ConfigError(`${config.place(setting)}: ${why}`);
   };
-  if (config.vifs.length > 0) refuse('vif', 'vif is not supported');
   if (config.maxMemoryKib !== config.memoryKib) refuse('maxmem', 'maxmem above memory is not supported');
   if (config.maxVcpus !== config.vcpus) refuse('maxvcpus', 'maxvcpus above vcpus is not supported');
   const place = (given: string | undefined): string =>
     given === undefined ? '' : path.resolve(directory, given);
+  const uuid = config.uuid ?? makeUuid(config.name);
   return {
     name: config.name,
-    uuid: config.uuid ?? makeUuid(config.name),
+    uuid,
     vcpus: config.vcpus,
     memoryKib: config.memoryKib,
     maxMemoryKib: config.maxMemoryKib,
@@ -43,7 +46,10 @@ export function readGuestConfig(
     onReboot: config.onReboot,
     onCrash: config.onCrash,
     clock: config.clock,
-    devices: config.disks.map(vbdConfig),
+    devices: [
+      ...config.disks.map(vbdConfig),
+      ...config.vifs.map((vif, i) => vifConfig(vif, vif.devid ?? i, uuid)),
+    ],
     more: { warnings: config.warnings },
   };
 }
@@ -65,4 +71,10 @@ export function guestSpec(
     clock: config.clock,
     devices: config.devices,
   };
+}
+
+/** A vif as a device of a guest; one without an address gets the same one each time, made of the guest's uuid. */
+export function vifConfig(vif: VifSpec, devid: number, uuid: string): DeviceConfig {
+  const made = createHash('sha256').update(`${uuid} vif ${devid}`).digest();
+  return { kind: 'vif', devid, spec: JSON.stringify(vifSettings(vif, made)) };
 }

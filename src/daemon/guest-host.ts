@@ -45,6 +45,9 @@ export function grantedHost(grant: HostGrant, store: HostStore): Host {
     storeFrame: grant.storeFrame,
     consoleFrame: grant.consoleFrame,
     store,
-    links: standaloneLinks(),
+    links: standaloneLinks({
+      networks: grant.networks ?? {},
+      log: (line) => process.stdout.write(`${line}\n`),
+    }),
   };
 }

@@ -30,6 +30,8 @@ export interface HostGrant {
   readonly consolePort: number;
   readonly storeFrame: number;
   readonly consoleFrame: number;
+  /** Links by bridge; see src/host/standalone/net/networks.ts. */
+  readonly networks?: Readonly<Record<string, string>>;
 }
 
 export type GuestPhase =

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
+import { parseLinkAddress } from '../host/standalone/net/address.js';
 import { Failure } from './failure.js';
 
 export interface HostConfig {
@@ -23,6 +24,8 @@ export interface HostConfig {
   readonly guestOverheadMib: number;
   /** Ports for the data of arriving guests, "FIRST-LAST"; "" for any. */
   readonly dataPorts: string;
+  /** Links for guests' vifs, by bridge; "default" for those that name none (docs/networks.md). */
+  readonly networks: Readonly<Record<string, string>>;
   /** Module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;
 }
@@ -40,6 +43,7 @@ function defaults(): HostConfig {
     guestUid: 0x10_0000,
     guestOverheadMib: 1024,
     dataPorts: '',
+    networks: {},
     runner: new URL('./pv-runner.js', import.meta.url).href,
   };
 }
@@ -64,6 +68,7 @@ export function loadHostConfig(path: string | undefined): HostConfig {
     config[key] = value;
   }
   const checked = config as unknown as HostConfig;
+  checkNetworks(checked.networks, path);
   if (checked.firstDomid < 1 || checked.maxDomid > 0x7fef || checked.firstDomid > checked.maxDomid) {
     throw new Failure('bad-config', `${path}: domain ids go from 1 to ${0x7fef}`);
   }
@@ -71,6 +76,17 @@ export function loadHostConfig(path: string | undefined): HostConfig {
     throw new Failure('bad-config', `${path}: dataPorts must be FIRST-LAST`);
   }
   return checked;
+}
+
+function checkNetworks(networks: Readonly<Record<string, unknown>>, path: string): void {
+  for (const [name, link] of Object.entries(networks)) {
+    try {
+      if (typeof link !== 'string') throw new Error('a link, as "switch:unix:PATH", is expected');
+      parseLinkAddress(link);
+    } catch (error) {
+      throw new Failure('bad-config', `${path}: networks: ${name}: ${(error as Error).message}`);
+    }
+  }
 }
 
 /** The ports to try for arriving data, in order; [0] means any. */

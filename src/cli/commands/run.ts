@@ -4,11 +4,14 @@ import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
-import { guestSpec, readGuestConfig } from '../../daemon/guest-config.js';
+import { guestSpec, readGuestConfig, vifConfig } from '../../daemon/guest-config.js';
 import type { EndAction, GuestConfig } from '../../daemon/guest-runner.js';
 import { LIMITS } from '../../guest/config.js';
 import { KernelError } from '../../guest/kernel-error.js';
+import { parseVif, type VifSpec } from '../../guest/vif-spec.js';
 import { ConfigError } from '../../guest/xl-cfg.js';
+import { parseLinkAddress } from '../../host/standalone/net/address.js';
+import { DEFAULT_NETWORK } from '../../host/standalone/net/networks.js';
 import { crashText } from '../../hypervisor/crash-report.js';
 import { BadInput, Foreground, type Outcome, openLog } from '../foreground.js';
 
@@ -37,6 +40,8 @@ interface Options {
   onPoweroff?: EndAction;
   onReboot?: EndAction;
   onCrash?: EndAction;
+  vif?: string[];
+  network?: string[];
 }
 
 const whole =
@@ -47,6 +52,8 @@ const whole =
       throw new InvalidArgumentError(`a whole number from ${low} to ${high} is expected.`);
     return n;
   };
+
+const collect = (value: string, all: string[] = []): string[] => [...all, value];
 
 function endAction(value: string): EndAction {
   if (value === 'destroy' || value === 'restart' || value === 'preserve') return value;
@@ -67,6 +74,12 @@ export function register(program: Command): void {
     .option('--on-poweroff <action>', 'destroy, restart or preserve (destroy)', endAction)
     .option('--on-reboot <action>', 'destroy, restart or preserve (restart)', endAction)
     .option('--on-crash <action>', 'destroy, restart or preserve (destroy)', endAction)
+    .option('--vif <spec>', "a network interface, in xl's syntax; may be given several times", collect)
+    .option(
+      '--network <link>',
+      '[BRIDGE=]LINK: what vifs connect to (docs/networks.md); several times',
+      collect,
+    )
     .option('--console-log <file>', 'append all console output to this file')
     .option('--timeout <s>', 'end the guest after so many seconds', whole(1, MAX_TIMEOUT_S))
     .option('--deterministic', 'time counts instructions, 1 ns each; nothing of the host reaches the guest')
@@ -96,7 +109,8 @@ async function run(file: string | undefined, options: Options): Promise<number> 
   const { consoleLog, timeout } = options;
   const log = consoleLog === undefined ? undefined : given('console log', consoleLog, openLog);
   const deadline = timeout === undefined ? undefined : performance.now() + timeout * 1000;
-  const foreground = new Foreground({ log, deadline, deterministic: options.deterministic });
+  const networks = networksOf(options.network ?? []);
+  const foreground = new Foreground({ log, deadline, deterministic: options.deterministic, networks });
   try {
     for (;;) {
       const outcome = await foreground.cycle(spec);
@@ -147,8 +161,12 @@ function configuration(file: string | undefined, options: Options): GuestConfig 
     throw new BadInput('a configuration file or --kernel is expected');
   const base = file === undefined ? plain(options.name ?? 'guest', makeUuid) : fromFile(file, makeUuid);
   const memoryKib = options.memory === undefined ? base.memoryKib : options.memory * 1024;
+  const vifs = (options.vif ?? []).map((vif, i) =>
+    vifConfig(readVif(vif), base.devices.length + i, base.uuid),
+  );
   return {
     ...base,
+    devices: [...base.devices, ...vifs],
     name: options.name ?? base.name,
     vcpus: options.vcpus ?? base.vcpus,
     memoryKib,
@@ -192,6 +210,30 @@ function uuidOf(name: string): string {
   hash[6] = (hash[6] & 0x0f) | 0x80;
   hash[8] = (hash[8] & 0x3f) | 0x80;
   return hash.toString('hex', 0, 16).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+const readVif = (spec: string): VifSpec =>
+  parseVif(
+    spec,
+    (message) => {
+      throw new BadInput(message);
+    },
+    (message) => process.stderr.write(`stillpoint: ${message}\n`),
+  );
+
+/** "BRIDGE=LINK", or "LINK" for vifs that name no bridge. */
+function networksOf(given: readonly string[]): Record<string, string> {
+  const networks: Record<string, string> = {};
+  for (const text of given) {
+    const [, name = DEFAULT_NETWORK, link] = /^(?:([^=:]+)=)?(.*)$/s.exec(text)!;
+    try {
+      parseLinkAddress(link);
+    } catch (error) {
+      throw new BadInput((error as Error).message);
+    }
+    networks[name] = link;
+  }
+  return networks;
 }
 
 const read = (what: string, file: string): Uint8Array => given(what, file, (name) => readFileSync(name));

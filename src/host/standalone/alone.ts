@@ -3,9 +3,12 @@ import { cpus } from 'node:os';
 import type { DomId, Port } from '../../xen/types.js';
 import type { Host } from '../host.js';
 import { standaloneClock } from './clock.js';
-import { standaloneLinks } from './links.js';
+import { type LinkOptions, standaloneLinks } from './links.js';
 
-export function hostAlone(name: string): Host {
+export function hostAlone(
+  name: string,
+  links: LinkOptions = { networks: {}, log: (line) => process.stderr.write(`${line}\n`) },
+): Host {
   const [cpu] = cpus();
   return {
     identity: { name, xenVersion: '4.17.0', cpuModel: cpu?.model ?? 'unknown' },
@@ -16,6 +19,6 @@ export function hostAlone(name: string): Host {
     storeFrame: 0,
     consoleFrame: 0,
     store: { write: () => {}, onChange: () => {} },
-    links: standaloneLinks(),
+    links: standaloneLinks(links),
   };
 }

@@ -2,9 +2,16 @@
 import type { HostLinks } from '../../devices/links.js';
 import type { DiskSpec } from '../../guest/disk-spec.js';
 import { openDisk } from './disk/open-disk.js';
+import { type Networks, vifLinks } from './net/networks.js';
 
-export function standaloneLinks(): HostLinks {
+export interface LinkOptions {
+  readonly networks: Networks;
+  readonly log: (line: string) => void;
+}
+
+export function standaloneLinks({ networks, log }: LinkOptions): HostLinks {
   return {
     vbd: (_devid, spec) => openDisk(JSON.parse(spec) as DiskSpec),
+    vif: vifLinks(networks, log),
   };
 }

@@ -1,0 +1,73 @@
+/**
+ * The networks of this host, by the names that guests' configurations use for bridges: each host has its own link
+ * under a name, and a guest that moves gets the next host's.
+ */
+import { existsSync } from 'node:fs';
+import type { VifHost, VifTimers } from '../../../devices/links.js';
+import { parseVifSettings, type VifSettings } from '../../../devices/vif/settings.js';
+import type { LinkClient, NetLink } from '../../../net/link.js';
+import { type LinkAddress, parseLinkAddress } from './address.js';
+import { DatagramLink } from './datagram-link.js';
+import { NoLink } from './no-link.js';
+import { StreamLink } from './stream-link.js';
+
+/** Links as people write them (address.ts), by bridge; under "default" for vifs that name no bridge. */
+export type Networks = Readonly<Record<string, string>>;
+export const DEFAULT_NETWORK = 'default';
+
+const timers: VifTimers = {
+  now: () => performance.now(),
+  after(ms, run) {
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
+const isBridge = (name: string): boolean =>
+  !name.includes('/') && existsSync(`/sys/class/net/${name}/bridge`);
+
+/** The link that a vif gets here. Throws with what is missing. */
+function addressFor(devid: number, { bridge }: VifSettings, networks: Networks): LinkAddress {
+  const name = bridge === '' ? DEFAULT_NETWORK : bridge;
+  if (Object.hasOwn(networks, name)) return parseLinkAddress(networks[name]);
+  if (bridge !== '' && isBridge(bridge)) return { kind: 'bridge', name: bridge };
+  throw new Error(
+    bridge === ''
+      ? `vif ${devid} names no bridge, and this host has no network "${DEFAULT_NETWORK}"`
+      : `vif ${devid}: this host has no network or bridge "${bridge}"`,
+  );
+}
+
+/** Opens a link. Rejects with a message for people when it is not to be had now. */
+export async function openLink(
+  address: LinkAddress,
+  client: LinkClient,
+  log: (line: string) => void,
+): Promise<NetLink> {
+  switch (address.kind) {
+    case 'none':
+      return new NoLink();
+    case 'switch':
+    case 'stream':
+      return StreamLink.connect(address.to, address.kind === 'switch', client, log);
+    case 'dgram':
+      return DatagramLink.open(address.local, address.remote, client, log);
+    case 'tap':
+    case 'bridge': {
+      // Loaded only where it is asked for: it needs a package that may be missing.
+      const { openTap } = await import('./tap-link.js');
+      return openTap(address, client);
+    }
+  }
+}
+
+/** How a host with these networks gives links to vifs. */
+export function vifLinks(
+  networks: Networks,
+  log: (line: string) => void,
+): (devid: number, spec: string, client: LinkClient) => Promise<VifHost> {
+  return async (devid, spec, client) => {
+    const address = addressFor(devid, parseVifSettings(spec), networks);
+    return { link: await openLink(address, client, (line) => log(`vif ${devid}: ${line}`)), timers };
+  };
+}

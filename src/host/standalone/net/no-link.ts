@@ -1,0 +1,13 @@
+/** No cable: a vif that is there, and reaches nobody. */
+import type { NetLink } from '../../../net/link.js';
+
+export class NoLink implements NetLink {
+  readonly name = 'none';
+  readonly offloads = true;
+  readonly writable = true;
+  readonly up = false;
+  send(): void {}
+  flush(): void {}
+  setReading(): void {}
+  async close(): Promise<void> {}
+}
