@@ -12,6 +12,9 @@ import { register as host } from './commands/host.js';
 import { register as info } from './commands/info.js';
 import { register as list } from './commands/list.js';
 import { register as migrate } from './commands/migrate.js';
+import { register as networkAttach } from './commands/network-attach.js';
+import { register as networkDetach } from './commands/network-detach.js';
+import { register as networkList } from './commands/network-list.js';
 import { register as pause } from './commands/pause.js';
 import { register as points } from './commands/points.js';
 import { register as reboot } from './commands/reboot.js';
@@ -47,6 +50,9 @@ for (const register of [
   info,
   list,
   migrate,
+  networkAttach,
+  networkDetach,
+  networkList,
   pause,
   points,
   reboot,

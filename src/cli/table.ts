@@ -1,6 +1,7 @@
 /** Output in the columns that `xl` prints, so that scripts written for it can read it. */
 import type { DomainRow } from '../daemon/api.js';
 import type { PointRow, VcpuStatus } from '../daemon/guest-runner.js';
+import type { NetworkRow } from '../daemon/network-requests.js';
 import type { MoveProgress } from '../migration/source.js';
 
 const left = (text: string, width: number): string => text.padEnd(width);
@@ -50,6 +51,17 @@ export function vcpuTable(rows: readonly VcpuRows[]): string[] {
         (v) =>
           `${left(name, 32)} ${right(domid, 5)} ${right(v.id, 5)}     - ${right(letters[v.state], 5)}  ${right(v.seconds.toFixed(1), 9)}  all / all`,
       ),
+    ),
+  ];
+}
+
+/** `xl network-list`; the last column is ours. */
+export function networkTable(rows: readonly NetworkRow[]): string[] {
+  return [
+    'Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path                        Link',
+    ...rows.map(
+      (r) =>
+        `${left(String(r.devid), 3)} 0  ${left(r.mac, 17)} ${right(r.devid, 6)} ${right(r.state, 5)} ${right(r.evtchn, 6)} ${right(r.txRingRef, 5)}/${left(String(r.rxRingRef), 11)} ${left(r.backend, 30)} ${r.link}`,
     ),
   ];
 }

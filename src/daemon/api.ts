@@ -11,6 +11,7 @@ import type { GuestConfig, RunnerModule } from './guest-runner.js';
 import type { HostDaemon } from './host-daemon.js';
 import { loadTrusted } from './identity.js';
 import { restoreDomain, saveDomain } from './images.js';
+import { networkAttach, networkDetach, networkList } from './network-requests.js';
 import { type Caller, resolvePeer } from './peer.js';
 import type { Params } from './rpc.js';
 
@@ -194,6 +195,11 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
       caller.rpc.notice('progress', progress),
     );
   },
+  networkAttach: (daemon, params) =>
+    networkAttach(resting(daemon, params), typeof params.spec === 'string' ? params.spec : ''),
+  networkDetach: (daemon, params) =>
+    networkDetach(resting(daemon, params), text(params, 'which'), params.force === true),
+  networkList: (daemon, params) => networkList(guest(daemon, params)),
   cancelMove: (daemon, params) => daemon.moves.cancel(guest(daemon, params)),
   settle: (daemon, params) => daemon.moves.decide(guest(daemon, params), params.keep === true),
   moves: (daemon) => daemon.moves.stats,

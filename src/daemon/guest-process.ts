@@ -25,6 +25,7 @@ const REQUESTS = new Set([
   'shutdown',
   'rename',
   'plug',
+  'devices',
   'unplug',
   'type',
   'watchConsole',

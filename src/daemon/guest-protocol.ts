@@ -5,7 +5,7 @@
 import type { DeviceConfig } from '../helper/devices.js';
 import type { DataAddress } from '../migration/data-channel.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
-import type { GuestConfig, PointRow, RunnerStatus, StopReason } from './guest-runner.js';
+import type { DeviceStatus, GuestConfig, PointRow, RunnerStatus, StopReason } from './guest-runner.js';
 
 /** Names in the guest's directory. The guest process knows them relative to its working directory only. */
 export const GUEST_SOCKET = 'guest.sock';
@@ -81,6 +81,7 @@ export interface GuestRequests {
   /** Resolves when the guest took the request, or fails with 'timed-out'. */
   shutdown: [{ kind: 'poweroff' | 'reboot'; timeoutS: number }, null];
   rename: [{ name: string }, null];
+  devices: [Record<string, never>, readonly DeviceStatus[]];
   /** Answers with the guest's configuration after it. */
   plug: [{ device: DeviceConfig }, GuestConfig];
   /** Fails with 'timed-out' when the guest does not let go; `force` takes it away. */

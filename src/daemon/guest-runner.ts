@@ -55,6 +55,13 @@ export interface PointRow extends LedgerRow {
   readonly moves: number;
 }
 
+export interface DeviceStatus extends DeviceConfig {
+  /** The front end's nodes in the guest's own xenstore, relative to its directory. */
+  readonly front: Readonly<Record<string, string>>;
+  /** What this host gave, in words. */
+  readonly link: string;
+}
+
 export interface RunnerHooks {
   console(bytes: Uint8Array): void;
   /** The guest stopped of its own; no slice runs any more. */
@@ -78,6 +85,8 @@ export interface GuestRunner {
   dmesg(): string;
   /** The toolstack's name; the guest's own view of its name stays. */
   rename(name: string): void;
+  /** Disks and networks, in the order in which they came. */
+  devices(): readonly DeviceStatus[];
   /** A device for the guest that runs. Fails with what is wrong. */
   plug(device: DeviceConfig): Promise<void>;
   /** Asks the guest to let go of a device, or takes it away (`force`); false when `signal` came first. */

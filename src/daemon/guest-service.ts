@@ -263,6 +263,9 @@ export class GuestService {
     this.live().rename(name);
     return null;
   }
+  devices(): Answer<'devices'> {
+    return this.live().devices();
+  }
   async plug({ device }: With<'plug'>): Promise<GuestConfig> {
     const runner = this.free();
     await runner.plug(device);

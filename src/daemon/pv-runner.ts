@@ -2,6 +2,7 @@
  * Runs Xen PV guests in a guest process: the helper's guest on Node's event loop, behind the seams of daemon and
  * move. The module that guest-process.ts loads.
  */
+import { frontPath } from '../devices/xenbus.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
@@ -10,10 +11,12 @@ import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/guest.js';
 import { bytes, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
+import type { LocalClient } from '../xenstore/server/local.js';
 import { Failure } from './failure.js';
 import { guestSpec, readGuestConfig } from './guest-config.js';
 import { guestLoop } from './guest-loop.js';
 import type {
+  DeviceStatus,
   GuestConfig,
   GuestRunner,
   IncomingRunner,
@@ -125,6 +128,20 @@ class PvRunner implements GuestRunner {
     return this.guest.ledgerRows().map((row) => ({ ...row, moves: this.moves }));
   }
 
+  devices(): readonly DeviceStatus[] {
+    return this.guest.devices.list().map(({ kind, devid, spec, bus, driver }) => ({
+      kind,
+      devid,
+      spec,
+      front: nodesBelow(this.guest.store.dom0, frontPath(bus.id)),
+      link:
+        driver
+          .points?.()
+          .find((p) => p.name === 'link')
+          ?.outer() ?? '',
+    }));
+  }
+
   async plug(device: DeviceConfig): Promise<void> {
     await this.guest.plug(device);
     this.config = { ...this.config, devices: this.guest.devices.configs };
@@ -159,6 +176,19 @@ class PvRunner implements GuestRunner {
   rename(name: string): void {
     this.config = { ...this.config, name };
   }
+}
+
+/** Values of all nodes below `path`, two levels deep as split drivers have them. */
+function nodesBelow(store: LocalClient, path: string): Record<string, string> {
+  const nodes: Record<string, string> = {};
+  const visit = (prefix: string, depth: number): void => {
+    for (const name of store.list(path + prefix)) {
+      nodes[`${prefix}/${name}`.slice(1)] = store.tryRead(`${path}${prefix}/${name}`) ?? '';
+      if (depth > 1) visit(`${prefix}/${name}`, depth - 1);
+    }
+  };
+  if (store.exists(path)) visit('', 2);
+  return nodes;
 }
 
 export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {

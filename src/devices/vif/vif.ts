@@ -45,6 +45,7 @@ export class Vif implements XenbusDriver, LinkClient {
   bus: Bus | undefined;
   readonly stats = { txPackets: 0, txBytes: 0, txErrors: 0, rxPackets: 0, rxBytes: 0, rxDropped: 0 };
   private link: NetLink | undefined;
+  private devid = 0;
   private timers: VifTimers | undefined;
   private queues: VifQueue[] = [];
   private features: VifFeatures | undefined;
@@ -80,6 +81,7 @@ export class Vif implements XenbusDriver, LinkClient {
   }
   async attach(links: HostLinks, devid: number): Promise<void> {
     if (links.vif === undefined) throw new Error('this host has no networks');
+    this.devid = devid;
     const { link, timers } = await links.vif(devid, this.spec, this);
     this.setLink(link, timers);
   }
@@ -92,37 +94,23 @@ export class Vif implements XenbusDriver, LinkClient {
   }
 
   points(): DevicePoint[] {
-    const list = (of: (q: VifQueue) => string): string => this.queues.map(of).join(', ') || 'not connected';
-    const none = (): string => '(none: the guest only ever sees its own)';
-    const one = (name: string, text: () => string, outer = none): DevicePoint => ({
-      name,
-      inner: text,
-      outer,
-    });
-    return [
-      one(
-        'mac',
-        () => formatMac(this.mac),
-        () => this.link?.name ?? 'no link',
-      ),
-      one('tx-ring-ref', () => list((q) => String(q.ends.txRef))),
-      one('rx-ring-ref', () => list((q) => String(q.ends.rxRef))),
-      one('event channels', () =>
-        list((q) =>
-          q.ends.txPort === q.ends.rxPort ? `${q.ends.txPort}` : `${q.ends.txPort} ${q.ends.rxPort}`,
-        ),
-      ),
-      one(
-        'features',
-        () => featureNames(this.features),
-        () => (this.link === undefined ? 'no link' : this.link.offloads ? 'offloads' : 'plain frames'),
-      ),
-      one(
-        'link',
-        () => 'connected',
-        () => (this.link === undefined ? 'none' : this.link.up ? 'up' : 'down'),
-      ),
+    const { queues, link, devid } = this;
+    const list = (of: (q: VifQueue) => string): string => queues.map(of).join(', ') || 'not connected';
+    const ports = ({ ends }: VifQueue): string =>
+      ends.txPort === ends.rxPort ? `${ends.txPort}` : `${ends.txPort} ${ends.rxPort}`;
+    const own = '(none: the guest only ever sees its own)';
+    const rows: [name: string, inner: string, outer: string][] = [
+      ['backend', `/local/domain/0/backend/vif/1/${devid}, backend-id 0`, link?.name ?? 'no link'],
+      ['handle', String(devid), own],
+      ['mac', formatMac(this.mac), own],
+      ['tx-ring-ref', list((q) => String(q.ends.txRef)), own],
+      ['rx-ring-ref', list((q) => String(q.ends.rxRef)), own],
+      ['event channels', list(ports), own],
+      ['features', featureNames(this.features), link?.offloads === true ? 'offloads' : 'plain frames'],
+      ['state', queues.length > 0 ? '4 (connected)' : 'not connected', link?.up === true ? 'up' : 'down'],
+      ['link', 'always there', link === undefined ? 'none' : `${link.name}, ${link.up ? 'up' : 'down'}`],
     ];
+    return rows.map(([name, inner, outer]) => ({ name, inner: () => inner, outer: () => outer }));
   }
 
   // The handshake.

@@ -1,0 +1,139 @@
+/** Debian's kernel with the test's initramfs, in this process, on real time; and its moves from host to host. */
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Guests } from '../../scripts/fetch-guests.mjs';
+import { guestLoop } from '../../src/daemon/guest-loop.js';
+import type { DeviceConfig } from '../../src/helper/devices.js';
+import { Guest, type GuestSurroundings } from '../../src/helper/guest.js';
+import { uuidBytes } from '../../src/helper/uuid.js';
+import type { Host } from '../../src/host/host.js';
+import type { GuestLoop } from '../../src/host/standalone/loop.js';
+
+export interface LinuxOptions {
+  readonly devices?: readonly DeviceConfig[];
+  readonly vcpus?: number;
+  readonly memoryMib?: number;
+  /** More of the kernel's command line. */
+  readonly extra?: string;
+}
+
+export class LinuxGuest {
+  text = '';
+  readonly log: string[] = [];
+  moves = 0;
+  private guest!: Guest;
+  private loop!: GuestLoop;
+  private failure: unknown;
+
+  private constructor(private readonly name: string) {}
+
+  static async boot(
+    name: string,
+    files: Guests,
+    host: Host,
+    options: LinuxOptions = {},
+  ): Promise<LinuxGuest> {
+    const linux = new LinuxGuest(name);
+    const guest = await Guest.powerOn(
+      {
+        name,
+        uuid: uuidBytes(randomUUID()),
+        memoryMib: options.memoryMib ?? 96,
+        vcpus: options.vcpus ?? 1,
+        image: {
+          kernel: readFileSync(files.vmlinux),
+          ramdisk: readFileSync(files.initramfs),
+          cmdline: `console=hvc0 quiet rdinit=/init ${options.extra ?? ''}`,
+        },
+        kernelName: 'vmlinux',
+        ramdiskName: 'initramfs',
+        devices: options.devices,
+      },
+      host,
+      linux.around(),
+    );
+    await guest.attach();
+    linux.run(guest);
+    return linux;
+  }
+
+  private around(): GuestSurroundings {
+    return {
+      console: (bytes) => {
+        this.text += Buffer.from(bytes).toString('latin1').replaceAll('\r', '');
+        return true;
+      },
+      log: (line) => this.log.push(line),
+      wake: () => this.loop?.kick(),
+    };
+  }
+
+  private run(guest: Guest): void {
+    this.guest = guest;
+    this.loop = guestLoop(
+      guest,
+      (end) => {
+        this.failure = new Error(`guest ${this.name} ended: ${JSON.stringify(end).slice(0, 2000)}`);
+      },
+      (error) => {
+        this.failure = error;
+      },
+    );
+    guest.start();
+    this.loop.start();
+  }
+
+  get inner(): Guest {
+    return this.guest;
+  }
+
+  type(text: string): void {
+    for (let bytes = Buffer.from(text), taken = 0; taken < bytes.length; ) {
+      const n = this.guest.console.type(bytes.subarray(taken));
+      if (n === 0) throw new Error('the console takes no more');
+      taken += n;
+    }
+    this.loop.kick();
+  }
+
+  /** Waits for console output after `from` (an offset in `text`). */
+  async until(pattern: RegExp, seconds = 240, from = 0): Promise<RegExpExecArray> {
+    for (const end = performance.now() + seconds * 1000; performance.now() < end; ) {
+      const found = pattern.exec(this.text.slice(from));
+      if (found) return found;
+      if (this.failure !== undefined) throw this.failure;
+      await new Promise((done) => setTimeout(done, 10));
+    }
+    throw new Error(`guest ${this.name}: ${pattern} did not come; last lines:\n${this.text.slice(-1500)}`);
+  }
+
+  /** Types a command at the shell; what it printed. */
+  async command(command: string, seconds = 120): Promise<string> {
+    const from = this.text.length;
+    this.type(`${command}; echo "do""ne $?"\n`);
+    const found = await this.until(/([\s\S]*)^done (\d+)\n/m, seconds, from);
+    return found[1].slice(found[1].indexOf('\n') + 1);
+  }
+
+  /** Moves it to another host: between two instructions, without a word to it. */
+  async moveTo(host: Host): Promise<void> {
+    const before = this.guest;
+    this.loop.stop();
+    await before.pause();
+    const record = before.saveState();
+    const after = await Guest.empty(before.describe(), host, this.around());
+    after.ram.set(before.ram);
+    after.restoreState(record);
+    await after.attach();
+    this.run(after);
+    this.moves++;
+    // The source lets go when the guest runs elsewhere already.
+    await before.detach();
+  }
+
+  async end(): Promise<void> {
+    this.loop.stop();
+    await this.guest.pause();
+    await this.guest.detach();
+  }
+}
