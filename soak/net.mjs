@@ -1,0 +1,93 @@
+// npm run soak -- net [MOVES]: Debian's guest moves between two hosts (100 times) while it downloads on one TCP
+// connection and pings; what arrived must be right, the connection the same, pings at most a few lost or late.
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import { register } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+register('../test/support/ts-hooks.mjs', import.meta.url);
+const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
+const { LinuxGuest } = await import('../test/support/linux-guest.ts');
+const { GATEWAY, GUEST_ADDRESS, Passt } = await import('../test/support/passt.ts');
+const { NetPeer } = await import('../test/support/net-peer.ts');
+const { vifConfig } = await import('../src/daemon/guest-config.ts');
+const { hostAlone } = await import('../src/host/standalone/alone.ts');
+const { openLink } = await import('../src/host/standalone/net/networks.ts');
+const { SwitchServer } = await import('../src/host/standalone/net/switch-server.ts');
+
+const moves = Number(process.argv[2] ?? 100);
+const files = await ensureGuests();
+const passt = await Passt.start();
+const directory = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
+const path = join(directory, 's');
+const quiet = () => {};
+const fabric = new SwitchServer(quiet);
+await fabric.listen({ path }, 0o600);
+await fabric.uplink((client) => openLink({ kind: 'stream', to: { path: passt.socket } }, client, quiet));
+const peer = await NetPeer.connect(path, '02:00:00:00:00:77', '10.0.2.77');
+
+// The server sends for as long as the guest moves; then it ends the body.
+const hash = createHash('sha256');
+let over = false;
+let bytes = 0;
+let connections = 0;
+const server = http.createServer((_, response) => {
+  let n = 0;
+  const more = () => {
+    while (!over) {
+      const chunk = Buffer.alloc(16_384);
+      for (let i = 0; i < chunk.length; i += 4) chunk.writeUInt32LE(Math.imul(++n, 0x9e3779b1) >>> 0, i);
+      hash.update(chunk);
+      bytes += chunk.length;
+      if (!response.write(chunk)) return void response.once('drain', () => setTimeout(more, 5));
+    }
+    response.end();
+  };
+  more();
+});
+server.on('connection', () => connections++);
+server.listen(0, '127.0.0.1');
+await new Promise((done) => server.once('listening', done));
+
+// Two hosts that differ in what their link can do.
+const networks = [{ default: `switch:unix:${path}` }, { default: `stream:unix:${path}` }];
+const hosts = networks.map((n, i) => hostAlone('AB'[i], { networks: n, log: quiet }));
+const guest = await LinuxGuest.boot('soak', files, hosts[0], {
+  vcpus: 2,
+  devices: [vifConfig({}, 0, 'soak')],
+});
+await guest.until(/guest# /, 900);
+await guest.command(`ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; stty -echo`, 300);
+const url = `http://${GATEWAY}:${server.address().port}/`;
+const from = guest.text.length;
+guest.type(
+  `ping -i 0.2 10.0.2.77 >/tmp/ping & P=$!; wget -q -O - ${url} | sha256sum; kill -INT $P; sleep 1; tail -n 3 /tmp/ping; echo "do""ne"\n`,
+);
+const begin = performance.now();
+const stops = [];
+for (let i = 1; i <= moves; i++) {
+  await new Promise((done) => setTimeout(done, 300));
+  const before = performance.now();
+  await guest.moveTo(hosts[i % 2]);
+  stops.push(performance.now() - before);
+  if (i % 10 === 0)
+    console.log(
+      `${i} moves, ${((performance.now() - begin) / 1000).toFixed(0)} s, ${(bytes / 1e6).toFixed(1)} MB sent`,
+    );
+}
+over = true;
+const [, out] = await guest.until(/([\s\S]*)^done/m, 600, from);
+const sum = hash.digest('hex');
+const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/.exec(out).map(Number);
+const doubled = [...peer.echoes.values()].filter((n) => n > 1).length;
+const right = out.includes(sum) && connections === 1 && doubled === 0 && sent - received <= moves / 10;
+console.log(
+  `${moves} moves: ${(bytes / 1e6).toFixed(1)} MB ${out.includes(sum) ? 'right' : 'WRONG'}, ${connections} connection(s), ` +
+    `pings ${sent} sent, ${received} answered, ${doubled} doubled; guest stopped for ${Math.max(...stops).toFixed(0)} ms at most`,
+);
+await guest.end();
+passt.stop();
+rmSync(directory, { recursive: true, force: true });
+process.exit(right ? 0 : 1);

@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { vifConfig } from '../../src/daemon/guest-config.js';
+import type { Vif } from '../../src/devices/vif/vif.js';
+import { parseVif } from '../../src/guest/vif-spec.js';
+import type { DeviceConfig } from '../../src/helper/devices.js';
+import type { Host } from '../../src/host/host.js';
+import { hostAlone } from '../../src/host/standalone/alone.js';
+import { parseLinkAddress } from '../../src/host/standalone/net/address.js';
+import { openLink } from '../../src/host/standalone/net/networks.js';
+import { SwitchServer } from '../../src/host/standalone/net/switch-server.js';
+import { LinuxGuest } from '../support/linux-guest.js';
+import { NetPeer } from '../support/net-peer.js';
+import { GATEWAY, GUEST_ADDRESS, Passt } from '../support/passt.js';
+
+const PEER = '10.0.2.77';
+const BODY_BYTES = 3 << 20;
+const MINUTES = 60_000;
+
+let passt: Passt | undefined;
+const guests: Guests | undefined = await (async () => {
+  const files = await ensureGuests();
+  passt = await Passt.start();
+  return files;
+})().catch((e) => {
+  if (!(e instanceof NoPackages)) throw e;
+  console.warn(`skipped: ${e.message}`);
+  return undefined;
+});
+
+const vif = (spec: string, devid = 0): DeviceConfig =>
+  vifConfig(
+    parseVif(
+      spec,
+      (message) => {
+        throw new Error(message);
+      },
+      () => {},
+    ),
+    devid,
+    'test',
+  );
+
+describe.skipIf(!guests)("Debian's netfront, two vCPUs and so two queues", () => {
+  const directory = mkdtempSync(join(tmpdir(), 'stillpoint-net-'));
+  const path = join(directory, 'switch.sock');
+  const body = Buffer.alloc(BODY_BYTES);
+  for (let i = 0; i < body.length; i += 4) body.writeUInt32LE(Math.imul(i + 1, 0x9e3779b1) >>> 0, i);
+  const sum = createHash('sha256').update(body).digest('hex');
+  const server = http.createServer((_, response) => {
+    response.writeHead(200, { 'content-length': body.length });
+    response.end(body);
+  });
+  let fabric: SwitchServer;
+  let peer: NetPeer;
+  let guest: LinuxGuest;
+  let url: string;
+  const hosts: Record<string, Host> = {};
+  const lines: string[] = [];
+
+  async function startSwitch(): Promise<void> {
+    fabric = new SwitchServer(() => {});
+    await fabric.listen({ path }, 0o600);
+    await fabric.uplink((client) => openLink(parseLinkAddress(`passt:${passt!.socket}`), client, () => {}));
+    peer = await NetPeer.connect(path, '02:00:00:00:00:77', PEER);
+  }
+  const device = (): Vif => guest.inner.devices.find('vif', 0)!.driver as Vif;
+
+  beforeAll(async () => {
+    await startSwitch();
+    server.listen(0, '127.0.0.1');
+    await new Promise((done) => server.once('listening', done));
+    url = `http://${GATEWAY}:${(server.address() as AddressInfo).port}/`;
+    for (const name of ['A', 'B']) {
+      const networks = { default: `switch:unix:${path}`, other: 'none' };
+      hosts[name] = hostAlone(name, { networks, log: (line) => lines.push(line) });
+    }
+    guest = await LinuxGuest.boot('net', guests!, hosts.A, {
+      vcpus: 2,
+      devices: [vif('mac=00:16:3e:00:00:01')],
+    });
+    await guest.until(/guest# /, 600);
+    await guest.command(
+      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; stty -echo`,
+      300,
+    );
+  }, 12 * MINUTES);
+
+  afterAll(async () => {
+    await guest?.end();
+    peer?.close();
+    await fabric?.close();
+    passt?.stop();
+    server.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  const download = `wget -q -O - URL | sha256sum`;
+  const moving = async (from: number, most: number): Promise<void> => {
+    for (let i = 0; i < most && !/^done/m.test(guest.text.slice(from)); i++) {
+      await new Promise((done) => setTimeout(done, 250));
+      await guest.moveTo(hosts[guest.moves % 2 === 0 ? 'B' : 'A']);
+    }
+  };
+
+  test(
+    'has the address of its configuration, and both queues',
+    async () => {
+      expect(await guest.command('cat /sys/class/net/eth0/address')).toContain('00:16:3e:00:00:01');
+      expect(
+        device()
+          .points()
+          .find((p) => p.name === 'event channels')
+          ?.inner(),
+      ).toMatch(/^\d+ \d+, \d+ \d+$/);
+    },
+    5 * MINUTES,
+  );
+
+  test(
+    'pings a peer on the switch',
+    async () => {
+      expect(await guest.command(`ping -c 3 ${PEER}`)).toMatch(/3 packets transmitted, 3 packets received/);
+    },
+    5 * MINUTES,
+  );
+
+  test(
+    'downloads whole and right, through the switch and passt',
+    async () => {
+      expect(await guest.command(download.replace('URL', url), 300)).toContain(sum);
+      expect(device().stats.txErrors).toBe(0);
+    },
+    6 * MINUTES,
+  );
+
+  test(
+    'goes on downloading on one connection, and pinging, while it moves from host to host',
+    async () => {
+      const store = guest.inner.store.dom0;
+      const tree = (at: string): string =>
+        `${at}=${store.read(at)}\n${store
+          .list(at)
+          .map((name) => tree(`${at}/${name}`))
+          .join('')}`;
+      const seenByGuest = () => tree('/local/domain/1/device/vif') + tree('/local/domain/0/backend/vif');
+      const before = seenByGuest();
+      const connections = await new Promise<number>((done) => server.getConnections((_, n) => done(n)));
+      const rarps = peer.seen.get(0x8035) ?? 0;
+      const from = guest.text.length;
+      guest.type(
+        `ping -c 60 -i 0.2 ${PEER} >/tmp/ping & ${download.replace('URL', url)}; wait; cat /tmp/ping; echo "do""ne"\n`,
+      );
+      await moving(from, 8);
+      const out = (await guest.until(/([\s\S]*)^done/m, 400, from))[1];
+      expect(out).toContain(sum);
+      const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/.exec(out)!.map(Number);
+      expect(received).toBeGreaterThanOrEqual(sent - guest.moves);
+      expect(Math.max(...peer.echoes.values())).toBe(1);
+      expect(connections).toBeLessThanOrEqual(1);
+      expect(guest.moves).toBeGreaterThan(2);
+      expect(peer.seen.get(0x8035) ?? 0).toBeGreaterThanOrEqual(rarps + guest.moves);
+      const now = guest.inner.store.dom0;
+      expect(now).not.toBe(store);
+      const treeNow = (at: string): string =>
+        `${at}=${now.read(at)}\n${now
+          .list(at)
+          .map((name) => treeNow(`${at}/${name}`))
+          .join('')}`;
+      expect(treeNow('/local/domain/1/device/vif') + treeNow('/local/domain/0/backend/vif')).toBe(before);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'goes on when the switch is started again in the middle of a download, and the log says so',
+    async () => {
+      const from = guest.text.length;
+      const packets = device().stats.rxPackets;
+      guest.type(`${download.replace('URL', url)}; echo "do""ne"\n`);
+      for (let i = 0; i < 2000 && device().stats.rxPackets < packets + 200; i++)
+        await new Promise((done) => setTimeout(done, 20));
+      peer.close();
+      await fabric.close();
+      await new Promise((done) => setTimeout(done, 300));
+      // passt ends a guest's connections when its side goes: so the switch comes back without that uplink lost too.
+      await startSwitch();
+      expect((await guest.until(/([\s\S]*)^done/m, 400, from))[1]).toBeDefined();
+      expect(await guest.command(`ping -c 2 ${PEER}`)).toMatch(/2 packets received/);
+      expect(await guest.command(download.replace('URL', url), 300)).toContain(sum);
+      expect(lines.some((line) => /far end closed|ECONN/.test(line))).toBe(true);
+      expect(lines.some((line) => /connected again/.test(line))).toBe(true);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'gets a second interface while it runs, after moves, and gives it back',
+    async () => {
+      await guest.inner.plug(vif('mac=00:16:3e:00:00:02,bridge=other', 1));
+      expect(
+        await guest.command(
+          'for i in 1 2 3 4 5 6 7 8 9; do [ -e /sys/class/net/eth1 ] && break; sleep 1; done; cat /sys/class/net/eth1/address',
+        ),
+      ).toContain('00:16:3e:00:00:02');
+      const { devices } = guest.inner;
+      guest.type('\n');
+      expect(await devices.unplug(devices.find('vif', 1)!, AbortSignal.timeout(60_000))).toBe(true);
+      expect(await guest.command('ls /sys/class/net')).not.toContain('eth1');
+      expect(guest.inner.store.dom0.exists('/local/domain/1/device/vif/1')).toBe(false);
+      await expect(guest.inner.plug(vif('bridge=nowhere', 2))).rejects.toThrow(
+        /no network or bridge "nowhere"/,
+      );
+      expect(devices.list().length).toBe(1);
+    },
+    6 * MINUTES,
+  );
+});

@@ -1,0 +1,94 @@
+/**
+ * A machine on a network that does little: it answers ARP for its address and echoes pings. Connects to a switch as
+ * QEMU's `-netdev stream` does, with plain frames.
+ */
+import { createConnection, type Socket } from 'node:net';
+import { internetChecksum } from './packets.js';
+
+export class NetPeer {
+  /** Frames of each kind that came, by EtherType. */
+  readonly seen = new Map<number, number>();
+  /** Echo requests by identifier and sequence: twice the same is a packet that was doubled. */
+  readonly echoes = new Map<string, number>();
+  private rest = Buffer.alloc(0);
+
+  private constructor(
+    private readonly socket: Socket,
+    private readonly mac: Buffer,
+    private readonly ip: Buffer,
+  ) {
+    socket.on('data', (chunk: Buffer) => this.take(chunk));
+    socket.on('error', () => {});
+    // A first frame, so that the switch knows at once what it speaks to.
+    this.send(Buffer.concat([Buffer.alloc(6, 0xff), mac, Buffer.from('88b5', 'hex'), Buffer.alloc(46)]));
+  }
+
+  static connect(path: string, mac: string, ip: string): Promise<NetPeer> {
+    return new Promise((resolve, reject) => {
+      const socket = createConnection({ path });
+      socket.once('error', reject);
+      socket.once('connect', () =>
+        resolve(
+          new NetPeer(
+            socket,
+            Buffer.from(mac.replaceAll(':', ''), 'hex'),
+            Buffer.from(ip.split('.').map(Number)),
+          ),
+        ),
+      );
+    });
+  }
+
+  private take(chunk: Buffer): void {
+    this.rest = Buffer.concat([this.rest, chunk]);
+    while (this.rest.length >= 4 && this.rest.length >= 4 + this.rest.readUInt32BE(0)) {
+      const length = this.rest.readUInt32BE(0);
+      this.frame(Buffer.from(this.rest.subarray(4, 4 + length)));
+      this.rest = this.rest.subarray(4 + length);
+    }
+  }
+
+  private send(frame: Buffer): void {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(frame.length);
+    this.socket.write(Buffer.concat([length, frame]));
+  }
+
+  private frame(b: Buffer): void {
+    const type = b.readUInt16BE(12);
+    this.seen.set(type, (this.seen.get(type) ?? 0) + 1);
+    if (type === 0x0806 && b.readUInt16BE(20) === 1 && b.subarray(38, 42).equals(this.ip)) this.answerArp(b);
+    else if (type === 0x0800 && b[23] === 1 && b.subarray(30, 34).equals(this.ip) && b[34] === 8)
+      this.echo(b);
+  }
+
+  private answerArp(b: Buffer): void {
+    const out = Buffer.from(b);
+    b.copy(out, 0, 6, 12);
+    this.mac.copy(out, 6);
+    out.writeUInt16BE(2, 20);
+    this.mac.copy(out, 22);
+    this.ip.copy(out, 28);
+    b.copy(out, 32, 22, 32);
+    this.send(out);
+  }
+
+  private echo(b: Buffer): void {
+    const key = `${b.readUInt16BE(38)} ${b.readUInt16BE(40)}`;
+    this.echoes.set(key, (this.echoes.get(key) ?? 0) + 1);
+    b.copy(b, 0, 6, 12);
+    this.mac.copy(b, 6);
+    const from = Buffer.from(b.subarray(26, 30));
+    this.ip.copy(b, 26);
+    from.copy(b, 30);
+    b[34] = 0;
+    b.writeUInt16BE(0, 36);
+    const end = 14 + b.readUInt16BE(16);
+    b.writeUInt16BE(internetChecksum([...b.subarray(34, end)]), 36);
+    this.send(b);
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}
