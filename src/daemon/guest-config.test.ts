@@ -12,10 +12,21 @@ test('files of a guest are found next to where the command was given, and a uuid
 });
 
 test.each([
-  ["disk = [ '/d,raw,xvda' ]", 'disk'],
-  ["vif = [ '' ]", 'vif'],
   ['memory = 64\nmaxmem = 128', 'maxmem'],
   ['maxvcpus = 2', 'maxvcpus'],
 ])('%j is understood and refused with its place', (setting, name) => {
   expect(() => read(setting)).toThrow(new RegExp(`^g.cfg:[34]:1: ${name} .*not supported`));
+});
+
+test('disks and networks become devices; an address that is not given is made of the uuid, each time the same', () => {
+  const uuid = 'uuid = "00000000-0000-4000-8000-000000000001"\n';
+  const { devices } = read(
+    `${uuid}disk = [ '/d,raw,xvda' ]\nvif = [ '', 'mac=00:16:3e:00:00:09,bridge=br1,devid=5' ]`,
+  );
+  expect(devices.map((d) => `${d.kind} ${d.devid}`)).toEqual(['vbd 51712', 'vif 0', 'vif 5']);
+  const [, first, second] = devices.map((d) => JSON.parse(d.spec));
+  expect(first).toMatchObject({ bridge: '', mtu: 1500, rate: null });
+  expect(first.mac).toMatch(/^00:16:3e:[0-7][0-9a-f]:[0-9a-f]{2}:[0-9a-f]{2}$/);
+  expect(second).toMatchObject({ mac: '00:16:3e:00:00:09', bridge: 'br1' });
+  expect(JSON.parse(read(`${uuid}vif = [ '' ]`).devices[0].spec).mac).toBe(first.mac);
 });
