@@ -69,6 +69,41 @@ async function runs(body: string): Promise<TinyGuest> {
   return g;
 }
 
+describe('a hardware breakpoint of the kernel', () => {
+  const set = (register: number, value: string): string =>
+    `mov edi, ${register}\nmov rsi, ${value}\nmov eax, 8\nsyscall\n`;
+  const status = 'mov edi, 6\nmov eax, 9\nsyscall\nmov [rbx+96], rax\n';
+
+  it('on four bytes of data traps after the instruction that writes there', async () => {
+    const g = await runs(`
+      ${set(0, 'DATA+100')}
+      ${set(7, '0xd0001')}
+      lea r14, [next]
+      mov byte [rbx+103], 7
+      after: nop
+      next: ${set(7, '0')}
+      ${status}`);
+    expect([g.s64(DATA + 0x800), g.s64(DATA + 0x810)]).toEqual([1, g.code.at('after')]);
+    expect(g.u32(DATA + 96)).toBe(0xffff_0ff1);
+  });
+
+  it('on an instruction stops before it', async () => {
+    const g = await runs(`
+      lea rsi, [f]
+      mov edi, 3
+      mov eax, 8
+      syscall
+      ${set(7, '0x80')}
+      lea r14, [next]
+      f: mov qword [rbx+104], 1
+      next: ${set(7, '0')}
+      ${status}`);
+    expect([g.s64(DATA + 0x800), g.s64(DATA + 0x810)]).toEqual([1, g.code.at('f')]);
+    expect(g.u32(DATA + 96)).toBe(0xffff_0ff8);
+    expect(g.s64(DATA + 104)).toBe(0);
+  });
+});
+
 describe('a privileged instruction of the kernel', () => {
   it('reads and writes control registers as Xen lets it', async () => {
     const g = await runs(`

@@ -8,6 +8,7 @@
 import { Decoder, DecoderError, type Instruction } from 'iced-x86';
 import { concatBytes, decodeAll, decodeRecord, encodeRecord } from '../records/record.js';
 import { LinearMemory } from '../xen/memory.js';
+import { breakpointsOn, endWatch, instructionHits, watch } from './breakpoints.js';
 import { ARENA, MAX_VCPUS, MFN_BASE, VCPU_BASE, VCPU_STRIDE, XEN_SLOTS } from './core/layout.js';
 import { type CpuidTable, lookupCpuid } from './cpuid.js';
 import { BlockDecoder } from './decode.js';
@@ -166,11 +167,16 @@ export class Machine {
       const before = v.retired;
       if (before >= end) return Exit.budget;
       const stepping = (v.rflags & TRAP_FLAG) !== 0;
-      const exit = this.enter(v, stepping ? 1 : Math.min(MOST, end - before));
-      if (stepping && v.retired > before && (exit === Exit.budget || exit === RECHECK)) {
-        v.setDr(6, v.dr(6) | DR6_BS);
-        return v.raised(DB);
+      const breakpoints = breakpointsOn(v);
+      if (breakpoints) {
+        const hits = v.resuming ? 0 : instructionHits(v);
+        if (hits !== 0) return raiseDebug(v, hits);
+        watch(v, this.mem);
       }
+      const exit = this.enter(v, stepping || breakpoints ? 1 : Math.min(MOST, end - before));
+      const trap = (breakpoints ? endWatch(v, this.mem) : 0) | (stepping ? DR6_BS : 0);
+      if (trap !== 0 && v.retired > before && (exit === Exit.budget || exit === RECHECK))
+        return raiseDebug(v, trap);
       if (exit === Exit.budget || exit === RECHECK) continue;
       if (exit === Exit.forcedEmulation && !this.hasSignature(vcpu, v.rip + v.exitLength))
         return v.raised(UD);
@@ -180,11 +186,17 @@ export class Machine {
 
   private enter(v: Vcpu, budget: number): number {
     this.running = v;
+    const before = v.retired;
     try {
-      return this.core.run(v.gprs, budget);
+      const exit = this.core.run(v.gprs, budget);
+      if (v.retired > before) v.resuming = false;
+      if (exit >= Exit.privileged && exit <= Exit.forcedEmulation) v.resuming = true;
+      return exit;
     } catch (error) {
       if (error !== thrown) throw error;
       this.core.unwind(v.gprs);
+      // Faults have RF set in what they save, so that the instruction is not stopped at twice. SDM volume 3, 17.3.1.1.
+      v.resuming = true;
       return v.exitVector >= LEAVING ? v.exitVector - LEAVING : Exit.exception;
     } finally {
       this.running = undefined;
@@ -315,6 +327,11 @@ export class Machine {
       return at !== -1 && this.mem.getU8(at) === byte;
     });
   }
+}
+
+function raiseDebug(v: Vcpu, status: number): Exit {
+  v.setDr(6, (v.dr(6) | status) >>> 0);
+  return v.raised(DB);
 }
 
 function answerCpuid(table: CpuidTable, mem: LinearMemory, cpu: number): void {

@@ -43,8 +43,9 @@ import {
 const ARITHMETIC = 0x8d5;
 /** Flags that are always one at CPL 3 here: bit 1 and IF. */
 const ALWAYS = 0x202;
-/** Flags kept beside them: TF, DF, IOPL, NT, AC, ID. */
-const OTHER = 0x247500;
+/** Flags kept beside them: TF, DF, IOPL, NT, RF, AC, ID. */
+const OTHER = 0x257500;
+const RF = 0x1_0000;
 /** ES and B of the x87 status word. */
 const PENDING = 0x8080;
 /** Bits of MXCSR that may be set. */
@@ -90,6 +91,14 @@ export class Vcpu {
   set rflags(v: number) {
     this.flags.set(this.id, v & ARITHMETIC);
     this.mem.setU32(this.gprs + SYSTEM_FLAGS, v & OTHER);
+  }
+  /** RF: the next instruction is begun without a look at instruction breakpoints. */
+  get resuming(): boolean {
+    return (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & RF) !== 0;
+  }
+  set resuming(v: boolean) {
+    const flags = this.mem.getU32(this.gprs + SYSTEM_FLAGS);
+    this.mem.setU32(this.gprs + SYSTEM_FLAGS, v ? flags | RF : flags & ~RF);
   }
   /** False: the guest's kernel runs. */
   get userMode(): boolean {
@@ -200,6 +209,7 @@ export class Vcpu {
   raised(vector: number): 2 {
     this.mem.setU32(this.gprs + EXIT_VECTOR, vector);
     this.mem.setU32(this.gprs + EXIT_ERROR, 0);
+    this.mem.setU32(this.gprs + EXIT_SOFTWARE, 0);
     return 2;
   }
   get exitVector(): number {

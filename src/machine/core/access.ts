@@ -2,11 +2,12 @@
 // misses, accesses that cross pages, code pages, addresses that are not canonical, alignment checks. Invariant: a
 // store changes nothing unless all of it can be done.
 import {
-  ACCESS_TAG, ALL_SLOW, CURRENT_OP, FAULT_ADDRESS, FAULT_CODE, GENERATION, MODE, O_BASE, O_SCALE, TLB, TLB_CODE,
+  ACCESS_TAG, CURRENT_OP, FAULT_ADDRESS, FAULT_CODE, GENERATION, MODE, O_BASE, O_SCALE, TLB, TLB_CODE,
   TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, ZERO,
 } from './layout';
-import { AC, codeMasks, dirtyBytes, framesBase, GP, raise, raisePageFault, SS } from './engine';
+import { codeMasks, dirtyBytes, framesBase, GP, raise, raisePageFault, SS } from './engine';
 import { canonical, EXEC, NOT_CANONICAL, noteWrite, READ, walk, WRITE } from './walk';
+import { checkAlignment, noteAccess } from './watch';
 
 /** Added to the operation's address: the access is to the stack, so that a bad address is #SS. */
 export const STACK: usize = 1;
@@ -61,15 +62,12 @@ function checkEnd(cpu: usize, op: usize, va: u64, size: u32): void {
   refuse(cpu, op);
 }
 
-function checkAlignment(cpu: usize, va: u64, size: u32): void {
-  if (load<u64>(cpu, ACCESS_TAG) == ALL_SLOW && size <= 8 && (va & (size - 1)) != 0) raise(cpu, AC, 0);
-}
-
 export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
   checkEnd(cpu, op, va, size);
   const page = pageForRead(cpu, op, va);
   checkAlignment(cpu, va, size);
+  noteAccess(cpu, va, size, false);
   const offset = <u32>va & 4095;
   if (offset + size <= 4096) {
     const at = page + offset;
@@ -88,6 +86,7 @@ export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): vo
   checkEnd(cpu, op, va, size);
   const page = pageForWrite(cpu, op, va);
   checkAlignment(cpu, va, size);
+  noteAccess(cpu, va, size, true);
   const offset = <u32>va & 4095;
   if (offset + size <= 4096) {
     const at = page + offset;
@@ -164,6 +163,7 @@ export function writeSized(cpu: usize, op: usize, va: u64, v: u64, log: u32): vo
 /** Copies up to a page from guest memory to linear `to`. */
 export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32): void {
   checkEnd(cpu, op, va, size);
+  noteAccess(cpu, va, size, false);
   const page = pageForRead(cpu, op, va);
   const offset = <u32>va & 4095;
   if (offset + size <= 4096) {
@@ -177,6 +177,7 @@ export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32):
 
 export function writeBytes(cpu: usize, op: usize, va: u64, from: usize, size: u32): void {
   checkEnd(cpu, op, va, size);
+  noteAccess(cpu, va, size, true);
   const page = pageForWrite(cpu, op, va);
   const offset = <u32>va & 4095;
   if (offset + size <= 4096) {

@@ -27,6 +27,7 @@ const RBP: usize = 0x28;
 const OVERFLOW: u32 = 0x801;
 const TF: u32 = 0x100;
 const DF: u32 = 0x400;
+const RF: u32 = 0x10000;
 const ALIGNMENT: u32 = 0x40000;
 /** What popf may change at CPL 3: TF, DF, NT, AC, ID. */
 const POPF: u32 = 0x24_4500;
@@ -448,7 +449,7 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
       return 0;
     }
     case G.PUSHF:
-      push(cpu, op, (getFlags(cpu) | load<u32>(cpu, SYSTEM_FLAGS) | 0x202) & 0xffff_ffff, log);
+      push(cpu, op, getFlags(cpu) | (load<u32>(cpu, SYSTEM_FLAGS) & ~RF) | 0x202, log);
       return 0;
     case G.POPF:
       return popFlags(cpu, op, log);

@@ -1,9 +1,9 @@
 // The core: what the machine calls. Addresses of guests come as i64, linear addresses as u32, vCPUs as the linear
 // address of their state.
 import {
-  ACCESS_TAG, ALL_SLOW, BUDGET, CR0, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GIVEN, JUMP_CACHE,
-  JUMP_ENTRIES, JUMP_GENERATION, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, SYSTEM_FLAGS, TLB, TLB_CODE,
-  TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VCPU_BASE, VCPU_STRIDE,
+  ACCESS_TAG, ALL_SLOW, BUDGET, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GIVEN, JUMP_CACHE,
+  JUMP_ENTRIES, JUMP_GENERATION, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, TLB, TLB_CODE,
+  TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VCPU_BASE, VCPU_STRIDE, WATCHING,
 } from './layout';
 import { dirtyBytes, framesBase, retireAll, setEngine, unwind as unwindCpu, vcpuCount } from './engine';
 import { getFlags, setFlags } from './flags';
@@ -11,10 +11,9 @@ import { codeAddress } from './access';
 import { dropAll, dropFrame, setRunning } from './code';
 import { EXEC, largePages, walk } from './walk';
 import { interpret } from './interp';
+import { alignmentChecked } from './watch';
 export { fxsave, fxrstor, fninit } from './fp/index';
 export { dropAll };
-
-const AM: u32 = 0x40000;
 
 export function init(
   frames: usize, count: u32, masks: usize, blocks: usize, dirty: usize, end: usize, vcpus: i32,
@@ -33,8 +32,8 @@ function selectMode(cpu: usize): void {
   const mode = load<u32>(cpu, MODE);
   store<u32>(cpu, <u32>cpu + MODE_TLB + mode * MODE_TLB_STRIDE, TLB);
   store<u32>(cpu, load<u32>(cpu, JUMP_GENERATION) | mode, JUMP_TAG);
-  const checked = mode != 0 && (load<u32>(cpu, SYSTEM_FLAGS) & load<u32>(cpu, CR0) & AM) != 0;
-  store<u64>(cpu, checked ? ALL_SLOW : load<u64>(cpu, GENERATION), ACCESS_TAG);
+  const slow = alignmentChecked(cpu) || load<u32>(cpu, WATCHING) != 0;
+  store<u64>(cpu, slow ? ALL_SLOW : load<u64>(cpu, GENERATION), ACCESS_TAG);
 }
 
 /** Executes up to `budget` instructions; BUDGET is what is left. Throws for exceptions: then unwind(). */

@@ -55,6 +55,9 @@ export const CR4 = 0x178;
 export const GS_BASE_OTHER = 0x180;
 /** DR0 to DR7: 8 u64. */
 export const DR = 0x600;
+/** u32: 1 while data breakpoints are looked for; then which of the four the present instruction hit. See watch.ts. */
+export const WATCHING = 0x640;
+export const WATCH_HITS = 0x644;
 /** u16: es cs ss ds fs gs. */
 export const SELECTORS = 0x1b8;
 export const EXIT_VECTOR = 0x1c8;

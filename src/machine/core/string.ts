@@ -1,12 +1,13 @@
 // movs, stos, lods, scas, cmps with their repeat prefixes. State is in rcx, rsi, rdi after every element, so a fault
 // in the middle, or a stop after CHUNK elements, leaves an instruction that goes on when it is executed again. Each
 // CHUNK counts as one instruction. SDM vol. 2, REP.
-import { CURRENT_OP, O_R1, O_SCALE, SCALE_ADDR32, SYSTEM_FLAGS } from './layout';
+import { CURRENT_OP, O_R1, O_SCALE, SCALE_ADDR32, SYSTEM_FLAGS, WATCHING } from './layout';
 import { noteWrite } from './walk';
 import { readable, readSized, writable, writeSized } from './access';
 import { flagsSub } from './flags';
 import { getSized, setSized, signedSized } from './operands';
 import { G } from './ops';
+import { watched } from './watch';
 
 const CHUNK: u64 = 0x10000;
 const RAX = 0;
@@ -37,14 +38,16 @@ export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): boo
   const step: u64 = down ? 0 - (<u64>1 << log) : <u64>1 << log;
   let count: u64 = repeat != 0 ? load<u64>(cpu, RCX) & wrap : 1;
   if (count == 0) return true;
-  let left = CHUNK;
+  // Looked at one by one: a breakpoint traps between two of them.
+  const exact = watched(cpu);
+  let left = exact && load<u32>(cpu, WATCHING) != 0 ? 1 : CHUNK;
   let rsi = load<u64>(cpu, RSI) & wrap;
   let rdi = load<u64>(cpu, RDI) & wrap;
   while (count != 0) {
     if (left == 0) return false;
     let done: u64 = 1;
     let stop = false;
-    const bulk = repeat != 0 && !down && kind <= G.STOS;
+    const bulk = repeat != 0 && !down && !exact && kind <= G.STOS;
     if (kind == G.MOVS) {
       const from = rsi + segment;
       done = bulk ? min(min(count, left), min(fit(<u32>from, log), fit(<u32>rdi, log))) : 0;
