@@ -53,8 +53,8 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
       view.setUint8(BLOCK.error, view.getUint8(BLOCK.error) | 1);
     if (![10n, 11n, 12n, 13n, 14n, 17n].includes(view.getBigUint64(BLOCK.vector, true)))
       view.setBigUint64(BLOCK.error, 0n, true);
-  } else for (let at: number = BLOCK.rip; at <= BLOCK.cr2; at += 8) view.setBigUint64(at, 0n, true);
-  for (let at = BLOCK.cr2 + 8; at < BLOCK.fxsave; at += 8) view.setBigUint64(at, 0n, true);
+  } else for (let at: number = BLOCK.rip; at <= BLOCK.resume; at += 8) view.setBigUint64(at, 0n, true);
+  for (let at = BLOCK.resume + 8; at < BLOCK.fxsave; at += 8) view.setBigUint64(at, 0n, true);
 
   let rflags = FLAGS_COMPARED;
   for (const [from, to] of RFLAGS_BIT) if ((open & from) !== 0) rflags &= ~to;
@@ -159,6 +159,7 @@ export function differences(native: Uint8Array, ours: Uint8Array): string[] {
     ['vector', BLOCK.vector],
     ['error code', BLOCK.error],
     ['cr2', BLOCK.cr2],
+    ['RF', BLOCK.resume],
   ] as const)
     quads(name, at);
   const bytes = (name: string, at: number, length: number): void => {

@@ -24,6 +24,7 @@ export const END = Uint8Array.of(0x0f, 0x0b, 0x90, 0x90, 0x90);
 
 /** "Vectors" from here on are exits that no sequence should end with. */
 const UNEXPECTED = 1000;
+const RF = 0x1_0000;
 
 interface Fault {
   readonly vector: number;
@@ -113,6 +114,7 @@ export async function openGuest(readOnly: Uint8Array): Promise<Guest> {
         result.setBigUint64(BLOCK.vector, BigInt(fault.vector), true);
         result.setBigUint64(BLOCK.error, BigInt(fault.error), true);
         result.setBigUint64(BLOCK.cr2, fault.address, true);
+        result.setBigUint64(BLOCK.resume, BigInt(cpu.rflags & RF), true);
       }
       mem.u8.fill(0, scratch, scratch + 512);
       cpu.fxsave(scratch);

@@ -31,6 +31,8 @@ export const BLOCK = {
   vector: 0x98,
   error: 0xa0,
   cr2: 0xa8,
+  /** RF as the fault saved it. */
+  resume: 0xb0,
   fxsave: 0x100,
   bytes: 0x300,
 } as const;

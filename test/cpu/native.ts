@@ -167,6 +167,9 @@ handler: mov [now+SIGNAL], rdi          ; rdx: ucontext; its general registers s
         mov [now+VECTOR], rax
         mov rax, [rdx+216]
         mov [now+ADDRESS], rax
+        mov rax, [rdx+176]
+        and eax, 0x10000
+        mov [now+RESUME], rax
         lea rax, [exit]
         mov [rdx+168], rax
         and qword [rdx+176], -257       ; no single steps in the stub
@@ -240,6 +243,7 @@ export function openNative(readOnly: Uint8Array): Native {
     VECTOR: BLOCK.vector,
     ERROR: BLOCK.error,
     ADDRESS: BLOCK.cr2,
+    RESUME: BLOCK.resume,
     BLOCK_BYTES: BLOCK.bytes,
     STACK_TOP: TRAMPOLINE + 0x1_0000,
     ALTERNATE: TRAMPOLINE + 0x1_0000,
