@@ -13,10 +13,11 @@ import { ARENA, MAX_VCPUS, MFN_BASE, VCPU_BASE, VCPU_STRIDE, XEN_SLOTS } from '.
 import { type CpuidTable, lookupCpuid } from './cpuid.js';
 import { BlockDecoder } from './decode.js';
 import { coreWasmBase64 } from './generated/core-wasm.js';
+import { type Profile, type Tier, Translator } from './translate/translator.js';
 import { Vcpu } from './vcpu.js';
 import { restoreVcpu, saveVcpu, vcpuRecord } from './vcpu-record.js';
 
-export { MFN_BASE, Vcpu };
+export { MFN_BASE, type Profile, type Tier, Vcpu };
 export const PAGE = 4096;
 
 export interface MachineConfig {
@@ -29,6 +30,8 @@ export interface MachineConfig {
   now(): number;
   /** Room for decoded code; 32 MiB by default. */
   readonly codeCacheBytes?: number;
+  /** Normal by default. It changes nothing but the time that instructions take. */
+  readonly tier?: Tier;
 }
 
 /** Why run() returned. */
@@ -107,6 +110,8 @@ export class Machine {
     config: MachineConfig,
     readonly memory: WebAssembly.Memory,
     private readonly core: Core,
+    /** What the translator did. */
+    readonly profile: Profile,
     readonly framesBase: number,
     private readonly dirty: number,
   ) {
@@ -135,15 +140,20 @@ export class Machine {
     compiled ??= await WebAssembly.compile(Uint8Array.from(atob(coreWasmBase64), (c) => c.charCodeAt(0)));
     const decoder = new BlockDecoder(memory.buffer);
     const mem = new LinearMemory(memory.buffer);
+    const table = Translator.table();
+    const translator = new Translator(memory, table, config.tier ?? 'normal');
     const instance = await WebAssembly.instantiate(compiled, {
       env: {
         memory,
+        table,
         abort: () => {
           throw new Error('the engine failed');
         },
         raise: () => {
           throw thrown;
         },
+        translate: (cpu: number) => translator.translate(cpu),
+        dropped: (block: number) => translator.dropped(block >>> 0),
         now: () => config.now(),
         cpuid: (cpu: number) => answerCpuid(config.cpuid, mem, cpu),
         decode: (cpu: number, va: bigint, at: number, to: number) =>
@@ -151,8 +161,9 @@ export class Machine {
       },
     });
     const core = instance.exports as unknown as Core;
+    translator.connect(instance.exports);
     core.init(framesBase, frames, codeMasks, frameBlocks, dirty, arenaEnd, vcpus);
-    return new Machine(config, memory, core, framesBase, dirty);
+    return new Machine(config, memory, core, translator.profile, framesBase, dirty);
   }
 
   /** Executes at most `budget` instructions; a faulting instruction does not count. */

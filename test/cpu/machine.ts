@@ -1,5 +1,5 @@
 /** A machine for tests: one vCPU, the baseline's CPUID, time that stands still. */
-import { Machine } from '../../src/machine/machine.js';
+import { Machine, type Tier } from '../../src/machine/machine.js';
 
 /** Leaf 1, EDX: FPU, TSC, MSR, CX8, SEP, CMOV, CLFLUSH, MMX, FXSR, SSE, SSE2. ECX: CMPXCHG16B. */
 const FEATURES_EDX = 0x0788_8931;
@@ -14,5 +14,8 @@ const CPUID = [
   { leaf: 0x8000_0001, subleaf: 0, eax: 0, ebx: 0, ecx: 1, edx: EXTENDED_EDX },
 ];
 
+/** STILLPOINT_TIER: the tier of all machines in tests. */
+export const TIER = (process.env.STILLPOINT_TIER ?? 'normal') as Tier;
+
 export const createMachine = (frames: number, codeCacheBytes = 16 << 20, vcpus = 1): Promise<Machine> =>
-  Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes });
+  Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes, tier: TIER });

@@ -3,11 +3,12 @@
 // keeps its memory (links may still lead to it): its first operation leads back to the lookup. When the arena is
 // full everything is dropped at once.
 import {
-  ARENA, B_BYTES, B_COUNT, B_FRAME2, B_FRAME2_NEXT, B_FRAME_NEXT, B_HASH_NEXT, B_LIVE, B_START, BLOCK_HASH,
-  BLOCK_HASH_ENTRIES, BLOCK_HEADER, CURRENT_BLOCK, CURRENT_OP, FP_DESCRIPTORS, FP_NEXT, JUMP_CACHE, JUMP_ENTRIES,
-  MODE_TLB, MODE_TLB_STRIDE, O_DISP, SCRATCH_BLOCK, TLB_ENTRIES, TLB_WRITE, VCPU_BASE, VCPU_STRIDE,
+  ARENA, B_BYTES, B_COUNT, B_FIRST, B_FRAME2, B_FRAME2_NEXT, B_FRAME_NEXT, B_HASH_NEXT, B_HEAT, B_LIVE, B_REGION,
+  B_START, B_USES, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, CURRENT_BLOCK, CURRENT_OP, FP_DESCRIPTORS, FP_NEXT,
+  HEAT_FIRST, HOT_COUNT, JUMP_CACHE, JUMP_ENTRIES, KILLS, MODE_TLB, MODE_TLB_STRIDE, O_DISP, SCRATCH_BLOCK, TLB_ENTRIES,
+  TLB_WRITE, VCPU_BASE, VCPU_STRIDE,
 } from './layout';
-import { codeMasks, frameBlocks, frameCount, framesBase, vcpuCount } from './engine';
+import { codeMasks, frameBlocks, frameCount, framesBase, hostDropped, vcpuCount } from './engine';
 import { Op } from './ops';
 
 export let arenaNext: usize = ARENA;
@@ -31,7 +32,7 @@ export function findBlock(start: u32): usize {
 }
 
 /** Which 64-byte pieces of a page the bytes [offset, offset + size) touch; size at least 1, cut at the page's end. */
-function pieces(offset: u32, size: u32): u64 {
+export function pieces(offset: u32, size: u32): u64 {
   const first: u64 = offset >> 6;
   const last = min<u64>((offset + size - 1) >> 6, 63);
   return (((<u64>2 << (last - first)) - 1) << first);
@@ -65,6 +66,9 @@ export function addBlock(start: u32, slots: u32): usize {
   const second = load<u32>(block, B_FRAME2);
   store<u32>(block, start, B_START);
   store<u32>(block, 1, B_LIVE);
+  store<u32>(block, load<u32>(HEAT_FIRST), B_HEAT);
+  store<u32>(block, 0, B_REGION);
+  store<u32>(block, 0, B_USES);
   const slot = hashSlot(start);
   store<u32>(block, load<u32>(slot), B_HASH_NEXT);
   store<u32>(slot, <u32>block);
@@ -114,16 +118,32 @@ export function kill(block: usize): void {
   }
   // The present instruction may be the first one; it must still be found there if it faults, or goes on.
   store<u16>(block + BLOCK_HEADER, Op.DEAD);
+  store<u32>(KILLS, load<u32>(KILLS) + 1);
+  if (load<u32>(block, B_USES) != 0) hostDropped(block);
 }
 
 /** The block that SCRATCH_BLOCK is a part of. */
 let scratchSource: usize = 0;
 
+/** A block's first operations, to be interpreted although a translated region starts there. */
+function copyBlock(block: usize, operations: u32): void {
+  memory.copy(SCRATCH_BLOCK, block, BLOCK_HEADER + (operations << 4));
+  scratchSource = block;
+  if (load<u16>(SCRATCH_BLOCK + BLOCK_HEADER) == Op.TRANSLATED) {
+    store<u16>(SCRATCH_BLOCK + BLOCK_HEADER, load<u16>(block, B_FIRST));
+  }
+}
+
+/** All of a block, with what links it to the next. */
+export function plainBlock(block: usize): usize {
+  copyBlock(block, load<u32>(block, B_COUNT) + 2);
+  return SCRATCH_BLOCK;
+}
+
 /** The first `count` instructions of a block, then the end of the budget. */
 export function cutBlock(block: usize, count: u32): usize {
-  memory.copy(SCRATCH_BLOCK, block, BLOCK_HEADER + (count << 4));
+  copyBlock(block, count);
   store<u32>(SCRATCH_BLOCK, count, B_COUNT);
-  scratchSource = block;
   const end: usize = SCRATCH_BLOCK + BLOCK_HEADER + (count << 4);
   store<u64>(end, Op.BUDGET_END);
   return SCRATCH_BLOCK;
@@ -155,6 +175,9 @@ export function dropAll(): void {
   memory.fill(codeMasks, 0, <usize>frameCount << 3);
   memory.fill(frameBlocks, 0, <usize>frameCount << 2);
   arenaNext = ARENA;
+  store<u32>(HOT_COUNT, 0);
+  store<u32>(KILLS, load<u32>(KILLS) + 1);
+  hostDropped(0);
   store<u32>(FP_NEXT, FP_DESCRIPTORS);
   for (let v = 0; v < vcpuCount; v++) {
     const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;

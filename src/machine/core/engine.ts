@@ -1,7 +1,7 @@
 // What the core shares: where the tables lie that depend on the size of RAM, the imports, and the one way out of
 // an instruction that cannot complete: raise(). It throws through WebAssembly, so that no handler has to test for
 // faults; what it needs is in memory by then. Invariant: before raise() an instruction has changed nothing.
-import { BLOCK_VA, BUDGET, CURRENT_BLOCK, CURRENT_OP, EXIT_CR2, EXIT_ERROR, EXIT_LENGTH, EXIT_VECTOR, CR2, GIVEN, RETIRED, RIP } from './layout';
+import { BLOCK_HEADER, BLOCK_VA, BUDGET, CURRENT_BLOCK, CURRENT_OP, EXIT_CR2, EXIT_ERROR, EXIT_LENGTH, EXIT_VECTOR, CR2, GIVEN, RETIRED, RIP } from './layout';
 
 /** Throws; never returns. */
 @external('env', 'raise')
@@ -12,6 +12,12 @@ declare function throwOut(): void;
  */
 @external('env', 'decode')
 export declare function decodeBlock(cpu: usize, va: i64, at: usize, to: usize): i32;
+/** Translates the blocks of HOT_LIST. Nothing of the guest changes. */
+@external('env', 'translate')
+export declare function hostTranslate(cpu: usize): void;
+/** A block that is part of a translated region has lost its bytes; 0: all of them have. */
+@external('env', 'dropped')
+export declare function hostDropped(block: usize): void;
 @external('env', 'now')
 export declare function hostNow(): f64;
 @external('env', 'cpuid')
@@ -83,14 +89,14 @@ export function raisePageFault(cpu: usize, va: u64, error: u32): void {
 /** Offset of an operation's instruction in its block, in bytes. */
 export function offsetOf(block: usize, op: usize): u32 {
   let offset: u32 = 0;
-  for (let at = block + 32; at < op; at += 16) offset += load<u8>(at, 7);
+  for (let at = block + BLOCK_HEADER; at < op; at += 16) offset += load<u8>(at, 7);
   return offset;
 }
 
 /** Instructions of the present block that are in BUDGET already, from the one at `op` on. */
 function notDone(cpu: usize, op: usize): i32 {
   const block: usize = load<u32>(cpu, CURRENT_BLOCK);
-  return load<i32>(block) - <i32>((op - block - 32) >> 4);
+  return load<i32>(block) - <i32>((op - block - BLOCK_HEADER) >> 4);
 }
 
 function retire(cpu: usize, budget: i32): void {

@@ -94,6 +94,26 @@ export function setFlags(cpu: usize, bits: u32): void {
   store<i32>(cpu, K_BITS, F_KIND);
 }
 
+/** Only CF (bit 0) and OF (bit 11) are new. */
+export function changeCarryAndOverflow(cpu: usize, bits: u32): void {
+  const kind = load<i32>(cpu, F_KIND);
+  if (kind & K_BITS) store<u32>(cpu, (load<u32>(cpu, F_BITS) & ~(CF | OF)) | bits, F_BITS);
+  else {
+    store<u32>(cpu, bits, F_C);
+    store<i32>(cpu, kind | K_CF | K_OF, F_KIND);
+  }
+}
+
+/** Only CF is new. */
+export function changeCarry(cpu: usize, bit: u32): void {
+  const kind = load<i32>(cpu, F_KIND);
+  if (kind & (K_BITS | K_CF)) store<u32>(cpu, (load<u32>(cpu, F_C) & ~CF) | bit, F_C);
+  else {
+    store<u32>(cpu, bit, F_C);
+    store<i32>(cpu, kind | K_CF, F_KIND);
+  }
+}
+
 export function carry(cpu: usize): u32 {
   const kind = load<i32>(cpu, F_KIND);
   if (kind < K_CF) return <u32>(load<u64>(cpu, F_A) < load<u64>(cpu, F_B));

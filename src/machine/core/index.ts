@@ -14,6 +14,7 @@ import { interpret } from './interp';
 import { alignmentChecked } from './watch';
 export { fxsave, fxrstor, fninit } from './fp/index';
 export { dropAll };
+export { conditionOf, fpExec, readAt, step, writeAt } from './region';
 
 export function init(
   frames: usize, count: u32, masks: usize, blocks: usize, dirty: usize, end: usize, vcpus: i32,

@@ -3,21 +3,24 @@
 // Invariant: at every point that can raise, the vCPU's memory plus CURRENT_BLOCK and the operation's address say
 // exactly where the guest is.
 import {
-  ACCESS_TAG, B_COUNT, B_FRAME2, BLOCK_HEADER, BLOCK_MAX, BLOCK_ROOM, BLOCK_VA, BUDGET, CR0, CURRENT_BLOCK, CURRENT_OP,
-  EXIT_LENGTH, EXIT_SOFTWARE, EXIT_VECTOR, EXIT_ERROR, FAULT_ADDRESS, FAULT_CODE, FP_DESCRIPTORS_END, FP_NEXT, JUMP_CACHE,
-  JUMP_ENTRIES, JUMP_TAG, O_DISP, O_IMM, O_LENGTH, O_R1, O_R2, O_SCALE, RIP, TLB, TLB_READ, TLB_WRITE, XMM,
+  ACCESS_TAG, B_COUNT, B_FRAME2, B_HEAT, B_LIVE, B_REGION, B_USES, BLOCK_HEADER, BLOCK_MAX, BLOCK_ROOM, BLOCK_VA, BUDGET,
+  CR0, CURRENT_BLOCK, CURRENT_OP, EXIT_LENGTH, EXIT_SOFTWARE, EXIT_VECTOR, EXIT_ERROR, FAULT_ADDRESS, FAULT_CODE,
+  FP_DESCRIPTORS_END, FP_NEXT, HEAT_AGAIN, HOT_BATCH, HOT_COUNT, HOT_LIST, HOT_WAITS, JUMP_CACHE, JUMP_ENTRIES, JUMP_TAG,
+  O_DISP, O_IMM, O_LENGTH, O_R1, O_R2, O_SCALE, R_EXIT, R_GOTO, R_OPERATION, R_PLAIN, R_UNDONE, RIP, TLB, TLB_READ,
+  TLB_WRITE, XMM,
 } from './layout';
 import {
-  arenaEnd, decodeBlock, EXIT_BUDGET, EXIT_EXCEPTION, EXIT_SYSCALL, GP, NM, offsetOf, raise, raisePageFault, UD,
+  arenaEnd, decodeBlock, EXIT_BUDGET, EXIT_EXCEPTION, EXIT_SYSCALL, GP, hostTranslate, NM, offsetOf, raise,
+  raisePageFault, UD,
 } from './engine';
 import {
-  carry, CF, condition, conditionOf, flagsAdc, flagsAdd, flagsIncDec, flagsLogic, flagsSbb, flagsShift, flagsSub,
-  getFlags, OF, setFlags, shiftOf,
+  carry, changeCarry, changeCarryAndOverflow, condition, conditionOf, flagsAdc, flagsAdd, flagsIncDec, flagsLogic,
+  flagsSbb, flagsShift, flagsSub, shiftOf,
 } from './flags';
 import { codeAddress, probe, read, readBytes, STACK, write, writeBytes } from './access';
 import { address, get1, get2, set1, signed, simpleAddress } from './operands';
 import { high64, multiply, multiplySigned } from './muldiv';
-import { addBlock, arenaNext, cutBlock, dropAll, findBlock, kill } from './code';
+import { addBlock, arenaNext, cutBlock, dropAll, findBlock, kill, plainBlock } from './code';
 import { canonical, NOT_CANONICAL } from './walk';
 import { AGAIN, generic } from './generic';
 import { Op } from './ops';
@@ -89,7 +92,7 @@ function rotateFlags(cpu: usize, r: u64, top: u64, left: bool): void {
   const high = <u32>(r >> top) & 1;
   const c = left ? <u32>r & 1 : high;
   const other = left ? c : <u32>(r >> (top - 1)) & 1;
-  setFlags(cpu, (getFlags(cpu) & ~(CF | OF)) | c | ((high ^ other) << 11));
+  changeCarryAndOverflow(cpu, c | ((high ^ other) << 11));
 }
 
 function readVector(cpu: usize, tlb: usize, tag: u64, op: usize, va: u64, to: usize): void {
@@ -130,7 +133,59 @@ function enter(cpu: usize, block: usize): usize {
   if (left < 0) return enterPart(cpu, block);
   store<i32>(cpu, left, BUDGET);
   store<u32>(cpu, <u32>block, CURRENT_BLOCK);
+  const heat = load<i32>(block, B_HEAT) - 1;
+  store<i32>(block, heat, B_HEAT);
+  if (heat == 0) becomeHot(cpu, block);
   return block + BLOCK_HEADER;
+}
+
+/** A block that was executed often enough waits for others; once more, and it is translated without them. */
+function becomeHot(cpu: usize, block: usize): void {
+  const batch = load<u32>(HOT_BATCH);
+  if (batch == 0 || load<u32>(block, B_LIVE) == 0) return;
+  let count = load<u32>(HOT_COUNT);
+  if ((load<u32>(block, B_USES) & HOT_WAITS) == 0) {
+    const at: usize = HOT_LIST + (<usize>count << 4);
+    store<u32>(at, <u32>block);
+    store<u64>(at, load<u64>(cpu, BLOCK_VA), 8);
+    store<u32>(block, load<u32>(block, B_USES) | HOT_WAITS, B_USES);
+    store<u32>(block, load<u32>(HEAT_AGAIN), B_HEAT);
+    store<u32>(HOT_COUNT, ++count);
+    if (count < batch) return;
+  }
+  hostTranslate(cpu);
+}
+
+/** Runs translated regions from the one at the present block on; the operation to go on with, or an exit (below 16). */
+function runRegions(cpu: usize): usize {
+  let block: usize = load<u32>(cpu, CURRENT_BLOCK);
+  while (true) {
+    const r = call_indirect<u32>(load<u32>(block, B_REGION), cpu);
+    const kind = r & 15;
+    if (kind == R_OPERATION) return r;
+    if (kind == R_EXIT) return r >> 4;
+    block = r & ~15;
+    if (kind == R_UNDONE) {
+      const plain = plainBlock(block);
+      store<u32>(cpu, <u32>plain, CURRENT_BLOCK);
+      return plain + BLOCK_HEADER;
+    }
+    if (kind == R_GOTO) {
+      const va = load<u64>(cpu, BLOCK_VA);
+      const at = jumpEntry(cpu, va);
+      block = load<u64>(at) == va && load<u32>(at, 12) == load<u32>(cpu, JUMP_TAG) ? <usize>load<u32>(at, 8) : lookup(cpu, va);
+    }
+    if (kind == R_PLAIN) {
+      const left = load<i32>(cpu, BUDGET) - load<i32>(block, B_COUNT);
+      if (left < 0) return enterPart(cpu, block);
+      store<i32>(cpu, left, BUDGET);
+      const plain = plainBlock(block);
+      store<u32>(cpu, <u32>plain, CURRENT_BLOCK);
+      return plain + BLOCK_HEADER;
+    }
+    const op = enter(cpu, block);
+    if (load<u16>(op) != Op.TRANSLATED) return op;
+  }
 }
 
 function enterPart(cpu: usize, block: usize): usize {
@@ -235,7 +290,7 @@ function branchSlow(cpu: usize, link: usize, va: u64): usize {
 }
 
 /** rip behind the present instruction; the rest of its block goes back to the budget. */
-function stop(cpu: usize, op: usize, behind: bool): u64 {
+export function stop(cpu: usize, op: usize, behind: bool): u64 {
   const block: usize = load<u32>(cpu, CURRENT_BLOCK);
   let done = 1;
   for (let at = block + BLOCK_HEADER; at < op; at += 16) done++;
@@ -292,6 +347,10 @@ export function interpret(cpu: usize): i32 {
       case Op.BUDGET_END:
         store<u64>(cpu, load<u64>(cpu, BLOCK_VA) + offsetOf(load<u32>(cpu, CURRENT_BLOCK), op), RIP);
         return EXIT_BUDGET;
+      case Op.TRANSLATED:
+        op = runRegions(cpu);
+        if (op < 16) return <i32>op;
+        continue;
       case Op.NEXT: op = branch(cpu, op, O_DISP, 16); continue;
       case Op.NOP: op += 16; continue;
       case Op.EXIT: return exit(cpu, op);
@@ -506,7 +565,7 @@ export function interpret(cpu: usize): i32 {
       case Op.SETCC_R: { set1<i8>(cpu, op, <i64>conditionOf(cpu, load<u8>(op, O_IMM))); op += 16; continue; }
       case Op.BSWAP_R32: { set1<i32>(cpu, op, <i64>bswap<u32>(load<u32>(cpu + load<u8>(op, O_R1)))); op += 16; continue; }
       case Op.BSWAP_R64: { set1<i64>(cpu, op, bswap<i64>(get1<i64>(cpu, op))); op += 16; continue; }
-      case Op.BT_RI64: { setFlags(cpu, (getFlags(cpu) & ~CF) | (<u32>(get1<i64>(cpu, op) >> load<u8>(op, O_IMM)) & 1)); op += 16; continue; }
+      case Op.BT_RI64: { changeCarry(cpu, <u32>(get1<i64>(cpu, op) >> load<u8>(op, O_IMM)) & 1); op += 16; continue; }
       case Op.MOVUPS_RM: { readVector(cpu, tlb, tag, op, address(cpu, op), cpu + (<usize>load<u8>(op, O_R1) << 4) + XMM); op += 16; continue; }
       case Op.MOVUPS_MR: { writeVector(cpu, tlb, tag, op, address(cpu, op), cpu + (<usize>load<u8>(op, O_R1) << 4) + XMM); op += 16; continue; }
       default: {

@@ -29,8 +29,8 @@ export const F_B = 0x110;
 export const F_R = 0x118;
 export const F_C = 0x120;
 export const F_KIND = 0x124;
-/** The six arithmetic flags when F_KIND is K_BITS. */
-export const F_BITS = 0x128;
+/** The six arithmetic flags when F_KIND is K_BITS: F_C then has no other use. */
+export const F_BITS = 0x120;
 /** All other bits of RFLAGS. */
 export const SYSTEM_FLAGS = 0x12c;
 /** Instructions left (i32). */
@@ -110,6 +110,16 @@ export const JUMP_ENTRIES = 4096;
 export const XEN_SLOTS = 0x210000;
 /** u32: the next free descriptor. */
 export const FP_NEXT = 0x210080;
+/** u32: blocks that wait to be translated, then {u32 block, u32 0, u64 its address} each. */
+export const HOT_COUNT = 0x210100;
+export const HOT_LIST = 0x210110;
+export const HOT_MAX = 64;
+/** u32 each: executions until a block is asked to be translated, until the wait for others ends, and how many wait for a batch. */
+export const HEAT_FIRST = 0x2100c0;
+export const HEAT_AGAIN = 0x2100c4;
+export const HOT_BATCH = 0x2100c8;
+/** u32: grows with every block that loses its bytes. */
+export const KILLS = 0x2100cc;
 export const SCRATCH_BLOCK = 0x211000;
 export const BLOCK_HASH = 0x220000;
 export const BLOCK_HASH_ENTRIES = 0x10000;
@@ -131,7 +141,16 @@ export const B_FRAME2_NEXT = 20;
 export const B_LIVE = 24;
 /** Bytes of code. */
 export const B_BYTES = 28;
-export const BLOCK_HEADER = 32;
+/** Executions by the interpreter until the block is asked to be translated (i32). */
+export const B_HEAT = 32;
+/** Number of the translated region that starts here; 0: none. */
+export const B_REGION = 36;
+/** Number of the first operation while Op.TRANSLATED stands in its place. */
+export const B_FIRST = 40;
+/** Translated regions that contain this block, in the low half; 0x10000: it waits to be translated. */
+export const B_USES = 44;
+export const HOT_WAITS = 0x10000;
+export const BLOCK_HEADER = 48;
 /** Most instructions in a block. */
 export const BLOCK_MAX = 64;
 /** Arena bytes that one block can need at most. */
@@ -150,3 +169,15 @@ export const O_IMM = 12;
 export const SCALE_ADDR32 = 4;
 
 export const MFN_BASE = 0x100000;
+
+/**
+ * What a translated region returns, in the low four bits. R_OPERATION: the address of an operation to go on with; it
+ * is not the first of its block. R_LINK: a block to enter. R_GOTO: control goes to BLOCK_VA. R_EXIT: an exit, in the
+ * bits above. R_PLAIN: a block to enter and to interpret. R_UNDONE: the same, but its budget is taken.
+ */
+export const R_OPERATION = 0;
+export const R_LINK = 1;
+export const R_GOTO = 2;
+export const R_EXIT = 3;
+export const R_PLAIN = 4;
+export const R_UNDONE = 5;

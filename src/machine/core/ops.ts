@@ -7,6 +7,8 @@ export enum Op {
   DEAD = 0,
   LEAVE,
   BUDGET_END,
+  /** In place of the first operation: a translated region starts here. */
+  TRANSLATED,
   NEXT,
   NOP,
   EXIT,

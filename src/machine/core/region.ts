@@ -1,0 +1,85 @@
+// What translated regions call. Invariant: none of these raises but step(); where an access cannot be made here the
+// answer is 0, nothing has changed, and the region leaves the whole instruction to the interpreter.
+import {
+  ACCESS_TAG, ALL_SLOW, BLOCK_VA, BUDGET, CURRENT_OP, GENERATION, KILLS, MODE, R_EXIT, R_GOTO, SCRATCH, TLB, TLB_ENTRIES,
+  TLB_READ, TLB_WRITE,
+} from './layout';
+import { codeMasks, dirtyBytes, framesBase } from './engine';
+import { READ, walk, WRITE } from './walk';
+import { pieces } from './code';
+import { AGAIN, generic } from './generic';
+import { stop } from './interp';
+export { conditionOf } from './flags';
+export { fpExec } from './fp/index';
+
+/** Where an operand that lies in two pages is put together. */
+const JOINED: usize = SCRATCH + 0x1e0;
+
+@inline
+function entryOf(va: u64): usize {
+  return <usize>(va >> 8) & ((TLB_ENTRIES - 1) << 4);
+}
+
+function pageToRead(cpu: usize, va: u64): usize {
+  const at = <usize>load<u32>(cpu, TLB) + TLB_READ + entryOf(va);
+  const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
+  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
+  const page = walk(cpu, va, READ, load<u32>(cpu, MODE) != 0);
+  if (page == 0) return 0;
+  store<u64>(at, tag);
+  store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
+  return page;
+}
+
+function misaligned(cpu: usize, va: u64, size: u32): bool {
+  return load<u64>(cpu, ACCESS_TAG) == ALL_SLOW && size <= 8 && (va & (size - 1)) != 0;
+}
+
+/** Linear address where `size` bytes (up to 16) can be read; 0: not here. */
+export function readAt(cpu: usize, va: u64, size: u32): usize {
+  const page = pageToRead(cpu, va);
+  if (page == 0 || misaligned(cpu, va, size)) return 0;
+  const offset = <u32>va & 4095;
+  if (offset + size <= 4096) return page + offset;
+  const second = pageToRead(cpu, (va | 4095) + 1);
+  if (second == 0) return 0;
+  const first = 4096 - offset;
+  memory.copy(cpu + JOINED, page + offset, first);
+  memory.copy(cpu + JOINED + first, second, size - first);
+  return cpu + JOINED;
+}
+
+/** Linear address where `size` bytes can be written, and read; 0: not here. */
+export function writeAt(cpu: usize, va: u64, size: u32): usize {
+  const offset = <u32>va & 4095;
+  if (offset + size > 4096 || misaligned(cpu, va, size)) return 0;
+  const at = <usize>load<u32>(cpu, TLB) + TLB_WRITE + entryOf(va);
+  const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
+  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>va);
+  const page = walk(cpu, va, WRITE, load<u32>(cpu, MODE) != 0);
+  if (page == 0) return 0;
+  const frame = (<u32>page - <u32>framesBase) >> 12;
+  store<u8>(dirtyBytes + frame, 1);
+  const code = load<u64>(codeMasks + (frame << 3));
+  if (code == 0) {
+    store<u64>(at, tag);
+    store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
+  } else if ((code & pieces(offset, size)) != 0) return 0;
+  return page + offset;
+}
+
+/** One generic operation of the present block; the vCPU's memory is exact. 0, or what the region returns. */
+export function step(cpu: usize, op: usize, code: u32): u32 {
+  store<u32>(cpu, <u32>op, CURRENT_OP);
+  const kills = load<u32>(KILLS);
+  const left = load<i32>(cpu, BUDGET);
+  const r = generic(cpu, op, code);
+  // The region may have lost its code, or the run be told to end.
+  if (r == 0) return load<u32>(KILLS) == kills && load<i32>(cpu, BUDGET) == left ? 0 : <u32>op + 16;
+  if (r == AGAIN) {
+    store<u64>(cpu, stop(cpu, op, false), BLOCK_VA);
+    return R_GOTO;
+  }
+  stop(cpu, op, true);
+  return (<u32>r << 4) | R_EXIT;
+}

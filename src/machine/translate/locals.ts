@@ -1,0 +1,41 @@
+/** What a translated region's function keeps in its locals. The one parameter is the vCPU's linear address. */
+export const CPU = 0;
+
+/** i32. */
+export const TLB_BASE = 1;
+/** Instructions left, after those of the present block. */
+export const LEFT = 2;
+/** What the function will return. */
+export const RESULT = 3;
+export const ENTRY = 4;
+/** A linear address that was found through a TLB. */
+export const HOST = 5;
+export const N1 = 6;
+export const N2 = 7;
+export const N3 = 8;
+/** Lazy flags: see core/flags.ts. */
+export const FLAGS_KIND = 9;
+export const FLAGS_C = 10;
+export const I32_LOCALS = 10;
+
+/** i64. */
+export const REGISTER_0 = 11;
+/** Guest address of the region's first instruction. */
+export const REGION_VA = 27;
+export const TAG = 28;
+/** The upper half of a valid jump cache entry's second word. */
+export const JUMPS = 29;
+export const FLAGS_A = 30;
+export const FLAGS_B = 31;
+export const FLAGS_R = 32;
+/** The guest address of the access that is being made. */
+export const VA = 33;
+export const W1 = 34;
+export const W2 = 35;
+export const W3 = 36;
+export const W4 = 37;
+export const I64_LOCALS = 27;
+
+/** v128. */
+export const V1 = 38;
+export const V128_LOCALS = 1;

@@ -1,0 +1,67 @@
+/** Loads and stores: the interpreter's fast path (core/access.ts) inline, everything else a call. */
+import { TLB_READ, TLB_WRITE } from '../core/layout.js';
+import { type Context, Import } from './context.js';
+import { CPU, ENTRY, HOST, RESULT, TAG, TLB_BASE, VA } from './locals.js';
+import { I32, W } from './opcodes.js';
+
+/** VA is set; the linear address is left on the stack. */
+function host(c: Context, size: number, tlb: number, slow: Import): void {
+  const { e } = c;
+  c.usesMemory = true;
+  e.get(VA);
+  e.i64(8);
+  e.op(W.i64_shr_u);
+  e.op(W.i32_wrap_i64);
+  e.i32(0x3ff0);
+  e.op(W.i32_and);
+  e.get(TLB_BASE);
+  e.op(W.i32_add);
+  e.tee(ENTRY);
+  e.memory(W.i64_load, tlb);
+  e.get(VA);
+  if (size > 1) {
+    e.i64(size - 1);
+    e.op(W.i64_add);
+  }
+  e.i64(-4096);
+  e.op(W.i64_and);
+  e.get(TAG);
+  e.op(W.i64_or);
+  e.op(W.i64_eq);
+  e.open(W.if, I32);
+  e.get(ENTRY);
+  e.memory(W.i32_load, tlb + 8);
+  e.get(VA);
+  e.op(W.i32_wrap_i64);
+  e.op(W.i32_add);
+  e.else();
+  e.i32(c.faultResult);
+  e.set(RESULT);
+  e.get(CPU);
+  e.get(VA);
+  e.i32(size);
+  e.call(slow);
+  e.tee(HOST);
+  e.op(0x45);
+  e.brIf(c.fault);
+  e.get(HOST);
+  e.end();
+}
+
+/** The guest address is on the stack; a linear one takes its place. */
+export function readHost(c: Context, size: number): void {
+  c.e.set(VA);
+  host(c, size, TLB_READ, Import.readAt);
+}
+export function writeHost(c: Context, size: number): void {
+  c.e.set(VA);
+  host(c, size, TLB_WRITE, Import.writeAt);
+}
+
+const LOADS = [W.i32_load8_s, W.i32_load16_s, W.i32_load, W.i64_load];
+const STORES = [W.i32_store8, W.i32_store16, W.i32_store, W.i64_store];
+
+/** The value at the linear address on the stack, sign-extended; i64 for 8 bytes, i32 for less. */
+export const loadHost = (c: Context, log: number): void => c.e.memory(LOADS[log], 0);
+/** Stores the value on the stack at the linear address below it. */
+export const storeHost = (c: Context, log: number): void => c.e.memory(STORES[log], 0);

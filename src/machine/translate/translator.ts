@@ -1,0 +1,185 @@
+/**
+ * The second tier: takes the blocks that the interpreter found warm, translates the regions that start there in
+ * batches, puts them in the table the core calls through, and takes them out when their code changes. What it does
+ * shows in nothing but time: when a block becomes warm depends on executed instructions alone.
+ */
+import {
+  B_FIRST,
+  B_HEAT,
+  B_LIVE,
+  B_REGION,
+  B_USES,
+  BLOCK_HEADER,
+  HEAT_AGAIN,
+  HEAT_FIRST,
+  HOT_BATCH,
+  HOT_COUNT,
+  HOT_LIST,
+  HOT_WAITS,
+} from '../core/layout.js';
+import { Op } from '../core/ops.js';
+import { Blocks } from './blocks.js';
+import { FunctionWriter } from './function.js';
+import { buildModule } from './module.js';
+import { K } from './operation.js';
+import { formRegion, type Region } from './region.js';
+
+/** Executed by the interpreter only; by translated code from the first time on; by both, as it pays. */
+export type Tier = 'interpreter' | 'translate' | 'normal';
+
+/** Executions before a block is translated, executions it then waits for others, and how many make a batch. */
+const HEAT: Record<Tier, readonly [first: number, again: number, batch: number]> = {
+  interpreter: [0, 0, 0],
+  translate: [1, 1, 1],
+  normal: [1500, 1000, 16],
+};
+const NEVER = 0x7fff_ffff;
+/** Regions at a time; beyond, all are dropped: the engine dies of some ten thousand modules. */
+const MOST_REGIONS = 16_384;
+const FIRST_SLOTS = 1024;
+
+export interface Profile {
+  regions: number;
+  modules: number;
+  dropped: number;
+  bytes: number;
+  milliseconds: number;
+}
+
+interface Translated {
+  readonly head: number;
+  readonly blocks: readonly number[];
+}
+
+export class Translator {
+  private readonly blocks: Blocks;
+  private readonly view: DataView;
+  private readonly writer: FunctionWriter;
+  private readonly regions = new Map<number, Translated>();
+  /** Slots of the regions that a block is part of. */
+  private readonly byBlock = new Map<number, Set<number>>();
+  private free: number[] = [];
+  private nextSlot = 1;
+  readonly profile: Profile = { regions: 0, modules: 0, dropped: 0, bytes: 0, milliseconds: 0 };
+  private imports: WebAssembly.ModuleImports = {};
+
+  constructor(
+    private readonly memory: WebAssembly.Memory,
+    private readonly table: WebAssembly.Table,
+    tier: Tier,
+  ) {
+    this.blocks = new Blocks(memory.buffer);
+    this.view = this.blocks.view;
+    this.writer = new FunctionWriter(this.view);
+    const [first, again, batch] = HEAT[tier];
+    this.view.setUint32(HEAT_FIRST, first, true);
+    this.view.setUint32(HEAT_AGAIN, again, true);
+    this.view.setUint32(HOT_BATCH, batch, true);
+  }
+
+  static table(): WebAssembly.Table {
+    return new WebAssembly.Table({ element: 'anyfunc', initial: FIRST_SLOTS });
+  }
+
+  /** The core's functions that regions call. */
+  connect(core: WebAssembly.Exports): void {
+    const { readAt, writeAt, step, conditionOf, fpExec, readFlags } = core as WebAssembly.ModuleImports;
+    this.imports = { memory: this.memory, readAt, writeAt, step, conditionOf, fpExec, readFlags };
+  }
+
+  /** Translates the blocks that wait. */
+  translate(cpu: number): void {
+    const { view } = this;
+    const count = view.getUint32(HOT_COUNT, true);
+    view.setUint32(HOT_COUNT, 0, true);
+    const bodies: Uint8Array[] = [];
+    const found: Region[] = [];
+    const covered = new Set<number>();
+    for (let i = 0; i < count; i++) {
+      const at = view.getUint32(HOT_LIST + 16 * i, true);
+      const va = view.getBigUint64(HOT_LIST + 16 * i + 8, true);
+      view.setUint32(at + B_USES, view.getUint32(at + B_USES, true) & ~HOT_WAITS, true);
+      view.setInt32(at + B_HEAT, NEVER, true);
+      if (view.getUint32(at + B_LIVE, true) === 0 || view.getUint32(at + B_REGION, true) !== 0) continue;
+      if (covered.has(at)) {
+        // It may not be entered any more; if it is, its turn comes.
+        view.setInt32(at + B_HEAT, view.getUint32(HEAT_FIRST, true), true);
+        continue;
+      }
+      const region = formRegion(this.blocks, cpu, at, va);
+      if (region === undefined || region.head.block.operations[0].kind === K.STOP) continue;
+      bodies.push(this.writer.write(region).slice());
+      found.push(region);
+      for (const node of region.nodes) covered.add(node.block.at);
+    }
+    if (found.length === 0) return;
+    if (this.regions.size + found.length > MOST_REGIONS) this.dropAll();
+    const bytes = buildModule(bodies);
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { e: this.imports });
+    found.forEach((region, i) => void this.install(region, instance.exports[`${i}`]));
+    this.profile.modules++;
+    this.profile.bytes += bytes.length;
+  }
+
+  private install(region: Region, code: WebAssembly.ExportValue): void {
+    const { view } = this;
+    const slot = this.free.pop() ?? this.nextSlot++;
+    if (slot >= this.table.length) this.table.grow(this.table.length);
+    this.table.set(slot, code);
+    const blocks = region.nodes.map((n) => n.block.at);
+    for (const at of blocks) {
+      let users = this.byBlock.get(at);
+      if (users === undefined) this.byBlock.set(at, (users = new Set()));
+      users.add(slot);
+      view.setUint32(at + B_USES, view.getUint32(at + B_USES, true) + 1, true);
+    }
+    const head = region.head.block.at;
+    const first = head + BLOCK_HEADER;
+    view.setUint32(head + B_FIRST, view.getUint16(first, true), true);
+    view.setUint32(head + B_REGION, slot, true);
+    view.setUint16(first, Op.TRANSLATED, true);
+    this.regions.set(slot, { head, blocks });
+    this.profile.regions++;
+  }
+
+  /** A block has lost its bytes (0: all have, and their memory). */
+  dropped(block: number): void {
+    if (block === 0) {
+      for (const slot of this.regions.keys()) this.release(slot);
+      this.regions.clear();
+      this.byBlock.clear();
+      return;
+    }
+    for (const slot of [...(this.byBlock.get(block) ?? [])]) this.drop(slot);
+  }
+
+  private dropAll(): void {
+    for (const slot of [...this.regions.keys()]) this.drop(slot);
+  }
+
+  private drop(slot: number): void {
+    const { view } = this;
+    const region = this.regions.get(slot);
+    if (region === undefined) return;
+    const { head, blocks } = region;
+    for (const at of blocks) {
+      const users = this.byBlock.get(at);
+      users?.delete(slot);
+      if (users?.size === 0) this.byBlock.delete(at);
+      view.setUint32(at + B_USES, view.getUint32(at + B_USES, true) - 1, true);
+    }
+    view.setUint32(head + B_REGION, 0, true);
+    if (view.getUint32(head + B_LIVE, true) !== 0) {
+      view.setUint16(head + BLOCK_HEADER, view.getUint32(head + B_FIRST, true), true);
+      view.setInt32(head + B_HEAT, view.getUint32(HEAT_FIRST, true), true);
+    }
+    this.release(slot);
+    this.regions.delete(slot);
+  }
+
+  private release(slot: number): void {
+    this.table.set(slot, null);
+    this.free.push(slot);
+    this.profile.dropped++;
+  }
+}
