@@ -1,5 +1,5 @@
 /** Which instructions the machine executes: those that its decoder does not turn into an invalid one. */
-import { FP_DESCRIPTORS, FP_NEXT } from '../../src/machine/core/layout.js';
+import { FP_DESCRIPTORS, FP_NEXT, BLOCK_HEADER as HEADER } from '../../src/machine/core/layout.js';
 import { Form, G, Op } from '../../src/machine/core/ops.js';
 import { BlockDecoder } from '../../src/machine/decode.js';
 import { encodings } from './encodings.js';
@@ -7,7 +7,6 @@ import { encodings } from './encodings.js';
 const AT = 0x38_0000;
 const TO = 0x3a_0000;
 const BYTES = 0x40_0000;
-const HEADER = 32;
 const NOP = 0x90;
 const UD = 6;
 const RAISE = Op.GENERIC | (G.RAISE << 5) | (Form.RI << 2);

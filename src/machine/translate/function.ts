@@ -23,7 +23,7 @@ import { Emitter, type Label } from './emitter.js';
 import { condition, flagsFromMemory, flagsToMemory, storeFlags, UNKNOWN } from './flags.js';
 import * as L from './locals.js';
 import { loadHost, readHost, storeHost } from './memory.js';
-import { openPush, moveStack } from './moves.js';
+import { moveStack, openPush } from './moves.js';
 import { I32, I64, V128, VOID, W } from './opcodes.js';
 import { K, type Operation } from './operation.js';
 import { type Plan, planOperation } from './operations.js';
@@ -79,7 +79,8 @@ export class FunctionWriter {
       for (const op of operations) plans.push(planOperation(this.view, op));
       const last = operations[operations.length - 1];
       let wanted = last.kind !== K.JUMP_IF && last.kind !== K.JUMP && last.kind !== K.CALL;
-      for (const { edge } of node.targets) wanted ||= edge === undefined || edge.checked || this.wantedAt(node, edge.to);
+      for (const { edge } of node.targets)
+        wanted ||= edge === undefined || edge.checked || this.wantedAt(node, edge.to);
       const after: boolean[] = [];
       after[operations.length - 1] = wanted;
       if (last.kind !== K.JUMP) wanted = true;
@@ -185,11 +186,17 @@ export class FunctionWriter {
   private tree(node: Node): void {
     const { e } = this.c;
     if (!node.isLoop) {
-      this.within(node, node.children.filter((n) => n.isMerge));
+      this.within(
+        node,
+        node.children.filter((n) => n.isMerge),
+      );
       return;
     }
     this.frames.push({ node, label: e.open(W.loop, VOID) });
-    this.within(node, node.children.filter((n) => n.isMerge));
+    this.within(
+      node,
+      node.children.filter((n) => n.isMerge),
+    );
     this.frames.pop();
     e.end();
   }

@@ -1,16 +1,6 @@
 /** Integer arithmetic: what core/generic.ts and core/interp.ts say, as WebAssembly. */
 import { Form, G } from '../core/ops.js';
-import {
-  type Context,
-  constant,
-  Import,
-  narrow,
-  RAX,
-  RCX,
-  RDX,
-  type Typed,
-  typed,
-} from './context.js';
+import { type Context, constant, Import, narrow, RAX, RCX, RDX, type Typed, typed } from './context.js';
 import {
   carry,
   changeCarry,
@@ -30,7 +20,21 @@ import {
   storeFlags,
   UNKNOWN,
 } from './flags.js';
-import { CPU, FLAGS_A, FLAGS_B, FLAGS_C, FLAGS_KIND, FLAGS_R, HOST, N1, N2, W1, W2, W3, W4 } from './locals.js';
+import {
+  CPU,
+  FLAGS_A,
+  FLAGS_B,
+  FLAGS_C,
+  FLAGS_KIND,
+  FLAGS_R,
+  HOST,
+  N1,
+  N2,
+  W1,
+  W2,
+  W3,
+  W4,
+} from './locals.js';
 import { loadHost, readHost, storeHost, writeHost } from './memory.js';
 import { I32, W } from './opcodes.js';
 import { type Operation, storesToMemory } from './operation.js';
@@ -405,9 +409,7 @@ export function shift(c: Context, op: Operation): void {
 
 /** Rotates of 32 and 64 bits by a count that is not 0. */
 export const canRotate = (op: Operation): boolean =>
-  op.log >= 2 &&
-  (op.form === Form.RI || op.form === Form.MI) &&
-  (op.imm & (op.log === 3 ? 63 : 31)) !== 0;
+  op.log >= 2 && (op.form === Form.RI || op.form === Form.MI) && (op.imm & (op.log === 3 ? 63 : 31)) !== 0;
 
 export function rotate(c: Context, op: Operation): void {
   const { e } = c;

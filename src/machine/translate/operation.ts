@@ -2,17 +2,7 @@
  * A decoded operation as the translator reads it: the interpreter's specialised operations and the generic ones are
  * the same here, kind, operand form and size.
  */
-import {
-  O_BASE,
-  O_DISP,
-  O_IMM,
-  O_INDEX,
-  O_LENGTH,
-  O_R1,
-  O_R2,
-  O_SCALE,
-  ZERO,
-} from '../core/layout.js';
+import { O_BASE, O_DISP, O_IMM, O_INDEX, O_LENGTH, O_R1, O_R2, O_SCALE, ZERO } from '../core/layout.js';
 import { Form, G, Op } from '../core/ops.js';
 
 /** Kinds beside those of G. */

@@ -2,8 +2,9 @@
  * SSE and SSE2. Moves and integer operations are WebAssembly's own vectors, as in core/fp/simd-int.ts; everything else
  * calls core/fp. The registers stay in memory.
  */
-import { CR0, FP_FLAGS, MXCSR, SCRATCH, XMM } from '../core/layout.js';
+
 import { FpOp } from '../core/fp/ops.js';
+import { CR0, FP_FLAGS, MXCSR, SCRATCH, XMM } from '../core/layout.js';
 import { type Context, Import } from './context.js';
 import { K_BITS, setKind } from './flags.js';
 import { CPU, FLAGS_C, HOST, V1, VA, W1 } from './locals.js';
@@ -47,8 +48,13 @@ export function readDescriptor(view: DataView, at: number): FpDescriptor {
 
 /** Whether it works on XMM and general registers only. */
 export const canTranslate = (d: FpDescriptor): boolean =>
-  d.unit === SSE && (d.bits & AT_RDI) === 0 && d.loaded <= 16 && d.stored <= 16 && d.op !== FpOp.MASKMOV &&
-  d.op !== FpOp.LDMXCSR && d.op !== FpOp.STMXCSR;
+  d.unit === SSE &&
+  (d.bits & AT_RDI) === 0 &&
+  d.loaded <= 16 &&
+  d.stored <= 16 &&
+  d.op !== FpOp.MASKMOV &&
+  d.op !== FpOp.LDMXCSR &&
+  d.op !== FpOp.STMXCSR;
 export const setsFlags = (d: FpDescriptor): boolean => (d.bits & FLAGS) !== 0;
 
 function allow(c: Context): void {
