@@ -14,6 +14,7 @@ const { observerElf } = await import('../dist/demo/observer.js');
 const { chainAfter } = await import('../dist/demo/observing.js');
 const { smallKernelElf } = await import('../dist/demo/small-kernel.js');
 const { writeCpio } = await import('./lib/cpio.mjs');
+const { startNetwork } = await import('./lib/demo-net.mjs');
 const { json, median } = await import('../bench/harness.mjs');
 
 const began = performance.now();
@@ -28,6 +29,7 @@ const dir = mkdtempSync(join(tmpdir(), 'stillpoint-demo-'));
 chmodSync(dir, 0o755);
 const cli = join(root, 'dist/cli/main.js');
 const children = [];
+let network;
 const clean = () => {
   for (const host of ['A', 'B']) {
     if (existsSync(join(dir, host)))
@@ -37,6 +39,7 @@ const clean = () => {
       });
   }
   for (const child of children) child.kill('SIGTERM');
+  network?.stop();
   rmSync(dir, { recursive: true, force: true });
 };
 process.on('exit', clean);
@@ -92,10 +95,21 @@ const HOSTS = {
     cpuModel: 'host B processor',
   },
 };
+let small = process.env.STILLPOINT_DEMO_SMALL === '1';
+if (!small) {
+  try {
+    network = await startNetwork(cli, join(dir, 'net.sock'));
+    say(
+      'a network is up: our switch, and passt behind it; a server whose download lasts as long as the moves',
+    );
+  } catch (error) {
+    say(`no network (${error.message.split('\n')[0]})`);
+  }
+}
 const ports = {};
 for (const [name, config] of Object.entries(HOSTS)) {
   mkdirSync(join(dir, name));
-  writeFileSync(join(dir, `${name}.json`), JSON.stringify(config));
+  writeFileSync(join(dir, `${name}.json`), JSON.stringify({ ...config, networks: network?.networks ?? {} }));
   const child = spawn(process.execPath, [
     cli,
     'host',
@@ -122,7 +136,6 @@ for (const [name, config] of Object.entries(HOSTS)) {
   );
 }
 
-let small = process.env.STILLPOINT_DEMO_SMALL === '1';
 if (!small) {
   try {
     const { ensureGuests } = await import('./fetch-guests.mjs');
@@ -133,6 +146,8 @@ if (!small) {
   }
 }
 if (small) {
+  network?.stop();
+  network = undefined;
   writeFileSync(join(dir, 'kernel'), smallKernelElf());
   writeFileSync(
     join(dir, 'wild.cfg'),
@@ -145,7 +160,8 @@ if (small) {
   writeFileSync(
     join(dir, 'wild.cfg'),
     `name = "wild"\nkernel = "${join(root, '.cache/guests/vmlinux')}"\nramdisk = "${join(dir, 'ramdisk')}"\n` +
-      'extra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\n',
+      'extra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\n' +
+      (network === undefined ? '' : 'vif = [ "mac=00:16:3e:5e:ed:01" ]\n'),
   );
 }
 await stillpoint('A', 'create', '--json', join(dir, 'wild.cfg'));
@@ -158,6 +174,7 @@ let console_ = consoleAt('A');
 if (!small) {
   await console_.until(/guest# /, 240, 'the shell');
   say('shell reached; the observer starts in the guest: everything it can see, every 10 ms');
+  if (network !== undefined) console_.type(network.command);
   console_.type('observer 10 0\n');
 }
 await console_.until(/OBS START view=(\d+)/, 60, 'the observer');
@@ -193,6 +210,8 @@ const computed = chain === verdict[5];
 await stillpoint(at, 'migrate', '--json', 'wild', `127.0.0.1:${ports[back]}`);
 rows[back] = await stillpoint(back, 'points', '--json', 'wild');
 
+const download = await network?.finish();
+
 const list = (r) => (Array.isArray(r) ? r : r.points);
 console.log(
   `\n  ${'migration point'.padEnd(38)}${'the guest sees'.padEnd(27)}${'host A gave'.padEnd(42)}host B gave`,
@@ -207,7 +226,11 @@ console.log(`
   The observer in the guest, after ${MOVES} moves: ${samples} samples, ${differences} differences seen, ${backwards} clocks
   ran backwards, longest gap between two samples ${(gapNs / 1e6).toFixed(1)} ms more than the interval; its computation is
   ${computed ? 'right' : 'WRONG'} (checked here).
-  Stock Xen asks such a guest to suspend, waits 61 s, and gives up: "guest didn't acknowledge suspend,
+${
+  download === undefined
+    ? ''
+    : `  The guest's download went on through all moves on one connection: ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.right ? 'right' : 'WRONG'}.\n`
+}  Stock Xen asks such a guest to suspend, waits 61 s, and gives up: "guest didn't acknowledge suspend,
   cancelling request". It cannot be moved.
 `);
 if (json)
@@ -222,7 +245,8 @@ if (json)
       clocksBackwards: backwards,
       gapMs: gapNs / 1e6,
       computationRight: computed,
+      download,
       seconds: (performance.now() - began) / 1000,
     }),
   );
-process.exit(differences === 0 && backwards === 0 && computed ? 0 : 1);
+process.exit(differences === 0 && backwards === 0 && computed && download?.right !== false ? 0 : 1);

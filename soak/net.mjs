@@ -10,7 +10,7 @@ import { join } from 'node:path';
 register('../test/support/ts-hooks.mjs', import.meta.url);
 const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
 const { LinuxGuest } = await import('../test/support/linux-guest.ts');
-const { GATEWAY, GUEST_ADDRESS, Passt } = await import('../test/support/passt.ts');
+const { GATEWAY, GUEST_ADDRESS, Passt } = await import('../scripts/lib/passt.mjs');
 const { NetPeer } = await import('../test/support/net-peer.ts');
 const { vifConfig } = await import('../src/daemon/guest-config.ts');
 const { hostAlone } = await import('../src/host/standalone/alone.ts');

@@ -65,7 +65,7 @@ export async function benchSwitch() {
 export async function benchGuest() {
   const { ensureGuests, NoPackages } = await import('../../scripts/fetch-guests.mjs');
   const { LinuxGuest } = await import('../../test/support/linux-guest.ts');
-  const { GATEWAY, GUEST_ADDRESS, Passt } = await import('../../test/support/passt.ts');
+  const { GATEWAY, GUEST_ADDRESS, Passt } = await import('../../scripts/lib/passt.mjs');
   const { NetPeer } = await import('../../test/support/net-peer.ts');
   const { vifConfig } = await import('../../src/daemon/guest-config.ts');
   const { vifSettings } = await import('../../src/devices/vif/settings.ts');

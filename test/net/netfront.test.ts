@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { GATEWAY, GUEST_ADDRESS, Passt } from '../../scripts/lib/passt.mjs';
 import { vifConfig } from '../../src/daemon/guest-config.js';
 import type { Vif } from '../../src/devices/vif/vif.js';
 import { parseVif } from '../../src/guest/vif-spec.js';
@@ -17,7 +18,6 @@ import { openLink } from '../../src/host/standalone/net/networks.js';
 import { SwitchServer } from '../../src/host/standalone/net/switch-server.js';
 import { LinuxGuest } from '../support/linux-guest.js';
 import { NetPeer } from '../support/net-peer.js';
-import { GATEWAY, GUEST_ADDRESS, Passt } from '../support/passt.js';
 
 const PEER = '10.0.2.77';
 const BODY_BYTES = 3 << 20;

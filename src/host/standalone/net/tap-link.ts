@@ -47,8 +47,8 @@ async function loadLibc(): Promise<Libc> {
     ioctl: lib.func('int ioctl(int fd, unsigned long request, void *argument)'),
     ioctlValue: lib.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']),
     poll: (fds, done) => poll.async(fds, 1, POLL_MS, done),
-    read: lib.func('ssize_t read(int fd, void *into, size_t bytes)'),
-    write: lib.func('ssize_t write(int fd, const void *from, size_t bytes)'),
+    read: lib.func('long read(int fd, void *into, size_t bytes)'),
+    write: lib.func('long write(int fd, const void *from, size_t bytes)'),
   };
 }
 

@@ -1,23 +1,22 @@
-/** passt of Debian's: a way into this machine's network for a guest, without root. Its gateway is our loopback. */
-import { type ChildProcess, spawn } from 'node:child_process';
+// passt of Debian's: a way into this machine's network for a guest, without root. Its gateway is our loopback.
+import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fetchDebian, NoPackages } from '../../scripts/lib/debian.mjs';
+import { fetchDebian, NoPackages } from './debian.mjs';
 
 export const GUEST_ADDRESS = '10.0.2.15';
 export const GATEWAY = '10.0.2.2';
 
 export class Passt {
-  private output = '';
-  private constructor(
-    readonly socket: string,
-    private readonly directory: string,
-    private readonly child: ChildProcess,
-  ) {}
+  /** @param {string} socket @param {() => void} stop */
+  constructor(socket, stop) {
+    this.socket = socket;
+    this.stop = stop;
+  }
 
-  /** Throws NoPackages where it cannot be had. */
-  static async start(): Promise<Passt> {
+  /** Throws NoPackages where it cannot be had or does not run. */
+  static async start() {
     const root = await fetchDebian(['passt']);
     // Started by root, it becomes nobody, and makes its socket as such.
     const directory = mkdtempSync(join(tmpdir(), 'passt-'));
@@ -41,25 +40,27 @@ export class Passt {
         stdio: ['ignore', 'pipe', 'pipe'],
       },
     );
-    const passt = new Passt(socket, directory, child);
+    let output = '';
     for (const stream of [child.stdout, child.stderr])
-      stream?.on('data', (d) => {
-        passt.output = `${passt.output}${d}`.slice(-4000);
+      stream.on('data', (d) => {
+        output = `${output}${d}`.slice(-4000);
       });
-    let trouble = '';
+    let failed = false;
     child.once('error', (error) => {
-      trouble = error.message;
+      failed = true;
+      output += error.message;
     });
+    const stop = () => {
+      child.kill();
+      rmSync(directory, { recursive: true, force: true });
+    };
     for (let i = 0; i < 200 && !existsSync(socket); i++) {
-      if (child.exitCode !== null || trouble !== '')
-        throw new NoPackages(`passt does not run here: ${trouble}${passt.output}`);
+      if (child.exitCode !== null || failed) {
+        stop();
+        throw new NoPackages(`passt does not run here: ${output}`);
+      }
       await new Promise((done) => setTimeout(done, 50));
     }
-    return passt;
-  }
-
-  stop(): void {
-    this.child.kill();
-    rmSync(this.directory, { recursive: true, force: true });
+    return new Passt(socket, stop);
   }
 }
