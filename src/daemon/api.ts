@@ -129,12 +129,16 @@ function moveOptions(params: Params): MoveOptions {
   const onTimeout = params.onTimeout ?? DEFAULT_MOVE.onTimeout;
   if (onTimeout !== 'cancel' && onTimeout !== 'force')
     throw new Failure('usage', 'on-timeout is cancel or force');
+  const { clock } = params;
+  if (clock !== undefined && clock !== 'elapse' && clock !== 'freeze')
+    throw new Failure('usage', 'clock is elapse or freeze');
   return {
     maxDowntimeMs: number(params, 'maxDowntimeMs', DEFAULT_MOVE.maxDowntimeMs),
     maxRounds: Math.max(1, number(params, 'maxRounds', DEFAULT_MOVE.maxRounds)),
     timeoutS: number(params, 'timeoutS', DEFAULT_MOVE.timeoutS),
     bandwidthMBs: number(params, 'bandwidthMBs', DEFAULT_MOVE.bandwidthMBs),
     onTimeout,
+    clock,
   };
 }
 
@@ -234,5 +238,7 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
 
 /** What other hosts may ask for. */
 export const moveRequests: Readonly<Record<string, Handler>> = {
+  /** This host's wall clock, ns since 1970: so that a source can tell how far its own is off. */
+  clock: (daemon) => daemon.domains.wallClock(),
   moveOpen: (daemon, params, caller) => daemon.moves.open(caller, params),
 };

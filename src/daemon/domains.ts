@@ -5,6 +5,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { standaloneClock } from '../host/standalone/clock.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
 import { readJson, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
@@ -64,6 +65,11 @@ export class Domains {
     passable(join(dir, 'guests'));
     mkdirSync(join(dir, 'state'), { recursive: true, mode: 0o700 });
     this.nextDomid = readJson<{ next: number }>(join(dir, 'domids.json'))?.next ?? config.firstDomid;
+  }
+
+  /** This host's true time, ns since 1970. */
+  wallClock(): number {
+    return standaloneClock(this.config).wallClock();
   }
 
   private domid(): number {
@@ -186,7 +192,7 @@ export class Domains {
   /** Writes the domain's nodes into the host's xenstore, as libxl does. */
   introduce(domain: Domain, config: GuestConfig): void {
     const { domid, uuid, storePort, consolePort, storeFrame, consoleFrame, createdMs } = domain.state;
-    this.store.addDomain({
+    const tree = {
       domid,
       name: domain.state.name,
       uuid,
@@ -202,7 +208,8 @@ export class Domains {
       ramdisk: config.ramdisk,
       cmdline: config.cmdline,
       startTime: (createdMs / 1000).toFixed(2),
-    });
+    };
+    this.store.addDomain(tree, config.devices ?? []);
     this.relays.set(
       domain,
       this.store.relay(domid, (node) => domain.changed(node)),

@@ -1,6 +1,6 @@
 /**
  * The host as one guest process sees it: what its daemon granted, and the domain's nodes in the host's xenstore
- * through the daemon. Invariant: a daemon that starts again gets all nodes again, so that none is lost with it.
+ * through the daemon. Invariant: a daemon that says hello gets all nodes again, so that none is lost with it.
  */
 import type { Host, HostNode, HostStore } from '../host/host.js';
 import { standaloneClock } from '../host/standalone/clock.js';
@@ -10,6 +10,8 @@ import type { HostGrant } from './guest-protocol.js';
 
 export class RelayedStore implements HostStore {
   private readonly nodes = new Map<string, string>();
+  /** Not sent yet; the latest value of each, so that a guest that writes without end is told of once a turn. */
+  private unsent = new Map<string, string | null>();
   private listener: ((node: HostNode) => void) | undefined;
 
   /** `send` gives nodes to the daemon, if there is one. */
@@ -19,9 +21,16 @@ export class RelayedStore implements HostStore {
     for (const { path, value } of nodes) {
       if (value === null) this.nodes.delete(path);
       else this.nodes.set(path, value);
+      if (this.unsent.size === 0) setImmediate(this.flush);
+      this.unsent.delete(path);
+      this.unsent.set(path, value);
     }
-    this.send(nodes);
   }
+  private readonly flush = (): void => {
+    const nodes = [...this.unsent].map(([path, value]) => ({ path, value }));
+    this.unsent = new Map();
+    this.send(nodes);
+  };
   onChange(listener: ((node: HostNode) => void) | undefined): void {
     this.listener = listener;
   }

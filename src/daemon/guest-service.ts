@@ -68,7 +68,6 @@ export class GuestService {
     this.daemon?.destroy();
     this.daemon = daemon;
     this.watched = false;
-    daemon.notice('store', { nodes: this.store.all() });
   }
 
   detachDaemon(daemon: Rpc): void {
@@ -84,6 +83,8 @@ export class GuestService {
   }
 
   hello(): GuestHello {
+    // A daemon that has just met this guest knows nothing of what it wrote.
+    this.daemon?.notice('store', { nodes: this.store.all() });
     return {
       pid: process.pid,
       phase: this.phase,

@@ -6,6 +6,7 @@ import { chmodSync, closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { SocketServer } from '../xenstore/socket/socket-server.js';
 import { controlRequests, moveRequests } from './api.js';
 import { Domains } from './domains.js';
 import { readJson } from './durable.js';
@@ -27,8 +28,9 @@ export interface HostOptions {
   readonly log: Logger;
 }
 
-/** Name of the control socket in the daemon's directory. */
+/** Names of the sockets in the daemon's directory: the verbs', and the host's xenstore for xenstore-ls and friends. */
 export const CONTROL_SOCKET = 'control.sock';
+export const XENSTORE_SOCKET = 'xenstore.sock';
 
 export class HostDaemon {
   readonly name: string;
@@ -40,6 +42,7 @@ export class HostDaemon {
   readonly moves: Moves;
   private readonly servers: net.Server[] = [];
   private readonly callers = new Set<Rpc>();
+  private xenstore: SocketServer | undefined;
 
   constructor(private readonly options: HostOptions) {
     const { name, dir, config, plainLoopback, log } = options;
@@ -88,6 +91,7 @@ export class HostDaemon {
     });
     chmodSync(path, 0o600);
     this.servers.push(control);
+    this.xenstore = await SocketServer.listen(this.store.server, join(dir, XENSTORE_SOCKET));
     if (listen === undefined) return 0;
     const server = await listenForPeers(
       {
@@ -143,6 +147,8 @@ export class HostDaemon {
   close(): void {
     for (const server of this.servers) server.close();
     for (const rpc of this.callers) rpc.destroy();
+    void this.xenstore?.close();
+    rmSync(join(this.dir, XENSTORE_SOCKET), { force: true });
     rmSync(join(this.dir, 'daemon.pid'), { force: true });
     rmSync(join(this.dir, CONTROL_SOCKET), { force: true });
   }

@@ -2,6 +2,7 @@
  * The host's xenstore as a toolstack keeps it: the nodes of every running domain under this host's domain ids.
  * Guests never see it; their own xenstore is theirs for life.
  */
+import { deviceTree } from '../guest/device-tree.js';
 import {
   type DomainTreeInput,
   domainTree,
@@ -9,6 +10,8 @@ import {
   libxlTree,
   type TreeNode,
 } from '../guest/domain-tree.js';
+import { DEVICE_KINDS } from '../helper/device-kinds.js';
+import type { DeviceConfig } from '../helper/devices.js';
 import type { HostNode } from '../host/host.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
@@ -29,9 +32,24 @@ export class HostXenstore {
     }
   }
 
-  addDomain(domain: DomainTreeInput): void {
+  addDomain(domain: DomainTreeInput, devices: readonly DeviceConfig[]): void {
     this.put(domainTree(domain));
     this.put(libxlTree(domain.domid));
+    for (const device of devices) this.addDevice(domain.domid, device);
+  }
+
+  addDevice(domid: number, { kind, devid, spec }: DeviceConfig): void {
+    const type = DEVICE_KINDS[kind];
+    if (type !== undefined) this.put(deviceTree({ ...type.nodes(devid, spec), domid }));
+  }
+
+  removeDevice(domid: number, { kind, devid }: DeviceConfig): void {
+    for (const path of [
+      `/local/domain/${domid}/device/${kind}/${devid}`,
+      `/local/domain/0/backend/${kind}/${domid}/${devid}`,
+    ]) {
+      if (this.dom0.exists(path)) this.dom0.remove(path);
+    }
   }
 
   /** The domain's process writes into its home through the relay, and hears of what others write there. */

@@ -61,6 +61,7 @@ export class Moves implements MoveWatcher {
   private readonly outgoingContext = (): OutgoingContext => ({
     log: this.options.log,
     connect: this.options.connect,
+    wallClock: () => this.domains.wallClock(),
     persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file),
     erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`)),
     resume: async (domain) => {

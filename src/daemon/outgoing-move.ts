@@ -71,6 +71,8 @@ export interface MoveMessage {
 export interface OutgoingContext {
   readonly log: Logger;
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
+  /** This host's, ns since 1970. */
+  wallClock(): number;
   persist(file: OutgoingFile): void;
   erase(handover: string): void;
   /** The guest stays here: resume it, or, if its process died meanwhile, do what follows a crash. */
@@ -81,6 +83,7 @@ export interface OutgoingContext {
 }
 
 const READY_TIMEOUT_MS = 30_000;
+const CLOCK_EXCHANGES = 3;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 10_000;
 /** After this a caller is told that the outcome is being settled. */
@@ -133,6 +136,7 @@ export class OutgoingMove {
       const key = plain ? undefined : randomBytes(32).toString('hex');
       const { name, uuid, vcpus, memoryKib } = domain.state;
       const status = await domain.ask('hello', {});
+      const clockDifference = await this.measureClocks(this.rpc);
       const opened = await this.rpc.request<{ version: number; port: number; host: string }>(
         'moveOpen',
         {
@@ -153,6 +157,7 @@ export class OutgoingMove {
           to: { host, port: opened.port, identity: this.handover, key },
           options,
           handover: true,
+          clockDifference,
         });
         await this.event('sent');
         this.readyTimer = setTimeout(() => {
@@ -178,6 +183,22 @@ export class OutgoingMove {
       clearTimeout(patience);
     }
     return this.stats(started, sent);
+  }
+
+  /** The destination's wall clock less ours, ns, from the exchange that took the least time. */
+  private async measureClocks(rpc: Rpc): Promise<number> {
+    let best = Number.POSITIVE_INFINITY;
+    let difference = 0;
+    for (let i = 0; i < CLOCK_EXCHANGES; i++) {
+      const before = nowMs();
+      const ours = this.context.wallClock();
+      const theirs = await rpc.request<number>('clock', {}, READY_TIMEOUT_MS);
+      const took = nowMs() - before;
+      if (took >= best || !Number.isFinite(theirs)) continue;
+      best = took;
+      difference = theirs - ours - (took / 2) * 1e6;
+    }
+    return difference;
   }
 
   private get peerName(): string {

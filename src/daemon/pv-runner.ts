@@ -29,7 +29,7 @@ import type {
 export const readConfig = readGuestConfig;
 
 /** First in a stream: which guest, of which configuration, after how many moves. */
-const descriptionRecord = recordType('DESC', 1, 'a guest in a stream', {
+export const runnerRecord = recordType('RUNR', 1, 'a guest in a stream', {
   config: [text, "the daemon's configuration of the guest, JSON"],
   moves: [u32, 'moves before this one'],
   container: [bytes, 'record GUES'],
@@ -62,7 +62,7 @@ class PvRunner implements GuestRunner {
       frames: domain.machine.frames,
       ram: guest.ram,
       describe: () =>
-        encodeRecord(descriptionRecord, {
+        encodeRecord(runnerRecord, {
           config: JSON.stringify(this.config),
           moves: this.moves,
           container: guest.describe(),
@@ -209,7 +209,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       return runner;
     },
     async construct(description): Promise<IncomingRunner> {
-      const { config, moves, container } = decodeRecord(descriptionRecord, decodeRaw(description));
+      const { config, moves, container } = decodeRecord(runnerRecord, decodeRaw(description));
       const guest = await Guest.empty(container, host, around);
       const arrived = new PvRunner(JSON.parse(config) as GuestConfig, guest, hooks, moves + 1);
       runner = arrived;

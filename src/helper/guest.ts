@@ -12,7 +12,7 @@ import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
 import { domainTree } from '../guest/domain-tree.js';
 import type { Host } from '../host/host.js';
 import { Domain, type DomainRun } from '../hypervisor/domain.js';
-import { virtualXen417 } from '../hypervisor/identity.js';
+import { type Identity, identityRecord, virtualXen417 } from '../hypervisor/identity.js';
 import { MFN_BASE, PAGE } from '../machine/machine.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
@@ -33,6 +33,9 @@ import { uuidText } from './uuid.js';
 
 /** The domain id that every guest sees of itself, on every host. */
 export const INNER_DOMID = 1 as DomId;
+
+/** More than any processor has. */
+const MAX_CPUID_LEAVES = 256;
 
 export interface GuestSpec {
   readonly name: string;
@@ -74,6 +77,7 @@ export const containerRecord = recordType('GUES', 1, "what a guest's container i
   consolePfn: [u32, "frame of the console's ring"],
   storePort: [u32, 'port of the store'],
   consolePort: [u32, 'port of the console'],
+  identity: [bytes, 'record IDEN: who hypervisor and processor say they are'],
 });
 export type Container = Parameters<typeof containerRecord.body.write>[1];
 
@@ -132,6 +136,7 @@ export class Guest {
 
   private static async make(
     container: Pick<Container, 'uuid' | 'memoryMib' | 'vcpus' | 'nsPerInstruction'>,
+    identity: Identity,
     host: Host,
     around: GuestSurroundings,
     guest: () => Guest | undefined,
@@ -146,7 +151,7 @@ export class Guest {
         memoryFrames,
         maxFrames: memoryFrames,
         memoryMap: [{ start: 0, bytes: memoryFrames * PAGE, type: 1 }],
-        identity: virtualXen417(vcpus),
+        identity,
         nsPerInstruction: nsPerInstruction || undefined,
       },
       {
@@ -163,13 +168,15 @@ export class Guest {
     const { name, uuid, memoryMib, vcpus, nsPerInstruction = 0 } = spec;
     const made = { name, uuid, memoryMib, vcpus, nsPerInstruction };
     let guest: Guest | undefined;
-    const domain = await Guest.make(made, host, around, () => guest);
+    const identity = virtualXen417(vcpus);
+    const domain = await Guest.make(made, identity, host, around, () => guest);
     domain.prepare();
     const built = buildDomain({ ...domain.buildTarget, mfnBase: MFN_BASE }, image);
     domain.powerOn(built);
     const { storePort, consolePort } = domain;
     const { storePfn, consolePfn } = built;
-    const container = { ...made, storePfn, consolePfn, storePort, consolePort };
+    const frozen = encodeRecord(identityRecord, identity);
+    const container = { ...made, storePfn, consolePfn, storePort, consolePort, identity: frozen };
     guest = new Guest(container, domain, host, around, spec.clock ?? 'elapse');
     guest.points.wallClock.follow(host);
     const nodes = domainTree({
@@ -200,8 +207,10 @@ export class Guest {
     const c = decodeRecord(containerRecord, decodeRaw(description));
     if (c.uuid.length !== 16 || c.vcpus < 1 || c.vcpus > 8 || c.memoryMib < 1 || c.memoryMib > 3000)
       throw new RecordError(0, 'the container described cannot be made');
+    const identity = decodeRecord(identityRecord, decodeRaw(c.identity));
+    if (identity.cpuid.length > MAX_CPUID_LEAVES) throw new RecordError(0, 'too many leaves of CPUID');
     let guest: Guest | undefined;
-    const domain = await Guest.make(c, host, around, () => guest);
+    const domain = await Guest.make(c, identity, host, around, () => guest);
     guest = new Guest(c, domain, host, around, 'elapse');
     guest.ram.fill(0);
     return guest;

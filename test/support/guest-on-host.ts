@@ -51,6 +51,8 @@ export class TestHost implements Host {
 export interface TestGuestOptions {
   readonly clock?: ClockPolicy;
   readonly vcpus?: number;
+  /** Time follows the host's clock, which stands still while the guest runs: for a guest that is not run. */
+  readonly hostTime?: boolean;
   readonly devices?: readonly DeviceConfig[];
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
 }
@@ -89,7 +91,7 @@ export class TestGuest {
         ramdiskName: '',
         clock: options.clock,
         devices: options.devices,
-        nsPerInstruction: 1,
+        nsPerInstruction: options.hostTime === true ? 0 : 1,
       },
       host,
       TestGuest.around(options, (text) => {

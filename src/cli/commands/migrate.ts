@@ -11,6 +11,7 @@ interface Options extends VerbOptions {
   readonly timeout: number;
   readonly onTimeout: string;
   readonly bandwidth: number;
+  readonly clock?: string;
 }
 
 const ms = (value: number): string => `${value.toFixed(1)} ms`;
@@ -31,6 +32,10 @@ export function register(program: Command): void {
       DEFAULT_MOVE.onTimeout,
     )
     .option('--bandwidth <MB/s>', 'at most this while the guest runs; 0 for no limit', numberOption, 0)
+    .option(
+      '--clock <policy>',
+      "elapse: the stop is stolen time for the guest; freeze: its clock stands still (the guest's own setting if not given)",
+    )
     .action((guest: string, host: string, options: Options) =>
       withDaemon(
         options,
@@ -43,6 +48,7 @@ export function register(program: Command): void {
             timeoutS: options.timeout,
             onTimeout: options.onTimeout,
             bandwidthMBs: options.bandwidth,
+            clock: options.clock,
           });
           if (options.json === true) {
             printJson(stats);

@@ -86,9 +86,10 @@ export class XenstoreTree implements MigrationPoint {
     nodes.push({ path: relative, value: this.translate(value) });
   }
 
-  /** A value that is a path below the guest's home, as it is called on this host. */
+  /** A value that is a path below the guest's home, or of a back end of its, as it is called on this host. */
   private translate(value: string): string {
-    if (value !== this.home && !value.startsWith(`${this.home}/`)) return value;
-    return `/local/domain/${(this.host as Host).domid}${value.slice(this.home.length)}`;
+    const found = /^(\/local\/domain\/(?:0\/backend\/[^/]+\/)?)(\d+)(?=\/|$)/.exec(value);
+    if (found === null || found[2] !== String(this.guest.domain.config.domid)) return value;
+    return `${found[1]}${(this.host as Host).domid}${value.slice(found[0].length)}`;
   }
 }

@@ -1,0 +1,258 @@
+import { describe, expect, it } from 'vitest';
+import { TestGuest, TestHost } from '../../test/support/guest-on-host.js';
+import { Runstate } from '../hypervisor/vcpu-context.js';
+import { VcpuInfo } from '../xen/shared-info.js';
+import type { ClockPolicy, OutageBounds, OutageTerms } from './points/outage.js';
+
+const MS = 1e6;
+const S = 1e9;
+const DAY = 86_400 * S;
+const YEAR_2026 = 1.767e18;
+
+function hosts(): { a: TestHost; b: TestHost } {
+  const a = new TestHost('A', 12);
+  const b = new TestHost('B', 3001);
+  a.uptimeNs = 500 * DAY;
+  a.wallNs = YEAR_2026;
+  b.uptimeNs = 7 * S;
+  b.wallNs = YEAR_2026;
+  return { a, b };
+}
+
+interface Move {
+  readonly clock?: ClockPolicy;
+  /** How long the guest is stopped, by the true time. */
+  readonly outage: number;
+  readonly terms?: OutageTerms;
+  readonly bounds?: OutageBounds;
+  readonly hostTime?: boolean;
+}
+
+/** A small guest that ran on A for 100 ms and then goes to B. */
+async function moved({ clock, outage, terms, bounds, hostTime }: Move, both = hosts()) {
+  const { a, b } = both;
+  const here = await TestGuest.on(a, { clock, hostTime });
+  here.guest.start();
+  if (hostTime === true) a.pass(100 * MS);
+  else here.run(100 * MS);
+  await here.guest.pause();
+  const before = snapshot(here);
+  a.pass(outage);
+  b.pass(100 * MS + outage);
+  const there = await here.arriveOn(b, terms, bounds);
+  there.guest.start();
+  return { there, before, after: snapshot(there) };
+}
+
+const snapshot = ({ guest }: TestGuest) => {
+  const [v] = guest.domain.state.vcpus;
+  return {
+    time: guest.domain.clock.now(),
+    wall: guest.wallClock(),
+    runstate: v.runstate,
+    entry: v.runstateEntry,
+    spent: [...v.runstateTime],
+    deadline: v.singleshot,
+    pending: guest.domain.state.mem.getU8(v.vcpuInfo + VcpuInfo.evtchn_upcall_pending),
+  };
+};
+
+describe('the system time of a guest that moves', () => {
+  it('goes on by the outage on a host whose uptime is lower', async () => {
+    const { there, before, after } = await moved({ outage: 40 * MS });
+    expect(after.time - before.time).toBe(40 * MS);
+    there.run(100 * MS);
+    there.type('v\n');
+    there.run(20 * MS);
+    expect(there.latest()).toMatchObject({ back: 0, diff: 0 });
+    expect(there.latest().gap).toBeLessThanOrEqual(41 * MS);
+  });
+
+  it('stands still under freeze', async () => {
+    const { there, before, after } = await moved({ clock: 'freeze', outage: 40 * MS });
+    expect(after.time).toBe(before.time);
+    there.run(100 * MS);
+    there.type('v\n');
+    there.run(20 * MS);
+    expect(there.latest().gap).toBeLessThan(2 * MS);
+  });
+
+  it('follows the policy that the move was given, and keeps its own for the next', async () => {
+    const { there, before, after } = await moved({ outage: 40 * MS, terms: { clock: 'freeze' } });
+    expect(after.time).toBe(before.time);
+    await there.guest.pause();
+    const at = there.guest.domain.clock.now();
+    there.host.pass(5 * S);
+    there.guest.start();
+    expect(there.guest.domain.clock.now() - at).toBe(5 * S);
+  });
+
+  it.each([
+    ['is behind', -3600 * S],
+    ['is ahead', 3600 * S],
+    ['is at its beginning', -YEAR_2026],
+    ['is in the year 2301', 275 * 365 * DAY],
+  ])('is right where the wall clock of the next host %s', async (_, skew) => {
+    const both = hosts();
+    both.b.wallNs += skew;
+    const bounds = { least: 30 * MS, most: 100 * MS };
+    const { before, after } = await moved({ outage: 40 * MS, bounds, hostTime: true }, both);
+    expect(after.time - before.time).toBeGreaterThanOrEqual(30 * MS);
+    expect(after.time - before.time).toBeLessThanOrEqual(100 * MS);
+    expect(after.wall).toBeGreaterThanOrEqual(before.wall);
+    if (skew > 0) expect(Math.abs(after.wall - both.b.wallNs)).toBeLessThan(S);
+  });
+
+  it('is exact where the daemons measured how far the clocks are apart', async () => {
+    const both = hosts();
+    both.b.wallNs += 17 * S;
+    const { before, after } = await moved({ outage: 40 * MS, terms: { clockDifference: 17 * S } }, both);
+    expect(after.time - before.time).toBe(40 * MS);
+  });
+
+  it.each(['elapse', 'freeze'] as const)(
+    'is usable after it was stopped for a virtual day, under both policies: %s',
+    async (clock) => {
+      const { there, before, after } = await moved({ clock, outage: DAY });
+      expect(after.time - before.time).toBe(clock === 'elapse' ? DAY : 0);
+      const { n } = there.latest();
+      there.run(600 * MS);
+      there.type('v\n');
+      there.run(20 * MS);
+      expect(there.latest()).toMatchObject({ back: 0, diff: 0 });
+      expect(there.latest().n).toBeGreaterThan((n || 0) + 40);
+    },
+  );
+
+  it('goes on by the time for which it was paused', async () => {
+    const { a } = hosts();
+    const here = await TestGuest.on(a);
+    here.guest.start();
+    here.run(50 * MS);
+    await here.guest.pause();
+    const before = here.guest.domain.clock.now();
+    a.pass(3 * S);
+    // The owner of the host steps its wall clock meanwhile.
+    a.wallNs -= 1000 * S;
+    here.guest.start();
+    expect(here.guest.domain.clock.now() - before).toBe(3 * S);
+  });
+});
+
+describe('what is counted in system time', () => {
+  it('a timer that came due during the outage fires once after it', async () => {
+    const { there, before, after } = await moved({ outage: 40 * MS });
+    expect(before.deadline - before.time).toBeLessThanOrEqual(10 * MS);
+    expect(before.pending).toBe(0);
+    // It has fired when the guest begins to run, and is armed no more.
+    expect(after.pending).toBe(1);
+    expect(after.deadline).toBe(Number.POSITIVE_INFINITY);
+    const counted = there.guest.domain.clock.now();
+    there.run(30 * MS);
+    there.type('v\n');
+    there.run(10 * MS);
+    // One sample for the one that was due, then one each 10 ms.
+    expect(there.guest.domain.clock.now() - counted).toBeGreaterThanOrEqual(40 * MS);
+    expect(there.latest().back).toBe(0);
+  });
+
+  it('counts the outage as time in which its processor waited', async () => {
+    const { before, after } = await moved({ outage: 40 * MS });
+    expect(before.runstate).toBe(Runstate.blocked);
+    expect(after.runstate).toBe(Runstate.runnable);
+    // Asleep until its timer came due, waiting since.
+    expect(after.entry).toBe(before.deadline);
+    expect(after.spent[Runstate.blocked] - before.spent[Runstate.blocked]).toBe(
+      before.deadline - before.entry,
+    );
+    const sum = after.spent.reduce((a, b) => a + b, 0) + (after.time - after.entry);
+    const earlier = before.spent.reduce((a, b) => a + b, 0) + (before.time - before.entry);
+    expect(sum - earlier).toBe(40 * MS);
+  });
+});
+
+describe('the wall clock of a guest that moves', () => {
+  it('follows a host whose clock is ahead, and never goes back', async () => {
+    const both = hosts();
+    both.b.wallNs += 100 * S;
+    const ahead = await moved({ clock: 'freeze', outage: 40 * MS, hostTime: true }, both);
+    expect(ahead.after.wall - ahead.before.wall).toBeGreaterThan(100 * S);
+    const back = hosts();
+    back.b.wallNs -= 100 * S;
+    const behind = await moved({ clock: 'freeze', outage: 40 * MS, hostTime: true }, back);
+    expect(behind.after.wall).toBe(behind.before.wall);
+  });
+
+  it.each(['elapse', 'freeze'] as const)('is true after a virtual day under %s', async (clock) => {
+    const { there, after } = await moved({ clock, outage: DAY, hostTime: true });
+    expect(Math.abs(after.wall - there.host.wallNs)).toBeLessThan(S);
+  });
+
+  it('stays as it was where time counts instructions', async () => {
+    const { before, after } = await moved({ clock: 'freeze', outage: 40 * MS });
+    expect(after.wall).toBe(before.wall);
+  });
+});
+
+describe('the xenstore of a guest', () => {
+  const write = (g: TestGuest, path: string, value: string): void =>
+    g.guest.store.server.local(1).write(`/local/domain/1/${path}`, value);
+
+  it('shows on the host what the guest writes, under the id of that host', async () => {
+    const { a, b } = hosts();
+    const here = await TestGuest.on(a);
+    here.guest.start();
+    write(here, 'data/one', 'first');
+    write(here, 'data/path', '/local/domain/1/data/one');
+    expect(a.written.get('data/one')).toBe('first');
+    expect(a.written.get('data/path')).toBe('/local/domain/12/data/one');
+    here.guest.store.server.local(1).remove('/local/domain/1/data/one');
+    expect(a.written.get('data/one')).toBe(null);
+    // What the toolstack wrote for the guest alone stays with the guest.
+    expect([...a.written.keys()].filter((path) => /port|ring-ref|^domid$/.test(path))).toEqual([]);
+    await here.guest.pause();
+    const there = await here.arriveOn(b);
+    expect(b.written.get('data/path')).toBe('/local/domain/3001/data/one');
+    write(there, 'data/two', 'second');
+    expect(b.written.get('data/two')).toBe('second');
+    expect(a.written.has('data/two')).toBe(false);
+  });
+
+  it('hears a request to shut down that a tool writes on the host, and none to suspend', async () => {
+    const { a } = hosts();
+    const here = await TestGuest.on(a);
+    here.guest.start();
+    const asked = (): string => here.guest.store.dom0.read('/local/domain/1/control/shutdown');
+    a.listener?.({ path: 'control/shutdown', value: 'suspend' });
+    expect(asked()).toBe('');
+    a.listener?.({ path: 'control/shutdown', value: 'poweroff' });
+    expect(asked()).toBe('poweroff');
+  });
+
+  it('is not asked anything by a move', async () => {
+    const { there } = await moved({ outage: 40 * MS });
+    expect(there.guest.store.dom0.read('/local/domain/1/control/shutdown')).toBe('');
+  });
+});
+
+describe('the ledger', () => {
+  it('has one line a point, with the same inner value on every host for what is constant', async () => {
+    const { a, b } = hosts();
+    const here = await TestGuest.on(a);
+    here.guest.start();
+    here.run(20 * MS);
+    await here.guest.pause();
+    const before = here.guest.ledgerRows();
+    const there = await here.arriveOn(b);
+    const after = there.guest.ledgerRows();
+    expect(new Set(before.map((r) => r.name)).size).toBe(before.length);
+    const moving = new Set(['system time', 'wall clock', 'outage', 'CMOS clock', 'runstate', 'timers']);
+    for (const [i, row] of after.entries()) {
+      if (!moving.has(row.name)) expect(row.inner, row.name).toBe(before[i].inner);
+      expect(row.outer, row.name).not.toBe('(not attached)');
+    }
+    const outer = (rows: typeof before, name: string) => rows.find((r) => r.name === name)?.outer;
+    expect([outer(before, 'domain id'), outer(after, 'domain id')]).toEqual(['12', '3001']);
+    expect(here.guest.ledgerRows().every((r) => ['(not attached)'].includes(r.outer))).toBe(true);
+  });
+});

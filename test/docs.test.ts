@@ -1,0 +1,35 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { migrationPointsDoc, streamDoc } from '../scripts/lib/docs.mjs';
+import { STREAM_LIMITS, STREAM_PARTS } from '../src/daemon/stream-contents.js';
+import { POINT_DESCRIPTIONS } from '../src/helper/points/all.js';
+import { ROWS, rowsOf } from '../src/helper/points/rows.js';
+
+const page = (name: string): string => readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8');
+
+describe('the documentation', () => {
+  it('of migration points says what the source says (node scripts/docs.mjs writes it)', () => {
+    expect(page('migration-points.md')).toBe(migrationPointsDoc(POINT_DESCRIPTIONS, ROWS, rowsOf));
+  });
+
+  it('of the stream says what the source says (node scripts/docs.mjs writes it)', () => {
+    expect(page('stream.md')).toBe(streamDoc(STREAM_PARTS, STREAM_LIMITS));
+  });
+
+  it('leaves no row of what a move would change without a point, and names no other', () => {
+    const covered = new Set(POINT_DESCRIPTIONS.flatMap((d) => rowsOf(d.rows)));
+    expect([...covered].sort()).toEqual(Object.keys(ROWS).sort());
+  });
+
+  it('names tests that are there', () => {
+    for (const { name, proof } of POINT_DESCRIPTIONS) {
+      expect(proof.length, name).toBeGreaterThan(0);
+      for (const one of proof) {
+        const [file, ...test] = one.split(': ');
+        const url = new URL(`../${file}`, import.meta.url);
+        expect(existsSync(url), `${name}: ${file}`).toBe(true);
+        expect(readFileSync(url, 'utf8'), `${name}: ${one}`).toContain(test.join(': '));
+      }
+    }
+  });
+});
