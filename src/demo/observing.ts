@@ -189,6 +189,39 @@ export const LEAF_OUT = `
     ret
 `;
 
+/** Appends text and decimal numbers at rdi. */
+export const NUMBERS_AND_TEXT = `
+  ; rsi = zero-ended text -> appended at rdi; rsi ends on its zero
+  puts:
+    cmp byte [rsi], 0
+    je putsend
+    movsb
+    jmp puts
+  putsend:
+    ret
+  putdec:
+    push rbx
+    mov rbx, rsp
+    mov ecx, 10
+  divide:
+    xor edx, edx
+    div rcx
+    add edx, 48
+    dec rsp
+    mov [rsp], dl
+    test rax, rax
+    jnz divide
+  copydigit:
+    mov al, [rsp]
+    mov [rdi], al
+    inc rdi
+    inc rsp
+    cmp rsp, rbx
+    jne copydigit
+    pop rbx
+    ret
+`;
+
 /** Text routines and the report; the user adds \`flush\`, which prints OUTBUF up to rdi. */
 export const REPORTING = `
   ; rsi = label text of the line
@@ -231,35 +264,7 @@ export const REPORTING = `
     call puthex
     jmp flush
 
-  ; rsi = zero-ended text -> appended at rdi; rsi ends on its zero
-  puts:
-    cmp byte [rsi], 0
-    je putsend
-    movsb
-    jmp puts
-  putsend:
-    ret
-  putdec:
-    push rbx
-    mov rbx, rsp
-    mov ecx, 10
-  divide:
-    xor edx, edx
-    div rcx
-    add edx, 48
-    dec rsp
-    mov [rsp], dl
-    test rax, rax
-    jnz divide
-  copydigit:
-    mov al, [rsp]
-    mov [rdi], al
-    inc rdi
-    inc rsp
-    cmp rsp, rbx
-    jne copydigit
-    pop rbx
-    ret
+  ${NUMBERS_AND_TEXT}
   puthex:
     mov ecx, 16
   nibble:

@@ -2,10 +2,20 @@
  * The sending thread of a move: reads the guest's RAM in place (it is shared), checksums it and writes it to the
  * data connection, while the guest runs on the main thread. Spoken to by WorkerSender, one request at a time.
  */
+import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { connectData, type DataAddress, socketSink } from './data-channel.js';
 import type { SenderRequest, SenderResponse } from './sender-protocol.js';
 import { StreamWriter } from './stream-writer.js';
+
+/** The guest's own thread goes first where there are too few processors: this one yields to it. */
+const NICE = 5;
+try {
+  // On Linux this is the thread's own.
+  setPriority(0, Math.min(19, getPriority(0) + NICE));
+} catch {
+  // Not allowed here; then it competes.
+}
 
 const { address, ram, frames } = workerData as { address: DataAddress; ram: Uint8Array; frames: number };
 const port = parentPort!;

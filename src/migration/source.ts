@@ -76,6 +76,20 @@ export class MoveTimeout extends Error {
   override name = 'MoveTimeout';
 }
 
+/** State, hand-over, the owner record on disk, and the first instruction take about this long in any case. */
+const FIXED_DOWNTIME_MS = 10;
+
+/**
+ * Whether to stop now. The last pages may take what the fixed parts leave of the downtime; a round that did not make
+ * them fewer ends the hope for less, as long as they fit at all.
+ */
+function enough(now: MoveProgress, before: MoveProgress | undefined, maxDowntimeMs: number): boolean {
+  const expected = now.expectedDowntimeMs;
+  if (expected <= Math.max(maxDowntimeMs - FIXED_DOWNTIME_MS, 0) / 4) return true;
+  const hope = before === undefined || now.dirty < before.dirty * 0.7;
+  return expected <= maxDowntimeMs && !hope;
+}
+
 /** The first round must not be judged by a rate that was measured over next to nothing. */
 const LEAST_MEASURED_BYTES = 1 << 20;
 
@@ -118,7 +132,7 @@ export async function sendGuest(
       };
       rounds.push(progress);
       hooks.progress?.(progress);
-      if (expectedDowntimeMs <= options.maxDowntimeMs) {
+      if (enough(progress, rounds.at(-2), options.maxDowntimeMs)) {
         reason = 'downtime';
         break;
       }
@@ -144,10 +158,14 @@ export async function sendGuest(
       guest.readDirty(dirty);
     }
     const stopMs = monotonicMs() - stoppedAt;
-    const last = await sender.round(0, dirty, pages);
-    const lastDone = monotonicMs();
+    // While the sending thread is at the last pages, this one makes the state.
+    const lastRound = sender.round(0, dirty, pages);
+    lastRound.catch(() => {});
     const { clock } = options;
-    const bytes = await sender.end(guest.saveState({ clock, clockDifference: hooks.clockDifference }));
+    const state = guest.saveState({ clock, clockDifference: hooks.clockDifference });
+    const last = await lastRound;
+    const lastDone = monotonicMs();
+    const bytes = await sender.end(state);
     guest.stopDirtyLog();
     return {
       rounds,

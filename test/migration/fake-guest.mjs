@@ -3,7 +3,16 @@
 //
 // Its "disk" is a lock file (config.more.disk): attach and resume take it, pause lets it go. Two live guests at
 // once would be seen there, and are written to DISK.violations.
-import { appendFileSync, closeSync, existsSync, openSync, unlinkSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 
 const PAGE = 4096;
 const encode = (value) => new TextEncoder().encode(JSON.stringify(value));
@@ -51,6 +60,28 @@ function gate(config, step) {
   closeSync(openSync(`${gates}/${step}.reached`, 'w'));
   const clock = new Int32Array(new SharedArrayBuffer(4));
   while (existsSync(`${gates}/${step}`)) Atomics.wait(clock, 0, 0, 2);
+}
+
+/** A lock as a disk has one: it goes with the process that holds it. Throws EEXIST where a live one does. */
+function takeLock(path) {
+  for (;;) {
+    try {
+      const fd = openSync(path, 'wx', 0o666);
+      writeSync(fd, String(process.pid));
+      closeSync(fd);
+      return;
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+      let holder;
+      try {
+        holder = readFileSync(path, 'utf8');
+      } catch {
+        continue;
+      }
+      if (holder === '' || existsSync(`/proc/${holder}`)) throw error;
+      rmSync(path, { force: true });
+    }
+  }
 }
 
 /** What tick `count` writes: all of one page. */
@@ -119,7 +150,7 @@ class FakeGuest {
     const { disk } = this.config.more;
     if (disk === undefined) return;
     try {
-      closeSync(openSync(disk, 'wx'));
+      takeLock(disk);
       this.locked = true;
     } catch (error) {
       appendFileSync(`${disk}.violations`, `${this.host.identity.name} ${this.count}: ${error.code}\n`);
@@ -205,7 +236,7 @@ class FakeGuest {
     if (refuseOn === this.host.identity.name) throw new Error('the disk is not to be had');
     if (disk === undefined) return;
     if (existsSync(`${disk}.refuse`)) throw new Error('the disk is not to be had');
-    closeSync(openSync(disk, 'wx'));
+    takeLock(disk);
     this.locked = true;
   }
   async discard() {

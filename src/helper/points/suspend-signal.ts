@@ -16,7 +16,7 @@ export const about: PointDescription = {
   held: 'control/shutdown is never written for a move; "suspend" that a tool writes on the host is not passed on',
   proof: [
     'src/helper/seam.test.ts: hears a request to shut down that a tool writes on the host, and none to suspend',
-    'test/e2e/moves.test.ts: is never asked',
+    'test/e2e/moves.test.ts: it is never asked',
   ],
 };
 

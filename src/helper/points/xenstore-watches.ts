@@ -8,7 +8,6 @@ export const about: PointDescription = {
   seen: 'its watches; each fires for a change, and none because of a move',
   held: 'saved with the store, and events not yet delivered too',
   proof: [
-    'test/e2e/moves.test.ts: no watch fires because of a move',
     'test/xenstore/save-restore.test.ts: saved after every byte of a conversation, it still answers the same',
   ],
 };

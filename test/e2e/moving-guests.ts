@@ -1,0 +1,99 @@
+/** Real guests for tests of moves: GRUB, and Debian's kernel with the observer and the memory writer in its initramfs. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { ensureGuests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { writeCpio } from '../../scripts/lib/cpio.mjs';
+import { memoryWriterElf } from '../../src/demo/memory-writer.js';
+import { observerElf } from '../../src/demo/observer.js';
+import { chainAfter } from '../../src/demo/observing.js';
+import type { TestHost, TwoHosts } from '../migration/hosts.js';
+
+/** Files of the guests; undefined where Debian's packages cannot be had. */
+export const guestFiles = await ensureGuests().catch((error: Error) => {
+  if (!(error instanceof NoPackages) || process.env['STILLPOINT_CI'] !== undefined) throw error;
+  console.warn(`stillpoint: moves of real guests are not tested: ${error.message}`);
+  return undefined;
+});
+
+/** A Linux that has no code for a request to suspend. */
+export const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
+
+export interface LinuxOptions {
+  readonly name: string;
+  readonly vcpus?: number;
+  readonly memoryMib?: number;
+  /** More words for its command line. */
+  readonly extra?: string;
+  /** More lines for its configuration. */
+  readonly more?: string;
+}
+
+/** Creates a Linux on `host`; resolves at its shell. */
+export async function bootLinux(hosts: TwoHosts, host: TestHost, options: LinuxOptions): Promise<void> {
+  const { name, vcpus = 1, memoryMib = 128, extra = '', more = '' } = options;
+  const ramdisk = join(hosts.root, 'ramdisk');
+  const programs = writeCpio([
+    { path: 'bin/observer', mode: 0o755, data: observerElf() },
+    { path: 'bin/writer', mode: 0o755, data: memoryWriterElf() },
+  ]);
+  const base = gunzipSync(readFileSync(guestFiles!.initramfs));
+  writeFileSync(ramdisk, gzipSync(Buffer.concat([base, programs]), { level: 1 }));
+  const config = `
+    name = "${name}"
+    kernel = "${guestFiles!.vmlinux}"
+    ramdisk = "${ramdisk}"
+    memory = ${memoryMib}
+    vcpus = ${vcpus}
+    extra = "console=hvc0 rdinit=/init quiet ${extra}"
+    ${more}\n`;
+  await host.ask('create', { config, file: `${name}.cfg`, directory: hosts.root });
+  await host.consoleOf(name, '', /guest# /, 400);
+}
+
+export async function bootGrub(hosts: TwoHosts, host: TestHost, name: string): Promise<void> {
+  const config = `name = "${name}"\nkernel = "${guestFiles!.grub}"\nmemory = 64\n`;
+  await host.ask('create', { config, file: `${name}.cfg`, directory: hosts.root });
+  await host.consoleOf(name, '', /grub> /, 100);
+}
+
+export interface Verdict {
+  readonly samples: number;
+  readonly cpus: number;
+  readonly gapMs: number;
+  readonly backwards: number;
+  readonly differences: number;
+  /** Its computation has the result that it must have after so many samples. */
+  readonly right: boolean;
+}
+
+/** Asks the observer in the guest for its verdict. */
+export async function verdictOf(host: TestHost, name: string): Promise<Verdict> {
+  const line =
+    /OBS VERDICT n=(\d+) cpus=(\d+) mono=\d+ real=\d+ tsc=\d+ gap=(-?\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]{16})/g;
+  const before = [...(await host.consoleOf(name, '', /^/)).matchAll(line)].length;
+  const text = await host.consoleOf(name, 'v\n', new RegExp(`(${line.source}[\\s\\S]*){${before + 1}}`), 300);
+  const [samples, cpus, gap, backwards, differences] = [...text.matchAll(line)]
+    .at(-1)!
+    .slice(1, 6)
+    .map(Number);
+  const chain = [...text.matchAll(line)].at(-1)![6];
+  const right = chain === chainAfter(samples).toString(16).padStart(16, '0');
+  return { samples, cpus, gapMs: gap / 1e6, backwards, differences, right };
+}
+
+/** Moves a guest to and fro; gives the statistics of each move, and where it is in the end. */
+export async function moveToAndFro<Stats>(
+  hosts: TwoHosts,
+  name: string,
+  moves: number,
+  options: object = {},
+): Promise<{ stats: Stats[]; at: TestHost }> {
+  const stats: Stats[] = [];
+  let [from, to] = [hosts.a, hosts.b];
+  for (let i = 0; i < moves; i++) {
+    stats.push(await from.ask<Stats>('migrate', { guest: name, host: to.name, ...options }));
+    [from, to] = [to, from];
+  }
+  return { stats, at: from };
+}

@@ -1,0 +1,296 @@
+/** Two unlike hosts on this machine, with a proxy between them that can cut every connection of a move. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { connectDaemon } from '../../src/cli/daemon-client.js';
+import type { DomainRow } from '../../src/daemon/api.js';
+import { initIdentity, loadIdentity, trust } from '../../src/daemon/identity.js';
+
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const FAKE = new URL('./fake-guest.mjs', import.meta.url).href;
+
+/** What moves a terminal's cursor, and returns. */
+const CURSOR = /\x1b\[[0-9;]*[A-Za-z]|\r/g;
+
+/** Polls until `what` gives something; fails with `name` after `seconds`. */
+export async function until<T>(
+  name: string,
+  what: () => Promise<T | undefined> | T | undefined,
+  seconds = 30,
+): Promise<T> {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const value = await what();
+    if (value !== undefined && value !== false) return value;
+    if (Date.now() > end) throw new Error(`not within ${seconds} s: ${name}`);
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}
+
+/** A listener on `host:port` that passes everything to 127.0.0.1:port, until it is told to cut. */
+export class CutProxy {
+  private readonly sockets = new Set<net.Socket>();
+  private readonly servers: net.Server[] = [];
+  /** Cut the connection through `dataPort` after so many bytes; once. */
+  cutDataAfter: number | undefined;
+
+  async open(host: string, port: number, data: boolean): Promise<void> {
+    const server = net.createServer((from) => {
+      const to = net.connect(port, '127.0.0.1');
+      let passed = 0;
+      for (const [one, other] of [
+        [from, to],
+        [to, from],
+      ] as const) {
+        this.sockets.add(one);
+        one.on('error', () => other.destroy());
+        one.on('close', () => {
+          this.sockets.delete(one);
+          other.destroy();
+        });
+        one.on('data', (chunk) => {
+          passed += chunk.length;
+          if (data && this.cutDataAfter !== undefined && passed > this.cutDataAfter) {
+            this.cutDataAfter = undefined;
+            from.destroy();
+            to.destroy();
+          } else if (!other.write(chunk)) {
+            one.pause();
+            other.once('drain', () => one.resume());
+          }
+        });
+        one.on('end', () => other.end());
+      }
+    });
+    await new Promise<void>((done, fail) => {
+      server.once('error', fail);
+      server.listen({ host, port }, done);
+    });
+    this.servers.push(server);
+  }
+  cut(): void {
+    for (const socket of this.sockets) socket.destroy();
+  }
+  close(): void {
+    this.cut();
+    for (const server of this.servers) server.close();
+  }
+}
+
+export class TestHost {
+  process: ChildProcess | undefined;
+  constructor(
+    readonly name: string,
+    readonly dir: string,
+    readonly port: number,
+    private readonly config: string,
+  ) {}
+
+  async start(): Promise<void> {
+    const args = [MAIN, 'host', '--name', this.name, '--dir', this.dir, '--config', this.config];
+    args.push('--listen', `127.0.0.1:${this.port}`);
+    const log = join(this.dir, 'daemon.log');
+    const child = spawn('/bin/sh', ['-c', `exec "$0" "$@" 2>>${log}`, process.execPath, ...args], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.process = child;
+    await new Promise<void>((done, fail) => {
+      child.stdout!.once('data', () => done());
+      child.once('exit', () => fail(new Error(`host ${this.name} ended: ${readFileSync(log, 'utf8')}`)));
+    });
+  }
+  /** kill -9. */
+  async kill(): Promise<void> {
+    const child = this.process!;
+    const gone = new Promise((done) => child.once('exit', done));
+    child.kill('SIGKILL');
+    await gone;
+  }
+  async ask<T>(method: string, params: object = {}): Promise<T> {
+    const rpc = await connectDaemon({ dir: this.dir });
+    try {
+      return await rpc.request<T>(method, params);
+    } finally {
+      rpc.close();
+    }
+  }
+  /** Types `keys` at a guest's console, and waits for `pattern` in what it prints; gives all that it printed. */
+  async consoleOf(guest: string, keys: string, pattern: RegExp, seconds = 100): Promise<string> {
+    let text = '';
+    const rpc = await connectDaemon({ dir: this.dir }, (method, params) => {
+      if (method !== 'console') return;
+      text += Buffer.from(String(params.data), 'base64').toString('latin1').replaceAll(CURSOR, '');
+    });
+    try {
+      const { latest } = await rpc.request<{ latest: string }>('console', { guest });
+      text = Buffer.from(latest, 'base64').toString('latin1').replaceAll(CURSOR, '') + text;
+      if (keys !== '') await rpc.request('type', { guest, data: Buffer.from(keys).toString('base64') });
+      await until(
+        `${pattern} on the console of ${guest}`,
+        () => pattern.test(text) || undefined,
+        seconds,
+      ).catch((error: Error) => {
+        throw new Error(`${error.message}; it printed ${JSON.stringify(text.slice(-1000))}`);
+      });
+      return text;
+    } finally {
+      rpc.close();
+    }
+  }
+  list(): Promise<DomainRow[]> {
+    return this.ask<DomainRow[]>('list');
+  }
+  /** Of the guests' processes, as the daemon has them on disk: also while they answer nothing. */
+  pids(): number[] {
+    return this.files('state')
+      .filter((name) => name.endsWith('.json'))
+      .map((name) => JSON.parse(readFileSync(join(this.dir, 'state', name), 'utf8')).process?.pid)
+      .filter((pid) => pid !== undefined);
+  }
+  files(folder: 'handovers' | 'guests' | 'state'): string[] {
+    return readdirSync(join(this.dir, folder));
+  }
+}
+
+export class TwoHosts {
+  readonly proxy = new CutProxy();
+  private guests = 0;
+  private constructor(
+    /** Directory of all that these hosts keep. */
+    readonly root: string,
+    readonly a: TestHost,
+    readonly b: TestHost,
+  ) {}
+
+  static async open(firstPort: number, both: object = {}): Promise<TwoHosts> {
+    const root = mkdtempSync(join(tmpdir(), 'stillpoint-move-'));
+    chmodSync(root, 0o711);
+    for (const name of ['disk', 'gates']) {
+      mkdirSync(join(root, name));
+      chmodSync(join(root, name), 0o777);
+    }
+    const host = async (name: string, port: number, more: object): Promise<TestHost> => {
+      const dir = join(root, name);
+      const config = join(root, `${name}.json`);
+      writeFileSync(config, JSON.stringify({ runner: FAKE, ...both, ...more }));
+      await initIdentity(dir);
+      return new TestHost(name, dir, port, config);
+    };
+    const a = await host('A', firstPort, {
+      firstDomid: 5,
+      xenVersion: '4.14.1',
+      dataPorts: `${firstPort + 2}-${firstPort + 5}`,
+    });
+    const b = await host('B', firstPort + 1, {
+      firstDomid: 400,
+      uptimeS: -1000,
+      dataPorts: `${firstPort + 6}-${firstPort + 9}`,
+    });
+    trust(a.dir, 'B', loadIdentity(b.dir)!.certificate, `127.0.0.2:${b.port}`, ['move']);
+    trust(b.dir, 'A', loadIdentity(a.dir)!.certificate, `127.0.0.2:${a.port}`, ['move']);
+    const hosts = new TwoHosts(root, a, b);
+    await a.start();
+    await b.start();
+    for (let port = firstPort; port < firstPort + 10; port++) {
+      await hosts.proxy.open('127.0.0.2', port, port >= firstPort + 2);
+    }
+    return hosts;
+  }
+
+  /** Creates a guest on A; `more` are lines of its configuration. */
+  async guest(more = ''): Promise<DomainRow> {
+    const n = ++this.guests;
+    rmSync(join(this.root, 'gates'), { recursive: true, force: true });
+    mkdirSync(join(this.root, 'gates'));
+    chmodSync(join(this.root, 'gates'), 0o777);
+    const config = `name = "g${n}"\ndisk = "${join(this.root, 'disk', `d${n}`)}"\ngates = "${join(this.root, 'gates')}"\n${more}\n`;
+    return this.a.ask<DomainRow>('create', { config, file: 'guest.cfg', directory: this.root });
+  }
+
+  gate(step: string): void {
+    writeFileSync(join(this.root, 'gates', step), '');
+  }
+  reached(step: string): Promise<unknown> {
+    return until(`step ${step}`, () => existsSync(join(this.root, 'gates', `${step}.reached`)) || undefined);
+  }
+  openGate(step: string): void {
+    rmSync(join(this.root, 'gates', step), { force: true });
+  }
+
+  /** Waits until everything is settled; tells where the one live guest is. Fails if there is none, or two. */
+  async settled(name: string): Promise<{ on: string; row: DomainRow }> {
+    let seen = '';
+    return until(`one live guest ${name}, and nothing pending`, async () => {
+      const pending = [...this.a.files('handovers'), ...this.b.files('handovers')];
+      const rows = [
+        ...(await this.a.list()).map((row) => ({ on: 'A', row })),
+        ...(await this.b.list()).map((row) => ({ on: 'B', row })),
+      ];
+      seen = JSON.stringify({ pending, rows });
+      if (pending.length > 0) return undefined;
+      if (rows.length !== 1 || rows[0].row.moving || !rows[0].row.state.startsWith('r')) return undefined;
+      if (rows[0].row.name !== name) return undefined;
+      return rows[0];
+    }).catch((error: Error) => {
+      throw new Error(`${error.message}; there is ${seen}`);
+    });
+  }
+
+  /** Ends all guests, whatever a test left. */
+  async clear(): Promise<void> {
+    for (const host of [this.a, this.b]) {
+      for (const row of await host.list().catch(() => [])) {
+        await host.ask('destroy', { guest: String(row.domid) }).catch(() => {});
+      }
+    }
+    for (const pid of this.processes()) process.kill(Number(pid), 'SIGKILL');
+    rmSync(join(this.root, 'disk'), { recursive: true, force: true });
+    mkdirSync(join(this.root, 'disk'));
+    chmodSync(join(this.root, 'disk'), 0o777);
+  }
+
+  /** Processes of guests that are alive now, by their working directory. */
+  processes(): string[] {
+    const found: string[] = [];
+    for (const pid of readdirSync('/proc').filter((p) => /^\d+$/.test(p))) {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+        if (readlinkSync(`/proc/${pid}/cwd`).startsWith(this.root) && !/\) Z /.test(stat)) found.push(pid);
+      } catch {
+        // It ended meanwhile.
+      }
+    }
+    return found;
+  }
+
+  /** Two live guests, or one that was resumed while it ran, would have written here. */
+  violations(): string[] {
+    return readdirSync(join(this.root, 'disk'))
+      .filter((name) => name.endsWith('.violations'))
+      .flatMap((name) =>
+        readFileSync(join(this.root, 'disk', name), 'utf8')
+          .trim()
+          .split('\n'),
+      );
+  }
+
+  async close(): Promise<void> {
+    await this.clear();
+    for (const host of [this.a, this.b]) await host.kill();
+    this.proxy.close();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}
