@@ -17,7 +17,7 @@ import { XenstoreServer } from '../dist/xenstore/server/server.js';
 import { encodeMessage } from '../dist/xenstore/wire/message.js';
 import { interleave, median, report } from './harness.mjs';
 import { folders, leaves, order, requests } from './lib/xenstore-load.mjs';
-import { cpuSeconds, startServers } from './lib/xenstore-servers.mjs';
+import { cpuSeconds, startServers, stopped } from './lib/xenstore-servers.mjs';
 
 const SIZES = [1_000, 100_000];
 const DOMID = 7;
@@ -204,6 +204,6 @@ try {
   }
 } finally {
   loader.disconnect();
-  for (const { child } of servers) child.kill();
+  await Promise.all(servers.map(stopped));
   rmSync(dir, { recursive: true, force: true });
 }

@@ -1,12 +1,12 @@
 // Runs all tests; arguments go to vitest. What tests want of Debian is fetched first, into .cache/.
-// Without Debian's packages the tests that need them say so and are skipped; STILLPOINT_CI=1 makes that an error.
+// Without Debian's packages the tests that need them say so and are skipped; CI=true makes that an error.
 import { spawnSync } from 'node:child_process';
 import { ensureGuests, NoPackages } from './fetch-guests.mjs';
 
 try {
   await ensureGuests();
 } catch (e) {
-  if (!(e instanceof NoPackages) || process.env.STILLPOINT_CI) throw e;
+  if (!(e instanceof NoPackages) || process.env.CI) throw e;
   console.warn(`stillpoint: ${e.message}`);
 }
 const r = spawnSync(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...process.argv.slice(2)], {

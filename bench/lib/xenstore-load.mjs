@@ -52,11 +52,25 @@ function encode(type, txId, body) {
   return bytes;
 }
 
+/** A connected socket. xenstored lets one client wait at its door; others are turned away, and try again. */
+async function connected(path) {
+  for (let tries = 0; ; tries++) {
+    const socket = connect(path);
+    const error = await new Promise((resolve) => {
+      socket.once('connect', () => resolve(undefined));
+      socket.once('error', resolve);
+    });
+    if (error === undefined) return socket;
+    if (error.code !== 'EAGAIN' || tries > 1000) throw error;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
 /** One client. `next` gives the bytes to send for a reply, or undefined at the end of this client's work. */
-function client(path, begin, next) {
+function client(socket, begin, next) {
   return new Promise((resolve, reject) => {
-    const socket = connect(path, () => socket.write(begin));
     let rest;
+    socket.write(begin);
     socket.on('error', reject);
     socket.on('data', (chunk) => {
       let bytes = rest === undefined ? chunk : Buffer.concat([rest, chunk]);
@@ -81,21 +95,21 @@ function client(path, begin, next) {
 }
 
 /** `count` requests, `inFlight` of them at a time. */
-function asking(path, inFlight, list) {
+function asking(socket, inFlight, list) {
   let sent = inFlight;
   let answered = 0;
   const none = Buffer.alloc(0);
-  return client(path, Buffer.concat(list.slice(0, inFlight)), () =>
+  return client(socket, Buffer.concat(list.slice(0, inFlight)), () =>
     ++answered === list.length ? undefined : (list[sent++] ?? none),
   );
 }
 
 /** `count` transactions, each of a read, a write and its end. */
-function transacting(path, count, paths) {
+function transacting(socket, count, paths) {
   let done = 0;
   let id = 0;
   const start = encode(op.XS_TRANSACTION_START, 0, '\0');
-  return client(path, start, (type, bytes, end) => {
+  return client(socket, start, (type, bytes, end) => {
     const at = paths[done % paths.length];
     if (type === op.XS_TRANSACTION_START) {
       id = Number(bytes.toString('latin1', 16, end - 1));
@@ -109,29 +123,24 @@ function transacting(path, count, paths) {
 
 async function load({ socket, clients, inFlight, operation, count, nodes }) {
   const each = Math.ceil(count / clients);
+  const source = operation === 'transaction' || operation === 'fill' ? undefined : requests(operation, nodes);
   const work = [];
-  if (operation === 'transaction') {
-    // Each client in a part of its own, so that they do not conflict.
-    const all = leaves(nodes);
-    const part = Math.floor(all.length / clients);
-    for (let i = 0; i < clients; i++)
-      work.push(() => transacting(socket, each, all.slice(i * part, (i + 1) * part)));
-  } else if (operation === 'fill') {
-    work.push(() =>
-      asking(
-        socket,
-        64,
-        leaves(nodes).map((at, i) => encode(op.XS_WRITE, 0, `${at}\0${i}`)),
-      ),
-    );
-  } else {
-    const source = requests(operation, nodes);
-    for (let i = 0; i < clients; i++) {
+  for (let i = 0; i < clients; i++) {
+    const own = await connected(socket);
+    if (operation === 'fill') {
+      const list = leaves(nodes).map((at, n) => encode(op.XS_WRITE, 0, `${at}\0${n}`));
+      work.push(() => asking(own, 64, list));
+    } else if (source === undefined) {
+      // Each client in a part of its own, so that they do not conflict.
+      const part = Math.floor(nodes / clients);
+      const paths = leaves(nodes).slice(i * part, (i + 1) * part);
+      work.push(() => transacting(own, each, paths));
+    } else {
       const list = Array.from({ length: each }, () => {
         const [type, body] = source.next().value;
         return encode(type, 0, body);
       });
-      work.push(() => asking(socket, inFlight, list));
+      work.push(() => asking(own, inFlight, list));
     }
   }
   const start = process.hrtime.bigint();

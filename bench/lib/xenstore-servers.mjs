@@ -81,6 +81,13 @@ export async function startServers(dir, list) {
   }
 }
 
+export const stopped = ({ child }) =>
+  new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) resolve();
+    child.once('exit', resolve);
+    child.kill();
+  });
+
 /** Processor time that a process has used, in seconds. */
 export function cpuSeconds({ child }) {
   const file = `/proc/${child.pid}/schedstat`;

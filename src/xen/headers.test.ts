@@ -2,10 +2,11 @@
  * Holds every offset, size, type and constant of this folder against Xen's own headers: a C program that
  * includes them is generated, compiled and run, and what it prints is compared.
  *
- * The headers are those of Debian's libxen-dev (4.17), as installed, or fetched with apt.
- * Without them or without a C compiler the checks are skipped with a message; where CI is set they fail.
+ * The headers are those of Debian's libxen-dev (4.17), as installed, or fetched with apt; so is the compiler: cc,
+ * gcc or clang if there is one, else Debian's tcc. Without them the checks are skipped with a message; where CI is
+ * set they fail.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -129,47 +130,88 @@ async function includeFolder(): Promise<{ folder: string } | { problem: string }
 }
 
 const include = await includeFolder();
-const compiler = ['cc', 'gcc', 'clang'].find((name) => spawnSync(name, ['--version']).status === 0);
+
+/** A compiler, with its own options, that runs a program if it is given `-run FILE`; or one that makes a file. */
+interface Compiler {
+  readonly file: string;
+  readonly options: readonly string[];
+  readonly runs: boolean;
+}
+
+async function findCompiler(): Promise<Compiler | { problem: string }> {
+  const installed = ['cc', 'gcc', 'clang'].find((name) => spawnSync(name, ['--version']).status === 0);
+  if (installed !== undefined) return { file: installed, options: ['-std=gnu11', '-w'], runs: false };
+  try {
+    const usr = join(await fetchDebian(['tcc', 'libc6-dev', 'linux-libc-dev']), 'usr');
+    const own = join(usr, 'lib/x86_64-linux-gnu/tcc');
+    const folders = [join(own, 'include'), join(usr, 'include'), join(usr, 'include/x86_64-linux-gnu')];
+    return {
+      file: join(usr, 'bin/tcc'),
+      options: [`-B${own}`, '-nostdinc', '-w', ...folders.map((f) => `-I${f}`)],
+      runs: true,
+    };
+  } catch (error) {
+    if (error instanceof NoPackages) return { problem: error.message };
+    throw error;
+  }
+}
+
+const compiler = await findCompiler();
 const missing = [
   ...('problem' in include ? [`Xen's headers: ${include.problem}`] : []),
-  ...(compiler === undefined ? ['no C compiler'] : []),
-];
-const flags = (x86_32: boolean) => [
-  '-std=gnu11',
-  '-w',
-  ...('folder' in include && include.folder !== '/usr/include' ? ['-isystem', include.folder] : []),
-  ...(x86_32 ? ['-DAS_X86_32'] : []),
+  ...('problem' in compiler ? [`a C compiler: ${compiler.problem}`] : []),
 ];
 
-/** Of these names, those that no header declares. */
+/** Compiles and, with `run`, runs a program; returns what it or the compiler said. */
+function compile(source: string, x86_32: boolean, run: boolean): { ok: boolean; said: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'stillpoint-headers-'));
+  const file = join(folder, 'ask.c');
+  const program = join(folder, 'ask');
+  const { file: cc, options, runs } = compiler as Compiler;
+  const all = [
+    ...options,
+    ...('folder' in include && include.folder !== '/usr/include' ? ['-isystem', include.folder] : []),
+    ...(x86_32 ? ['-DAS_X86_32'] : []),
+  ];
+  const go = (name: string, args: readonly string[]): { ok: boolean; said: string } => {
+    const { status, stdout, stderr } = spawnSync(name, args, {
+      encoding: 'utf8',
+      env: { ...process.env, LC_ALL: 'C' },
+    });
+    return { ok: status === 0, said: status === 0 ? stdout : stderr };
+  };
+  try {
+    writeFileSync(file, source);
+    if (!run) return go(cc, [...all, '-c', '-o', program, file]);
+    if (runs) return go(cc, [...all, '-run', file]);
+    const made = go(cc, [...all, '-o', program, file]);
+    return made.ok ? go(program, []) : made;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Of these names, those that no header declares. A compiler may stop at the first. */
 function undeclared(names: Iterable<string>): Set<string> {
-  const source = `${PRELUDE}int main(void) {\n${[...names].map((n) => `(void)(${n});`).join('\n')}\n}\n`;
-  const { stderr } = spawnSync(compiler!, [...flags(false), '-fsyntax-only', '-x', 'c', '-'], {
-    input: source,
-    encoding: 'utf8',
-    env: { ...process.env, LC_ALL: 'C' },
-  });
-  return new Set(
-    [...stderr.matchAll(/'(\w+)' undeclared|undeclared identifier '(\w+)'/g)].map((m) => m[1] ?? m[2]),
-  );
+  const absent = new Set<string>();
+  for (;;) {
+    const left = [...names].filter((name) => !absent.has(name));
+    const source = `${PRELUDE}int main(void) {\n${left.map((n) => `(void)(${n});`).join('\n')}\n}\n`;
+    const { ok, said } = compile(source, false, false);
+    if (ok) return absent;
+    const found = [...said.matchAll(/'(\w+)' undeclared|undeclared identifier '(\w+)'/g)];
+    if (found.length === 0) throw new Error(said);
+    for (const [, gcc, clang] of found) absent.add(gcc ?? clang);
+  }
 }
 
 /** Compiles and runs statements that print `key value` lines. */
 function ask(statements: string[], x86_32: boolean): Map<string, string> {
-  const folder = mkdtempSync(join(tmpdir(), 'stillpoint-headers-'));
-  try {
-    writeFileSync(
-      join(folder, 'ask.c'),
-      `${PRELUDE}int main(void) {\n${statements.join('\n')}\nreturn 0;\n}\n`,
-    );
-    execFileSync(compiler!, [...flags(x86_32), '-o', join(folder, 'ask'), join(folder, 'ask.c')]);
-    const lines = execFileSync(join(folder, 'ask'), { encoding: 'utf8' }).trimEnd().split('\n');
-    return new Map(
-      lines.map((line) => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]),
-    );
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  const source = `${PRELUDE}int main(void) {\n${statements.join('\n')}\nreturn 0;\n}\n`;
+  const { ok, said } = compile(source, x86_32, true);
+  if (!ok) throw new Error(said);
+  const lines = said.trimEnd().split('\n');
+  return new Map(lines.map((line) => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]));
 }
 
 const printed = (key: string, c: string) => `printf("${key} %lld\\n", (long long)(${c}));`;

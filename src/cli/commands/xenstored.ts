@@ -1,4 +1,5 @@
 /** `stillpoint xenstored`: a xenstore on a unix socket, for Xen's own clients and for the client of this package. */
+import { appendFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { XenstoreServer } from '../../xenstore/server/server.js';
@@ -10,8 +11,32 @@ interface Options {
   readonly state?: string;
 }
 
+/** A file that a client named and that cannot be written is no reason to end. */
+function inFile(file: string, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    console.error(`xenstored: ${file} cannot be written: ${(error as Error).message}`);
+  }
+}
+
 async function run(options: Options): Promise<void> {
-  const server = new XenstoreServer({ log: (line) => console.error(line) });
+  let logFile: string | undefined;
+  const server = new XenstoreServer({
+    log(line) {
+      if (logFile === undefined) console.error(line);
+      else
+        inFile(logFile, () =>
+          appendFileSync(logFile!, `${new Date().toISOString()} ${line}\n`, { mode: 0o600 }),
+        );
+    },
+    logTo(file) {
+      logFile = resolve(file);
+    },
+    writeReport(file, text) {
+      inFile(file, () => writeFileSync(file, text, { mode: 0o600 }));
+    },
+  });
   const journal = options.state === undefined ? undefined : new Journal(server, resolve(options.state));
   const beforeSend = (): void => {
     try {

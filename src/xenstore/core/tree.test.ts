@@ -85,7 +85,7 @@ describe('a tree and its snapshots', () => {
           for (const each of trees) expect(dump(each.tree)).toEqual(dumpModel(each.model));
         });
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 

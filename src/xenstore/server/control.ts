@@ -1,8 +1,9 @@
 /**
  * CONTROL: commands for whoever runs the server.
- * Source: docs/misc/xenstore.txt (CONTROL); texts of answers as xenstored 4.17 gives them.
+ * Source: docs/misc/xenstore.txt (CONTROL); texts of answers as xenstored 4.17 gives them, of one built without
+ * live update: a new server takes over with `--state`.
  */
-import { EINVAL, ENOENT } from '../../xen/errno.js';
+import { EINVAL, ENOENT, ENOSYS } from '../../xen/errno.js';
 import type { Errno } from '../core/errno.js';
 import { atoi } from '../core/path.js';
 import { isQuotaName, QUOTA_DESCRIPTIONS, QUOTA_NAMES } from '../core/quotas.js';
@@ -29,6 +30,25 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run(hub, args) {
       if (args.length !== 1 || (args[0] !== 'on' && args[0] !== 'off')) return EINVAL;
       hub.logging = args[0] === 'on';
+      return OK;
+    },
+  },
+  logfile: {
+    parameters: '<file>',
+    run(hub, args) {
+      if (args.length !== 1) return EINVAL;
+      if (hub.options.logTo === undefined) return ENOSYS;
+      hub.options.logTo(args[0]);
+      return OK;
+    },
+  },
+  memreport: {
+    parameters: '[<file>]',
+    run(hub, args) {
+      if (args.length > 1) return EINVAL;
+      if (args.length === 0) for (const line of report(hub)) hub.options.log?.(line);
+      else if (hub.options.writeReport === undefined) return ENOSYS;
+      else hub.options.writeReport(args[0], `${report(hub).join('\n')}\n`);
       return OK;
     },
   },
@@ -86,6 +106,27 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 
 const line = (name: string, value: number, text: string): string =>
   `${name.padEnd(17)}: ${String(value).padStart(8)} ${text}\n`;
+
+/** What is held for whom. */
+function report(hub: Hub): string[] {
+  const lines = [`${hub.connections.size} connections, ${hub.watches.size} watched paths`];
+  for (const {
+    domid,
+    memory,
+    nodes,
+    nodeBytes,
+    watches,
+    transactions,
+  } of hub.store.accounts.byDomid.values())
+    lines.push(
+      `domain ${domid}: ${memory} bytes, of them ${nodeBytes} in ${nodes} nodes; ${watches} watches, ${transactions} transactions`,
+    );
+  for (const c of hub.connections)
+    lines.push(
+      `${c.kind} ${c.order} of domain ${c.actor.domid}: ${c.output.bytes} bytes unsent, ${c.parser.partial.length} of a request`,
+    );
+  return lines;
+}
 
 function usage(hub: Hub, domid: number): string | Errno {
   const account = hub.store.accounts.byDomid.get(domid);

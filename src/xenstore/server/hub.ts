@@ -18,6 +18,8 @@ import { type Message, messageBytes } from '../wire/message.js';
 import type { Cause } from '../wire/output.js';
 import { FEATURES, HEADER_BYTES } from '../wire/protocol.js';
 import { Connection, type ConnectionKind } from './connection.js';
+import { traceLine } from './trace.js';
+import { WriteRate, type WriteRateOptions } from './write-rate.js';
 
 export interface ServerOptions {
   /** Server features shown to domains; all that are known by default. */
@@ -28,8 +30,14 @@ export interface ServerOptions {
   readonly outputLimit?: number;
   /** A toolstack sent INTRODUCE: attach the domain's ring to the connection. An errno refuses it. */
   onIntroduce?(connection: Connection, mfn: number, port: number): 0 | Errno;
-  /** CONTROL print and log messages. */
+  /** A line of the log: CONTROL print, check and memreport; every message while CONTROL log is on. */
   log?(line: string): void;
+  /** CONTROL logfile: from now on the log goes there. Without this the command is refused. */
+  logTo?(file: string): void;
+  /** CONTROL memreport with a file. Without this the command is refused. */
+  writeReport?(file: string, text: string): void;
+  /** Limits how fast unprivileged domains may change the store; no limit by default. */
+  readonly writeRate?: WriteRateOptions;
 }
 
 /** A socket's requests are served while less than this many bytes of answers wait for it. */
@@ -50,12 +58,18 @@ export class Hub {
   private resumed: Connection[] = [];
   private readonly localEvents: (() => void)[] = [];
   private settling = false;
+  protected readonly writeRate: WriteRate | undefined;
   /** The request being served, if its domain's outstanding requests are limited. */
   protected cause: Cause | undefined;
 
   constructor(readonly options: ServerOptions = {}) {
     this.features = options.features ?? FEATURES;
     this.store = new Store(this.features);
+    if (options.writeRate !== undefined)
+      this.writeRate = new WriteRate(options.writeRate, (domid) => {
+        this.resumeDomain(domid);
+        this.settle();
+      });
     this.store.onChange = (path, content, match, before) => this.fire(path, content, match, before);
   }
 
@@ -113,11 +127,13 @@ export class Hub {
     const { actor } = connection;
     if (actor.privileged) return true;
     const limit = this.store.accounts.limit(actor.domid, 'outstanding');
-    return limit === 0 || this.store.account(actor.domid).outstanding < limit;
+    if (limit !== 0 && this.store.account(actor.domid).outstanding >= limit) return false;
+    return this.writeRate?.mayGoOn(actor.domid) ?? true;
   }
 
   protected send(connection: Connection, m: Message, cause: Cause | undefined): boolean {
     if (connection.state !== 'open' || !connection.output.push(m, cause)) return false;
+    if (this.logging) this.options.log?.(traceLine('OUT', connection, m));
     this.store.account(connection.actor.domid).memory += messageBytes(m);
     if (!connection.dirty) {
       connection.dirty = true;
@@ -133,10 +149,13 @@ export class Hub {
     const account = this.store.accounts.byDomid.get(cause.domid);
     if (account === undefined) return;
     account.outstanding--;
-    if (account.outstanding + 1 === this.store.accounts.limit(cause.domid, 'outstanding')) {
-      for (const c of this.connections)
-        if (c.actor.domid === cause.domid && c.transport !== undefined) this.resumed.push(c);
-    }
+    if (account.outstanding + 1 === this.store.accounts.limit(cause.domid, 'outstanding'))
+      this.resumeDomain(cause.domid);
+  }
+
+  private resumeDomain(domid: number): void {
+    for (const c of this.connections)
+      if (c.actor.domid === domid && c.transport !== undefined) this.resumed.push(c);
   }
 
   /**
@@ -340,6 +359,7 @@ export class Hub {
     for (const other of this.connections) if (other.actor.target === domid) other.actor.target = -1;
     this.store.removeNodesOf(domid);
     this.store.accounts.byDomid.delete(domid);
+    this.writeRate?.delete(domid);
     this.onSettings();
     this.fireSpecial(RELEASE_DOMAIN, domid);
     return 0;

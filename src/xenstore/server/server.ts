@@ -9,6 +9,7 @@ import type { Connection } from './connection.js';
 import { Hub } from './hub.js';
 import { LocalClient } from './local.js';
 import { answer } from './requests.js';
+import { traceLine } from './trace.js';
 
 export class XenstoreServer extends Hub {
   /** A client inside this process, with the rights of `domid`. */
@@ -36,10 +37,14 @@ export class XenstoreServer extends Hub {
   handle(connection: Connection, request: Message): void {
     const cause = connection.actor.privileged ? undefined : { domid: connection.actor.domid, pending: 1 };
     this.cause = cause;
+    if (this.logging) this.options.log?.(traceLine('IN', connection, request));
+    const { tree } = this.store;
+    const before = tree.changes;
     answer(this, connection, request, (type, body) => {
       if (cause !== undefined) this.store.account(cause.domid).outstanding++;
       this.send(connection, { type, reqId: request.reqId, txId: request.txId, body }, cause);
     });
     this.cause = undefined;
+    if (cause !== undefined && tree.changes !== before) this.writeRate?.spend(cause.domid);
   }
 }
