@@ -49,6 +49,15 @@ describe('the client', () => {
     expect(await xs.isIntroduced(3)).toBe(true);
     await xs.introduce(4, 1, 1);
     await xs.setTarget(3, 4);
+    await xs.resume(3);
+    expect(await xs.getFeatures(3)).toBe(7);
+    await xs.setFeatures(9, 3);
+    expect(await xs.getFeatures(9)).toBe(3);
+    expect(await xs.quotaNames()).toContain('watches');
+    await xs.setQuota('watches', 20);
+    await xs.setQuota('watches', 7, 4);
+    expect([await xs.getQuota('watches'), await xs.getQuota('watches', 4)]).toEqual([20, 7]);
+    await expect(xs.getQuota('nonsense')).rejects.toMatchObject({ code: 'EINVAL' });
     await xs.release(3);
     expect(await xs.isIntroduced(3)).toBe(false);
     expect(await xs.control('quota', '0')).toContain('Domain 0:');

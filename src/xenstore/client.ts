@@ -11,34 +11,30 @@
 import { connect, type Socket } from 'node:net';
 import {
   XS_CONTROL,
-  XS_DIRECTORY,
-  XS_DIRECTORY_PART,
   XS_ERROR,
   XS_GET_DOMAIN_PATH,
-  XS_GET_PERMS,
+  XS_GET_FEATURE,
+  XS_GET_QUOTA,
   XS_INTRODUCE,
   XS_IS_DOMAIN_INTRODUCED,
-  XS_MKDIR,
-  XS_READ,
   XS_RELEASE,
-  XS_RM,
-  XS_SET_PERMS,
+  XS_RESUME,
+  XS_SET_FEATURE,
+  XS_SET_QUOTA,
   XS_SET_TARGET,
   XS_TRANSACTION_END,
   XS_TRANSACTION_START,
   XS_UNWATCH,
   XS_WATCH,
   XS_WATCH_EVENT,
-  XS_WRITE,
 } from '../xen/xs-wire.js';
+import { split, strings, type Value, XenstoreView } from './client-view.js';
 import { XenstoreError } from './core/errno.js';
-import { bytesFromOctets, octetsFromBytes, octetsFromText, textFromOctets } from './core/octets.js';
+import { textFromOctets } from './core/octets.js';
 import { encodeMessage, type Message } from './wire/message.js';
 import { MessageParser } from './wire/parser.js';
 
-export { XenstoreError };
-
-export type Value = string | Uint8Array;
+export { type Value, XenstoreError, XenstoreView };
 
 export interface ConnectOptions {
   /** The socket; by default $XENSTORED_PATH, else /var/run/xenstored/socket. */
@@ -62,96 +58,6 @@ interface Waiting {
   resolve(body: string): void;
   reject(error: Error): void;
 }
-
-const strings = (...parts: readonly string[]): string => parts.map((p) => `${octetsFromText(p)}\0`).join('');
-const octets = (value: Value): string =>
-  typeof value === 'string' ? octetsFromText(value) : octetsFromBytes(value, 0, value.length);
-
-/** Sends one request; `what` is for messages. Resolves with the reply's payload as an octet string. */
-type Ask = (type: number, body: string, what: string) => Promise<string>;
-
-/** The operations on nodes: on the store itself, or as a transaction sees it. */
-export class XenstoreView {
-  constructor(protected readonly ask: Ask) {}
-
-  /** The value as text. Rejects with ENOENT, EACCES, EINVAL. */
-  async read(path: string): Promise<string> {
-    return textFromOctets(await this.ask(XS_READ, strings(path), `read ${path}`));
-  }
-
-  async readBytes(path: string): Promise<Uint8Array> {
-    return bytesFromOctets(await this.ask(XS_READ, strings(path), `read ${path}`));
-  }
-
-  /** Whether the node is there and may be read. */
-  async exists(path: string): Promise<boolean> {
-    try {
-      await this.ask(XS_READ, strings(path), `read ${path}`);
-      return true;
-    } catch (error) {
-      if (error instanceof XenstoreError && (error.code === 'ENOENT' || error.code === 'EACCES'))
-        return false;
-      throw error;
-    }
-  }
-
-  /** Makes the node, and those above it, if need be. */
-  async write(path: string, value: Value): Promise<void> {
-    await this.ask(XS_WRITE, strings(path) + octets(value), `write ${path}`);
-  }
-
-  async mkdir(path: string): Promise<void> {
-    await this.ask(XS_MKDIR, strings(path), `mkdir ${path}`);
-  }
-
-  /** Removes the node and all below it; none there is no error, but a missing parent is ENOENT. */
-  async remove(path: string): Promise<void> {
-    await this.ask(XS_RM, strings(path), `remove ${path}`);
-  }
-
-  /** Names of the children, oldest first, however many there are. */
-  async list(path: string): Promise<string[]> {
-    try {
-      return split(await this.ask(XS_DIRECTORY, strings(path), `list ${path}`));
-    } catch (error) {
-      if (!(error instanceof XenstoreError) || error.code !== 'E2BIG') throw error;
-      return this.listInParts(path);
-    }
-  }
-
-  /** Entries as "n0", "r5", "b3", "w7"; the owner's first. */
-  async getPermissions(path: string): Promise<string[]> {
-    return split(await this.ask(XS_GET_PERMS, strings(path), `get permissions ${path}`));
-  }
-
-  async setPermissions(path: string, permissions: readonly string[]): Promise<void> {
-    await this.ask(XS_SET_PERMS, strings(path, ...permissions), `set permissions ${path}`);
-  }
-
-  /** More names than one reply holds: part after part, from the start again if the node changes meanwhile. */
-  private async listInParts(path: string): Promise<string[]> {
-    for (let list = '', generation = ''; ; ) {
-      const part = await this.ask(
-        XS_DIRECTORY_PART,
-        strings(path, String(octetsFromText(list).length)),
-        `list ${path}`,
-      );
-      const end = part.indexOf('\0');
-      const now = part.slice(0, end);
-      if (list !== '' && now !== generation) {
-        list = '';
-        continue;
-      }
-      generation = now;
-      list += part.slice(end + 1);
-      // An empty name stands after the last one.
-      if (list.endsWith('\0\0')) return split(list.slice(0, -1));
-      if (list === '\0') return [];
-    }
-  }
-}
-
-const split = (list: string): string[] => list.split('\0').slice(0, -1);
 
 export class XenstoreClient extends XenstoreView {
   private readonly parser = new MessageParser();
@@ -265,6 +171,38 @@ export class XenstoreClient extends XenstoreView {
 
   async release(domid: number): Promise<void> {
     await this.request(XS_RELEASE, strings(String(domid)), `release ${domid}`);
+  }
+
+  /** The domain runs again after it was suspended. */
+  async resume(domid: number): Promise<void> {
+    await this.request(XS_RESUME, strings(String(domid)), `resume ${domid}`);
+  }
+
+  /** The server features that a domain is shown: bits of XENSTORE_SERVER_FEATURE_*. Since Xen 4.20, else ENOSYS. */
+  async getFeatures(domid: number): Promise<number> {
+    const text = await this.request(XS_GET_FEATURE, strings(`${domid}`), `features of ${domid}`);
+    return Number(split(text)[0]);
+  }
+
+  /** Only before the domain is introduced. */
+  async setFeatures(domid: number, features: number): Promise<void> {
+    await this.request(XS_SET_FEATURE, strings(`${domid}`, `${features}`), `set features of ${domid}`);
+  }
+
+  /** The names that getQuota and setQuota take. These too came with Xen 4.20. */
+  async quotaNames(): Promise<string[]> {
+    return split(await this.request(XS_GET_QUOTA, '', 'names of quotas'))[0].split(' ');
+  }
+
+  /** The limit of one domain, or the one for all that have none of their own; 0 for no limit. */
+  async getQuota(name: string, domid?: number): Promise<number> {
+    const of = domid === undefined ? [] : [String(domid)];
+    return Number(split(await this.request(XS_GET_QUOTA, strings(...of, name), `quota ${name}`))[0]);
+  }
+
+  async setQuota(name: string, value: number, domid?: number): Promise<void> {
+    const of = domid === undefined ? [] : [String(domid)];
+    await this.request(XS_SET_QUOTA, strings(...of, name, String(value)), `set quota ${name}`);
   }
 
   /** Gives `domid` all rights of `target`. */

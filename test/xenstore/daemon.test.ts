@@ -7,6 +7,10 @@ import koffi from 'koffi';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { fetchDebian, NoPackages } from '../../scripts/fetch-guests.mjs';
 import { XenstoreClient } from '../../src/xenstore/client.js';
+import type { XenstoreServer } from '../../src/xenstore/server/server.js';
+import type { SocketServer } from '../../src/xenstore/socket/socket-server.js';
+import type { restoreState } from '../../src/xenstore/state/restore.js';
+import type { saveState } from '../../src/xenstore/state/save.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const LIB = 'usr/lib/x86_64-linux-gnu';
@@ -228,5 +232,27 @@ describe('the daemon', () => {
     const client = await connect();
     expect(await client.list('/')).toEqual(['tool']);
     await client.close();
+  });
+});
+
+describe('the package', () => {
+  test('has the client and the server for other programs, as docs/xenstore.md says', async () => {
+    const from = async (...more: string[]): Promise<Record<string, unknown>> =>
+      import(['stillpoint', 'xenstore', ...more].join('/'));
+    const { XenstoreServer: Server } = (await from('server')) as { XenstoreServer: typeof XenstoreServer };
+    const { SocketServer: Sockets } = (await from('socket')) as { SocketServer: typeof SocketServer };
+    const { XenstoreClient: Client } = (await from()) as { XenstoreClient: typeof XenstoreClient };
+    const server = new Server();
+    const sockets = await Sockets.listen(server, join(dir, 'socket'));
+    const xs = await Client.connect({ path: join(dir, 'socket') });
+    await xs.write('/a', 'x');
+    const { saveState: save } = (await from('save')) as { saveState: typeof saveState };
+    const { restoreState: restore } = (await from('restore')) as { restoreState: typeof restoreState };
+    const next = new Server();
+    restore(next, save(server));
+    expect(next.local().read('/a')).toBe('x');
+    expect((await from('ring'))['RingTransport']).toBeTypeOf('function');
+    await xs.close();
+    await sockets.close();
   });
 });
