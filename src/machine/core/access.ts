@@ -3,7 +3,7 @@
 // store changes nothing unless all of it can be done.
 import {
   ACCESS_TAG, CURRENT_OP, FAULT_ADDRESS, FAULT_CODE, GENERATION, MODE, O_BASE, O_SCALE, TLB, TLB_CODE,
-  TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, ZERO,
+  TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VICTIM_NEXT, VICTIMS, VICTIMS_READ, VICTIMS_WRITE, ZERO,
 } from './layout';
 import { codeMasks, dirtyBytes, framesBase, GP, raise, raisePageFault, SS } from './engine';
 import { canonical, EXEC, NOT_CANONICAL, noteWrite, READ, walk, WRITE } from './walk';
@@ -26,31 +26,56 @@ function refuse(cpu: usize, op: usize): void {
   raise(cpu, op & STACK || ((base == 0x20 || base == 0x28) && !bySegment) ? SS : GP, 0);
 }
 
+/** The page is among those that were given up last: its entry changes places with the one at `at`. */
+function recall(at: usize, victims: usize, tag: u64): bool {
+  for (let v = victims; v < victims + (VICTIMS << 4); v += 16) {
+    if (load<u64>(v) != tag) continue;
+    const addend = load<u32>(v, 8);
+    store<u64>(v, load<u64>(at));
+    store<u32>(v, load<u32>(at, 8), 8);
+    store<u64>(at, tag);
+    store<u32>(at, addend, 8);
+    return true;
+  }
+  return false;
+}
+
+/** A new entry at `at`; the one that was there is kept among the victims. */
+function enter(at: usize, victims: usize, tag: u64, page: usize): void {
+  const old = load<u64>(at);
+  if (((old ^ tag) & 0xfff) == 0) {
+    const next = load<u32>(victims, VICTIM_NEXT);
+    store<u64>(victims + next, old);
+    store<u32>(victims + next, load<u32>(at, 8), 8);
+    store<u32>(victims, (next + 16) & ((VICTIMS - 1) << 4), VICTIM_NEXT);
+  }
+  store<u64>(at, tag);
+  store<u32>(at, <u32>page - <u32>(tag & ~0xfff), 8);
+}
+
 /** Linear address of the page of va for reading; fills the TLB. */
 function pageForRead(cpu: usize, op: usize, va: u64): usize {
-  const at = <usize>load<u32>(cpu, TLB) + TLB_READ + entryOf(va);
+  const tlb: usize = load<u32>(cpu, TLB);
+  const at = tlb + TLB_READ + entryOf(va);
   const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
-  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
+  if (load<u64>(at) == tag || recall(at, tlb + VICTIMS_READ, tag)) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
   const page = walk(cpu, va, READ, load<u32>(cpu, MODE) != 0);
   if (page == 0) refuse(cpu, op);
-  store<u64>(at, tag);
-  store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
+  enter(at, tlb + VICTIMS_READ, tag, page);
   return page;
 }
 
 /** The same for writing; the frame counts as written from now on. */
 function pageForWrite(cpu: usize, op: usize, va: u64): usize {
-  const at = <usize>load<u32>(cpu, TLB) + TLB_WRITE + entryOf(va);
+  const tlb: usize = load<u32>(cpu, TLB);
+  const at = tlb + TLB_WRITE + entryOf(va);
   const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
-  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
+  if (load<u64>(at) == tag || recall(at, tlb + VICTIMS_WRITE, tag)) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
   const page = walk(cpu, va, WRITE, load<u32>(cpu, MODE) != 0);
   if (page == 0) refuse(cpu, op);
   const frame = (<u32>page - <u32>framesBase) >> 12;
   store<u8>(dirtyBytes + frame, 1);
-  if (load<u64>(codeMasks + (frame << 3)) == 0) {
-    store<u64>(at, tag);
-    store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
-  }
+  if (load<u64>(codeMasks + (frame << 3)) == 0) enter(at, tlb + VICTIMS_WRITE, tag, page);
   return page;
 }
 

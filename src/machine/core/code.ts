@@ -6,7 +6,7 @@ import {
   ARENA, B_BYTES, B_COUNT, B_FIRST, B_FRAME2, B_FRAME2_NEXT, B_FRAME_NEXT, B_HASH_NEXT, B_HEAT, B_LIVE, B_REGION,
   B_START, B_USES, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, CURRENT_BLOCK, CURRENT_OP, FP_DESCRIPTORS, FP_NEXT,
   HEAT_FIRST, HOT_COUNT, JUMP_CACHE, JUMP_ENTRIES, KILLS, MODE_TLB, MODE_TLB_STRIDE, O_DISP, SCRATCH_BLOCK, TLB_ENTRIES,
-  TLB_WRITE, VCPU_BASE, VCPU_STRIDE,
+  TLB_WRITE, VCPU_BASE, VCPU_STRIDE, VICTIMS, VICTIMS_WRITE,
 } from './layout';
 import { codeMasks, frameBlocks, frameCount, framesBase, hostDropped, vcpuCount } from './engine';
 import { Op } from './ops';
@@ -39,15 +39,20 @@ export function pieces(offset: u32, size: u32): u64 {
 }
 
 function forbidWriting(frame: u32): void {
-  const page = <u32>framesBase + (frame << 12);
   for (let v = 0; v < vcpuCount; v++) {
     for (let mode = 0; mode < 2; mode++) {
-      const first: usize = VCPU_BASE + v * VCPU_STRIDE + MODE_TLB + mode * MODE_TLB_STRIDE + TLB_WRITE;
-      for (let at = first; at < first + TLB_ENTRIES * 16; at += 16) {
-        const tag = load<u64>(at);
-        if (tag != 0 && (<u32>tag & 0xffff_f000) + load<u32>(at, 8) == page) store<u64>(at, 0);
-      }
+      const tlb: usize = VCPU_BASE + v * VCPU_STRIDE + MODE_TLB + mode * MODE_TLB_STRIDE;
+      forbidIn(tlb + TLB_WRITE, TLB_ENTRIES, frame);
+      forbidIn(tlb + VICTIMS_WRITE, VICTIMS, frame);
     }
+  }
+}
+
+function forbidIn(first: usize, entries: usize, frame: u32): void {
+  const page = <u32>framesBase + (frame << 12);
+  for (let at = first; at < first + (entries << 4); at += 16) {
+    const tag = load<u64>(at);
+    if (tag != 0 && (<u32>tag & 0xffff_f000) + load<u32>(at, 8) == page) store<u64>(at, 0);
   }
 }
 

@@ -3,7 +3,8 @@
 import {
   ACCESS_TAG, ALL_SLOW, BUDGET, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GIVEN, JUMP_CACHE,
   JUMP_ENTRIES, JUMP_GENERATION, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, TLB, TLB_CODE,
-  TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VCPU_BASE, VCPU_STRIDE, WATCHING,
+  TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VCPU_BASE, VCPU_STRIDE, VICTIMS, VICTIMS_READ,
+  VICTIMS_WRITE, WATCHING,
 } from './layout';
 import { dirtyBytes, framesBase, retireAll, setEngine, unwind as unwindCpu, vcpuCount } from './engine';
 import { getFlags, setFlags } from './flags';
@@ -109,6 +110,8 @@ export function invlpg(cpu: usize, va: i64): void {
     const entry = <usize>((<u64>va >> 8) & ((TLB_ENTRIES - 1) << 4));
     store<u64>(tlb + TLB_READ + entry, 0);
     store<u64>(tlb + TLB_WRITE + entry, 0);
+    memory.fill(tlb + VICTIMS_READ, 0, VICTIMS << 4);
+    memory.fill(tlb + VICTIMS_WRITE, 0, VICTIMS << 4);
     store<u64>(tlb + TLB_CODE + <usize>((<u64>va >> 8) & ((TLB_CODE_ENTRIES - 1) << 4)), 0);
   }
   flushJumps(cpu);
@@ -118,7 +121,9 @@ export function invlpg(cpu: usize, va: i64): void {
 export function flushWrites(): void {
   for (let v = 0; v < vcpuCount; v++) {
     for (let mode = 0; mode < 2; mode++) {
-      memory.fill(VCPU_BASE + v * VCPU_STRIDE + MODE_TLB + mode * MODE_TLB_STRIDE + TLB_WRITE, 0, TLB_ENTRIES * 16);
+      const tlb: usize = VCPU_BASE + v * VCPU_STRIDE + MODE_TLB + mode * MODE_TLB_STRIDE;
+      memory.fill(tlb + TLB_WRITE, 0, TLB_ENTRIES * 16);
+      memory.fill(tlb + VICTIMS_WRITE, 0, VICTIMS << 4);
     }
   }
 }

@@ -103,6 +103,12 @@ export const TLB_WRITE = 0x4000;
 export const TLB_CODE = 0x8000;
 export const TLB_ENTRIES = 1024;
 export const TLB_CODE_ENTRIES = 256;
+/** What the TLBs for reading and for writing gave up last: the same entries, in any order. */
+export const VICTIMS_READ = 0x9000;
+export const VICTIMS_WRITE = 0x9080;
+export const VICTIMS = 8;
+/** In each of the two, u32: bytes to the entry that is overwritten next. */
+export const VICTIM_NEXT = 0x0c;
 /** Jump cache: entries of 16 bytes {u64 va, u32 block, u32 jump tag}. */
 export const JUMP_CACHE = 0x30000;
 export const JUMP_ENTRIES = 4096;

@@ -185,6 +185,25 @@ describe('a frame is in the log', () => {
   });
 });
 
+test('a page whose translation another has pushed out of its place is logged when it is written again', () => {
+  const neighbour = DATA + 2 ** 22;
+  const frame = tables.take();
+  tables.map(root, neighbour, frame);
+  warm(1);
+  const cpu = machine.vcpus[0];
+  const at = (va: number): void => {
+    cpu.setReg(RDI, va);
+    expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
+  };
+  at(neighbour);
+  machine.startDirtyLog();
+  at(DATA);
+  at(neighbour);
+  expect(dirty()).toEqual([data[0], frame]);
+  at(DATA);
+  expect(dirty()).toEqual([data[0]]);
+});
+
 test('a guest that only reads leaves the log empty', () => {
   warm(PAGES);
   machine.startDirtyLog();

@@ -154,6 +154,32 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     expect(cpu.reg(RAX)).toBe(50);
   });
 
+  test('translations that others had pushed out of their place are gone, too', () => {
+    const cpu = machine.vcpus[0];
+    const others = Array.from({ length: 12 }, (_, i) => VA + (i + 1) * 2 ** 22);
+    for (const va of others) tables.mapNew(root, va);
+    for (const pushedBy of [0, 1, 7, 8, 12]) {
+      set(first);
+      machine.flushTlbAll();
+      machine.mem.setBig(tables.linear(first), 1n);
+      machine.mem.setBig(tables.linear(second), 2n);
+      expect(read()).toBe(1);
+      write(1);
+      for (const va of others.slice(0, pushedBy)) {
+        cpu.setReg(RDI, va);
+        read();
+        write(9);
+      }
+      cpu.setReg(RDI, VA);
+      set(second);
+      flush();
+      expect(read()).toBe(2);
+      write(3);
+      expect(machine.mem.getBig(tables.linear(first))).toBe(1n);
+      expect(machine.mem.getBig(tables.linear(second))).toBe(3n);
+    }
+  });
+
   test('a table that was replaced is not used any more', () => {
     expect(read()).toBe(1);
     write(1);

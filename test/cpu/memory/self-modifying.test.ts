@@ -289,6 +289,28 @@ describe('a store of the guest to code', () => {
     }
   });
 
+  test('whose translation was pushed out of its place before the frame held code is seen', () => {
+    const neighbour = ALIAS + PAGE + 2 ** 22;
+    tables.mapNew(root, neighbour);
+    put('write: mov [rdi], dx\nud2', CODE);
+    for (const code of [INC, DEC, INC]) {
+      cpu.setReg(RDX, ((code & 0xff) << 8) | (code >> 8));
+      for (const va of [ALIAS + PAGE, neighbour]) {
+        cpu.setReg(RDI, va);
+        runToEnd();
+      }
+      put('ud2', CODE + PAGE + 2);
+      cpu.setReg(RAX, 5);
+      runToEnd(CODE + PAGE);
+      expect(cpu.reg(RAX)).toBe(code === INC ? 6 : 4);
+      cpu.setReg(RDX, 0x9090);
+      cpu.setReg(RDI, ALIAS + PAGE);
+      runToEnd();
+      runToEnd(CODE + PAGE);
+      expect(cpu.reg(RAX)).toBe(code === INC ? 6 : 4);
+    }
+  });
+
   test('beside code leaves it in force', () => {
     put(`
       mov ecx, 500
