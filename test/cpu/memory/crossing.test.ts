@@ -191,7 +191,8 @@ function prepare(c: Case, va: number): void {
   );
   for (let i = 8; i < 16; i++) cpu.setReg(i, 0x1000 + i);
   cpu.setReg(c.by ?? RDI, va + (c.away ?? 0));
-  cpu.rflags = 0x203;
+  // RF is set by any fault.
+  cpu.rflags = 0x10203;
   const value = c.value ?? BigInt(CODE - PAGE);
   for (let i = 0; i < 8; i++) {
     const at = va + i - EDGE;
