@@ -229,7 +229,7 @@ console.log(`
 ${
   download === undefined
     ? ''
-    : `  The guest's download went on through all moves on one connection: ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.right ? 'right' : 'WRONG'}.\n`
+    : `  The guest's download went on through all moves on one connection: ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.right ? 'right' : download.heard ? 'WRONG' : 'never sent'}.\n`
 }  Stock Xen asks such a guest to suspend, waits 61 s, and gives up: "guest didn't acknowledge suspend,
   cancelling request". It cannot be moved.
 `);

@@ -59,7 +59,10 @@ const guest = await LinuxGuest.boot('soak', files, hosts[0], {
   devices: [vifConfig({}, 0, 'soak')],
 });
 await guest.until(/guest# /, 900);
-await guest.command(`ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; stty -echo`, 300);
+await guest.command(
+  `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; arp -s 10.0.2.77 02:00:00:00:00:77; stty -echo`,
+  300,
+);
 const url = `http://${GATEWAY}:${server.address().port}/`;
 const from = guest.text.length;
 guest.type(

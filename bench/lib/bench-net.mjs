@@ -97,7 +97,9 @@ export async function benchGuest() {
   const device = { ...vifConfig({}, 0, 'bench'), spec: JSON.stringify(settings) };
   const guest = await LinuxGuest.boot('bench', files, host, { devices: [device] });
   await guest.until(/guest# /, 600);
-  await guest.command(`ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; stty -echo`);
+  await guest.command(
+    `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; arp -s 10.0.2.77 02:00:00:00:00:77; stty -echo`,
+  );
   const { stats } = guest.inner.devices.find('vif', 0).driver;
   const url = `http://${GATEWAY}:${server.address().port}/`;
   const cycles = async (command) => {

@@ -86,7 +86,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
     });
     await guest.until(/guest# /, 600);
     await guest.command(
-      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; stty -echo`,
+      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; arp -s 10.0.2.77 02:00:00:00:00:77; stty -echo`,
       300,
     );
   }, 12 * MINUTES);

@@ -110,9 +110,9 @@ export class LinuxGuest {
   /** Types a command at the shell; what it printed. */
   async command(command: string, seconds = 120): Promise<string> {
     const from = this.text.length;
-    this.type(`${command}; echo "do""ne $?"\n`);
-    const found = await this.until(/([\s\S]*)^done (\d+)\n/m, seconds, from);
-    return found[1].slice(found[1].indexOf('\n') + 1);
+    // Not as it is typed: the terminal's echo must not look like the words that are waited for.
+    this.type(`echo "be""gin"; ${command}; echo "do""ne"\n`);
+    return (await this.until(/^begin\n([\s\S]*)^done\n/m, seconds, from))[1];
   }
 
   /** Moves it to another host: between two instructions, without a word to it. */

@@ -1,6 +1,7 @@
 /**
  * A machine on a network that does little: it answers ARP for its address and echoes pings. Connects to a switch as
- * QEMU's `-netdev stream` does, with plain frames.
+ * QEMU's `-netdev stream` does, with plain frames. (passt answers ARP for every address: beside it, a guest is told
+ * the peer's with `arp -s`.)
  */
 import { createConnection, type Socket } from 'node:net';
 import { internetChecksum } from './packets.js';

@@ -56,7 +56,6 @@ export class Vif implements XenbusDriver, LinkClient {
   private readonly filter = new MulticastFilter();
   private readonly credit: Credit | undefined;
   private addresses: SnoopedAddresses;
-  private front: FrontEnd | undefined;
   private readonly mac: number;
   private readonly frame: Frame = plainFrame(new Uint8Array(0));
   private readonly headers = newHeaders();
@@ -128,7 +127,6 @@ export class Vif implements XenbusDriver, LinkClient {
       'feature-rx-copy': 1,
       'feature-rx-flip': 0,
       'feature-multicast-control': 1,
-      'feature-dynamic-multicast-control': 1,
       'feature-split-event-channels': 1,
       'multi-queue-max-queues': MAX_QUEUES,
       'hotplug-status': 'connected',
@@ -160,7 +158,6 @@ export class Vif implements XenbusDriver, LinkClient {
     }
     this.filter.groups.clear();
     this.features = features;
-    this.front = front;
     this.queues = queues;
     return {};
   }
@@ -377,11 +374,6 @@ export class Vif implements XenbusDriver, LinkClient {
     for (const cancel of this.pending) cancel();
     this.pending.clear();
     for (const queue of this.queues) queue.waits = false;
-  }
-
-  /** The front end's wish for control over groups changed (request-multicast-control). */
-  multicastControlChanged(): void {
-    if (this.front !== undefined) this.filter.enabled = this.front.text('request-multicast-control') === '1';
   }
 
   save(): Uint8Array {
