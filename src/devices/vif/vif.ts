@@ -8,7 +8,6 @@
  * Source: xen/include/public/io/netif.h; Linux, drivers/net/xen-netback.
  */
 import type { VifRate } from '../../guest/vif-spec.js';
-import { announcements, SnoopedAddresses } from '../../net/announce.js';
 import { completeChecksum } from '../../net/checksum.js';
 import { flowHash } from '../../net/flow.js';
 import { type Frame, GSO_NONE, GSO_TCPV4, NEEDS_CSUM, plainFrame } from '../../net/frame.js';
@@ -24,16 +23,16 @@ import { XenbusStateConnected } from '../../xen/xenbus.js';
 import type { GuestAccess } from '../guest-access.js';
 import type { DevicePoint, HostLinks, VifTimers } from '../links.js';
 import type { Bus, FrontEnd, Nodes, XenbusDriver } from '../xenbus.js';
-import { featureNames, MAX_QUEUES, readFeatures, readQueues, type VifFeatures } from './features.js';
+import { Alarms } from './alarms.js';
+import { Announcer } from './announcer.js';
+import { MAX_QUEUES, readFeatures, readQueues, type VifFeatures } from './features.js';
 import { MulticastFilter } from './multicast.js';
+import { vifPoints } from './points.js';
 import { VifQueue } from './queue.js';
 import { Credit } from './rate.js';
 import { vifRecord } from './record.js';
 import { Put, RxRing } from './rx-ring.js';
 import { Found } from './tx-ring.js';
-
-/** When the guest is announced after its arrival, ms: until bridges and switches on the way forward (STP, LACP). */
-const ANNOUNCE_AT_MS = [0, 100, 300, 700, 1500, 3000];
 
 export interface VifConfig {
   /** "00:16:3e:...". */
@@ -46,16 +45,13 @@ export class Vif implements XenbusDriver, LinkClient {
   readonly stats = { txPackets: 0, txBytes: 0, txErrors: 0, rxPackets: 0, rxBytes: 0, rxDropped: 0 };
   private link: NetLink | undefined;
   private devid = 0;
-  private timers: VifTimers | undefined;
+  private alarms: Alarms | undefined;
   private queues: VifQueue[] = [];
   private features: VifFeatures | undefined;
   private frozen = false;
-  /** The link must announce the guest when both are ready. */
-  private announceDue = false;
-  private readonly pending = new Set<() => void>();
   private readonly filter = new MulticastFilter();
   private readonly credit: Credit | undefined;
-  private addresses: SnoopedAddresses;
+  private readonly announcer: Announcer;
   private readonly mac: number;
   private readonly frame: Frame = plainFrame(new Uint8Array(0));
   private readonly headers = newHeaders();
@@ -69,13 +65,13 @@ export class Vif implements XenbusDriver, LinkClient {
   ) {
     this.mac = parseMac(config.mac);
     this.credit = config.rate === undefined ? undefined : new Credit(config.rate);
-    this.addresses = new SnoopedAddresses(this.mac);
+    this.announcer = new Announcer(this.mac);
   }
 
   /** The host's link; the caller opened it and closes it. Undefined: unplugged from this host. */
   setLink(link: NetLink | undefined, timers: VifTimers): void {
     this.link = link;
-    this.timers = timers;
+    this.alarms = new Alarms(timers);
     this.readOn();
   }
   async attach(links: HostLinks, devid: number): Promise<void> {
@@ -93,23 +89,8 @@ export class Vif implements XenbusDriver, LinkClient {
   }
 
   points(): DevicePoint[] {
-    const { queues, link, devid } = this;
-    const list = (of: (q: VifQueue) => string): string => queues.map(of).join(', ') || 'not connected';
-    const ports = ({ ends }: VifQueue): string =>
-      ends.txPort === ends.rxPort ? `${ends.txPort}` : `${ends.txPort} ${ends.rxPort}`;
-    const own = '(none: the guest only ever sees its own)';
-    const rows: [name: string, inner: string, outer: string][] = [
-      ['backend', `/local/domain/0/backend/vif/1/${devid}, backend-id 0`, link?.name ?? 'no link'],
-      ['handle', String(devid), own],
-      ['mac', formatMac(this.mac), own],
-      ['tx-ring-ref', list((q) => String(q.ends.txRef)), own],
-      ['rx-ring-ref', list((q) => String(q.ends.rxRef)), own],
-      ['event channels', list(ports), own],
-      ['features', featureNames(this.features), link?.offloads === true ? 'offloads' : 'plain frames'],
-      ['state', queues.length > 0 ? '4 (connected)' : 'not connected', link?.up === true ? 'up' : 'down'],
-      ['link', 'always there', link === undefined ? 'none' : `${link.name}, ${link.up ? 'up' : 'down'}`],
-    ];
-    return rows.map(([name, inner, outer]) => ({ name, inner: () => inner, outer: () => outer }));
+    const ends = this.queues.map((q) => q.ends);
+    return vifPoints(this.devid, formatMac(this.mac), ends, this.features, this.link);
   }
 
   // The handshake.
@@ -171,7 +152,7 @@ export class Vif implements XenbusDriver, LinkClient {
 
   start(): void {
     this.frozen = false;
-    if (this.announceDue) this.announce();
+    if (this.announcer.due) this.announce();
     for (const queue of this.queues) {
       this.transmit(queue);
       this.deliver(queue);
@@ -228,12 +209,12 @@ export class Vif implements XenbusDriver, LinkClient {
   /** Whether the packet found may leave now; if not, something will call again. */
   private mayTake(queue: VifQueue): boolean {
     if (this.link?.writable === false) return false;
-    if (this.credit === undefined || this.timers === undefined) return true;
-    const wait = this.credit.take(queue.tx.size, this.timers.now());
+    if (this.credit === undefined || this.alarms === undefined) return true;
+    const wait = this.credit.take(queue.tx.size, this.alarms.now());
     if (wait === 0) return true;
     if (!queue.waits) {
       queue.waits = true;
-      this.after(wait, () => {
+      this.alarms.after(wait, () => {
         queue.waits = false;
         this.transmit(queue);
       });
@@ -256,7 +237,7 @@ export class Vif implements XenbusDriver, LinkClient {
     }
     stats.txPackets++;
     stats.txBytes += frame.bytes.length;
-    this.addresses.look(frame.bytes);
+    this.announcer.addresses.look(frame.bytes);
     if (link !== undefined) this.send(link, frame);
     return NETIF_RSP_OKAY;
   }
@@ -342,37 +323,22 @@ export class Vif implements XenbusDriver, LinkClient {
 
   linkChanged(up: boolean): void {
     if (!up) return;
-    if (this.frozen) this.announceDue = true;
+    if (this.frozen) this.announcer.due = true;
     else {
       this.announce();
       this.drained();
     }
   }
 
-  /** Says where the guest is, now and a few times more. */
+  /** Where there is a link and a front end that may be spoken to. */
   private announce(): void {
-    this.announceDue = false;
-    for (const ms of ANNOUNCE_AT_MS) this.after(ms, () => this.announceOnce());
-  }
-  private announceOnce(): void {
-    const { link } = this;
-    if (link === undefined || !link.up || this.frozen || this.queues.length === 0) return;
-    for (const bytes of announcements(this.mac, this.addresses.addresses)) link.send(plainFrame(bytes));
-    link.flush();
+    const { link, alarms } = this;
+    if (link !== undefined && alarms !== undefined && this.queues.length > 0)
+      this.announcer.begin(link, alarms);
   }
 
-  private after(ms: number, run: () => void): void {
-    const { timers } = this;
-    if (timers === undefined) return;
-    const cancel = timers.after(ms, () => {
-      this.pending.delete(cancel);
-      run();
-    });
-    this.pending.add(cancel);
-  }
   private cancelTimers(): void {
-    for (const cancel of this.pending) cancel();
-    this.pending.clear();
+    this.alarms?.cancelAll();
     for (const queue of this.queues) queue.waits = false;
   }
 
@@ -382,7 +348,7 @@ export class Vif implements XenbusDriver, LinkClient {
       ...features,
       multicastControl: this.filter.enabled,
       groups: [...this.filter.groups],
-      addresses: [...this.addresses.addresses],
+      addresses: [...this.announcer.addresses.addresses],
       queues: this.queues.map((q) => ({
         ...q.ends,
         txIndex: q.tx.ring.req_cons,
@@ -396,12 +362,11 @@ export class Vif implements XenbusDriver, LinkClient {
   restore(record: Uint8Array): void {
     const saved = decodeRecord(vifRecord, decodeRaw(record));
     this.frozen = true;
-    this.announceDue = true;
     const { sg, gso4, gso6, csum4, csum6 } = saved;
     this.features = { sg, gso4, gso6, csum4, csum6 };
     this.filter.enabled = saved.multicastControl;
     for (const mac of saved.groups) this.filter.add(mac);
-    this.addresses = new SnoopedAddresses(this.mac, saved.addresses);
+    this.announcer.restore(saved.addresses);
     this.queues = saved.queues.map((one) => {
       const queue = VifQueue.restore(this.access, one, one.txIndex, one.rxIndex);
       if (queue === undefined) throw new RecordError(0, "a vif's ring is not among the grants in use");
