@@ -6,12 +6,18 @@ export const backendTree: PointDescription = {
   rows: 'S5',
   seen: 'backend path, backend-id, handle, mac, ring-ref, event-channel, features, state, sectors',
   held: "nodes of the guest's own store, made once; each host has its own subtree for the device",
-  proof: ['src/helper/devices.test.ts: keeps its devices over a move, with the links of each host'],
+  proof: [
+    'src/helper/devices.test.ts: keeps its devices over a move, with the links of each host',
+    'test/net/netfront.test.ts: goes on downloading on one connection, and pinging, while it moves from host to host',
+  ],
 };
 export const deviceRings: PointDescription = {
   name: 'vbd, vif: rings and requests in flight',
   rows: 'B',
   seen: 'rings, private indices, grants in use, requests taken and not answered',
   held: 'rings are guest memory; indices and requests in flight are saved with the device and issued again',
-  proof: ['src/helper/devices.test.ts: keeps its devices over a move, with the links of each host'],
+  proof: [
+    'src/helper/devices.test.ts: keeps its devices over a move, with the links of each host',
+    'src/devices/vif/vif.test.ts: at any point of a conversation loses nothing, doubles nothing, changes no order',
+  ],
 };
