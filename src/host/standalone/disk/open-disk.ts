@@ -3,11 +3,19 @@ import type { DiskLink } from '../../../devices/vbd/disk-link.js';
 import { EmptyLink } from '../../../devices/vbd/empty-link.js';
 import type { DiskSpec } from '../../../guest/disk-spec.js';
 import { FileLink } from './file-link.js';
+import { isNbd, parseNbd } from './nbd-address.js';
+import { NbdLink } from './nbd-link.js';
+import { openQemuImage } from './qemu-nbd.js';
 
 /** Rejects with a message for people. */
 export async function openDisk(spec: DiskSpec): Promise<DiskLink> {
   const { target, format, readOnly, discard } = spec;
   if (format === 'empty') return new EmptyLink();
-  if (format === 'raw' && target.startsWith('/')) return FileLink.open({ path: target, readOnly, discard });
-  throw new Error(`disk ${target}: format ${format} is not supported`);
+  if (isNbd(target)) {
+    if (format !== 'raw') throw new Error(`disk ${target}: a disk behind NBD is raw, not ${format}`);
+    return NbdLink.open({ name: target, readOnly, discard, ...parseNbd(target) });
+  }
+  if (!target.startsWith('/')) throw new Error(`disk ${target}: addresses of this kind are not supported`);
+  if (format === 'raw') return FileLink.open({ path: target, readOnly, discard });
+  return openQemuImage({ path: target, format, readOnly, discard });
 }

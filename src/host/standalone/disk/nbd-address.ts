@@ -1,0 +1,87 @@
+/**
+ * Addresses of NBD servers, as the NBD project writes them: nbd://HOST[:PORT]/EXPORT, nbds:// (TLS),
+ * nbd+unix:///EXPORT?socket=PATH, nbds+unix://. Parameters: tls-certificates=DIR (ca-cert.pem, and client-cert.pem
+ * with client-key.pem where the server wants one), and ours: lost=wait (the default), lost=fail, or lost=SECONDS.
+ * Source: doc/uri.md of the NBD project; libnbd for tls-certificates.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import tls from 'node:tls';
+import type { NbdOptions } from './nbd-link.js';
+
+const DEFAULT_PORT = 10_809;
+const CONNECT_MS = 10_000;
+
+export const isNbd = (target: string): boolean => /^nbds?(\+unix)?:\/\//.test(target);
+
+/** Throws with a message for people. */
+export function parseNbd(target: string): Pick<NbdOptions, 'exportName' | 'lostS' | 'connect' | 'secure'> {
+  const fail = (why: string): never => {
+    throw new Error(`disk ${target}: ${why}`);
+  };
+  let url: URL;
+  try {
+    // URL knows hosts and ports only of schemes that it has heard of.
+    url = new URL(target.replace(/^nbds?(\+unix)?:/, 'http:').replace(/^http:\/\/\//, 'http://unix/'));
+  } catch {
+    return fail('the address cannot be read');
+  }
+  const scheme = target.slice(0, target.indexOf(':'));
+  const unix = scheme.endsWith('+unix');
+  const { searchParams: query } = url;
+  for (const key of query.keys())
+    if (!['socket', 'tls-certificates', 'lost'].includes(key)) fail(`parameter ${key} is unknown`);
+  const socket = query.get('socket');
+  if (unix && !socket) fail('socket= is missing');
+  if (!unix && socket) fail('socket= is for nbd+unix');
+  const lost = query.get('lost') ?? 'wait';
+  const lostS = lost === 'wait' ? Number.POSITIVE_INFINITY : lost === 'fail' ? 0 : Number(lost);
+  if (!(lostS >= 0)) fail(`lost=${lost} is neither wait, fail nor a number of seconds`);
+  const certificates = query.get('tls-certificates') ?? undefined;
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  return {
+    exportName: decodeURIComponent(url.pathname.slice(1)),
+    lostS,
+    connect: () =>
+      connect(
+        unix ? { path: socket as string } : { host, port: url.port === '' ? DEFAULT_PORT : Number(url.port) },
+      ),
+    secure: scheme.startsWith('nbds') ? (stream) => secure(stream, host, certificates) : undefined,
+  };
+}
+
+function connect(to: net.NetConnectOpts): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(to);
+    const timer = setTimeout(() => socket.destroy(new Error('the server does not answer')), CONNECT_MS);
+    socket.once('error', (error) => {
+      clearTimeout(timer);
+      reject(error);
+    });
+    socket.once('connect', () => {
+      clearTimeout(timer);
+      socket.setNoDelay(true);
+      resolve(socket);
+    });
+  });
+}
+
+function secure(stream: Duplex, host: string, directory: string | undefined): Promise<Duplex> {
+  const file = (name: string): Buffer | undefined => {
+    const path = directory === undefined ? undefined : join(directory, name);
+    return path !== undefined && existsSync(path) ? readFileSync(path) : undefined;
+  };
+  return new Promise((resolve, reject) => {
+    const secured = tls.connect({
+      socket: stream as net.Socket,
+      ...(net.isIP(host) ? {} : { servername: host }),
+      ca: file('ca-cert.pem'),
+      cert: file('client-cert.pem'),
+      key: file('client-key.pem'),
+    });
+    secured.once('error', (error) => reject(new Error(`TLS: ${error.message}`)));
+    secured.once('secureConnect', () => resolve(secured));
+  });
+}

@@ -1,0 +1,136 @@
+/**
+ * The NBD protocol, from the client's side: fixed newstyle handshake, simple replies.
+ * Source: the protocol document of the NBD project (doc/proto.md).
+ */
+import type { Duplex } from 'node:stream';
+
+const NBDMAGIC = 0x4e42444d41474943n;
+const IHAVEOPT = 0x49484156454f5054n;
+const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
+const NBD_FLAG_FIXED_NEWSTYLE = 1;
+const NBD_FLAG_C_FIXED_NEWSTYLE = 1;
+const NBD_FLAG_C_NO_ZEROES = 2;
+const NBD_OPT_STARTTLS = 5;
+const NBD_OPT_GO = 7;
+const NBD_REP_ACK = 1;
+const NBD_REP_INFO = 3;
+const NBD_REP_FLAG_ERROR = 0x8000_0000;
+const NBD_INFO_EXPORT = 0;
+const NBD_INFO_BLOCK_SIZE = 3;
+/** A server that sends more in one reply of the handshake is none. */
+const MAX_OPTION_BYTES = 65_536;
+
+export const NBD_REQUEST_MAGIC = 0x2560_9513;
+export const NBD_SIMPLE_REPLY_MAGIC = 0x6744_6698;
+export const REQUEST_BYTES = 28;
+export const REPLY_BYTES = 16;
+
+export const NBD_CMD_READ = 0;
+export const NBD_CMD_WRITE = 1;
+export const NBD_CMD_DISC = 2;
+export const NBD_CMD_FLUSH = 3;
+export const NBD_CMD_TRIM = 4;
+
+export const NBD_FLAG_READ_ONLY = 2;
+export const NBD_FLAG_SEND_FLUSH = 4;
+export const NBD_FLAG_SEND_TRIM = 32;
+
+/** What a server says of an export. */
+export interface NbdExport {
+  readonly bytes: number;
+  /** NBD_FLAG_*. */
+  readonly flags: number;
+  /** Smallest unit of offsets and lengths, bytes. */
+  readonly minimumBlock: number;
+}
+
+/** Exactly so many bytes of a stream that nobody else reads. */
+async function take(stream: Duplex, bytes: number): Promise<Buffer> {
+  if (bytes === 0) return Buffer.alloc(0);
+  for (;;) {
+    const got = stream.read(bytes) as Buffer | null;
+    if (got !== null && got.length === bytes) return got;
+    if (got !== null || stream.readableEnded || stream.destroyed)
+      throw stream.errored ?? new Error('the server closed the connection');
+    await new Promise<void>((resolve) => {
+      const events = ['readable', 'end', 'close', 'error'];
+      const on = (): void => {
+        for (const event of events) stream.off(event, on);
+        resolve();
+      };
+      for (const event of events) stream.on(event, on);
+    });
+  }
+}
+
+/** Speaks the handshake; `secure` turns the stream into TLS where that is wanted. Rejects with what is wrong. */
+export async function handshake(
+  plain: Duplex,
+  exportName: string,
+  secure: ((stream: Duplex) => Promise<Duplex>) | undefined,
+): Promise<{ stream: Duplex; export: NbdExport }> {
+  let stream = plain;
+  const hello = await take(stream, 18);
+  if (hello.readBigUInt64BE(0) !== NBDMAGIC || hello.readBigUInt64BE(8) !== IHAVEOPT)
+    throw new Error('what answers is no NBD server of the newstyle');
+  if ((hello.readUInt16BE(16) & NBD_FLAG_FIXED_NEWSTYLE) === 0)
+    throw new Error('the server does not speak the fixed newstyle handshake');
+  const flags = Buffer.alloc(4);
+  flags.writeUInt32BE(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES);
+  stream.write(flags);
+  if (secure !== undefined) {
+    sendOption(stream, NBD_OPT_STARTTLS, Buffer.alloc(0));
+    const reply = await takeReply(stream);
+    if (reply.type !== NBD_REP_ACK) throw refused('TLS', reply);
+    stream = await secure(stream);
+  }
+  const name = Buffer.from(exportName);
+  const go = Buffer.alloc(4 + name.length + 4);
+  go.writeUInt32BE(name.length);
+  name.copy(go, 4);
+  go.writeUInt16BE(1, 4 + name.length);
+  go.writeUInt16BE(NBD_INFO_BLOCK_SIZE, 6 + name.length);
+  sendOption(stream, NBD_OPT_GO, go);
+  let bytes: number | undefined;
+  let transmission = 0;
+  let minimumBlock = 1;
+  for (;;) {
+    const reply = await takeReply(stream);
+    if (reply.type === NBD_REP_ACK) break;
+    if (reply.type !== NBD_REP_INFO) throw refused(`export "${exportName}"`, reply);
+    const kind = reply.data.length >= 2 ? reply.data.readUInt16BE(0) : -1;
+    if (kind === NBD_INFO_EXPORT && reply.data.length === 12) {
+      bytes = Number(reply.data.readBigUInt64BE(2));
+      transmission = reply.data.readUInt16BE(10);
+    } else if (kind === NBD_INFO_BLOCK_SIZE && reply.data.length === 14)
+      minimumBlock = reply.data.readUInt32BE(2);
+  }
+  if (bytes === undefined) throw new Error('the server did not say how large the export is');
+  return { stream, export: { bytes, flags: transmission, minimumBlock } };
+}
+
+function sendOption(stream: Duplex, option: number, data: Buffer): void {
+  const head = Buffer.alloc(16);
+  head.writeBigUInt64BE(IHAVEOPT, 0);
+  head.writeUInt32BE(option, 8);
+  head.writeUInt32BE(data.length, 12);
+  stream.write(Buffer.concat([head, data]));
+}
+
+interface OptionReply {
+  readonly type: number;
+  readonly data: Buffer;
+}
+
+async function takeReply(stream: Duplex): Promise<OptionReply> {
+  const head = await take(stream, 20);
+  const length = head.readUInt32BE(16);
+  if (head.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC || length > MAX_OPTION_BYTES)
+    throw new Error("the server's answer to an option is none");
+  return { type: head.readUInt32BE(12), data: await take(stream, length) };
+}
+
+function refused(what: string, { type, data }: OptionReply): Error {
+  const says = (type & NBD_REP_FLAG_ERROR) !== 0 && data.length > 0 ? `: ${data.toString('utf8')}` : '';
+  return new Error(`the server refuses ${what}${says}`);
+}

@@ -1,0 +1,118 @@
+/**
+ * Images in formats of QEMU's (qcow2 and others): a `qemu-nbd` of our own for each, on a unix socket that only we
+ * know. It holds QEMU's own lock on the image, and ends when we close the connection, however we end.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { NbdLink } from './nbd-link.js';
+
+const START_MS = 10_000;
+/** QEMU's names of the formats of xl. */
+const FORMATS: Readonly<Record<string, string>> = { vhd: 'vpc' };
+
+export interface QemuImage {
+  readonly path: string;
+  readonly format: string;
+  readonly readOnly: boolean;
+  readonly discard: boolean;
+}
+
+class QemuNbd {
+  private child: ChildProcess | undefined;
+  private ended: Promise<void> | undefined;
+  private readonly directory = mkdtempSync(join(tmpdir(), 'stillpoint-nbd-'));
+  private errors = '';
+
+  constructor(private readonly image: QemuImage) {}
+
+  private start(): void {
+    const { path, format, readOnly, discard } = this.image;
+    const args = [`--socket=${this.socket}`, `--format=${FORMATS[format] ?? format}`, '--shared=1'];
+    if (discard) args.push('--discard=unmap');
+    if (readOnly) args.push('--read-only');
+    this.errors = '';
+    const child = spawn('qemu-nbd', [...args, '--', path], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.child = child;
+    child.stderr?.on('data', (bytes) => {
+      this.errors = (this.errors + bytes).slice(-1000);
+    });
+    this.ended = new Promise((resolve) => {
+      child.once('error', (error: NodeJS.ErrnoException) => {
+        this.errors =
+          error.code === 'ENOENT'
+            ? 'qemu-nbd, which reads this format, is not installed (Debian: qemu-utils)'
+            : error.message;
+        this.child = undefined;
+        resolve();
+      });
+      child.once('exit', () => {
+        if (this.child === child) this.child = undefined;
+        resolve();
+      });
+    });
+    child.unref();
+  }
+
+  private get socket(): string {
+    return join(this.directory, 'socket');
+  }
+
+  /** A connection to it, which is started if it does not run. */
+  async connect(): Promise<Duplex> {
+    if (this.child === undefined) {
+      rmSync(this.socket, { force: true });
+      this.start();
+    }
+    const deadline = performance.now() + START_MS;
+    for (;;) {
+      if (existsSync(this.socket)) {
+        const stream = net.connect({ path: this.socket });
+        try {
+          await once(stream, 'connect');
+          return stream;
+        } catch {
+          stream.destroy();
+        }
+      }
+      if (this.child === undefined)
+        throw new Error(this.errors.trim().replace(/^qemu-nbd: /, '') || 'qemu-nbd ended');
+      if (performance.now() > deadline) throw new Error('qemu-nbd does not start');
+      await new Promise((done) => setTimeout(done, 10));
+    }
+  }
+
+  /** After the connection was closed: it has written everything and let go of the image when this resolves. */
+  async stop(): Promise<void> {
+    const { child, ended } = this;
+    if (child === undefined) return;
+    const timer = setTimeout(() => child.kill(), 2000);
+    await ended;
+    clearTimeout(timer);
+  }
+
+  remove(): void {
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export function openQemuImage(image: QemuImage): Promise<NbdLink> {
+  const server = new QemuNbd(image);
+  return NbdLink.open({
+    name: `${image.path} (${image.format})`,
+    exportName: '',
+    readOnly: image.readOnly,
+    discard: image.discard,
+    lostS: Number.POSITIVE_INFINITY,
+    connect: () => server.connect(),
+    secure: undefined,
+    released: () => server.stop(),
+    closed: () => server.remove(),
+  });
+}
