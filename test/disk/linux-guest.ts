@@ -1,0 +1,169 @@
+/**
+ * Debian's kernel with its own blkfront, in this process, moved from host to host here: whole state, other links.
+ * From dist/, as a file link's threads are modules of their own.
+ */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { ensureGuests } from '../../scripts/fetch-guests.mjs';
+import type { Guest } from '../../src/helper/guest.js';
+import type { GuestLoop } from '../../src/host/standalone/loop.js';
+import type { E2fsprogs } from './e2fsprogs.js';
+
+const dist = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url));
+const { Guest: Guests } = (await import(
+  dist('helper/guest.js')
+)) as typeof import('../../src/helper/guest.js');
+const { hostAlone } = (await import(
+  dist('host/standalone/alone.js')
+)) as typeof import('../../src/host/standalone/alone.js');
+const { guestLoop } = (await import(
+  dist('daemon/guest-loop.js')
+)) as typeof import('../../src/daemon/guest-loop.js');
+const { vbdConfig } = (await import(
+  dist('helper/kinds/vbd.js')
+)) as typeof import('../../src/helper/kinds/vbd.js');
+const { parseDisk } = (await import(
+  dist('guest/disk-spec.js')
+)) as typeof import('../../src/guest/disk-spec.js');
+
+export const diskConfig = (spec: string) =>
+  vbdConfig(
+    parseDisk(spec, (message) => {
+      throw new Error(message);
+    }),
+  );
+
+export class LinuxGuest {
+  output = '';
+  moves = 0;
+  readonly log: string[] = [];
+  private loop: GuestLoop | undefined;
+  ended: string | undefined;
+
+  private constructor(public guest: Guest) {}
+
+  private static around(now: () => LinuxGuest | undefined) {
+    return {
+      console: (bytes: Uint8Array) => {
+        const it = now();
+        if (it !== undefined) it.output += Buffer.from(bytes).toString('latin1');
+        return true;
+      },
+      log: (line: string) => now()?.log.push(line),
+      wake: () => now()?.loop?.kick(),
+    };
+  }
+
+  /** Boots to a shell. */
+  static async boot(tools: E2fsprogs, disks: readonly string[], memoryMib = 128): Promise<LinuxGuest> {
+    const guests = await ensureGuests();
+    let made: LinuxGuest | undefined;
+    const guest = await Guests.powerOn(
+      {
+        name: 'disk-test',
+        uuid: new Uint8Array(16).fill(9),
+        memoryMib,
+        vcpus: 1,
+        image: {
+          kernel: readFileSync(guests.vmlinuz),
+          ramdisk: Buffer.concat([readFileSync(guests.initramfs), tools.archive()]),
+          cmdline: 'console=hvc0 quiet stillpoint.modules=xen-blkfront,ext4',
+        },
+        kernelName: 'vmlinuz',
+        ramdiskName: 'initramfs',
+        devices: disks.map(diskConfig),
+      },
+      hostAlone('A'),
+      LinuxGuest.around(() => made),
+    );
+    made = new LinuxGuest(guest);
+    await guest.attach();
+    made.run(guest);
+    await made.says('guest# ');
+    return made;
+  }
+
+  private run(guest: Guest): void {
+    this.guest = guest;
+    this.loop = guestLoop(
+      guest,
+      (end) => {
+        this.ended = end.kind;
+      },
+      (error) => {
+        this.ended = String(error);
+      },
+    );
+    guest.start();
+    this.loop.start();
+  }
+
+  /** Stops between two instructions and goes on as another guest object on another host, by its saved state. */
+  async move(): Promise<void> {
+    this.loop?.stop();
+    const from = this.guest;
+    await from.pause();
+    const record = from.saveState();
+    const to = await Guests.empty(
+      from.describe(),
+      hostAlone(this.moves % 2 === 0 ? 'B' : 'A'),
+      LinuxGuest.around(() => this),
+    );
+    to.ram.set(from.ram);
+    to.restoreState(record);
+    await from.release();
+    await to.attach();
+    await from.detach();
+    this.moves++;
+    this.run(to);
+  }
+
+  /** Resolves with what follows `pattern`'s beginning in the output from `from` on. */
+  async says(pattern: string | RegExp, from = 0, timeoutS = 240): Promise<RegExpExecArray> {
+    const wanted = typeof pattern === 'string' ? new RegExp(pattern.replace(/[[\]#$().]/g, '\\$&')) : pattern;
+    const deadline = performance.now() + timeoutS * 1000;
+    for (;;) {
+      const found = wanted.exec(this.output.slice(from));
+      if (found !== null) return found;
+      if (this.ended !== undefined || performance.now() > deadline)
+        throw new Error(
+          `the guest ${this.ended ?? 'did not say'} ${wanted}:\n${this.output.slice(-3000)}\n${this.log.join('\n')}`,
+        );
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  }
+
+  type(text: string): void {
+    this.guest.console.type(Buffer.from(text));
+    this.loop?.kick();
+  }
+
+  private commands = 0;
+  /** Runs a shell command in the guest; its output. Throws when it fails. */
+  async sh(command: string): Promise<string> {
+    const n = ++this.commands;
+    const from = this.output.length;
+    // The echo of what is typed must not look like the answer.
+    this.type(`echo '${'<'}'${n}; ${command}; echo "${'>'}"$?'.'${n}\n`);
+    const [, out, status] = await this.says(new RegExp(`\r?\n<${n}\r?\n([^]*?)>(\\d+)\\.${n}\r?\n`), from);
+    if (status !== '0') throw new Error(`${command}: status ${status}\n${out}`);
+    return out.replaceAll('\r', '');
+  }
+
+  async plug(spec: string): Promise<void> {
+    await this.guest.plug(diskConfig(spec));
+    this.loop?.kick();
+  }
+  async unplug(devid: number, timeoutMs: number): Promise<boolean> {
+    const device = this.guest.devices.find('vbd', devid);
+    if (device === undefined) throw new Error(`no disk ${devid}`);
+    const gone = this.guest.devices.unplug(device, AbortSignal.timeout(timeoutMs));
+    this.loop?.kick();
+    return gone;
+  }
+
+  async stop(): Promise<void> {
+    this.loop?.stop();
+    await this.guest.detach();
+  }
+}
