@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 /** The command line. Each verb lives in commands/, one file each. */
 import { Command } from 'commander';
+import { register as blockAttach } from './commands/block-attach.js';
+import { register as blockDetach } from './commands/block-detach.js';
+import { register as blockList } from './commands/block-list.js';
 import { register as completion } from './commands/completion.js';
 import { register as console } from './commands/console.js';
 import { register as create } from './commands/create.js';
@@ -37,6 +40,9 @@ const program = new Command('stillpoint')
   .showHelpAfterError();
 
 for (const register of [
+  blockAttach,
+  blockDetach,
+  blockList,
   run,
   xenstored,
   completion,

@@ -1,5 +1,6 @@
 /** Output in the columns that `xl` prints, so that scripts written for it can read it. */
 import type { DomainRow } from '../daemon/api.js';
+import type { DiskRow } from '../daemon/disk-requests.js';
 import type { PointRow, VcpuStatus } from '../daemon/guest-runner.js';
 import type { NetworkRow } from '../daemon/network-requests.js';
 import type { MoveProgress } from '../migration/source.js';
@@ -51,6 +52,17 @@ export function vcpuTable(rows: readonly VcpuRows[]): string[] {
         (v) =>
           `${left(name, 32)} ${right(domid, 5)} ${right(v.id, 5)}     - ${right(letters[v.state], 5)}  ${right(v.seconds.toFixed(1), 9)}  all / all`,
       ),
+    ),
+  ];
+}
+
+/** `xl block-list`; the last column is ours. */
+export function diskTable(rows: readonly DiskRow[]): string[] {
+  return [
+    'Vdev   BE  handle state evt-ch ring-ref mode BE-path                                  Link',
+    ...rows.map(
+      (r) =>
+        `${left(r.vdev, 6)} 0  ${right(r.devid, 7)} ${right(r.state, 5)} ${right(r.evtchn, 6)} ${right(r.ringRef, 8)} ${left(r.readOnly ? 'r' : 'w', 4)} ${left(r.backend, 40)} ${r.link}`,
     ),
   ];
 }

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { cpus, freemem, totalmem, uptime } from 'node:os';
 import { DEFAULT_MOVE, type MoveOptions } from '../migration/source.js';
+import { blockAttach, blockDetach, blockList } from './disk-requests.js';
 import type { Domain } from './domain.js';
 import { Failure } from './failure.js';
 import type { GuestConfig, RunnerModule } from './guest-runner.js';
@@ -199,6 +200,13 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
       caller.rpc.notice('progress', progress),
     );
   },
+  blockAttach: (daemon, params) =>
+    blockAttach(resting(daemon, params), text(params, 'spec'), (device) =>
+      daemon.domains.giveDisks(guest(daemon, params), [device]),
+    ),
+  blockDetach: (daemon, params) =>
+    blockDetach(resting(daemon, params), text(params, 'which'), params.force === true),
+  blockList: (daemon, params) => blockList(guest(daemon, params)),
   networkAttach: (daemon, params) =>
     networkAttach(resting(daemon, params), typeof params.spec === 'string' ? params.spec : ''),
   networkDetach: (daemon, params) =>

@@ -6,6 +6,7 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { standaloneClock } from '../host/standalone/clock.js';
+import { giveDisks } from './disk-access.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
 import { readJson, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
@@ -136,7 +137,7 @@ export class Domains {
         kernel: wanted.config?.kernel ?? '',
         ramdisk: wanted.config?.ramdisk ?? '',
         memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
-        uid: process.getuid?.() === 0 ? this.config.guestUid + domid : undefined,
+        uid: this.uidOf(domid),
       });
       domain.save();
       await domain.connect();
@@ -169,6 +170,16 @@ export class Domains {
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
   }
 
+  /** User of a domain's process; undefined: our own. */
+  private uidOf(domid: number): number | undefined {
+    return process.getuid?.() === 0 ? this.config.guestUid + domid : undefined;
+  }
+
+  /** Lets the domain's process have these disks. */
+  giveDisks(domain: Domain, devices: GuestConfig['devices']): void {
+    giveDisks(devices, this.uidOf(domain.domid));
+  }
+
   grant(domain: Domain): HostGrant {
     const { domid, storePort, consolePort, storeFrame, consoleFrame } = domain.state;
     const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS, networks } = this.config;
@@ -191,6 +202,7 @@ export class Domains {
 
   /** Writes the domain's nodes into the host's xenstore, as libxl does. */
   introduce(domain: Domain, config: GuestConfig): void {
+    this.giveDisks(domain, config.devices);
     const { domid, uuid, storePort, consolePort, storeFrame, consoleFrame, createdMs } = domain.state;
     const tree = {
       domid,

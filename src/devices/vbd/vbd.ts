@@ -139,7 +139,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     const { spec } = this;
     return [
       {
-        name: 'disk',
+        name: 'link',
         inner: () => {
           const is = this.identity;
           return is === undefined

@@ -14,6 +14,8 @@ const CONFLICT = 9;
 
 export class DiskLock {
   private fd = -1;
+  /** The file once more, not locked: by the time the lock is wanted back, the file may be another user's. */
+  private spare = -1;
 
   private constructor(
     private readonly path: string,
@@ -23,7 +25,12 @@ export class DiskLock {
   /** Takes the lock of the file at `path`. Rejects with a message for people. */
   static async take(path: string, shared: boolean): Promise<DiskLock> {
     const lock = new DiskLock(path, shared);
-    await lock.retake();
+    try {
+      await lock.retake();
+    } catch (error) {
+      lock.close();
+      throw error;
+    }
     return lock;
   }
 
@@ -33,7 +40,8 @@ export class DiskLock {
 
   async retake(): Promise<void> {
     if (this.fd >= 0) return;
-    const fd = openSync(this.path, this.shared ? constants.O_RDONLY : constants.O_RDWR);
+    const fd = this.spare >= 0 ? this.spare : this.open();
+    this.spare = -1;
     let status: number | null;
     try {
       status = await run(fd, this.shared);
@@ -43,9 +51,15 @@ export class DiskLock {
     }
     if (status === 0) {
       this.fd = fd;
+      try {
+        this.spare = this.open();
+      } catch {
+        // It can be locked this once.
+      }
       return;
     }
-    closeSync(fd);
+    // Kept for the next attempt.
+    this.spare = fd;
     throw new Error(
       status === CONFLICT
         ? `disk ${this.path}: another guest, here or on another host, has it open`
@@ -56,6 +70,15 @@ export class DiskLock {
   release(): void {
     if (this.fd >= 0) closeSync(this.fd);
     this.fd = -1;
+  }
+  close(): void {
+    this.release();
+    if (this.spare >= 0) closeSync(this.spare);
+    this.spare = -1;
+  }
+
+  private open(): number {
+    return openSync(this.path, this.shared ? constants.O_RDONLY : constants.O_RDWR);
   }
 }
 

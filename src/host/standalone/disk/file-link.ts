@@ -187,7 +187,7 @@ export class FileLink implements DiskLink {
   async close(): Promise<void> {
     this.ring.close();
     await Promise.all(this.threads.map((thread) => thread.terminate()));
-    this.lock.release();
+    this.lock.close();
     if (this.fd >= 0) closeSync(this.fd);
     this.fd = -1;
   }

@@ -1,0 +1,17 @@
+/** `stillpoint block-attach`: a disk for a running guest. */
+import type { Command } from 'commander';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+export function register(program: Command): void {
+  verb(program, 'block-attach <guest> <disk...>', "plug in a disk; in xl's syntax").action(
+    (guest: string, disk: string[], options: VerbOptions) =>
+      withDaemon(options, async (ask) => {
+        const made = await ask<{ devid: number; vdev: string }>('blockAttach', {
+          guest,
+          spec: disk.join(','),
+        });
+        if (options.json === true) printJson(made);
+        else printLine(`vbd ${made.devid}: ${made.vdev}`);
+      }),
+  );
+}

@@ -1,0 +1,15 @@
+/** `stillpoint block-list`, in the columns of `xl block-list`, and what this host gave. */
+import type { Command } from 'commander';
+import type { DiskRow } from '../../daemon/disk-requests.js';
+import { diskTable } from '../table.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+
+export function register(program: Command): void {
+  verb(program, 'block-list <guest>', "list a guest's disks").action((guest: string, options: VerbOptions) =>
+    withDaemon(options, async (ask) => {
+      const rows = await ask<DiskRow[]>('blockList', { guest });
+      if (options.json === true) printJson(rows);
+      else for (const line of diskTable(rows)) printLine(line);
+    }),
+  );
+}
