@@ -8,6 +8,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
+import { PROGRAM_ENV } from './programs.js';
 
 /** flock's exit status when somebody else has the lock. */
 const CONFLICT = 9;
@@ -86,7 +87,10 @@ function run(fd: number, shared: boolean): Promise<number | null> {
   return new Promise((resolve, reject) => {
     const mode = shared ? '--shared' : '--exclusive';
     const args = ['--nonblock', '--conflict-exit-code', String(CONFLICT), mode, '3'];
-    const child: ChildProcess = spawn('flock', args, { stdio: ['ignore', 'ignore', 'ignore', fd] });
+    const child: ChildProcess = spawn('flock', args, {
+      stdio: ['ignore', 'ignore', 'ignore', fd],
+      env: PROGRAM_ENV,
+    });
     child.on('error', reject);
     child.on('exit', (status) => resolve(status));
   });

@@ -4,6 +4,7 @@ import { fdatasyncSync, readSync, readvSync, writeSync, writevSync } from 'node:
 import { parentPort, workerData } from 'node:worker_threads';
 import { DISK_DISCARD, DISK_FLUSH, DISK_READ } from '../../../devices/vbd/disk-link.js';
 import { FileRing, MAX_EXTENTS, type SlotRequest } from './file-ring.js';
+import { PROGRAM_ENV } from './programs.js';
 
 export interface FileWorkerData {
   readonly ring: SharedArrayBuffer;
@@ -60,7 +61,10 @@ function discard(): number {
   const args = ['--punch-hole', '--keep-size'];
   args.push('--offset', String(request.sector * SECTOR_BYTES));
   args.push('--length', String(request.sectors * SECTOR_BYTES), '/dev/fd/3');
-  const { status } = spawnSync('fallocate', args, { stdio: ['ignore', 'ignore', 'ignore', fd] });
+  const { status } = spawnSync('fallocate', args, {
+    stdio: ['ignore', 'ignore', 'ignore', fd],
+    env: PROGRAM_ENV,
+  });
   return status === 0 ? 0 : EIO;
 }
 

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { NbdLink } from './nbd-link.js';
+import { PROGRAM_ENV } from './programs.js';
 
 const START_MS = 10_000;
 /** QEMU's names of the formats of xl. */
@@ -38,6 +39,7 @@ class QemuNbd {
     this.errors = '';
     const child = spawn('qemu-nbd', [...args, '--', path], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      env: PROGRAM_ENV,
     });
     this.child = child;
     child.stderr?.on('data', (bytes) => {
