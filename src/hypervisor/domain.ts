@@ -28,7 +28,7 @@ import { type FrameLayout, frameLayout, mfnOf } from './layout.js';
 import { M2p } from './m2p.js';
 import { newBaseptr, pinTable } from './mmuext-op.js';
 import { PageTables } from './page-tables.js';
-import { fixupCr4, setCr4 } from './privileged.js';
+import { CR0_FIXED, fixupCr4, setCr4 } from './privileged.js';
 import { RSI, RSP } from './registers.js';
 import { restoreState, saveState } from './saved-state.js';
 import { Scheduler } from './scheduler.js';
@@ -202,7 +202,10 @@ export class Domain {
     state.tables.flushPromoted();
     if (rc !== 0)
       throw new Error(`the builder's page tables at frame ${built.cr3} are not acceptable (${rc})`);
-    for (const each of state.vcpus) setCr4(each, fixupCr4(0));
+    for (const each of state.vcpus) {
+      each.cpu.cr0 = CR0_FIXED;
+      setCr4(each, fixupCr4(0));
+    }
     cpu.rip = built.rip;
     cpu.setReg(RSP, built.rsp);
     cpu.setReg(RSI, built.rsi);

@@ -38,7 +38,7 @@ const { Mnemonic, OpKind, Register } = iced;
 
 export const CR0_TS = 8;
 /** PG, AM, WP, NE, ET, MP, PE: the processor's own, which a guest cannot change. */
-const CR0_FIXED = 0x8005_0033;
+export const CR0_FIXED = 0x8005_0033;
 const CR4_TSD = 4;
 const CR4_DE = 8;
 /** What a guest sees of the processor's settings: PAE, MCE, OSFXSR, OSXMMEXCPT. */

@@ -137,6 +137,17 @@ describe('the frame of an exception in the kernel', () => {
     expect(f.words[3]).toBe(g.code.labels.get('fault'));
   });
 
+  it('of an operand that is not aligned comes if AC is set: CR0.AM is, in every guest', async () => {
+    const g = await boot(
+      kernel([17], `mov rbx, DATA\npushfq\nor qword [rsp], 0x40000\npopfq\nfault: mov rax, [rbx+1]\nnop`),
+    );
+    const f = frame(g);
+    expect(f.words[2]).toBe(0n);
+    expect(f.words[3]).toBe(g.code.labels.get('fault'));
+    // RF is set in what a fault saves.
+    expect(f.words[5] & 0x5_0000n).toBe(0x5_0000n);
+  });
+
   it('clears TF, NT, RF and AC, but keeps them in the frame', async () => {
     const g = await boot(kernel([6], `pushfq\nor qword [rsp], 0x44000\npopfq\nud2`));
     const f = frame(g);

@@ -139,6 +139,11 @@ export const CASES: readonly Case[] = [
     code: '67f266af',
     start: { rcx: 0xffff_ffff_0000_0003n, rdi: 0xdead_0000_0000_0000n + BigInt(DATA), rax: 1n },
   },
+  { name: 'popf that sets TF makes a single step of the next instruction', code: '6802030000 9d 90 90' },
+  {
+    name: 'popf of 16 bits sets TF as well, and no more than it may',
+    code: '6668ffff 669d 90 90',
+  },
   {
     name: 'enter that faults at its last level leaves rsp and rbp',
     code: 'c8000802',

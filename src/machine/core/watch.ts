@@ -1,6 +1,6 @@
-// What accesses on the slow path are looked at for: alignment (AC in user mode) and data breakpoints. ACCESS_TAG is
+// What accesses on the slow path are looked at for: alignment (AC) and data breakpoints. ACCESS_TAG is
 // ALL_SLOW while either is wanted, so that all of them come here; else neither costs anything. SDM vol. 3, 17.2.
-import { ACCESS_TAG, ALL_SLOW, CR0, DR, MODE, SYSTEM_FLAGS, WATCHING, WATCH_HITS } from './layout';
+import { ACCESS_TAG, ALL_SLOW, CR0, DR, SYSTEM_FLAGS, WATCHING, WATCH_HITS } from './layout';
 import { AC, raise } from './engine';
 
 /** Of RFLAGS and of CR0: AC, AM. */
@@ -8,9 +8,10 @@ const ALIGNMENT: u32 = 0x40000;
 const ON_WRITE: u32 = 1;
 const ON_ACCESS: u32 = 3;
 
+/** At CPL 3, which the guest's kernel has too. */
 @inline
 export function alignmentChecked(cpu: usize): bool {
-  return load<u32>(cpu, MODE) != 0 && (load<u32>(cpu, SYSTEM_FLAGS) & load<u32>(cpu, CR0) & ALIGNMENT) != 0;
+  return (load<u32>(cpu, SYSTEM_FLAGS) & load<u32>(cpu, CR0) & ALIGNMENT) != 0;
 }
 
 /** Whether accesses are looked at one by one. */
