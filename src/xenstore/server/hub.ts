@@ -4,21 +4,19 @@
  * Invariant: code of local watches, and transports, run between requests and never inside one.
  */
 
-import { E2BIG, EEXIST, ENOENT, ENOMEM, ENOSPC } from '../../xen/errno.js';
+import { ENOENT, ENOSPC } from '../../xen/errno.js';
 import { XENSTORE_ERROR_NONE, XENSTORE_PAYLOAD_MAX, XS_WATCH_EVENT } from '../../xen/xs-wire.js';
 import type { Errno } from '../core/errno.js';
-import { parentPath } from '../core/path.js';
-import type { Permissions } from '../core/permissions.js';
-import { READ } from '../core/permissions.js';
 import { Store } from '../core/store.js';
-import { type Match, Transaction } from '../core/transaction.js';
-import { type Content, INTRODUCE_DOMAIN, RELEASE_DOMAIN } from '../core/tree.js';
-import { type Watch, type Watcher, Watches } from '../core/watches.js';
+import { Transaction } from '../core/transaction.js';
+import { INTRODUCE_DOMAIN, RELEASE_DOMAIN } from '../core/tree.js';
+import { type Watch, Watches } from '../core/watches.js';
 import { type Message, messageBytes } from '../wire/message.js';
 import type { Cause } from '../wire/output.js';
 import { FEATURES, HEADER_BYTES } from '../wire/protocol.js';
 import { Connection, type ConnectionKind } from './connection.js';
 import { traceLine } from './trace.js';
+import { dropWatches, fireChange, fireSpecial } from './watching.js';
 import { WriteRate, type WriteRateOptions } from './write-rate.js';
 
 export interface ServerOptions {
@@ -70,7 +68,7 @@ export class Hub {
         this.resumeDomain(domid);
         this.settle();
       });
-    this.store.onChange = (path, content, match, before) => this.fire(path, content, match, before);
+    this.store.onChange = (path, content, match, before) => fireChange(this, path, content, match, before);
   }
 
   // --- connections ---
@@ -103,7 +101,7 @@ export class Hub {
 
   /** Forgets everything of a client but the client itself: watches, transactions, half-read and unsent bytes. */
   reset(connection: Connection): void {
-    this.dropWatches(connection);
+    dropWatches(this, connection);
     this.dropTransactions(connection);
     connection.parser.reset();
     connection.output.clear();
@@ -205,70 +203,10 @@ export class Hub {
     if (sent && this.cause !== undefined) this.cause.pending++;
   }
 
-  private fire(
-    path: string,
-    content: Content | undefined,
-    match: Match,
-    before: Permissions | undefined,
-  ): void {
-    if (this.watches.size === 0) return;
-    const { store } = this;
-    const readable = ({ actor }: Watcher, permissions: Permissions, generation: number): boolean =>
-      (store.access(actor, permissions, generation) & READ) !== 0;
-    this.watches.fire(path, match, (watcher) => {
-      // Who could read it before, can read it now, or can read the list it stands in, may know.
-      if (before !== undefined && readable(watcher, before, content?.generation ?? store.generation))
-        return true;
-      if (content === undefined) return false;
-      if (readable(watcher, content.permissions, content.generation)) return true;
-      const parent = store.tree.find(parentPath(path));
-      return parent !== undefined && readable(watcher, parent.permissions, parent.generation);
-    });
-  }
-
   /** The first event of a new watch, which tells nothing but that it is set. */
   fireFirst(watch: Watch): void {
     this.cause = undefined;
     watch.watcher.event(watch.path.slice(watch.prefix), watch.token);
-  }
-
-  /** Sets a watch, within the limits; its first event is the caller's to fire. */
-  addWatch(
-    connection: Connection,
-    path: string,
-    token: string,
-    prefix: number,
-    depth: number,
-  ): Watch | Errno {
-    const { store, watches } = this;
-    const { actor } = connection;
-    if (watches.find(connection, path, token) !== undefined) return EEXIST;
-    const account = store.account(actor.domid);
-    if (store.accounts.exceeds(actor, 'watches', account.watches)) return E2BIG;
-    if (store.accounts.exceeds(actor, 'memory', account.memory + path.length + token.length)) return ENOMEM;
-    const watch = watches.add(connection, path, token, prefix, depth);
-    connection.watches.push(watch);
-    account.watches++;
-    account.memory += Watches.bytes(watch);
-    return watch;
-  }
-
-  removeWatch(connection: Connection, watch: Watch): void {
-    this.watches.delete(watch);
-    connection.watches.splice(connection.watches.indexOf(watch), 1);
-    const account = this.store.account(connection.actor.domid);
-    account.watches--;
-    account.memory -= Watches.bytes(watch);
-  }
-
-  dropWatches(connection: Connection): void {
-    const account = this.store.account(connection.actor.domid);
-    for (const watch of connection.watches) {
-      this.watches.delete(watch);
-      account.watches--;
-      account.memory -= Watches.bytes(watch);
-    }
-    connection.watches.length = 0;
   }
 
   // --- transactions ---
@@ -319,10 +257,8 @@ export class Hub {
       this.reset(known);
       return known;
     }
-    const connection = this.connect('ring', domid);
-    connection.port = port;
-    this.domains.set(domid, connection);
-    this.fireSpecial(INTRODUCE_DOMAIN, domid);
+    const connection = this.restoreDomain(domid, port);
+    fireSpecial(this, INTRODUCE_DOMAIN, domid);
     return connection;
   }
 
@@ -361,21 +297,13 @@ export class Hub {
     this.store.accounts.byDomid.delete(domid);
     this.writeRate?.delete(domid);
     this.onSettings();
-    this.fireSpecial(RELEASE_DOMAIN, domid);
+    fireSpecial(this, RELEASE_DOMAIN, domid);
     return 0;
   }
 
   /** Tells those who watch for domains that one has shut down (crash, halt, suspend); it stays introduced. */
   domainShutdown(domid: number): void {
-    this.fireSpecial(RELEASE_DOMAIN, domid);
+    fireSpecial(this, RELEASE_DOMAIN, domid);
     this.settle();
-  }
-
-  private fireSpecial(name: string, domid: number): void {
-    const { permissions, generation } = this.store.tree.find(name)!;
-    const permitted = ({ actor }: Watcher): boolean =>
-      (this.store.access(actor, permissions, generation) & READ) !== 0;
-    this.watches.fire(name, 'special', permitted);
-    this.watches.fire(`${name}/${domid}`, 'below', permitted);
   }
 }

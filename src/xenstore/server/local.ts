@@ -14,6 +14,7 @@ import type { Transaction } from '../core/transaction.js';
 import { UNLIMITED } from '../core/watches.js';
 import type { Connection } from './connection.js';
 import type { Hub } from './hub.js';
+import { addWatch, removeWatch } from './watching.js';
 
 export type Value = string | Uint8Array;
 
@@ -173,7 +174,7 @@ export class LocalClient extends LocalView {
     const token = String(this.nextToken++);
     const first = path.charCodeAt(0);
     const prefix = first === 0x2f || first === 0x40 ? 0 : connection.home.length + 1;
-    const watch = server.addWatch(connection, absolute, token, prefix, depth);
+    const watch = addWatch(server, connection, absolute, token, prefix, depth);
     if (typeof watch === 'number') throw this.error(watch, 'watch', path);
     this.listeners.set(token, onEvent);
     server.fireFirst(watch);
@@ -181,7 +182,7 @@ export class LocalClient extends LocalView {
     return {
       stop: () => {
         if (this.listeners.delete(token) && connection.watches.includes(watch))
-          server.removeWatch(connection, watch);
+          removeWatch(server, connection, watch);
       },
     };
   }

@@ -20,6 +20,7 @@ import type { Connection } from './connection.js';
 import { control } from './control.js';
 import type { Hub } from './hub.js';
 import { getFeature, getQuota, setFeature, setQuota } from './limits.js';
+import { addWatch, dropWatches, removeWatch } from './watching.js';
 
 /** What a handler is given. */
 export interface Request {
@@ -94,7 +95,7 @@ function watch(r: Request): string | Errno {
   const path = pathOf(r, args[0], true);
   if (typeof path === 'number') return path;
   const relative = args[0][0] !== '/' && args[0][0] !== '@';
-  const set = hub.addWatch(connection, path, args[1], relative ? connection.home.length + 1 : 0, depth);
+  const set = addWatch(hub, connection, path, args[1], relative ? connection.home.length + 1 : 0, depth);
   return typeof set === 'number' ? set : OK;
 }
 
@@ -105,7 +106,7 @@ function unwatch(r: Request): string | Errno {
   if (typeof path === 'number') return path;
   const there = r.hub.watches.find(r.connection, path, args[1]);
   if (there === undefined) return ENOENT;
-  r.hub.removeWatch(r.connection, there);
+  removeWatch(r.hub, r.connection, there);
   return OK;
 }
 
@@ -209,7 +210,7 @@ function setTarget(r: Request): string | Errno {
 }
 
 function resetWatches(r: Request): string | Errno {
-  r.hub.dropWatches(r.connection);
+  dropWatches(r.hub, r.connection);
   r.hub.dropTransactions(r.connection);
   return OK;
 }

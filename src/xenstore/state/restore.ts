@@ -9,10 +9,10 @@ import { canonical, parentPath } from '../core/path.js';
 import { isQuotaName } from '../core/quotas.js';
 import { Transaction } from '../core/transaction.js';
 import { Tree } from '../core/tree.js';
-import { Watches } from '../core/watches.js';
 import type { Connection } from '../server/connection.js';
 import type { Hub } from '../server/hub.js';
 import type { XenstoreServer } from '../server/server.js';
+import { putWatch } from '../server/watching.js';
 import { messageBytes } from '../wire/message.js';
 import type { Cause } from '../wire/output.js';
 import { MessageParser } from '../wire/parser.js';
@@ -229,11 +229,7 @@ function restoreWatch(
   }
   const relative = !record.path.startsWith('/') && !record.path.startsWith('@');
   const prefix = relative ? connection.home.length + 1 : 0;
-  const watch = server.watches.add(connection, path, record.token, prefix, record.depth);
-  connection.watches.push(watch);
-  const account = server.store.account(connection.actor.domid);
-  account.watches++;
-  account.memory += Watches.bytes(watch);
+  putWatch(server, connection, path, record.token, prefix, record.depth);
 }
 
 function restoreTransactions(

@@ -1,0 +1,48 @@
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const dir = mkdtempSync(join(tmpdir(), 'stillpoint-layers-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const CORE = [
+  ...['records', 'xen', 'machine', 'hypervisor', 'guest', 'devices', 'helper'],
+  ...['core', 'wire', 'ring', 'server', 'state'].map((name) => `xenstore/${name}`),
+];
+const READS_FILES = "import { readFileSync } from 'node:fs';\nexport const read = readFileSync;\n";
+
+/** A little tree with one breach in each core folder, one of the layers, and what is allowed beside them. */
+const FILES: Readonly<Record<string, string>> = {
+  'src/xen/errno.ts': 'export const EPERM = 1;\n',
+  'src/xenstore/core/good.ts': "import { EPERM } from '../../xen/errno.js';\nexport const x = EPERM;\n",
+  'src/daemon/good.ts': READS_FILES,
+  'src/xenstore/socket/good.ts': READS_FILES,
+  'src/xen/upwards.ts': "import { x } from '../xenstore/core/good.js';\nexport const a = x;\n",
+  ...Object.fromEntries(CORE.map((folder) => [`src/${folder}/bad.ts`, READS_FILES])),
+};
+
+test('the lint refuses a Node API in every part of the core, and a layer that knows one below it; nothing else', () => {
+  for (const [name, text] of Object.entries(FILES)) {
+    mkdirSync(dirname(join(dir, name)), { recursive: true });
+    writeFileSync(join(dir, name), text);
+  }
+  for (const name of ['.dependency-cruiser.cjs', 'tsconfig.json', 'package.json'])
+    cpSync(join(root, name), join(dir, name));
+  symlinkSync(join(root, 'node_modules'), join(dir, 'node_modules'));
+  const tool = join(root, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs');
+  const args = [tool, 'src', '--config', '.dependency-cruiser.cjs', '--output-type', 'json'];
+  const { stdout } = spawnSync(process.execPath, args, { cwd: dir, encoding: 'utf8', maxBuffer: 1 << 26 });
+  const { summary } = JSON.parse(stdout) as {
+    summary: { violations: { from: string; rule: { name: string } }[] };
+  };
+  expect(summary.violations.map((v) => `${v.from}: ${v.rule.name}`).sort()).toEqual(
+    [
+      'src/xen/upwards.ts: xen-knows-only-what-is-above',
+      ...CORE.map((folder) => `src/${folder}/bad.ts: the-core-uses-no-node-api`),
+    ].sort(),
+  );
+});
