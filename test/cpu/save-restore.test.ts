@@ -1,6 +1,8 @@
 /** A guest that is saved anywhere and restored into a fresh machine goes on as if nothing had been. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { Exit, type Machine, MFN_BASE, PAGE } from '../../src/machine/machine.js';
+import { vcpuRecord } from '../../src/machine/vcpu-record.js';
+import { decodeAll, decodeRecord } from '../../src/records/record.js';
 import { busybox, type Command, outcomeOf, perl, runNatively, someText, startOn } from './linux/programs.js';
 import { createMachine } from './machine.js';
 import { ALL, fault, go, mfnBits, ran, Tables, USER, WRITE } from './memory/tables.js';
@@ -17,10 +19,20 @@ async function successor(machine: Machine): Promise<Machine> {
 }
 
 const ram = (machine: Machine): Uint8Array => machine.mem.bytes(machine.framesBase, machine.frames * PAGE);
+const states = (machine: Machine) => decodeAll(machine.save()).map((raw) => decodeRecord(vcpuRecord, raw));
+function expectSameState(a: Machine, b: Machine, when = ''): void {
+  if (Buffer.compare(a.save(), b.save()) !== 0) expect(states(a), when).toEqual(states(b));
+}
+
 /** Nothing that a guest could see differs between the two. */
 function expectSame(a: Machine, b: Machine): void {
-  expect(Buffer.compare(a.save(), b.save())).toBe(0);
-  expect(Buffer.compare(ram(a), ram(b))).toBe(0);
+  expectSameState(a, b);
+  if (Buffer.compare(ram(a), ram(b)) !== 0) {
+    const [x, y] = [ram(a), ram(b)];
+    const at = x.findIndex((byte, i) => byte !== y[i]);
+    const around = (m: Uint8Array): string => Buffer.from(m.subarray(at & ~7, (at & ~7) + 8)).toString('hex');
+    expect(`${at.toString(16)}: ${around(x)}`).toBe(`${at.toString(16)}: ${around(y)}`);
+  }
 }
 
 describe('a real program', () => {
@@ -68,7 +80,7 @@ describe('a real program', () => {
         // Instruction for instruction behind the move, as far as the next system call.
         for (let i = 0; i < 150; i++) {
           const exits = [whole.machine, next].map((m) => m.run(0, 1));
-          expect(Buffer.compare(whole.machine.save(), next.save())).toBe(0);
+          expectSameState(whole.machine, next, `${i} instructions behind move ${moves}`);
           expect(exits[0]).toBe(exits[1]);
           if (exits[0] !== Exit.budget) {
             // The system call is to be made by run(): go back to it.
@@ -259,7 +271,7 @@ test('a guest that changes machine after every single instruction computes what 
   for (let exit = Exit.budget; exit === Exit.budget; steps++) {
     exit = at.run(0, 1);
     expect(machine.run(0, 1)).toBe(exit);
-    expect(Buffer.compare(at.save(), machine.save()), `after ${steps} instructions`).toBe(0);
+    expectSameState(at, machine, `after ${steps} instructions`);
     spare.mem.u8.set(ram(at), spare.framesBase);
     spare.restore(at.save());
     [at, spare] = [spare, at];
