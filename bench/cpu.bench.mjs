@@ -1,10 +1,11 @@
-// npm run bench -- cpu [--json] [--rounds N] [KERNEL...]: how fast the machine executes instructions.
+// npm run bench -- cpu [--json] [--rounds N] [--tier T] [KERNEL...]: how fast the machine executes instructions.
 //   Seven kernels, compiled from C here and now (bench/cpu, by gcc), each run by the processor itself, by our machine
 //   (paging on, 4 KiB pages, guest user mode, the same program as the processor), by qemu-x86_64 and in
 //   qemu-system-x86_64 (software emulation, paging on), in turn, N rounds (5) after one to warm up. For each: millions
 //   of instructions a second of our machine, and its time in units of the others' (below 1: ours is faster). Times are
 //   processor time, so that they mean something on a busy machine; ours without V8's compiler threads.
 //   Results must be those of the processor, and the number of instructions the one QEMU counts, or the bench fails.
+// --tier interpreter leaves the translator out, --tier translate translates all at once; normal is what guests get.
 // QEMU comes from PATH, or from Debian's packages; where there is none its columns are left out, and say so.
 import { join } from 'node:path';
 import { interleave, report } from './harness.mjs';
@@ -13,13 +14,18 @@ import { runInMachine } from './lib/cpu-machine.mjs';
 import { runProgram } from './lib/cpu-program.mjs';
 import { findQemu } from './lib/qemu.mjs';
 
+const TIERS = ['interpreter', 'translate', 'normal'];
 const args = process.argv.slice(2).filter((a) => a !== '--json');
-const at = args.indexOf('--rounds');
-const rounds = at < 0 ? 5 : Number(args.splice(at, 2)[1]);
+const option = (name, otherwise) => {
+  const at = args.indexOf(name);
+  return at < 0 ? otherwise : args.splice(at, 2)[1];
+};
+const rounds = Number(option('--rounds', 5));
+const tier = option('--tier', 'normal');
 const unknown = args.find((a) => !(a in KERNELS));
-if (unknown !== undefined || !Number.isInteger(rounds) || rounds < 1) {
+if (unknown !== undefined || !Number.isInteger(rounds) || rounds < 1 || !TIERS.includes(tier)) {
   console.error(
-    `usage: npm run bench -- cpu [--json] [--rounds N] [KERNEL...]\nkernels: ${Object.keys(KERNELS).join(', ')}`,
+    `usage: npm run bench -- cpu [--json] [--rounds N] [--tier ${TIERS.join('|')}] [KERNEL...]\nkernels: ${Object.keys(KERNELS).join(', ')}`,
   );
   process.exit(2);
 }
@@ -49,7 +55,7 @@ for (const name of names) {
   const contenders = {
     native: () => runProgram([program]),
     ours: async () => {
-      const r = await runInMachine(program);
+      const r = await runInMachine(program, tier);
       instructions = r.instructions;
       return r;
     },

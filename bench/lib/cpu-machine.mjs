@@ -85,9 +85,10 @@ function load(machine, file) {
 const ownSeconds = () => processorSeconds(process.pid, process.pid);
 
 /** Result, seconds, and instructions of the kernel itself. */
-export async function runInMachine(file) {
+export async function runInMachine(file, tier) {
   const identity = virtualXen417(1);
-  const machine = await Machine.create({ frames: FRAMES, vcpus: 1, cpuid: identity.cpuid, now: () => 0 });
+  const { cpuid } = identity;
+  const machine = await Machine.create({ frames: FRAMES, vcpus: 1, cpuid, now: () => 0, tier });
   load(machine, file);
   const cpu = machine.vcpus[0];
   const marks = [];

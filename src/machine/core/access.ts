@@ -27,7 +27,7 @@ function refuse(cpu: usize, op: usize): void {
 }
 
 /** The page is among those that were given up last: its entry changes places with the one at `at`. */
-function recall(at: usize, victims: usize, tag: u64): bool {
+export function recall(at: usize, victims: usize, tag: u64): bool {
   for (let v = victims; v < victims + (VICTIMS << 4); v += 16) {
     if (load<u64>(v) != tag) continue;
     const addend = load<u32>(v, 8);
@@ -41,7 +41,7 @@ function recall(at: usize, victims: usize, tag: u64): bool {
 }
 
 /** A new entry at `at`; the one that was there is kept among the victims. */
-function enter(at: usize, victims: usize, tag: u64, page: usize): void {
+export function fill(at: usize, victims: usize, tag: u64, page: usize): void {
   const old = load<u64>(at);
   if (((old ^ tag) & 0xfff) == 0) {
     const next = load<u32>(victims, VICTIM_NEXT);
@@ -61,7 +61,7 @@ function pageForRead(cpu: usize, op: usize, va: u64): usize {
   if (load<u64>(at) == tag || recall(at, tlb + VICTIMS_READ, tag)) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
   const page = walk(cpu, va, READ, load<u32>(cpu, MODE) != 0);
   if (page == 0) refuse(cpu, op);
-  enter(at, tlb + VICTIMS_READ, tag, page);
+  fill(at, tlb + VICTIMS_READ, tag, page);
   return page;
 }
 
@@ -75,7 +75,7 @@ function pageForWrite(cpu: usize, op: usize, va: u64): usize {
   if (page == 0) refuse(cpu, op);
   const frame = (<u32>page - <u32>framesBase) >> 12;
   store<u8>(dirtyBytes + frame, 1);
-  if (load<u64>(codeMasks + (frame << 3)) == 0) enter(at, tlb + VICTIMS_WRITE, tag, page);
+  if (load<u64>(codeMasks + (frame << 3)) == 0) fill(at, tlb + VICTIMS_WRITE, tag, page);
   return page;
 }
 

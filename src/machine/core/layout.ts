@@ -3,11 +3,21 @@
  * TypeScript for the decoder and the accessors, so that both sides cannot disagree.
  *
  *     0x000000  static data of the core
- *     0x010000  vCPU areas, VCPU_STRIDE each: state, then TLBs of both modes, then the jump cache
- *     0x210000  page-table entries shown in L4 slots 256..271; scratch block for truncated runs
+ *     0x010000  vCPU areas, VCPU_STRIDE each, of MAX_VCPUS vCPUs:
+ *               +0x00000  state: registers, flags, FPU, what the present run needs, why the last one stopped
+ *               +0x10000  TLBs of the guest kernel: reading, writing, code, then the victims of the first two
+ *               +0x20000  the same of the guest user
+ *               +0x30000  jump cache: block by guest address, both modes
+ *     0x210000  16 page-table entries shown in L4 slots 256 to 271 of every guest table (M2P)
+ *     0x210080  next free floating-point descriptor; counters and list of blocks that wait to be translated
+ *     0x211000  scratch block: the first instructions of a block whose budget does not reach to its end
  *     0x220000  hash table of decoded blocks, by the linear address of their first byte
- *     0x260000  operands of floating-point operations
- *     0x360000  arena of decoded code, then tables with one entry a frame, then the frames themselves
+ *     0x260000  descriptors of floating-point operations
+ *     0x360000  arena of decoded code, as large as MachineConfig says
+ *     then, one entry a frame: u64 which 64-byte pieces hold decoded code, u32 the first of its blocks, u8 dirty
+ *     then, from the next page on, the frames: machine frame MFN_BASE + i is the i-th
+ *
+ * All guest addresses that translate do so to the frames; docs/machine.md says more.
  */
 
 /** vCPU areas. */

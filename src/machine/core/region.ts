@@ -2,9 +2,10 @@
 // answer is 0, nothing has changed, and the region leaves the whole instruction to the interpreter.
 import {
   ACCESS_TAG, ALL_SLOW, BLOCK_VA, BUDGET, CURRENT_OP, GENERATION, KILLS, MODE, R_EXIT, R_GOTO, SCRATCH, TLB, TLB_ENTRIES,
-  TLB_READ, TLB_WRITE,
+  TLB_READ, TLB_WRITE, VICTIMS_READ, VICTIMS_WRITE,
 } from './layout';
 import { codeMasks, dirtyBytes, framesBase } from './engine';
+import { fill, recall } from './access';
 import { READ, walk, WRITE } from './walk';
 import { pieces } from './code';
 import { AGAIN, generic } from './generic';
@@ -21,13 +22,13 @@ function entryOf(va: u64): usize {
 }
 
 function pageToRead(cpu: usize, va: u64): usize {
-  const at = <usize>load<u32>(cpu, TLB) + TLB_READ + entryOf(va);
+  const tlb: usize = load<u32>(cpu, TLB);
+  const at = tlb + TLB_READ + entryOf(va);
   const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
-  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
+  if (load<u64>(at) == tag || recall(at, tlb + VICTIMS_READ, tag)) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
   const page = walk(cpu, va, READ, load<u32>(cpu, MODE) != 0);
   if (page == 0) return 0;
-  store<u64>(at, tag);
-  store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
+  fill(at, tlb + VICTIMS_READ, tag, page);
   return page;
 }
 
@@ -53,18 +54,17 @@ export function readAt(cpu: usize, va: u64, size: u32): usize {
 export function writeAt(cpu: usize, va: u64, size: u32): usize {
   const offset = <u32>va & 4095;
   if (offset + size > 4096 || misaligned(cpu, va, size)) return 0;
-  const at = <usize>load<u32>(cpu, TLB) + TLB_WRITE + entryOf(va);
+  const tlb: usize = load<u32>(cpu, TLB);
+  const at = tlb + TLB_WRITE + entryOf(va);
   const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
-  if (load<u64>(at) == tag) return <usize>(load<u32>(at, 8) + <u32>va);
+  if (load<u64>(at) == tag || recall(at, tlb + VICTIMS_WRITE, tag)) return <usize>(load<u32>(at, 8) + <u32>va);
   const page = walk(cpu, va, WRITE, load<u32>(cpu, MODE) != 0);
   if (page == 0) return 0;
   const frame = (<u32>page - <u32>framesBase) >> 12;
   store<u8>(dirtyBytes + frame, 1);
   const code = load<u64>(codeMasks + (frame << 3));
-  if (code == 0) {
-    store<u64>(at, tag);
-    store<u32>(at, <u32>page - <u32>(va & ~0xfff), 8);
-  } else if ((code & pieces(offset, size)) != 0) return 0;
+  if (code == 0) fill(at, tlb + VICTIMS_WRITE, tag, page);
+  else if ((code & pieces(offset, size)) != 0) return 0;
   return page + offset;
 }
 
