@@ -17,5 +17,9 @@ const CPUID = [
 /** STILLPOINT_TIER: the tier of all machines in tests. */
 export const TIER = (process.env.STILLPOINT_TIER ?? 'normal') as Tier;
 
-export const createMachine = (frames: number, codeCacheBytes = 16 << 20, vcpus = 1): Promise<Machine> =>
-  Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes, tier: TIER });
+export const createMachine = (
+  frames: number,
+  codeCacheBytes = 16 << 20,
+  vcpus = 1,
+  tier = TIER,
+): Promise<Machine> => Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes, tier });

@@ -123,6 +123,7 @@ export function kill(block: usize): void {
   }
   // The present instruction may be the first one; it must still be found there if it faults, or goes on.
   store<u16>(block + BLOCK_HEADER, Op.DEAD);
+  store<u32>(block, 0, B_REGION);
   store<u32>(KILLS, load<u32>(KILLS) + 1);
   if (load<u32>(block, B_USES) != 0) hostDropped(block);
 }

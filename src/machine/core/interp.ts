@@ -6,7 +6,7 @@ import {
   ACCESS_TAG, B_COUNT, B_FRAME2, B_HEAT, B_LIVE, B_REGION, B_USES, BLOCK_HEADER, BLOCK_MAX, BLOCK_ROOM, BLOCK_VA, BUDGET,
   CR0, CURRENT_BLOCK, CURRENT_OP, EXIT_LENGTH, EXIT_SOFTWARE, EXIT_VECTOR, EXIT_ERROR, FAULT_ADDRESS, FAULT_CODE,
   FP_DESCRIPTORS_END, FP_NEXT, HEAT_AGAIN, HOT_BATCH, HOT_COUNT, HOT_LIST, HOT_WAITS, JUMP_CACHE, JUMP_ENTRIES, JUMP_TAG,
-  O_DISP, O_IMM, O_LENGTH, O_R1, O_R2, O_SCALE, R_EXIT, R_GOTO, R_OPERATION, R_PLAIN, R_UNDONE, RIP, TLB, TLB_READ,
+  O_DISP, O_IMM, O_LENGTH, O_R1, O_R2, O_SCALE, R_EXIT, R_GOTO, R_LINK, R_OPERATION, R_PLAIN, RIP, TLB, TLB_READ,
   TLB_WRITE, XMM,
 } from './layout';
 import {
@@ -156,35 +156,44 @@ function becomeHot(cpu: usize, block: usize): void {
   hostTranslate(cpu);
 }
 
-/** Runs translated regions from the one at the present block on; the operation to go on with, or an exit (below 16). */
+/**
+ * Runs translated regions, the first one at the present block, whose budget is taken; the operation to go on with, or
+ * an exit (below 16). Regions take their budget themselves.
+ */
 function runRegions(cpu: usize): usize {
   let block: usize = load<u32>(cpu, CURRENT_BLOCK);
+  let region = load<u32>(block, B_REGION);
+  store<i32>(cpu, load<i32>(cpu, BUDGET) + load<i32>(block, B_COUNT), BUDGET);
   while (true) {
-    const r = call_indirect<u32>(load<u32>(block, B_REGION), cpu);
+    const r = call_indirect<u32>(region, cpu);
     const kind = r & 15;
-    if (kind == R_OPERATION) return r;
-    if (kind == R_EXIT) return r >> 4;
-    block = r & ~15;
-    if (kind == R_UNDONE) {
-      const plain = plainBlock(block);
-      store<u32>(cpu, <u32>plain, CURRENT_BLOCK);
-      return plain + BLOCK_HEADER;
-    }
     if (kind == R_GOTO) {
       const va = load<u64>(cpu, BLOCK_VA);
       const at = jumpEntry(cpu, va);
       block = load<u64>(at) == va && load<u32>(at, 12) == load<u32>(cpu, JUMP_TAG) ? <usize>load<u32>(at, 8) : lookup(cpu, va);
+    } else {
+      if (kind == R_OPERATION) return r;
+      block = r & ~15;
+      if (kind != R_LINK) {
+        if (kind == R_EXIT) return r >> 4;
+        if (kind == R_PLAIN) {
+          const left = load<i32>(cpu, BUDGET) - load<i32>(block, B_COUNT);
+          if (left < 0) return enterPart(cpu, block);
+          store<i32>(cpu, left, BUDGET);
+        }
+        const plain = plainBlock(block);
+        store<u32>(cpu, <u32>plain, CURRENT_BLOCK);
+        return plain + BLOCK_HEADER;
+      }
     }
-    if (kind == R_PLAIN) {
-      const left = load<i32>(cpu, BUDGET) - load<i32>(block, B_COUNT);
-      if (left < 0) return enterPart(cpu, block);
-      store<i32>(cpu, left, BUDGET);
-      const plain = plainBlock(block);
-      store<u32>(cpu, <u32>plain, CURRENT_BLOCK);
-      return plain + BLOCK_HEADER;
+    region = load<u32>(block, B_REGION);
+    if (region == 0) {
+      // It may become a region's first block by this.
+      const op = enter(cpu, block);
+      region = load<u32>(block, B_REGION);
+      if (region == 0 || load<u16>(op) != Op.TRANSLATED) return op;
+      store<i32>(cpu, load<i32>(cpu, BUDGET) + load<i32>(block, B_COUNT), BUDGET);
     }
-    const op = enter(cpu, block);
-    if (load<u16>(op) != Op.TRANSLATED) return op;
   }
 }
 

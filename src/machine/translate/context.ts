@@ -1,7 +1,7 @@
 /** What the writers of single operations share: the code so far, the registers it uses, and where a fault goes. */
 import { BLOCK_VA, FS_BASE, GS_BASE, SCALE_ADDR32, ZERO } from '../core/layout.js';
 import { Emitter, type Label } from './emitter.js';
-import { CPU, REGION_VA, REGISTER_0 } from './locals.js';
+import { CPU, REGION_VA, REGISTER_0, RESULT } from './locals.js';
 import { I32, I64, W } from './opcodes.js';
 import type { Operation } from './operation.js';
 
@@ -28,6 +28,7 @@ export class Context {
   written = 0;
   usesMemory = false;
   usesJumps = false;
+  usesStack = false;
   readsFlags = false;
   writesFlags = false;
   /** Static F_KIND, or UNKNOWN. See flags.ts. */
@@ -36,6 +37,7 @@ export class Context {
   isLogic = false;
   /** Where an operation goes that cannot be done here; RESULT is set. */
   fault: Label = 0;
+  mayFault = false;
   /** Guest address of the present block, relative to the region's. */
   delta = 0;
   operation!: Operation;
@@ -52,6 +54,7 @@ export class Context {
     this.written = 0;
     this.usesMemory = false;
     this.usesJumps = false;
+    this.usesStack = false;
     this.readsFlags = false;
     this.writesFlags = false;
   }
@@ -59,9 +62,10 @@ export class Context {
   /** Leaves the instruction to the interpreter if the i32 on the stack is not 0. */
   faultIf(): void {
     const { e } = this;
+    this.mayFault = true;
     e.open(W.if, 0x40);
     e.i32(this.faultResult);
-    e.set(3);
+    e.set(RESULT);
     e.br(this.fault);
     e.end();
   }

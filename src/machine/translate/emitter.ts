@@ -8,10 +8,21 @@ export class Emitter {
   private bytes = new Uint8Array(16_384);
   length = 0;
   private depth = 0;
+  /** Where the last local.set stands, and where it ends. */
+  private setAt = 0;
+  private setEnd = -1;
+  private setLocal = 0;
 
   reset(): void {
     this.length = 0;
     this.depth = 0;
+    this.setEnd = -1;
+  }
+
+  /** Forgets what was written since the code had this length. */
+  rewind(length: number): void {
+    this.length = length;
+    this.setEnd = -1;
   }
 
   /** What was written so far; valid until the next write. */
@@ -29,7 +40,14 @@ export class Emitter {
   }
 
   raw(bytes: Uint8Array): void {
-    for (const byte of bytes) this.op(byte);
+    const end = this.length + bytes.length;
+    if (end > this.bytes.length) {
+      const larger = new Uint8Array(2 * end);
+      larger.set(this.view());
+      this.bytes = larger;
+    }
+    this.bytes.set(bytes, this.length);
+    this.length = end;
   }
 
   /** LEB128, unsigned. */
@@ -73,12 +91,20 @@ export class Emitter {
   }
 
   get(local: number): void {
+    if (this.setEnd === this.length && this.setLocal === local) {
+      this.bytes[this.setAt] = W.local_tee;
+      this.setEnd = -1;
+      return;
+    }
     this.op(W.local_get);
     this.u32(local);
   }
   set(local: number): void {
+    this.setAt = this.length;
     this.op(W.local_set);
     this.u32(local);
+    this.setEnd = this.length;
+    this.setLocal = local;
   }
   tee(local: number): void {
     this.op(W.local_tee);

@@ -11,7 +11,6 @@ import {
   JUMP_CACHE,
   JUMP_ENTRIES,
   JUMP_TAG,
-  O_IMM,
   R_GOTO,
   R_LINK,
   R_PLAIN,
@@ -29,8 +28,6 @@ import { K, type Operation } from './operation.js';
 import { type Plan, planOperation } from './operations.js';
 import { conditionOfJump, type Edge, type Node, type Region, type Target } from './region.js';
 
-void O_IMM;
-
 /** Where control flow stands: what a jump to a node is. */
 type Frame = { readonly node: Node; readonly label: Label };
 
@@ -41,6 +38,9 @@ interface NodePlan {
   /** At the start of the block. */
   readonly wantedBefore: boolean;
 }
+
+/** Whether the end of a block may be left to the interpreter. */
+const leavesAtEnd = (op: Operation): boolean => op.kind !== K.JUMP && op.kind !== K.JUMP_IF;
 
 export class FunctionWriter {
   private readonly c = new Context();
@@ -125,15 +125,10 @@ export class FunctionWriter {
     const { head } = region;
     e.get(L.CPU);
     e.memory(W.i32_load, BUDGET);
-    e.i32(head.block.count);
-    e.op(W.i32_add);
     e.tee(L.LEFT);
     e.i32(head.longest);
     e.op(W.i32_lt_s);
     e.open(W.if, VOID);
-    e.get(L.CPU);
-    e.get(L.LEFT);
-    e.memory(W.i32_store, BUDGET);
     e.i32(head.block.at | R_PLAIN);
     e.op(W.return);
     e.end();
@@ -156,7 +151,13 @@ export class FunctionWriter {
       e.set(L.JUMPS);
     }
     this.moveRegisters(e, c.used, false);
-    if (c.readsFlags || c.writesFlags) flagsFromMemory(e);
+    if (this.plans.get(head)?.wantedBefore !== false || head.isLoop) {
+      if (c.readsFlags || c.writesFlags) flagsFromMemory(e);
+    }
+    if (c.usesStack) {
+      e.i64(1);
+      e.set(L.STACK_PAGE);
+    }
     e.raw(body);
     this.moveRegisters(e, c.written, true);
     if (c.writesFlags) flagsToMemory(e);
@@ -314,9 +315,9 @@ export class FunctionWriter {
     e.i32(count);
     e.op(W.i32_sub);
     e.set(L.LEFT);
-    const fault = e.open(W.block, VOID);
-    c.fault = fault;
+    c.fault = e.open(W.block, VOID);
     const last = operations.length - 1;
+    c.mayFault = false;
     for (let i = 0; i <= last; i++) {
       const op = operations[i];
       c.operation = op;
@@ -327,9 +328,14 @@ export class FunctionWriter {
       if (write === undefined) this.step(node, op);
       else write(c, op);
     }
+    // Nodes inside of this one set it for themselves.
+    const mayFault = c.mayFault || leavesAtEnd(operations[last]);
     this.terminate(node, operations[last]);
-    // Inner nodes have other faults.
     e.end();
+    if (!mayFault) {
+      e.op(W.unreachable);
+      return;
+    }
     c.codeAddress(node.delta);
     e.set(L.W1);
     e.get(L.CPU);
@@ -432,7 +438,7 @@ export class FunctionWriter {
         return;
       case K.RETURN:
         e.get(c.register(RSP));
-        readHost(c, 8);
+        readHost(c, 8, true);
         loadHost(c, 3);
         e.set(L.W1);
         this.checkCanonical();

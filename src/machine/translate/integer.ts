@@ -25,7 +25,6 @@ import {
   FLAGS_A,
   FLAGS_B,
   FLAGS_C,
-  FLAGS_KIND,
   FLAGS_R,
   HOST,
   N1,
@@ -36,8 +35,8 @@ import {
   W4,
 } from './locals.js';
 import { loadHost, readHost, storeHost, writeHost } from './memory.js';
-import { I32, W } from './opcodes.js';
-import { type Operation, storesToMemory } from './operation.js';
+import { W } from './opcodes.js';
+import { isOnStack, type Operation, storesToMemory } from './operation.js';
 
 /** The local for a value of this size while an operation works. */
 const temporary = (log: number): number => (log === 3 ? W1 : N1);
@@ -45,7 +44,7 @@ const second = (log: number): number => (log === 3 ? W2 : N2);
 
 function readMemory(c: Context, op: Operation, log = op.log): void {
   c.address(op);
-  readHost(c, 1 << log);
+  readHost(c, 1 << log, isOnStack(op));
   loadHost(c, log);
 }
 
@@ -60,7 +59,7 @@ function source(c: Context, op: Operation): void {
 function openTarget(c: Context, op: Operation): void {
   if (!storesToMemory(op)) return;
   c.address(op);
-  writeHost(c, 1 << op.log);
+  writeHost(c, 1 << op.log, isOnStack(op));
   c.e.set(HOST);
 }
 
@@ -897,6 +896,3 @@ export function swapBytes(c: Context, op: Operation): void {
   }
   c.setRegister(op.r1, op.log);
 }
-
-void I32;
-void FLAGS_KIND;

@@ -16,26 +16,30 @@ export const N3 = 8;
 /** Lazy flags: see core/flags.ts. */
 export const FLAGS_KIND = 9;
 export const FLAGS_C = 10;
-export const I32_LOCALS = 10;
+/** Added to a guest address in STACK_PAGE: its linear address. */
+export const STACK_HOST = 11;
+export const I32_LOCALS = 11;
 
 /** i64. */
-export const REGISTER_0 = 11;
+export const REGISTER_0 = 12;
 /** Guest address of the region's first instruction. */
-export const REGION_VA = 27;
-export const TAG = 28;
+export const REGION_VA = 28;
+export const TAG = 29;
 /** The upper half of a valid jump cache entry's second word. */
-export const JUMPS = 29;
-export const FLAGS_A = 30;
-export const FLAGS_B = 31;
-export const FLAGS_R = 32;
+export const JUMPS = 30;
+export const FLAGS_A = 31;
+export const FLAGS_B = 32;
+export const FLAGS_R = 33;
 /** The guest address of the access that is being made. */
-export const VA = 33;
-export const W1 = 34;
-export const W2 = 35;
-export const W3 = 36;
-export const W4 = 37;
-export const I64_LOCALS = 27;
+export const VA = 34;
+export const W1 = 35;
+export const W2 = 36;
+export const W3 = 37;
+export const W4 = 38;
+/** The page that was last written to through rsp; 1: none. */
+export const STACK_PAGE = 39;
+export const I64_LOCALS = 28;
 
 /** v128. */
-export const V1 = 38;
+export const V1 = 40;
 export const V128_LOCALS = 1;

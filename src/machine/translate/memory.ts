@@ -1,13 +1,26 @@
 /** Loads and stores: the interpreter's fast path (core/access.ts) inline, everything else a call. */
 import { TLB_READ, TLB_WRITE } from '../core/layout.js';
 import { type Context, Import } from './context.js';
-import { CPU, ENTRY, HOST, RESULT, TAG, TLB_BASE, VA } from './locals.js';
+import { CPU, ENTRY, HOST, RESULT, STACK_HOST, STACK_PAGE, TAG, TLB_BASE, VA } from './locals.js';
 import { I32, W } from './opcodes.js';
 
+/** VA is set: its page if `size` bytes lie in it, else something that no tag is. */
+function page(c: Context, size: number): void {
+  const { e } = c;
+  e.get(VA);
+  if (size > 1) {
+    e.i64(size - 1);
+    e.op(W.i64_add);
+  }
+  e.i64(-4096);
+  e.op(W.i64_and);
+}
+
 /** VA is set; the linear address is left on the stack. */
-function host(c: Context, size: number, tlb: number, slow: Import): void {
+function host(c: Context, size: number, tlb: number, slow: Import, keep: boolean): void {
   const { e } = c;
   c.usesMemory = true;
+  c.mayFault = true;
   e.get(VA);
   e.i64(8);
   e.op(W.i64_shr_u);
@@ -18,19 +31,18 @@ function host(c: Context, size: number, tlb: number, slow: Import): void {
   e.op(W.i32_add);
   e.tee(ENTRY);
   e.memory(W.i64_load, tlb);
-  e.get(VA);
-  if (size > 1) {
-    e.i64(size - 1);
-    e.op(W.i64_add);
-  }
-  e.i64(-4096);
-  e.op(W.i64_and);
+  page(c, size);
   e.get(TAG);
   e.op(W.i64_or);
   e.op(W.i64_eq);
   e.open(W.if, I32);
+  if (keep) {
+    page(c, 1);
+    e.set(STACK_PAGE);
+  }
   e.get(ENTRY);
   e.memory(W.i32_load, tlb + 8);
+  if (keep) e.tee(STACK_HOST);
   e.get(VA);
   e.op(W.i32_wrap_i64);
   e.op(W.i32_add);
@@ -42,20 +54,37 @@ function host(c: Context, size: number, tlb: number, slow: Import): void {
   e.i32(size);
   e.call(slow);
   e.tee(HOST);
-  e.op(0x45);
+  e.op(W.i32_eqz);
   e.brIf(c.fault);
   e.get(HOST);
   e.end();
 }
 
-/** The guest address is on the stack; a linear one takes its place. */
-export function readHost(c: Context, size: number): void {
-  c.e.set(VA);
-  host(c, size, TLB_READ, Import.readAt);
+/** The same by way of the page that was last written to through rsp. */
+function stackHost(c: Context, size: number, tlb: number, slow: Import, keep: boolean): void {
+  const { e } = c;
+  c.usesStack = true;
+  page(c, size);
+  e.get(STACK_PAGE);
+  e.op(W.i64_eq);
+  e.open(W.if, I32);
+  e.get(STACK_HOST);
+  e.get(VA);
+  e.op(W.i32_wrap_i64);
+  e.op(W.i32_add);
+  e.else();
+  host(c, size, tlb, slow, keep);
+  e.end();
 }
-export function writeHost(c: Context, size: number): void {
+
+/** The guest address is on the stack; a linear one takes its place. */
+export function readHost(c: Context, size: number, onStack = false): void {
   c.e.set(VA);
-  host(c, size, TLB_WRITE, Import.writeAt);
+  (onStack ? stackHost : host)(c, size, TLB_READ, Import.readAt, false);
+}
+export function writeHost(c: Context, size: number, onStack = false): void {
+  c.e.set(VA);
+  (onStack ? stackHost : host)(c, size, TLB_WRITE, Import.writeAt, onStack);
 }
 
 const LOADS = [W.i32_load8_s, W.i32_load16_s, W.i32_load, W.i64_load];

@@ -1,21 +1,17 @@
 /** Moves, the stack, and addresses. */
-import { BLOCK_VA, O_DISP } from '../core/layout.js';
 import { Form, G } from '../core/ops.js';
 import { type Context, constant, RBP, RSP } from './context.js';
-import { HOST, N1, VA, W1 } from './locals.js';
+import { HOST, W1 } from './locals.js';
 import { loadHost, readHost, storeHost, writeHost } from './memory.js';
 import { W } from './opcodes.js';
-import { type Operation, storesToMemory } from './operation.js';
-
-void BLOCK_VA;
-void O_DISP;
+import { isOnStack, type Operation, storesToMemory } from './operation.js';
 
 export function move(c: Context, op: Operation): void {
   const { e } = c;
   const { log, form } = op;
   if (storesToMemory(op)) {
     c.address(op);
-    writeHost(c, 1 << log);
+    writeHost(c, 1 << log, isOnStack(op));
     if (form === Form.MR) c.getRegister(op.r2, log);
     else constant(e, log, op.imm);
     storeHost(c, log);
@@ -23,7 +19,7 @@ export function move(c: Context, op: Operation): void {
   }
   if (form === Form.RM) {
     c.address(op);
-    readHost(c, 1 << log);
+    readHost(c, 1 << log, isOnStack(op));
     loadHost(c, log);
   } else if (form === Form.RR) c.getRegister(op.r2, log);
   else constant(e, log, op.imm);
@@ -77,7 +73,7 @@ export function openPush(c: Context): void {
   e.get(c.register(RSP));
   e.i64(8);
   e.op(W.i64_sub);
-  writeHost(c, 8);
+  writeHost(c, 8, true);
   e.set(HOST);
 }
 
@@ -114,7 +110,7 @@ export const canPop = (op: Operation): boolean => op.log === 3 && op.form === Fo
 export function pop(c: Context, op: Operation): void {
   const { e } = c;
   e.get(c.register(RSP));
-  readHost(c, 8);
+  readHost(c, 8, true);
   loadHost(c, 3);
   e.set(W1);
   moveStack(c, 8);
@@ -127,7 +123,7 @@ export const canLeave = (op: Operation): boolean => op.log === 3;
 export function leaveFrame(c: Context): void {
   const { e } = c;
   e.get(c.register(RBP));
-  readHost(c, 8);
+  readHost(c, 8, true);
   loadHost(c, 3);
   e.set(W1);
   e.get(c.register(RBP));
@@ -137,6 +133,3 @@ export function leaveFrame(c: Context): void {
   e.get(W1);
   c.setWide(RBP);
 }
-
-void N1;
-void VA;

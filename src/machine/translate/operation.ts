@@ -2,8 +2,22 @@
  * A decoded operation as the translator reads it: the interpreter's specialised operations and the generic ones are
  * the same here, kind, operand form and size.
  */
-import { O_BASE, O_DISP, O_IMM, O_INDEX, O_LENGTH, O_R1, O_R2, O_SCALE, ZERO } from '../core/layout.js';
+import {
+  FS_BASE,
+  GS_BASE,
+  O_BASE,
+  O_DISP,
+  O_IMM,
+  O_INDEX,
+  O_LENGTH,
+  O_R1,
+  O_R2,
+  O_SCALE,
+  ZERO,
+} from '../core/layout.js';
 import { Form, G, Op } from '../core/ops.js';
+
+const RSP = 0x20;
 
 /** Kinds beside those of G. */
 export enum K {
@@ -129,4 +143,6 @@ export const endsBlock = (op: Operation): boolean => op.kind >= K.JUMP_IF;
 export const storesToMemory = (op: Operation): boolean =>
   op.form === Form.MR || op.form === Form.MI || op.form === Form.M;
 
-export const NO_SLOT = ZERO;
+/** Whether the memory operand is at rsp or near it. */
+export const isOnStack = (op: Operation): boolean =>
+  op.base === RSP && op.index === ZERO && (op.scale & 0xf8) !== FS_BASE && (op.scale & 0xf8) !== GS_BASE;

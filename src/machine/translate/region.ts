@@ -78,6 +78,7 @@ class Former {
     if (!this.blocks.isLive(at) || (!isHead && !this.isWarm(at)) || this.nodes.size >= MOST_BLOCKS)
       return undefined;
     const block = this.blocks.read(at);
+    if (!isHead && block.operations[0].kind === K.STOP) return undefined;
     if (this.operations + block.operations.length > MOST_OPERATIONS && !isHead) return undefined;
     this.operations += block.operations.length;
     const last = block.operations[block.operations.length - 1];
@@ -136,7 +137,7 @@ class Former {
 const lastOf = (node: Node): Operation => node.block.operations[node.block.operations.length - 1];
 
 /** Gives each return in a callee an edge to where the call in the region came from. */
-function linkReturns(nodes: Iterable<Node>, sites: ReadonlyMap<Node, Node>): void {
+function linkReturns(sites: ReadonlyMap<Node, Node>): void {
   for (const [call, site] of sites) {
     const entry = call.targets[0].edge?.to;
     if (entry === undefined) continue;
@@ -155,7 +156,6 @@ function linkReturns(nodes: Iterable<Node>, sites: ReadonlyMap<Node, Node>): voi
       } else for (const { edge } of node.targets) if (edge !== undefined) work.push(edge.to);
     }
   }
-  void nodes;
 }
 
 /** Numbers the nodes that can be reached, in reverse postorder. */
@@ -277,7 +277,7 @@ export function formRegion(blocks: Blocks, cpu: number, at: number, va: bigint):
       queue.push(node);
     }
   }
-  linkReturns(queue, sites);
+  linkReturns(sites);
   let nodes: Node[];
   do {
     nodes = order(head);

@@ -24,19 +24,26 @@ import { buildModule } from './module.js';
 import { K } from './operation.js';
 import { formRegion, type Region } from './region.js';
 
-/** Executed by the interpreter only; by translated code from the first time on; by both, as it pays. */
-export type Tier = 'interpreter' | 'translate' | 'normal';
+/**
+ * Executed by the interpreter only; by translated code from the first time on; by both, as it pays; soon, with regions
+ * dropped at random.
+ */
+export type Tier = 'interpreter' | 'translate' | 'normal' | 'stress';
 
 /** Executions before a block is translated, executions it then waits for others, and how many make a batch. */
 const HEAT: Record<Tier, readonly [first: number, again: number, batch: number]> = {
   interpreter: [0, 0, 0],
   translate: [1, 1, 1],
   normal: [1500, 1000, 16],
+  stress: [3, 2, 3],
 };
 const NEVER = 0x7fff_ffff;
 /** Regions at a time; beyond, all are dropped: the engine dies of some ten thousand modules. */
 const MOST_REGIONS = 16_384;
 const FIRST_SLOTS = 1024;
+const STRESS_SEED = 0x2545_f491;
+/** One region in so many is dropped whenever others are translated. */
+const STRESS_SHARE = 4;
 
 export interface Profile {
   regions: number;
@@ -62,6 +69,8 @@ export class Translator {
   private nextSlot = 1;
   readonly profile: Profile = { regions: 0, modules: 0, dropped: 0, bytes: 0, milliseconds: 0 };
   private imports: WebAssembly.ModuleImports = {};
+  /** Of the stress tier's random numbers; 0: nothing is dropped. */
+  private seed: number;
 
   constructor(
     private readonly memory: WebAssembly.Memory,
@@ -71,6 +80,7 @@ export class Translator {
     this.blocks = new Blocks(memory.buffer);
     this.view = this.blocks.view;
     this.writer = new FunctionWriter(this.view);
+    this.seed = tier === 'stress' ? STRESS_SEED : 0;
     const [first, again, batch] = HEAT[tier];
     this.view.setUint32(HEAT_FIRST, first, true);
     this.view.setUint32(HEAT_AGAIN, again, true);
@@ -112,6 +122,7 @@ export class Translator {
       found.push(region);
       for (const node of region.nodes) covered.add(node.block.at);
     }
+    if (this.seed !== 0) this.dropAtRandom();
     if (found.length === 0) return;
     if (this.regions.size + found.length > MOST_REGIONS) this.dropAll();
     const bytes = buildModule(bodies);
@@ -151,6 +162,15 @@ export class Translator {
       return;
     }
     for (const slot of [...(this.byBlock.get(block) ?? [])]) this.drop(slot);
+  }
+
+  private dropAtRandom(): void {
+    for (const slot of [...this.regions.keys()]) {
+      this.seed ^= this.seed << 13;
+      this.seed ^= this.seed >>> 17;
+      this.seed ^= this.seed << 5;
+      if ((this.seed >>> 8) % STRESS_SHARE === 0) this.drop(slot);
+    }
   }
 
   private dropAll(): void {

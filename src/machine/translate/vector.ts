@@ -417,7 +417,7 @@ export function floatingPoint(c: Context, op: Operation, d: FpDescriptor): void 
       e.vectorMemory(V.v128_store, xmm(d.dst));
       return;
     }
-    e.length = mark;
+    e.rewind(mark);
   }
   fetchOperand(c, op, d);
   e.get(CPU);
