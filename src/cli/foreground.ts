@@ -10,6 +10,7 @@ import { hostAlone } from '../host/standalone/alone.js';
 import type { Networks } from '../host/standalone/net/networks.js';
 import { Terminal } from '../host/standalone/terminal.js';
 import type { Nanoseconds } from '../xen/types.js';
+import { profileText } from './profile.js';
 
 /** Console output kept for the report of a crash, in bytes. */
 const LAST_OUTPUT_BYTES = 4096;
@@ -27,6 +28,8 @@ export interface ForegroundOptions {
   readonly deterministic?: boolean;
   /** Links by bridge, for the guest's vifs. */
   readonly networks?: Networks;
+  /** Tells how the guest's instructions were executed, after each power cycle. */
+  readonly profile?: boolean;
 }
 
 export type Outcome = GuestEnd | { readonly kind: 'timeout' | 'left' };
@@ -86,6 +89,7 @@ export class Foreground {
         console: (bytes) => this.print(bytes),
         log,
         wake: () => wake(),
+        engine: this.options.profile ? { profile: () => performance.now() } : undefined,
       },
     );
     try {
@@ -118,6 +122,7 @@ export class Foreground {
     } finally {
       stop();
       this.guest = undefined;
+      if (this.options.profile) process.stderr.write(profileText(guest.domain.machine));
       this.ended = undefined;
       await guest.detach();
       await guest.detach();

@@ -11,7 +11,7 @@ import { GuestStore } from '../devices/xenstore.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
 import { domainTree } from '../guest/domain-tree.js';
 import type { Host } from '../host/host.js';
-import { Domain, type DomainRun } from '../hypervisor/domain.js';
+import { Domain, type DomainHost, type DomainRun } from '../hypervisor/domain.js';
 import { type Identity, identityRecord, virtualXen417 } from '../hypervisor/identity.js';
 import { MFN_BASE, PAGE } from '../machine/machine.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
@@ -56,6 +56,8 @@ export interface GuestSpec {
 
 /** What the process around the guest does for it. */
 export interface GuestSurroundings {
+  /** How its instructions are executed. */
+  readonly engine?: DomainHost['engine'];
   /** Takes the console's output. */
   readonly console: ConsoleSink;
   /** A line of the hypervisor or of a device. */
@@ -158,6 +160,7 @@ export class Guest {
         monotonic: () => host.clock.uptime(),
         wallClock: () => guest()?.wallClock() ?? 0,
         log: (line) => around.log(line),
+        engine: around.engine,
       },
     );
   }

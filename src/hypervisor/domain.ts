@@ -5,7 +5,7 @@
  * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
  */
 import { HostClock, InstructionClock, type VirtualClock } from '../machine/clock.js';
-import { Machine } from '../machine/machine.js';
+import { Machine, type MachineConfig } from '../machine/machine.js';
 import {
   SHUTDOWN_crash,
   SHUTDOWN_poweroff,
@@ -60,6 +60,8 @@ export interface DomainHost {
   log?(line: string): void;
   /** With the instruction clock: whether back ends still work for the guest, so that idle time must be waited for. */
   busy?(): boolean;
+  /** How instructions are executed; nothing that a guest can tell. */
+  readonly engine?: Pick<MachineConfig, 'tier' | 'profile'>;
 }
 
 export type ShutdownReason = 'poweroff' | 'reboot' | 'suspend' | 'crash' | 'watchdog' | 'unknown';
@@ -110,6 +112,7 @@ export class Domain {
       vcpus: config.vcpus,
       cpuid: config.identity.cpuid,
       now: () => clock?.now() ?? 0,
+      ...host.engine,
     });
     const { nsPerInstruction } = config;
     const retired = (): number => {

@@ -13,11 +13,12 @@ import { ARENA, MAX_VCPUS, MFN_BASE, VCPU_BASE, VCPU_STRIDE, XEN_SLOTS } from '.
 import { type CpuidTable, lookupCpuid } from './cpuid.js';
 import { BlockDecoder } from './decode.js';
 import { coreWasmBase64 } from './generated/core-wasm.js';
-import { type Profile, type Tier, Translator } from './translate/translator.js';
+import type { FullProfile, Profile } from './translate/profile.js';
+import { PROFILE_BYTES, type Tier, Translator } from './translate/translator.js';
 import { Vcpu } from './vcpu.js';
 import { restoreVcpu, saveVcpu, vcpuRecord } from './vcpu-record.js';
 
-export { MFN_BASE, type Profile, type Tier, Vcpu };
+export { type FullProfile, MFN_BASE, type Tier, Vcpu };
 export const PAGE = 4096;
 
 export interface MachineConfig {
@@ -32,6 +33,8 @@ export interface MachineConfig {
   readonly codeCacheBytes?: number;
   /** Normal by default. It changes nothing but the time that instructions take. */
   readonly tier?: Tier;
+  /** Counts what profile() tells; a clock in milliseconds. */
+  readonly profile?: () => number;
 }
 
 /** Why run() returned. */
@@ -110,8 +113,7 @@ export class Machine {
     config: MachineConfig,
     readonly memory: WebAssembly.Memory,
     private readonly core: Core,
-    /** What the translator did. */
-    readonly profile: Profile,
+    private readonly translator: Translator,
     readonly framesBase: number,
     private readonly dirty: number,
   ) {
@@ -133,7 +135,9 @@ export class Machine {
     const codeMasks = arenaEnd;
     const frameBlocks = codeMasks + 8 * frames;
     const dirty = frameBlocks + 4 * frames;
-    const framesBase = Math.ceil((dirty + frames) / PAGE) * PAGE;
+    const counters = Math.ceil((dirty + frames) / 8) * 8;
+    const profiled = config.profile === undefined ? 0 : PROFILE_BYTES;
+    const framesBase = Math.ceil((counters + profiled) / PAGE) * PAGE;
     const pages = Math.ceil((framesBase + frames * PAGE) / WASM_PAGE);
     if (pages > WASM_PAGE) throw new RangeError(`${frames} frames do not fit the machine's 4 GiB`);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
@@ -141,7 +145,8 @@ export class Machine {
     const decoder = new BlockDecoder(memory.buffer);
     const mem = new LinearMemory(memory.buffer);
     const table = Translator.table();
-    const translator = new Translator(memory, table, config.tier ?? 'normal');
+    const profiling = config.profile === undefined ? undefined : { at: counters, now: config.profile };
+    const translator = new Translator(memory, table, config.tier ?? 'normal', profiling);
     const instance = await WebAssembly.instantiate(compiled, {
       env: {
         memory,
@@ -163,7 +168,7 @@ export class Machine {
     const core = instance.exports as unknown as Core;
     translator.connect(instance.exports);
     core.init(framesBase, frames, codeMasks, frameBlocks, dirty, arenaEnd, vcpus);
-    return new Machine(config, memory, core, translator.profile, framesBase, dirty);
+    return new Machine(config, memory, core, translator, framesBase, dirty);
   }
 
   /** Executes at most `budget` instructions; a faulting instruction does not count. */
@@ -222,6 +227,16 @@ export class Machine {
   translate(vcpu: number, va: number, intent: number): number {
     const linear = this.core.translate(this.vcpus[vcpu].gprs, BigInt(va), intent) >>> 0;
     return linear === 0 ? -1 : linear;
+  }
+
+  /** What the translator did. */
+  get translation(): Readonly<Profile> {
+    return this.translator.profile;
+  }
+
+  /** What was counted, with the `most` regions that executed most; undefined without MachineConfig.profile. */
+  profile(most: number): FullProfile | undefined {
+    return this.translator.fullProfile(most);
   }
 
   /** Linear address of a machine frame, -1 if there is none. */

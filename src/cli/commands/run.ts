@@ -37,6 +37,7 @@ interface Options {
   consoleLog?: string;
   timeout?: number;
   deterministic?: boolean;
+  profile?: boolean;
   onPoweroff?: EndAction;
   onReboot?: EndAction;
   onCrash?: EndAction;
@@ -83,6 +84,7 @@ export function register(program: Command): void {
     .option('--console-log <file>', 'append all console output to this file')
     .option('--timeout <s>', 'end the guest after so many seconds', whole(1, MAX_TIMEOUT_S))
     .option('--deterministic', 'time counts instructions, 1 ns each; nothing of the host reaches the guest')
+    .option('--profile', 'afterwards, tell where the guest spent its instructions (docs/translator.md)')
     .addHelpText(
       'after',
       `
@@ -110,7 +112,8 @@ async function run(file: string | undefined, options: Options): Promise<number> 
   const log = consoleLog === undefined ? undefined : given('console log', consoleLog, openLog);
   const deadline = timeout === undefined ? undefined : performance.now() + timeout * 1000;
   const networks = networksOf(options.network ?? []);
-  const foreground = new Foreground({ log, deadline, deterministic: options.deterministic, networks });
+  const { deterministic, profile } = options;
+  const foreground = new Foreground({ log, deadline, deterministic, networks, profile });
   try {
     for (;;) {
       const outcome = await foreground.cycle(spec);

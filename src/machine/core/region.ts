@@ -1,11 +1,12 @@
 // What translated regions call. Invariant: none of these raises but step(); where an access cannot be made here the
 // answer is 0, nothing has changed, and the region leaves the whole instruction to the interpreter.
 import {
-  ACCESS_TAG, ALL_SLOW, BLOCK_VA, BUDGET, CURRENT_OP, GENERATION, KILLS, MODE, R_EXIT, R_GOTO, SCRATCH, TLB, TLB_ENTRIES,
-  TLB_READ, TLB_WRITE, VICTIMS_READ, VICTIMS_WRITE,
+  BLOCK_VA, BUDGET, CURRENT_OP, GENERATION, KILLS, MODE, R_EXIT, R_GOTO, SCRATCH, TLB, TLB_ENTRIES, TLB_READ, TLB_WRITE,
+  VICTIMS_READ, VICTIMS_WRITE,
 } from './layout';
-import { codeMasks, dirtyBytes, framesBase } from './engine';
 import { fill, recall } from './access';
+import { watched } from './watch';
+import { codeMasks, dirtyBytes, framesBase } from './engine';
 import { READ, walk, WRITE } from './walk';
 import { pieces } from './code';
 import { AGAIN, generic } from './generic';
@@ -27,19 +28,15 @@ function pageToRead(cpu: usize, va: u64): usize {
   const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);
   if (load<u64>(at) == tag || recall(at, tlb + VICTIMS_READ, tag)) return <usize>(load<u32>(at, 8) + <u32>(va & ~0xfff));
   const page = walk(cpu, va, READ, load<u32>(cpu, MODE) != 0);
-  if (page == 0) return 0;
-  fill(at, tlb + VICTIMS_READ, tag, page);
+  if (page != 0) fill(at, tlb + VICTIMS_READ, tag, page);
   return page;
-}
-
-function misaligned(cpu: usize, va: u64, size: u32): bool {
-  return load<u64>(cpu, ACCESS_TAG) == ALL_SLOW && size <= 8 && (va & (size - 1)) != 0;
 }
 
 /** Linear address where `size` bytes (up to 16) can be read; 0: not here. */
 export function readAt(cpu: usize, va: u64, size: u32): usize {
+  if (watched(cpu)) return 0;
   const page = pageToRead(cpu, va);
-  if (page == 0 || misaligned(cpu, va, size)) return 0;
+  if (page == 0) return 0;
   const offset = <u32>va & 4095;
   if (offset + size <= 4096) return page + offset;
   const second = pageToRead(cpu, (va | 4095) + 1);
@@ -53,7 +50,7 @@ export function readAt(cpu: usize, va: u64, size: u32): usize {
 /** Linear address where `size` bytes can be written, and read; 0: not here. */
 export function writeAt(cpu: usize, va: u64, size: u32): usize {
   const offset = <u32>va & 4095;
-  if (offset + size > 4096 || misaligned(cpu, va, size)) return 0;
+  if (offset + size > 4096 || watched(cpu)) return 0;
   const tlb: usize = load<u32>(cpu, TLB);
   const at = tlb + TLB_WRITE + entryOf(va);
   const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);

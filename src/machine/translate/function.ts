@@ -26,6 +26,7 @@ import { moveStack, openPush } from './moves.js';
 import { I32, I64, V128, VOID, W } from './opcodes.js';
 import { K, type Operation } from './operation.js';
 import { type Plan, planOperation } from './operations.js';
+import type { ProfileCounters } from './profile.js';
 import { conditionOfJump, type Edge, type Node, type Region, type Target } from './region.js';
 
 /** Where control flow stands: what a jump to a node is. */
@@ -42,6 +43,16 @@ interface NodePlan {
 /** Whether the end of a block may be left to the interpreter. */
 const leavesAtEnd = (op: Operation): boolean => op.kind !== K.JUMP && op.kind !== K.JUMP_IF;
 
+/** Adds to the u64 at a linear address. */
+function addTo(e: Emitter, at: number, value: () => void): void {
+  e.i32(0);
+  e.i32(0);
+  e.memory(W.i64_load, at);
+  value();
+  e.op(W.i64_add);
+  e.memory(W.i64_store, at);
+}
+
 export class FunctionWriter {
   private readonly c = new Context();
   private readonly whole = new Emitter();
@@ -55,10 +66,13 @@ export class FunctionWriter {
   private stepWritten = 0xffff;
   private stepUsed = 0xffff;
 
-  constructor(private readonly view: DataView) {}
+  constructor(
+    private readonly view: DataView,
+    private readonly counters: ProfileCounters | undefined,
+  ) {}
 
   /** The function's body, locals included, without its length; valid until the next call. */
-  write(region: Region): Uint8Array {
+  write(region: Region, slot = 0): Uint8Array {
     this.plan(region);
     this.stepWritten = 0xffff;
     this.stepUsed = 0xffff;
@@ -68,7 +82,7 @@ export class FunctionWriter {
       this.stepUsed = this.c.used;
       this.body(region);
     }
-    return this.wrap(region);
+    return this.wrap(region, slot);
   }
 
   private plan(region: Region): void {
@@ -111,7 +125,7 @@ export class FunctionWriter {
   }
 
   /** Locals, what is loaded at the start, the body, and what is stored at the end. */
-  private wrap(region: Region): Uint8Array {
+  private wrap(region: Region, slot: number): Uint8Array {
     const { c, whole: e } = this;
     const body = c.e.view();
     e.reset();
@@ -132,6 +146,7 @@ export class FunctionWriter {
     e.i32(head.block.at | R_PLAIN);
     e.op(W.return);
     e.end();
+    this.countEntry(e, slot);
     e.get(L.CPU);
     e.memory(W.i64_load, BLOCK_VA);
     e.set(L.REGION_VA);
@@ -164,9 +179,42 @@ export class FunctionWriter {
     e.get(L.CPU);
     e.get(L.LEFT);
     e.memory(W.i32_store, BUDGET);
+    this.countExit(e, slot);
     e.get(L.RESULT);
     e.op(W.end);
     return e.view();
+  }
+
+  /** For a profile: one more entry; instructions as if none were left. */
+  private countEntry(e: Emitter, slot: number): void {
+    if (this.counters === undefined) return;
+    const at = this.counters.at(slot);
+    addTo(e, at, () => e.i64(1));
+    addTo(e, at + 8, () => {
+      e.get(L.LEFT);
+      e.op(W.i64_extend_i32_s);
+    });
+  }
+
+  private countExit(e: Emitter, slot: number): void {
+    if (this.counters === undefined) return;
+    addTo(e, this.counters.at(slot) + 8, () => {
+      e.i64(0);
+      e.get(L.LEFT);
+      e.op(W.i64_extend_i32_s);
+      e.op(W.i64_sub);
+    });
+    e.get(L.RESULT);
+    e.i32(15);
+    e.op(W.i32_and);
+    e.i32(3);
+    e.op(W.i32_shl);
+    e.tee(L.N1);
+    e.get(L.N1);
+    e.memory(W.i64_load, this.counters.base);
+    e.i64(1);
+    e.op(W.i64_add);
+    e.memory(W.i64_store, this.counters.base);
   }
 
   private moveRegisters(e: Emitter, mask: number, stores: boolean): void {

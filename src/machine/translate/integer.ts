@@ -20,20 +20,7 @@ import {
   storeFlags,
   UNKNOWN,
 } from './flags.js';
-import {
-  CPU,
-  FLAGS_A,
-  FLAGS_B,
-  FLAGS_C,
-  FLAGS_R,
-  HOST,
-  N1,
-  N2,
-  W1,
-  W2,
-  W3,
-  W4,
-} from './locals.js';
+import { CPU, FLAGS_A, FLAGS_B, FLAGS_C, FLAGS_R, HOST, N1, N2, W1, W2, W3, W4 } from './locals.js';
 import { loadHost, readHost, storeHost, writeHost } from './memory.js';
 import { W } from './opcodes.js';
 import { isOnStack, type Operation, storesToMemory } from './operation.js';

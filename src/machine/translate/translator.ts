@@ -22,6 +22,7 @@ import { Blocks } from './blocks.js';
 import { FunctionWriter } from './function.js';
 import { buildModule } from './module.js';
 import { K } from './operation.js';
+import { type FullProfile, PROFILE_ENTRY, PROFILE_SLOTS, type Profile, ProfileCounters } from './profile.js';
 import { formRegion, type Region } from './region.js';
 
 /**
@@ -40,18 +41,12 @@ const HEAT: Record<Tier, readonly [first: number, again: number, batch: number]>
 const NEVER = 0x7fff_ffff;
 /** Regions at a time; beyond, all are dropped: the engine dies of some ten thousand modules. */
 const MOST_REGIONS = 16_384;
+/** Linear memory that a profile needs. */
+export const PROFILE_BYTES = PROFILE_SLOTS + PROFILE_ENTRY * (MOST_REGIONS + 1);
 const FIRST_SLOTS = 1024;
 const STRESS_SEED = 0x2545_f491;
 /** One region in so many is dropped whenever others are translated. */
 const STRESS_SHARE = 4;
-
-export interface Profile {
-  regions: number;
-  modules: number;
-  dropped: number;
-  bytes: number;
-  milliseconds: number;
-}
 
 interface Translated {
   readonly head: number;
@@ -68,6 +63,8 @@ export class Translator {
   private free: number[] = [];
   private nextSlot = 1;
   readonly profile: Profile = { regions: 0, modules: 0, dropped: 0, bytes: 0, milliseconds: 0 };
+  private readonly counters: ProfileCounters | undefined;
+  private readonly now: () => number = () => 0;
   private imports: WebAssembly.ModuleImports = {};
   /** Of the stress tier's random numbers; 0: nothing is dropped. */
   private seed: number;
@@ -76,10 +73,16 @@ export class Translator {
     private readonly memory: WebAssembly.Memory,
     private readonly table: WebAssembly.Table,
     tier: Tier,
+    /** For a profile: where it is counted, and a clock in milliseconds. */
+    profiling?: { readonly at: number; now(): number },
   ) {
     this.blocks = new Blocks(memory.buffer);
     this.view = this.blocks.view;
-    this.writer = new FunctionWriter(this.view);
+    if (profiling !== undefined) {
+      this.counters = new ProfileCounters(this.view, profiling.at);
+      this.now = () => profiling.now();
+    }
+    this.writer = new FunctionWriter(this.view, this.counters);
     this.seed = tier === 'stress' ? STRESS_SEED : 0;
     const [first, again, batch] = HEAT[tier];
     this.view.setUint32(HEAT_FIRST, first, true);
@@ -99,11 +102,24 @@ export class Translator {
 
   /** Translates the blocks that wait. */
   translate(cpu: number): void {
+    const begun = this.now();
+    this.translateHot(cpu);
+    this.profile.milliseconds += this.now() - begun;
+  }
+
+  /** What was counted, with the regions that executed most; undefined if nothing was. */
+  fullProfile(most: number): FullProfile | undefined {
+    return this.counters?.report(this.profile, most);
+  }
+
+  private translateHot(cpu: number): void {
     const { view } = this;
     const count = view.getUint32(HOT_COUNT, true);
     view.setUint32(HOT_COUNT, 0, true);
     const bodies: Uint8Array[] = [];
     const found: Region[] = [];
+    const slots: number[] = [];
+    if (this.regions.size + count > MOST_REGIONS) this.dropAll();
     const covered = new Set<number>();
     for (let i = 0; i < count; i++) {
       const at = view.getUint32(HOT_LIST + 16 * i, true);
@@ -118,23 +134,24 @@ export class Translator {
       }
       const region = formRegion(this.blocks, cpu, at, va);
       if (region === undefined || region.head.block.operations[0].kind === K.STOP) continue;
-      bodies.push(this.writer.write(region).slice());
+      const slot = this.free.pop() ?? this.nextSlot++;
+      bodies.push(this.writer.write(region, slot).slice());
+      slots.push(slot);
       found.push(region);
       for (const node of region.nodes) covered.add(node.block.at);
     }
     if (this.seed !== 0) this.dropAtRandom();
     if (found.length === 0) return;
-    if (this.regions.size + found.length > MOST_REGIONS) this.dropAll();
     const bytes = buildModule(bodies);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { e: this.imports });
-    found.forEach((region, i) => void this.install(region, instance.exports[`${i}`]));
+    found.forEach((region, i) => void this.install(region, slots[i], instance.exports[`${i}`]));
     this.profile.modules++;
     this.profile.bytes += bytes.length;
   }
 
-  private install(region: Region, code: WebAssembly.ExportValue): void {
+  private install(region: Region, slot: number, code: WebAssembly.ExportValue): void {
     const { view } = this;
-    const slot = this.free.pop() ?? this.nextSlot++;
+    this.counters?.add(slot, region);
     if (slot >= this.table.length) this.table.grow(this.table.length);
     this.table.set(slot, code);
     const blocks = region.nodes.map((n) => n.block.at);
@@ -198,6 +215,7 @@ export class Translator {
   }
 
   private release(slot: number): void {
+    this.counters?.remove(slot);
     this.table.set(slot, null);
     this.free.push(slot);
     this.profile.dropped++;

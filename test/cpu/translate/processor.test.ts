@@ -26,13 +26,24 @@ function said(...args: string[]): Record<string, unknown>[] {
 
 const here = process.arch === 'x64' && process.platform === 'linux';
 
-test.skipIf(!here)('translated at once, the named cases are as on the processor', { timeout: 120_000 }, () => {
-  const wrong = said('cases').filter((line) => Array.isArray(line.found) && line.found.length > 0);
-  expect(wrong).toEqual([]);
-});
+test.skipIf(!here)(
+  'translated at once, the named cases are as on the processor',
+  { timeout: 120_000 },
+  () => {
+    const wrong = said('cases').filter((line) => Array.isArray(line.found) && line.found.length > 0);
+    expect(wrong).toEqual([]);
+  },
+);
 
-test.skipIf(!here)(`translated at once, ${SEQUENCES} random sequences are as on the processor`, { timeout: 300_000 }, () => {
-  const lines = said(`${seed}`, '0', `${SEQUENCES}`);
-  expect(lines.filter((line) => line.failed !== undefined), `STILLPOINT_CPU_SEED=${seed}`).toEqual([]);
-  expect(lines.some((line) => line.done === true)).toBe(true);
-});
+test.skipIf(!here)(
+  `translated at once, ${SEQUENCES} random sequences are as on the processor`,
+  { timeout: 300_000 },
+  () => {
+    const lines = said(`${seed}`, '0', `${SEQUENCES}`);
+    expect(
+      lines.filter((line) => line.failed !== undefined),
+      `STILLPOINT_CPU_SEED=${seed}`,
+    ).toEqual([]);
+    expect(lines.some((line) => line.done === true)).toBe(true);
+  },
+);

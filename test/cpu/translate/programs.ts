@@ -83,7 +83,9 @@ class Writer {
   private memory(indexed = true): string {
     // Mostly in the page; sometimes over its end, where nothing is.
     const at = this.r.below(60) === 0 ? 4096 - this.r.below(12) : this.r.below(500) * 8 + this.r.below(4);
-    return indexed && this.r.below(3) === 0 ? `rbx+r11*${this.r.pick([1, 2, 4, 8])}+${at % 4000}` : `rbx+${at}`;
+    return indexed && this.r.below(3) === 0
+      ? `rbx+r11*${this.r.pick([1, 2, 4, 8])}+${at % 4000}`
+      : `rbx+${at}`;
   }
 
   private integer(): string {
@@ -144,7 +146,14 @@ class Writer {
       case 21:
         return `${r.pick(['xchg', 'xadd', 'cmpxchg'])} ${r.below(2) === 0 ? `[${m}]` : a}, ${b}`;
       case 22:
-        return r.pick([`bswap ${r.pick(REGISTERS[32])}`, `bswap ${r.pick(REGISTERS[64])}`, 'cdq', 'cqo', 'cwde', 'cdqe']);
+        return r.pick([
+          `bswap ${r.pick(REGISTERS[32])}`,
+          `bswap ${r.pick(REGISTERS[64])}`,
+          'cdq',
+          'cqo',
+          'cwde',
+          'cdqe',
+        ]);
       case 23:
         return r.pick([
           `movzx ${r.pick(REGISTERS[32])}, ${r.pick(['al', 'dl', 'r8b'])}`,

@@ -58,7 +58,10 @@ const SHAPES: readonly (readonly [name: string, text: string])[] = [
   ['leave', 'push rbp\nmov rbp, rsp\nleave'],
   ['compare and branch', 'cmp eax, edx\njb over\nmov ecx, 1\nover: nop'],
   ['a loop', 'mov ecx, 9\nagain: add rax, rdx\ndec ecx\njnz again'],
-  ['a loop in a loop', 'mov esi, 3\nouter: mov ecx, 3\ninner: add rax, rcx\ndec ecx\njnz inner\ndec esi\njnz outer'],
+  [
+    'a loop in a loop',
+    'mov esi, 3\nouter: mov ecx, 3\ninner: add rax, rcx\ndec ecx\njnz inner\ndec esi\njnz outer',
+  ],
   ['call and return', 'mov ecx, 3\nagain: call f\ndec ecx\njnz again\nint3\nf: add eax, 2\nret'],
   ['indirect call', 'lea rdx, [f]\ncall rdx\nint3\nf: ret'],
   ['jump through memory', 'lea rdx, [there]\nmov [rbx], rdx\njmp qword [rbx]\nthere: nop'],
@@ -87,7 +90,7 @@ test.each(SHAPES)('%s', async (name, text) => {
   const blocks = new Blocks(machine.memory.buffer);
   const region = formRegion(blocks, cpu.gprs, blocks.find(code), BigInt(CODE));
   if (region === undefined) throw new Error('no region');
-  const body = new FunctionWriter(blocks.view).write(region);
+  const body = new FunctionWriter(blocks.view, undefined).write(region);
   const file = `./shapes/${name.replaceAll(/[^a-z0-9]+/g, '-')}.txt`;
   await expect(`;; ${text.replaceAll('\n', '\n;; ')}\n${bodyText(body, LOCALS)}`).toMatchFileSnapshot(file);
 });
