@@ -32,6 +32,9 @@ export function bytesFromOctets(text: string): Uint8Array {
   return bytes;
 }
 
+/** The same octets as a string of its own: V8 keeps a part of a string as a reference to the whole. */
+export const ownOctets = (text: string): string => octetsFromBytes(bytesFromOctets(text), 0, text.length);
+
 const ASCII = /^[\0-\x7f]*$/;
 /** Up to this length a loop is faster than a regular expression. */
 const SHORT = 64;

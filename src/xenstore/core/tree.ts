@@ -6,6 +6,7 @@
  * its value, its permissions or the set of its children changes; a change further below leaves it alone.
  */
 import { type Children, noChildren } from './children.js';
+import { ownOctets } from './octets.js';
 import { childPath, leafName, parentPath } from './path.js';
 import { type Permissions, permission } from './permissions.js';
 
@@ -117,8 +118,10 @@ export class Tree {
   add(path: string, content: Content): void {
     const parent = this.own(parentPath(path));
     const cell = made(content, this.edition);
-    parent.children = parent.children.with(leafName(path), cell);
-    this.index.set(path, cell);
+    // It stays for long, and is compared with at every look-up: better not a part of some message.
+    const key = ownOctets(path);
+    parent.children = parent.children.with(leafName(key), cell);
+    this.index.set(key, cell);
     this.changes++;
   }
 
