@@ -37,7 +37,7 @@ if (!existsSync(`${guests}/vmlinuz`) || !existsSync(`${guests}/initramfs.cpio.gz
     readFileSync(`${guests}/initramfs.cpio.gz`),
     gzipSync(cpio('bench', benchProgram())),
   ]);
-  const text = await bootLinux(readFileSync(`${guests}/vmlinuz`), initramfs, '/bench; poweroff -f\n');
+  const { text } = await bootLinux(readFileSync(`${guests}/vmlinuz`), initramfs, '/bench; poweroff -f\n');
   for (const [, name, ns] of text.matchAll(/^BENCH (.+): (\d+)\r?$/gm)) {
     report('hypercall', `Linux: ${name}`, Number(ns), 'ns');
   }

@@ -1,8 +1,6 @@
 // Guests for benches: a kernel of a few lines on bare tables, and Linux with a console.
-import { ConsoleBackend } from '../../dist/devices/console.js';
-import { GuestStore } from '../../dist/devices/xenstore.js';
-import { buildDomain, loadImage } from '../../dist/guest/builder.js';
-import { domainTree } from '../../dist/guest/domain-tree.js';
+import { Guest } from '../../dist/helper/guest.js';
+import { hostAlone } from '../../dist/host/standalone/alone.js';
 import { Domain } from '../../dist/hypervisor/domain.js';
 import { virtualXen417 } from '../../dist/hypervisor/identity.js';
 import { assemble } from '../../dist/machine/assembler.js';
@@ -95,62 +93,60 @@ export async function tinyKernel(body, loops) {
   return seconds;
 }
 
-/** Boots Linux, types `line` at its first prompt and gives all that it printed until it powers off. */
+/**
+ * Boots Linux to its first prompt, types `line` there and gives all that it printed until it powers off; without a
+ * line, until the prompt. `seconds` and `instructions` are those to the prompt.
+ */
 export async function bootLinux(kernel, ramdisk, line, megabytes = 256) {
-  const frames = megabytes * 256;
-  const domain = await create(frames, undefined);
-  domain.prepare();
-  const image = await loadImage({ kernel, ramdisk, cmdline: 'console=hvc0 quiet' });
-  const built = buildDomain({ ...domain.buildTarget, mfnBase: MFN_BASE }, image);
-  domain.powerOn(built);
-  const { state, machine, backend } = domain;
-  const port = (pfn, number) => ({
-    mem: state.mem,
-    page: machine.framesBase + pfn * PAGE,
-    domid: DOMID,
-    port: number,
-    touch: (at) => machine.touch(at),
-    notify: () => backend.notify(number),
-  });
   let text = '';
-  let typed = false;
-  const console = new ConsoleBackend(port(built.consolePfn, domain.consolePort), (output) => {
-    text += new TextDecoder().decode(output);
-    return true;
-  });
-  const store = GuestStore.create(
-    port(built.storePfn, domain.storePort),
-    domainTree({
-      domid: DOMID,
+  let kick = () => {};
+  const start = performance.now();
+  const guest = await Guest.powerOn(
+    {
       name: 'bench',
-      uuid: '00000000-0000-0000-0000-000000000000',
+      uuid: new Uint8Array(16),
+      memoryMib: megabytes,
       vcpus: 1,
-      staticMaxKib: megabytes * 1024,
-      targetKib: megabytes * 1024,
-      storePort: domain.storePort,
-      storeRingRef: MFN_BASE + built.storePfn,
-      consolePort: domain.consolePort,
-      consoleRingRef: MFN_BASE + built.consolePfn,
-      consoleTty: '',
-      kernel: '',
-      ramdisk: '',
-      cmdline: '',
-      startTime: '0.00',
-    }),
+      image: { kernel, ramdisk, cmdline: 'console=hvc0 quiet rdinit=/init' },
+      kernelName: 'vmlinuz',
+      ramdiskName: 'initramfs',
+    },
+    hostAlone('bench'),
+    {
+      console: (output) => {
+        text += Buffer.from(output).toString('latin1');
+        return true;
+      },
+      log: () => {},
+      wake: () => kick(),
+    },
   );
-  backend.bindBackend(domain.consolePort, () => console.service());
-  backend.bindBackend(domain.storePort, () => store.service());
-  domain.start();
+  await guest.attach();
+  let prompt;
+  guest.start();
   for (;;) {
-    const end = domain.run(20e6);
-    if (!typed && text.includes('guest#')) {
-      typed = true;
-      console.type(new TextEncoder().encode(line));
+    const end = guest.run(2e6);
+    if (prompt === undefined && text.includes('guest#')) {
+      const instructions = guest.domain.state.vcpus.reduce((sum, v) => sum + v.cpu.retired, 0);
+      prompt = { seconds: (performance.now() - start) / 1000, instructions };
+      if (line === undefined) break;
+      guest.console.type(new TextEncoder().encode(line));
     }
-    if (end.state === 'shutdown') return text;
-    if (end.state === 'idle') {
-      const ms = end.wakeAt === undefined ? 1 : (end.wakeAt - domain.clock.now()) / 1e6;
-      await new Promise((done) => setTimeout(done, Math.max(0, ms)));
-    }
+    if (end.state === 'shutdown') break;
+    const ms =
+      end.state !== 'idle'
+        ? 0
+        : end.wakeAt === undefined
+          ? 1000
+          : (end.wakeAt - guest.domain.clock.now()) / 1e6;
+    await new Promise((done) => {
+      const timer = ms > 1 ? setTimeout(done, ms) : setImmediate(done);
+      kick = () => {
+        clearTimeout(timer);
+        done();
+      };
+    });
   }
+  await guest.detach();
+  return { text, ...prompt };
 }

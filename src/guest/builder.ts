@@ -9,13 +9,7 @@
  */
 import { XENCONS_CONNECTION, XENCONSOLE_DISCONNECTED } from '../xen/console.js';
 import type { LinearMemory } from '../xen/memory.js';
-import {
-  MAX_GUEST_CMDLINE,
-  SIF_MOD_START_PFN,
-  SIF_VIRT_P2M_4TOOLS,
-  START_INFO_MAGIC,
-  StartInfo,
-} from '../xen/start-info.js';
+import { MAX_GUEST_CMDLINE, SIF_MOD_START_PFN, START_INFO_MAGIC, StartInfo } from '../xen/start-info.js';
 import type { Mfn, Pfn } from '../xen/types.js';
 import { XENFEAT_pae_pgdir_above_4gb } from '../xen/version.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
@@ -157,7 +151,8 @@ function writeStartInfo(target: BuildTarget, image: LoadedImage, layout: Layout)
   mem.u8.set(new TextEncoder().encode(START_INFO_MAGIC), at + StartInfo.magic);
   mem.setU64(at + StartInfo.nr_pages, target.ramFrames);
   mem.setU64(at + StartInfo.shared_info, target.sharedInfoMfn * 4096);
-  mem.setU32(at + StartInfo.flags, SIF_VIRT_P2M_4TOOLS | (unmapped ? SIF_MOD_START_PFN : 0));
+  // Xen's builder sets SIF_VIRT_P2M_4TOOLS, and libxl clears it again: seen on 4.17.
+  mem.setU32(at + StartInfo.flags, unmapped ? SIF_MOD_START_PFN : 0);
   mem.setU64(at + StartInfo.store_mfn, mfn(layout.xenstore.pfn));
   mem.setU32(at + StartInfo.store_evtchn, target.storePort);
   mem.setU64(at + StartInfo.console_domU_mfn, mfn(layout.console.pfn));

@@ -16,12 +16,11 @@ import {
   UVMF_LOCAL,
   UVMF_TLB_FLUSH,
 } from '../xen/mmu.js';
+import { batch, batchCount, batchIsOver } from './batch.js';
 import { Owner } from './frames.js';
 import { addressOk } from './guest-memory.js';
 import type { DomainState } from './state.js';
 
-/** In `count`: a continuation of a call that was preempted. */
-const MMU_UPDATE_PREEMPTED = 0x8000_0000;
 /** Bits of `ptr` below an entry's size: the command. */
 const COMMAND_MASK = 7;
 
@@ -32,68 +31,51 @@ export function checkOwner(domid: number, ioError = -EPERM): number {
   return domid === 0 || domid === DOMID_XEN ? -EPERM : domid === DOMID_IO ? ioError : -ESRCH;
 }
 
+/** An entry above the lowest level has changed: translations of any address may be stale. */
+let upper = false;
+
 export function mmuUpdate(d: DomainState): number {
-  const { args, guest } = d;
-  const ureqs = args.long(0);
-  let count = args.lo[1];
-  const pdone = args.isNull(2) ? 0 : args.long(2);
+  const { args } = d;
   const foreigndom = args.lo[3];
-  const vcpu = d.current.id;
-  let done = 0;
-  if (count === MMU_UPDATE_PREEMPTED && args.isNull(0)) return foreigndom | 0;
-  if (count & MMU_UPDATE_PREEMPTED) {
-    count = (count & ~MMU_UPDATE_PREEMPTED) >>> 0;
-    if (pdone !== 0 && guest.copyIn(vcpu, pdone, 4)) done = guest.buffer.getU32(0);
-  }
-  if (!addressOk(ureqs)) return -EFAULT;
+  if (batchIsOver(d)) return foreigndom | 0;
+  if (!addressOk(args.long(0))) return -EFAULT;
   const tablesDom = foreigndom >>> 16;
   if (tablesDom !== 0 && tablesDom - 1 !== d.domid) return tablesDom - 1 === 0 ? -EPERM : -ESRCH;
+  const pagesDom = foreigndom & 0xffff;
   // Whether domain 0's pages may be touched is asked for each of them.
-  let rc = count === 0 && (foreigndom & 0xffff) === 0 ? 0 : checkOwner(foreigndom & 0xffff, 0);
-  let i = 0;
-  let flush = false;
-  for (; i < count && rc === 0; i++) {
-    if (i > 0 && d.stepPreempts()) {
-      args.setLong(0, ureqs + i * MmuUpdate.sizeof);
-      args.setLong(1, ((count - i) | MMU_UPDATE_PREEMPTED) >>> 0);
-      d.preempted = true;
-      break;
-    }
-    if (!guest.copyIn(vcpu, ureqs + i * MmuUpdate.sizeof, MmuUpdate.sizeof)) rc = -EFAULT;
-    else {
-      const { buffer } = guest;
-      const ptrLo = buffer.getU32(MmuUpdate.ptr);
-      const ptrHi = buffer.getU32(MmuUpdate.ptr + 4);
-      const cmd = ptrLo & COMMAND_MASK;
-      const lo = buffer.getU32(MmuUpdate.val);
-      const hi = buffer.getU32(MmuUpdate.val + 4);
-      const frame = frameOf(d, ptrLo, ptrHi, cmd === MMU_MACHPHYS_UPDATE);
-      if (cmd === MMU_MACHPHYS_UPDATE) {
-        if (frame < 0) rc = -EINVAL;
-        else d.m2p.set(frame, lo, hi);
-      } else if (cmd > MMU_PT_UPDATE_NO_TRANSLATE) rc = -ENOSYS;
-      else if (frame < 0) rc = -EINVAL;
-      else {
-        const at = d.tables.address(frame) + (ptrLo & 0xff8);
-        const level = d.frames.type[frame];
-        if (level === 0) {
-          d.mem.setU32(at, lo);
-          d.mem.setU32(at + 4, hi);
-          d.machine.touch(at);
-        } else {
-          rc = d.tables.modify(frame, at, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
-          if (rc === 0 && level > 1) flush = true;
-        }
-      }
-    }
-    if (rc !== 0) break;
+  const rc = pagesDom === 0 && batchCount(d) === 0 ? 0 : checkOwner(pagesDom, 0);
+  upper = false;
+  const result = batch(d, MmuUpdate.sizeof, rc, one);
+  if (upper) d.machine.flushTlbAll();
+  return result;
+}
+
+/** One request, which lies in the copy buffer. */
+function one(d: DomainState): number {
+  const { buffer } = d.guest;
+  const ptrLo = buffer.getU32(MmuUpdate.ptr);
+  const ptrHi = buffer.getU32(MmuUpdate.ptr + 4);
+  const cmd = ptrLo & COMMAND_MASK;
+  const lo = buffer.getU32(MmuUpdate.val);
+  const hi = buffer.getU32(MmuUpdate.val + 4);
+  const frame = frameOf(d, ptrLo, ptrHi, cmd === MMU_MACHPHYS_UPDATE);
+  if (cmd === MMU_MACHPHYS_UPDATE) {
+    if (frame < 0) return -EINVAL;
+    d.m2p.set(frame, lo, hi);
+    return 0;
   }
-  d.tables.flushPromoted();
-  if (flush) d.machine.flushTlbAll();
-  if (pdone !== 0) {
-    guest.buffer.setU32(0, done + i);
-    guest.copyOut(vcpu, pdone, 4);
+  if (cmd > MMU_PT_UPDATE_NO_TRANSLATE) return -ENOSYS;
+  if (frame < 0) return -EINVAL;
+  const at = d.tables.address(frame) + (ptrLo & 0xff8);
+  const level = d.frames.type[frame];
+  if (level === 0) {
+    d.mem.setU32(at, lo);
+    d.mem.setU32(at + 4, hi);
+    d.machine.touch(at);
+    return 0;
   }
+  const rc = d.tables.modify(frame, at, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
+  if (rc === 0 && level > 1) upper = true;
   return rc;
 }
 

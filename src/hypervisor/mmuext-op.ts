@@ -6,48 +6,18 @@
 import { MFN_BASE } from '../machine/machine.js';
 import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../xen/errno.js';
 import * as M from '../xen/mmu.js';
+import { batch, batchIsOver } from './batch.js';
 import { addressOk } from './guest-memory.js';
 import { checkOwner, flushMask, vcpuMask } from './mmu-update.js';
 import type { DomainState } from './state.js';
 import type { VcpuContext } from './vcpu-context.js';
 
-const MMU_UPDATE_PREEMPTED = 0x8000_0000;
 const MAX_LDT_ENTRIES = 8192;
 
 export function mmuextOp(d: DomainState): number {
-  const { args, guest } = d;
-  const uops = args.long(0);
-  let count = args.lo[1];
-  const pdone = args.isNull(2) ? 0 : args.long(2);
-  const foreigndom = args.lo[3];
-  const vcpu = d.current.id;
-  let done = 0;
-  if (count === MMU_UPDATE_PREEMPTED && args.isNull(0)) return foreigndom | 0;
-  if (count & MMU_UPDATE_PREEMPTED) {
-    count = (count & ~MMU_UPDATE_PREEMPTED) >>> 0;
-    if (pdone !== 0 && guest.copyIn(vcpu, pdone, 4)) done = guest.buffer.getU32(0);
-  }
-  if (!addressOk(uops)) return -EFAULT;
-  let rc = checkOwner(foreigndom & 0xffff);
-  if (rc !== 0) return rc;
-  let i = 0;
-  for (; i < count; i++) {
-    if (i > 0 && d.stepPreempts()) {
-      args.setLong(0, uops + i * M.MmuextOp.sizeof);
-      args.setLong(1, ((count - i) | MMU_UPDATE_PREEMPTED) >>> 0);
-      d.preempted = true;
-      break;
-    }
-    if (!guest.copyIn(vcpu, uops + i * M.MmuextOp.sizeof, M.MmuextOp.sizeof)) rc = -EFAULT;
-    else rc = one(d);
-    if (rc !== 0) break;
-  }
-  d.tables.flushPromoted();
-  if (pdone !== 0) {
-    guest.buffer.setU32(0, done + i);
-    guest.copyOut(vcpu, pdone, 4);
-  }
-  return rc;
+  if (batchIsOver(d)) return d.args.int(3);
+  if (!addressOk(d.args.long(0))) return -EFAULT;
+  return checkOwner(d.args.lo[3] & 0xffff) || batch(d, M.MmuextOp.sizeof, 0, one);
 }
 
 /** One operation, whose structure lies in the copy buffer. */

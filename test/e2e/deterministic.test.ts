@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { Guest } from '../../src/helper/guest.js';
+import { hostAlone } from '../../src/host/standalone/alone.js';
+import type { Nanoseconds } from '../../src/xen/types.js';
+
+const guests: Guests | undefined = await ensureGuests().catch((e) => {
+  if (!(e instanceof NoPackages)) throw e;
+  console.warn(`skipped: ${e.message}`);
+  return undefined;
+});
+
+/** Boots Linux to its shell by the instruction clock, in slices of `sliceNs`; its memory and all other state then. */
+async function boot(sliceNs: number): Promise<{ ram: Uint8Array; state: Uint8Array; output: string }> {
+  let output = '';
+  const host = hostAlone('deterministic');
+  const guest = await Guest.powerOn(
+    {
+      name: 'deterministic',
+      uuid: new Uint8Array(16),
+      memoryMib: 128,
+      vcpus: 2,
+      image: {
+        kernel: readFileSync(guests!.vmlinuz!),
+        ramdisk: readFileSync(guests!.initramfs!),
+        cmdline:
+          'console=hvc0 loglevel=4 rdinit=/init stillpoint.run="date; head -c 20 /dev/urandom | md5sum"',
+      },
+      kernelName: 'vmlinuz',
+      ramdiskName: 'initramfs',
+      nsPerInstruction: 1,
+    },
+    // Nothing of the host's that changes: its clocks stand still.
+    { ...host, clock: { tscKhz: 1e6, uptime: () => 0 as Nanoseconds, wallClock: () => 1e18 as Nanoseconds } },
+    {
+      console: (bytes) => {
+        output += Buffer.from(bytes).toString('latin1');
+        return true;
+      },
+      log: () => undefined,
+      wake: () => undefined,
+    },
+  );
+  await guest.attach();
+  guest.start();
+  const END_NS = 12e9;
+  while (guest.domain.clock.now() < END_NS) {
+    const limit = Math.min(sliceNs, END_NS - guest.domain.clock.now());
+    expect(guest.run(limit).state).not.toBe('shutdown');
+  }
+  await guest.pause();
+  const state = guest.saveState();
+  await guest.detach();
+  return { ram: guest.ram, state, output };
+}
+
+describe.skipIf(!guests)('Debian Linux with time that counts instructions', () => {
+  test('ends twice in the same memory, byte for byte, random numbers and clocks and all', async () => {
+    const one = await boot(2e6);
+    const other = await boot(7e6);
+    expect(one.output).toMatch(/Sep {2}9 01:46:\d\d UTC 2001[\s\S]*[0-9a-f]{32} {2}-[\s\S]*guest# /);
+    expect(other.output).toBe(one.output);
+    expect(Buffer.compare(one.ram, other.ram)).toBe(0);
+    expect(Buffer.compare(one.state, other.state)).toBe(0);
+  }, 600_000);
+});

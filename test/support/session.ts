@@ -1,0 +1,77 @@
+/**
+ * `stillpoint run` as a child process on pipes, and a conversation with its guest: type, wait for what it prints.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+export class Session {
+  private readonly child: ChildProcess;
+  /** All that the guest has printed. */
+  output = '';
+  errors = '';
+  private read = 0;
+  private listener: (() => void) | undefined;
+  readonly ended: Promise<number | null>;
+
+  constructor(args: readonly string[]) {
+    this.child = spawn(process.execPath, [MAIN, 'run', ...args]);
+    this.child.stdout!.on('data', (bytes: Buffer) => {
+      this.output += bytes.toString('latin1');
+      this.listener?.();
+    });
+    this.child.stderr!.on('data', (bytes) => {
+      this.errors += bytes;
+    });
+    this.ended = new Promise((done) => this.child.on('close', done));
+    void this.ended.then(() => this.listener?.());
+  }
+
+  /**
+   * Waits for `pattern` in what was printed since the last match, and goes on after it. `whole`: the match's text is
+   * everything from there on.
+   */
+  async expect(pattern: RegExp, whole = false): Promise<RegExpMatchArray> {
+    for (;;) {
+      const unread = this.output.slice(this.read);
+      const match = unread.match(pattern);
+      if (match !== null) {
+        const end = match.index! + match[0].length;
+        this.read += end;
+        if (whole) match[0] = unread.slice(0, end);
+        return match;
+      }
+      if (this.child.exitCode !== null || this.child.signalCode !== null)
+        throw new Error(`ended before ${pattern}: ${this.output.slice(-2000)}\n${this.errors}`);
+      await new Promise<void>((done) => {
+        this.listener = done;
+      });
+    }
+  }
+
+  type(text: string): void {
+    this.child.stdin!.write(text);
+  }
+
+  /** Runs a command in the guest's shell; what it printed. Throws if it failed. */
+  async command(line: string): Promise<string> {
+    // What is typed is echoed: the quotes keep it from looking like what is printed.
+    this.type(`echo BE''GIN; ${line}; echo "DONE=$?"\n`);
+    await this.expect(/BEGIN\r\n/);
+    const [text, status] = await this.expect(/DONE=(\d+)\r\n/, true);
+    if (status !== '0') throw new Error(`${line}: status ${status}\n${text}`);
+    return text.slice(0, text.lastIndexOf('DONE=')).replaceAll('\r\n', '\n');
+  }
+
+  /** The most memory that the process has had resident so far, in MiB. */
+  peakMemoryMib(): number {
+    const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
+    return Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;
+  }
+
+  kill(): void {
+    this.child.kill('SIGKILL');
+  }
+}
