@@ -1,5 +1,5 @@
 /** What a person needs to see of a domain that crashed: each vCPU's registers, and words of the stack. */
-import { SHUTDOWN_crash } from '../xen/sched.js';
+import { SHUTDOWN_crash, SHUTDOWN_suspend, SHUTDOWN_watchdog } from '../xen/sched.js';
 import type { DomainState } from './state.js';
 
 export interface VcpuReport {
@@ -38,6 +38,11 @@ const NAMES = [
   'r14',
   'r15',
 ];
+const WORDS = new Map([
+  [SHUTDOWN_crash, 'the guest reported a crash of its own'],
+  [SHUTDOWN_watchdog, "the guest's watchdog ran out"],
+  [SHUTDOWN_suspend, 'the guest suspended itself, which nobody asked of it'],
+]);
 const STACK_WORDS = 64;
 const RSP = 4;
 const READ = 0;
@@ -79,9 +84,7 @@ export function crashReport(d: DomainState): CrashReport {
       };
     });
   const end = d.shutdown;
-  const message =
-    end?.message ??
-    (end?.code === SHUTDOWN_crash ? 'the guest reported a crash of its own' : 'the guest has not crashed');
+  const message = end?.message ?? WORDS.get(end?.code ?? -1) ?? `the guest stopped with code ${end?.code}`;
   return { message, vcpu: end?.vcpu ?? 0, vcpus };
 }
 

@@ -19,10 +19,10 @@ let session: Session;
 afterEach(() => session?.kill());
 
 /** A guest at its shell's prompt. */
-async function boot(memory: number, vcpus: number, extra = '', ...options: string[]): Promise<Session> {
+async function boot(memory: number, vcpus: number, extra: string, ...options: string[]): Promise<Session> {
   session = new Session([
     ...['--kernel', guests!.vmlinuz!, '--ramdisk', guests!.initramfs!],
-    ...['--extra', `console=hvc0 rdinit=/init ${extra}`.trim()],
+    ...['--extra', `console=hvc0 ${extra} rdinit=/init`],
     ...['--memory', String(memory), '--vcpus', String(vcpus), ...options],
   ]);
   await session.expect(/guest# /);
@@ -94,9 +94,9 @@ describe.skipIf(!guests)('Debian Linux', () => {
       expect(await guest.command('echo $((6 * 7))')).toBe('42\n');
       guest.type('echo c > /proc/sysrq-trigger\n');
       expect(await guest.ended).toBe(10);
-      expect(guest.errors).toMatch(/the guest crashed: .*\n/);
+      expect(guest.errors).toMatch(/the guest crashed\nvCPU 0: the guest reported a crash of its own\n/);
       expect(guest.errors).toMatch(/ rip ffffffff8[0-9a-f]{7} /);
-      expect(guest.errors).toMatch(/sysrq triggered crash/);
+      expect(guest.output).toMatch(/sysrq triggered crash/);
     },
     BOOT_MS,
   );
@@ -106,7 +106,7 @@ describe.skipIf(!guests)('GRUB', () => {
   test('reaches its prompt and answers what is typed', async () => {
     session = new Session(['--kernel', guests!.grub!, '--memory', '64']);
     await session.expect(/grub> /);
-    session.type('echo $((1)) stillpoint-$grub_platform\r');
+    session.type('echo stillpoint-$grub_platform\r');
     await session.expect(/stillpoint-xen/);
     session.type('set\r');
     await session.expect(/grub_cpu=x86_64[\s\S]*grub> /);

@@ -148,7 +148,7 @@ function after(outcome: Outcome, output: Buffer, config: GuestConfig): { action:
       const lines = output.toString('latin1').split(/\r?\n/);
       const last = lines.slice(-LAST_LINES).map((line) => `  ${line.replace(/[^\x20-\x7e\t]/g, '?')}\n`);
       process.stderr.write(
-        `stillpoint: the guest crashed: ${outcome.reason}\n${crashText(outcome.report)}` +
+        `stillpoint: the guest crashed\n${crashText(outcome.report)}` +
           `last lines on the console:\n${last.join('')}`,
       );
       return { action: config.onCrash, status: EXIT_CRASH };
