@@ -150,8 +150,8 @@ export class Domains {
 
   /** Creates a guest from its configuration and starts it. */
   async create(config: GuestConfig, paused: boolean): Promise<Domain> {
-    const { name, uuid, vcpus, memoryKib } = config;
-    const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null });
+    const { name, uuid, vcpus, maxMemoryKib } = config;
+    const domain = await this.make({ name, uuid, vcpus, memoryKib: maxMemoryKib, config, incoming: null });
     try {
       this.introduce(domain, config);
       await domain.ask('create', { config, host: this.grant(domain), paused });

@@ -28,7 +28,6 @@ export function readGuestConfig(
   const refuse = (setting: string, why: string): never => {
     throw new ConfigError(`${config.place(setting)}: ${why}`);
   };
-  if (config.maxMemoryKib !== config.memoryKib) refuse('maxmem', 'maxmem above memory is not supported');
   if (config.maxVcpus !== config.vcpus) refuse('maxvcpus', 'maxvcpus above vcpus is not supported');
   const place = (given: string | undefined): string =>
     given === undefined ? '' : path.resolve(directory, given);
@@ -64,6 +63,7 @@ export function guestSpec(
     name: config.name,
     uuid: uuidBytes(config.uuid),
     memoryMib: config.memoryKib / 1024,
+    maxMemoryMib: config.maxMemoryKib / 1024,
     vcpus: config.vcpus,
     image: { kernel, ramdisk, cmdline: config.cmdline },
     kernelName: path.basename(config.kernel),

@@ -42,6 +42,8 @@ export interface GuestSpec {
   /** 16 bytes. */
   readonly uuid: Uint8Array;
   readonly memoryMib: number;
+  /** The most that it may have (maxmem); as much as it begins with if nothing is said. */
+  readonly maxMemoryMib?: number;
   readonly vcpus: number;
   readonly image: GuestImage;
   /** Names of the files, for the xenstore's /vm node. */
@@ -69,10 +71,11 @@ export interface GuestSurroundings {
 }
 
 /** What an equal, empty container is made from; fixed at power-on. */
-export const containerRecord = recordType('GUES', 1, "what a guest's container is made of", {
+export const containerRecord = recordType('GUES', 2, "what a guest's container is made of", {
   name: [text, 'name at power-on, as the guest sees it'],
   uuid: [bytes, 'uuid, 16 bytes'],
-  memoryMib: [u32, 'memory, MiB'],
+  memoryMib: [u32, 'memory at power-on, MiB'],
+  maxMemoryMib: [u32, 'the most memory that it may have, MiB'],
   vcpus: [u32, 'vCPUs'],
   nsPerInstruction: [u32, 'deterministic time: ns an instruction; 0: time follows the host'],
   storePfn: [u32, "frame of the store's ring"],
@@ -137,22 +140,23 @@ export class Guest {
   }
 
   private static async make(
-    container: Pick<Container, 'uuid' | 'memoryMib' | 'vcpus' | 'nsPerInstruction'>,
+    container: Pick<Container, 'uuid' | 'memoryMib' | 'maxMemoryMib' | 'vcpus' | 'nsPerInstruction'>,
     identity: Identity,
     host: Host,
     around: GuestSurroundings,
     guest: () => Guest | undefined,
   ): Promise<Domain> {
-    const { uuid, memoryMib, vcpus, nsPerInstruction } = container;
+    const { uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction } = container;
     const memoryFrames = memoryMib * 256;
+    const maxFrames = maxMemoryMib * 256;
     return Domain.create(
       {
         domid: INNER_DOMID,
         uuid,
         vcpus,
         memoryFrames,
-        maxFrames: memoryFrames,
-        memoryMap: [{ start: 0, bytes: memoryFrames * PAGE, type: 1 }],
+        maxFrames,
+        memoryMap: [{ start: 0, bytes: maxFrames * PAGE, type: 1 }],
         identity,
         nsPerInstruction: nsPerInstruction || undefined,
       },
@@ -168,8 +172,8 @@ export class Guest {
   /** Builds a guest in a new container, ready to be attached. Throws KernelError on a bad kernel. */
   static async powerOn(spec: GuestSpec, host: Host, around: GuestSurroundings): Promise<Guest> {
     const image = await loadImage(spec.image);
-    const { name, uuid, memoryMib, vcpus, nsPerInstruction = 0 } = spec;
-    const made = { name, uuid, memoryMib, vcpus, nsPerInstruction };
+    const { name, uuid, memoryMib, maxMemoryMib = memoryMib, vcpus, nsPerInstruction = 0 } = spec;
+    const made = { name, uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction };
     let guest: Guest | undefined;
     const identity = virtualXen417(vcpus);
     const domain = await Guest.make(made, identity, host, around, () => guest);
@@ -187,7 +191,7 @@ export class Guest {
       name,
       uuid: uuidText(uuid),
       vcpus,
-      staticMaxKib: memoryMib * 1024,
+      staticMaxKib: maxMemoryMib * 1024,
       targetKib: memoryMib * 1024,
       storePort,
       storeRingRef: MFN_BASE + storePfn,
@@ -208,7 +212,8 @@ export class Guest {
   /** An empty container equal to the one described. Throws RecordError. */
   static async empty(description: Uint8Array, host: Host, around: GuestSurroundings): Promise<Guest> {
     const c = decodeRecord(containerRecord, decodeRaw(description));
-    if (c.uuid.length !== 16 || c.vcpus < 1 || c.vcpus > 8 || c.memoryMib < 1 || c.memoryMib > 3000)
+    const sizes = c.memoryMib >= 1 && c.memoryMib <= c.maxMemoryMib && c.maxMemoryMib <= 3000;
+    if (c.uuid.length !== 16 || c.vcpus < 1 || c.vcpus > 8 || !sizes)
       throw new RecordError(0, 'the container described cannot be made');
     const identity = decodeRecord(identityRecord, decodeRaw(c.identity));
     if (identity.cpuid.length > MAX_CPUID_LEAVES) throw new RecordError(0, 'too many leaves of CPUID');

@@ -138,6 +138,13 @@ describe('a guest from a configuration file', () => {
     const show = kernel('show', 'lea rsi, [r15+128]\ncall print\nmov rax, [r15+32]\ncall hex\njmp poweroff');
     const file = config('g.cfg', `kernel = "${show}"\nroot = "/dev/xvda1"\nextra = "ro quiet"`);
     expect((await run([file])).out).toBe('root=/dev/xvda1 ro quiet0000000000001000');
+    // XENMEM_maximum_reservation, and a page more than at first: populate_physmap of pfn 0x1000.
+    const more = kernel(
+      'more',
+      `mov edi, 4\nlea rsi, [who]\nmov eax, 12\nsyscall\ncall hex\nmov edi, 6\nlea rsi, [what]\nlea rax, [pfn]\nmov [rsi], rax\nmov eax, 12\nsyscall\ncall hex\njmp poweroff\nwho: dq 0x7ff0\nwhat: dq 0, 1, 0, 0x7ff0\npfn: dq 0x1000`,
+    );
+    const grown = await run([config('m.cfg', `kernel = "${more}"\nmaxmem = 24`)]);
+    expect(grown.out).toBe('00000000000019000000000000000001');
     const over = await run([file, '--memory', '32', '--extra', 'other']);
     expect(over.out).toBe('other0000000000002000');
   });

@@ -173,7 +173,7 @@ function configuration(file: string | undefined, options: Options): GuestConfig 
     name: options.name ?? base.name,
     vcpus: options.vcpus ?? base.vcpus,
     memoryKib,
-    maxMemoryKib: memoryKib,
+    maxMemoryKib: options.memory === undefined ? base.maxMemoryKib : memoryKib,
     kernel: options.kernel ?? base.kernel,
     ramdisk: options.ramdisk ?? base.ramdisk,
     cmdline: options.extra ?? base.cmdline,
