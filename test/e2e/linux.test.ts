@@ -13,7 +13,7 @@ const guests: Guests | undefined = await ensureGuests().catch((e) => {
 
 /** Beyond the guest's RAM: what the process itself may take, MiB. */
 const OVERHEAD_MIB = 150;
-const BOOT_MS = 240_000;
+const BOOT_MS = 600_000;
 
 let session: Session;
 afterEach(() => session?.kill());

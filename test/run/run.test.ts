@@ -92,7 +92,7 @@ describe('a guest in the foreground', () => {
     expect(ended.status).toBe(10);
     expect(ended.out).toBe('about to fail');
     expect(ended.err).toMatch(/the guest crashed\nvCPU 0: unhandled page fault at 0x0000001234567890/);
-    expect(ended.err).toMatch(/rip 00000000001000[0-9a-f]{2}.* rflags 0{13}[0-9a-f]{3}/);
+    expect(ended.err).toMatch(/rip 00000000001000[0-9a-f]{2}.* rflags 0{11}[0-9a-f]{5}/);
     expect(ended.err).toMatch(/ rax 0000001234567890/);
     expect(ended.err).toMatch(/ cs e033 {2}ss e02b/);
     expect(ended.err).toMatch(/stack from rsp:\n {2}[0-9a-f]{16}/);
