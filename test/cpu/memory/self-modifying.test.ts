@@ -303,7 +303,10 @@ describe('a store of the guest to code', () => {
       cpu.setReg(RAX, 5);
       runToEnd(CODE + PAGE);
       expect(cpu.reg(RAX)).toBe(code === INC ? 6 : 4);
+      // Beside the code first: that must not make its page one that is stored to without a look.
       cpu.setReg(RDX, 0x9090);
+      cpu.setReg(RDI, ALIAS + PAGE + 2048);
+      runToEnd();
       cpu.setReg(RDI, ALIAS + PAGE);
       runToEnd();
       runToEnd(CODE + PAGE);
