@@ -112,7 +112,7 @@ export class LinuxGuest {
     const from = this.text.length;
     // Not as it is typed: the terminal's echo must not look like the words that are waited for.
     this.type(`echo "be""gin"; ${command}; echo "do""ne"\n`);
-    return (await this.until(/^begin\n([\s\S]*)^done\n/m, seconds, from))[1];
+    return (await this.until(/begin\n([\s\S]*)^done\n/m, seconds, from))[1];
   }
 
   /** Moves it to another host: between two instructions, without a word to it. */
