@@ -6,9 +6,9 @@ import { createServer } from 'node:http';
 import { GATEWAY, GUEST_ADDRESS, Passt } from './passt.mjs';
 
 /** Slow enough that a guest on a busy machine keeps up: what waits between us and it has to come before the end. */
-const CHUNK_BYTES = 4096;
+const CHUNK_BYTES = 2048;
 const EVERY_MS = 100;
-const LAST_WORD_MS = 120_000;
+const LAST_WORD_MS = 300_000;
 
 /** Starts it; `stop` ends all of it. Throws NoPackages where passt cannot be had. */
 export async function startNetwork(cli, socket) {
