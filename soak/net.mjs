@@ -11,7 +11,7 @@ register('../test/support/ts-hooks.mjs', import.meta.url);
 const { soaked } = await import('./lib/soaked.mjs');
 const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
 const { LinuxGuest } = await import('../test/support/linux-guest.ts');
-const { GATEWAY, GUEST_ADDRESS, Passt } = await import('../scripts/lib/passt.mjs');
+const { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } = await import('../scripts/lib/passt.mjs');
 const { NetPeer } = await import('../test/support/net-peer.ts');
 const { vifConfig } = await import('../src/daemon/guest-config.ts');
 const { hostAlone } = await import('../src/host/standalone/alone.ts');
@@ -62,7 +62,7 @@ const guest = await LinuxGuest.boot('soak', files, hosts[0], {
 });
 await guest.until(/guest# /, 900);
 await guest.command(
-  `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; arp -s 10.0.2.77 02:00:00:00:00:77; stty -echo`,
+  `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; arp -s 10.0.2.77 02:00:00:00:00:77; ${SMALL_WINDOW}; stty -echo`,
   300,
 );
 const url = `http://${GATEWAY}:${server.address().port}/`;

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
-import { GATEWAY, GUEST_ADDRESS, Passt } from './passt.mjs';
+import { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } from './passt.mjs';
 
 /** Slow enough that a guest on a busy machine keeps up: what waits between us and it has to come before the end. */
 const CHUNK_BYTES = 2048;
@@ -56,7 +56,7 @@ export async function startNetwork(cli, socket) {
     figures,
     /** What the guest's shell is to do. */
     command:
-      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}\n` +
+      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; ${SMALL_WINDOW}\n` +
       `(S=$(wget -q -O - ${url}/file | sha256sum); wget -q -O /dev/null ${url}/sum/\${S%% *}) &\n`,
     /** Ends the download and waits for what the guest says of it. */
     async finish() {

@@ -1,5 +1,6 @@
 export const GUEST_ADDRESS: string;
 export const GATEWAY: string;
+export const SMALL_WINDOW: string;
 export class Passt {
   readonly socket: string;
   stop(): void;

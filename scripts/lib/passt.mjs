@@ -8,6 +8,12 @@ import { fetchDebian, NoPackages } from './debian.mjs';
 export const GUEST_ADDRESS = '10.0.2.15';
 export const GATEWAY = '10.0.2.2';
 
+/**
+ * For the guest's shell: a small receive window. passt of Debian 12 answers each duplicate acknowledgement with the
+ * whole window again; with a large one and a guest slower than it, a lost packet costs minutes.
+ */
+export const SMALL_WINDOW = 'echo 4096 16384 16384 >/proc/sys/net/ipv4/tcp_rmem';
+
 export class Passt {
   /** @param {string} socket @param {() => void} stop */
   constructor(socket, stop) {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
-import { GATEWAY, GUEST_ADDRESS, Passt } from '../../scripts/lib/passt.mjs';
+import { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } from '../../scripts/lib/passt.mjs';
 import { vifConfig } from '../../src/daemon/guest-config.js';
 import type { Vif } from '../../src/devices/vif/vif.js';
 import { parseVif } from '../../src/guest/vif-spec.js';
@@ -92,7 +92,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
     });
     await guest.until(/guest# /, 600);
     await guest.command(
-      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; arp -s 10.0.2.77 02:00:00:00:00:77; stty -echo`,
+      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; arp -s 10.0.2.77 02:00:00:00:00:77; ${SMALL_WINDOW}; stty -echo`,
       300,
     );
   }, 12 * MINUTES);
