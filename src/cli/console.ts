@@ -28,7 +28,9 @@ export function attachConsole(guest: string, options: VerbOptions): Promise<void
       () => finish(),
     );
     show = (bytes) => early.push(bytes);
-    const { latest, domid } = await rpc.request<{ latest: string; domid: number }>('console', { guest });
+    const opened = rpc.request<{ latest: string; domid: number }>('console', { guest });
+    opened.catch(() => rpc.close());
+    const { latest, domid } = await opened;
     let unsent = Buffer.alloc(0);
     let sending = false;
     let ended = false;

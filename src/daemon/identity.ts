@@ -50,9 +50,11 @@ export async function initIdentity(dir: string): Promise<Identity> {
   const notBefore = new Date(Date.now() - 86_400_000);
   const notAfter = new Date(notBefore);
   notAfter.setUTCFullYear(notAfter.getUTCFullYear() + VALID_YEARS);
-  // The subject says nothing about the host: whoever connects can read it.
+  // The subject says nothing about the host, as whoever connects can read it; but no two hosts have the same, since
+  // certificates are looked up by it among those that are trusted.
+  const subject = Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex');
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    name: 'CN=stillpoint host',
+    name: `CN=stillpoint ${subject}`,
     serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex'),
     notBefore,
     notAfter,

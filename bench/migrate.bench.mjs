@@ -1,0 +1,157 @@
+// npm run bench -- migrate [--json] [--plain]: live moves of Debian's kernel between two daemons on loopback, idle and
+// busy (a program that writes memory without end), with 128 MB and 1 GB of memory in use. Total time, downtime by
+// parts, MB/s; and what a bare TCP connection carries in the same run, to hold the rate against.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { connectDaemon } from '../dist/cli/daemon-client.js';
+import { memoryWriterElf } from '../dist/demo/memory-writer.js';
+import { ensureGuests } from '../scripts/fetch-guests.mjs';
+import { writeCpio } from '../scripts/lib/cpio.mjs';
+import { json, median, report } from './harness.mjs';
+
+const cli = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const MOVES = Number(process.env.STILLPOINT_BENCH_MOVES ?? 6);
+const sizes = process.argv.includes('--small') ? [128] : [128, 1024];
+const dir = mkdtempSync(join(tmpdir(), 'stillpoint-bench-'));
+const children = [];
+process.on('exit', () => {
+  for (const host of ['A', 'B'])
+    spawnSync(process.execPath, [cli, 'destroy', '--dir', join(dir, host), 'bench'], { stdio: 'ignore' });
+  for (const child of children) child.kill();
+  rmSync(dir, { recursive: true, force: true });
+});
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+
+async function host(name, config) {
+  mkdirSync(join(dir, name));
+  writeFileSync(join(dir, `${name}.json`), JSON.stringify(config));
+  const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--json'];
+  const child = spawn(process.execPath, [
+    cli,
+    ...args,
+    '--dir',
+    join(dir, name),
+    '--config',
+    join(dir, `${name}.json`),
+  ]);
+  children.push(child);
+  const line = await new Promise((done) => child.stdout.once('data', (d) => done(String(d))));
+  return { name, dir: join(dir, name), port: JSON.parse(line).port };
+}
+async function ask(host, method, params = {}) {
+  const rpc = await connectDaemon({ dir: host.dir });
+  try {
+    return await rpc.request(method, params);
+  } finally {
+    rpc.close();
+  }
+}
+async function console_(host, keys, pattern, seconds) {
+  let text = '';
+  const rpc = await connectDaemon({ dir: host.dir }, (method, params) => {
+    if (method === 'console') text += Buffer.from(params.data, 'base64').toString('latin1');
+  });
+  const { latest } = await rpc.request('console', { guest: 'bench' });
+  text = Buffer.from(latest, 'base64').toString('latin1') + text;
+  if (keys) await rpc.request('type', { guest: 'bench', data: Buffer.from(keys).toString('base64') });
+  for (const end = Date.now() + seconds * 1000; !pattern.test(text); ) {
+    if (Date.now() > end) throw new Error(`${pattern} did not come: ${text.slice(-500)}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  rpc.close();
+}
+
+/** MB/s of a bare TCP connection on loopback, one process, no checksum. */
+async function tcp() {
+  const size = 512 << 20;
+  const chunk = Buffer.alloc(1 << 20, 7);
+  const server = net.createServer((socket) => socket.resume());
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  const socket = net.connect(server.address().port, '127.0.0.1');
+  const started = performance.now();
+  for (let sent = 0; sent < size; sent += chunk.length)
+    if (!socket.write(chunk)) await new Promise((done) => socket.once('drain', done));
+  await new Promise((done) => socket.end(done));
+  server.close();
+  return size / 1000 / (performance.now() - started);
+}
+
+const files = await ensureGuests();
+const ramdisk = gzipSync(
+  Buffer.concat([
+    gunzipSync(readFileSync(files.initramfs)),
+    writeCpio([{ path: 'bin/writer', mode: 0o755, data: memoryWriterElf() }]),
+  ]),
+  { level: 1 },
+);
+writeFileSync(join(dir, 'ramdisk'), ramdisk);
+const a = await host('A', { firstDomid: 5 });
+const b = await host('B', { firstDomid: 600, uptimeS: 1000 });
+if (!json)
+  console.log(
+    `${cpus().length} processors, load ${loadavg()[0].toFixed(1)} at the start; ${MOVES} moves each`,
+  );
+report('migrate', 'bare TCP on loopback', await tcp(), 'MB/s');
+
+for (const size of sizes) {
+  for (const busy of [false, true]) {
+    const what = `${busy ? 'busy' : 'idle'} guest, ${size === 128 ? '128 MB' : '1 GB'}`;
+    // As much as the size says is in use; the kernel has its own beside.
+    const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = ${size + 96}\nextra = "console=hvc0 rdinit=/init quiet"\n`;
+    await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
+    await console_(a, '', /guest# /, 600);
+    await console_(a, `writer ${size - (busy ? 32 : 0)} &\n`, /WRITER round=1 /, 600);
+    if (busy) await console_(a, 'writer 32 again &\n', /WRITER round=65 /, 600);
+    const all = [];
+    let [from, to] = [a, b];
+    for (let i = 0; i < MOVES; i++) {
+      all.push(await ask(from, 'migrate', { guest: 'bench', host: `127.0.0.1:${to.port}`, maxRounds: 6 }));
+      [from, to] = [to, from];
+      await new Promise((done) => setTimeout(done, 500));
+    }
+    await ask(from, 'destroy', { guest: 'bench' });
+    const of = (pick) => median(all.map(pick));
+    report(
+      'migrate',
+      `${what}: downtime`,
+      of((s) => s.downtimeMs),
+      'ms',
+      {
+        max: Math.max(...all.map((s) => s.downtimeMs)),
+      },
+    );
+    for (const part of Object.keys(all[0].parts))
+      report(
+        'migrate',
+        `${what}: downtime, ${part.replace(/Ms$/, '')}`,
+        of((s) => s.parts[part]),
+        'ms',
+      );
+    report(
+      'migrate',
+      `${what}: last pages`,
+      of((s) => s.lastPages),
+      'pages',
+    );
+    report(
+      'migrate',
+      `${what}: total time`,
+      of((s) => s.totalMs),
+      'ms',
+    );
+    const first = (s) => s.rounds[0].mbPerSecond;
+    report('migrate', `${what}: first round`, of(first), 'MB/s', { sent: of((s) => s.bytes / 1e6) });
+    report(
+      'migrate',
+      `${what}: rounds`,
+      of((s) => s.rounds.length),
+      '',
+    );
+  }
+}
+process.exit(0);

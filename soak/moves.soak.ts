@@ -1,0 +1,66 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { MoveStats } from '../src/daemon/outgoing-move.js';
+import { bootGrub, bootLinux, moveToAndFro, verdictOf, WILD } from '../test/e2e/moving-guests.js';
+import { TwoHosts } from '../test/migration/hosts.js';
+
+const MOVES = Number(process.env['STILLPOINT_MOVES'] ?? 20);
+/** MB/s of the link for busy guests: slower than the writer writes. */
+const LINK = 20;
+
+const linux = [1, 4].flatMap((vcpus) =>
+  [false, true].flatMap((wild) => [false, true].map((busy) => ({ vcpus, wild, busy }))),
+);
+
+describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
+  let hosts: TwoHosts;
+  beforeAll(async () => {
+    hosts = await TwoHosts.open(17_400, { runner: undefined });
+  });
+  afterAll(() => hosts?.close());
+  afterEach(() => hosts.clear());
+
+  it('GRUB at its prompt', async () => {
+    await bootGrub(hosts, hosts.a, 'grub');
+    await hosts.a.consoleOf('grub', 'set word=moved', /set word=moved/);
+    const { stats, at } = await moveToAndFro<MoveStats>(hosts, 'grub', MOVES);
+    await at.consoleOf('grub', '\necho $word\n', /echo \$word[\s\S]*moved/);
+    tell('GRUB', stats);
+  });
+
+  it.each(linux)('Linux: $vcpus processors, wild $wild, busy $busy', async ({ vcpus, wild, busy }) => {
+    const name = `${wild ? 'wild' : 'friendly'}${vcpus}${busy ? 'busy' : 'idle'}`;
+    await bootLinux(hosts, hosts.a, { name, vcpus, extra: wild ? WILD : '' });
+    const writer = busy ? 'writer 24 again &\n' : '';
+    await hosts.a.consoleOf(name, `${writer}observer 10 0\n`, /OBS START /, 600);
+    const slow = busy ? { bandwidthMBs: LINK, maxRounds: 4, maxDowntimeMs: 30 } : {};
+    let at = hosts.a;
+    if (busy) {
+      // Under `cancel` it stays where it is, and says so.
+      const cancelled = hosts.a.ask('migrate', { guest: name, host: 'B', ...slow, onTimeout: 'cancel' });
+      await expect(cancelled).rejects.toThrow(/rounds were not enough/);
+      expect(hosts.b.files('guests')).toEqual([]);
+    }
+    const moved = await moveToAndFro<MoveStats>(hosts, name, MOVES, slow);
+    at = moved.at;
+    const verdict = await verdictOf(at, name);
+    tell(name, moved.stats, verdict);
+    expect(verdict).toMatchObject({ cpus: vcpus, backwards: 0, differences: 0, right: true });
+    if (busy) {
+      expect(moved.stats.every((s) => s.stopReason === 'rounds')).toBe(true);
+      expect(await at.consoleOf(name, '', /WRITER/)).not.toMatch(/WRITER round=\d+ bad=[1-9]/);
+    }
+  });
+});
+
+function tell(name: string, stats: readonly MoveStats[], verdict?: object): void {
+  const downtimes = stats.map((s) => s.downtimeMs).sort((x, y) => x - y);
+  const line = {
+    name,
+    moves: stats.length,
+    downtimeMsMedian: downtimes[downtimes.length >> 1],
+    downtimeMsMax: downtimes.at(-1),
+    reasons: [...new Set(stats.map((s) => s.stopReason))],
+    ...verdict,
+  };
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+}
