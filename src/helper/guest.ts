@@ -298,7 +298,8 @@ export class Guest {
   /** Lets go of all of it, for good. */
   async detach(): Promise<void> {
     await this.ledger.detach();
-    await this.devices.detach();
+    // A state that was refused has none.
+    await this.#devices?.detach();
   }
 
   /** The guest runs, for the first time here or again. The outage is counted, and what came due in it fires. */

@@ -2,6 +2,7 @@
  * The destination's part of a move, and `restore`: from the bytes of a stream to a complete guest that has not run.
  * Invariant: whatever the bytes are, the outcome is either a guest that was checked in all its parts, or none.
  */
+import { RecordError } from '../records/fields.js';
 import type { GuestFactory, IncomingGuest } from './guest.js';
 import { StreamReader } from './stream-reader.js';
 import type { StreamHead } from './stream-writer.js';
@@ -39,7 +40,11 @@ export async function receiveGuest<G extends IncomingGuest>(
       headAt = performance.now();
     },
     async container(description) {
-      guest = await factory.construct(description);
+      try {
+        guest = await factory.construct(description);
+      } catch (error) {
+        throw refused(error, reader.offset);
+      }
       return guest;
     },
     round(round, pages) {
@@ -50,7 +55,11 @@ export async function receiveGuest<G extends IncomingGuest>(
       const started = performance.now();
       const least = (started - (stoppedAt ?? started)) * 1e6;
       const bounds = hooks.fromFile === true ? undefined : { least, most: (started - headAt) * 1e6 };
-      guest!.restoreState(records, bounds);
+      try {
+        guest!.restoreState(records, bounds);
+      } catch (error) {
+        throw refused(error, reader.offset);
+      }
       stateMs = performance.now() - started;
     },
   });
@@ -65,4 +74,10 @@ export async function receiveGuest<G extends IncomingGuest>(
     await guest?.discard();
     throw error;
   }
+}
+
+/** Contents that a part cannot take in are a bad record, whatever words that part has for it. */
+function refused(error: unknown, offset: number): Error {
+  if (error instanceof RecordError) return error;
+  return new RecordError(offset, `what the record says cannot be: ${(error as Error).message}`);
 }

@@ -1,5 +1,5 @@
 /**
- * Saved guests. fixtures/small-guest-1.img.gz is a `stillpoint save` of the small kernel (memory = 4, a
+ * Saved guests. fixtures/small-guest-1.img.gz is a `stillpoint save` of the small kernel (memory = 8, a
  * sample each 10 ms) by the first version of the stream; every later version must restore it.
  */
 import { readFileSync } from 'node:fs';
