@@ -1,5 +1,6 @@
 /** All records that a stream can hold, in the order in which they come, for its documentation (docs/stream.md). */
 import { consoleRecord } from '../devices/console.js';
+import { vbdRecord } from '../devices/vbd/vbd-record.js';
 import { vifRecord } from '../devices/vif/record.js';
 import { xenbusRecord } from '../devices/xenbus.js';
 import { containerRecord, guestStateRecord } from '../helper/guest.js';
@@ -71,7 +72,7 @@ export const STREAM_PARTS = [
   {
     title: 'In GSTA.devices: disks and networks',
     words: ['Record XBUS; in it the record of the driver of each connected device.'],
-    records: [xenbusRecord, vifRecord],
+    records: [xenbusRecord, vbdRecord, vifRecord],
   },
 ];
 
