@@ -241,8 +241,6 @@ describe('a limit on how fast domains write', () => {
     const due: { at: number; action: () => void }[] = [];
     const { server, dom0 } = world({
       writeRate: {
-        perSecond: 200,
-        burst: 10,
         now: () => now,
         after: (ms, action) => void due.push({ at: now + ms, action }),
       },

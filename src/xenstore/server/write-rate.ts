@@ -6,14 +6,15 @@
  * between domains is left out.
  */
 
-/** xenstored 4.17's: WRL_RATE and WRL_BURST. */
-export const WRITES_PER_SECOND = 200;
-export const WRITE_BURST = 10;
+/** xenstored's WRL_RATE and WRL_BURST. */
+const WRITES_PER_SECOND = 200;
+const WRITE_BURST = 10;
 
 export interface WriteRateOptions {
-  readonly perSecond: number;
-  /** Changes that may come at once. */
-  readonly burst: number;
+  /** 200 by default. */
+  readonly perSecond?: number;
+  /** Changes that may come at once; 10 by default. */
+  readonly burst?: number;
   /** Milliseconds of a clock that does not go backwards. */
   now(): number;
   /** Runs `action` so many milliseconds from now. */
@@ -30,12 +31,17 @@ interface Credit {
 
 export class WriteRate {
   private readonly byDomid = new Map<number, Credit>();
+  private readonly perSecond: number;
+  private readonly burst: number;
 
   constructor(
     private readonly options: WriteRateOptions,
     /** Told that a domain that was stopped may go on. */
     private readonly resume: (domid: number) => void,
-  ) {}
+  ) {
+    this.perSecond = options.perSecond ?? WRITES_PER_SECOND;
+    this.burst = options.burst ?? WRITE_BURST;
+  }
 
   /** The domain has changed something. */
   spend(domid: number): void {
@@ -48,7 +54,7 @@ export class WriteRate {
     if (credit.left >= 0) return true;
     if (!credit.waiting) {
       credit.waiting = true;
-      this.options.after(Math.ceil((-credit.left * 1000) / this.options.perSecond), () => {
+      this.options.after(Math.ceil((-credit.left * 1000) / this.perSecond), () => {
         credit.waiting = false;
         this.resume(domid);
       });
@@ -62,8 +68,8 @@ export class WriteRate {
   }
 
   private of(domid: number): Credit {
-    const { perSecond, burst, now } = this.options;
-    const at = now();
+    const { perSecond, burst } = this;
+    const at = this.options.now();
     const credit = this.byDomid.get(domid);
     if (credit === undefined) {
       const fresh = { left: burst, at, waiting: false };

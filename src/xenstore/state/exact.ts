@@ -10,14 +10,12 @@ import { ABSENT } from '../core/transaction.js';
 import { type Content, INTRODUCE_DOMAIN, type Node, RELEASE_DOMAIN, type Tree } from '../core/tree.js';
 import { getOctets, putOctets, readPermissions, writePermissions } from './records.js';
 
-const putCount = (w: ByteWriter, n: number): void => w.big64(BigInt(n));
-const getCount = (r: ByteReader): number => {
+export const putCount = (w: ByteWriter, n: number): void => w.big64(BigInt(n));
+export const getCount = (r: ByteReader): number => {
   const n = r.big64();
   if (n > BigInt(Number.MAX_SAFE_INTEGER)) r.fail(`a count below 2^53 expected, ${n} found`);
   return Number(n);
 };
-
-export { getCount, putCount };
 
 const putString = (w: ByteWriter, text: string): void => {
   w.u16(text.length);

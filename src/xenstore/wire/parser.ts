@@ -21,19 +21,6 @@ export class MessageParser {
   private have = 0;
   private failed = -1;
 
-  /** What the next `push` wants. */
-  get state(): Exclude<ParserState, { kind: 'message' }> {
-    if (this.failed >= 0) return { kind: 'failed', length: this.failed };
-    return { kind: 'need', bytes: this.missing };
-  }
-
-  /** Bytes missing of the header or, once it is there, of the payload. */
-  get missing(): number {
-    return (
-      (this.have < HEADER_BYTES ? HEADER_BYTES : HEADER_BYTES + getU32(this.held, XsdSockmsg.len)) - this.have
-    );
-  }
-
   /** The bytes of a message that is not yet whole. */
   get partial(): Uint8Array {
     return this.held.slice(0, this.have);
