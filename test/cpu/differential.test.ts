@@ -19,6 +19,9 @@ const only = process.env.STILLPOINT_CPU_INDEX;
 const sequences = Number(process.env.STILLPOINT_CPU_SEQUENCES ?? 100_000);
 const WORKERS = 2;
 const MILLISECONDS_A_SEQUENCE = 5;
+/** Of so many, one more is run in translated code: that takes a module each, of which a process can have only so many. */
+const TRANSLATED_SHARE = 20;
+const MOST_TRANSLATED = 20_000;
 /** With this many, a form that never comes up is one that is not made. */
 const ENOUGH = 50_000;
 
@@ -27,17 +30,27 @@ interface Line {
   readonly failed?: number;
   readonly text?: string;
   readonly done?: boolean;
+  /** Pieces of code that were translated. */
+  readonly regions?: number;
   readonly counts?: readonly (readonly [string, number])[];
   readonly name?: string;
   readonly found?: readonly string[];
 }
 
 /** Runs the child; its lines, then how it ended. */
-async function runChild(args: readonly string[], take: (line: Line) => void): Promise<string> {
+async function runChild(
+  args: readonly string[],
+  take: (line: Line) => void,
+  tier = 'normal',
+): Promise<string> {
   const child = spawn(
     process.execPath,
     ['--import', './test/support/register-ts.mjs', 'test/cpu/differential.ts', ...args],
-    { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
+    {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, STILLPOINT_TIER: process.env.STILLPOINT_TIER ?? tier },
+    },
   );
   const closed = new Promise<string>((resolve) => {
     child.on('close', (code, signal) => resolve(signal ?? `status ${code}`));
@@ -47,18 +60,30 @@ async function runChild(args: readonly string[], take: (line: Line) => void): Pr
 }
 
 /** All that a range of the random sequences found wrong; adds what came up to `counts`. */
-async function runRange(from: number, to: number, counts: Map<string, number>): Promise<string[]> {
+async function runRange(
+  from: number,
+  to: number,
+  counts: Map<string, number>,
+  tier = 'normal',
+): Promise<string[]> {
   const problems: string[] = [];
   let at = from;
   let done = false;
-  const end = await runChild([`${seed}`, `${from}`, `${to}`], (said) => {
+  let regions = 0;
+  const take = (said: Line): void => {
     at = said.at ?? at;
     if (said.failed !== undefined)
-      problems.push(`STILLPOINT_CPU_SEED=${seed} STILLPOINT_CPU_INDEX=${said.failed}\n${said.text}`);
+      problems.push(
+        `STILLPOINT_TIER=${tier} STILLPOINT_CPU_SEED=${seed} STILLPOINT_CPU_INDEX=${said.failed}\n${said.text}`,
+      );
     for (const [name, count] of said.counts ?? []) counts.set(name, (counts.get(name) ?? 0) + count);
+    regions = said.regions ?? regions;
     done ||= said.done === true;
-  });
+  };
+  const end = await runChild([`${seed}`, `${from}`, `${to}`], take, tier);
   if (!done) problems.push(`the child ended with ${end} in the batch at ${at} of seed ${seed}`);
+  else if (tier === 'translate' && regions < (to - from) / 2)
+    problems.push(`${regions} regions were translated in ${to - from} sequences`);
   return problems;
 }
 
@@ -113,4 +138,15 @@ describe.skipIf(!here)('the machine does what the processor does', () => {
     const missing = executedForms().filter((name) => !counts.has(name) && whyLeftOut(name) === undefined);
     expect(missing, 'executed by the machine, but never compared').toEqual([]);
   });
+
+  it.skipIf(only !== undefined)(
+    'in translated code as well',
+    { timeout: 120_000 + MILLISECONDS_A_SEQUENCE * sequences },
+    async () => {
+      const length = Math.min(MOST_TRANSLATED, Math.ceil(sequences / TRANSLATED_SHARE));
+      console.log(`cpu differential test: seed ${seed}, ${length} sequences translated`);
+      const problems = await runRange(sequences, sequences + length, new Map(), 'translate');
+      expect(problems.join('\n\n')).toBe('');
+    },
+  );
 });

@@ -28,5 +28,5 @@ if (process.argv[2] === 'cases') {
       say({ failed: index, text });
     }
   }
-  say({ done: true, counts: [...counts] });
+  say({ done: true, counts: [...counts], regions: rig.guest.machine.translation.regions });
 }
