@@ -11,6 +11,8 @@ const MAY_DIFFER: readonly RegExp[] = [
   /^sched_clock: /,
   // 2-level here, FIFO there.
   /^xen:events: Using /,
+  // When there has been enough chance for random numbers: a matter of time.
+  /^random: crng init done/,
   // What the guest is told to do, the initramfs loads, and its own words.
   /^(Kernel command line|Command line|Unknown kernel command line)/,
   /^(xen_netfront|Invalid max_queues|xen:xen_privcmd)/,
