@@ -31,16 +31,17 @@ const seconds = (text: string): number => Number(/[\d.]+/.exec(text)![0]);
 
 describe.skipIf(!guests)('Debian Linux', () => {
   test(
-    'in 128 MB says what it says on real Xen, keeps time, and powers off',
+    'in 128 MB keeps time, and powers off',
     async () => {
       const guest = await boot(128, 1, 'loglevel=4');
       // Its clocks against each other, and against ours.
-      const [before, epoch, after] = [
-        seconds(await guest.command('cat /proc/uptime')),
-        Number(await guest.command('date +%s')),
-        seconds(await guest.command('sleep 2; cat /proc/uptime')),
-      ];
-      expect(Math.abs(epoch - Date.now() / 1000)).toBeLessThan(30);
+      const before = seconds(await guest.command('cat /proc/uptime'));
+      const asked = Date.now() / 1000;
+      const epoch = Number(await guest.command('date +%s'));
+      const answered = Date.now() / 1000;
+      expect(epoch).toBeGreaterThan(asked - 2);
+      expect(epoch).toBeLessThan(answered + 2);
+      const after = seconds(await guest.command('sleep 2; cat /proc/uptime'));
       expect(after - before).toBeGreaterThanOrEqual(2);
       expect(await guest.command('date -u -d @86400 +%Y-%m-%dT%H:%M:%S')).toBe('1970-01-02T00:00:00\n');
       const slept = await guest.command('time sleep 1 2>&1');
