@@ -33,18 +33,21 @@ describe.skipIf(!guests)('Debian Linux', () => {
   test(
     'in 128 MB keeps time, and powers off',
     async () => {
+      const started = Date.now();
       const guest = await boot(128, 1, 'loglevel=4');
+      const bootS = (Date.now() - started) / 1000;
       // Its clocks against each other, and against ours.
       const before = seconds(await guest.command('cat /proc/uptime'));
       const asked = Date.now() / 1000;
       const epoch = Number(await guest.command('date +%s'));
       const answered = Date.now() / 1000;
-      expect(epoch).toBeGreaterThan(asked - 2);
+      // Until it has its clock source Linux counts ticks, and misses those that a busy machine withholds.
+      expect(epoch).toBeGreaterThan(asked - bootS - 2);
       expect(epoch).toBeLessThan(answered + 2);
       const after = seconds(await guest.command('sleep 2; cat /proc/uptime'));
       expect(after - before).toBeGreaterThanOrEqual(2);
       expect(await guest.command('date -u -d @86400 +%Y-%m-%dT%H:%M:%S')).toBe('1970-01-02T00:00:00\n');
-      const top = await guest.command('top -b -n 1 | head -8');
+      const top = await guest.command('top -b -n 1');
       expect(top).toMatch(/^Mem: \d+K used, \d+K free/);
       expect(top).toMatch(/CPU: +\d+% usr +\d+% sys/);
       expect(top).toMatch(/^ +1 +0 +(0|root) .*init/m);
