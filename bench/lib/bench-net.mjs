@@ -87,7 +87,7 @@ export async function benchGuest() {
   await fabric.listen({ path }, 0o600);
   await fabric.uplink((client) => openLink({ kind: 'stream', to: { path: passt.socket } }, client, silent));
   await NetPeer.connect(path, '02:00:00:00:00:77', '10.0.2.77');
-  const body = Buffer.alloc(8 << 20, 'stillpoint');
+  const body = Buffer.alloc(4 << 20, 'stillpoint');
   const sum = createHash('md5').update(body).digest('hex');
   const server = http.createServer((_, response) => response.end(body));
   server.listen(0, '127.0.0.1');
