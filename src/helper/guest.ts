@@ -14,7 +14,7 @@ import type { Host } from '../host/host.js';
 import { Domain, type DomainHost, type DomainRun } from '../hypervisor/domain.js';
 import { type Identity, identityRecord, virtualXen417 } from '../hypervisor/identity.js';
 import { MFN_BASE, PAGE } from '../machine/machine.js';
-import { bytes, RecordError, text, u32 } from '../records/fields.js';
+import { bytes, RecordError, struct, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { DomId, Port } from '../xen/types.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
@@ -70,12 +70,12 @@ export interface GuestSurroundings {
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
 }
 
-/** What an equal, empty container is made from; fixed at power-on. */
-export const containerRecord = recordType('GUES', 2, "what a guest's container is made of", {
+const beginning = {
   name: [text, 'name at power-on, as the guest sees it'],
   uuid: [bytes, 'uuid, 16 bytes'],
   memoryMib: [u32, 'memory at power-on, MiB'],
-  maxMemoryMib: [u32, 'the most memory that it may have, MiB'],
+} as const;
+const rest = {
   vcpus: [u32, 'vCPUs'],
   nsPerInstruction: [u32, 'deterministic time: ns an instruction; 0: time follows the host'],
   storePfn: [u32, "frame of the store's ring"],
@@ -83,7 +83,24 @@ export const containerRecord = recordType('GUES', 2, "what a guest's container i
   storePort: [u32, 'port of the store'],
   consolePort: [u32, 'port of the console'],
   identity: [bytes, 'record IDEN: who hypervisor and processor say they are'],
-});
+} as const;
+/** Version 1 knew no more memory than the guest began with. */
+const container1 = struct({ ...beginning, ...rest });
+
+/** What an equal, empty container is made from; fixed at power-on. */
+export const containerRecord = recordType(
+  'GUES',
+  2,
+  "what a guest's container is made of",
+  { ...beginning, maxMemoryMib: [u32, 'the most memory that it may have, MiB'], ...rest },
+  [
+    {
+      version: 1,
+      body: container1,
+      upgrade: (old: ReturnType<typeof container1.read>) => ({ ...old, maxMemoryMib: old.memoryMib }),
+    },
+  ],
+);
 export type Container = Parameters<typeof containerRecord.body.write>[1];
 
 /** Everything of a guest but its memory. */
