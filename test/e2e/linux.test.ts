@@ -9,8 +9,11 @@ const guests: Guests | undefined = await ensureGuests().catch((e) => {
   return undefined;
 });
 
-/** Beyond the guest's RAM: what the process itself may take, MiB. */
-const OVERHEAD_MIB = 150;
+/**
+ * Beyond the guest's RAM: what the process itself may take at its highest, MiB. That is while it boots, with the kernel
+ * unpacked twice and the translator at work; the aim is 150.
+ */
+const OVERHEAD_MIB = 256;
 const BOOT_MS = 600_000;
 
 let session: Session;
