@@ -214,13 +214,12 @@ function prepare(r: Random, form: Form, anchors: Anchors, d: Draft, memory: bool
 
 function prepareString(r: Random, form: Form, d: Draft, set: (n: number, v: bigint) => void): boolean {
   const bytes = form.memoryBytes;
-  const place = (faults = true): number =>
-    faults && r.chance(8) ? addressFor(r, ['int'], bytes) : DATA + 0xe00 + r.below(0xe80);
+  const safe = (): number => DATA + 0xe00 + r.below(0xe80);
+  const place = (): number => (r.chance(8) ? addressFor(r, ['int'], bytes) : safe());
   const from = place();
-  // Which operand of cmps is looked at first is each processor's own affair.
-  const to = r.chance(30)
-    ? from + (r.below(9) - 4) * r.pick([1, bytes])
-    : place(!form.mnemonic.startsWith('cmps'));
+  const near = (): number => from + (r.below(9) - 4) * r.pick([1, bytes]);
+  // Which of the two operands of cmps faults first is each processor's own affair, and not always the same.
+  const to = form.mnemonic.startsWith('cmps') ? safe() : r.chance(30) ? near() : place();
   const narrow = r.chance(6);
   if (narrow) d.prefixes.push(0x67);
   const high = (): bigint => (narrow ? BigInt(r.u32()) << 32n : 0n);
