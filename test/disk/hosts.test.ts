@@ -2,8 +2,9 @@ import { renameSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { guestFiles, moveToAndFro } from '../e2e/moving-guests.js';
-import { type TestHost, TwoHosts } from '../migration/hosts.js';
+import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
 import { E2fsprogs } from './e2fsprogs.js';
+import { makeRootFileSystem } from './root-file-system.js';
 
 const TIMEOUT_MS = 500_000;
 
@@ -41,7 +42,7 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
     await at.consoleOf(
       guest,
       `\necho ${mark}\ncat (xen/${dev})/said\n`,
-      new RegExp(`echo ${mark}[^]*${mark}[^]*${expected}`),
+      new RegExp(`echo ${mark}[\\s\\S]*${mark}[\\s\\S]*${expected}`),
       200,
     );
   };
@@ -101,5 +102,36 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
     renameSync(`${one}.elsewhere`, one);
     await hosts.a.ask('migrate', { guest: 'grub', host: 'B' });
     await reads(hosts.b, 'grub', 'xvda', 'still-there');
+  });
+
+  it('boots Debian from the disk to a login, which goes on on another host', {
+    timeout: 3 * TIMEOUT_MS,
+  }, async () => {
+    const image = join(hosts.root, 'root.img');
+    await makeRootFileSystem(tools, hosts.root, image);
+    const config = `name = "root"\nkernel = "${guestFiles!.grub}"\nmemory = 192\ndisk = ['${image},raw,xvda,w']\n`;
+    const { a, b } = hosts;
+    await a.ask('create', { config, file: 'root.cfg', directory: hosts.root });
+    await a.consoleOf('root', '', /grub> /, 200);
+    await a.consoleOf(
+      'root',
+      '\nlinux (xen/xvda)/boot/vmlinuz console=hvc0 quiet\n',
+      /quiet[\s\S]*grub> *$/,
+      200,
+    );
+    await a.consoleOf('root', 'initrd (xen/xvda)/boot/initrd\n', /boot\/initrd[\s\S]*grub> *$/, 200);
+    await a.consoleOf('root', 'boot\n', /login: /, 1000);
+    await a.consoleOf('root', 'root\n', /root[\s\S]*# /, 200);
+    await a.consoleOf(
+      'root',
+      'echo on-the-$((40+2))-disk >/kept; sync; cat /proc/mounts\n',
+      /xvda \/ ext4 rw/,
+      100,
+    );
+    await a.ask('migrate', { guest: 'root', host: 'B' });
+    await b.consoleOf('root', 'cat /kept\n', /on-the-42-disk/, 100);
+    await b.consoleOf('root', 'poweroff\n', /poweroff/, 100);
+    await until('it has ended', async () => ((await b.list()).length === 0 ? true : undefined), 200);
+    tools.run('e2fsck', '-fn', image);
   });
 });

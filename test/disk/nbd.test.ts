@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
@@ -8,6 +8,7 @@ import { openDisk } from '../../src/host/standalone/disk/open-disk.js';
 import { BlockFront, FrontMemory, PAGE } from '../support/block-front.js';
 
 const HAS_QEMU = spawnSync('qemu-nbd', ['--version']).status === 0;
+const HAS_OPENSSL = spawnSync('openssl', ['version']).status === 0;
 const READ = 0;
 const WRITE = 1;
 const FLUSH = 3;
@@ -94,6 +95,64 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
     expect(readFileSync(image)[0]).toBe(0);
     expect(readFileSync(image)[MIB - 1]).toBe(7);
   });
+
+  it.skipIf(!HAS_OPENSSL)(
+    'is reached over TCP with TLS, and not by whom its certificate does not fit',
+    async () => {
+      const image = join(dir, 'tls.img');
+      writeFileSync(image, Buffer.alloc(MIB, 9));
+      const pki = join(dir, 'pki');
+      mkdirSync(pki);
+      const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: pki, stdio: 'pipe' });
+      const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+      openssl('req', '-x509', ...key, '-keyout', 'ca-key.pem', '-out', 'ca-cert.pem', '-subj', '/CN=test CA');
+      openssl('req', ...key, '-keyout', 'server-key.pem', '-out', 'server.csr', '-subj', '/CN=localhost');
+      writeFileSync(join(pki, 'names'), 'subjectAltName=DNS:localhost\n');
+      const signed = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-extfile', 'names'];
+      openssl('x509', '-req', '-in', 'server.csr', ...signed, '-out', 'server-cert.pem');
+      const port = 17_690;
+      const server = spawn(
+        'qemu-nbd',
+        [
+          `--port=${port}`,
+          '--bind=127.0.0.1',
+          '-t',
+          '--format=raw',
+          '--export-name=one',
+          '--object',
+          `tls-creds-x509,id=tls0,dir=${pki},endpoint=server,verify-peer=no`,
+          '--tls-creds=tls0',
+          image,
+        ],
+        { stdio: ['ignore', 'ignore', 'pipe'] },
+      );
+      servers.push(server);
+      let error = '';
+      for (let i = 0; i < 200; i++) {
+        const opened = await plug(`nbds://localhost:${port}/one?tls-certificates=${pki}`).catch(
+          (e: Error) => {
+            error = e.message;
+          },
+        );
+        if (opened === undefined) {
+          await turn(50);
+          continue;
+        }
+        const { link, front, bytes, answers, request } = opened;
+        request(READ, 1, 0, 0, 1, 2);
+        front.push();
+        expect(await answers(1)).toEqual([0]);
+        expect(bytes(2)[4095]).toBe(9);
+        await front.bus.pause();
+        await link.close();
+        error = '';
+        break;
+      }
+      expect(error).toBe('');
+      await expect(plug(`nbd://localhost:${port}/one`)).rejects.toThrow('refuses export "one"');
+      await expect(plug(`nbds://localhost:${port}/one`)).rejects.toThrow('TLS');
+    },
+  );
 
   it('goes on when the server was killed and comes back: requests wait, and each is answered', async () => {
     const image = join(dir, 'b.img');

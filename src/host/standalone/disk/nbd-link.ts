@@ -151,6 +151,7 @@ export class NbdLink implements DiskLink {
     stream.on('error', lost);
     stream.on('end', () => lost());
     stream.on('close', () => lost());
+    stream.resume();
   }
 
   private lost(why: string): void {

@@ -44,22 +44,48 @@ export interface NbdExport {
   readonly minimumBlock: number;
 }
 
-/** Exactly so many bytes of a stream that nobody else reads. */
-async function take(stream: Duplex, bytes: number): Promise<Buffer> {
-  if (bytes === 0) return Buffer.alloc(0);
-  for (;;) {
-    const got = stream.read(bytes) as Buffer | null;
-    if (got !== null && got.length === bytes) return got;
-    if (got !== null || stream.readableEnded || stream.destroyed)
-      throw stream.errored ?? new Error('the server closed the connection');
-    await new Promise<void>((resolve) => {
-      const events = ['readable', 'end', 'close', 'error'];
-      const on = (): void => {
-        for (const event of events) stream.off(event, on);
-        resolve();
-      };
-      for (const event of events) stream.on(event, on);
-    });
+/** Takes exact numbers of bytes from a stream, until `finish` gives the rest back. */
+class Taker {
+  private held = Buffer.alloc(0);
+  private failure: Error | undefined;
+  private wake: () => void = () => undefined;
+
+  constructor(private readonly stream: Duplex) {
+    stream.on('data', this.onData);
+    stream.on('error', this.onError);
+    stream.on('end', this.onEnd);
+    stream.on('close', this.onEnd);
+    stream.resume();
+  }
+  private readonly onData = (chunk: Buffer): void => {
+    this.held = Buffer.concat([this.held, chunk]);
+    this.wake();
+  };
+  private readonly onError = (error: Error): void => {
+    this.failure ??= error;
+    this.wake();
+  };
+  private readonly onEnd = (): void => this.onError(new Error('the server closed the connection'));
+
+  async take(bytes: number): Promise<Buffer> {
+    while (this.held.length < bytes) {
+      if (this.failure !== undefined) throw this.failure;
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+    const taken = this.held.subarray(0, bytes);
+    this.held = this.held.subarray(bytes);
+    return taken;
+  }
+
+  finish(): void {
+    const { stream } = this;
+    stream.pause();
+    stream.off('data', this.onData);
+    stream.off('end', this.onEnd);
+    stream.off('close', this.onEnd);
+    if (this.held.length > 0) stream.unshift(this.held);
   }
 }
 
@@ -70,7 +96,8 @@ export async function handshake(
   secure: ((stream: Duplex) => Promise<Duplex>) | undefined,
 ): Promise<{ stream: Duplex; export: NbdExport }> {
   let stream = plain;
-  const hello = await take(stream, 18);
+  let from = new Taker(stream);
+  const hello = await from.take(18);
   if (hello.readBigUInt64BE(0) !== NBDMAGIC || hello.readBigUInt64BE(8) !== IHAVEOPT)
     throw new Error('what answers is no NBD server of the newstyle');
   if ((hello.readUInt16BE(16) & NBD_FLAG_FIXED_NEWSTYLE) === 0)
@@ -80,9 +107,11 @@ export async function handshake(
   stream.write(flags);
   if (secure !== undefined) {
     sendOption(stream, NBD_OPT_STARTTLS, Buffer.alloc(0));
-    const reply = await takeReply(stream);
+    const reply = await takeReply(from);
     if (reply.type !== NBD_REP_ACK) throw refused('TLS', reply);
+    from.finish();
     stream = await secure(stream);
+    from = new Taker(stream);
   }
   const name = Buffer.from(exportName);
   const go = Buffer.alloc(4 + name.length + 4);
@@ -95,7 +124,7 @@ export async function handshake(
   let transmission = 0;
   let minimumBlock = 1;
   for (;;) {
-    const reply = await takeReply(stream);
+    const reply = await takeReply(from);
     if (reply.type === NBD_REP_ACK) break;
     if (reply.type !== NBD_REP_INFO) throw refused(`export "${exportName}"`, reply);
     const kind = reply.data.length >= 2 ? reply.data.readUInt16BE(0) : -1;
@@ -106,6 +135,7 @@ export async function handshake(
       minimumBlock = reply.data.readUInt32BE(2);
   }
   if (bytes === undefined) throw new Error('the server did not say how large the export is');
+  from.finish();
   return { stream, export: { bytes, flags: transmission, minimumBlock } };
 }
 
@@ -122,12 +152,12 @@ interface OptionReply {
   readonly data: Buffer;
 }
 
-async function takeReply(stream: Duplex): Promise<OptionReply> {
-  const head = await take(stream, 20);
+async function takeReply(from: Taker): Promise<OptionReply> {
+  const head = await from.take(20);
   const length = head.readUInt32BE(16);
   if (head.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC || length > MAX_OPTION_BYTES)
     throw new Error("the server's answer to an option is none");
-  return { type: head.readUInt32BE(12), data: await take(stream, length) };
+  return { type: head.readUInt32BE(12), data: await from.take(length) };
 }
 
 function refused(what: string, { type, data }: OptionReply): Error {
