@@ -8,6 +8,7 @@ export const backendTree: PointDescription = {
   held: "nodes of the guest's own store, made once; each host has its own subtree for the device",
   proof: [
     'src/helper/devices.test.ts: keeps its devices over a move, with the links of each host',
+    'test/disk/hosts.test.ts: reads a file before and after moves; the disk is locked by the host that has the guest',
     'test/net/netfront.test.ts: goes on downloading on one connection, and pinging, while it moves from host to host',
   ],
 };
@@ -18,6 +19,7 @@ export const deviceRings: PointDescription = {
   held: 'rings are guest memory; indices and requests in flight are saved with the device and issued again',
   proof: [
     'src/helper/devices.test.ts: keeps its devices over a move, with the links of each host',
+    'src/devices/vbd/vbd.test.ts: are each answered once, with the right data, over any number of moves',
     'src/devices/vif/vif.test.ts: at any point of a conversation loses nothing, doubles nothing, changes no order',
   ],
 };
