@@ -68,9 +68,10 @@ describe.skipIf(!guests)('Debian Linux', () => {
       const guest = await boot(2048, 4, 'loglevel=4', '--on-reboot', 'destroy');
       expect(await guest.command('grep -c ^processor /proc/cpuinfo')).toBe('4\n');
       expect(seconds(await guest.command('grep MemTotal /proc/meminfo'))).toBeGreaterThan(1_900_000);
-      const digest = await guest.command('md5sum < /bin/busybox');
+      await guest.command('head -c 100000 /bin/busybox > /tmp/data');
+      const digest = await guest.command('md5sum < /tmp/data');
       await guest.command(
-        'for i in $(seq 40); do (gzip -1 < /bin/busybox | gunzip | md5sum > /tmp/sum.$i) & done; wait',
+        'for i in $(seq 40); do (gzip < /tmp/data | gunzip | md5sum > /tmp/sum.$i) & done; wait',
       );
       expect(await guest.command('cat /tmp/sum.* | sort | uniq -c')).toBe(`     40 ${digest}`);
       expect(guest.peakMemoryMib()).toBeLessThan(2048 + OVERHEAD_MIB);
