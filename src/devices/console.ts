@@ -6,7 +6,7 @@
  * Output that the terminal cannot take yet stays in the guest's ring: the guest waits, and nothing here grows
  * without bound. Source: xen/include/public/io/console.h; tools/console/daemon/io.c.
  */
-import { bytes } from '../records/fields.js';
+import { bool, bytes, struct } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import { XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface } from '../xen/console.js';
 import type { LinearMemory } from '../xen/memory.js';
@@ -28,13 +28,27 @@ export interface ConsolePort {
 /** Where output goes: takes the bytes and returns false when it wants no more until `drained`. */
 export type ConsoleSink = (output: Uint8Array) => boolean;
 
-export const consoleRecord = recordType('CONS', 1, 'the console back end; the ring itself is guest memory', {
-  input: [bytes, 'typed bytes that did not fit the ring yet'],
-});
+const input = [bytes, 'typed bytes that did not fit the ring yet'] as const;
+
+export const consoleRecord = recordType(
+  'CONS',
+  2,
+  'the console back end; the ring itself is guest memory',
+  { input, owed: [bool, 'the guest has signalled output that nobody could take yet'] },
+  [
+    {
+      version: 1,
+      body: struct({ input }),
+      upgrade: (old: { input: Uint8Array }) => ({ ...old, owed: true }),
+    },
+  ],
+);
 
 export class ConsoleBackend {
   private input: Uint8Array = new Uint8Array(0);
   private ready = true;
+  /** The guest has signalled while the sink wanted nothing. */
+  private owed = false;
 
   constructor(
     private readonly port: ConsolePort,
@@ -44,7 +58,16 @@ export class ConsoleBackend {
   /** The guest notified us: it has written output, or taken input. */
   service(): void {
     this.pushInput();
+    this.owed = !this.ready;
     if (this.ready) this.pullOutput();
+  }
+
+  /**
+   * The guest goes on, here or elsewhere: what it has signalled before is done now. What it has put on the ring and
+   * not signalled yet stays there, so that it cannot tell that it was stopped in between.
+   */
+  resume(): void {
+    if (this.owed) this.service();
   }
 
   /** The sink takes bytes again. */
@@ -102,10 +125,12 @@ export class ConsoleBackend {
   }
 
   save(): Uint8Array {
-    return encodeRecord(consoleRecord, { input: this.input });
+    return encodeRecord(consoleRecord, { input: this.input, owed: this.owed });
   }
 
   restore(record: Uint8Array): void {
-    this.input = decodeRecord(consoleRecord, decodeRaw(record)).input;
+    const saved = decodeRecord(consoleRecord, decodeRaw(record));
+    this.input = saved.input;
+    this.owed = saved.owed;
   }
 }

@@ -324,8 +324,7 @@ export class Guest {
     this.points.outage.over(this.host);
     this.points.wallClock.follow(this.host);
     this.domain.start();
-    this.store.service();
-    this.console.service();
+    this.console.resume();
     this.devices.resume();
   }
 
