@@ -160,10 +160,9 @@ export class OutgoingMove {
           clockDifference,
         });
         await this.event('sent');
-        this.readyTimer = setTimeout(() => {
-          this.reason ??= `the destination did not take the guest in within ${READY_TIMEOUT_MS / 1000} s`;
-          void this.event('abort');
-        }, READY_TIMEOUT_MS);
+        // The destination may have said so before our own guest process told us that it has sent all.
+        if (this.readyAt !== 0) await this.event('ready');
+        this.expectReady();
       }
     } catch (error) {
       this.reason ??= describeError(error).message;
@@ -183,6 +182,15 @@ export class OutgoingMove {
       clearTimeout(patience);
     }
     return this.stats(started, sent);
+  }
+
+  /** All is sent: the destination has so long to say that it has the whole guest. */
+  private expectReady(): void {
+    if (this.phase !== 'sent') return;
+    this.readyTimer = setTimeout(() => {
+      this.reason ??= `the destination did not take the guest in within ${READY_TIMEOUT_MS / 1000} s`;
+      void this.event('abort');
+    }, READY_TIMEOUT_MS);
   }
 
   /** The destination's wall clock less ours, ns, from the exchange that took the least time. */

@@ -23,6 +23,9 @@ export interface QemuImage {
   readonly discard: boolean;
 }
 
+/** How long a server that drops a connection may take to end. */
+const LAST_WORDS_MS = 1000;
+
 class QemuNbd {
   private child: ChildProcess | undefined;
   private ended: Promise<void> | undefined;
@@ -90,6 +93,12 @@ class QemuNbd {
     }
   }
 
+  /** What it said as it ended, if it has ended or is about to: a connection that it drops says less. */
+  async lastWords(): Promise<string> {
+    await Promise.race([this.ended, new Promise((done) => setTimeout(done, LAST_WORDS_MS).unref())]);
+    return this.child === undefined ? this.errors.trim().replace(/^qemu-nbd: /, '') : '';
+  }
+
   /** After the connection was closed: it has written everything and let go of the image when this resolves. */
   async stop(): Promise<void> {
     const { child, ended } = this;
@@ -104,17 +113,23 @@ class QemuNbd {
   }
 }
 
-export function openQemuImage(image: QemuImage): Promise<NbdLink> {
+export async function openQemuImage(image: QemuImage): Promise<NbdLink> {
   const server = new QemuNbd(image);
-  return NbdLink.open({
-    name: `${image.path} (${image.format})`,
-    exportName: '',
-    readOnly: image.readOnly,
-    discard: image.discard,
-    lostS: Number.POSITIVE_INFINITY,
-    connect: () => server.connect(),
-    secure: undefined,
-    released: () => server.stop(),
-    closed: () => server.remove(),
-  });
+  const name = `${image.path} (${image.format})`;
+  try {
+    return await NbdLink.open({
+      name,
+      exportName: '',
+      readOnly: image.readOnly,
+      discard: image.discard,
+      lostS: Number.POSITIVE_INFINITY,
+      connect: () => server.connect(),
+      secure: undefined,
+      released: () => server.stop(),
+      closed: () => server.remove(),
+    });
+  } catch (error) {
+    const words = await server.lastWords();
+    throw words === '' ? error : new Error(`disk ${name}: ${words}`);
+  }
 }

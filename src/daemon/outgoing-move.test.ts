@@ -1,0 +1,64 @@
+import { pino } from 'pino';
+import { describe, expect, it } from 'vitest';
+import { DEFAULT_MOVE } from '../migration/source.js';
+import type { Domain } from './domain.js';
+import { OutgoingMove } from './outgoing-move.js';
+import type { Rpc, RpcHandlers } from './rpc.js';
+
+const started = { attachMs: 1, recordMs: 1, startMs: 1 };
+
+/** A destination that does all at once, and a guest process whose last answer is late. */
+function moveWithLateAnswer() {
+  let handlers: RpcHandlers = {};
+  const tell = (message: string): void =>
+    handlers.notice?.('move', { handover: 'h', message, domid: 9, started });
+  const answers: Record<string, string> = { offer: 'accepted', forget: 'forgotten' };
+  const rpc = {
+    request: async (method: string) => (method === 'clock' ? 0 : { version: 1, port: 1, host: '' }),
+    notice: (_: string, params: { message: string }) => {
+      const answer = answers[params.message];
+      if (answer !== undefined) setImmediate(() => tell(answer));
+    },
+    close: () => undefined,
+    destroy: () => undefined,
+  } as unknown as Rpc;
+  const domain = {
+    state: { name: 'guest', uuid: 'u', vcpus: 1, memoryKib: 1024 },
+    ask: async (method: string) => {
+      if (method === 'send') {
+        await move.stopping();
+        tell('ready');
+        await new Promise((done) => setTimeout(done, 20));
+        return { rounds: [], bytes: 1, stopMs: 1, lastPagesMs: 1, lastPages: 1, reason: 'downtime' };
+      }
+      return { paused: false };
+    },
+  } as unknown as Domain;
+  const move: OutgoingMove = new OutgoingMove(
+    {
+      log: pino({ level: 'silent' }),
+      connect: async (_, given) => {
+        handlers = given;
+        return rpc;
+      },
+      wallClock: () => 0,
+      persist: () => undefined,
+      erase: () => undefined,
+      resume: async () => undefined,
+      drop: async () => undefined,
+      finished: () => undefined,
+    },
+    domain,
+    { handover: 'h', domid: 1, uuid: 'u', peer: { name: 'B', host: 'b', port: 1 } },
+  );
+  return move;
+}
+
+describe('a move whose destination is ready before the source knows that all was sent', () => {
+  it('is handed over at once', async () => {
+    const move = moveWithLateAnswer();
+    const stats = await move.run(DEFAULT_MOVE, true);
+    expect(stats).toMatchObject({ domid: 9, destination: 'B' });
+    expect(move.phase === 'gone' || move.phase === 'done').toBe(true);
+  });
+});
