@@ -23,10 +23,6 @@ export interface DiskRow {
   readonly link: string;
 }
 
-function keep(domain: Domain, config: GuestConfig): void {
-  domain.state.config = config;
-  domain.save();
-}
 const disks = (domain: Domain): DiskSpec[] =>
   (domain.state.config?.devices ?? [])
     .filter((d) => d.kind === 'vbd')
@@ -45,7 +41,7 @@ export async function blockAttach(
     throw new Failure('bad-state', `the guest has a disk ${disk.vdev}`);
   const device = vbdConfig(disk);
   give(device);
-  keep(domain, await domain.ask('plug', { device }));
+  domain.keepConfig(await domain.ask('plug', { device }));
   return { devid: disk.virtualDevice, vdev: disk.vdev };
 }
 
@@ -54,7 +50,7 @@ export async function blockDetach(domain: Domain, which: string, force: boolean)
   const devid = vdevNumber(which);
   if (devid === undefined || !disks(domain).some((d) => d.virtualDevice === devid))
     throw new Failure('usage', `the guest has no disk ${which}`);
-  keep(domain, await domain.ask('unplug', { kind: 'vbd', devid, force, timeoutS: DETACH_TIMEOUT_S }));
+  domain.keepConfig(await domain.ask('unplug', { kind: 'vbd', devid, force, timeoutS: DETACH_TIMEOUT_S }));
   return { devid };
 }
 

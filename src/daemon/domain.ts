@@ -79,6 +79,12 @@ export class Domain {
     writeDurable(this.stateFile, this.state);
   }
 
+  /** The guest's configuration is another one from here on, on disk too. */
+  keepConfig(config: GuestConfig): void {
+    this.state.config = config;
+    this.save();
+  }
+
   get alive(): boolean {
     return this.state.process !== null && isAlive(this.state.process);
   }

@@ -25,11 +25,6 @@ export interface NetworkRow {
   readonly link: string;
 }
 
-function keep(domain: Domain, config: GuestConfig): void {
-  domain.state.config = config;
-  domain.save();
-}
-
 const vifs = (domain: Domain): GuestConfig['devices'] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vif');
 
@@ -50,7 +45,7 @@ export async function networkAttach(domain: Domain, spec: string): Promise<{ dev
   const { mac } = parseVifSettings(device.spec);
   if (vifs(domain).some((d) => parseVifSettings(d.spec).mac === mac))
     throw new Failure('bad-state', `the guest has a vif with the address ${mac}`);
-  keep(domain, await domain.ask('plug', { device }));
+  domain.keepConfig(await domain.ask('plug', { device }));
   return { devid, mac };
 }
 
@@ -65,7 +60,7 @@ export async function networkDetach(
   );
   if (found === undefined) throw new Failure('usage', `the guest has no vif ${which}`);
   const { kind, devid } = found;
-  keep(domain, await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S }));
+  domain.keepConfig(await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S }));
   return { devid };
 }
 

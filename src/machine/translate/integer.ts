@@ -726,7 +726,6 @@ export function exchange(c: Context, op: Operation): void {
 export function compareExchange(c: Context, op: Operation): void {
   const { e } = c;
   const { log } = op;
-  const t = typed(log);
   const memory = storesToMemory(op);
   const a = temporary(log);
   const b = second(log);
@@ -749,7 +748,6 @@ export function compareExchange(c: Context, op: Operation): void {
   e.get(a);
   c.setRegister(RAX, log);
   e.end();
-  void t;
   setKind(c, shiftOf(log));
 }
 
