@@ -60,6 +60,7 @@ async function console_(host, keys, pattern, seconds) {
   text = Buffer.from(latest, 'base64').toString('latin1') + text;
   if (keys) await rpc.request('type', { guest: 'bench', data: Buffer.from(keys).toString('base64') });
   for (const end = Date.now() + seconds * 1000; !pattern.test(text); ) {
+    if (/Out of memory/.test(text)) throw new Error(`the guest has too little memory: ${text.slice(-300)}`);
     if (Date.now() > end) throw new Error(`${pattern} did not come: ${text.slice(-500)}`);
     await new Promise((done) => setTimeout(done, 20));
   }
@@ -102,7 +103,7 @@ for (const size of sizes) {
   for (const busy of [false, true]) {
     const what = `${busy ? 'busy' : 'idle'} guest, ${size === 128 ? '128 MB' : '1 GB'}`;
     // As much as the size says is in use; the kernel has its own beside.
-    const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = ${size + 96}\nextra = "console=hvc0 rdinit=/init quiet"\n`;
+    const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = ${size + 192}\nextra = "console=hvc0 rdinit=/init quiet"\n`;
     await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
     await console_(a, '', /guest# /, 600);
     await console_(a, `writer ${size - (busy ? 32 : 0)} &\n`, /WRITER round=1 /, 600);
