@@ -4,6 +4,7 @@ import type { DiskRow } from '../daemon/disk-requests.js';
 import type { PointRow, VcpuStatus } from '../daemon/guest-runner.js';
 import type { NetworkRow } from '../daemon/network-requests.js';
 import type { MoveProgress } from '../migration/source.js';
+import type { StorageProgress } from '../migration/storage.js';
 
 const left = (text: string, width: number): string => text.padEnd(width);
 const right = (value: string | number, width: number): string => String(value).padStart(width);
@@ -93,6 +94,8 @@ export function pointsTable(rows: readonly PointRow[]): string[] {
   ];
 }
 
-export function progressLine(p: MoveProgress): string {
+export function progressLine(p: MoveProgress | StorageProgress): string {
+  if ('copied' in p)
+    return `disks: ${(p.copied / 1e6).toFixed(0)} MB copied, ${(p.pending / 1e6).toFixed(0)} MB to go`;
   return `round ${p.round}: ${p.pages} pages, ${p.mbPerSecond.toFixed(0)} MB/s, dirty ${p.dirty} (${Math.round(p.dirtyPagesPerSecond)}/s), expected downtime ${p.expectedDowntimeMs.toFixed(1)} ms`;
 }

@@ -140,6 +140,7 @@ function moveOptions(params: Params): MoveOptions {
     bandwidthMBs: number(params, 'bandwidthMBs', DEFAULT_MOVE.bandwidthMBs),
     onTimeout,
     clock,
+    copyStorage: params.copyStorage === true,
   };
 }
 

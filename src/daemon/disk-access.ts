@@ -5,16 +5,21 @@
 import { chownSync } from 'node:fs';
 import type { DiskSpec } from '../guest/disk-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
+import { type ImageFolders, placeOf } from '../host/standalone/disk/place.js';
 
 /** `uid`: the guest process's user, undefined where it is our own. What is wrong with a disk is said when it is opened. */
-export function giveDisks(devices: readonly DeviceConfig[], uid: number | undefined): void {
+export function giveDisks(
+  devices: readonly DeviceConfig[],
+  uid: number | undefined,
+  folders: ImageFolders,
+): void {
   if (uid === undefined) return;
   for (const { kind, spec } of devices) {
     if (kind !== 'vbd') continue;
     const { target, readOnly } = JSON.parse(spec) as DiskSpec;
     if (readOnly || !target.startsWith('/')) continue;
     try {
-      chownSync(target, uid, uid);
+      chownSync(placeOf(target, folders), uid, uid);
     } catch {
       // Not there, or not ours to give: the guest process will find it so.
     }

@@ -19,6 +19,7 @@ import {
 import type { GuestConfig } from './guest-runner.js';
 import { Rpc } from './rpc.js';
 import { connectGuest, deathOf, isAlive, killProcess, lastLine, type ProcessId } from './spawn.js';
+import type { IncomingImage } from './storage.js';
 
 /** The hand-over by which a guest came, until its source has closed the books. */
 export interface IncomingRef {
@@ -39,6 +40,8 @@ export interface DomainState {
   phase: 'building' | 'incoming' | 'live' | 'ended';
   exit: GuestExit | null;
   incoming: IncomingRef | null;
+  /** Images that were made for the disks that come with it, until it is ours. */
+  disks?: readonly IncomingImage[];
   /** Machine frames and ports that this host gave; see HostGrant. */
   readonly storePort: number;
   readonly consolePort: number;

@@ -15,6 +15,7 @@ import type { GuestConfig } from './guest-runner.js';
 import type { HostConfig } from './host-config.js';
 import type { HostXenstore, Relay } from './host-store.js';
 import { passable, spawnGuest } from './spawn.js';
+import { discardImages, type IncomingImage, keepImages } from './storage.js';
 
 /** Why the moves of a domain have a word in its end; see moves.ts. */
 export interface MoveWatcher {
@@ -32,6 +33,8 @@ export interface NewDomain {
   readonly memoryKib: number;
   readonly config: GuestConfig | null;
   readonly incoming: IncomingRef | null;
+  /** Images for the disks that come with it. */
+  readonly disks?: readonly IncomingImage[];
 }
 
 /** A guest that ends and restarts faster than this is broken, not rebooting. */
@@ -166,23 +169,25 @@ export class Domains {
   /** The domain's guest is here and ours: written down. */
   settle(domain: Domain): void {
     if (domain.state.phase !== 'ended') domain.state.phase = 'live';
+    keepImages(domain.state.disks ?? []);
+    domain.state.disks = [];
     domain.save();
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
   }
 
   /** User of a domain's process; undefined: our own. */
-  private uidOf(domid: number): number | undefined {
+  uidOf(domid: number): number | undefined {
     return process.getuid?.() === 0 ? this.config.guestUid + domid : undefined;
   }
 
   /** Lets the domain's process have these disks. */
   giveDisks(domain: Domain, devices: GuestConfig['devices']): void {
-    giveDisks(devices, this.uidOf(domain.domid));
+    giveDisks(devices, this.uidOf(domain.domid), this.config.images);
   }
 
   grant(domain: Domain): HostGrant {
     const { domid, storePort, consolePort, storeFrame, consoleFrame } = domain.state;
-    const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS, networks } = this.config;
+    const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS, networks, images } = this.config;
     const name = this.hostName;
     return {
       name,
@@ -197,6 +202,7 @@ export class Domains {
       storeFrame,
       consoleFrame,
       networks,
+      images,
     };
   }
 
@@ -237,6 +243,9 @@ export class Domains {
   private forget(domain: Domain): void {
     if (this.all.get(domain.domid) !== domain) return;
     this.moves?.removing(domain);
+    const { incoming, disks = [] } = domain.state;
+    if (incoming !== null && domain.ownedBy(incoming.handover)) keepImages(disks);
+    else discardImages(disks);
     this.relays.delete(domain);
     this.store.removeDomain(domain.domid, domain.state.uuid);
     domain.remove();

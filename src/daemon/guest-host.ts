@@ -56,6 +56,7 @@ export function grantedHost(grant: HostGrant, store: HostStore): Host {
     store,
     links: standaloneLinks({
       networks: grant.networks ?? {},
+      images: grant.images,
       log: (line) => process.stdout.write(`${line}\n`),
     }),
   };

@@ -15,6 +15,7 @@ const REQUESTS = new Set([
   'hello',
   'create',
   'receive',
+  'travellingDisks',
   'received',
   'go',
   'pause',

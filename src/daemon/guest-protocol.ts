@@ -3,9 +3,12 @@
  * The guest process listens, so that it outlives its daemon and is found again by the next one.
  */
 import type { DeviceConfig } from '../helper/devices.js';
+import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
 import type { DataAddress } from '../migration/data-channel.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
+import type { StorageProgress } from '../migration/storage.js';
 import type { DeviceStatus, GuestConfig, PointRow, RunnerStatus, StopReason } from './guest-runner.js';
+import type { TravellingImage } from './storage.js';
 
 /** Names in the guest's directory. The guest process knows them relative to its working directory only. */
 export const GUEST_SOCKET = 'guest.sock';
@@ -32,6 +35,8 @@ export interface HostGrant {
   readonly consoleFrame: number;
   /** Links by bridge; see src/host/standalone/net/networks.ts. */
   readonly networks?: Readonly<Record<string, string>>;
+  /** Folders of disks that are others here; see src/host/standalone/disk/place.ts. */
+  readonly images?: Readonly<Record<string, string>>;
 }
 
 export type GuestPhase =
@@ -67,8 +72,8 @@ export interface OwnerRecord {
 export interface GuestRequests {
   hello: [Record<string, never>, GuestHello];
   create: [{ config: GuestConfig; host: HostGrant; paused: boolean }, GuestHello];
-  /** Listens for a guest; answers with the port. */
-  receive: [{ host: HostGrant; from: DataAddress }, { port: number }];
+  /** Listens for a guest; answers with the port. `disks`: images for the disks that come with it. */
+  receive: [{ host: HostGrant; from: DataAddress; disks: readonly ReceivedImage[] }, { port: number }];
   /** Resolves when the whole guest is here and was checked. */
   received: [Record<string, never>, ReceivedInfo];
   /** Attach, owner record (for a move), run. */
@@ -90,8 +95,19 @@ export interface GuestRequests {
   type: [{ data: string }, number];
   /** The latest output in base64; from now on `console` notices come. */
   watchConsole: [Record<string, never>, string];
-  /** Sends the guest; leaves it paused. Asks back `stopping` before it stops. */
-  send: [{ to: DataAddress; options: MoveOptions; handover: boolean; clockDifference?: number }, SentStats];
+  /** The guest's disks that can travel with it: files. Fails with what is wrong with one. */
+  travellingDisks: [Record<string, never>, readonly TravellingImage[]];
+  /** Sends the guest; leaves it paused. Asks back `stopping` before it stops. `disks`: those that travel with it. */
+  send: [
+    {
+      to: DataAddress;
+      options: MoveOptions;
+      handover: boolean;
+      clockDifference?: number;
+      disks?: readonly number[];
+    },
+    SentStats,
+  ];
   abortSend: [{ reason: string }, null];
   lock: [Record<string, never>, null];
   /** Unlock and go on. */
@@ -114,10 +130,10 @@ export interface StartedInfo {
   readonly startMs: number;
 }
 
-/** Notices of the guest process: `console` {data}, `progress` MoveProgress, `stopped` GuestExit, `store` {nodes}. */
+/** Notices of the guest process: what a move has done so far in `progress`. */
 export interface GuestNotices {
   console: { data: string };
-  progress: MoveProgress;
+  progress: MoveProgress | StorageProgress;
   stopped: GuestExit;
   store: { nodes: readonly { path: string; value: string | null }[] };
 }

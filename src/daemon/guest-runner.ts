@@ -6,7 +6,10 @@ import type { DeviceConfig } from '../helper/devices.js';
 import type { LedgerRow } from '../helper/ledger.js';
 import type { ClockPolicy } from '../helper/points/outage.js';
 import type { Host } from '../host/host.js';
+import type { ImageFolders } from '../host/standalone/disk/place.js';
 import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/guest.js';
+import type { TravellingDisk } from '../migration/storage.js';
+import type { TravellingImage } from './storage.js';
 
 export type EndAction = 'destroy' | 'restart' | 'preserve';
 
@@ -91,6 +94,16 @@ export interface GuestRunner {
   plug(device: DeviceConfig): Promise<void>;
   /** Asks the guest to let go of a device, or takes it away (`force`); false when `signal` came first. */
   unplug(kind: string, devid: number, force: boolean, signal: AbortSignal): Promise<boolean>;
+  /** The disks that are files, `folders` being where they are here. Fails where one cannot travel. */
+  travellingImages?(folders: ImageFolders): readonly TravellingImage[];
+  /** Begins to copy the disks with these numbers. */
+  openStorage?(devids: readonly number[]): Promise<RunnerStorage>;
+}
+
+/** Disks that are being copied; `close` at the end, whatever it was. */
+export interface RunnerStorage {
+  readonly disks: readonly TravellingDisk[];
+  close(): Promise<void>;
 }
 
 export interface IncomingRunner extends IncomingGuest {

@@ -5,6 +5,8 @@
  * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
  */
 import { closeSync, fsyncSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { ImageFolders } from '../host/standalone/disk/place.js';
+import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import { sendGuest } from '../migration/source.js';
@@ -31,6 +33,7 @@ import type {
   IncomingRunner,
   RunnerFactory,
   RunnerModule,
+  RunnerStorage,
 } from './guest-runner.js';
 import type { Rpc } from './rpc.js';
 
@@ -51,6 +54,7 @@ export class GuestService {
   private stoppedByMove = false;
   private locked = false;
   private paused = false;
+  private folders: ImageFolders = {};
   /** What runs the first instruction, of a guest that was created or came paused. */
   private firstStart: (() => void) | undefined;
   private watched = false;
@@ -128,6 +132,7 @@ export class GuestService {
 
   async create({ config, host, paused }: With<'create'>): Promise<GuestHello> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
+    this.folders = host.images ?? {};
     const kernel = readFileSync(KERNEL_FD);
     const ramdisk = config.ramdisk === '' ? undefined : readFileSync(RAMDISK_FD);
     const runner = await this.factory(host).create(config, kernel, ramdisk);
@@ -145,13 +150,15 @@ export class GuestService {
     start?.();
   }
 
-  async receive({ host, from }: With<'receive'>): Promise<{ port: number }> {
+  async receive({ host, from, disks }: With<'receive'>): Promise<{ port: number }> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
     this.phase = 'incoming';
+    this.folders = host.images ?? {};
     const factory = this.factory(host);
     if (from.path !== undefined) rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from);
-    this.receiving = this.takeIn(listener, factory, from.path !== undefined);
+    const taker = new ReceivedDisks(disks, (line) => process.stdout.write(`${line}\n`));
+    this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker);
     this.receiving.catch(() => listener.close());
     return { port: listener.port };
   }
@@ -160,10 +167,12 @@ export class GuestService {
     listener: DataListener,
     factory: RunnerFactory,
     fromFile: boolean,
+    disks: ReceivedDisks,
   ): Promise<ReceivedInfo> {
     const socket = await listener.connection();
     const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
-    const { guest, bytes, stateMs } = await receiveGuest(chunks, factory, { fromFile });
+    const received = receiveGuest(chunks, factory, { fromFile, disks });
+    const { guest, bytes, stateMs } = await received.finally(() => disks.close());
     socket.end();
     socket.resume();
     this.incoming = guest;
@@ -287,13 +296,22 @@ export class GuestService {
     return this.keeper.latest().toString('base64');
   }
 
-  async send({ to, options, handover, clockDifference }: With<'send'>): Answer2<'send'> {
-    const { movable } = this.free();
+  travellingDisks(): Answer<'travellingDisks'> {
+    return this.free().travellingImages?.(this.folders) ?? [];
+  }
+
+  async send({ to, options, handover, clockDifference, disks = [] }: With<'send'>): Answer2<'send'> {
+    const runner = this.free();
+    const { movable } = runner;
     const sender = new WorkerSender(to, movable.ram, movable.frames);
     this.sender = sender;
+    let storage: RunnerStorage | undefined;
     try {
+      storage = disks.length === 0 ? undefined : await runner.openStorage?.(disks);
       const stats = await sendGuest(movable, sender, options, {
         progress: (progress) => this.daemon?.notice('progress', progress),
+        storageProgress: (progress) => this.daemon?.notice('progress', progress),
+        disks: storage?.disks,
         stopping: async () => {
           if (!handover) return;
           if (this.daemon === undefined) throw new Failure('io', 'the daemon is gone');
@@ -307,6 +325,7 @@ export class GuestService {
       return stats;
     } finally {
       this.sender = undefined;
+      await storage?.close();
       // The thread ends by itself when all is written; a failed one has ended.
       if (!this.stoppedByMove) sender.close();
     }

@@ -26,6 +26,8 @@ export interface HostConfig {
   readonly dataPorts: string;
   /** Links for guests' vifs, by bridge; "default" for those that name none (docs/networks.md). */
   readonly networks: Readonly<Record<string, string>>;
+  /** Folders of disks, as guests' configurations name them, and where they are here (docs/disks.md). */
+  readonly images: Readonly<Record<string, string>>;
   /** Module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;
 }
@@ -44,6 +46,7 @@ function defaults(): HostConfig {
     guestOverheadMib: 1024,
     dataPorts: '',
     networks: {},
+    images: {},
     runner: new URL('./pv-runner.js', import.meta.url).href,
   };
 }
@@ -69,6 +72,13 @@ export function loadHostConfig(path: string | undefined): HostConfig {
   }
   const checked = config as unknown as HostConfig;
   checkNetworks(checked.networks, path);
+  for (const [folder, here] of Object.entries(checked.images)) {
+    if (!/^\/.*[^/]$/.test(folder) || typeof here !== 'string' || !/^\/.*[^/]$/.test(here))
+      throw new Failure(
+        'bad-config',
+        `${path}: images: ${folder}: two folders by their whole paths expected`,
+      );
+  }
   if (checked.firstDomid < 1 || checked.maxDomid > 0x7fef || checked.firstDomid > checked.maxDomid) {
     throw new Failure('bad-config', `${path}: domain ids go from 1 to ${0x7fef}`);
   }

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { ToDestination } from '../migration/handover.js';
 import type { MoveOptions, MoveProgress } from '../migration/source.js';
+import type { StorageProgress } from '../migration/storage.js';
 import { STREAM_VERSIONS } from '../migration/stream-records.js';
 import type { Domain } from './domain.js';
 import type { Domains, MoveWatcher } from './domains.js';
@@ -20,9 +21,16 @@ import { Failure } from './failure.js';
 import type { GuestExit } from './guest-protocol.js';
 import { dataPorts } from './host-config.js';
 import { type IncomingContext, IncomingMove } from './incoming-move.js';
-import { type MoveStats, type OutgoingContext, type OutgoingFile, OutgoingMove } from './outgoing-move.js';
+import {
+  type MoveStats,
+  type OpenedMove,
+  type OutgoingContext,
+  type OutgoingFile,
+  OutgoingMove,
+} from './outgoing-move.js';
 import type { PeerAddress } from './peer.js';
 import type { Params, Rpc, RpcHandlers } from './rpc.js';
+import { expectedImages, makeImages, nameImages, retireImages } from './storage.js';
 
 interface IncomingFile {
   readonly handover: string;
@@ -74,6 +82,7 @@ export class Moves implements MoveWatcher {
     drop: async (domain) => {
       await this.domains.discard(domain, 'moved');
     },
+    retire: retireImages,
     finished: (move) => {
       this.outgoing.delete(move.domain ?? move.handover);
     },
@@ -83,7 +92,7 @@ export class Moves implements MoveWatcher {
     domain: Domain,
     peer: PeerAddress,
     options: MoveOptions,
-    progress: (progress: MoveProgress) => void,
+    progress: (progress: MoveProgress | StorageProgress) => void,
   ): Promise<MoveStats> {
     if (domain.state.phase !== 'live')
       throw new Failure('bad-state', `domain ${domain.state.name} is ${domain.state.phase}`);
@@ -158,7 +167,10 @@ export class Moves implements MoveWatcher {
 
   private readonly incomingContext = (): IncomingContext => ({
     log: this.options.log,
-    introduce: (domain) => this.domains.introduce(domain, domain.state.config!),
+    introduce: (domain) => {
+      nameImages(domain.state.disks ?? []);
+      this.domains.introduce(domain, domain.state.config!);
+    },
     settle: (domain) => {
       if (this.domains.all.get(domain.domid) !== domain) return;
       this.domains.settle(domain);
@@ -179,8 +191,11 @@ export class Moves implements MoveWatcher {
   });
 
   /** Another host wants to send a guest. Answers where its data goes. */
-  async open(caller: { rpc: Rpc; fingerprint: string }, params: Params): Promise<unknown> {
-    const { handover, name, uuid, vcpus, memoryKib, versions, paused, key } = params as Record<string, never>;
+  async open(caller: { rpc: Rpc; fingerprint: string }, params: Params): Promise<OpenedMove> {
+    const { handover, name, uuid, vcpus, memoryKib, versions, paused, key, disks } = params as Record<
+      string,
+      never
+    >;
     const wrong =
       typeof handover !== 'string' ||
       !/^[0-9a-f-]{36}$/.test(handover) ||
@@ -203,7 +218,10 @@ export class Moves implements MoveWatcher {
     if (this.incoming.has(handover) || this.history(handover) !== undefined)
       throw new Failure('bad-state', 'this hand-over was opened before');
     const ref = { handover: handover as string, peer: caller.fingerprint };
-    const domain = await this.domains.make({ name, uuid, vcpus, memoryKib, config: null, incoming: ref });
+    const { images } = this.domains.config;
+    const expected = disks === undefined ? [] : expectedImages(disks, handover, images);
+    const wanted = { name, uuid, vcpus, memoryKib, config: null, incoming: ref, disks: expected };
+    const domain = await this.domains.make(wanted);
     const move = new IncomingMove(
       this.incomingContext(),
       handover,
@@ -213,10 +231,11 @@ export class Moves implements MoveWatcher {
     );
     this.incoming.set(handover, move);
     try {
+      await makeImages(expected, this.domains.uidOf(domain.domid));
       const port = await this.listenForData(domain, handover, key);
       await move.open(caller.rpc);
       if (caller.rpc.closed) move.cut(caller.rpc);
-      return { version, port, host: '' };
+      return { version, port, host: '', disks: expected.map((d) => d.devid) };
     } catch (error) {
       this.incoming.delete(handover);
       await this.domains.discard(domain, 'failed');
@@ -230,7 +249,7 @@ export class Moves implements MoveWatcher {
     for (const port of ports) {
       try {
         const from = { host: this.options.listenHost, port, identity, key };
-        return (await domain.ask('receive', { host, from })).port;
+        return (await domain.ask('receive', { host, from, disks: domain.state.disks ?? [] })).port;
       } catch (error) {
         if (port === ports[ports.length - 1] || !/EADDRINUSE/.test(String(error))) throw error;
       }

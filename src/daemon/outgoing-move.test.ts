@@ -46,6 +46,7 @@ function moveWithLateAnswer() {
       erase: () => undefined,
       resume: async () => undefined,
       drop: async () => undefined,
+      retire: () => undefined,
       finished: () => undefined,
     },
     domain,

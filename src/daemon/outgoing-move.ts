@@ -33,6 +33,8 @@ export interface OutgoingFile {
   readonly uuid: string;
   readonly peer: PeerAddress;
   readonly record: SourceRecord;
+  /** Files of disks that travel with the guest, and are what it had when it is gone. */
+  readonly disks?: readonly string[];
 }
 
 /** Measured parts of a move; times in ms. */
@@ -53,10 +55,22 @@ export interface MoveStats {
     readonly firstInstructionMs: number;
   };
   readonly bytes: number;
+  /** Of disks, read and sent. */
+  readonly storageBytes: number;
   readonly mbPerSecond: number;
   readonly lastPages: number;
   readonly stopReason: SentStats['reason'];
   readonly rounds: readonly MoveProgress[];
+}
+
+/** What a destination answers to `moveOpen`: where the data goes. */
+export interface OpenedMove {
+  readonly version: number;
+  readonly port: number;
+  /** "" for the address of its daemon. */
+  readonly host: string;
+  /** Of the disks that were announced, those that are to be sent. */
+  readonly disks?: readonly number[];
 }
 
 export interface MoveMessage {
@@ -79,6 +93,8 @@ export interface OutgoingContext {
   resume(domain: Domain): Promise<void>;
   /** The guest lives elsewhere: end its process and remove its traces here. */
   drop(domain: Domain): Promise<void>;
+  /** These files of its disks are no longer the guest's. */
+  retire(disks: readonly string[]): void;
   finished(move: OutgoingMove): void;
 }
 
@@ -108,7 +124,7 @@ export class OutgoingMove {
   constructor(
     private readonly context: OutgoingContext,
     readonly domain: Domain | undefined,
-    private readonly file: Omit<OutgoingFile, 'record'>,
+    private file: Omit<OutgoingFile, 'record'>,
   ) {}
 
   get handover(): string {
@@ -137,9 +153,11 @@ export class OutgoingMove {
       const { name, uuid, vcpus, memoryKib } = domain.state;
       const status = await domain.ask('hello', {});
       const clockDifference = await this.measureClocks(this.rpc);
-      const opened = await this.rpc.request<{ version: number; port: number; host: string }>(
+      const travelling = options.copyStorage === true ? await domain.ask('travellingDisks', {}) : undefined;
+      const opened = await this.rpc.request<OpenedMove>(
         'moveOpen',
         {
+          disks: travelling,
           handover: this.handover,
           versions: STREAM_VERSIONS,
           name,
@@ -153,11 +171,15 @@ export class OutgoingMove {
       );
       if (this.phase === 'streaming') {
         const host = opened.host === '' ? this.file.peer.host : opened.host;
+        const disks = opened.disks ?? [];
+        const files = travelling?.filter((d) => disks.includes(d.devid) && !d.readOnly) ?? [];
+        this.file = { ...this.file, disks: files.map((d) => d.path) };
         sent = await domain.ask('send', {
           to: { host, port: opened.port, identity: this.handover, key },
           options,
           handover: true,
           clockDifference,
+          disks,
         });
         await this.event('sent');
         // The destination may have said so before our own guest process told us that it has sent all.
@@ -351,6 +373,7 @@ export class OutgoingMove {
         return;
       case 'drop-guest':
         if (this.domain !== undefined) await this.context.drop(this.domain);
+        this.context.retire(this.file.disks ?? []);
         return;
     }
   }
@@ -399,6 +422,7 @@ export class OutgoingMove {
         firstInstructionMs: startMs,
       },
       bytes: sent?.bytes ?? 0,
+      storageBytes: sent?.storageBytes ?? 0,
       mbPerSecond: (sent?.bytes ?? 0) / Math.max(totalMs, 1) / 1000,
       lastPages: sent?.lastPages ?? 0,
       stopReason: sent?.reason ?? 'downtime',

@@ -6,6 +6,7 @@ import { frontPath } from '../devices/xenbus.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
+import type { ImageFolders } from '../host/standalone/disk/place.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/guest.js';
@@ -25,6 +26,8 @@ import type {
   RunnerHooks,
   RunnerStatus,
 } from './guest-runner.js';
+import { diskOf, GuestStorage } from './guest-storage.js';
+import { type TravellingImage, travellingImages } from './storage.js';
 
 export const readConfig = readGuestConfig;
 
@@ -157,6 +160,18 @@ class PvRunner implements GuestRunner {
     if (!(await gone)) return false;
     this.config = { ...this.config, devices: devices.configs };
     return true;
+  }
+
+  travellingImages(folders: ImageFolders): readonly TravellingImage[] {
+    const { devices } = this.guest;
+    return travellingImages(
+      this.config.devices,
+      folders,
+      (devid) => diskOf(devices, devid).disk!.sectors * 512,
+    );
+  }
+  openStorage(devids: readonly number[]): Promise<GuestStorage> {
+    return GuestStorage.open(this.guest.devices, devids, (line) => this.note(line));
   }
 
   wake(): void {

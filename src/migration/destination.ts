@@ -4,6 +4,7 @@
  */
 import { RecordError } from '../records/fields.js';
 import type { GuestFactory, IncomingGuest } from './guest.js';
+import type { DiskTaker } from './storage.js';
 import { StreamReader } from './stream-reader.js';
 import type { StreamHead } from './stream-writer.js';
 
@@ -11,6 +12,7 @@ export interface ReceiveHooks {
   /** What is about to come; throws to refuse it. */
   head?(head: StreamHead): void;
   round?(round: number, pages: number): void;
+  readonly disks?: DiskTaker;
   /** The stream comes from a file: when it arrives here says nothing of when the guest was stopped. */
   readonly fromFile?: boolean;
 }
@@ -51,6 +53,7 @@ export async function receiveGuest<G extends IncomingGuest>(
       if (round === 0) stoppedAt = performance.now();
       hooks.round?.(round, pages);
     },
+    disks: hooks.disks,
     state(records) {
       const started = performance.now();
       const least = (started - (stoppedAt ?? started)) * 1e6;

@@ -6,6 +6,10 @@ import { type RoundResult, type StreamHead, type StreamSink, StreamWriter } from
 
 export interface PageSender {
   begin(head: StreamHead, description: Uint8Array): Promise<void>;
+  /** A disk of so many bytes comes with the guest. */
+  disk(devid: number, bytes: number): Promise<void>;
+  /** Contents of a disk, which must stay as they are until the promise settles. `fresh`: nothing of it was sent yet. */
+  blocks(devid: number, at: number, data: Uint8Array, fresh: boolean): Promise<void>;
   /** `bitmap` must stay as it is until the promise settles. `round` 0 is the last one. */
   round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult>;
   /** State and end of the stream; resolves when all of it has left this process. */
@@ -39,6 +43,12 @@ export class DirectSender implements PageSender {
   }
   begin(head: StreamHead, description: Uint8Array): Promise<void> {
     return this.writer.begin(head, description);
+  }
+  disk(devid: number, bytes: number): Promise<void> {
+    return this.writer.disk(devid, bytes);
+  }
+  blocks(devid: number, at: number, data: Uint8Array, fresh: boolean): Promise<void> {
+    return this.writer.blocks(devid, at, data, fresh);
   }
   round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult> {
     this.turnStarted = performance.now();

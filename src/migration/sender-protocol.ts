@@ -3,13 +3,21 @@ import type { RoundResult, StreamHead } from './stream-writer.js';
 
 export type SenderRequest =
   | { readonly do: 'begin'; readonly head: StreamHead; readonly description: Uint8Array }
+  | { readonly do: 'disk'; readonly devid: number; readonly bytes: number }
+  | {
+      readonly do: 'blocks';
+      readonly devid: number;
+      readonly at: number;
+      readonly data: Uint8Array;
+      readonly fresh: boolean;
+    }
   | { readonly do: 'round'; readonly round: number; readonly bitmap: Uint8Array; readonly pages: number }
   | { readonly do: 'end'; readonly state: Uint8Array }
   | { readonly do: 'bandwidth'; readonly bytesPerSecond: number };
 
 export interface SenderResponse {
   /** Which request this answers. */
-  readonly to?: 'connect' | 'begin' | 'round' | 'end';
+  readonly to?: 'connect' | 'begin' | 'disk' | 'blocks' | 'round' | 'end';
   readonly round?: RoundResult;
   readonly bytes?: number;
   /** The connection or a request failed; the thread is of no use any more. */

@@ -39,6 +39,12 @@ async function serve(request: SenderRequest): Promise<SenderResponse> {
     case 'begin':
       await writer.begin(request.head, request.description);
       return {};
+    case 'disk':
+      await writer.disk(request.devid, request.bytes);
+      return {};
+    case 'blocks':
+      await writer.blocks(request.devid, request.at, request.data, request.fresh);
+      return {};
     case 'round':
       return {
         round: await writer.round(request.round, request.bitmap, request.pages, frames, ram),

@@ -9,6 +9,7 @@ import type { ClockPolicy } from '../helper/points/outage.js';
 import { bitmapBytes, fillBits } from './bitmap.js';
 import type { MovableGuest } from './guest.js';
 import type { PageSender } from './page-sender.js';
+import { type StorageProgress, StorageSender, type TravellingDisk } from './storage.js';
 import { PAGE_BYTES } from './stream-records.js';
 
 export interface MoveOptions {
@@ -23,6 +24,8 @@ export interface MoveOptions {
   readonly bandwidthMBs: number;
   /** What the outage is to the guest, in place of its own policy. */
   readonly clock?: ClockPolicy;
+  /** The guest's disks travel with it. */
+  readonly copyStorage?: boolean;
 }
 
 export const DEFAULT_MOVE: MoveOptions = {
@@ -51,6 +54,8 @@ export interface MoveProgress {
 export interface SentStats {
   readonly rounds: readonly MoveProgress[];
   readonly bytes: number;
+  /** Bytes of disks that were read and sent, counting each time. */
+  readonly storageBytes: number;
   readonly precopyMs: number;
   readonly reason: 'downtime' | 'rounds' | 'timeout' | 'paused';
   readonly stopMs: number;
@@ -63,6 +68,9 @@ export interface SentStats {
 
 export interface MoveHooks {
   progress?(progress: MoveProgress): void;
+  storageProgress?(progress: StorageProgress): void;
+  /** Disks that travel with the guest. */
+  readonly disks?: readonly TravellingDisk[];
   /** Just before the guest is stopped: the record `offered` must be on disk when this resolves. */
   stopping?(): Promise<void>;
   /** The guest was paused before the move began and stays so. */
@@ -100,13 +108,16 @@ export async function sendGuest(
   options: MoveOptions,
   hooks: MoveHooks = {},
 ): Promise<SentStats> {
-  const started = monotonicMs();
   const rounds: MoveProgress[] = [];
   let dirty = shared(guest.frames);
   let next = shared(guest.frames);
   let paused = false;
   sender.setBandwidth(options.bandwidthMBs * 1e6);
   await sender.begin(guest, guest.describe());
+  const storage = new StorageSender(hooks.disks ?? [], sender, hooks.storageProgress);
+  await storage.begin();
+  // A large disk may take hours: the limit is for what comes after.
+  const started = monotonicMs();
   guest.startDirtyLog();
   try {
     fillBits(dirty, guest.frames);
@@ -115,12 +126,13 @@ export async function sendGuest(
     // Of all rounds; the assumption before anything was measured is modest.
     let bytesPerMs = 100_000;
     for (let round = 1; hooks.alreadyPaused !== true; round++) {
+      await storage.sweep();
       const done = await sender.round(round, dirty, pages);
       next.fill(0);
       pages = guest.readDirty(next);
       [dirty, next] = [next, dirty];
       if (done.bytes >= LEAST_MEASURED_BYTES) bytesPerMs = done.bytes / Math.max(done.ms, 0.1);
-      const expectedDowntimeMs = (pages * PAGE_BYTES) / bytesPerMs;
+      const expectedDowntimeMs = (pages * PAGE_BYTES + storage.pending) / bytesPerMs;
       const progress: MoveProgress = {
         round,
         pages: done.pages,
@@ -158,6 +170,7 @@ export async function sendGuest(
       guest.readDirty(dirty);
     }
     const stopMs = monotonicMs() - stoppedAt;
+    await storage.sweep();
     // While the sending thread is at the last pages, this one makes the state.
     const lastRound = sender.round(0, dirty, pages);
     lastRound.catch(() => {});
@@ -170,6 +183,7 @@ export async function sendGuest(
     return {
       rounds,
       bytes,
+      storageBytes: storage.copied,
       precopyMs: stoppedAt - started,
       reason,
       stopMs,

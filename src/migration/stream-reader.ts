@@ -13,9 +13,14 @@ import {
   recordSize,
 } from '../records/record.js';
 import { decodeBatch } from './page-batch.js';
+import type { DiskTaker } from './storage.js';
 import {
+  blocksRecord,
   descriptionRecord,
+  diskRecord,
   endRecord,
+  holeRecord,
+  MAX_BLOCKS_BYTES,
   MAX_RECORD_BYTES,
   MAX_ZERO_FRAMES,
   PAGE_BYTES,
@@ -33,6 +38,8 @@ export interface StreamConsumer {
   /** Makes the container; its RAM is all zero. Must hold `frames` frames as the head said. */
   container(description: Uint8Array): Promise<{ readonly ram: Uint8Array; readonly frames: number }>;
   round?(round: number, pages: number): void;
+  /** Takes the disks that come with the guest; none are accepted where it is missing. */
+  readonly disks?: DiskTaker;
   /** The state, once; RAM is complete. Throws RecordError with offsets within `state`. */
   state(state: Uint8Array): void;
 }
@@ -48,6 +55,7 @@ export class StreamReader {
   private sequence = 0;
   private frames = 0;
   private ram: Uint8Array = new Uint8Array(0);
+  private readonly disks = new Map<number, number>();
   private buffer = new Uint8Array(1 << 16);
   private held = 0;
 
@@ -167,7 +175,8 @@ export class StreamReader {
     this.expecting = 'body';
   }
 
-  private body(raw: RawRecord): void {
+  private async body(raw: RawRecord): Promise<void> {
+    if (raw.tag === 'DISK' || raw.tag === 'BLKS' || raw.tag === 'HOLE') return this.disk(raw);
     if (raw.tag === 'PAGE') {
       this.batch(raw);
       return;
@@ -186,6 +195,8 @@ export class StreamReader {
     if (raw.tag === 'RNDS') {
       const { sequence, round, pages } = decodeRecord(roundRecord, raw);
       this.numbered(sequence, raw);
+      // Disks are swept before each round: what came is on the medium before the round goes on.
+      if (this.disks.size > 0) await this.consumer.disks?.flush();
       this.consumer.round?.(round, pages);
       return;
     }
@@ -193,6 +204,36 @@ export class StreamReader {
     this.numbered(sequence, raw);
     this.consumer.state(records);
     this.expecting = 'end';
+  }
+
+  private async disk(raw: RawRecord): Promise<void> {
+    const { disks } = this.consumer;
+    if (disks === undefined) throw new RecordError(raw.offset, 'a disk comes, and none was announced');
+    if (raw.tag === 'DISK') {
+      const { sequence, devid, bytes } = decodeRecord(diskRecord, raw);
+      this.numbered(sequence, raw);
+      if (this.disks.has(devid) || bytes <= 0 || bytes % 512 !== 0)
+        throw new RecordError(raw.offset, `disk ${devid} of ${bytes} bytes cannot be`);
+      await disks.begin(devid, bytes);
+      this.disks.set(devid, bytes);
+    } else if (raw.tag === 'HOLE') {
+      const { sequence, devid, at, bytes } = decodeRecord(holeRecord, raw);
+      this.numbered(sequence, raw);
+      this.onDisk(devid, at, bytes, raw);
+      await disks.write(devid, at, bytes, undefined);
+    } else {
+      const { sequence, devid, at, data } = decodeRecord(blocksRecord, raw);
+      this.numbered(sequence, raw);
+      this.onDisk(devid, at, data.length, raw);
+      await disks.write(devid, at, data.length, data);
+    }
+  }
+
+  private onDisk(devid: number, at: number, bytes: number, raw: RawRecord): void {
+    const size = this.disks.get(devid) ?? 0;
+    const right = at >= 0 && at % 512 === 0 && bytes > 0 && bytes % 512 === 0 && at + bytes <= size;
+    if (!right || bytes > MAX_BLOCKS_BYTES)
+      throw new RecordError(raw.offset, `${bytes} bytes at ${at} of disk ${devid}, which has ${size}`);
   }
 
   private batch(raw: RawRecord): void {

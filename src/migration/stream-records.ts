@@ -49,6 +49,29 @@ export const roundRecord = recordType('RNDS', 1, 'a round of page copying begins
   pages: [u32, 'pages that are to be looked at in it'],
 });
 
+/** Most bytes of a disk in one record. */
+export const MAX_BLOCKS_BYTES = 1 << 20;
+
+export const diskRecord = recordType('DISK', 1, 'a disk comes with the guest; it is all zero at first', {
+  sequence: [u32, 'number of this record'],
+  devid: [u32, 'number of the virtual disk'],
+  bytes: [int, 'its size'],
+});
+
+export const blocksRecord = recordType('BLKS', 1, 'contents of a disk; later ones replace earlier ones', {
+  sequence: [u32, 'number of this record'],
+  devid: [u32, 'number of the virtual disk'],
+  at: [int, 'first byte, counted from the start of the disk'],
+  data: [bytes, `the contents; at most ${MAX_BLOCKS_BYTES} bytes`],
+});
+
+export const holeRecord = recordType('HOLE', 1, 'a part of a disk that is all zero now', {
+  sequence: [u32, 'number of this record'],
+  devid: [u32, 'number of the virtual disk'],
+  at: [int, 'first byte, counted from the start of the disk'],
+  bytes: [u32, `how many; at most ${MAX_BLOCKS_BYTES}`],
+});
+
 export const stateRecord = recordType('STAT', 1, 'everything of the guest that is not RAM', {
   sequence: [u32, 'number of this record'],
   records: [bytes, 'records of the guest, as its saveState() gave them'],
@@ -63,6 +86,9 @@ export const endRecord = recordType('FINE', 1, 'the stream is complete; nothing 
 export const streamRecords = [
   preambleRecord,
   descriptionRecord,
+  diskRecord,
+  blocksRecord,
+  holeRecord,
   roundRecord,
   pagesRecord,
   zeroRecord,

@@ -6,8 +6,11 @@ import { encodeRecord } from '../records/record.js';
 import { clearBit, hasBit, nextBit, setBit } from './bitmap.js';
 import { BATCH_BUFFER_BYTES, encodeBatch } from './page-batch.js';
 import {
+  blocksRecord,
   descriptionRecord,
+  diskRecord,
   endRecord,
+  holeRecord,
   MAX_BATCH_PAGES,
   MAX_ZERO_FRAMES,
   PAGE_BYTES,
@@ -41,9 +44,9 @@ export interface RoundResult {
 
 const PAGE_WORDS = PAGE_BYTES / 4;
 
-/** Eight words a step: 6 GB/s. */
-const isZero = (words: Int32Array, frame: number): boolean => {
-  const first = frame * PAGE_WORDS;
+/** Whether a page is zero, by its number in `words`. Eight words a step: 6 GB/s. */
+const isZero = (words: Int32Array, page: number): boolean => {
+  const first = page * PAGE_WORDS;
   for (let i = first, end = first + PAGE_WORDS; i < end; i += 8) {
     const any =
       words[i] |
@@ -110,6 +113,34 @@ export class StreamWriter {
     await this.write(
       encodeRecord(descriptionRecord, { sequence: ++this.sequence, records: description.slice() }),
     );
+  }
+
+  /** A disk comes with the guest. */
+  async disk(devid: number, bytes: number): Promise<void> {
+    await this.write(encodeRecord(diskRecord, { sequence: ++this.sequence, devid, bytes }));
+  }
+
+  /** Contents of a disk from byte `at` on: parts that are zero in a few bytes, or, of a `fresh` disk, not at all. */
+  async blocks(devid: number, at: number, data: Uint8Array, fresh: boolean): Promise<void> {
+    const whole = Math.floor(data.length / PAGE_BYTES);
+    const words = new Int32Array(data.buffer, data.byteOffset, whole * PAGE_WORDS);
+    // A disk may end within a page: that piece counts as not zero.
+    const zeroAt = (page: number): boolean => page < whole && isZero(words, page);
+    const pages = Math.ceil(data.length / PAGE_BYTES);
+    for (let from = 0, to = 0; from < pages; from = to) {
+      const zero = zeroAt(from);
+      for (to = from + 1; to < pages && zeroAt(to) === zero; ) to++;
+      const start = from * PAGE_BYTES;
+      const end = Math.min(to * PAGE_BYTES, data.length);
+      if (!zero) await this.part(devid, at + start, data.slice(start, end));
+      else if (!fresh) {
+        const hole = { sequence: ++this.sequence, devid, at: at + start, bytes: end - start };
+        await this.write(encodeRecord(holeRecord, hole));
+      }
+    }
+  }
+  private async part(devid: number, at: number, data: Uint8Array): Promise<void> {
+    await this.write(encodeRecord(blocksRecord, { sequence: ++this.sequence, devid, at, data }));
   }
 
   /** Sends the pages of `frames` that are set in `bitmap`; `round` 0 is the last one. `progress` after each batch. */

@@ -69,6 +69,12 @@ export class WorkerSender implements PageSender {
     const { frames, uuid, name } = head;
     await this.ask({ do: 'begin', head: { frames, uuid, name }, description });
   }
+  async disk(devid: number, bytes: number): Promise<void> {
+    await this.ask({ do: 'disk', devid, bytes });
+  }
+  async blocks(devid: number, at: number, data: Uint8Array, fresh: boolean): Promise<void> {
+    await this.ask({ do: 'blocks', devid, at, data, fresh });
+  }
   async round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult> {
     return (await this.ask({ do: 'round', round, bitmap, pages })).round!;
   }

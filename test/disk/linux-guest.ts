@@ -55,15 +55,15 @@ export class LinuxGuest {
   }
 
   /** Boots to a shell. */
-  static async boot(tools: E2fsprogs, disks: readonly string[], memoryMib = 128): Promise<LinuxGuest> {
+  static async boot(tools: E2fsprogs, disks: readonly string[], vcpus = 1): Promise<LinuxGuest> {
     const guests = await ensureGuests();
     let made: LinuxGuest | undefined;
     const guest = await Guests.powerOn(
       {
         name: 'disk-test',
         uuid: new Uint8Array(16).fill(9),
-        memoryMib,
-        vcpus: 1,
+        memoryMib: 128,
+        vcpus,
         image: {
           kernel: readFileSync(guests.vmlinuz),
           ramdisk: Buffer.concat([readFileSync(guests.initramfs), tools.archive()]),

@@ -1,10 +1,11 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { E2fsprogs } from './e2fsprogs.js';
 import { LinuxGuest } from './linux-guest.js';
+import { WRITER } from './writer.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-disk-'));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -19,12 +20,48 @@ const image = (name: string, mib: number): string => {
   return path;
 };
 
-/** Writes files of tagged lines past the page cache, reads them back past it, and says what differs. */
-const WRITER = `w() { i=0; bad=0; while [ ! -e /tmp/stop ]; do i=$((i+1)); echo $i >/tmp/n$2; f=$1/f$((i%9));
-yes "$1 round $i" | head -c $((4096*(1+i%12))) >/tmp/b$2;
-dd if=/tmp/b$2 of=$f bs=16k conv=fsync 2>/dev/null || bad=$((bad+1));
-echo 1 >/proc/sys/vm/drop_caches; cmp -s $f /tmp/b$2 || bad=$((bad+1)); done;
-echo "WROTE $1 $i bad=$bad" >/tmp/r$2; }`;
+/** Mounts and loop devices can be made here. */
+const HAS_MOUNT = process.getuid?.() === 0 && spawnSync('losetup', ['--find']).status === 0;
+const MIB = 1 << 20;
+const wait = (dev: string): string => `while [ ! -e /dev/${dev} ]; do sleep 0.1; done`;
+
+/** A disk whose file cannot grow on its host: what is written fails, until there is room again. */
+async function meetsAFullHost(linux: LinuxGuest): Promise<void> {
+  const folder = join(dir, 'full');
+  mkdirSync(folder);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder]);
+  try {
+    const file = image('full/disk.img', 8);
+    await linux.plug(`${file},raw,xvdc,w`);
+    const dd = 'dd if=/dev/zero of=/dev/xvdc bs=64k count=32 oflag=direct';
+    expect(await linux.sh(`${wait('xvdc')}; ${dd}; echo status=$?`)).toMatch(/I\/O error[\s\S]*status=1/);
+    expect(linux.log.join('\n')).toMatch(new RegExp(`disk ${file}: write of \\d+ sectors at \\d+: ENOSPC`));
+    expect(await linux.sh('dd if=/dev/xvdc of=/dev/null bs=64k count=32 iflag=direct 2>&1')).toContain(
+      '32+0',
+    );
+    execFileSync('mount', ['-o', 'remount,size=16m', folder]);
+    await linux.sh(dd);
+    expect(await linux.unplug(51744, 120_000)).toBe(true);
+  } finally {
+    execFileSync('umount', ['--lazy', folder]);
+  }
+}
+
+/** A block device of the host; its discards reach the file that is behind it. */
+async function discardsOnADevice(linux: LinuxGuest): Promise<void> {
+  const file = join(dir, 'device.img');
+  writeFileSync(file, Buffer.alloc(4 * MIB, 1));
+  const loop = execFileSync('losetup', ['--find', '--show', file], { encoding: 'utf8' }).trim();
+  try {
+    const before = statSync(file).blocks;
+    await linux.plug(`${loop},raw,xvdd,w`);
+    await linux.sh(`${wait('xvdd')}; blkdiscard -o ${MIB} -l ${2 * MIB} /dev/xvdd`);
+    expect((before - statSync(file).blocks) * 512).toBe(2 * MIB);
+    expect(await linux.unplug(51760, 120_000)).toBe(true);
+  } finally {
+    execFileSync('losetup', ['--detach', loop]);
+  }
+}
 
 describe("Debian's kernel on disks of ours", () => {
   it('makes, mounts and checks ext4 on raw and qcow2, plugged in as it runs, written and checked through moves', async () => {
@@ -33,10 +70,12 @@ describe("Debian's kernel on disks of ours", () => {
     const qcow2 = join(dir, 'disk.qcow2');
     const second = HAS_QEMU ? `format=qcow2,vdev=xvdb,target=${qcow2}` : `${image('two.img', 64)},raw,xvdb,w`;
     if (HAS_QEMU) execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', qcow2, '64M']);
-    const linux = await LinuxGuest.boot(tools, [`${raw},raw,xvda,w`]);
+    // Two processors, so two rings to each disk.
+    const linux = await LinuxGuest.boot(tools, [`${raw},raw,xvda,w`], 2);
     try {
       await linux.plug(second);
-      await linux.sh('while [ ! -e /dev/xvdb ]; do sleep 0.1; done; mkdir -p /a /b');
+      await linux.sh(`${wait('xvdb')}; mkdir -p /a /b`);
+      expect((await linux.sh('ls /sys/block/xvda/mq')).trim().split(/\s+/)).toEqual(['0', '1']);
       for (const [dev, at] of ['xvda a', 'xvdb b'].map((x) => x.split(' ')))
         await linux.sh(`/sbin/mke2fs -q -t ext4 /dev/${dev} && mount /dev/${dev} /${at}`);
       await linux.sh(`${WRITER.replaceAll('\n', ' ')}; w /a 1 & w /b 2 & true`);
@@ -58,11 +97,14 @@ describe("Debian's kernel on disks of ours", () => {
       const blocks = statSync(raw).blocks;
       await linux.sh('rm /a/f*; sync; fstrim /a');
       expect(statSync(raw).blocks).toBeLessThan(blocks);
+      if (HAS_MOUNT) await meetsAFullHost(linux);
+      if (HAS_MOUNT) await discardsOnADevice(linux);
       await linux.sh('echo kept >/a/kept; umount /a /b');
       for (const dev of ['xvda', 'xvdb']) await linux.sh(`/sbin/e2fsck -fn /dev/${dev}`);
       expect(await linux.unplug(51728, 120_000)).toBe(true);
       await linux.sh('while [ -e /dev/xvdb ]; do sleep 0.1; done');
-      expect(linux.log.filter((line) => line.startsWith('disk') || line.startsWith('vbd'))).toEqual([]);
+      const named = linux.log.filter((line) => line.startsWith('disk') || line.startsWith('vbd'));
+      expect(named.filter((line) => !line.startsWith(`disk ${dir}/full/`))).toEqual([]);
     } finally {
       await linux.stop();
     }

@@ -175,7 +175,12 @@ export class TwoHosts {
     readonly b: TestHost,
   ) {}
 
-  static async open(firstPort: number, both: object = {}): Promise<TwoHosts> {
+  /** `both`: more of each host's configuration; `own`: more of one's. */
+  static async open(
+    firstPort: number,
+    both: object = {},
+    own: (root: string, name: string) => object = () => ({}),
+  ): Promise<TwoHosts> {
     const root = mkdtempSync(join(tmpdir(), 'stillpoint-move-'));
     chmodSync(root, 0o711);
     for (const name of ['disk', 'gates']) {
@@ -185,7 +190,7 @@ export class TwoHosts {
     const host = async (name: string, port: number, more: object): Promise<TestHost> => {
       const dir = join(root, name);
       const config = join(root, `${name}.json`);
-      writeFileSync(config, JSON.stringify({ runner: FAKE, ...both, ...more }));
+      writeFileSync(config, JSON.stringify({ runner: FAKE, ...both, ...own(root, name), ...more }));
       await initIdentity(dir);
       return new TestHost(name, dir, port, config);
     };

@@ -106,4 +106,7 @@ export class MemoryLink implements DiskLink {
   async close(): Promise<void> {
     this.closed = true;
   }
+  async another(): Promise<DiskLink> {
+    return new MemoryLink(this.contents, { ...this.geometry, readOnly: true }, true);
+  }
 }

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { MoveStats } from '../../daemon/outgoing-move.js';
 import { DEFAULT_MOVE, type MoveProgress } from '../../migration/source.js';
+import type { StorageProgress } from '../../migration/storage.js';
 import { progressLine } from '../table.js';
 import { numberOption, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
@@ -12,6 +13,7 @@ interface Options extends VerbOptions {
   readonly onTimeout: string;
   readonly bandwidth: number;
   readonly clock?: string;
+  readonly copyStorage?: boolean;
 }
 
 const ms = (value: number): string => `${value.toFixed(1)} ms`;
@@ -36,6 +38,7 @@ export function register(program: Command): void {
       '--clock <policy>',
       "elapse: the stop is stolen time for the guest; freeze: its clock stands still (the guest's own setting if not given)",
     )
+    .option('--copy-storage', 'its disks go with it, as new files there; for hosts that share no storage')
     .action((guest: string, host: string, options: Options) =>
       withDaemon(
         options,
@@ -49,12 +52,15 @@ export function register(program: Command): void {
             onTimeout: options.onTimeout,
             bandwidthMBs: options.bandwidth,
             clock: options.clock,
+            copyStorage: options.copyStorage === true,
           });
           if (options.json === true) {
             printJson(stats);
             return;
           }
           const { parts } = stats;
+          if (stats.storageBytes > 0)
+            printLine(`disks: ${(stats.storageBytes / 1e6).toFixed(1)} MB read and copied`);
           printLine(
             `${stats.name} lives on ${stats.destination} as domain ${stats.domid}: ${(stats.totalMs / 1000).toFixed(2)} s, ` +
               `${(stats.bytes / 1e6).toFixed(1)} MB, ${stats.mbPerSecond.toFixed(0)} MB/s, ${stats.rounds.length} rounds`,
@@ -67,7 +73,7 @@ export function register(program: Command): void {
         },
         (method, params) => {
           if (method !== 'progress') return;
-          const line = progressLine(params as unknown as MoveProgress);
+          const line = progressLine(params as unknown as MoveProgress | StorageProgress);
           process.stderr.write(process.stderr.isTTY ? `\r${line}\x1b[K` : `${line}\n`);
           if (process.stderr.isTTY) process.stderr.write('\n');
         },

@@ -58,7 +58,7 @@ export class DiskTransfer {
   }
 }
 
-/** Told by a link, never from within `submit`. */
+/** Told by a link, never from within `submit`; from within `commit` it may be. */
 export interface DiskClient<T extends DiskTransfer = DiskTransfer> {
   done(transfer: T, status: DiskStatus): void;
   /** After one or several `done`. */
@@ -90,4 +90,6 @@ export interface DiskLink {
   later(): Promise<void>;
   /** The end, after `quiesce`. */
   close(): Promise<void>;
+  /** The same disk once more, to read beside this one, without a lock of its own; it is closed before this one is. */
+  another?(): Promise<DiskLink>;
 }

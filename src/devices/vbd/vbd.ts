@@ -13,7 +13,14 @@ import { XenbusStateConnected, XenbusStateInitialised } from '../../xen/xenbus.j
 import type { GuestAccess } from '../guest-access.js';
 import type { DevicePoint, HostLinks } from '../links.js';
 import type { Bus, FrontEnd, Nodes, XenbusDriver } from '../xenbus.js';
-import { DISK_DISCARD, type DiskClient, type DiskLink, type DiskStatus } from './disk-link.js';
+import {
+  DISK_DISCARD,
+  DISK_FLUSH,
+  DISK_READ,
+  type DiskClient,
+  type DiskLink,
+  type DiskStatus,
+} from './disk-link.js';
 import {
   connectNodes,
   type DiskIdentity,
@@ -25,6 +32,7 @@ import { GrantedPages } from './grants.js';
 import { Queue } from './queue.js';
 import { BlockRequest } from './request.js';
 import { vbdRecord } from './vbd-record.js';
+import type { WrittenLog } from './written-log.js';
 
 /** Counters since the guest was switched on, or came here. */
 export interface DiskCounters {
@@ -37,6 +45,8 @@ export interface DiskCounters {
 export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   bus: Bus | undefined;
   readonly counters: DiskCounters = { requests: 0, sectorsRead: 0, sectorsWritten: 0, errors: 0 };
+  /** Told of each write that was done, while the disk is being copied. */
+  written: WrittenLog | undefined;
   private link: DiskLink | undefined;
   private identity: DiskIdentity | undefined;
   private persistent = false;
@@ -321,6 +331,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
 
   done(request: BlockRequest, status: DiskStatus): void {
     request.submitted = false;
+    if (this.written !== undefined) this.noteWritten(request);
     // A discard is advice: on a link that cannot do it, it is taken and nothing happens.
     const failed = status !== 0 && request.operation !== DISK_DISCARD;
     if (!failed && ++request.step < request.steps.length) {
@@ -328,6 +339,10 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
       return;
     }
     this.finish(request, failed ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
+  }
+
+  private noteWritten({ operation, sector, sectors }: BlockRequest): void {
+    if (operation !== DISK_READ && operation !== DISK_FLUSH) this.written?.add(sector, sectors);
   }
 
   private finish(request: BlockRequest, status: number): void {

@@ -2,16 +2,18 @@
 import type { HostLinks } from '../../devices/links.js';
 import type { DiskSpec } from '../../guest/disk-spec.js';
 import { openDisk } from './disk/open-disk.js';
+import type { ImageFolders } from './disk/place.js';
 import { type Networks, vifLinks } from './net/networks.js';
 
 export interface LinkOptions {
   readonly networks: Networks;
+  readonly images?: ImageFolders;
   readonly log: (line: string) => void;
 }
 
-export function standaloneLinks({ networks, log }: LinkOptions): HostLinks {
+export function standaloneLinks({ networks, images, log }: LinkOptions): HostLinks {
   return {
-    vbd: (_devid, spec) => openDisk(JSON.parse(spec) as DiskSpec),
+    vbd: (_devid, spec) => openDisk(JSON.parse(spec) as DiskSpec, images),
     vif: vifLinks(networks, log),
   };
 }

@@ -10,12 +10,13 @@
 export const SLOTS = 256;
 export const MAX_EXTENTS = 256;
 
-/** Words of a slot: operation, sector low and high, sectors low and high, number of extents, status, extents. */
+/** Words of a slot: operation, sector low and high, sectors low and high, number of extents, status, µs, extents. */
 const OPERATION = 0;
 const SECTOR = 1;
 const SECTORS = 3;
 const NR_EXTENTS = 5;
 const STATUS = 6;
+const MICROSECONDS = 7;
 const EXTENTS = 8;
 const SLOT_WORDS = EXTENTS + 2 * MAX_EXTENTS;
 
@@ -91,6 +92,10 @@ export class FileRing {
   status(slot: number): number {
     return this.words[TABLE + slot * SLOT_WORDS + STATUS];
   }
+  /** How long the finished transfer took its thread. */
+  microseconds(slot: number): number {
+    return this.words[TABLE + slot * SLOT_WORDS + MICROSECONDS];
+  }
   /** The link looks now: it is to be told again of what follows. */
   looking(): void {
     Atomics.store(this.words, SIGNALLED, 0);
@@ -132,8 +137,9 @@ export class FileRing {
     }
   }
   /** Gives a slot back; true when the link has to be told. */
-  finish(slot: number, status: number): boolean {
+  finish(slot: number, status: number, microseconds: number): boolean {
     const { words } = this;
+    words[TABLE + slot * SLOT_WORDS + MICROSECONDS] = microseconds;
     words[TABLE + slot * SLOT_WORDS + STATUS] = status;
     const prod = Atomics.add(words, DONE_PROD, 1);
     Atomics.store(words, FINISHED + (prod & (SLOTS - 1)), slot);

@@ -435,6 +435,10 @@ export class NbdLink implements DiskLink {
     await this.release();
     this.options.closed?.();
   }
+
+  another(): Promise<DiskLink> {
+    return NbdLink.open({ ...this.options, readOnly: true, released: undefined, closed: undefined });
+  }
 }
 
 const pause = (ms: number): Promise<void> =>

@@ -5,10 +5,11 @@ import type { DiskSpec } from '../../../guest/disk-spec.js';
 import { FileLink } from './file-link.js';
 import { isNbd, parseNbd } from './nbd-address.js';
 import { NbdLink } from './nbd-link.js';
-import { openQemuImage } from './qemu-nbd.js';
+import { type ImageFolders, placeOf } from './place.js';
+import { openQemuImage, type QemuImage } from './qemu-nbd.js';
 
 /** Rejects with a message for people. */
-export async function openDisk(spec: DiskSpec): Promise<DiskLink> {
+export async function openDisk(spec: DiskSpec, folders: ImageFolders = {}): Promise<DiskLink> {
   const { target, format, readOnly, discard } = spec;
   if (format === 'empty') return new EmptyLink();
   if (isNbd(target)) {
@@ -16,6 +17,10 @@ export async function openDisk(spec: DiskSpec): Promise<DiskLink> {
     return NbdLink.open({ name: target, readOnly, discard, ...parseNbd(target) });
   }
   if (!target.startsWith('/')) throw new Error(`disk ${target}: addresses of this kind are not supported`);
-  if (format === 'raw') return FileLink.open({ path: target, readOnly, discard });
-  return openQemuImage({ path: target, format, readOnly, discard });
+  return openImage({ path: placeOf(target, folders), format, readOnly, discard });
+}
+
+/** The same for a file or a device of this host. */
+export function openImage(image: QemuImage): Promise<DiskLink> {
+  return image.format === 'raw' ? FileLink.open(image) : openQemuImage(image);
 }

@@ -2,19 +2,30 @@
  * Images in formats of QEMU's (qcow2 and others): a `qemu-nbd` of our own for each, on a unix socket that only we
  * know. It holds QEMU's own lock on the image, and ends when we close the connection, however we end.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { promisify } from 'node:util';
 import { NbdLink } from './nbd-link.js';
 import { PROGRAM_ENV } from './programs.js';
 
 const START_MS = 10_000;
 /** QEMU's names of the formats of xl. */
 const FORMATS: Readonly<Record<string, string>> = { vhd: 'vpc' };
+
+/** Makes an empty image of `bytes` at `path`, which is not there yet. Rejects with what qemu-img said. */
+export async function createQemuImage(path: string, format: string, bytes: number): Promise<void> {
+  const args = ['create', '-q', '-f', FORMATS[format] ?? format, path, String(bytes)];
+  await promisify(execFile)('qemu-img', args, { env: PROGRAM_ENV }).catch((error: NodeJS.ErrnoException) => {
+    throw new Error(
+      error.code === 'ENOENT' ? 'qemu-img is not installed (Debian: qemu-utils)' : error.message.trim(),
+    );
+  });
+}
 
 export interface QemuImage {
   readonly path: string;
@@ -36,7 +47,8 @@ class QemuNbd {
 
   private start(): void {
     const { path, format, readOnly, discard } = this.image;
-    const args = [`--socket=${this.socket}`, `--format=${FORMATS[format] ?? format}`, '--shared=1'];
+    // The guest's connection, and one that copies the disk.
+    const args = [`--socket=${this.socket}`, `--format=${FORMATS[format] ?? format}`, '--shared=2'];
     if (discard) args.push('--discard=unmap');
     if (readOnly) args.push('--read-only');
     this.errors = '';

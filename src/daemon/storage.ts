@@ -1,0 +1,139 @@
+/**
+ * Disks that travel with a guest (`migrate --copy-storage`): files at the source, new files at the destination.
+ *
+ *     TARGET.HANDOVER.incoming   at the destination: being filled; the domain's state on disk names it before it is made
+ *     TARGET                     a second name of it, made before the guest's process opens its disks there
+ *     TARGET.moved               at the source: what the disk was when the guest left, once it is gone
+ *
+ * Invariant: a file of the guest's name at the destination is removed only while it is the very file that this move
+ * made and the guest is not ours; the source's file is not touched before the destination owns the guest.
+ */
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chown, open, truncate } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { DiskFormat, DiskSpec } from '../guest/disk-spec.js';
+import type { DeviceConfig } from '../helper/devices.js';
+import { isNbd } from '../host/standalone/disk/nbd-address.js';
+import { type ImageFolders, placeOf } from '../host/standalone/disk/place.js';
+import { createQemuImage } from '../host/standalone/disk/qemu-nbd.js';
+import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
+import { Failure } from './failure.js';
+
+/** A disk of a guest that is a file here. */
+export interface TravellingImage {
+  readonly devid: number;
+  /** As the configuration has it. */
+  readonly target: string;
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly readOnly: boolean;
+  readonly bytes: number;
+}
+
+/** An image that is being filled: `path` as ReceivedImage has it, and the name that it gets. */
+export interface IncomingImage extends ReceivedImage {
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+/** The disks that are files; those behind NBD are where they are from every host. `bytes`: a disk's size. */
+export function travellingImages(
+  devices: readonly DeviceConfig[],
+  folders: ImageFolders,
+  bytes: (devid: number) => number,
+): TravellingImage[] {
+  const all: TravellingImage[] = [];
+  for (const { kind, devid, spec } of devices) {
+    if (kind !== 'vbd') continue;
+    const { target, format, readOnly } = JSON.parse(spec) as DiskSpec;
+    if (format === 'empty' || isNbd(target)) continue;
+    const path = placeOf(target, folders);
+    if (!statSync(path).isFile())
+      throw new Failure('bad-state', `disk ${path} is a device; only files travel with a guest`);
+    all.push({ devid, target, path, format, readOnly, bytes: bytes(devid) });
+  }
+  return all;
+}
+
+const FORMATS = new Set(['raw', 'qcow', 'qcow2', 'vhd', 'qed']);
+
+/** Which of the disks that a source announced have to come, and where to. Fails where one cannot. */
+export function expectedImages(announced: unknown, handover: string, folders: ImageFolders): IncomingImage[] {
+  if (!Array.isArray(announced) || announced.length > 256)
+    throw new Failure('usage', 'not a proper list of disks');
+  const expected: IncomingImage[] = [];
+  for (const { devid, target, format, readOnly, bytes } of announced as TravellingImage[]) {
+    const proper =
+      Number.isInteger(devid) &&
+      typeof target === 'string' &&
+      /^\/[^\0]*$/.test(target) &&
+      FORMATS.has(format) &&
+      typeof readOnly === 'boolean' &&
+      Number.isSafeInteger(bytes) &&
+      bytes > 0;
+    if (!proper) throw new Failure('usage', 'not a proper disk');
+    const path = placeOf(target, folders);
+    const there = statSync(path, { throwIfNoEntry: false });
+    // A medium that nobody writes may be everywhere already.
+    if (there !== undefined && readOnly) continue;
+    if (there !== undefined) {
+      throw new Failure('move-failed', `${path} is there already; a disk that comes does not replace it`);
+    }
+    expected.push({ devid, target: path, path: `${path}.${handover}.incoming`, format, readOnly, bytes });
+  }
+  return expected;
+}
+
+/** Makes the empty images. `uid`: the user who fills them, where that is not ourselves. */
+export async function makeImages(images: readonly IncomingImage[], uid: number | undefined): Promise<void> {
+  for (const { path, format, readOnly, bytes } of images) {
+    if (format === 'raw') {
+      // A medium may be other guests' too.
+      await (await open(path, 'wx', readOnly ? 0o644 : 0o600)).close();
+      await truncate(path, bytes);
+    } else await createQemuImage(path, format, bytes);
+    if (uid !== undefined) await chown(path, uid, uid);
+  }
+}
+
+/** Gives the images, which are complete, their names. Fails where somebody else has made such a file meanwhile. */
+export function nameImages(images: readonly IncomingImage[]): void {
+  for (const { path, target } of images) {
+    linkSync(path, target);
+    syncFolder(target);
+  }
+}
+
+/** The guest is ours: the images have their own names only. */
+export function keepImages(images: readonly IncomingImage[]): void {
+  for (const { path } of images) rmSync(path, { force: true });
+}
+
+/** The guest is not ours: nothing of what was made is left. */
+export function discardImages(images: readonly IncomingImage[]): void {
+  for (const { path, target } of images) {
+    const made = statSync(path, { throwIfNoEntry: false });
+    const named = statSync(target, { throwIfNoEntry: false });
+    if (made === undefined) continue;
+    if (named?.ino === made.ino && named.dev === made.dev) rmSync(target, { force: true });
+    rmSync(path, { force: true });
+  }
+}
+
+/** The guest has left, and its disks with it: what is here has a name that says so. */
+export function retireImages(paths: readonly string[]): void {
+  for (const path of paths) {
+    if (statSync(path, { throwIfNoEntry: false }) === undefined) continue;
+    renameSync(path, `${path}.moved`);
+    syncFolder(path);
+  }
+}
+
+function syncFolder(path: string): void {
+  const fd = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

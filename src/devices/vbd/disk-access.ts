@@ -1,0 +1,75 @@
+/** Reads and writes of a disk through a link, in memory of our own: for the copy of a disk, without a guest. */
+import { LinearMemory } from '../../xen/memory.js';
+import {
+  DISK_FLUSH,
+  DISK_READ,
+  DISK_WRITE,
+  type DiskClient,
+  type DiskLink,
+  type DiskOperation,
+  DiskTransfer,
+} from './disk-link.js';
+
+/** Longest transfer in bytes. */
+export const ACCESS_BYTES = 1 << 20;
+
+class Access extends DiskTransfer {
+  settle: (status: number) => void = () => undefined;
+}
+
+export class DiskAccess implements DiskClient<Access> {
+  /** `buffers` pieces of ACCESS_BYTES, each for one transfer at a time. */
+  private readonly memory: LinearMemory;
+
+  constructor(
+    readonly link: DiskLink,
+    buffers: number,
+    log: (line: string) => void,
+  ) {
+    this.memory = new LinearMemory(new SharedArrayBuffer(buffers * ACCESS_BYTES));
+    link.begin(this as DiskClient, this.memory, log);
+  }
+
+  /** The first `bytes` of a buffer, shared memory. */
+  buffer(index: number, bytes: number): Uint8Array {
+    return this.memory.bytes(index * ACCESS_BYTES, bytes);
+  }
+
+  /** Fills the buffer from the disk. `at` and `bytes`: multiples of 512. */
+  read(index: number, at: number, bytes: number): Promise<void> {
+    return this.transfer(DISK_READ, index, at, bytes);
+  }
+  write(index: number, at: number, bytes: number): Promise<void> {
+    return this.transfer(DISK_WRITE, index, at, bytes);
+  }
+  flush(): Promise<void> {
+    return this.transfer(DISK_FLUSH, 0, 0, 0);
+  }
+
+  private transfer(operation: DiskOperation, index: number, at: number, bytes: number): Promise<void> {
+    const { link } = this;
+    const transfer = new Access(1);
+    transfer.operation = operation;
+    transfer.sector = at / 512;
+    transfer.sectors = bytes / 512;
+    if (bytes > 0) transfer.addExtent(index * ACCESS_BYTES, bytes);
+    return new Promise((resolve, reject) => {
+      transfer.settle = (status) =>
+        status === 0
+          ? resolve()
+          : reject(new Error(`disk ${link.name}: ${bytes} bytes at ${at}: error ${status}`));
+      link.submit(transfer);
+      link.commit();
+    });
+  }
+
+  done(transfer: Access, status: number): void {
+    transfer.settle(status);
+  }
+  batchDone(): void {}
+
+  async close(): Promise<void> {
+    await this.link.quiesce();
+    await this.link.close();
+  }
+}

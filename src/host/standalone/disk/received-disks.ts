@@ -1,0 +1,50 @@
+/** Disks that come with a guest: written into images that its daemon made for them. */
+import { ACCESS_BYTES, DiskAccess } from '../../../devices/vbd/disk-access.js';
+import type { DiskFormat } from '../../../guest/disk-spec.js';
+import { openImage } from './open-disk.js';
+
+/** An image that is to be filled. */
+export interface ReceivedImage {
+  readonly devid: number;
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly bytes: number;
+}
+
+export class ReceivedDisks {
+  private readonly disks = new Map<number, DiskAccess>();
+
+  constructor(
+    private readonly images: readonly ReceivedImage[],
+    private readonly log: (line: string) => void,
+  ) {}
+
+  async begin(devid: number, bytes: number): Promise<void> {
+    const image = this.images.find((one) => one.devid === devid);
+    if (image?.bytes !== bytes) throw new Error(`disk ${devid} of ${bytes} bytes was not announced`);
+    const { path, format } = image;
+    const link = await openImage({ path, format, readOnly: false, discard: false });
+    this.disks.set(devid, new DiskAccess(link, 1, this.log));
+    if (link.geometry.sectors * 512 < bytes) throw new Error(`${path} is smaller than ${bytes} bytes`);
+  }
+
+  async write(devid: number, at: number, bytes: number, data: Uint8Array | undefined): Promise<void> {
+    const disk = this.disks.get(devid);
+    if (disk === undefined || bytes > ACCESS_BYTES) throw new Error(`disk ${devid} takes no ${bytes} bytes`);
+    const buffer = disk.buffer(0, bytes);
+    if (data === undefined) buffer.fill(0);
+    else buffer.set(data);
+    await disk.write(0, at, bytes);
+  }
+
+  async flush(): Promise<void> {
+    await Promise.all([...this.disks.values()].map((disk) => disk.flush()));
+  }
+
+  /** Lets go of the images. */
+  async close(): Promise<void> {
+    const all = [...this.disks.values()];
+    this.disks.clear();
+    await Promise.all(all.map((disk) => disk.close()));
+  }
+}
