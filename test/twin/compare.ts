@@ -20,6 +20,8 @@ export function difference(still: TwinGuest, moved: TwinGuest): string | undefin
     );
     return `memory: frame ${hex(Math.floor(at / PAGE))} + ${hex(at % PAGE)}: ${words[0]} and ${words[1]}`;
   }
+  const disk = Buffer.compare(still.outside.contents, moved.outside.contents);
+  if (disk !== 0) return `disk: ${firstByte(still.outside.contents, moved.outside.contents)}`;
   for (const [name, record] of a.records) {
     const other = b.records.get(name) ?? new Uint8Array();
     if (Buffer.compare(record, other) !== 0) return `${name}: ${firstRecord(name, record, other)}`;

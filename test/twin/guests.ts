@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { writeCpio } from '../../scripts/lib/cpio.mjs';
 import type { GuestSpec } from '../../src/helper/guest.js';
+import { diskConfig, networkConfig } from '../support/devices.js';
+import { PEER_IP } from './pong.js';
 import { stringsElf } from './strings-program.js';
 import type { Cue } from './twin.js';
 
@@ -34,6 +36,7 @@ export function debian(vcpus: number): GuestSpec {
     },
     kernelName: 'vmlinux',
     ramdiskName: 'initramfs.cpio.gz',
+    devices: [diskConfig('/twin,raw,xvda,w'), networkConfig('mac=00:16:3e:00:00:01')],
   };
 }
 
@@ -46,7 +49,13 @@ const xenstoreReads = (times: number): string =>
   "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\005\\0\\0\\0name\\0' >&3; dd bs=20 count=1 <&3 2>/dev/null; done | md5sum; " +
   'exec 3>&-\n';
 
-/** Processes, pipes, string instructions, files, xenstore; then the end. `load`: how much of it. */
+/** Writes past the page cache, reads back past it, and pings meanwhile, so that something is in flight. */
+const disk = (rounds: number): string =>
+  `ifconfig eth0 10.9.0.1 up; ping -c ${8 * rounds} -i 0.02 ${PEER_IP.join('.')} >/tmp/ping & ` +
+  `for i in $(seq ${rounds}); do head -c 300000 /bin/busybox | dd of=/dev/xvda bs=32k seek=$((i*10)) conv=fsync 2>/dev/null; ` +
+  'echo 1 >/proc/sys/vm/drop_caches; dd if=/dev/xvda bs=32k count=100 2>/dev/null | md5sum; done; wait; tail -n 2 /tmp/ping\n';
+
+/** Processes, pipes, disk and network, string instructions, files, xenstore; then the end. `load`: how much of it. */
 export const work = (load: number): readonly Cue[] => [
   { output: PROMPT, type: 'uname -r; date; cat /proc/uptime\n' },
   { output: PROMPT, type: xenstoreReads(20 * load) },
@@ -54,7 +63,8 @@ export const work = (load: number): readonly Cue[] => [
     output: PROMPT,
     type: `for i in $(seq ${2 * load}); do seq 500 | gzip | gunzip | md5sum & done; wait; echo joined\n`,
   },
-  { output: /joined[\s\S]*guest# /, type: `for i in $(seq ${load}); do strings-program; done\n` },
+  { output: /joined[\s\S]*guest# /, type: disk(load) },
+  { output: /packets received[\s\S]*guest# /, type: `for i in $(seq ${load}); do strings-program; done\n` },
   {
     output: PROMPT,
     type: 'sleep 0.05; dd if=/dev/zero of=/z bs=64k count=20 2>/dev/null; sha256sum /z; rm /z\n',

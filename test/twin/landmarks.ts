@@ -2,8 +2,8 @@
  * When the hard places of a run come by, noted while the twin that stays runs: the other one is the same up to there.
  * Times are virtual, ns, and so count instructions.
  */
-
-import { Exit } from '../../src/machine/machine.js';
+import { OpKind } from 'iced-x86';
+import { Exit, type Machine } from '../../src/machine/machine.js';
 import { EVTCHNOP_send } from '../../src/xen/event-channel.js';
 import { __HYPERVISOR_event_channel_op, __HYPERVISOR_multicall } from '../../src/xen/hypercalls.js';
 import type { Random } from './random.js';
@@ -15,14 +15,41 @@ export type Landmark =
   | 'page fault'
   | 'event'
   | 'store request'
-  | 'rep string';
+  | 'rep string'
+  | 'disk request'
+  | 'frame'
+  | 'timer';
 
 /** Kept of each kind: a fair sample. */
 const MOST = 2000;
 const RAX = 0;
+const RCX = 1;
 const RDI = 7;
 const RSI = 6;
 const PAGE_FAULT = 14;
+
+/** Whether the instruction at `rip` is a string instruction with a prefix of repetition. */
+export function repStringAt(machine: Machine, id: number, rip: number): boolean {
+  // Cheap first: most instructions begin with no such prefix.
+  const at = machine.translate(id, rip, 2);
+  if (at < 0 || (machine.mem.getU8(at) !== 0xf3 && machine.mem.getU8(at) !== 0xf2)) return false;
+  const instruction = machine.decodeAt(id, rip);
+  if (instruction === null) return false;
+  const string =
+    (instruction.hasRepPrefix || instruction.hasRepnePrefix) &&
+    [instruction.op0Kind, instruction.op1Kind].some(
+      (kind) => kind >= OpKind.MemorySegSI && kind <= OpKind.MemoryESRDI,
+    );
+  instruction.free();
+  return string;
+}
+
+/** A rep string that faults on page after page: where, what rcx was at the last fault, and faults so far. */
+interface RepFaults {
+  readonly rip: number;
+  readonly rcx: number;
+  readonly count: number;
+}
 
 export class Landmarks {
   private readonly times = new Map<Landmark, number[]>();
@@ -52,14 +79,28 @@ export class Landmarks {
   watch(twin: TwinGuest): void {
     const { domain, container } = twin.guest;
     const { machine, state, clock } = domain;
+    twin.outside.onDisk = () => this.note('disk request', clock.now());
+    twin.outside.onFrame = () => this.note('frame', clock.now());
     const run = machine.run.bind(machine);
+    const faults: (RepFaults | undefined)[] = state.vcpus.map(() => undefined);
+    const timers = state.vcpus.map(() => Number.POSITIVE_INFINITY);
     machine.run = (id, budget) => {
       const v = state.vcpus[id];
       const { cpu } = v;
+      // A deadline that is another one now, and has passed, fired.
+      if (v.singleshot !== timers[id]) {
+        if (timers[id] <= clock.now()) this.note('timer', timers[id]);
+        timers[id] = v.singleshot;
+      }
       if (v.eventCallback !== 0 && cpu.rip === v.eventCallback) this.note('event', clock.now());
       const exit = run(id, budget);
       if (exit === Exit.exception && cpu.exitVector === PAGE_FAULT)
         this.note(cpu.userMode ? 'user page fault' : 'page fault', clock.now());
+      if (exit === Exit.exception && cpu.exitVector === PAGE_FAULT && cpu.userMode) {
+        faults[id] = this.repFault(faults[id], cpu.rip, cpu.reg(RCX), repStringAt(machine, id, cpu.rip));
+        // It has gone on from the fault before this one, where some of it was done: that is its state here.
+        if ((faults[id]?.count ?? 0) > 2) this.note('rep string', clock.now());
+      }
       if (exit === Exit.syscall && !cpu.userMode) {
         const nr = cpu.reg(RAX);
         if (nr === __HYPERVISOR_multicall) this.note('multicall', clock.now() - 1);
@@ -71,5 +112,16 @@ export class Landmarks {
       }
       return exit;
     };
+  }
+
+  private repFault(
+    last: RepFaults | undefined,
+    rip: number,
+    rcx: number,
+    string: boolean,
+  ): RepFaults | undefined {
+    if (!string) return undefined;
+    const goesOn = last !== undefined && last.rip === rip && rcx < last.rcx;
+    return { rip, rcx, count: goesOn ? last.count + 1 : 1 };
   }
 }

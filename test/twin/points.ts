@@ -1,7 +1,6 @@
 /** Places at which a move is hardest, and how a twin gets there: from a landmark, an instruction at a time. */
-import { OpKind } from 'iced-x86';
 import { XenstoreDomainInterface } from '../../src/xen/xs-wire.js';
-import type { Landmark } from './landmarks.js';
+import { type Landmark, repStringAt } from './landmarks.js';
 import type { TwinGuest } from './twin.js';
 
 interface Place {
@@ -15,36 +14,16 @@ interface Place {
 }
 
 const RCX = 1;
-/** Virtual time within which a guest that does anything arms a timer, ns. */
-const TIMER_NS = 50_000_000;
-const TRIES = 50;
-
 /** The vCPU that executes the next instruction, if one does. */
 function running(twin: TwinGuest) {
   const v = twin.guest.domain.state.current;
   return v.blocked || v.down ? undefined : v;
 }
 
-/** True, and one iteration further, if a rep string is half done. */
-export function insideRepString(twin: TwinGuest): boolean {
+/** The next instruction is a rep string with something left to do. */
+function atRepString(twin: TwinGuest): boolean {
   const v = running(twin);
-  if (v === undefined || v.cpu.reg(RCX) < 2) return false;
-  const { machine } = twin.guest.domain;
-  // Cheap first: most instructions begin with no prefix of repetition.
-  const at = machine.translate(v.id, v.cpu.rip, 2);
-  if (at < 0 || (machine.mem.getU8(at) !== 0xf3 && machine.mem.getU8(at) !== 0xf2)) return false;
-  const instruction = machine.decodeAt(v.id, v.cpu.rip);
-  if (instruction === null) return false;
-  const string =
-    (instruction.hasRepPrefix || instruction.hasRepnePrefix) &&
-    [instruction.op0Kind, instruction.op1Kind].some(
-      (kind) => kind >= OpKind.MemorySegSI && kind <= OpKind.MemoryESRDI,
-    );
-  instruction.free();
-  if (!string) return false;
-  const { rip } = v.cpu;
-  twin.runTo(twin.now + 1);
-  return running(twin) === v && v.cpu.rip === rip && v.cpu.reg(RCX) > 0;
+  return v !== undefined && v.cpu.reg(RCX) > 0 && repStringAt(twin.guest.domain.machine, v.id, v.cpu.rip);
 }
 
 function requestInRing(twin: TwinGuest): boolean {
@@ -56,18 +35,7 @@ function requestInRing(twin: TwinGuest): boolean {
 }
 
 function timerIn1ns(twin: TwinGuest): boolean {
-  const { vcpus } = twin.guest.domain.state;
-  const until = twin.now + TIMER_NS;
-  for (let i = 0; i < TRIES && !twin.done; i++) {
-    const { now } = twin;
-    const next = Math.min(
-      ...vcpus.map((v) => (v.singleshot > now + 1 ? v.singleshot : Number.POSITIVE_INFINITY)),
-    );
-    if (next > until) return false;
-    twin.runTo(next - 1);
-    if (vcpus.some((v) => v.singleshot === twin.now + 1)) return true;
-  }
-  return false;
+  return twin.guest.domain.state.vcpus.some((v) => v.singleshot === twin.now + 1);
 }
 
 const there = (): boolean => true;
@@ -76,7 +44,7 @@ export const PLACES: readonly Place[] = [
   { name: 'anywhere', before: 0, most: 1, found: there },
   { name: 'before an instruction that faults', from: 'page fault', before: 0, most: 1, found: there },
   { name: "in a page fault's handler", from: 'user page fault', before: -3, most: 1, found: there },
-  { name: 'inside a rep string', from: 'rep string', before: 0, most: 1, found: there },
+  { name: 'inside a rep string', from: 'rep string', before: 0, most: 1, found: atRepString },
   { name: 'at the first instruction of an event', from: 'event', before: 0, most: 1, found: there },
   { name: 'in the handler of an event', from: 'event', before: -5, most: 1, found: there },
   { name: "before a multicall's syscall", from: 'multicall', before: 0, most: 1, found: there },
@@ -88,7 +56,21 @@ export const PLACES: readonly Place[] = [
     most: 1001,
     found: requestInRing,
   },
-  { name: 'with a timer due in 1 ns', before: 0, most: 1, found: timerIn1ns },
+  {
+    name: 'with a disk request in flight',
+    from: 'disk request',
+    before: -1,
+    most: 1,
+    found: (twin) => twin.outside.disk.inFlight > 0,
+  },
+  {
+    name: 'with a frame on its way to the guest',
+    from: 'frame',
+    before: -900_000,
+    most: 1,
+    found: (twin) => twin.outside.net.inFlight > 0,
+  },
+  { name: 'with a timer due in 1 ns', from: 'timer', before: 1, most: 1, found: timerIn1ns },
 ];
 
 /** Runs the twin on to the place; false if it was not met. */

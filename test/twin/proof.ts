@@ -3,9 +3,9 @@ import type { GuestSpec } from '../../src/helper/guest.js';
 import { firstDifference } from './bisect.js';
 import { difference } from './compare.js';
 import { Landmarks } from './landmarks.js';
-import { goTo, insideRepString, PLACES } from './points.js';
+import { goTo, PLACES } from './points.js';
 import { Random } from './random.js';
-import { type Cue, STEP_NS, TwinGuest } from './twin.js';
+import { type Cue, TwinGuest } from './twin.js';
 
 export interface TwinRun {
   readonly spec: GuestSpec;
@@ -30,10 +30,6 @@ export interface TwinResult {
 
 /** One in so many moves goes through the whole stream, in pieces of random size. */
 const STREAM_EVERY = 8;
-
-/** Steps between two looks at single instructions, on average, and how many of them. */
-const WATCH_EVERY = 40;
-const WATCH_INSTRUCTIONS = 5000;
 
 interface Planned {
   readonly atNs: number;
@@ -72,24 +68,12 @@ async function movedTwin(
   return twin;
 }
 
-/** To the end; now and then an instruction at a time, to see the rep strings that no exit shows. */
-async function runWatched(still: TwinGuest, run: TwinRun, landmarks: Landmarks): Promise<void> {
-  const random = new Random(run.seed + 1);
-  while (!still.done && still.now < run.endNs) {
-    still.runTo(Math.min(run.endNs, still.now + (1 + random.below(2 * WATCH_EVERY)) * STEP_NS));
-    for (let i = 0; i < WATCH_INSTRUCTIONS && !still.done; i++) {
-      if (insideRepString(still)) landmarks.note('rep string', still.now);
-      still.runTo(still.now + 1);
-    }
-  }
-}
-
 /** Runs both to the end and compares everything. Looks for the first difference if there is one. */
 export async function prove(run: TwinRun): Promise<TwinResult> {
   const still = await TwinGuest.powerOn(run.spec, run.cues);
   const landmarks = new Landmarks(new Random(run.seed));
   landmarks.watch(still);
-  await runWatched(still, run, landmarks);
+  still.runTo(run.endNs);
   const planned = plan(run, still.now, landmarks);
   const places = new Map<string, number>();
   const moved = await movedTwin(run, planned, planned.length, run.endNs, places);

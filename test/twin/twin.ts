@@ -12,14 +12,12 @@ import { StreamReader } from '../../src/migration/stream-reader.js';
 import { StreamWriter } from '../../src/migration/stream-writer.js';
 import { decodeRaw, decodeRecord } from '../../src/records/record.js';
 import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
+import { Outside, STEP_NS } from './outside.js';
 import { Random } from './random.js';
 
 /** True time at power-on, ns since 1970; the same on all hosts, whose own clocks differ from it. */
 const EPOCH_NS = 1_700_000_000_000_000_000;
-/** Virtual time between two looks at the console, ns. Both twins look at multiples of it. */
-export const STEP_NS = 1_000_000;
-/** What one run() is asked for at most, ns. */
-const LONGEST_NS = 20_000_000;
+const DISK_BYTES = 8 << 20;
 
 /** When `output` has matched (from where the last one left off), `type` is typed. */
 export interface Cue {
@@ -35,6 +33,9 @@ export class TwinGuest {
   moves = 0;
   private seen = 0;
   private cue = 0;
+
+  /** Its disk and its network, which stay where they are when it moves. */
+  readonly outside = new Outside(DISK_BYTES, () => this.now);
 
   private constructor(private readonly cues: readonly Cue[]) {}
   #guest: Guest | undefined;
@@ -86,7 +87,14 @@ export class TwinGuest {
       storeFrame: random.below(1e6),
       consoleFrame: random.below(1e6),
       store: { write: () => undefined, onChange: () => undefined },
-      links: {},
+      links: {
+        vbd: async () => this.outside.disk.link(),
+        vif: async (_devid, _spec, client) => ({
+          link: this.outside.net.link(client),
+          // Announcements are the host's, and nobody hears them here.
+          timers: { now: () => this.now / 1e6, after: () => () => undefined },
+        }),
+      },
     };
   }
 
@@ -97,7 +105,7 @@ export class TwinGuest {
     return this.ended !== undefined;
   }
 
-  /** Runs to virtual time `until`, typing what is due on the way. */
+  /** Runs to virtual time `until`, typing what is due on the way: at multiples of STEP_NS. */
   runTo(until: number): void {
     while (!this.done && this.now < until) {
       const boundary = (Math.floor(this.now / STEP_NS) + 1) * STEP_NS;
@@ -106,14 +114,18 @@ export class TwinGuest {
     }
   }
 
-  /** Runs to virtual time `until` without typing; `until` is at most the next multiple of STEP_NS. */
-  runPlain(until: number): void {
+  /**
+   * Runs to virtual time `until` without typing; `until` is at most the next multiple of STEP_NS. Answers of disk and
+   * network come when they are due.
+   */
+  private runPlain(until: number): void {
     const { domain } = this.guest;
     while (!this.done && domain.clock.now() < until) {
-      const result = this.guest.run(Math.min(LONGEST_NS, until - domain.clock.now()));
+      const result = this.guest.run(until - domain.clock.now());
       if (result.state === 'shutdown') this.ended = result;
       if (result.state === 'idle') domain.clock.advanceTo(until);
     }
+    this.outside.deliver();
   }
 
   private look(): void {
@@ -160,6 +172,7 @@ export class TwinGuest {
     } else {
       to = await throughStream(from, arrive, random);
     }
+    await from.release();
     await from.detach();
     await to.attach();
     this.#guest = to;
