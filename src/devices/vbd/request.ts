@@ -169,7 +169,11 @@ export class BlockRequest extends DiskTransfer {
       this.steps = kind === BLKIF_OP_READ ? STEPS_READ : STEPS_WRITE;
     } else if (sectors === 0) this.steps = STEPS_FLUSH;
     else this.steps = kind === BLKIF_OP_WRITE_BARRIER ? STEPS_BARRIER : STEPS_FLUSH_WRITE;
-    if (sectors === 0) return true;
+    if (sectors === 0) {
+      // Linux's front end gives a flush the sector -1.
+      this.sector = 0;
+      return true;
+    }
     if (this.sector + sectors > disk.sectors || this.sector % (grain + 1) !== 0) return false;
     return kind === BLKIF_OP_READ || !disk.readOnly;
   }

@@ -201,6 +201,17 @@ describe('a disk', () => {
     }
   });
 
+  it('moves with a flush in flight, whose sector is -1 as Linux makes it', async () => {
+    const { front, link, contents } = setUp();
+    front.request(FLUSH, 9n, -1, []);
+    front.push();
+    expect(link.taken.length).toBe(1);
+    const next = new MemoryLink(contents);
+    await front.move(next);
+    next.finish(1);
+    expect(front.responses()).toEqual([{ queue: 0, id: 9n, operation: FLUSH, status: 0 }]);
+  });
+
   it('does not go onto a link that is too small or cannot be written', async () => {
     const { front, contents } = setUp();
     await front.bus.pause();
