@@ -48,6 +48,11 @@ export interface MovesOptions {
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
 }
 
+/** Limits on what another host may ask of this one: a guest's size, and how many may be on their way at once. */
+const MAX_NAME = 256;
+const MAX_VCPUS = 8;
+const MAX_MEMORY_KIB = 4 * 1024 * 1024;
+const MAX_ARRIVING = 16;
 /** Statistics of the last moves are kept. */
 const KEPT_STATS = 100;
 
@@ -55,6 +60,8 @@ export class Moves implements MoveWatcher {
   readonly stats: MoveStats[] = [];
   private readonly outgoing = new Map<Domain | string, OutgoingMove>();
   private readonly incoming = new Map<string, IncomingMove>();
+  /** Incoming moves whose guest process is being started. */
+  private opening = 0;
   private readonly dir: string;
   private readonly domains: Domains;
 
@@ -201,8 +208,10 @@ export class Moves implements MoveWatcher {
       !/^[0-9a-f-]{36}$/.test(handover) ||
       typeof name !== 'string' ||
       typeof uuid !== 'string' ||
-      !Number.isInteger(vcpus) ||
-      !Number.isInteger(memoryKib) ||
+      (name as string).length > MAX_NAME ||
+      !/^[0-9a-f-]{36}$/i.test(uuid) ||
+      !(Number.isInteger(vcpus) && vcpus >= 1 && vcpus <= MAX_VCPUS) ||
+      !(Number.isInteger(memoryKib) && memoryKib >= 1 && memoryKib <= MAX_MEMORY_KIB) ||
       !Array.isArray(versions) ||
       (key !== undefined && !/^[0-9a-f]{64}$/.test(key));
     if (wrong) throw new Failure('usage', 'not a proper request to open a move');
@@ -215,13 +224,16 @@ export class Moves implements MoveWatcher {
     }
     if (key === undefined && !this.options.plain)
       throw new Failure('not-trusted', 'data without encryption is not taken here');
+    const arriving = this.opening + [...this.incoming.values()].filter((m) => m.phase !== 'owner').length;
+    if (arriving >= MAX_ARRIVING) throw new Failure('bad-state', `${arriving} guests are arriving already`);
     if (this.incoming.has(handover) || this.history(handover) !== undefined)
       throw new Failure('bad-state', 'this hand-over was opened before');
     const ref = { handover: handover as string, peer: caller.fingerprint };
     const { images } = this.domains.config;
     const expected = disks === undefined ? [] : expectedImages(disks, handover, images);
     const wanted = { name, uuid, vcpus, memoryKib, config: null, incoming: ref, disks: expected };
-    const domain = await this.domains.make(wanted);
+    this.opening++;
+    const domain = await this.domains.make(wanted).finally(() => this.opening--);
     const move = new IncomingMove(
       this.incomingContext(),
       handover,

@@ -23,7 +23,7 @@ import type { Domain } from './domain.js';
 import { describeError, Failure } from './failure.js';
 import type { StartedInfo } from './guest-protocol.js';
 import type { PeerAddress } from './peer.js';
-import type { Rpc, RpcHandlers } from './rpc.js';
+import type { Params, Rpc, RpcHandlers } from './rpc.js';
 import { Serial } from './serial.js';
 
 /** What is on disk of a hand-over at its source. */
@@ -81,6 +81,39 @@ export interface MoveMessage {
   readonly started?: StartedInfo;
 }
 
+const TO_SOURCE: readonly string[] = ['ready', 'accepted', 'refused', 'forgotten'] satisfies ToSource[];
+
+/** What the other host says, if it is what such a host may say; numbers that are none are left out. */
+function moveMessage(params: Params): MoveMessage | undefined {
+  const { handover, message, reason, domid, started } = params;
+  if (typeof handover !== 'string' || typeof message !== 'string' || !TO_SOURCE.includes(message))
+    return undefined;
+  const times = Object(started) as Record<string, unknown>;
+  const ms = (name: keyof StartedInfo): number =>
+    Number.isFinite(times[name]) ? (times[name] as number) : 0;
+  return {
+    handover,
+    message: message as ToSource,
+    reason: typeof reason === 'string' ? reason.slice(0, MAX_REASON) : undefined,
+    domid: Number.isInteger(domid) ? (domid as number) : undefined,
+    started: { attachMs: ms('attachMs'), recordMs: ms('recordMs'), startMs: ms('startMs') },
+  };
+}
+
+/** The answer of the other host to moveOpen. */
+function checkOpened(opened: unknown): asserts opened is OpenedMove {
+  const { version, port, host, disks = [] } = Object(opened) as Record<string, unknown>;
+  const right =
+    STREAM_VERSIONS.includes(version as number) &&
+    Number.isInteger(port) &&
+    (port as number) > 0 &&
+    (port as number) < 65_536 &&
+    typeof host === 'string' &&
+    Array.isArray(disks) &&
+    disks.every(Number.isInteger);
+  if (!right) throw new Failure('move-failed', 'the destination answered nonsense');
+}
+
 /** What a move needs of its daemon. */
 export interface OutgoingContext {
   readonly log: Logger;
@@ -98,6 +131,8 @@ export interface OutgoingContext {
   finished(move: OutgoingMove): void;
 }
 
+/** Characters of another host's reason. */
+const MAX_REASON = 1000;
 const READY_TIMEOUT_MS = 30_000;
 const CLOCK_EXCHANGES = 3;
 const FIRST_RETRY_MS = 100;
@@ -154,7 +189,7 @@ export class OutgoingMove {
       const status = await domain.ask('hello', {});
       const clockDifference = await this.measureClocks(this.rpc);
       const travelling = options.copyStorage === true ? await domain.ask('travellingDisks', {}) : undefined;
-      const opened = await this.rpc.request<OpenedMove>(
+      const opened = await this.rpc.request<unknown>(
         'moveOpen',
         {
           disks: travelling,
@@ -169,6 +204,7 @@ export class OutgoingMove {
         },
         READY_TIMEOUT_MS,
       );
+      checkOpened(opened);
       if (this.phase === 'streaming') {
         const host = opened.host === '' ? this.file.peer.host : opened.host;
         const disks = opened.disks ?? [];
@@ -248,8 +284,10 @@ export class OutgoingMove {
         throw new Failure('usage', `unknown request ${method}`);
       },
       notice: (method, params) => {
-        if (method === 'move' && params.handover === this.handover)
-          this.heard(params as unknown as MoveMessage);
+        if (method === 'move' && params.handover === this.handover) {
+          const message = moveMessage(params);
+          if (message !== undefined) this.heard(message);
+        }
       },
       closed: () => {
         this.rpc = undefined;

@@ -160,9 +160,10 @@ export class Rpc {
     if (waiting === undefined) return;
     this.pending.delete(id);
     clearTimeout(waiting.timer);
-    const error = message.error as { code?: unknown; message?: unknown } | undefined;
-    if (error === undefined) waiting.resolve(message.ok);
+    if (message.error === undefined) waiting.resolve(message.ok);
     else {
+      // Any JSON value, from somebody who may be no friend.
+      const error = Object(message.error) as { code?: unknown; message?: unknown };
       waiting.reject(
         new Failure(
           isFailureCode(error.code) ? error.code : 'internal',

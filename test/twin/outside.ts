@@ -74,7 +74,8 @@ interface Asked {
   transfer: DiskTransfer | undefined;
 }
 
-const keyOf = (t: DiskTransfer): string => `${t.operation} ${t.sector} ${t.sectors} ${t.address[0]}`;
+const keyOf = (t: DiskTransfer): string =>
+  `${t.operation} ${t.sector} ${t.sectors} ${t.nrExtents === 0 ? '' : t.address[0]}`;
 
 /** The disk itself, and of each host a way to it. */
 class TwinDisk {

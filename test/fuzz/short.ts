@@ -1,0 +1,12 @@
+// A child of fuzz.test.ts and of soak/fuzz.mjs: `short.ts SEED INPUTS SECONDS`. Coverage is of the process that it is
+// taken in, so no test runner may be in it. Prints a line of JSON for each target.
+import { fuzz } from './fuzz.js';
+import { targets } from './targets.js';
+
+const [seed, inputs, seconds] = process.argv.slice(2).map(Number);
+for (const target of await targets()) {
+  const end = performance.now() + 1000 * seconds;
+  const result = await fuzz(target, seed, (made) => made >= inputs || performance.now() > end);
+  process.stdout.write(`${JSON.stringify({ name: target.name, ...result })}\n`);
+}
+process.exit(0);

@@ -1,0 +1,161 @@
+/** Targets: what another host may send: the stream of a guest, the state in it, and the daemon's lines. */
+import { readFileSync } from 'node:fs';
+import { Duplex } from 'node:stream';
+import { gunzipSync } from 'node:zlib';
+import { MAX_LINE_BYTES, Rpc } from '../../src/daemon/rpc.js';
+import { StreamReader } from '../../src/migration/stream-reader.js';
+import { RecordError } from '../../src/records/fields.js';
+import { concatBytes, decodeAll, encodeRaw, type RawRecord } from '../../src/records/record.js';
+import { TinyGuest } from '../support/tiny-guest.js';
+import type { Choices } from './choices.js';
+import type { Target } from './fuzz.js';
+
+/** Bytes changed, cut, or repeated; the checksum is made right again by whoever encodes them. */
+function bent(c: Choices, bytes: Uint8Array): Uint8Array {
+  const out = bytes.slice();
+  for (let n = c.below(4); n > 0 && out.length > 0; n--) {
+    const at = c.below(out.length);
+    if (c.once(2)) out[at] = c.word();
+    else out[at] = c.pick([0, 1, 0x7f, 0x80, 0xff]);
+  }
+  if (c.once(12)) return out.subarray(0, c.below(out.length + 1));
+  if (c.once(24)) return concatBytes([out, out.subarray(0, c.below(64))]);
+  return out;
+}
+
+/** Records in another order, twice, left out, bent, of another version or tag. */
+function shuffled(c: Choices, records: readonly RawRecord[]): Uint8Array {
+  const list = [...records];
+  for (let n = c.below(3); n > 0 && list.length > 0; n--) {
+    const at = c.below(list.length);
+    if (c.once(3)) list.splice(at, 1);
+    else list.splice(c.below(list.length + 1), 0, list[at]);
+  }
+  const bend = c.below(list.length + 1);
+  const all = list.map(({ tag, version, body }, i) =>
+    i !== bend
+      ? encodeRaw(tag, version, body)
+      : encodeRaw(c.once(20) ? c.pick(records).tag : tag, c.once(20) ? c.below(9) : version, bent(c, body)),
+  );
+  const bytes = concatBytes(all);
+  return c.once(8) ? bytes.subarray(0, c.below(bytes.length + 1)) : bytes;
+}
+
+const only = (error: unknown, ...allowed: RegExp[]): void => {
+  if (error instanceof RecordError) return;
+  if (allowed.some((pattern) => pattern.test(String(error)))) return;
+  throw error;
+};
+
+/** The stream of a small guest, read into memory as a destination does. */
+export function stream(): Target {
+  const fixture = new URL('../migration/fixtures/small-guest-1.img.gz', import.meta.url);
+  const records = decodeAll(new Uint8Array(gunzipSync(readFileSync(fixture))));
+  let most = 0;
+  return {
+    name: 'the stream of a move',
+    files: /\/src\/(migration|records)\//,
+    most: 60,
+    async run(c) {
+      const bytes = shuffled(c, records);
+      let frames = 0;
+      const reader = new StreamReader({
+        head(head) {
+          frames = head.frames;
+        },
+        container: async () => {
+          if (frames > 0x10_0000) throw new RecordError(0, 'more memory than this host has');
+          most = Math.max(most, frames);
+          return { ram: new Uint8Array(Math.min(frames, 4096) * 4096), frames: Math.min(frames, 4096) };
+        },
+        state: () => undefined,
+      });
+      try {
+        const piece = 1 + c.below(200_000);
+        for (let at = 0; at < bytes.length; at += piece) await reader.push(bytes.subarray(at, at + piece));
+        reader.finish();
+      } catch (error) {
+        only(error);
+      }
+    },
+  };
+}
+
+/** The saved state of a domain, with right checksums: it is refused, or the guest that it makes harms only itself. */
+export async function state(): Promise<Target> {
+  const source = `
+    mov eax, 7
+  turn: inc eax
+    push rax
+    pop rbx
+    jmp turn
+  `;
+  const from = await TinyGuest.boot(source);
+  from.run(100_000);
+  from.domain.pause();
+  const saved = decodeAll(from.domain.save());
+  const ram = from.domain.state.machine;
+  const bytes = ram.mem.bytes(ram.framesBase, ram.frames * 4096).slice();
+  return {
+    name: 'the state of a guest',
+    files: /\/src\/(hypervisor|machine|records)\//,
+    most: 60,
+    async run(c) {
+      const to = await TinyGuest.empty(source);
+      const { machine } = to.domain.state;
+      machine.mem.bytes(machine.framesBase, machine.frames * 4096).set(bytes);
+      try {
+        to.domain.restore(shuffled(c, saved));
+      } catch (error) {
+        only(error);
+        return;
+      }
+      to.domain.start();
+      to.run(200_000);
+    },
+  };
+}
+
+/** Lines to a daemon, in pieces: nothing is held beyond a line, and the connection ends or goes on. */
+export function lines(): Target {
+  const parts = [
+    '{"id":1,"do":"hello","with":{"versions":[1]}}\n',
+    '{"id":',
+    '"do":"list"',
+    ',"with":',
+    '{}',
+    '[]',
+    'null',
+    '}\n',
+    '\n',
+    '"\\ud800"',
+    '1e999',
+    '-0',
+    '{"do":"move","with":{"handover":"x","message":"offer"}}\n',
+    '{"id":3,"ok":[]}\n',
+    '{"id":1,"error":null}\n',
+    '{"id":1,"error":{"code":"toString","message":7}}\n',
+    '{"__proto__":{"do":"x"},"id":2}\n',
+  ];
+  return {
+    name: 'lines to a daemon',
+    files: /\/src\/daemon\/(rpc|failure)/,
+    most: 120,
+    async run(c) {
+      let held = 0;
+      const end = new Duplex({ read: () => undefined, write: (_b, _e, done) => done() });
+      const rpc = new Rpc(end, { request: (method) => method.slice(0, 10), notice: () => undefined });
+      const asked = rpc.request('something').catch(() => undefined);
+      for (let n = 1 + c.below(30); n > 0 && !rpc.closed; n--) {
+        const text = c.once(40) ? 'x'.repeat(c.below(MAX_LINE_BYTES)) : c.pick(parts);
+        held = text.includes('\n') ? 0 : held + text.length;
+        end.push(c.once(6) ? text.slice(0, c.below(text.length + 1)) : text);
+        await new Promise((done) => setImmediate(done));
+        if (held > MAX_LINE_BYTES + 65_536 && !rpc.closed)
+          throw new Error(`${held} bytes without a line are held`);
+      }
+      rpc.destroy();
+      await asked;
+    },
+  };
+}

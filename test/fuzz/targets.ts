@@ -1,0 +1,16 @@
+/** All that somebody hostile can give us: a guest from inside, another host from outside. */
+import type { Target } from './fuzz.js';
+import { hypercalls } from './hypercalls.js';
+import { diskRing, netRing } from './rings.js';
+import { store } from './store.js';
+import { lines, state, stream } from './streams.js';
+
+export const targets = async (): Promise<Target[]> => [
+  hypercalls(),
+  store(),
+  diskRing(),
+  netRing(),
+  stream(),
+  await state(),
+  lines(),
+];
