@@ -14,6 +14,7 @@ const { observerElf } = await import('../dist/demo/observer.js');
 const { chainAfter } = await import('../dist/demo/observing.js');
 const { smallKernelElf } = await import('../dist/demo/small-kernel.js');
 const { writeCpio } = await import('./lib/cpio.mjs');
+const { makeDisk } = await import('./lib/demo-disk.mjs');
 const { startNetwork } = await import('./lib/demo-net.mjs');
 const { json, median } = await import('../bench/harness.mjs');
 
@@ -30,6 +31,7 @@ chmodSync(dir, 0o755);
 const cli = join(root, 'dist/cli/main.js');
 const children = [];
 let network;
+let disk;
 const clean = () => {
   for (const host of ['A', 'B']) {
     if (existsSync(join(dir, host)))
@@ -155,12 +157,14 @@ if (small) {
   );
 } else {
   const ramdisk = gunzipSync(readFileSync('.cache/guests/initramfs.cpio.gz'));
+  disk = makeDisk(join(dir, 'disk.img'));
   const extra = writeCpio([{ path: 'bin/observer', mode: 0o755, data: observerElf() }]);
   writeFileSync(join(dir, 'ramdisk'), gzipSync(Buffer.concat([ramdisk, extra]), { level: 1 }));
   writeFileSync(
     join(dir, 'wild.cfg'),
     `name = "wild"\nkernel = "${join(root, '.cache/guests/vmlinux')}"\nramdisk = "${join(dir, 'ramdisk')}"\n` +
       'extra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\n' +
+      disk.config +
       (network === undefined ? '' : 'vif = [ "mac=00:16:3e:5e:ed:01" ]\n'),
   );
 }
@@ -175,6 +179,7 @@ if (!small) {
   await console_.until(/guest# /, 240, 'the shell');
   say('shell reached; the observer starts in the guest: everything it can see, every 10 ms');
   if (network !== undefined) console_.type(network.command);
+  console_.type(disk.command);
   console_.type('observer 10 0\n');
 }
 await console_.until(/OBS START view=(\d+)/, 60, 'the observer');
@@ -211,6 +216,15 @@ await stillpoint(at, 'migrate', '--json', 'wild', `127.0.0.1:${ports[back]}`);
 rows[back] = await stillpoint(back, 'points', '--json', 'wild');
 
 const download = await network?.finish();
+let written;
+if (disk !== undefined) {
+  console_ = consoleAt(back);
+  // The next that it says is of after the last move.
+  const [, last] = await console_.until(disk.said(), 60, 'a word of the disk');
+  const [, rounds, wrong] = await console_.until(disk.said(Number(last) + 10), 60, 'a word of the disk');
+  written = { rounds: Number(rounds), wrong: Number(wrong) };
+  console_.close();
+}
 
 const list = (r) => (Array.isArray(r) ? r : r.points);
 console.log(
@@ -230,6 +244,10 @@ ${
   download === undefined
     ? ''
     : `  The guest's download went on through all moves on one connection: ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.right ? 'right' : download.heard ? 'WRONG' : 'never sent'}.\n`
+}${
+  written === undefined
+    ? ''
+    : `  Its file system was written and read back through all moves: ${written.rounds} rounds, ${written.wrong} wrong.\n`
 }  Stock Xen asks such a guest to suspend, waits 61 s, and gives up: "guest didn't acknowledge suspend,
   cancelling request". It cannot be moved.
 `);
@@ -246,7 +264,9 @@ if (json)
       gapMs: gapNs / 1e6,
       computationRight: computed,
       download,
+      disk: written,
       seconds: (performance.now() - began) / 1000,
     }),
   );
-process.exit(differences === 0 && backwards === 0 && computed && download?.right !== false ? 0 : 1);
+const right = computed && download?.right !== false && (written?.wrong ?? 0) === 0;
+process.exit(differences === 0 && backwards === 0 && right ? 0 : 1);
