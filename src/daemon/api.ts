@@ -201,17 +201,16 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
       caller.rpc.notice('progress', progress),
     );
   },
-  blockAttach: (daemon, params) =>
-    blockAttach(resting(daemon, params), text(params, 'spec'), (device) =>
-      daemon.domains.giveDisks(guest(daemon, params), [device]),
-    ),
+  blockAttach: (daemon, params) => blockAttach(daemon.domains, resting(daemon, params), text(params, 'spec')),
   blockDetach: (daemon, params) =>
-    blockDetach(resting(daemon, params), text(params, 'which'), params.force === true),
+    blockDetach(daemon.domains, resting(daemon, params), text(params, 'which'), params.force === true),
   blockList: (daemon, params) => blockList(guest(daemon, params)),
-  networkAttach: (daemon, params) =>
-    networkAttach(resting(daemon, params), typeof params.spec === 'string' ? params.spec : ''),
+  networkAttach: (daemon, params) => {
+    const spec = typeof params.spec === 'string' ? params.spec : '';
+    return networkAttach(daemon.domains, resting(daemon, params), spec);
+  },
   networkDetach: (daemon, params) =>
-    networkDetach(resting(daemon, params), text(params, 'which'), params.force === true),
+    networkDetach(daemon.domains, resting(daemon, params), text(params, 'which'), params.force === true),
   networkList: (daemon, params) => networkList(guest(daemon, params)),
   cancelMove: (daemon, params) => daemon.moves.cancel(guest(daemon, params)),
   settle: (daemon, params) => daemon.moves.decide(guest(daemon, params), params.keep === true),

@@ -2,11 +2,8 @@
 import { type DiskSpec, parseDisk, vdevNumber } from '../guest/disk-spec.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
 import type { Domain } from './domain.js';
+import type { Domains } from './domains.js';
 import { Failure } from './failure.js';
-import type { GuestConfig } from './guest-runner.js';
-
-/** How long a guest is given to let go of a disk: it may have to write much back. */
-const DETACH_TIMEOUT_S = 30;
 
 /** One line of `block-list`. */
 export interface DiskRow {
@@ -28,30 +25,33 @@ const disks = (domain: Domain): DiskSpec[] =>
     .filter((d) => d.kind === 'vbd')
     .map((d) => JSON.parse(d.spec) as DiskSpec);
 
-/** Plugs in a disk, in xl's syntax. `give`: lets the guest's process have it. */
+/** Plugs in a disk, in xl's syntax. */
 export async function blockAttach(
+  domains: Domains,
   domain: Domain,
   spec: string,
-  give: (device: GuestConfig['devices'][number]) => void,
 ): Promise<{ devid: number; vdev: string }> {
   const disk = parseDisk(spec, (message) => {
     throw new Failure('usage', message);
   });
   if (disks(domain).some((d) => d.virtualDevice === disk.virtualDevice))
     throw new Failure('bad-state', `the guest has a disk ${disk.vdev}`);
-  const device = vbdConfig(disk);
-  give(device);
-  domain.keepConfig(await domain.ask('plug', { device }));
+  await domains.plug(domain, vbdConfig(disk));
   return { devid: disk.virtualDevice, vdev: disk.vdev };
 }
 
 /** Unplugs the disk with this name or number. */
-export async function blockDetach(domain: Domain, which: string, force: boolean): Promise<{ devid: number }> {
+export async function blockDetach(
+  domains: Domains,
+  domain: Domain,
+  which: string,
+  force: boolean,
+): Promise<{ devid: number }> {
   const devid = vdevNumber(which);
-  if (devid === undefined || !disks(domain).some((d) => d.virtualDevice === devid))
-    throw new Failure('usage', `the guest has no disk ${which}`);
-  domain.keepConfig(await domain.ask('unplug', { kind: 'vbd', devid, force, timeoutS: DETACH_TIMEOUT_S }));
-  return { devid };
+  const disk = disks(domain).find((d) => d.virtualDevice === devid);
+  if (disk === undefined) throw new Failure('usage', `the guest has no disk ${which}`);
+  await domains.unplug(domain, vbdConfig(disk), force);
+  return { devid: disk.virtualDevice };
 }
 
 export async function blockList(domain: Domain): Promise<DiskRow[]> {

@@ -5,6 +5,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import type { DeviceConfig } from '../helper/devices.js';
 import { standaloneClock } from '../host/standalone/clock.js';
 import { giveDisks } from './disk-access.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
@@ -39,6 +40,8 @@ export interface NewDomain {
 
 /** A guest that ends and restarts faster than this is broken, not rebooting. */
 const LEAST_LIFE_MS = 1_000;
+/** How long a guest is given to let go of a device: it may have to write much back to a disk. */
+const DETACH_TIMEOUT_S = 30;
 /** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
 const FIRST_FRAME = 0x4_0000;
 
@@ -181,8 +184,27 @@ export class Domains {
   }
 
   /** Lets the domain's process have these disks. */
-  giveDisks(domain: Domain, devices: GuestConfig['devices']): void {
+  private giveDisks(domain: Domain, devices: GuestConfig['devices']): void {
     giveDisks(devices, this.uidOf(domain.domid), this.config.images);
+  }
+
+  /** Plugs a device into a guest that runs; it stands in the host's xenstore from before that, as with libxl. */
+  async plug(domain: Domain, device: DeviceConfig): Promise<void> {
+    this.giveDisks(domain, [device]);
+    this.store.addDevice(domain.domid, device);
+    try {
+      domain.keepConfig(await domain.ask('plug', { device }));
+    } catch (error) {
+      this.store.removeDevice(domain.domid, device);
+      throw error;
+    }
+  }
+
+  /** Asks the guest to let go of a device, or takes it away. */
+  async unplug(domain: Domain, device: DeviceConfig, force: boolean): Promise<void> {
+    const { kind, devid } = device;
+    domain.keepConfig(await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S }));
+    this.store.removeDevice(domain.domid, device);
   }
 
   grant(domain: Domain): HostGrant {

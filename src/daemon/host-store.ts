@@ -2,7 +2,7 @@
  * The host's xenstore as a toolstack keeps it: the nodes of every running domain under this host's domain ids.
  * Guests never see it; their own xenstore is theirs for life.
  */
-import { deviceTree } from '../guest/device-tree.js';
+import { deviceTree, libxlDeviceTree } from '../guest/device-tree.js';
 import {
   type DomainTreeInput,
   domainTree,
@@ -40,13 +40,17 @@ export class HostXenstore {
 
   addDevice(domid: number, { kind, devid, spec }: DeviceConfig): void {
     const type = DEVICE_KINDS[kind];
-    if (type !== undefined) this.put(deviceTree({ ...type.nodes(devid, spec), domid }));
+    if (type === undefined) return;
+    const input = { ...type.nodes(devid, spec), domid };
+    this.put(deviceTree(input));
+    this.put(libxlDeviceTree(input));
   }
 
   removeDevice(domid: number, { kind, devid }: DeviceConfig): void {
     for (const path of [
       `/local/domain/${domid}/device/${kind}/${devid}`,
       `/local/domain/0/backend/${kind}/${domid}/${devid}`,
+      `/libxl/${domid}/device/${kind}/${devid}`,
     ]) {
       if (this.dom0.exists(path)) this.dom0.remove(path);
     }

@@ -2,12 +2,10 @@
 import { parseVifSettings } from '../devices/vif/settings.js';
 import { parseVif } from '../guest/vif-spec.js';
 import type { Domain } from './domain.js';
+import type { Domains } from './domains.js';
 import { Failure } from './failure.js';
 import { vifConfig } from './guest-config.js';
 import type { GuestConfig } from './guest-runner.js';
-
-/** How long a guest is given to let go of a device. */
-const DETACH_TIMEOUT_S = 30;
 
 /** One line of `network-list`. */
 export interface NetworkRow {
@@ -29,7 +27,11 @@ const vifs = (domain: Domain): GuestConfig['devices'] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vif');
 
 /** Plugs in a vif, in xl's syntax. Resolves with its number. */
-export async function networkAttach(domain: Domain, spec: string): Promise<{ devid: number; mac: string }> {
+export async function networkAttach(
+  domains: Domains,
+  domain: Domain,
+  spec: string,
+): Promise<{ devid: number; mac: string }> {
   const vif = parseVif(
     spec,
     (message) => {
@@ -45,12 +47,13 @@ export async function networkAttach(domain: Domain, spec: string): Promise<{ dev
   const { mac } = parseVifSettings(device.spec);
   if (vifs(domain).some((d) => parseVifSettings(d.spec).mac === mac))
     throw new Failure('bad-state', `the guest has a vif with the address ${mac}`);
-  domain.keepConfig(await domain.ask('plug', { device }));
+  await domains.plug(domain, device);
   return { devid, mac };
 }
 
 /** Unplugs the vif with this number or address. */
 export async function networkDetach(
+  domains: Domains,
   domain: Domain,
   which: string,
   force: boolean,
@@ -59,9 +62,8 @@ export async function networkDetach(
     (d) => String(d.devid) === which || parseVifSettings(d.spec).mac === which.toLowerCase(),
   );
   if (found === undefined) throw new Failure('usage', `the guest has no vif ${which}`);
-  const { kind, devid } = found;
-  domain.keepConfig(await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S }));
-  return { devid };
+  await domains.unplug(domain, found, force);
+  return { devid: found.devid };
 }
 
 export async function networkList(domain: Domain): Promise<NetworkRow[]> {

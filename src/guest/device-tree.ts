@@ -46,3 +46,20 @@ export function deviceTree(d: DeviceTreeInput): TreeNode[] {
   for (const [name, value] of Object.entries(d.front)) add(`${front}/${name}`, value, shared);
   return nodes;
 }
+
+/** libxl's own record of a device, which its tools read on the host; the guest has no right to it. */
+export function libxlDeviceTree(d: DeviceTreeInput): TreeNode[] {
+  const kind = `/libxl/${d.domid}/device/${d.kind}`;
+  const home = `${kind}/${d.devid}`;
+  const entries: [string, string | number][] = [
+    [kind, ''],
+    [home, ''],
+    [`${home}/frontend`, `/local/domain/${d.domid}/device/${d.kind}/${d.devid}`],
+    [`${home}/backend`, `/local/domain/0/backend/${d.kind}/${d.domid}/${d.devid}`],
+    [`${home}/frontend-id`, d.domid],
+    [`${home}/online`, 1],
+    [`${home}/state`, 1],
+    ...Object.entries(d.back).map(([name, value]): [string, string | number] => [`${home}/${name}`, value]),
+  ];
+  return entries.map(([path, value]) => ({ path, value: String(value), perms: ['n0'] }));
+}

@@ -73,7 +73,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
     await fabric.listen({ path }, 0o600);
     await uplink(fabric, `switch:unix:${path}.far`);
   }
-  const device = (): Vif => guest.inner.devices.find('vif', 0)!.driver as Vif;
+  const device = (devid = 0): Vif => guest.inner.devices.find('vif', devid)!.driver as Vif;
 
   beforeAll(async () => {
     await far.listen({ path: `${path}.far` }, 0o600);
@@ -89,6 +89,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
     }
     guest = await LinuxGuest.boot('net', guests!, hosts.A, {
       devices: [vif('mac=00:16:3e:00:00:01')],
+      vcpus: 2,
     });
     await guest.until(/guest# /, 600);
     await guest.command(
@@ -121,7 +122,8 @@ describe.skipIf(!guests)("Debian's netfront", () => {
       expect(await guest.command('cat /sys/class/net/eth0/address')).toContain('00:16:3e:00:00:01');
       const points = device().points();
       const inner = (name: string) => points.find((p) => p.name === name)?.inner();
-      expect(inner('event channels')).toMatch(/^\d+ \d+$/);
+      // Two processors: two queues, each with two event channels.
+      expect(inner('event channels')).toMatch(/^\d+ \d+, \d+ \d+$/);
       expect(inner('features')).toBe('rx-copy sg gso-tcpv4 gso-tcpv6 csum ipv6-csum');
     },
     5 * MINUTES,
@@ -199,6 +201,35 @@ describe.skipIf(!guests)("Debian's netfront", () => {
       expect(lines.some((line) => /connected again/.test(line))).toBe(true);
     },
     10 * MINUTES,
+  );
+
+  test(
+    'sends large packets whole from one interface to another, over the switch',
+    async () => {
+      await guest.inner.plug(vif('mac=00:16:3e:00:00:03', 1));
+      // Another network namespace is another machine to the first: nothing goes between them but over the switch.
+      // Their addresses are told them, as passt answers for any.
+      const [, sum] = /([0-9a-f]{32})/.exec(
+        await guest.command(
+          'while [ ! -e /sys/class/net/eth1 ]; do sleep 0.2; done; unshare -n sleep 10000 & sleep 0.5; N=$!; ' +
+            'ip link set eth1 netns $N; mkdir /www; head -c 1000000 /bin/busybox >/www/f; ' +
+            `nsenter -t $N -n sh -c 'ifconfig eth1 10.0.2.50 up; arp -s ${GUEST_ADDRESS} 00:16:3e:00:00:01; httpd -h /www'; ` +
+            'arp -s 10.0.2.50 00:16:3e:00:00:03; md5sum /www/f',
+          120,
+        ),
+      )!;
+      expect(await guest.command('wget -q -O - http://10.0.2.50/f | md5sum', 120)).toContain(sum);
+      const { txBytes, txPackets, txErrors } = device(1).stats;
+      expect(txBytes).toBeGreaterThan(1_000_000);
+      expect(txBytes / txPackets).toBeGreaterThan(1514);
+      expect(txErrors).toBe(0);
+      guest.type('kill $N; killall httpd\n');
+      const { devices } = guest.inner;
+      expect(await devices.unplug(devices.find('vif', 1)!, AbortSignal.timeout(60_000))).toBe(true);
+      // Before the next is plugged in the guest must have seen that this one is gone.
+      await guest.command('while [ -e /sys/bus/xen/devices/vif-1 ]; do sleep 0.2; done', 60);
+    },
+    6 * MINUTES,
   );
 
   test(

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ const ports: Record<string, string> = {};
 
 async function host(name: string, networks: Record<string, string>): Promise<void> {
   mkdirSync(join(dir, name));
-  writeFileSync(join(dir, `${name}.json`), JSON.stringify({ networks }));
+  writeFileSync(join(dir, `${name}.json`), JSON.stringify({ networks, firstDomid: 7077 }));
   const where = ['--dir', join(dir, name), '--config', join(dir, `${name}.json`)];
   const listen = ['--listen', '127.0.0.1:0', '--plain-loopback'];
   ports[name] = (await start(/port (\d+)/, 'host', '--name', name, ...listen, ...where))[1];
@@ -102,6 +102,47 @@ describe('networks of a guest that a daemon runs', () => {
       expect(json('A', 'network-detach', 'g', '00:16:3E:00:00:08')).toEqual({ devid: 1 });
       expect(verb('A', 'network-detach', 'g', '1').err).toMatch(/has no vif 1/);
       expect(json('A', 'network-list', 'g').length).toBe(1);
+    },
+    3 * MINUTE,
+  );
+
+  test.skipIf(spawnSync('xenstore-ls', ['--help']).error !== undefined)(
+    "stand in the host's xenstore as libxl writes them: xenstore-ls shows them, and nothing of one that is gone",
+    () => {
+      const ls = (): string =>
+        execFileSync('xenstore-ls', ['-fp'], {
+          encoding: 'utf8',
+          env: { ...process.env, XENSTORED_PATH: join(dir, 'A', 'xenstore.sock') },
+        });
+      expect(verb('A', 'network-attach', 'g', 'bridge=cellar', 'mac=00:16:3e:00:00:09').status).toBe(0);
+      const tree = ls();
+      const domid = /\/local\/domain\/(\d+)\/name = "g"/.exec(tree)?.[1];
+      const lines = (path: string): string[] =>
+        tree
+          .split('\n')
+          .filter((line) => line.startsWith(`${path}/`))
+          .map((line) => line.slice(path.length + 1).replaceAll(`${domid}`, 'D'));
+      const back = [
+        'script = "/etc/xen/scripts/vif-bridge"',
+        'mac = "00:16:3e:00:00:07"',
+        'bridge = "xenbr0"',
+        'rate = "62500,50000"',
+        'handle = "0"',
+        'type = "vif"',
+        'mtu = "1500"',
+      ];
+      const of = (perms: string, ...nodes: string[]) => nodes.map((node) => `${node}   (${perms})`);
+      const front = 'frontend = "/local/domain/D/device/vif/0"';
+      const common = ['frontend-id = "D"', 'online = "1"', 'state = "1"'];
+      expect(lines(`/local/domain/0/backend/vif/${domid}/0`)).toEqual(of('n0,rD', front, ...common, ...back));
+      const where = 'backend = "/local/domain/0/backend/vif/D/0"';
+      expect(lines(`/local/domain/${domid}/device/vif/0`)).toEqual(
+        of('nD,r0', where, 'backend-id = "0"', 'state = "1"', 'handle = "0"', back[1], back[6]),
+      );
+      expect(lines(`/libxl/${domid}/device/vif/0`)).toEqual(of('n0', front, where, ...common, ...back));
+      expect(lines(`/libxl/${domid}/device/vif/1`)).toContain('bridge = "cellar"   (n0)');
+      expect(verb('A', 'network-detach', 'g', '1').status).toBe(0);
+      expect(ls()).not.toContain('/vif/1');
     },
     3 * MINUTE,
   );

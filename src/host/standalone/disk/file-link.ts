@@ -26,8 +26,6 @@ const THREADS = 2;
 const OWN_BYTES = 131_072;
 /** Transfers of that size that take longer than this waited for a medium; that is for the threads to do. */
 const SWIFT_US = 100;
-/** Before anything was measured the medium counts as slow. */
-const UNKNOWN_US = 1000;
 /** Between two attempts to lock a disk again. */
 const RETRY_MS = 500;
 
@@ -87,7 +85,7 @@ export class FileLink implements DiskLink {
   private readonly fresh: DiskTransfer[] = [];
   private committing = false;
   /** What small transfers take, by the latest of them. */
-  private usualUs = UNKNOWN_US;
+  private usualUs = 0;
   private u8: Uint8Array = new Uint8Array(0);
   private toWake = 0;
   private idle: (() => void)[] = [];
@@ -135,9 +133,13 @@ export class FileLink implements DiskLink {
     this.client = client;
     this.log = log;
     this.u8 = memory.u8;
+  }
+
+  /** When there is work for them: a guest that has just arrived does not wait for threads that may never have any. */
+  private startThreads(): void {
     const workerData: FileWorkerData = {
       ring: this.ring.buffer,
-      memory: memory.buffer as SharedArrayBuffer,
+      memory: this.u8.buffer as SharedArrayBuffer,
       fd: this.fd,
       device: this.device,
     };
@@ -199,6 +201,7 @@ export class FileLink implements DiskLink {
 
   /** Gives a transfer to the threads. */
   private hand(transfer: DiskTransfer): void {
+    if (this.threads.length === 0) this.startThreads();
     const slot = this.free.pop();
     if (slot === undefined) {
       this.waiting.push(transfer);
