@@ -69,6 +69,7 @@ function consoleAt(host) {
   return {
     type: (keys) => child.stdin.write(keys),
     close: () => child.kill(),
+    lines: (pattern) => text.split('\n').filter((line) => pattern.test(line)),
     async until(pattern, seconds, what) {
       for (const end = performance.now() + seconds * 1000; performance.now() < end; ) {
         const found = pattern.exec(text);
@@ -208,6 +209,7 @@ const verdict = await console_.until(
   60,
   'the verdict',
 );
+const differed = console_.lines(/OBS DIFF/);
 console_.close();
 const [samples, gapNs, backwards, differences] = verdict.slice(1, 5).map(Number);
 const chain = chainAfter(samples).toString(16).padStart(16, '0');
@@ -221,7 +223,7 @@ if (disk !== undefined) {
   console_ = consoleAt(back);
   // The next that it says is of after the last move.
   const [, last] = await console_.until(disk.said(), 60, 'a word of the disk');
-  const [, rounds, wrong] = await console_.until(disk.said(Number(last) + 10), 60, 'a word of the disk');
+  const [, rounds, wrong] = await console_.until(disk.said(Number(last) + 5), 60, 'a word of the disk');
   written = { rounds: Number(rounds), wrong: Number(wrong) };
   console_.close();
 }
@@ -239,7 +241,7 @@ for (const row of list(rows.A)) {
 console.log(`
   The observer in the guest, after ${MOVES} moves: ${samples} samples, ${differences} differences seen, ${backwards} clocks
   ran backwards, longest gap between two samples ${(gapNs / 1e6).toFixed(1)} ms more than the interval; its computation is
-  ${computed ? 'right' : 'WRONG'} (checked here).
+  ${computed ? 'right' : 'WRONG'} (checked here).${differed.map((line) => `\n  ${line}`).join('')}
 ${
   download === undefined
     ? ''

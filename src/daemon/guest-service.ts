@@ -325,7 +325,8 @@ export class GuestService {
       return stats;
     } finally {
       this.sender = undefined;
-      await storage?.close();
+      // Not waited for: the guest may be standing still.
+      storage?.close().catch((error: Error) => process.stdout.write(`${error.message}\n`));
       // The thread ends by itself when all is written; a failed one has ended.
       if (!this.stoppedByMove) sender.close();
     }

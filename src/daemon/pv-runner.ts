@@ -227,6 +227,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       const { config, moves, container } = decodeRecord(runnerRecord, decodeRaw(description));
       const guest = await Guest.empty(container, host, around);
       const arrived = new PvRunner(JSON.parse(config) as GuestConfig, guest, hooks, moves + 1);
+      if (arrived.config.devices.some((device) => device.kind === 'vbd')) host.links.expectDisks?.();
       runner = arrived;
       return {
         runner: arrived,

@@ -24,6 +24,8 @@ export interface VifHost {
 export interface HostLinks {
   /** Opens what `spec` (the device's settings, JSON) names. Fails with a message for people when it is not to be had. */
   readonly vbd?: (devid: number, spec: string) => Promise<DiskLink>;
+  /** A guest with disks is on its way: what takes time can be done before it stands still. */
+  readonly expectDisks?: () => void;
   readonly vif?: (devid: number, spec: string, client: LinkClient) => Promise<VifHost>;
 }
 

@@ -90,6 +90,6 @@ export interface DiskLink {
   later(): Promise<void>;
   /** The end, after `quiesce`. */
   close(): Promise<void>;
-  /** The same disk once more, to read beside this one, without a lock of its own; it is closed before this one is. */
+  /** The same disk once more, to read beside this one, without a lock of its own. */
   another?(): Promise<DiskLink>;
 }

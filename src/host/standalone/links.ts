@@ -1,6 +1,7 @@
 /** The links that a host without Xen has for devices: opened in the guest's process, with its rights. */
 import type { HostLinks } from '../../devices/links.js';
 import type { DiskSpec } from '../../guest/disk-spec.js';
+import { prepareFlock } from './disk/flock.js';
 import { openDisk } from './disk/open-disk.js';
 import type { ImageFolders } from './disk/place.js';
 import { type Networks, vifLinks } from './net/networks.js';
@@ -14,6 +15,7 @@ export interface LinkOptions {
 export function standaloneLinks({ networks, images, log }: LinkOptions): HostLinks {
   return {
     vbd: (_devid, spec) => openDisk(JSON.parse(spec) as DiskSpec, images),
+    expectDisks: () => void prepareFlock(),
     vif: vifLinks(networks, log),
   };
 }

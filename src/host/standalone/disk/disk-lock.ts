@@ -2,16 +2,9 @@
  * One host at a time has a disk: a lock (flock) on the open file, exclusive for a disk that is written, shared for a
  * read-only one. The kernel gives it up when the process dies, however it dies; where the file system carries locks
  * (NFS, and every cluster file system), it holds between hosts.
- *
- * Node has no flock. The lock belongs to the open file, not to the process, so the program of that name takes and
- * releases it on our descriptor.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
-import { PROGRAM_ENV } from './programs.js';
-
-/** flock's exit status when somebody else has the lock. */
-const CONFLICT = 9;
+import { flock } from './flock.js';
 
 export class DiskLock {
   private fd = -1;
@@ -43,29 +36,24 @@ export class DiskLock {
     if (this.fd >= 0) return;
     const fd = this.spare >= 0 ? this.spare : this.open();
     this.spare = -1;
-    let status: number | null;
+    let outcome: 'locked' | 'taken';
     try {
-      status = await run(fd, this.shared);
+      outcome = await flock(fd, this.shared);
     } catch (error) {
       closeSync(fd);
       throw new Error(`disk ${this.path}: cannot be locked: ${(error as Error).message}`);
     }
-    if (status === 0) {
-      this.fd = fd;
-      try {
-        this.spare = this.open();
-      } catch {
-        // It can be locked this once.
-      }
-      return;
+    if (outcome === 'taken') {
+      // Kept for the next attempt.
+      this.spare = fd;
+      throw new Error(`disk ${this.path}: another guest, here or on another host, has it open`);
     }
-    // Kept for the next attempt.
-    this.spare = fd;
-    throw new Error(
-      status === CONFLICT
-        ? `disk ${this.path}: another guest, here or on another host, has it open`
-        : `disk ${this.path}: cannot be locked (flock: status ${status})`,
-    );
+    this.fd = fd;
+    try {
+      this.spare = this.open();
+    } catch {
+      // It can be locked this once.
+    }
   }
 
   release(): void {
@@ -81,17 +69,4 @@ export class DiskLock {
   private open(): number {
     return openSync(this.path, this.shared ? constants.O_RDONLY : constants.O_RDWR);
   }
-}
-
-function run(fd: number, shared: boolean): Promise<number | null> {
-  return new Promise((resolve, reject) => {
-    const mode = shared ? '--shared' : '--exclusive';
-    const args = ['--nonblock', '--conflict-exit-code', String(CONFLICT), mode, '3'];
-    const child: ChildProcess = spawn('flock', args, {
-      stdio: ['ignore', 'ignore', 'ignore', fd],
-      env: PROGRAM_ENV,
-    });
-    child.on('error', reject);
-    child.on('exit', (status) => resolve(status));
-  });
 }

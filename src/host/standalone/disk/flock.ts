@@ -1,0 +1,54 @@
+/**
+ * flock(2), which Node does not have. By the optional package koffi where it is installed, in no time; otherwise by the
+ * program of that name, to which the descriptor is given: the lock belongs to the open file, not to the process.
+ */
+import { spawn } from 'node:child_process';
+import { PROGRAM_ENV } from './programs.js';
+
+const LOCK_SH = 1;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const EWOULDBLOCK = 11;
+/** The program's exit status when somebody else has the lock. */
+const CONFLICT = 9;
+
+type Flock = (fd: number, shared: boolean) => 'locked' | 'taken';
+
+let call: Promise<Flock | undefined> | undefined;
+
+/** Looks for the system call; worth doing before it is wanted. */
+export function prepareFlock(): Promise<Flock | undefined> {
+  call ??= import('koffi').then(
+    (module) => {
+      const koffi = module.default as unknown as typeof import('koffi');
+      const flock = koffi.load('libc.so.6').func('int flock(int fd, int operation)');
+      return (fd: number, shared: boolean) => {
+        if (flock(fd, LOCK_NB | (shared ? LOCK_SH : LOCK_EX)) === 0) return 'locked';
+        const errno = koffi.errno();
+        if (errno === EWOULDBLOCK) return 'taken';
+        throw new Error(`flock: errno ${errno}`);
+      };
+    },
+    () => undefined,
+  );
+  return call;
+}
+
+/** Locks an open file without waiting. Rejects with what is wrong. */
+export async function flock(fd: number, shared: boolean): Promise<'locked' | 'taken'> {
+  const direct = await prepareFlock();
+  if (direct !== undefined) return direct(fd, shared);
+  const status = await byProgram(fd, shared);
+  if (status !== 0 && status !== CONFLICT) throw new Error(`flock: status ${status}`);
+  return status === 0 ? 'locked' : 'taken';
+}
+
+function byProgram(fd: number, shared: boolean): Promise<number | null> {
+  return new Promise((resolve, reject) => {
+    const mode = shared ? '--shared' : '--exclusive';
+    const args = ['--nonblock', '--conflict-exit-code', String(CONFLICT), mode, '3'];
+    const child = spawn('flock', args, { stdio: ['ignore', 'ignore', 'ignore', fd], env: PROGRAM_ENV });
+    child.on('error', reject);
+    child.on('exit', (status) => resolve(status));
+  });
+}
