@@ -14,7 +14,7 @@ import { dirname } from 'node:path';
 import type { DiskFormat, DiskSpec } from '../guest/disk-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { isNbd } from '../host/standalone/disk/nbd-address.js';
-import { type ImageFolders, placeOf } from '../host/standalone/disk/place.js';
+import { folderOf, type ImageFolders, placeOf } from '../host/standalone/disk/place.js';
 import { createQemuImage } from '../host/standalone/disk/qemu-nbd.js';
 import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
 import { Failure } from './failure.js';
@@ -67,11 +67,18 @@ export function expectedImages(announced: unknown, handover: string, folders: Im
       Number.isInteger(devid) &&
       typeof target === 'string' &&
       /^\/[^\0]*$/.test(target) &&
+      !/\/\.\.?(\/|$)/.test(target) &&
       FORMATS.has(format) &&
       typeof readOnly === 'boolean' &&
       Number.isSafeInteger(bytes) &&
       bytes > 0;
     if (!proper) throw new Failure('usage', 'not a proper disk');
+    // Files are made only where this host's own configuration expects images.
+    if (folderOf(target, folders) === undefined)
+      throw new Failure(
+        'move-failed',
+        `"images" of this host has no folder for ${target}; it takes no disk there`,
+      );
     const path = placeOf(target, folders);
     const there = statSync(path, { throwIfNoEntry: false });
     // A medium that nobody writes may be everywhere already.

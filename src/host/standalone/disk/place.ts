@@ -6,11 +6,17 @@
 /** By folder as configurations name it: the folder that it is here. */
 export type ImageFolders = Readonly<Record<string, string>>;
 
-/** The path here of `target`, by the longest folder that it is in; itself where none is mapped. */
-export function placeOf(target: string, folders: ImageFolders): string {
+/** The folder of a configuration's that `target` is in, the longest there is; undefined where it is in none. */
+export function folderOf(target: string, folders: ImageFolders): string | undefined {
   let best: string | undefined;
   for (const folder of Object.keys(folders)) {
     if (target.startsWith(`${folder}/`) && folder.length > (best?.length ?? -1)) best = folder;
   }
-  return best === undefined ? target : folders[best] + target.slice(best.length);
+  return best;
+}
+
+/** The path here of `target`: itself where its folder is not mapped. */
+export function placeOf(target: string, folders: ImageFolders): string {
+  const folder = folderOf(target, folders);
+  return folder === undefined ? target : folders[folder] + target.slice(folder.length);
 }
