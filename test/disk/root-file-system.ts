@@ -10,8 +10,7 @@ import { ensureGuests, fetchDebian } from '../../scripts/fetch-guests.mjs';
 import { writeCpio } from '../../scripts/lib/cpio.mjs';
 import type { E2fsprogs } from './e2fsprogs.js';
 
-/** First program of an initramfs: goes over to the root file system on xvda. */
-export const INIT = `#!/bin/sh
+const INIT = `#!/bin/sh
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
 modprobe xen-blkfront
