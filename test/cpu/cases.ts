@@ -70,6 +70,26 @@ export const CASES: readonly Case[] = [
     memory: { [DATA]: 0x4_1f80n },
   },
   {
+    name: 'ldmxcsr refuses misaligned SSE mode, which CPUID does not offer',
+    code: '0fae1425 00000070',
+    memory: { [DATA]: 0x2_3be7n },
+  },
+  {
+    name: 'C1 is the lowest bit of the quotient of fprem when its underflow is not masked',
+    code: 'd9f8',
+    start: { fcw: 0xf46, ftw: 0xff, st0: 0x8001_c000_0000_0000_0001n, st1: 0x4000_0000_0000n << 16n },
+  },
+  {
+    name: 'C1 is the lowest bit of the quotient of fprem1 when its underflow is not masked',
+    code: 'd9f5',
+    start: {
+      fcw: 0x1b63,
+      ftw: 0xff,
+      st0: 0x8001_c000_0000_0000_0000n,
+      st1: 0x8001_c000_0000_0000_0001n,
+    },
+  },
+  {
     name: 'a pending x87 exception comes before the page fault of the next operand',
     code: 'df1c25 00000070 dd1c25 f8ffff6f',
     start: { fcw: 0x37e },

@@ -314,8 +314,8 @@ export function remainder(cpu: usize, nearest: bool): void {
     packV(A.cls, 64);
   }
   store<u16>(cpu + FSW, <u16>((<u32>load<u16>(cpu + FSW) & clear) | bits));
-  if (Env.flags & ~Env.masks & 0x30) settle(cpu);
-  else if (Env.flags) {
+  if (Env.flags) {
+    // C1 is the quotient's lowest bit, also when an underflow is not masked: a remainder is never rounded.
     const keep = bits & C1;
     settle(cpu);
     store<u16>(cpu + FSW, <u16>(<u32>load<u16>(cpu + FSW) | keep));
