@@ -63,6 +63,8 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   /** Requests are taken. */
   private running = false;
   private serving = false;
+  /** The rings are to be looked at when it starts: what stands in them may have been signalled to nobody. */
+  private owed = false;
   /** The link's lock is let go for a move; requests wait until it is ours again. */
   private released = false;
   private retake: Promise<void> | undefined;
@@ -204,6 +206,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
       throw error;
     }
     this.queues = queues;
+    this.owed = true;
     this.setPersistent(agreed.persistent);
     return connectNodes(this.identity);
   }
@@ -224,7 +227,9 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     for (const request of again) this.lend(request);
     this.beginBarrier();
     this.link?.commit();
-    this.serve();
+    // A guest that was stopped with a request in its ring and not yet signalled will signal it: looking earlier would
+    // tell it that it was stopped.
+    if (this.owed) this.serve();
   }
 
   async pause(): Promise<void> {
@@ -259,6 +264,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   /** Takes what is in the rings. */
   readonly serve = (): void => {
     if (!this.running || this.serving) return;
+    this.owed = false;
     this.serving = true;
     this.link?.poll();
     this.takeAll();

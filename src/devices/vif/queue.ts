@@ -32,6 +32,10 @@ export class VifQueue {
   broken = false;
   /** A packet waits for credit, and a timer will look again. */
   waits = false;
+  /** Packets stand in the transmit ring of which nobody will tell us again. */
+  txOwed = true;
+  /** Frames came while the guest stood still, and it has not been told. */
+  rxOwed = true;
 
   private constructor(
     private readonly access: GuestAccess,

@@ -11,7 +11,7 @@ const frame = struct({
   gsoSize: [u16, 'payload of a segment, bytes'],
 });
 
-const queue = struct({
+const queueFields = {
   txRef: [u32, 'grant of the transmit ring'],
   rxRef: [u32, 'grant of the receive ring'],
   txPort: [u32, 'event channel'],
@@ -20,9 +20,15 @@ const queue = struct({
   rxIndex: [u32, 'requests taken and answered'],
   broken: [bool, 'the front end broke a ring'],
   backlog: [list(frame), 'arrived, for the guest to make room'],
+} as const;
+const queue = struct({
+  ...queueFields,
+  txOwed: [bool, 'the guest has signalled packets that could not be taken yet'],
+  rxOwed: [bool, 'frames came for which the guest had not to make room'],
 });
+const queue1 = struct(queueFields);
 
-export const vifRecord = recordType('VIF ', 1, 'a connected vif', {
+const agreed = {
   sg: [bool, 'feature-sg'],
   gso4: [bool, 'feature-gso-tcpv4'],
   gso6: [bool, 'feature-gso-tcpv6'],
@@ -31,6 +37,23 @@ export const vifRecord = recordType('VIF ', 1, 'a connected vif', {
   multicastControl: [bool, 'request-multicast-control'],
   groups: [list(int), 'addresses of groups that were asked for'],
   addresses: [list(bytes), "the guest's IP addresses as seen in its ARP and Neighbour Discovery"],
-  queues: [list(queue), 'in order'],
-});
+} as const;
+const vif1 = struct({ ...agreed, queues: [list(queue1), 'in order'] });
+
+export const vifRecord = recordType(
+  'VIF ',
+  2,
+  'a connected vif',
+  { ...agreed, queues: [list(queue), 'in order'] },
+  [
+    {
+      version: 1,
+      body: vif1,
+      upgrade: (old: ReturnType<typeof vif1.read>) => ({
+        ...old,
+        queues: old.queues.map((one) => ({ ...one, txOwed: true, rxOwed: true })),
+      }),
+    },
+  ],
+);
 export type SavedVif = Parameters<typeof vifRecord.body.write>[1];

@@ -153,9 +153,10 @@ export class Vif implements XenbusDriver, LinkClient {
   start(): void {
     this.frozen = false;
     if (this.announcer.due) this.announce();
+    // What the guest has put on a ring and not signalled yet it will signal: looking earlier would tell it of the stop.
     for (const queue of this.queues) {
-      this.transmit(queue);
-      this.deliver(queue);
+      if (queue.txOwed) this.transmit(queue);
+      if (queue.rxOwed) this.deliver(queue);
     }
     this.readOn();
   }
@@ -182,11 +183,13 @@ export class Vif implements XenbusDriver, LinkClient {
   private transmit(queue: VifQueue): void {
     if (this.frozen || queue.broken) return;
     const { tx } = queue;
+    queue.txOwed = false;
     let more = true;
     while (more) {
       let found: number;
       while ((found = tx.peek()) === Found.packet) {
         if (!this.mayTake(queue)) {
+          queue.txOwed = true;
           this.pushTx(queue);
           return;
         }
@@ -279,6 +282,7 @@ export class Vif implements XenbusDriver, LinkClient {
       stats.rxDropped++;
       return;
     }
+    if (this.frozen && queue.backlog.length === 0) queue.rxOwed = true;
     const put = this.frozen || queue.backlog.length > 0 ? Put.noRoom : queue.rx.put(frame);
     if (put === Put.broken) {
       this.breakQueue(queue, queue.rx.trouble);
@@ -300,6 +304,7 @@ export class Vif implements XenbusDriver, LinkClient {
   /** Puts what waits into the ring, and tells the guest. */
   private deliver(queue: VifQueue): void {
     if (this.frozen || queue.broken) return;
+    queue.rxOwed = false;
     if (queue.drain() === Put.broken) {
       this.breakQueue(queue, queue.rx.trouble);
       return;
@@ -355,6 +360,8 @@ export class Vif implements XenbusDriver, LinkClient {
         rxIndex: q.rx.ring.req_cons,
         broken: q.broken,
         backlog: q.backlog,
+        txOwed: q.txOwed,
+        rxOwed: q.rxOwed,
       })),
     });
   }
@@ -372,6 +379,8 @@ export class Vif implements XenbusDriver, LinkClient {
       if (queue === undefined) throw new RecordError(0, "a vif's ring is not among the grants in use");
       queue.broken = one.broken;
       for (const frame of one.backlog) queue.wait(frame);
+      queue.txOwed = one.txOwed;
+      queue.rxOwed = one.rxOwed;
       this.bind(queue);
       return queue;
     });
