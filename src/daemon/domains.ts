@@ -144,6 +144,7 @@ export class Domains {
         ramdisk: wanted.config?.ramdisk ?? '',
         memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
         uid: this.uidOf(domid),
+        hidden: this.uidOf(domid) === undefined ? this.dir : '',
       });
       domain.save();
       await domain.connect();

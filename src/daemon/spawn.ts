@@ -3,7 +3,8 @@
  *
  * The process gets: its own directory as working directory (0700, its own), the kernel and ramdisk as open
  * descriptors, a user and group of its own when the daemon is root, no supplementary groups, an empty
- * environment, a limit on its private memory, no core dumps, and a session of its own, so that it outlives us.
+ * environment, a limit on its private memory, no core dumps, a sandbox (sandbox.ts), and a session of its own, so that
+ * it outlives us.
  */
 import { spawn } from 'node:child_process';
 import { chmodSync, chownSync, closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
@@ -22,6 +23,8 @@ export interface SpawnOptions {
   readonly memoryLimitKib: number;
   /** User and group id of the process, or undefined to stay who we are. */
   readonly uid: number | undefined;
+  /** A directory of which the process shall see no more than its own, "" where its user sees to that. */
+  readonly hidden: string;
 }
 
 export interface ProcessId {
@@ -30,7 +33,7 @@ export interface ProcessId {
   readonly startTicks: number;
 }
 
-const ENTRY = fileURLToPath(new URL('./guest-process.js', import.meta.url));
+const LAUNCHER = fileURLToPath(new URL('./guest-launcher.js', import.meta.url));
 const CONNECT_TIMEOUT_MS = 20_000;
 
 export function spawnGuest(options: SpawnOptions): ProcessId {
@@ -52,7 +55,7 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
     const log = openSync(join(directory, PROCESS_LOG), 'a', 0o600);
     open.push(log);
     if (uid !== undefined) chownSync(join(directory, PROCESS_LOG), uid, uid);
-    // The shell sets limits that Node cannot, and becomes Node.
+    // The shell sets the limit that must hold from the beginning, and becomes Node.
     const child = spawn(
       '/bin/sh',
       [
@@ -61,7 +64,8 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
         'sh',
         String(options.memoryLimitKib),
         process.execPath,
-        ENTRY,
+        LAUNCHER,
+        options.hidden,
         options.runner,
       ],
       {

@@ -1,0 +1,67 @@
+/** Calls of the C library that Node does not have, made by koffi, an optional package. Linux only. */
+
+const PR_SET_NO_NEW_PRIVS = 38;
+const SECCOMP_SET_MODE_FILTER = 1;
+const F_SETFD = 2;
+const RULE_PATH_BENEATH = 1;
+/** Numbers above 423 are the same on all processors. */
+const SYS_LANDLOCK_CREATE_RULESET = 444;
+const SYS_LANDLOCK_ADD_RULE = 445;
+const SYS_LANDLOCK_RESTRICT_SELF = 446;
+const SYS_SECCOMP: Readonly<Record<string, number>> = { x64: 317, arm64: 277 };
+
+export interface Libc {
+  setrlimit(resource: number, limits: Uint8Array): number;
+  noNewPrivileges(): boolean;
+  /** `program`: struct sock_filter one after the other. */
+  filterSystemCalls(program: Uint8Array): boolean;
+  createRuleset(attributes: Uint8Array | null, size: number, flags: number): number;
+  addRule(ruleset: number, pathBeneath: Uint8Array): number;
+  restrictSelf(ruleset: number): number;
+  /** This descriptor stays open when another program is executed: Node sees to it that none does. */
+  keepOpen(descriptor: number): void;
+  /** Becomes another program, with an empty environment. Returns only when that fails. */
+  execve(path: string, argv: readonly string[]): number;
+}
+
+/** Undefined where koffi is not installed, or finds no C library of a name it knows. */
+export async function loadLibc(): Promise<Libc | undefined> {
+  try {
+    const koffi = (await import('koffi')).default as unknown as typeof import('koffi');
+    const lib = koffi.load('libc.so.6');
+    const prctl = lib.func('prctl', 'int', [
+      'int',
+      'unsigned long',
+      'unsigned long',
+      'unsigned long',
+      'unsigned long',
+    ]);
+    const program = koffi.struct('sock_fprog', { len: 'unsigned short', filter: 'void *' });
+    const seccomp = lib.func('syscall', 'long', [
+      'long',
+      'unsigned int',
+      'unsigned int',
+      koffi.pointer(program),
+    ]);
+    const create = lib.func('syscall', 'long', ['long', 'void *', 'size_t', 'unsigned int']);
+    const add = lib.func('syscall', 'long', ['long', 'int', 'int', 'void *', 'unsigned int']);
+    const restrict = lib.func('syscall', 'long', ['long', 'int', 'unsigned int']);
+    const fcntl = lib.func('fcntl', 'int', ['int', 'int', 'int']);
+    const execve = lib.func('execve', 'int', ['str', 'str *', 'str *']);
+    return {
+      setrlimit: lib.func('int setrlimit(int resource, const void *limits)'),
+      noNewPrivileges: () => prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) === 0,
+      filterSystemCalls: (filter) =>
+        seccomp(SYS_SECCOMP[process.arch], SECCOMP_SET_MODE_FILTER, 0, { len: filter.length / 8, filter }) ===
+        0,
+      createRuleset: (attributes, size, flags) =>
+        create(SYS_LANDLOCK_CREATE_RULESET, attributes, size, flags),
+      addRule: (ruleset, rule) => add(SYS_LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0),
+      restrictSelf: (ruleset) => restrict(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0),
+      keepOpen: (descriptor) => void fcntl(descriptor, F_SETFD, 0),
+      execve: (path, argv) => execve(path, [...argv, null], [null]),
+    };
+  } catch {
+    return undefined;
+  }
+}
