@@ -24,7 +24,7 @@ describe.skipIf(guestFiles === undefined)('a real guest that moves between unlik
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());
 
-  it('GRUB at its prompt takes what is typed before and after', { timeout: TIMEOUT_MS }, async () => {
+  it('W4: GRUB at its prompt takes what is typed before and after', { timeout: TIMEOUT_MS }, async () => {
     await bootGrub(hosts, hosts.a, 'grub');
     await hosts.a.consoleOf('grub', 'set word=moved', /set word=moved/);
     const { at } = await moveToAndFro(hosts, 'grub', 3);

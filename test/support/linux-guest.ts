@@ -5,6 +5,7 @@ import type { Guests } from '../../scripts/fetch-guests.mjs';
 import { guestLoop } from '../../src/daemon/guest-loop.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
 import { Guest, type GuestSurroundings } from '../../src/helper/guest.js';
+import type { OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
 import { uuidBytes } from '../../src/helper/uuid.js';
 import type { Host } from '../../src/host/host.js';
 import type { GuestLoop } from '../../src/host/standalone/loop.js';
@@ -15,6 +16,15 @@ export interface LinuxOptions {
   readonly memoryMib?: number;
   /** More of the kernel's command line. */
   readonly extra?: string;
+  /** In place of the test's initramfs. */
+  readonly ramdisk?: Uint8Array;
+}
+
+export interface MoveWords {
+  readonly terms?: OutageTerms;
+  readonly bounds?: OutageBounds;
+  /** The guest has just been stopped. */
+  stopped?(): void;
 }
 
 export class LinuxGuest {
@@ -42,7 +52,7 @@ export class LinuxGuest {
         vcpus: options.vcpus ?? 1,
         image: {
           kernel: readFileSync(files.vmlinux),
-          ramdisk: readFileSync(files.initramfs),
+          ramdisk: options.ramdisk ?? readFileSync(files.initramfs),
           cmdline: `console=hvc0 quiet rdinit=/init ${options.extra ?? ''}`,
         },
         kernelName: 'vmlinux',
@@ -116,14 +126,16 @@ export class LinuxGuest {
   }
 
   /** Moves it to another host: between two instructions, without a word to it. */
-  async moveTo(host: Host): Promise<void> {
+  async moveTo(host: Host, words: MoveWords = {}): Promise<void> {
     const before = this.guest;
     this.loop.stop();
     await before.pause();
-    const record = before.saveState();
+    const record = before.saveState(words.terms);
+    words.stopped?.();
     const after = await Guest.empty(before.describe(), host, this.around());
     after.ram.set(before.ram);
-    after.restoreState(record);
+    after.restoreState(record, words.bounds);
+    await before.release();
     await after.attach();
     this.run(after);
     this.moves++;

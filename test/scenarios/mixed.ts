@@ -1,0 +1,60 @@
+/** Rows S2 and S3: hosts that are unlike, and guests that are short of memory or busy with xenstore. S4: hosts.test.ts. */
+import { expect, it } from 'vitest';
+import { chainAfter } from '../../src/demo/observing.js';
+import type { ScenarioWorld } from './world.js';
+
+const VERDICT =
+  /OBS VERDICT n=(\d+) cpus=(\d+) mono=\d+ real=\d+ tsc=\d+ gap=(-?\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]{16})/;
+
+/** Reads a node `times` times, each as a raw message, and keeps the answers' digests apart. */
+const HAMMER =
+  'h() { exec 4<>/proc/xen/xenbus; while [ ! -e /tmp/calm ]; do ' +
+  "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\005\\0\\0\\0name\\0' >&4; dd bs=24 count=1 <&4 2>/dev/null | md5sum; done >/tmp/answers; }";
+
+export function mixedScenarios(world: () => ScenarioWorld): void {
+  it('S2: hosts of other identity, version and features: nothing of it is visible to the guest', async () => {
+    const w = world();
+    const from = w.guest.text.length;
+    w.guest.type('observer 10 0\n');
+    await w.guest.until(/OBS START/, 120, from);
+    const hosts = [
+      w.a,
+      w.host({ name: 'ancient', domid: 2, xenVersion: '4.1.0', tscKhz: 1_000_000, uptimeNs: -1e14 }),
+      w.host({ name: 'newest', domid: 32_000, xenVersion: '4.21.0', tscKhz: 5_000_000, uptimeNs: 1e15 }),
+      w.b,
+    ];
+    for (const host of hosts) {
+      await new Promise((done) => setTimeout(done, 250));
+      await w.move(host);
+    }
+    await new Promise((done) => setTimeout(done, 300));
+    w.guest.type('v\n');
+    const found = await w.guest.until(VERDICT, 240, from);
+    const [samples, cpus, , backwards, differences] = found.slice(1, 6).map(Number);
+    expect({ cpus, backwards, differences }).toEqual({ cpus: 2, backwards: 0, differences: 0 });
+    expect(samples).toBeGreaterThan(5);
+    expect(found[6]).toBe(chainAfter(samples).toString(16).padStart(16, '0'));
+    expect(w.guest.text.slice(from)).not.toContain('OBS DIFF');
+    w.guest.type('q');
+    await w.guest.until(/guest# $/, 60, from);
+    expect(await w.guest.command('cat /sys/hypervisor/version/*')).toContain('17');
+  });
+
+  it('S3: moves under memory pressure, and while it hammers xenstore', async () => {
+    const w = world();
+    await w.guest.command(
+      "mount -t tmpfs -o size=90% fill /mnt; dd if=/dev/zero of=/mnt/fill bs=1M 2>/dev/null count=$(($(awk '/MemAvailable/{print $2}' /proc/meminfo)/1024-14))",
+      240,
+    );
+    const free = Number(/MemAvailable: *(\d+)/.exec(await w.guest.command('cat /proc/meminfo'))?.[1]);
+    expect(free).toBeLessThan(24_000);
+    await w.guest.command(`${HAMMER}; h & true`);
+    await w.moves(3, 250);
+    const answers = await w.guest.command('touch /tmp/calm; wait; sort /tmp/answers | uniq -c', 240);
+    // One digest, many times.
+    expect(answers.trim().split('\n').length).toBe(1);
+    expect(Number(answers.trim().split(/\s+/)[0])).toBeGreaterThan(5);
+    await w.guest.command('rm /tmp/calm /tmp/answers; umount /mnt');
+    expect(await w.troubles()).toBe('');
+  });
+}

@@ -1,0 +1,155 @@
+/** One real Linux with a disk and a network, and the hosts that it is moved between: what all scenarios stand on. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import type { Guests } from '../../scripts/fetch-guests.mjs';
+import { writeCpio } from '../../scripts/lib/cpio.mjs';
+import { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } from '../../scripts/lib/passt.mjs';
+import { memoryWriterElf } from '../../src/demo/memory-writer.js';
+import { observerElf } from '../../src/demo/observer.js';
+import type { Vif } from '../../src/devices/vif/vif.js';
+import type { OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
+import { parseLinkAddress } from '../../src/host/standalone/net/address.js';
+import { openLink } from '../../src/host/standalone/net/networks.js';
+import { SwitchServer } from '../../src/host/standalone/net/switch-server.js';
+import { diskConfig, networkConfig } from '../support/devices.js';
+import { LinuxGuest } from '../support/linux-guest.js';
+import { NetPeer } from '../support/net-peer.js';
+import { type HostWords, ScenarioHost, World } from './host.js';
+import { clocksElf, evtchnElf, nowElf } from './programs.js';
+
+export const PEER = '10.0.2.77';
+export const MAC = '00:16:3e:00:00:01';
+/** A Linux that has no code for a request to suspend. */
+const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
+
+export interface MoveTerms extends OutageTerms {
+  /** Time that passes while the guest stands still, ns. */
+  readonly outageNs?: number;
+  readonly bounds?: OutageBounds;
+}
+
+export class ScenarioWorld {
+  readonly world = new World();
+  readonly log: string[] = [];
+  readonly a: ScenarioHost;
+  readonly b: ScenarioHost;
+  at: ScenarioHost;
+
+  private constructor(
+    readonly directory: string,
+    readonly passt: Passt,
+    readonly fabric: SwitchServer,
+    readonly peer: NetPeer,
+    private readonly socket: string,
+  ) {
+    this.a = this.host({ name: 'A', domid: 5, xenVersion: '4.14.1', tscKhz: 3_100_000 });
+    // Up for less, slower, and its disk can do less.
+    this.b = this.host({
+      name: 'B',
+      domid: 400,
+      xenVersion: '4.19.0',
+      tscKhz: 1_900_000,
+      uptimeNs: -1e12,
+      geometry: { discard: undefined, physicalSectorBytes: 4096 },
+    });
+    this.at = this.a;
+  }
+  guest!: LinuxGuest;
+  /** Its kernel's log up to the shell; the log is empty then. */
+  bootLog = '';
+
+  static async open(files: Guests): Promise<ScenarioWorld> {
+    const directory = mkdtempSync(join(tmpdir(), 'stillpoint-scenario-'));
+    const socket = join(directory, 'switch');
+    const passt = await Passt.start();
+    const fabric = new SwitchServer(() => undefined);
+    await fabric.listen({ path: socket }, 0o600);
+    await fabric.uplink((client) =>
+      openLink(parseLinkAddress(`passt:${passt.socket}`), client, () => undefined),
+    );
+    const peer = await NetPeer.connect(socket, '02:00:00:00:00:77', PEER);
+    const scenario = new ScenarioWorld(directory, passt, fabric, peer, socket);
+    scenario.guest = await LinuxGuest.boot('scenario', files, scenario.a, {
+      vcpus: 2,
+      memoryMib: 128,
+      extra: WILD,
+      ramdisk: Buffer.concat([
+        gunzipSync(readFileSync(files.initramfs)),
+        writeCpio(
+          Object.entries({
+            observer: observerElf(),
+            writer: memoryWriterElf(),
+            now: nowElf(),
+            clocks: clocksElf(),
+            evtchn: evtchnElf(),
+          }).map(([name, data]) => ({ path: `bin/${name}`, mode: 0o755, data })),
+        ),
+      ]),
+      devices: [diskConfig('/scenario,raw,xvda,w'), networkConfig(`mac=${MAC}`)],
+    });
+    await scenario.guest.until(/guest# /, 600);
+    await scenario.guest.command(
+      `modprobe xen-evtchn; ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; ` +
+        `arp -s ${PEER} 02:00:00:00:00:77; ${SMALL_WINDOW}; stty -echo`,
+      300,
+    );
+    scenario.bootLog = await scenario.guest.command('dmesg -c');
+    return scenario;
+  }
+
+  host(words: Omit<HostWords, 'networks'>): ScenarioHost {
+    const networks = { default: `switch:unix:${this.socket}`, other: 'none' };
+    return new ScenarioHost(this.world, { networks, ...words }, (line) => this.log.push(line));
+  }
+
+  get inner() {
+    return this.guest.inner;
+  }
+  get vif(): Vif {
+    return this.inner.devices.find('vif', 0)?.driver as Vif;
+  }
+
+  /** To another host, or to the other one of the two. */
+  async move(to = this.at === this.a ? this.b : this.a, terms: MoveTerms = {}): Promise<void> {
+    await this.guest.moveTo(to, {
+      terms,
+      bounds: terms.bounds,
+      stopped: () => {
+        this.world.passedNs += terms.outageNs ?? 0;
+      },
+    });
+    this.at = to;
+  }
+
+  async moves(count: number, pauseMs = 100): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      await new Promise((done) => setTimeout(done, pauseMs));
+      await this.move();
+    }
+  }
+
+  /** What the guest's clocks say, ns, and the true time before and after it was asked. */
+  async now(): Promise<{ real: number; mono: number; before: number; after: number }> {
+    const before = this.world.now();
+    const text = await this.guest.command('now');
+    const [, real, mono] = /NOW real=(\d+) mono=(\d+)/.exec(text)?.map(Number) ?? [];
+    return { real, mono, before, after: this.world.now() };
+  }
+
+  /** Lines of the guest's kernel log that speak of trouble. */
+  async troubles(): Promise<string> {
+    return this.guest.command(
+      "dmesg | grep -iE 'stall|hung task|lockup|blocked for|timed out|backwards|Cycle offset|oops|BUG|freez|unable to' | head; true",
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.guest?.end();
+    this.peer.close();
+    await this.fabric.close();
+    this.passt.stop();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
