@@ -1,7 +1,8 @@
 // npm run soak -- NAME [arguments]: a long run, by soak/NAME.mjs; it prints its seed and what it found.
-// npm run soak: all of them one after the other, and one table of properties, cases tried and failures.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// npm run soak: all of them, two at a time, within an hour on two cores, and one table of properties, cases tried and
+// failures.
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,37 +19,74 @@ if (name !== undefined && !names.includes(name)) {
 }
 spawnSync(process.execPath, ['scripts/setup.mjs'], { stdio: ['ignore', 2, 2] });
 spawnSync(process.execPath, ['scripts/fetch-guests.mjs'], { stdio: ['ignore', 2, 2] });
-const run = (soak, args, env = {}) =>
-  spawnSync(process.execPath, [`soak/${soak}.mjs`, ...args], {
-    stdio: 'inherit',
-    env: { ...process.env, ...env },
-  }).status ?? 1;
-if (name !== undefined) process.exit(run(name, rest));
+if (name !== undefined)
+  process.exit(spawnSync(process.execPath, [`soak/${name}.mjs`, ...rest], { stdio: 'inherit' }).status ?? 1);
 
+/**
+ * Minutes that each may take, and what it is told so that it keeps to them on two cores. One at a time has both cores
+ * (`alone`), all others share them two by two.
+ */
+const BUDGETS = {
+  cpu: { minutes: 12, args: ['3000000'], alone: true },
+  moves: { minutes: 30, args: [] },
+  twin: { minutes: 25, args: [] },
+  crashes: { minutes: 20, args: [] },
+  scenarios: { minutes: 20, args: [] },
+  fuzz: { minutes: 10, args: [] },
+};
+const DEFAULT = { minutes: 15, args: [] };
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
 const rows = [];
-for (const soak of names) {
-  console.log(`\n== ${soak}`);
+
+/** Runs one; what it says is shown when it has ended. Its rows are its own words, or that it had none. */
+async function soakOne(soak) {
+  const { minutes, args } = BUDGETS[soak] ?? DEFAULT;
   const began = performance.now();
   const table = join(dir, soak);
   writeFileSync(table, '');
-  const status = run(soak, [], { STILLPOINT_SOAK_TABLE: table });
+  const log = openSync(`${table}.log`, 'w');
+  const child = spawn(process.execPath, [`soak/${soak}.mjs`, ...args], {
+    stdio: ['ignore', log, log],
+    env: { ...process.env, STILLPOINT_SOAK_TABLE: table },
+    detached: true,
+  });
+  const timer = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), minutes * 60_000);
+  const status = await new Promise((done) => child.once('exit', done));
+  clearTimeout(timer);
+  closeSync(log);
+  const taken = (performance.now() - began) / 60_000;
+  console.log(`\n== ${soak}, ${taken.toFixed(1)} minutes\n${readFileSync(`${table}.log`, 'utf8')}`);
   const found = readFileSync(table, 'utf8')
     .split('\n')
     .filter(Boolean)
     .map((line) => JSON.parse(line));
   // One that ends without a word of what it tried has failed.
-  if (found.length === 0) found.push({ property: `${soak} comes to its end`, cases: 1, failures: 1 });
+  if (found.length === 0)
+    found.push({
+      property: `comes to its end within ${minutes} minutes, and says what it tried`,
+      cases: 1,
+      failures: 1,
+    });
   else if (status !== 0 && found.every((row) => row.failures === 0)) found[0].failures = 1;
-  const seconds = (performance.now() - began) / 1000;
-  rows.push(...found.map((row) => ({ soak, seconds, ...row })));
+  rows.push(...found.map((row) => ({ soak, ...row })));
 }
+
+const began = performance.now();
+const waiting = names.filter((soak) => BUDGETS[soak]?.alone !== true);
+// The longest first, so that no core waits for the other at the end.
+waiting.sort((a, b) => (BUDGETS[b] ?? DEFAULT).minutes - (BUDGETS[a] ?? DEFAULT).minutes);
+for (const soak of names) if (!waiting.includes(soak)) await soakOne(soak);
+const worker = async () => {
+  for (let soak = waiting.shift(); soak !== undefined; soak = waiting.shift()) await soakOne(soak);
+};
+await Promise.all([worker(), worker()]);
 rmSync(dir, { recursive: true });
 console.log(
-  `\n${'soak'.padEnd(10)}${'property'.padEnd(76)}${'cases'.padStart(12)}${'failures'.padStart(10)}`,
+  `\n${'soak'.padEnd(10)}${'property'.padEnd(84)}${'cases'.padStart(10)}${'failures'.padStart(10)}`,
 );
 for (const row of rows)
   console.log(
-    `${row.soak.padEnd(10)}${row.property.padEnd(76)}${String(row.cases).padStart(12)}${String(row.failures).padStart(10)}`,
+    `${row.soak.padEnd(10)}${row.property.padEnd(84)}${String(row.cases).padStart(10)}${String(row.failures).padStart(10)}`,
   );
+console.log(`${((performance.now() - began) / 60_000).toFixed(0)} minutes`);
 process.exit(rows.some((row) => row.failures > 0) ? 1 : 0);

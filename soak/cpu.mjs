@@ -1,13 +1,7 @@
 // npm run soak -- cpu [SEQUENCES]: the differential test of the CPU against the processor, 10 000 000 sequences.
-import { spawnSync } from 'node:child_process';
+import { soakTests } from './lib/soaked.mjs';
 
 const sequences = process.argv[2] ?? '10000000';
-const r = spawnSync(
-  process.execPath,
-  ['node_modules/vitest/vitest.mjs', 'run', 'test/cpu/differential.test.ts'],
-  {
-    stdio: 'inherit',
-    env: { ...process.env, STILLPOINT_CPU_SEQUENCES: sequences },
-  },
+soakTests(['test/cpu/differential.test.ts'], { STILLPOINT_CPU_SEQUENCES: sequences }, (title) =>
+  /random/.test(title) ? Number(sequences) : 1,
 );
-process.exit(r.status ?? 1);

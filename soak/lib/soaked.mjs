@@ -1,5 +1,8 @@
 // What a soak has found: rows of property, cases tried, failures. Each soak ends by calling this once.
-import { appendFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 /** Prints the rows, hands them to the run of all soaks if there is one, and ends the process. */
 export function soaked(rows) {
@@ -8,4 +11,31 @@ export function soaked(rows) {
   const table = process.env.STILLPOINT_SOAK_TABLE;
   if (table) appendFileSync(table, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
   process.exit(rows.some((row) => row.failures > 0) ? 1 : 0);
+}
+
+/**
+ * Runs tests as a soak, with more work by their environment. A row for each test that ran; `cases` says how many cases
+ * a test of a title stands for, if not one.
+ */
+export function soakTests(files, env, cases = () => 1) {
+  const directory = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
+  const report = join(directory, 'report.json');
+  const vitest = ['node_modules/vitest/vitest.mjs', 'run', ...files];
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const { status } = spawnSync(process.execPath, [...vitest, ...reporters], {
+    stdio: 'inherit',
+    env: { ...process.env, ...env },
+  });
+  const rows = JSON.parse(readFileSync(report, 'utf8'))
+    .testResults.flatMap((file) => file.assertionResults)
+    .filter((test) => test.status === 'passed' || test.status === 'failed')
+    .map((test) => ({
+      property: test.title,
+      cases: cases(test.title),
+      failures: test.status === 'passed' ? 0 : 1,
+    }));
+  rmSync(directory, { recursive: true });
+  if (rows.length === 0 || (status !== 0 && rows.every((row) => row.failures === 0)))
+    rows.push({ property: `${files.join(' ')} can be run`, cases: 1, failures: 1 });
+  soaked(rows);
 }
