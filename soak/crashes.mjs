@@ -41,10 +41,8 @@ const RECORDS = 512;
 const SECTOR = 512;
 
 // B's clock is thirty years ahead.
-const hosts = await TwoHosts.open(
-  17_700,
-  { runner: undefined, wallClockS: 0 },
-  { wallClockS: 30 * 365 * 86_400 },
+const hosts = await TwoHosts.open(17_700, { runner: undefined }, (_root, name) =>
+  name === 'B' ? { wallClockS: 30 * 365 * 86_400 } : {},
 );
 const image = join(hosts.root, 'crash.img');
 writeFileSync(image, '');
