@@ -237,7 +237,8 @@ export class Guest {
     let guest: Guest | undefined;
     const domain = await Guest.make(c, identity, host, around, () => guest);
     guest = new Guest(c, domain, host, around, 'elapse');
-    guest.ram.fill(0);
+    // What the new container has of its own; the guest's memory is untouched, and stays so where the guest's is zero.
+    guest.ram.fill(0, domain.layout.guest * PAGE);
     return guest;
   }
 

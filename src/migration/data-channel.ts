@@ -7,6 +7,7 @@
  */
 import net from 'node:net';
 import tls from 'node:tls';
+import { type StreamSink, WRITES_UNDER_WAY } from './stream-writer.js';
 
 /** How the other end is found and known. */
 export interface DataAddress {
@@ -104,16 +105,15 @@ export function connectData(address: DataAddress): Promise<net.Socket> {
   });
 }
 
-/** Writes to a socket as fast as it takes bytes, and no faster. Two writes are under way at most. */
-export function socketSink(socket: net.Socket): (bytes: Uint8Array) => Promise<void> {
-  let previous: Promise<void> = Promise.resolve();
+/** Writes to a socket as fast as it takes bytes, and no faster. WRITES_UNDER_WAY writes are under way at most. */
+export function socketSink(socket: net.Socket): StreamSink {
+  const underWay: Promise<void>[] = [];
   return async (bytes) => {
-    const before = previous;
-    previous = new Promise<void>((resolve, reject) => {
+    const write = new Promise<void>((resolve, reject) => {
       socket.write(bytes, (error) => (error ? reject(error) : resolve()));
     });
-    previous.catch(() => {});
-    // The buffer of the write before last is free once that one is out: the writer alternates between two.
-    await before;
+    write.catch(() => {});
+    underWay.push(write);
+    if (underWay.length > WRITES_UNDER_WAY) await underWay.shift();
   };
 }

@@ -9,9 +9,8 @@ import { RecordError } from '../records/fields.js';
 import { type RawRecord, RECORD_HEADER_BYTES } from '../records/record.js';
 import { MAX_BATCH_PAGES, PAGE_BYTES, pagesRecord } from './stream-records.js';
 
-/** Room for the largest batch, padding included. */
-export const BATCH_BUFFER_BYTES =
-  RECORD_HEADER_BYTES + 12 + MAX_BATCH_PAGES * 4 + MAX_BATCH_PAGES * PAGE_BYTES + 8;
+/** Room for a batch of so many pages, padding included. */
+export const batchBytes = (pages: number): number => RECORD_HEADER_BYTES + 12 + pages * (4 + PAGE_BYTES) + 8;
 
 /** Writes `count` pages of `ram` as a record into `buffer`; returns the record's bytes (a part of `buffer`). */
 export function encodeBatch(

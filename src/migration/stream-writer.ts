@@ -4,14 +4,13 @@
  */
 import { encodeRecord } from '../records/record.js';
 import { clearBit, hasBit, nextBit, setBit } from './bitmap.js';
-import { BATCH_BUFFER_BYTES, encodeBatch } from './page-batch.js';
+import { batchBytes, encodeBatch } from './page-batch.js';
 import {
   blocksRecord,
   descriptionRecord,
   diskRecord,
   endRecord,
   holeRecord,
-  MAX_BATCH_PAGES,
   MAX_ZERO_FRAMES,
   PAGE_BYTES,
   preambleRecord,
@@ -21,7 +20,7 @@ import {
   zeroRecord,
 } from './stream-records.js';
 
-/** Takes bytes; resolves when it can take more. The bytes may be reused after that. */
+/** Takes bytes; resolves when it can take more. It may still read the bytes of the last WRITES_UNDER_WAY calls. */
 export type StreamSink = (bytes: Uint8Array) => Promise<void>;
 
 export interface StreamHead {
@@ -41,6 +40,10 @@ export interface RoundResult {
   readonly bytes: number;
   readonly ms: number;
 }
+
+/** Small, so that the socket is looked at often and the other side is never without work; many, so that it is full. */
+const BATCH_PAGES = 32;
+export const WRITES_UNDER_WAY = 7;
 
 const PAGE_WORDS = PAGE_BYTES / 4;
 
@@ -66,7 +69,10 @@ export class StreamWriter {
   bytes = 0;
   private sequence = 0;
   private pages = 0;
-  private readonly buffers = [new Uint8Array(BATCH_BUFFER_BYTES), new Uint8Array(BATCH_BUFFER_BYTES)];
+  private readonly buffers = Array.from(
+    { length: WRITES_UNDER_WAY + 1 },
+    () => new Uint8Array(batchBytes(BATCH_PAGES)),
+  );
   private which = 0;
   private nonZero = new Uint8Array(0);
   private paceFrom = 0;
@@ -156,14 +162,14 @@ export class StreamWriter {
     const before = this.bytes;
     const words = new Int32Array(ram.buffer, ram.byteOffset, ram.length / 4);
     await this.write(encodeRecord(roundRecord, { sequence: ++this.sequence, round, pages }));
-    const batch = new Uint32Array(MAX_BATCH_PAGES);
+    const batch = new Uint32Array(BATCH_PAGES);
     const zeroed: number[] = [];
     let count = 0;
     let looked = 0;
     let sent = 0;
     const flush = async (): Promise<void> => {
       const buffer = this.buffers[this.which];
-      this.which ^= 1;
+      this.which = (this.which + 1) % this.buffers.length;
       sent += count;
       this.pages += count;
       const record = encodeBatch(buffer, ++this.sequence, batch, count, ram);
@@ -188,7 +194,7 @@ export class StreamWriter {
       }
       setBit(this.nonZero, frame);
       batch[count++] = frame;
-      if (count === MAX_BATCH_PAGES) await flush();
+      if (count === BATCH_PAGES) await flush();
     }
     if (count > 0) await flush();
     if (zeroed.length > 0) await flushZero();
