@@ -111,6 +111,8 @@ export interface IncomingRunner extends IncomingGuest {
 }
 
 export interface RunnerFactory extends GuestFactory<IncomingRunner> {
+  /** Runs once through what will be done while an arriving guest stands still; `breathe` between the parts. */
+  rehearse?(breathe: () => Promise<void>): Promise<void>;
   /** Builds the guest; `kernel` and `ramdisk` are whole files. Throws with what is wrong with them. */
   create(config: GuestConfig, kernel: Uint8Array, ramdisk: Uint8Array | undefined): Promise<GuestRunner>;
 }

@@ -160,7 +160,17 @@ export class GuestService {
     const taker = new ReceivedDisks(disks, (line) => process.stdout.write(`${line}\n`));
     this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker);
     this.receiving.catch(() => listener.close());
+    // A guest from a file stands still in any case.
+    if (from.path === undefined) this.rehearse(factory);
     return { port: listener.port };
+  }
+
+  private rehearse(factory: RunnerFactory): void {
+    const breathe = (): Promise<void> => new Promise((done) => setImmediate(done));
+    // What goes wrong in it is of no consequence, but not to be hidden.
+    breathe()
+      .then(() => factory.rehearse?.(breathe))
+      .catch((error: Error) => process.stdout.write(`rehearsal: ${error.stack}\n`));
   }
 
   private async takeIn(

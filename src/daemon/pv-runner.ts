@@ -5,6 +5,7 @@
 import { frontPath } from '../devices/xenbus.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
+import { rehearse } from '../helper/rehearsal.js';
 import type { Host } from '../host/host.js';
 import type { ImageFolders } from '../host/standalone/disk/place.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
@@ -217,6 +218,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     wake: () => runner?.wake(),
   };
   return {
+    rehearse: (breathe) => rehearse(host, breathe),
     async create(config, kernel, ramdisk) {
       const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around);
       await guest.attach();

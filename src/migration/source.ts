@@ -127,7 +127,11 @@ export async function sendGuest(
     let bytesPerMs = 100_000;
     for (let round = 1; hooks.alreadyPaused !== true; round++) {
       await storage.sweep();
-      const done = await sender.round(round, dirty, pages);
+      const sending = sender.round(round, dirty, pages);
+      sending.catch(() => {});
+      // For practice: what runs for the first time takes many times as long, and would do so while the guest is stopped.
+      if (round === 1) guest.saveState({});
+      const done = await sending;
       next.fill(0);
       pages = guest.readDirty(next);
       [dirty, next] = [next, dirty];
