@@ -240,7 +240,7 @@ for (const row of list(rows.A)) {
 }
 console.log(`
   The observer in the guest, after ${MOVES} moves: ${samples} samples, ${differences} differences seen, ${backwards} clocks
-  ran backwards, longest gap between two samples ${(gapNs / 1e6).toFixed(1)} ms more than the interval; its computation is
+  ran backwards, longest time between two looks at the clock ${(gapNs / 1e6).toFixed(1)} ms; its computation is
   ${computed ? 'right' : 'WRONG'} (checked here).${differed.map((line) => `\n  ${line}`).join('')}
 ${
   download === undefined

@@ -16,7 +16,9 @@
  *     OBS DIFF at=BYTE was=TEXT now=TEXT                                                 on any difference
  *     OBS VERDICT n=.. (as above)                                                        on `v` or at the end
  *
- * `gap` is the longest time between two samples, less the interval; `back` counts clocks that ran backwards.
+ * A sample is some hundred system calls, and takes longer than the interval. So the monotonic clock is looked at
+ * before each of them too: `gap` is the longest time between two looks, less the interval where it slept between them.
+ * `back` counts clocks that ran backwards.
  * Typing `q` ends it, `v` asks for a verdict, `r` begins a new gap measurement.
  */
 import { executable } from './executable.js';
@@ -127,6 +129,7 @@ const SOURCE = `
     mov rax, [r14+V_MONO]
     mov [r14+V_LAST], rax
     mov [r14+V_NEXT], rax
+    mov qword [r14+V_GAP], 0
 
   sample:
     ; the next processor in turn
@@ -185,7 +188,7 @@ const SOURCE = `
     cmp rax, [r14+V_SAMPLES]
     je finish
     ; until the next multiple of the interval, on the monotonic clock; never two in a hurry after a delay
-    call clocks_now
+    call look
     mov rcx, [r14+V_NEXT]
     add rcx, [r14+V_INTERVAL]
     cmp rcx, rax
@@ -216,6 +219,26 @@ const SOURCE = `
 
   ; rsi = decimal text -> rax
   ${DECIMAL}
+
+  ; the monotonic clock, and how long it was not looked at; other registers stay
+  look:
+    push rdi
+    push rsi
+    push rcx
+    push r11
+    call clocks_now
+    mov rcx, rax
+    sub rcx, [r14+V_LAST]
+    cmp rcx, [r14+V_GAP]
+    jle nolonger
+    mov [r14+V_GAP], rcx
+  nolonger:
+    mov [r14+V_LAST], rax
+    pop r11
+    pop rcx
+    pop rsi
+    pop rdi
+    ret
 
   ; all clocks, nanoseconds and ticks
   clocks:
@@ -408,6 +431,9 @@ const SOURCE = `
 
   ; eax = request type, path in PATHBUF -> rax = payload length, payload in XSBUF+16; 0 on an error reply
   ask:
+    push rax
+    call look
+    pop rax
     mov rdx, [r14+V_PATHLEN]
     lea rdi, [r14+XSBUF]
     mov [rdi], eax
@@ -456,6 +482,7 @@ const SOURCE = `
     push r12
     push r13
     mov r12, rsi
+    call look
     mov eax, 2
     xor esi, esi
     xor edx, edx

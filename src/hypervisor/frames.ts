@@ -20,6 +20,12 @@ export enum Owner {
   xen = 3,
 }
 
+/** So many frames, one after the other, of one owner. */
+export interface FrameRun {
+  readonly count: number;
+  readonly owner: Owner;
+}
+
 export class FrameTable {
   readonly owner: Uint8Array;
   readonly type: Uint8Array;
@@ -42,6 +48,49 @@ export class FrameTable {
     if (this.owner[frame] === Owner.guest) this.owned--;
     if (owner === Owner.guest) this.owned++;
     this.owner[frame] = owner;
+  }
+
+  /**
+   * All owners as runs, from frame 0 on. Here and in `tables` the search is the engine's own `indexOf`: a guest stands
+   * still meanwhile, in a process that may never have done this before.
+   */
+  runs(): FrameRun[] {
+    const { owner } = this;
+    const next = [-1, -1, -1, -1];
+    const runs: FrameRun[] = [];
+    for (let at = 0; at < owner.length; at += runs[runs.length - 1].count) {
+      let end = owner.length;
+      for (let other = Owner.free; other <= Owner.xen; other++) {
+        if (other === owner[at]) continue;
+        if (next[other] < at) {
+          const found = owner.indexOf(other, at);
+          next[other] = found < 0 ? owner.length : found;
+        }
+        end = Math.min(end, next[other]);
+      }
+      runs.push({ count: end - at, owner: owner[at] });
+    }
+    return runs;
+  }
+
+  /** Sets all owners; the runs must be as long as the table. */
+  setRuns(runs: readonly FrameRun[]): void {
+    let at = 0;
+    this.owned = 0;
+    for (const { count, owner } of runs) {
+      this.owner.fill(owner, at, at + count);
+      if (owner === Owner.guest) this.owned += count;
+      at += count;
+    }
+  }
+
+  /** Frames that are page tables, in order. */
+  tables(): number[] {
+    const found: number[] = [];
+    for (let level = 1; level <= 4; level++) {
+      for (let f = this.type.indexOf(level); f >= 0; f = this.type.indexOf(level, f + 1)) found.push(f);
+    }
+    return found.sort((x, y) => x - y);
   }
 
   /** Forgets all types, pins and uses: the start of a restore. */

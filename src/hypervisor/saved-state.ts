@@ -112,22 +112,13 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
     const [vcpu, remoteDomid, target] = [events.vcpu[port], events.remoteDomid[port], events.target[port]];
     ports.push({ port, state, vcpu, remoteDomid, target });
   }
-  const owners: { count: number; owner: number }[] = [];
-  for (const owner of frames.owner) {
-    const last = owners.at(-1);
-    if (last?.owner === owner) last.count++;
-    else owners.push({ count: 1, owner });
-  }
-  const tables = [];
-  for (let frame = 0; frame < frames.frames; frame++) {
-    if (frames.count[frame] === 0) continue;
-    tables.push({
-      frame,
-      level: frames.type[frame],
-      pinned: frames.pinned[frame] === 1,
-      count: frames.count[frame],
-    });
-  }
+  const owners = frames.runs();
+  const tables = frames.tables().map((frame) => ({
+    frame,
+    level: frames.type[frame],
+    pinned: frames.pinned[frame] === 1,
+    count: frames.count[frame],
+  }));
   const { vmAssist, shutdownCode, pirqEoiMfn, cmosIndex, pciCf8 } = d;
   const memoryMap = d.memoryMap.map((range) => ({ ...range }));
   return concatBytes([
@@ -225,10 +216,7 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   d.pirqEoiMfn = domain.pirqEoiMfn;
   d.memoryMap = domain.memoryMap;
   d.frames.clearTypes();
-  let frame = 0;
-  for (const { count, owner } of frames.owners) {
-    for (let i = 0; i < count; i++) d.frames.setOwner(frame++, owner);
-  }
+  d.frames.setRuns(frames.owners);
   for (const t of frames.tables) {
     d.frames.type[t.frame] = t.level;
     d.frames.count[t.frame] = t.count;
