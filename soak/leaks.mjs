@@ -1,5 +1,5 @@
 // npm run soak -- leaks [MOVES [MINUTES]]: one busy guest, Debian's, that writes memory and a disk and downloads on one
-// connection, moves MOVES times (1000; as many as there is time for in MINUTES, 15) to and fro between two hosts. Each
+// connection, moves MOVES times (1000; as many as there is time for in MINUTES, 20) to and fro between two hosts. Each
 // 100 moves: memory, descriptors, sockets, xenstore nodes and files of either host, and what the guest's process has;
 // none of it may grow.
 import { spawn, spawnSync } from 'node:child_process';
@@ -26,7 +26,7 @@ import { startNetwork } from '../scripts/lib/demo-net.mjs';
 import { soaked } from './lib/soaked.mjs';
 
 const MOVES = Number(process.argv[2] ?? 1000);
-const MINUTES = Number(process.argv[3] ?? 15);
+const MINUTES = Number(process.argv[3] ?? 20);
 /** Moves between two looks. */
 const EVERY = Math.min(100, Math.max(2, Math.floor(MOVES / 4)));
 const cli = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
@@ -136,15 +136,15 @@ async function look(at, other) {
   const [row] = await ask(at, 'list', { guest: 'leaks' });
   const guest = process_(row.pid);
   const points = await ask(at, 'points', { guest: 'leaks' });
-  const number = (name) => Number(/\d+/.exec(points.find((p) => p.name === name).inner)[0]);
+  const number = (name, what) => Number(what.exec(points.find((p) => p.name === name).inner)[1]);
   return {
     ...found,
     'guest descriptors': guest.descriptors,
     'guest sockets': guest.sockets,
     'guest MB': guest.rssMb,
-    ports: number('event channels'),
-    grants: number('grant table'),
-    watches: number('xenstore watches'),
+    ports: number('event channels', /^(\d+) ports/),
+    grants: number('grant table', /(\d+) in use/),
+    watches: number('xenstore: watches', /^(\d+) set/),
   };
 }
 

@@ -1,13 +1,13 @@
 /** The verbs as a shell sees them: results, exit statuses, error texts. The guests are fake ones; the rest is real. */
 import { spawn } from 'node:child_process';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { DomainRow } from '../../src/daemon/api.js';
 import { loadIdentity, trust } from '../../src/daemon/identity.js';
-import { TwoHosts, until } from '../migration/hosts.js';
+import { TestHost, TwoHosts, until } from '../migration/hosts.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
@@ -26,6 +26,12 @@ function run(...args: string[]): Promise<Result> {
     child.stdin.end();
     child.on('close', (status) => done({ status, out, err }));
   });
+}
+
+/** Of a verb whose progress goes to the other stream. */
+function resultOf({ status, out, err }: Result) {
+  expect(status, err).toBe(0);
+  return JSON.parse(out);
 }
 
 const VERBS = [
@@ -201,6 +207,78 @@ describe('the command line', () => {
     expect((await json<DomainRow[]>('b', 'list'))[0].name).toBe('other');
     await at('b', 'destroy', 'other');
   });
+
+  it('gives one JSON value a line for each verb', async () => {
+    const { name, domid } = await create();
+    const named = { name, domid };
+    expect(await json('a', 'domid', name)).toMatchObject(named);
+    expect(await json('a', 'domname', String(domid))).toMatchObject(named);
+    expect(await json<string[]>('a', 'dmesg', name)).toContain('(XEN) fake guest');
+    expect(await json('a', 'block-list', name)).toEqual([]);
+    expect(await json('a', 'network-list', name)).toEqual([]);
+    const settle = await at('a', 'settle', '--json', '--keep', name);
+    expect(JSON.parse(settle.out)).toMatchObject({ error: { code: 'bad-state' } });
+    await json('a', 'destroy', name);
+    expect(JSON.parse((await at('a', 'console', '--json', name)).out)).toMatchObject({
+      error: { code: 'no-such-guest' },
+    });
+  });
+
+  it('prints the points again and again under --watch, also across the end of the guest', async () => {
+    const { name, domid } = await create();
+    const child = spawn(process.execPath, [
+      ...[MAIN, 'points', '--dir', hosts.a.dir, '--watch', '--json', name],
+    ]);
+    let [out, err] = ['', ''];
+    child.stdout.on('data', (d) => (out += d));
+    child.stderr.on('data', (d) => (err += d));
+    const ended = new Promise((done) => child.on('close', done));
+    await until('it is printed twice', () => out.split('\n').length > 2 || undefined);
+    for (const line of out.trim().split('\n')) {
+      expect(JSON.parse(line)[0]).toMatchObject({ name: 'domain id', outer: String(domid) });
+    }
+    await at('a', 'destroy', name);
+    expect(await ended).toBe(3);
+    expect(err).toMatch(new RegExp(`there is no domain ${name} on A`));
+  });
+
+  it('sends no faster than --bandwidth allows', async () => {
+    const { name } = await create('frames = 2048');
+    const { rounds } = resultOf(await at('a', 'migrate', '--json', '--bandwidth', '20', name, 'B'));
+    expect(rounds[0].sent).toBeGreaterThan(1000);
+    expect(rounds[0].mbPerSecond).toBeLessThan(21);
+    await at('b', 'destroy', name);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)(
+    'runs under a user without privileges, with the same rights for guests',
+    async () => {
+      const nobody = 65_534;
+      const dir = join(hosts.root, 'N');
+      mkdirSync(dir);
+      chownSync(dir, nobody, nobody);
+      const host = new TestHost('N', dir, 17_519, hosts.a.config);
+      await host.start(nobody);
+      try {
+        const file = config().file;
+        const made = await run('create', '--dir', dir, '--json', file);
+        expect(made.err).toBe('');
+        const { pid, name, domid } = JSON.parse(made.out) as DomainRow;
+        const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+        expect(status).toMatch(/^Uid:\t65534\t65534/m);
+        expect(status).toMatch(/^CapEff:\t0+$/m);
+        expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/Max data size +\d+ +\d+ +bytes/);
+        expect(statSync(join(dir, 'guests', String(domid))).mode & 0o777).toBe(0o700);
+        const image = join(dir, 'saved.img');
+        expect(await run('save', '--dir', dir, name, image)).toMatchObject({ status: 0 });
+        expect(statSync(image)).toMatchObject({ uid: nobody });
+        expect(await run('restore', '--dir', dir, image)).toMatchObject({ status: 0 });
+        expect(await run('destroy', '--dir', dir, name)).toMatchObject({ status: 0 });
+      } finally {
+        await host.kill();
+      }
+    },
+  );
 
   it('gives up a move that takes too long when it is told to, and the guest goes on', async () => {
     const { name } = await create('frames = 2048', 'ticksPerTurn = 400');

@@ -96,15 +96,17 @@ export class TestHost {
     readonly name: string,
     readonly dir: string,
     readonly port: number,
-    private readonly config: string,
+    readonly config: string,
   ) {}
 
-  async start(): Promise<void> {
+  /** `uid`: the daemon runs as that user (and must own its directory). */
+  async start(uid?: number): Promise<void> {
     const args = [MAIN, 'host', '--name', this.name, '--dir', this.dir, '--config', this.config];
     args.push('--listen', `127.0.0.1:${this.port}`);
     const log = join(this.dir, 'daemon.log');
     const child = spawn('/bin/sh', ['-c', `exec "$0" "$@" 2>>${log}`, process.execPath, ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
+      ...(uid === undefined ? {} : { uid, gid: uid }),
     });
     this.process = child;
     await new Promise<void>((done, fail) => {
