@@ -155,22 +155,24 @@ export class GuestService {
     this.phase = 'incoming';
     this.folders = host.images ?? {};
     const factory = this.factory(host);
-    if (from.path !== undefined) rmSync(from.path, { force: true });
+    // Before anything is sent, or a small guest would be here, and stand still, in the middle of it. One from a file
+    // stands still in any case.
+    if (from.path === undefined) await this.rehearse(factory);
+    else rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from);
     const taker = new ReceivedDisks(disks, (line) => process.stdout.write(`${line}\n`));
     this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker);
     this.receiving.catch(() => listener.close());
-    // A guest from a file stands still in any case.
-    if (from.path === undefined) this.rehearse(factory);
     return { port: listener.port };
   }
 
-  private rehearse(factory: RunnerFactory): void {
-    const breathe = (): Promise<void> => new Promise((done) => setImmediate(done));
-    // What goes wrong in it is of no consequence, but not to be hidden.
-    breathe()
-      .then(() => factory.rehearse?.(breathe))
-      .catch((error: Error) => process.stdout.write(`rehearsal: ${error.stack}\n`));
+  private async rehearse(factory: RunnerFactory): Promise<void> {
+    try {
+      await factory.rehearse?.(() => new Promise((done) => setImmediate(done)));
+    } catch (error) {
+      // Of no consequence, but not to be hidden.
+      process.stdout.write(`rehearsal: ${(error as Error).stack}\n`);
+    }
   }
 
   private async takeIn(
