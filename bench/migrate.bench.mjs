@@ -12,6 +12,7 @@ import { connectDaemon } from '../dist/cli/daemon-client.js';
 import { memoryWriterElf } from '../dist/demo/memory-writer.js';
 import { ensureGuests } from '../scripts/fetch-guests.mjs';
 import { writeCpio } from '../scripts/lib/cpio.mjs';
+import { endProcessesBelow } from '../scripts/lib/processes.mjs';
 import { json, median, report } from './harness.mjs';
 
 const cli = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
@@ -23,6 +24,7 @@ process.on('exit', () => {
   for (const host of ['A', 'B'])
     spawnSync(process.execPath, [cli, 'destroy', '--dir', join(dir, host), 'bench'], { stdio: 'ignore' });
   for (const child of children) child.kill();
+  endProcessesBelow(dir);
   rmSync(dir, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));

@@ -15,6 +15,7 @@ const { chainAfter } = await import('../dist/demo/observing.js');
 const { smallKernelElf } = await import('../dist/demo/small-kernel.js');
 const { writeCpio } = await import('./lib/cpio.mjs');
 const { makeDisk } = await import('./lib/demo-disk.mjs');
+const { endProcessesBelow } = await import('./lib/processes.mjs');
 const { startNetwork } = await import('./lib/demo-net.mjs');
 const { json, median } = await import('../bench/harness.mjs');
 
@@ -42,6 +43,8 @@ const clean = () => {
   }
   for (const child of children) child.kill('SIGTERM');
   network?.stop();
+  // On a machine that is too busy to answer `destroy` the guest would live on without its directory.
+  endProcessesBelow(dir);
   rmSync(dir, { recursive: true, force: true });
 };
 process.on('exit', clean);

@@ -23,6 +23,7 @@ import { XenstoreClient } from '../dist/xenstore/client.js';
 import { ensureGuests } from '../scripts/fetch-guests.mjs';
 import { writeCpio } from '../scripts/lib/cpio.mjs';
 import { startNetwork } from '../scripts/lib/demo-net.mjs';
+import { endProcessesBelow } from '../scripts/lib/processes.mjs';
 import { soaked } from './lib/soaked.mjs';
 
 const MOVES = Number(process.argv[2] ?? 1000);
@@ -38,6 +39,7 @@ const clean = () => {
   for (const host of ['A', 'B'])
     spawnSync(process.execPath, [cli, 'destroy', '--dir', join(dir, host), 'leaks'], { stdio: 'ignore' });
   for (const child of children) child.kill();
+  endProcessesBelow(dir);
   network?.stop();
   rmSync(dir, { recursive: true, force: true });
 };
