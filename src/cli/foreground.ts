@@ -7,6 +7,7 @@ import { type GuestEnd, guestLoop } from '../daemon/guest-loop.js';
 import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
 import { hostAlone } from '../host/standalone/alone.js';
+import { collectGarbage } from '../host/standalone/garbage.js';
 import type { Networks } from '../host/standalone/net/networks.js';
 import { Terminal } from '../host/standalone/terminal.js';
 import type { Nanoseconds } from '../xen/types.js';
@@ -75,23 +76,13 @@ export class Foreground {
       );
   }
 
-  /** From power-on to the end of one cycle. Throws KernelError. */
-  async cycle(spec: GuestSpec): Promise<Outcome> {
-    const { deterministic, networks = {} } = this.options;
-    const log = (line: string): void => void process.stderr.write(`(XEN) ${line}\n`);
-    const host = hostAlone('run', { networks, log });
+  /** From power-on to the end of one cycle. Throws KernelError, and what `spec` throws. */
+  async cycle(spec: () => GuestSpec): Promise<Outcome> {
     this.output = Buffer.alloc(0);
     let wake: () => void = () => undefined;
-    const guest = await Guest.powerOn(
-      deterministic ? { ...spec, nsPerInstruction: NS_PER_INSTRUCTION } : spec,
-      deterministic ? timelessHost(host) : host,
-      {
-        console: (bytes) => this.print(bytes),
-        log,
-        wake: () => wake(),
-        engine: this.options.profile ? { profile: () => performance.now() } : undefined,
-      },
-    );
+    const guest = await this.powerOn(spec, () => wake());
+    // The files and all that was made of them: nothing holds them any more.
+    collectGarbage();
     try {
       await guest.attach();
     } catch (error) {
@@ -125,8 +116,24 @@ export class Foreground {
       if (this.options.profile) process.stderr.write(profileText(guest.domain.machine));
       this.ended = undefined;
       await guest.detach();
-      await guest.detach();
     }
+  }
+
+  private async powerOn(spec: () => GuestSpec, wake: () => void): Promise<Guest> {
+    const { deterministic, networks = {}, profile } = this.options;
+    const log = (line: string): void => void process.stderr.write(`(XEN) ${line}\n`);
+    const host = hostAlone('run', { networks, log });
+    return Guest.powerOn(
+      deterministic ? { ...spec(), nsPerInstruction: NS_PER_INSTRUCTION } : spec(),
+      deterministic ? timelessHost(host) : host,
+      {
+        console: (bytes) => this.print(bytes),
+        log,
+        wake,
+        tidy: collectGarbage,
+        engine: profile ? { profile: () => performance.now() } : undefined,
+      },
+    );
   }
 
   /** Holds everything as it is until Ctrl-], the deadline, or a signal. */

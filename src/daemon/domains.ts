@@ -238,6 +238,7 @@ export class Domains {
       name: domain.state.name,
       uuid,
       vcpus: config.vcpus,
+      onlineVcpus: config.onlineVcpus ?? config.vcpus,
       staticMaxKib: config.maxMemoryKib,
       targetKib: config.memoryKib,
       storePort,

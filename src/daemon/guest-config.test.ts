@@ -11,9 +11,10 @@ test('files of a guest are found next to where the command was given, and a uuid
   expect(read('').ramdisk).toBe('');
 });
 
-test('memory that may grow is passed on; processors that may are refused with their place', () => {
+test('memory and processors that may grow are passed on', () => {
   expect(read('memory = 64\nmaxmem = 128')).toMatchObject({ memoryKib: 65536, maxMemoryKib: 131072 });
-  expect(() => read('maxvcpus = 2')).toThrow(/^g.cfg:[34]:1: maxvcpus .*not supported/);
+  expect(read('vcpus = 2\nmaxvcpus = 4')).toMatchObject({ vcpus: 4, onlineVcpus: 2 });
+  expect(read('vcpus = 2')).toMatchObject({ vcpus: 2, onlineVcpus: 2 });
 });
 
 test('disks and networks become devices; an address that is not given is made of the uuid, each time the same', () => {

@@ -1,13 +1,9 @@
-/**
- * What the daemon and the runner need of an xl.cfg (read by src/guest/config.ts). What is understood there and not
- * to be had in this container is refused here, with file, line and column.
- */
+/** What the daemon and the runner need of an xl.cfg (read by src/guest/config.ts). */
 import { createHash, randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { vifSettings } from '../devices/vif/settings.js';
 import { readGuestConfig as readXlConfig } from '../guest/config.js';
 import type { VifSpec } from '../guest/vif-spec.js';
-import { ConfigError } from '../guest/xl-cfg.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
@@ -25,17 +21,14 @@ export function readGuestConfig(
   makeUuid: (name: string) => string = () => randomUUID(),
 ): GuestConfig {
   const config = readXlConfig(source, file);
-  const refuse = (setting: string, why: string): never => {
-    throw new ConfigError(`${config.place(setting)}: ${why}`);
-  };
-  if (config.maxVcpus !== config.vcpus) refuse('maxvcpus', 'maxvcpus above vcpus is not supported');
   const place = (given: string | undefined): string =>
     given === undefined ? '' : path.resolve(directory, given);
   const uuid = config.uuid ?? makeUuid(config.name);
   return {
     name: config.name,
     uuid,
-    vcpus: config.vcpus,
+    vcpus: config.maxVcpus,
+    onlineVcpus: config.vcpus,
     memoryKib: config.memoryKib,
     maxMemoryKib: config.maxMemoryKib,
     kernel: place(config.kernel),
@@ -65,6 +58,7 @@ export function guestSpec(
     memoryMib: config.memoryKib / 1024,
     maxMemoryMib: config.maxMemoryKib / 1024,
     vcpus: config.vcpus,
+    onlineVcpus: config.onlineVcpus,
     image: { kernel, ramdisk, cmdline: config.cmdline },
     kernelName: path.basename(config.kernel),
     ramdiskName: config.ramdisk === '' ? '' : path.basename(config.ramdisk),

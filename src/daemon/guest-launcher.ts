@@ -23,7 +23,7 @@ else {
   });
   if (missing.length > 0) process.stderr.write(`sandbox: this machine has no ${missing.join(', no ')}\n`);
   for (let descriptor = 0; descriptor < DESCRIPTORS; descriptor++) libc.keepOpen(descriptor);
-  libc.execve(process.execPath, [process.execPath, ENTRY, runner]);
+  libc.execve(process.execPath, [process.execPath, ...process.execArgv, ENTRY, runner]);
   process.stderr.write('sandbox: Node cannot be executed anew\n');
 }
 // Without a sandbox: here and now.

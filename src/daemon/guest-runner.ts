@@ -17,7 +17,9 @@ export type EndAction = 'destroy' | 'restart' | 'preserve';
 export interface GuestConfig {
   readonly name: string;
   readonly uuid: string;
+  /** The most that it may have (maxvcpus), and how many of them are online at power-on: all, if nothing is said. */
   readonly vcpus: number;
+  readonly onlineVcpus?: number;
   readonly memoryKib: number;
   readonly maxMemoryKib: number;
   /** Paths on the daemon's host; "" for none. The daemon opens them, the guest process gets descriptors. */

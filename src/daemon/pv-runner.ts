@@ -8,6 +8,7 @@ import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import { rehearse } from '../helper/rehearsal.js';
 import type { Host } from '../host/host.js';
 import type { ImageFolders } from '../host/standalone/disk/place.js';
+import { collectGarbage } from '../host/standalone/garbage.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/guest.js';
@@ -216,11 +217,13 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     },
     log: (line) => (runner === undefined ? hooks.log(line) : runner.note(line)),
     wake: () => runner?.wake(),
+    tidy: collectGarbage,
   };
   return {
     rehearse: (breathe) => rehearse(host, breathe),
     async create(config, kernel, ramdisk) {
       const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around);
+      collectGarbage();
       await guest.attach();
       runner = new PvRunner(config, guest, hooks, 0);
       return runner;

@@ -16,7 +16,9 @@ export interface DomainTreeInput {
   readonly domid: number;
   readonly name: string;
   readonly uuid: string;
+  /** The most that it may have, and how many of them, from the first on, are meant to run. */
   readonly vcpus: number;
+  readonly onlineVcpus: number;
   readonly staticMaxKib: number;
   readonly targetKib: number;
   readonly storePort: number;
@@ -65,7 +67,7 @@ export function domainTree(d: DomainTreeInput): TreeNode[] {
   add(`${home}/cpu`, '', host);
   for (let i = 0; i < d.vcpus; i++) {
     add(`${home}/cpu/${i}`, '', host);
-    add(`${home}/cpu/${i}/availability`, 'online', host);
+    add(`${home}/cpu/${i}/availability`, i < d.onlineVcpus ? 'online' : 'offline', host);
   }
   add(`${home}/memory`, '', host);
   add(`${home}/memory/static-max`, d.staticMaxKib, host);

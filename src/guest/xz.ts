@@ -144,6 +144,16 @@ function plainStream(data: Uint8Array, lzma2: Uint8Array, unpackedBytes: number)
   return out;
 }
 
+/** The decoder keeps its memory, which is larger than the dictionary, for as long as it is known: the next makes its own. */
+function forgetDecoder(): void {
+  const kept = xzDecompress.XzReadableStream as {
+    _moduleInstance?: unknown;
+    _moduleInstancePromise?: unknown;
+  };
+  kept._moduleInstance = undefined;
+  kept._moduleInstancePromise = undefined;
+}
+
 /** Fills `out` with what comes out of the decoder. Throws KernelError unless it fits exactly. */
 async function decodeInto(out: Uint8Array, packed: Uint8Array): Promise<void> {
   const source = new ReadableStream<Uint8Array>({
@@ -165,6 +175,8 @@ async function decodeInto(out: Uint8Array, packed: Uint8Array): Promise<void> {
   } catch (e) {
     await reader.cancel().catch(() => {});
     throw new KernelError(`xz payload is damaged: ${(e as Error).message}`);
+  } finally {
+    forgetDecoder();
   }
   if (at !== out.length)
     throw new KernelError(`xz payload is damaged: ${at} bytes unpacked, ${out.length} expected`);

@@ -44,7 +44,9 @@ export interface GuestSpec {
   readonly memoryMib: number;
   /** The most that it may have (maxmem); as much as it begins with if nothing is said. */
   readonly maxMemoryMib?: number;
+  /** The most that it may have (maxvcpus), and how many of them are online at power-on: all, if nothing is said. */
   readonly vcpus: number;
+  readonly onlineVcpus?: number;
   readonly image: GuestImage;
   /** Names of the files, for the xenstore's /vm node. */
   readonly kernelName: string;
@@ -66,6 +68,8 @@ export interface GuestSurroundings {
   log(line: string): void;
   /** Something happened that may concern a guest that sleeps. */
   wake(): void;
+  /** Gives memory back that was needed in passing: much, after files were unpacked. */
+  tidy?(): void;
   /** Kinds of devices, where they are not the usual ones. */
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
 }
@@ -189,6 +193,7 @@ export class Guest {
   /** Builds a guest in a new container, ready to be attached. Throws KernelError on a bad kernel. */
   static async powerOn(spec: GuestSpec, host: Host, around: GuestSurroundings): Promise<Guest> {
     const image = await loadImage(spec.image);
+    around.tidy?.();
     const { name, uuid, memoryMib, maxMemoryMib = memoryMib, vcpus, nsPerInstruction = 0 } = spec;
     const made = { name, uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction };
     let guest: Guest | undefined;
@@ -208,6 +213,7 @@ export class Guest {
       name,
       uuid: uuidText(uuid),
       vcpus,
+      onlineVcpus: spec.onlineVcpus ?? vcpus,
       staticMaxKib: maxMemoryMib * 1024,
       targetKib: memoryMib * 1024,
       storePort,

@@ -229,6 +229,20 @@ describe('the xenstore of a guest', () => {
     expect(asked()).toBe('poweroff');
   });
 
+  it('hears which of its processors a tool on the host wants to run, and of none that it has not', async () => {
+    const { a } = hosts();
+    const { guest } = await TestGuest.on(a);
+    guest.start();
+    const { dom0 } = guest.store;
+    expect(dom0.read('/local/domain/1/cpu/0/availability')).toBe('online');
+    a.listener?.({ path: 'cpu/0/availability', value: 'perhaps' });
+    expect(dom0.read('/local/domain/1/cpu/0/availability')).toBe('online');
+    a.listener?.({ path: 'cpu/0/availability', value: 'offline' });
+    expect(dom0.read('/local/domain/1/cpu/0/availability')).toBe('offline');
+    a.listener?.({ path: 'cpu/7/availability', value: 'online' });
+    expect(dom0.exists('/local/domain/1/cpu/7')).toBe(false);
+  });
+
   it('is not asked anything by a move', async () => {
     const { there } = await moved({ outage: 40 * MS });
     expect(there.guest.store.dom0.read('/local/domain/1/control/shutdown')).toBe('');

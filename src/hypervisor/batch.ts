@@ -40,7 +40,7 @@ export function batch(d: DomainState, bytes: number, rc: number, one: (d: Domain
     rc = guest.copyIn(vcpu, list + i * bytes, bytes) ? one(d) : -EFAULT;
     if (rc !== 0) break;
   }
-  d.tables.flushPromoted();
+  d.tables.flushUpper();
   if (pdone !== 0) {
     guest.buffer.setU32(0, done + i);
     guest.copyOut(vcpu, pdone, 4);

@@ -202,7 +202,6 @@ export class Domain {
     const { cpu } = v;
     // The toolstack pins the first table, and leaves it so: a kernel that moves to its own unpins it.
     const rc = pinTable(state, built.cr3, 4) || newBaseptr(state, v, built.cr3);
-    state.tables.flushPromoted();
     if (rc !== 0)
       throw new Error(`the builder's page tables at frame ${built.cr3} are not acceptable (${rc})`);
     for (const each of state.vcpus) {

@@ -3,7 +3,7 @@
  * Source: pv_emul_instruction_done of xen/arch/x86/pv/emulate.c.
  */
 import type { DomainState } from './state.js';
-import { EFLAGS_RF, EFLAGS_TF, injectException, TRAP_debug } from './traps.js';
+import { injectException, TRAP_debug } from './traps.js';
 import type { VcpuContext } from './vcpu-context.js';
 
 const DR_STEP = 0x4000;
@@ -12,9 +12,8 @@ const DR_STATUS_RESERVED_ONE = 0xffff_0ff0;
 export function instructionDone(d: DomainState, v: VcpuContext, rip: number): void {
   const { cpu } = v;
   cpu.rip = rip;
-  const { rflags } = cpu;
-  if (rflags & EFLAGS_RF) cpu.rflags = rflags & ~EFLAGS_RF;
-  if (rflags & EFLAGS_TF) {
+  cpu.resuming = false;
+  if (cpu.stepping) {
     cpu.setDr(6, (cpu.dr(6) | DR_STEP | DR_STATUS_RESERVED_ONE) >>> 0);
     injectException(d, v, TRAP_debug);
   }

@@ -31,9 +31,6 @@ export function checkOwner(domid: number, ioError = -EPERM): number {
   return domid === 0 || domid === DOMID_XEN ? -EPERM : domid === DOMID_IO ? ioError : -ESRCH;
 }
 
-/** An entry above the lowest level has changed: translations of any address may be stale. */
-let upper = false;
-
 export function mmuUpdate(d: DomainState): number {
   const { args } = d;
   const foreigndom = args.lo[3];
@@ -44,10 +41,7 @@ export function mmuUpdate(d: DomainState): number {
   const pagesDom = foreigndom & 0xffff;
   // Whether domain 0's pages may be touched is asked for each of them.
   const rc = pagesDom === 0 && batchCount(d) === 0 ? 0 : checkOwner(pagesDom, 0);
-  upper = false;
-  const result = batch(d, MmuUpdate.sizeof, rc, one);
-  if (upper) d.machine.flushTlbAll();
-  return result;
+  return batch(d, MmuUpdate.sizeof, rc, one);
 }
 
 /** One request, which lies in the copy buffer. */
@@ -74,9 +68,7 @@ function one(d: DomainState): number {
     d.machine.touch(at);
     return 0;
   }
-  const rc = d.tables.modify(frame, at, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
-  if (rc === 0 && level > 1) upper = true;
-  return rc;
+  return d.tables.modify(frame, at, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
 }
 
 /** Frame index of a machine address's frame that the guest owns; for the M2P also of what Xen shares with it. */
@@ -116,12 +108,12 @@ function update(d: DomainState, domid: number): number {
   const where = args.hi[2] === 0 ? (flags & ~UVMF_FLUSHTYPE_MASK) >>> 0 : -1;
   if (flush !== UVMF_TLB_FLUSH && flush !== UVMF_INVLPG) return 0;
   if (where === UVMF_LOCAL) {
-    if (flush === UVMF_TLB_FLUSH) machine.flushTlb(v.id);
+    if (flush === UVMF_TLB_FLUSH) machine.flushStale(v.id);
     else machine.invlpg(v.id, va);
     return 0;
   }
   if (where === UVMF_ALL) {
-    if (flush === UVMF_TLB_FLUSH) machine.flushTlbAll();
+    if (flush === UVMF_TLB_FLUSH) machine.flushStaleAll();
     else machine.invlpgAll(va);
     return 0;
   }
@@ -142,6 +134,6 @@ export function flushMask(d: DomainState, mask: number, page: boolean, va: numbe
   for (const v of d.vcpus) {
     if (!(mask & (1 << v.id))) continue;
     if (page) d.machine.invlpg(v.id, va);
-    else d.machine.flushTlb(v.id);
+    else d.machine.flushStale(v.id);
   }
 }

@@ -41,7 +41,7 @@ function one(d: DomainState): number {
     case M.MMUEXT_NEW_USER_BASEPTR:
       return newUserBaseptr(d, v, mfn);
     case M.MMUEXT_TLB_FLUSH_LOCAL:
-      machine.flushTlb(v.id);
+      machine.flushStale(v.id);
       return 0;
     case M.MMUEXT_INVLPG_LOCAL:
       machine.invlpg(v.id, va);
@@ -55,7 +55,7 @@ function one(d: DomainState): number {
       return 0;
     }
     case M.MMUEXT_TLB_FLUSH_ALL:
-      machine.flushTlbAll();
+      machine.flushStaleAll();
       return 0;
     case M.MMUEXT_INVLPG_ALL:
       if (addressOk(va)) machine.invlpgAll(va);
@@ -128,29 +128,25 @@ function unpin(d: DomainState, mfn: number): number {
 
 /** Switches a vCPU's kernel page tables. 0 or -EINVAL. */
 export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
-  const { cpu } = v;
-  const old = cpu.cr3Kernel;
+  const old = v.cpu.cr3Kernel;
   if (old !== mfn) {
     const rc = d.tables.getType(mfn, 4);
     if (rc !== 0) return rc;
-    cpu.cr3Kernel = mfn;
-    if (old !== 0) d.tables.putType(old - MFN_BASE);
   }
-  d.machine.flushTlb(v.id);
+  d.machine.loadRoot(v.id, false, mfn);
+  if (old !== mfn && old !== 0) d.tables.putType(old - MFN_BASE);
   return 0;
 }
 
 /** Sets the page tables of user mode; MFN 0 for none. */
 export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
-  const { cpu } = v;
-  const old = cpu.cr3User;
+  const old = v.cpu.cr3User;
   if (old === mfn) return 0;
   if (mfn !== 0) {
     const rc = d.tables.getType(mfn, 4);
     if (rc !== 0) return rc;
   }
-  cpu.cr3User = mfn;
+  d.machine.loadRoot(v.id, true, mfn);
   if (old !== 0) d.tables.putType(old - MFN_BASE);
-  d.machine.flushTlb(v.id);
   return 0;
 }

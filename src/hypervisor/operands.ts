@@ -85,9 +85,12 @@ function locate(d: DomainState, v: VcpuContext, va: number, intent: number): num
 
 /** Reads `bytes` from the guest's memory in its present mode; -1n after a fault. */
 export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: number): bigint {
+  const first = locate(d, v, va, 0);
+  if (first < 0) return -1n;
+  if (bytes === 8 && (first & 4095) <= 4088) return d.mem.getBig(first);
   let value = 0n;
   for (let i = 0; i < bytes; i++) {
-    const at = locate(d, v, va + i, 0);
+    const at = ((first + i) & 4095) >= (first & 4095) ? first + i : locate(d, v, va + i, 0);
     if (at < 0) return -1n;
     value |= BigInt(d.mem.u8[at]) << BigInt(8 * i);
   }

@@ -50,8 +50,8 @@ const sameMapping = (level: number, lo: number, hi: number, oldLo: number, oldHi
 export class PageTables {
   private readonly mem: LinearMemory;
   private readonly framesBase: number;
-  /** Set when a frame became a table of level 2 to 4: stale writable translations of it may exist. */
-  private promoted = false;
+  /** Set when a present entry above the lowest level was changed: translations of any address may be out of date. */
+  private upperChanged = false;
 
   constructor(
     private readonly machine: Machine,
@@ -94,7 +94,8 @@ export class PageTables {
     if (rc !== 0) {
       type[frame] = 0;
       count[frame] = 0;
-    }
+      // From here on every change of it is seen.
+    } else this.machine.forbidWriting(frame);
     return rc;
   }
 
@@ -108,10 +109,10 @@ export class PageTables {
     type[frame] = 0;
   }
 
-  /** Flushes the translations that a new table makes wrong. To be called once at the end of a hypercall. */
-  flushPromoted(): void {
-    if (!this.promoted) return;
-    this.promoted = false;
+  /** Flushes what changed entries of upper levels make wrong. To be called once at the end of a list of changes. */
+  flushUpper(): void {
+    if (!this.upperChanged) return;
+    this.upperChanged = false;
     this.machine.flushTlbAll();
   }
 
@@ -145,7 +146,6 @@ export class PageTables {
       }
     }
     if (adjusted) this.machine.touch(at);
-    this.promoted = true;
     return 0;
   }
 
@@ -203,19 +203,25 @@ export class PageTables {
       if (level > 1) value = lo | PTE_USER;
       if (sameMapping(level, value, hi, oldLo, oldHi)) {
         if (lo & (level === 1 ? L1_DISALLOW_MASK : TABLE_DISALLOW_MASK)) return -EINVAL;
-        this.write(at, preserve ? value | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : value, hi);
+        this.write(level, at, preserve ? value | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : value, hi);
         return 0;
       }
       const rc = level === 1 ? this.checkL1(lo, hi) : this.getEntry(frame, level, lo, hi);
       if (rc !== 0) return rc;
     }
     if (preserve) value |= oldLo & (PTE_ACCESSED | PTE_DIRTY);
-    this.write(at, value, hi);
+    this.write(level, at, value, hi);
     if (level > 1 && oldLo & PTE_PRESENT) this.putEntry(frame, oldLo, oldHi);
     return 0;
   }
 
-  private write(at: number, lo: number, hi: number): void {
+  private write(level: number, at: number, lo: number, hi: number): void {
+    const old = this.mem.getU32(at);
+    if (old & PTE_PRESENT) {
+      const frame = entryMfn(old, this.mem.getU32(at + 4)) - MFN_BASE;
+      if (level > 1) this.upperChanged = true;
+      else if (frame >= 0 && frame < this.frames.frames) this.machine.tableChanged(frame);
+    }
     this.mem.setU32(at, lo);
     this.mem.setU32(at + 4, hi);
     this.machine.touch(at);

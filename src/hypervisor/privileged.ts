@@ -19,10 +19,11 @@ import {
   mask,
   readMemory,
   readRegister,
+  registerBytes,
   writeMemory,
   writeRegister,
 } from './operands.js';
-import { RAX, RBX, RCX, RDI, RDX, RSI } from './registers.js';
+import { gprAddress, RAX, RBX, RCX, RDI, RDX, RSI } from './registers.js';
 import type { DomainState } from './state.js';
 import {
   EFLAGS_DF,
@@ -64,6 +65,12 @@ function ioplOk(d: DomainState, v: VcpuContext): boolean {
 const FETCH = 2;
 const CLI = 0xfa;
 const STI = 0xfb;
+/** E4 to E7: IN and OUT with the port in the instruction; EC to EF: in DX. */
+const IO_MASK = 0xfc;
+const IO_IMMEDIATE = 0xe4;
+const IO_BY_DX = 0xec;
+const IO_WIDE = 1;
+const IO_OUT = 2;
 
 /** The exit for a privileged instruction. */
 export function emulatePrivileged(d: DomainState, v: VcpuContext) {
@@ -72,6 +79,12 @@ export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   const at = d.machine.translate(v.id, cpu.rip, FETCH);
   const opcode = at < 0 ? 0 : d.mem.getU8(at);
   if ((opcode === CLI || opcode === STI) && ioplOk(d, v)) return instructionDone(d, v, cpu.rip + 1);
+  // Nor for IN and OUT: it looks for a timer in vain a hundred thousand times while it boots.
+  const short = (opcode & IO_MASK) === IO_IMMEDIATE;
+  if ((short && (at & 4095) < 4095) || (opcode & IO_MASK) === IO_BY_DX) {
+    const port = short ? d.mem.getU8(at + 1) : d.mem.getU16(gprAddress(v) + 8 * RDX);
+    return inOut(d, v, (opcode & IO_OUT) === 0, port, opcode & IO_WIDE ? 4 : 1, cpu.rip + (short ? 2 : 1));
+  }
   decodeAndEmulate(d, v, carryOut);
 }
 
@@ -110,8 +123,13 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Cpuid:
       return emulateCpuid(d, v, next);
     case Mnemonic.In:
-    case Mnemonic.Out:
-      return inOut(d, v, ins, next);
+    case Mnemonic.Out: {
+      const input = ins.mnemonic === Mnemonic.In;
+      const data = input ? ins.op0Register : ins.op1Register;
+      const byDx = ins.opKind(input ? 1 : 0) === OpKind.Register;
+      const port = byDx ? Number(readRegister(v, Register.DX)) : ins.immediate8;
+      return inOut(d, v, input, port, registerBytes(data), next);
+    }
     case Mnemonic.Insb:
     case Mnemonic.Insw:
     case Mnemonic.Insd:
@@ -188,7 +206,6 @@ function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next:
       break;
     case 3:
       if (newBaseptr(d, v, Number((value >> 12n) & 0xff_ffff_ffffn)) !== 0) return refuse();
-      d.tables.flushPromoted();
       break;
     case 4:
       setCr4(v, fixupCr4(Number(value & 0xffff_ffffn)));
@@ -225,17 +242,19 @@ function finishIo(d: DomainState, v: VcpuContext, hit: number, next: number) {
   injectException(d, v, TRAP_debug);
 }
 
-function inOut(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
-  const input = ins.mnemonic === Mnemonic.In;
-  const portOperand = input ? 1 : 0;
-  const data = input ? ins.op0Register : ins.op1Register;
-  const bytes = data === Register.AL ? 1 : data === Register.AX ? 2 : 4;
-  const port =
-    ins.opKind(portOperand) === OpKind.Register ? Number(readRegister(v, Register.DX)) : ins.immediate8;
+/** IN to, or OUT from, the low `bytes` bytes of rax. */
+function inOut(d: DomainState, v: VcpuContext, input: boolean, port: number, bytes: number, next: number) {
   if (!ioAllowed(d, v, port, bytes, ioplOk(d, v))) return injectException(d, v, TRAP_gp_fault, 0);
   const hit = ioBreakpoints(v, port, bytes);
-  if (input) writeRegister(v, data, BigInt(readPort(d, port, bytes)));
-  else writePort(d, port, bytes, Number(readRegister(v, data)));
+  const { mem } = d;
+  const rax = gprAddress(v) + 8 * RAX;
+  if (input) {
+    const value = readPort(d, port, bytes);
+    if (bytes === 1) mem.setU8(rax, value);
+    else if (bytes === 2) mem.setU16(rax, value);
+    else mem.setU64(rax, value >>> 0);
+  } else
+    writePort(d, port, bytes, bytes === 1 ? mem.getU8(rax) : bytes === 2 ? mem.getU16(rax) : mem.getU32(rax));
   finishIo(d, v, hit, next);
 }
 

@@ -168,16 +168,21 @@ export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
 
 const FETCH = 2;
 const MOV_TO_SEGMENT = 0x8e;
+/** `iretq`: 48 cf. */
+const IRETQ = 0xcf48;
 const REGISTER_FORM = 0xc0;
 const SEGMENTS = [Register.ES, Register.CS, Register.SS, Register.DS, Register.FS, Register.GS];
 
 /** The exit for an instruction that needs descriptor tables. */
 export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
-  // `mov fs, eax` and its like are on every path that switches tasks: no need to decode them.
+  // `mov fs, eax` and its like are on every path that switches tasks, and Linux makes the processor look anew at code
+  // that it has changed by `iretq`: no need to decode them.
   const at = d.machine.translate(v.id, cpu.rip, FETCH);
-  if (at >= 0 && (at & 4095) < 4095 && d.mem.getU8(at) === MOV_TO_SEGMENT) {
-    const modrm = d.mem.getU8(at + 1);
+  const opcode = at >= 0 && (at & 4095) < 4095 ? d.mem.getU16(at) : 0;
+  if (opcode === IRETQ) return iretInstruction(d, v, 8);
+  if ((opcode & 0xff) === MOV_TO_SEGMENT) {
+    const modrm = opcode >>> 8;
     const register = SEGMENTS[(modrm >>> 3) & 7];
     if (modrm >= REGISTER_FORM && register !== undefined) {
       loadAndGoOn(d, v, register, d.mem.getU16(gprAddress(v) + 8 * (modrm & 7)), cpu.rip + 2);
@@ -241,9 +246,11 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Smsw:
       return store(d, v, ins, BigInt(guestCr0(v)), next);
     case Mnemonic.Iret:
+      return iretInstruction(d, v, 2);
     case Mnemonic.Iretd:
+      return iretInstruction(d, v, 4);
     case Mnemonic.Iretq:
-      return iretInstruction(d, v, ins);
+      return iretInstruction(d, v, 8);
     case Mnemonic.Retf:
       return farReturn(d, v, ins);
     case Mnemonic.Jmp:
@@ -321,10 +328,9 @@ function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number
   instructionDone(d, v, next);
 }
 
-/** IRET to the same privilege level, with the stack and flags that the frame holds. */
-function iretInstruction(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+/** IRET with operands of `bytes` to the same privilege level, with the stack and flags that the frame holds. */
+function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   const { cpu } = v;
-  const bytes = ins.mnemonic === Mnemonic.Iretq ? 8 : ins.mnemonic === Mnemonic.Iretd ? 4 : 2;
   const sp = cpu.reg(RSP);
   const frame: bigint[] = [];
   for (let i = 0; i < 5; i++) {

@@ -6,6 +6,7 @@
  * Frame, upwards from the new rsp: rcx, r11, [error code,] rip, cs | saved_upcall_mask << 32, rflags, rsp, ss.
  * Source: create_bounce_frame and test_all_events of xen/arch/x86/x86_64/entry.S; pv_inject_event of pv/traps.c.
  */
+import type { LinearMemory } from '../xen/memory.js';
 import {
   FLAT_KERNEL_CS64,
   FLAT_KERNEL_SS64,
@@ -55,14 +56,37 @@ export function toggleMode(v: VcpuContext): void {
   cpu.userMode = !cpu.userMode;
 }
 
-/** Stores the 64-bit word `lo`, `hi` on the guest's stack; false if it cannot be written. */
-function push(d: DomainState, v: VcpuContext, va: number, lo: number, hi: number): boolean {
-  const at = d.machine.translate(v.id, va, WRITE_KERNEL);
-  if (at < 0) return false;
-  // Frames are aligned to 8 bytes: a word never crosses a page.
-  d.mem.setU32(at, lo);
-  d.mem.setU32(at + 4, hi);
-  return true;
+/** A frame that is being made, from its top down: low and high halves of its words. */
+const frame = { words: 0, lo: new Uint32Array(16), hi: new Uint32Array(16) };
+
+function add(lo: number, hi: number): void {
+  frame.lo[frame.words] = lo;
+  frame.hi[frame.words++] = hi;
+}
+
+/** Adds one of the general registers. */
+function addRegister(mem: LinearMemory, at: number): void {
+  add(mem.getU32(at), mem.getU32(at + 4));
+}
+
+/** Writes the frame on the guest's stack, below `sp`; where it begins, or NaN if a part cannot be written. */
+function pushFrame(d: DomainState, v: VcpuContext, sp: number): number {
+  const { words, lo, hi } = frame;
+  const { mem, machine } = d;
+  const start = sp - 8 * words;
+  // Frames are aligned to 8 bytes: a word never crosses a page, and nearly every frame lies in one.
+  const page = Math.floor(start / 4096) * 4096;
+  const whole = sp - page <= 4096 ? machine.translate(v.id, start, WRITE_KERNEL) : -1;
+  let ok = true;
+  for (let i = 0; i < words; i++) {
+    const va = sp - 8 * (i + 1);
+    const at = whole >= 0 ? whole + (va - start) : machine.translate(v.id, va, WRITE_KERNEL);
+    if (at >= 0) {
+      mem.setU32(at, lo[i]);
+      mem.setU32(at + 4, hi[i]);
+    } else ok = false;
+  }
+  return ok ? start : Number.NaN;
 }
 
 const half = (n: number): number => Math.floor(n / 0x1_0000_0000);
@@ -108,22 +132,23 @@ export function enter(
   if (d.vmAssist & (1 << VMASST_TYPE_architectural_iopl)) frameFlags |= v.iopl;
   const { rip } = cpu;
 
-  let at = sp - 8;
-  let ok = push(d, v, at, cpu.ss, 0);
-  ok = push(d, v, (at -= 8), mem.getU32(gprs + 8 * RSP), mem.getU32(gprs + 8 * RSP + 4)) && ok;
-  ok = push(d, v, (at -= 8), frameFlags, 0) && ok;
-  ok = push(d, v, (at -= 8), cs, savedMask) && ok;
-  ok = push(d, v, (at -= 8), rip, half(rip)) && ok;
-  if (errorCode >= 0) ok = push(d, v, (at -= 8), errorCode, 0) && ok;
+  frame.words = 0;
+  add(cpu.ss, 0);
+  addRegister(mem, gprs + 8 * RSP);
+  add(frameFlags, 0);
+  add(cs, savedMask);
+  add(rip, half(rip));
+  if (errorCode >= 0) add(errorCode, 0);
   if (segments) {
-    ok = push(d, v, (at -= 8), cpu.gs, 0) && ok;
-    ok = push(d, v, (at -= 8), cpu.fs, 0) && ok;
-    ok = push(d, v, (at -= 8), cpu.es, 0) && ok;
-    ok = push(d, v, (at -= 8), cpu.ds, 0) && ok;
+    add(cpu.gs, 0);
+    add(cpu.fs, 0);
+    add(cpu.es, 0);
+    add(cpu.ds, 0);
   }
-  ok = push(d, v, (at -= 8), mem.getU32(gprs + 8 * R11), mem.getU32(gprs + 8 * R11 + 4)) && ok;
-  ok = push(d, v, (at -= 8), mem.getU32(gprs + 8 * RCX), mem.getU32(gprs + 8 * RCX + 4)) && ok;
-  if (!ok) {
+  addRegister(mem, gprs + 8 * R11);
+  addRegister(mem, gprs + 8 * RCX);
+  const at = pushFrame(d, v, sp);
+  if (Number.isNaN(at)) {
     d.crash(`the stack for an exception or event cannot be written: page fault at ${hex(cpu.faultAddress)}`);
     return;
   }

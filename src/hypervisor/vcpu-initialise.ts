@@ -97,7 +97,6 @@ function setInfoGuest(d: DomainState, v: VcpuContext): number {
     rc = newUserBaseptr(d, v, Math.floor(userCr3 / 4096));
     if (rc !== 0) dropBaseptr(d, v);
   }
-  d.tables.flushPromoted();
   if (rc !== 0) {
     v.gdtEnts = 0;
     v.gdtFrames.fill(0);

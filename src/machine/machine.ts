@@ -56,8 +56,7 @@ export enum Exit {
 
 const DB = 1;
 const UD = 6;
-/** TF in rflags, BS in DR6: single step. */
-const TRAP_FLAG = 0x100;
+/** BS in DR6: single step. */
 const DR6_BS = 0x4000;
 /** The core's own exit: TF or AC changed. */
 const RECHECK = 7;
@@ -83,12 +82,17 @@ interface Core {
   run(cpu: number, budget: number): number;
   unwind(cpu: number): void;
   endRun(cpu: number): void;
-  translate(cpu: number, va: bigint, intent: number): number;
+  translate(cpu: number, va: number, intent: number): number;
   codePage(cpu: number, va: bigint): number;
   touch(linear: number): void;
   flush(cpu: number): void;
-  invlpg(cpu: number, va: bigint): void;
+  flushMode(cpu: number, mode: number): void;
+  keepUpperHalf(cpu: number, before: number, after: number): number;
+  invlpg(cpu: number, va: number): void;
   flushWrites(): void;
+  forbidWriting(frame: number): void;
+  tableChanged(frame: number): void;
+  flushStale(cpu: number): void;
   dropAll(): void;
   readFlags(cpu: number): number;
   writeFlags(cpu: number, bits: number): void;
@@ -174,24 +178,26 @@ export class Machine {
   /** Executes at most `budget` instructions; a faulting instruction does not count. */
   run(vcpu: number, budget: number): Exit {
     const v = this.vcpus[vcpu];
-    const end = v.retired + budget;
+    let now = v.retired;
+    const end = now + budget;
     for (;;) {
       if (this.exitRequested) {
         this.exitRequested = false;
         return Exit.halted;
       }
-      const before = v.retired;
-      if (before >= end) return Exit.budget;
-      const stepping = (v.rflags & TRAP_FLAG) !== 0;
+      if (now >= end) return Exit.budget;
+      const before = now;
+      const stepping = v.stepping;
       const breakpoints = breakpointsOn(v);
       if (breakpoints) {
         const hits = v.resuming ? 0 : instructionHits(v);
         if (hits !== 0) return raiseDebug(v, hits);
         watch(v, this.mem);
       }
-      const exit = this.enter(v, stepping || breakpoints ? 1 : Math.min(MOST, end - before));
+      const exit = this.enter(v, before, stepping || breakpoints ? 1 : Math.min(MOST, end - before));
+      now = v.retired;
       const trap = (breakpoints ? endWatch(v, this.mem) : 0) | (stepping ? DR6_BS : 0);
-      if (trap !== 0 && v.retired > before && (exit === Exit.budget || exit === RECHECK))
+      if (trap !== 0 && now > before && (exit === Exit.budget || exit === RECHECK))
         return raiseDebug(v, trap);
       if (exit === Exit.budget || exit === RECHECK) continue;
       if (exit === Exit.forcedEmulation && !this.hasSignature(vcpu, v.rip + v.exitLength))
@@ -200,12 +206,11 @@ export class Machine {
     }
   }
 
-  private enter(v: Vcpu, budget: number): number {
+  private enter(v: Vcpu, before: number, budget: number): number {
     this.running = v;
-    const before = v.retired;
     try {
       const exit = this.core.run(v.gprs, budget);
-      if (v.retired > before) v.resuming = false;
+      if (v.resuming && v.retired > before) v.resuming = false;
       if (exit >= Exit.privileged && exit <= Exit.forcedEmulation) v.resuming = true;
       return exit;
     } catch (error) {
@@ -225,7 +230,7 @@ export class Machine {
    * to the end of the page and for this synchronous turn.
    */
   translate(vcpu: number, va: number, intent: number): number {
-    const linear = this.core.translate(this.vcpus[vcpu].gprs, BigInt(va), intent) >>> 0;
+    const linear = this.core.translate(this.vcpus[vcpu].gprs, va, intent) >>> 0;
     return linear === 0 ? -1 : linear;
   }
 
@@ -254,10 +259,52 @@ export class Machine {
     this.core.flush(this.vcpus[vcpu].gprs);
   }
   flushTlbAll(): void {
-    for (const v of this.vcpus) this.core.flush(v.gprs);
+    for (const v of this.vcpus) this.flushTlb(v.id);
   }
   invlpg(vcpu: number, va: number): void {
-    this.core.invlpg(this.vcpus[vcpu].gprs, BigInt(va));
+    this.core.invlpg(this.vcpus[vcpu].gprs, va);
+  }
+
+  /** A frame, by its index, is not to be written by translations that are known: the next write looks at the tables. */
+  forbidWriting(frame: number): void {
+    this.core.forbidWriting(frame);
+  }
+
+  /** A present entry of the lowest level, which named this frame (by its index), was changed by the host. */
+  tableChanged(frame: number): void {
+    this.core.tableChanged(frame);
+  }
+
+  /**
+   * A flush for who tells of every change of a table in use by tableChanged(), or else by flushTlb(): the translations
+   * that are out of date go, the others, which a walk would find again, stay.
+   */
+  flushStale(vcpu: number): void {
+    this.core.flushStale(this.vcpus[vcpu].gprs);
+  }
+  flushStaleAll(): void {
+    for (const v of this.vcpus) this.flushStale(v.id);
+  }
+
+  /**
+   * Loads the top table of a mode, as MOV to CR3 does: no translation of the old one, and none that is out of date,
+   * is used any more. The kernel keeps what it knows of its own half, if both tables show the same. Needs to be told of
+   * changes as flushStale() does.
+   */
+  loadRoot(vcpu: number, user: boolean, mfn: number): void {
+    const v = this.vcpus[vcpu];
+    const before = user ? v.cr3User : v.cr3Kernel;
+    if (user) v.cr3User = mfn;
+    else v.cr3Kernel = mfn;
+    this.flushStale(vcpu);
+    if (mfn !== before && (user || !this.keepUpperHalf(v, before, mfn)))
+      this.core.flushMode(v.gprs, user ? 1 : 0);
+  }
+
+  private keepUpperHalf(v: Vcpu, before: number, after: number): boolean {
+    const from = this.frameAddress(before);
+    const to = this.frameAddress(after);
+    return from >= 0 && to >= 0 && this.core.keepUpperHalf(v.gprs, from, to) !== 0;
   }
   invlpgAll(va: number): void {
     for (const v of this.vcpus) this.invlpg(v.id, va);

@@ -45,6 +45,7 @@ const ARITHMETIC = 0x8d5;
 const ALWAYS = 0x202;
 /** Flags kept beside them: TF, DF, IOPL, NT, RF, AC, ID. */
 const OTHER = 0x257500;
+const TF = 0x100;
 const RF = 0x1_0000;
 /** ES and B of the x87 status word. */
 const PENDING = 0x8080;
@@ -91,6 +92,10 @@ export class Vcpu {
   set rflags(v: number) {
     this.flags.set(this.id, v & ARITHMETIC);
     this.mem.setU32(this.gprs + SYSTEM_FLAGS, v & OTHER);
+  }
+  /** TF: an exception after the next instruction. */
+  get stepping(): boolean {
+    return (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & TF) !== 0;
   }
   /** RF: the next instruction is begun without a look at instruction breakpoints. */
   get resuming(): boolean {

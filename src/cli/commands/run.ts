@@ -10,6 +10,7 @@ import { LIMITS } from '../../guest/config.js';
 import { KernelError } from '../../guest/kernel-error.js';
 import { parseVif, type VifSpec } from '../../guest/vif-spec.js';
 import { ConfigError } from '../../guest/xl-cfg.js';
+import type { GuestSpec } from '../../helper/guest.js';
 import { parseLinkAddress } from '../../host/standalone/net/address.js';
 import { DEFAULT_NETWORK } from '../../host/standalone/net/networks.js';
 import { crashText } from '../../hypervisor/crash-report.js';
@@ -105,9 +106,12 @@ Exit status: 0 the guest powered off, 10 it crashed, 11 time-out, 12 left with C
 
 async function run(file: string | undefined, options: Options): Promise<number> {
   const config = configuration(file, options);
-  const kernel = read('kernel', config.kernel);
-  const ramdisk = config.ramdisk === '' ? undefined : read('ramdisk', config.ramdisk);
-  const spec = guestSpec(config, kernel, ramdisk);
+  // Read anew for each power cycle: in between they would only take memory.
+  const files = (): GuestSpec => {
+    const kernel = read('kernel', config.kernel);
+    const ramdisk = config.ramdisk === '' ? undefined : read('ramdisk', config.ramdisk);
+    return guestSpec(config, kernel, ramdisk);
+  };
   const { consoleLog, timeout } = options;
   const log = consoleLog === undefined ? undefined : given('console log', consoleLog, openLog);
   const deadline = timeout === undefined ? undefined : performance.now() + timeout * 1000;
@@ -116,7 +120,7 @@ async function run(file: string | undefined, options: Options): Promise<number> 
   const foreground = new Foreground({ log, deadline, deterministic, networks, profile });
   try {
     for (;;) {
-      const outcome = await foreground.cycle(spec);
+      const outcome = await foreground.cycle(files);
       const end = after(outcome, foreground.output, config);
       if (end.action === 'restart') continue;
       if (end.action === 'preserve') {
@@ -172,6 +176,7 @@ function configuration(file: string | undefined, options: Options): GuestConfig 
     devices: [...base.devices, ...vifs],
     name: options.name ?? base.name,
     vcpus: options.vcpus ?? base.vcpus,
+    onlineVcpus: options.vcpus === undefined ? base.onlineVcpus : undefined,
     memoryKib,
     maxMemoryKib: options.memory === undefined ? base.maxMemoryKib : memoryKib,
     kernel: options.kernel ?? base.kernel,

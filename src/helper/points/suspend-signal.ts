@@ -3,7 +3,7 @@
  * xenstore, the suspend event channel, the return of SCHEDOP_shutdown, start_info rewritten.
  *
  * What a tool on the host writes to the domain's control/shutdown reaches the guest's own, as `xl shutdown` has it;
- * "suspend" does not.
+ * "suspend" does not. So do requests to take vCPUs into use and out of it, as `xl vcpu-set` writes them.
  */
 import type { Host, HostNode } from '../../host/host.js';
 import type { Guest } from '../guest.js';
@@ -22,6 +22,8 @@ export const about: PointDescription = {
 
 /** What a tool may ask for: control/shutdown of Xen's docs/misc/xenstore-paths.pandoc, without suspend. */
 const REQUESTS = new Set(['poweroff', 'halt', 'reboot', 'crash']);
+/** By whether vCPU N is meant to run; the guest's kernel follows. Only nodes that the guest has. */
+const AVAILABILITY = /^cpu\/\d+\/availability$/;
 
 export class SuspendSignal implements MigrationPoint {
   readonly name = about.name;
@@ -55,6 +57,10 @@ export class SuspendSignal implements MigrationPoint {
   private readonly changed = ({ path, value }: HostNode): void => {
     if (path === 'control/shutdown' && value !== null && REQUESTS.has(value)) this.ask(value);
     else if (path === 'control/sysrq' && value) this.write('control/sysrq', value);
+    else if (AVAILABILITY.test(path) && (value === 'online' || value === 'offline')) {
+      const { domid } = this.guest.domain.config;
+      if (this.guest.store.dom0.exists(`/local/domain/${domid}/${path}`)) this.write(path, value);
+    }
   };
 
   /** Writes the guest's own control/shutdown, as a toolstack does. */

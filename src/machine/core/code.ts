@@ -38,7 +38,8 @@ export function pieces(offset: u32, size: u32): u64 {
   return (((<u64>2 << (last - first)) - 1) << first);
 }
 
-function forbidWriting(frame: u32): void {
+/** No TLB has the frame for writing any more. */
+export function forbidWriting(frame: u32): void {
   for (let v = 0; v < vcpuCount; v++) {
     for (let mode = 0; mode < 2; mode++) {
       const tlb: usize = VCPU_BASE + v * VCPU_STRIDE + MODE_TLB + mode * MODE_TLB_STRIDE;

@@ -1,20 +1,21 @@
 // The core: what the machine calls. Addresses of guests come as i64, linear addresses as u32, vCPUs as the linear
 // address of their state.
 import {
-  ACCESS_TAG, ALL_SLOW, BUDGET, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GIVEN, JUMP_CACHE,
-  JUMP_ENTRIES, JUMP_GENERATION, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, TLB, TLB_CODE,
+  ACCESS_TAG, ALL_SLOW, BUDGET, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GENERATIONS, GIVEN, JUMP_CACHE,
+  JUMP_ENTRIES, JUMP_GENERATIONS, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, STALE_COUNT, STALE_LIST, STALE_MARKS,
+  STALE_MARKS_BYTES, STALE_MOST, TLB, TLB_CODE,
   TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VCPU_BASE, VCPU_STRIDE, VICTIMS, VICTIMS_READ,
   VICTIMS_WRITE, WATCHING,
 } from './layout';
-import { dirtyBytes, framesBase, retireAll, setEngine, unwind as unwindCpu, vcpuCount } from './engine';
+import { codeMasks, dirtyBytes, framesBase, retireAll, setEngine, unwind as unwindCpu, vcpuCount } from './engine';
 import { getFlags, setFlags } from './flags';
 import { codeAddress } from './access';
-import { dropAll, dropFrame, setRunning } from './code';
-import { EXEC, largePages, walk } from './walk';
+import { dropAll, dropFrame, forbidWriting, setRunning } from './code';
+import { EXEC, FIRST_OWN_SLOT, largePages, lowKernelCode, walk } from './walk';
 import { interpret } from './interp';
 import { alignmentChecked } from './watch';
 export { fxsave, fxrstor, fninit } from './fp/index';
-export { dropAll };
+export { dropAll, forbidWriting };
 export { conditionOf, fpExec, readAt, step, writeAt } from './region';
 
 export function init(
@@ -23,8 +24,10 @@ export function init(
   setEngine(frames, count, masks, blocks, dirty, end, vcpus);
   for (let v = 0; v < vcpus; v++) {
     const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;
-    store<u64>(cpu, 1, GENERATION);
-    store<u32>(cpu, 2, JUMP_GENERATION);
+    for (let mode = 0; mode < 2; mode++) {
+      store<u64>(cpu + (mode << 3), 1, GENERATIONS);
+      store<u32>(cpu + (mode << 2), 2, JUMP_GENERATIONS);
+    }
     setFlags(cpu, 0);
   }
   dropAll();
@@ -33,9 +36,11 @@ export function init(
 function selectMode(cpu: usize): void {
   const mode = load<u32>(cpu, MODE);
   store<u32>(cpu, <u32>cpu + MODE_TLB + mode * MODE_TLB_STRIDE, TLB);
-  store<u32>(cpu, load<u32>(cpu, JUMP_GENERATION) | mode, JUMP_TAG);
+  store<u32>(cpu, load<u32>(cpu + (mode << 2), JUMP_GENERATIONS) | mode, JUMP_TAG);
+  const generation = load<u64>(cpu + (mode << 3), GENERATIONS);
+  store<u64>(cpu, generation, GENERATION);
   const slow = alignmentChecked(cpu) || load<u32>(cpu, WATCHING) != 0;
-  store<u64>(cpu, slow ? ALL_SLOW : load<u64>(cpu, GENERATION), ACCESS_TAG);
+  store<u64>(cpu, slow ? ALL_SLOW : generation, ACCESS_TAG);
 }
 
 /** Executes up to `budget` instructions; BUDGET is what is left. Throws for exceptions: then unwind(). */
@@ -57,8 +62,12 @@ export function unwind(cpu: usize): void {
   unwindCpu(cpu);
 }
 
-/** Linear address, or 0 with the fault fields set. Bits of `intent`: 1 write, 2 execute, 4 user, 8 kernel. */
-export function translate(cpu: usize, va: i64, intent: u32): usize {
+/**
+ * Linear address, or 0 with the fault fields set. Bits of `intent`: 1 write, 2 execute, 4 user, 8 kernel. The address is
+ * a whole number: a bigint would be allocated for every call.
+ */
+export function translate(cpu: usize, address: f64, intent: u32): usize {
+  const va = <i64>address;
   const user = (intent & 12) != 0 ? (intent & 4) != 0 : load<u32>(cpu, MODE) != 0;
   const page = walk(cpu, <u64>va, intent & 2 ? EXEC : intent & 1, user);
   if (page == 0) return 0;
@@ -79,12 +88,98 @@ export function touch(at: usize): void {
 }
 
 export function flush(cpu: usize): void {
-  const generation = load<u64>(cpu, GENERATION) + 1;
+  flushMode(cpu, 0);
+  flushMode(cpu, 1);
+  forgetStale(cpu);
+}
+
+/** The host has changed a present entry of the lowest level, which named this frame: on every vCPU one to flush. */
+export function tableChanged(frame: u32): void {
+  for (let v = 0; v < vcpuCount; v++) {
+    const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;
+    const count = load<u32>(cpu, STALE_COUNT);
+    if (count > <u32>STALE_MOST) continue;
+    store<u32>(cpu, count + 1, STALE_COUNT);
+    if (count == <u32>STALE_MOST) continue;
+    store<u32>(cpu + (<usize>count << 2), frame, STALE_LIST);
+    store<u8>(cpu + (<usize>frame & (STALE_MARKS_BYTES - 1)), 1, STALE_MARKS);
+  }
+}
+
+/** Forgets the translations that tableChanged() told of. All else that is known is what a walk would find. */
+export function flushStale(cpu: usize): void {
+  const count = load<u32>(cpu, STALE_COUNT);
+  if (count == 0) return;
+  if (count > <u32>STALE_MOST) {
+    flush(cpu);
+    return;
+  }
+  let code = false;
+  for (let i: u32 = 0; i < count; i++) {
+    const frame = load<u32>(cpu + (<usize>i << 2), STALE_LIST);
+    if (load<u64>(codeMasks + (<usize>frame << 3)) != 0) code = true;
+  }
+  for (let mode: u32 = 0; mode < 2; mode++) {
+    const generation = load<u64>(cpu + (<usize>mode << 3), GENERATIONS);
+    const tlb = cpu + MODE_TLB + mode * MODE_TLB_STRIDE;
+    dropMarked(cpu, generation, tlb + TLB_READ, TLB_ENTRIES);
+    dropMarked(cpu, generation, tlb + TLB_WRITE, TLB_ENTRIES);
+    dropMarked(cpu, generation, tlb + TLB_CODE, TLB_CODE_ENTRIES);
+    dropMarked(cpu, generation, tlb + VICTIMS_READ, VICTIMS);
+    dropMarked(cpu, generation, tlb + VICTIMS_WRITE, VICTIMS);
+    if (code) flushJumps(cpu, mode);
+  }
+  forgetStale(cpu);
+}
+
+function dropMarked(cpu: usize, generation: u64, first: usize, entries: usize): void {
+  for (let at = first; at < first + (entries << 4); at += 16) {
+    const tag = load<u64>(at);
+    if ((tag & 0xfff) != generation) continue;
+    const frame = ((<u32>tag & 0xffff_f000) + load<u32>(at, 8) - <u32>framesBase) >> 12;
+    if (load<u8>(cpu + (frame & (STALE_MARKS_BYTES - 1)), STALE_MARKS) != 0) store<u64>(at, 0);
+  }
+}
+
+function forgetStale(cpu: usize): void {
+  if (load<u32>(cpu, STALE_COUNT) == 0) return;
+  store<u32>(cpu, 0, STALE_COUNT);
+  memory.fill(cpu + STALE_MARKS, 0, STALE_MARKS_BYTES);
+}
+
+/** Forgets the translations of one mode: 0 the kernel's, 1 the user's. */
+export function flushMode(cpu: usize, mode: u32): void {
+  const at = cpu + (<usize>mode << 3);
+  const generation = load<u64>(at, GENERATIONS) + 1;
   if (generation > <u64>GENERATION_LAST) {
-    memory.fill(cpu + MODE_TLB, 0, 2 * MODE_TLB_STRIDE);
-    store<u64>(cpu, 1, GENERATION);
-  } else store<u64>(cpu, generation, GENERATION);
-  flushJumps(cpu);
+    memory.fill(cpu + MODE_TLB + mode * MODE_TLB_STRIDE, 0, MODE_TLB_STRIDE);
+    store<u64>(at, 1, GENERATIONS);
+  } else store<u64>(at, generation, GENERATIONS);
+  flushJumps(cpu, mode);
+}
+
+/** Entries of addresses in the lower half go. */
+function forgetLower(first: usize, entries: usize): void {
+  for (let at = first; at < first + (entries << 4); at += 16) if (load<i64>(at) > 0) store<u64>(at, 0);
+}
+
+/**
+ * The kernel changes from the top table at `before` to the one at `after` (linear addresses), and no translation that it
+ * has is out of date: where both show the same upper half, translations of that half are kept. False: they do not, and
+ * nothing was done.
+ */
+export function keepUpperHalf(cpu: usize, before: usize, after: usize): bool {
+  if (lowKernelCode) return false;
+  for (let slot: usize = FIRST_OWN_SLOT << 3; slot < 4096; slot += 8) {
+    if (load<u64>(before + slot) != load<u64>(after + slot)) return false;
+  }
+  const tlb = cpu + MODE_TLB;
+  forgetLower(tlb + TLB_READ, TLB_ENTRIES);
+  forgetLower(tlb + TLB_WRITE, TLB_ENTRIES);
+  forgetLower(tlb + VICTIMS_READ, VICTIMS);
+  forgetLower(tlb + VICTIMS_WRITE, VICTIMS);
+  forgetLower(tlb + TLB_CODE, TLB_CODE_ENTRIES);
+  return true;
 }
 
 /** A run that goes on now ends after the present block. */
@@ -94,13 +189,15 @@ export function endRun(cpu: usize): void {
   store<i32>(cpu, 0, BUDGET);
 }
 
-function flushJumps(cpu: usize): void {
-  const generation = load<u32>(cpu, JUMP_GENERATION) + 2;
+function flushJumps(cpu: usize, mode: u32): void {
+  const at = cpu + (<usize>mode << 2);
+  const generation = load<u32>(at, JUMP_GENERATIONS) + 2;
   if (generation < 2) memory.fill(cpu + JUMP_CACHE, 0, JUMP_ENTRIES * 16);
-  store<u32>(cpu, generation < 2 ? 2 : generation, JUMP_GENERATION);
+  store<u32>(at, generation < 2 ? 2 : generation, JUMP_GENERATIONS);
 }
 
-export function invlpg(cpu: usize, va: i64): void {
+export function invlpg(cpu: usize, address: f64): void {
+  const va = <i64>address;
   if (largePages) {
     flush(cpu);
     return;
@@ -113,8 +210,8 @@ export function invlpg(cpu: usize, va: i64): void {
     memory.fill(tlb + VICTIMS_READ, 0, VICTIMS << 4);
     memory.fill(tlb + VICTIMS_WRITE, 0, VICTIMS << 4);
     store<u64>(tlb + TLB_CODE + <usize>((<u64>va >> 8) & ((TLB_CODE_ENTRIES - 1) << 4)), 0);
+    flushJumps(cpu, mode);
   }
-  flushJumps(cpu);
 }
 
 /** No write is known to the TLBs any more: each page's next write marks it dirty. */

@@ -51,9 +51,9 @@ export const CURRENT_OP = 0x138;
 export const MODE = 0x13c;
 /** Linear address of the present mode's TLBs. */
 export const TLB = 0x140;
-/** What the jump cache compares: JUMP_GENERATION + MODE, set when a run starts. */
+/** What the jump cache compares: the mode's JUMP_GENERATIONS + MODE, set when a run starts. */
 export const JUMP_TAG = 0x144;
-/** Generation as the TLB tags compare it: u64, 1 to GENERATION_LAST. */
+/** Generation as the TLB tags compare it, of the mode that runs: u64, set when a run starts. */
 export const GENERATION = 0x148;
 /** What accesses compare in this run: GENERATION, or ALL_SLOW while alignment checks are on. */
 export const ACCESS_TAG = 0x150;
@@ -82,8 +82,18 @@ export const RETIRED = 0x1e8;
 export const GIVEN = 0x1f4;
 /** 1: the exception came from an int instruction; rip is after it. */
 export const EXIT_SOFTWARE = 0x1f8;
-/** Even; grows with every flush, also of one page. */
-export const JUMP_GENERATION = 0x1fc;
+/** u64 a mode, 1 to GENERATION_LAST: grows with every flush of the mode's translations. */
+export const GENERATIONS = 0x648;
+/** u32 a mode, even: grows with every flush, also of one page. */
+export const JUMP_GENERATIONS = 0x658;
+/** u32: frames in STALE_LIST; beyond STALE_MOST any translation may be out of date. */
+export const STALE_COUNT = 0x660;
+export const STALE_MOST = 256;
+/** u32 each: frames that changed entries named. */
+export const STALE_LIST = 0x1000;
+/** u8 for all frames whose numbers end alike: 1 if one of them is in the list. */
+export const STALE_MARKS = 0x1400;
+export const STALE_MARKS_BYTES = 0x400;
 export const GENERATION_LAST = 0xffe;
 export const ALL_SLOW = 0xfff;
 

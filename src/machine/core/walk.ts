@@ -21,6 +21,10 @@ const LARGE: u64 = 0x80;
 
 /** A table entry with PS was used: invlpg must then drop everything. */
 export let largePages: bool = false;
+/** The guest's kernel has code in the lower half, so that jumps to there may be known. */
+export let lowKernelCode: bool = false;
+/** Slots of the top table from here on are the guest's own again, after those that show XEN_SLOTS. */
+export const FIRST_OWN_SLOT: usize = 272;
 
 @inline
 export function canonical(va: u64): bool {
@@ -98,5 +102,6 @@ export function walk(cpu: usize, va: u64, intent: u32, user: bool): usize {
   if (at2 != 0) mark(at2, ACCESSED);
   if (at3 != 0) mark(at3, ACCESSED);
   mark(at, intent == WRITE ? ACCESSED | DIRTY : ACCESSED);
+  if (intent == EXEC && !user && <i64>va >= 0) lowKernelCode = true;
   return page;
 }

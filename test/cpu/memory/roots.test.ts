@@ -1,0 +1,208 @@
+/**
+ * Loading a top table, as MOV to CR3 does: nothing of the old table is used any more, whatever the machine keeps of a
+ * half that both show.
+ */
+import { beforeEach, describe, expect, test } from 'vitest';
+import { type Machine, MFN_BASE } from '../../../src/machine/machine.js';
+import { createMachine } from '../machine.js';
+import { ALL, fault, go, mfnBits, NOT_PRESENT, ran, Tables, USER } from './tables.js';
+
+const UPPER_CODE = -0x8000_0000;
+const UPPER = UPPER_CODE + 0x10_0000;
+const LOWER = 0x7f00_1234_5000;
+const LOWER_CODE = 0x40_0000;
+const RAX = 0;
+const RDI = 7;
+
+let machine: Machine;
+let tables: Tables;
+/** Two top tables that share their upper half. */
+let one: number;
+let other: number;
+let code: ReadonlyMap<string, number>;
+/** Entry of UPPER. */
+let upper: number;
+
+const PROGRAM = 'read: mov rax, [rdi]\nnext: jmp rdi\n';
+
+/** A fresh frame that begins with `value`. */
+function page(value: bigint): number {
+  const frame = tables.take();
+  machine.mem.setBig(tables.linear(frame), value);
+  return frame;
+}
+
+beforeEach(async () => {
+  machine = await createMachine(4096, 1 << 20, 2);
+  tables = new Tables(machine);
+  one = tables.take();
+  other = tables.take();
+  code = tables.program(one, UPPER_CODE, PROGRAM);
+  upper = tables.map(one, UPPER, page(1n));
+  const { mem } = machine;
+  mem.u8.copyWithin(tables.linear(other) + 2048, tables.linear(one) + 2048, tables.linear(one) + 4096);
+  tables.map(one, LOWER, page(11n));
+  tables.map(other, LOWER, page(22n));
+  for (const cpu of machine.vcpus) {
+    cpu.cr3Kernel = MFN_BASE + one;
+    cpu.cr3User = 0;
+    cpu.userMode = false;
+  }
+});
+
+const read = (va: number): number => {
+  const cpu = machine.vcpus[0];
+  cpu.setReg(RDI, va);
+  expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
+  return cpu.reg(RAX);
+};
+/** Has the entry of UPPER name another frame, and says so. */
+function change(value: bigint): void {
+  const frame = Number(machine.mem.getBig(upper) >> 12n) - MFN_BASE;
+  machine.mem.setBig(upper, mfnBits(page(value)) | ALL);
+  machine.tableChanged(frame);
+}
+const load = (root: number, user = false): void => machine.loadRoot(0, user, MFN_BASE + root);
+
+describe('the kernel', () => {
+  test('sees the lower half of the new table, to and fro', () => {
+    expect(read(LOWER)).toBe(11);
+    for (let i = 0; i < 3; i++) {
+      load(other);
+      expect(read(LOWER)).toBe(22);
+      expect(read(UPPER)).toBe(1);
+      load(one);
+      expect(read(LOWER)).toBe(11);
+    }
+  });
+
+  test('faults in the lower half of a table that has none', () => {
+    read(LOWER);
+    tables.machine.mem.setBig(tables.slot(other, LOWER, 4), 0n);
+    load(other);
+    const cpu = machine.vcpus[0];
+    cpu.setReg(RDI, LOWER);
+    expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(NOT_PRESENT, LOWER));
+  });
+
+  test('sees another upper half where the new table shows one', () => {
+    expect(read(UPPER)).toBe(1);
+    const third = tables.take();
+    tables.program(third, UPPER_CODE, PROGRAM);
+    tables.map(third, UPPER, page(3n));
+    load(third);
+    expect(read(UPPER)).toBe(3);
+    load(one);
+    expect(read(UPPER)).toBe(1);
+  });
+
+  test('sees nothing out of date of a half that it keeps, once the host has said that tables changed', () => {
+    load(other);
+    load(one);
+    expect(read(UPPER)).toBe(1);
+    change(4n);
+    load(other);
+    expect(read(UPPER)).toBe(4);
+    change(5n);
+    // The same table loaded anew flushes, too.
+    load(other);
+    expect(read(UPPER)).toBe(5);
+  });
+
+  test('runs the code of the new table in the lower half', () => {
+    tables.program(one, LOWER_CODE, 'mov eax, 1\nhere: jmp here\n');
+    tables.program(other, LOWER_CODE, 'mov eax, 2\nhere: jmp here\n');
+    const cpu = machine.vcpus[0];
+    const run = (): number => {
+      cpu.setReg(RDI, LOWER_CODE);
+      expect(go(machine, cpu, 3, code.get('next'))).toEqual(ran);
+      return cpu.reg(RAX);
+    };
+    for (let i = 0; i < 3; i++) {
+      expect(run()).toBe(1);
+      load(other);
+      expect(run()).toBe(2);
+      load(one);
+    }
+  });
+});
+
+describe('a flush of what is out of date', () => {
+  test('takes the changed pages, on the vCPU that flushes, and only there', () => {
+    read(UPPER);
+    const second = machine.vcpus[1];
+    second.setReg(RDI, UPPER);
+    expect(go(machine, second, 1, code.get('read'))).toEqual(ran);
+    change(2n);
+    machine.flushStale(0);
+    expect(read(UPPER)).toBe(2);
+    machine.flushStale(1);
+    expect(go(machine, second, 1, code.get('read'))).toEqual(ran);
+    expect(second.reg(RAX)).toBe(2);
+  });
+
+  test.each([1, 255, 256, 257, 1000])('takes all of %i changed pages', (count) => {
+    const at = Array.from({ length: count }, (_, i) => UPPER + 0x10_0000 + 4096 * i);
+    const before = page(100n);
+    const after = page(200n);
+    const entries = at.map((va) => tables.map(one, va, before));
+    for (const va of at) expect(read(va)).toBe(100);
+    for (const entry of entries) {
+      machine.mem.setBig(entry, mfnBits(after) | ALL);
+      machine.tableChanged(before);
+    }
+    machine.flushStale(0);
+    for (const va of at) expect(read(va)).toBe(200);
+  });
+
+  test('takes code that was jumped to', () => {
+    const va = UPPER + 0x40_0000;
+    const put = (value: number): number => {
+      tables.program(one, va, `mov eax, ${value}\nhere: jmp here\n`);
+      return Number(machine.mem.getBig(tables.entry(one, va)) >> 12n) - MFN_BASE;
+    };
+    const cpu = machine.vcpus[0];
+    const run = (): number => {
+      cpu.setReg(RDI, va);
+      expect(go(machine, cpu, 3, code.get('next'))).toEqual(ran);
+      return cpu.reg(RAX);
+    };
+    const frame = put(1);
+    expect(run()).toBe(1);
+    put(2);
+    machine.tableChanged(frame);
+    machine.flushStale(0);
+    expect(run()).toBe(2);
+  });
+});
+
+test('the user sees the new table of its own, and the kernel keeps what it knows', () => {
+  const cpu = machine.vcpus[0];
+  const first = tables.take();
+  const second = tables.take();
+  for (const [root, value] of [
+    [first, 7],
+    [second, 8],
+  ]) {
+    tables.program(root, LOWER_CODE, `mov eax, ${value}\nhere: jmp here\n`);
+    tables.map(root, LOWER, page(BigInt(value)));
+  }
+  expect(read(UPPER)).toBe(1);
+  for (let i = 0; i < 3; i++)
+    for (const [root, value] of [
+      [first, 7],
+      [second, 8],
+    ]) {
+      load(root, true);
+      cpu.userMode = true;
+      expect(go(machine, cpu, 2, LOWER_CODE)).toEqual(ran);
+      expect(cpu.reg(RAX)).toBe(value);
+      cpu.userMode = false;
+      expect(read(UPPER)).toBe(1);
+    }
+  load(one, true);
+  cpu.userMode = true;
+  expect(go(machine, cpu, 1, LOWER_CODE + 0x1000)).toEqual(
+    fault(NOT_PRESENT | USER | 16, LOWER_CODE + 0x1000),
+  );
+});
