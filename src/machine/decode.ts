@@ -18,6 +18,7 @@ import {
 import { Form, G, Op } from './core/ops.js';
 import { type DecodedForm, Flow, integerForm, isReusable } from './decode-forms.js';
 import { decodeFp, type FpOperation } from './decode-fp.js';
+import { KnownForms } from './decode-known.js';
 import { registerLog, registerOffset } from './decode-registers.js';
 
 const { Code, DecoderError, DecoderOptions, OpKind, Register } = iced;
@@ -79,10 +80,18 @@ export class BlockDecoder {
   private readonly u8: Uint8Array;
   private readonly forms = new Map<number, DecodedForm>();
   private readonly descriptors = new Map<string, number>();
+  private readonly known: KnownForms | undefined;
+  /** Of the present block, once it is needed. */
+  private decoder: iced.Decoder | undefined;
+  /** How a block goes on behind the instruction that was decoded last; its form, if it is one of integers. */
+  private flow = Flow.next;
+  private form: DecodedForm | undefined;
 
-  constructor(memory: ArrayBufferLike) {
+  /** `knows`: instructions of forms that were met before are decoded without iced-x86. */
+  constructor(memory: ArrayBufferLike, knows = true) {
     this.view = new DataView(memory);
     this.u8 = new Uint8Array(memory);
+    this.known = knows ? new KnownForms(this.u8, this.view) : undefined;
   }
 
   /**
@@ -91,29 +100,21 @@ export class BlockDecoder {
    */
   decode(at: number, to: number, nextPage: () => number): number {
     const room = Math.min(PAGE - (at & (PAGE - 1)), WINDOW);
-    const decoder = new iced.Decoder(64, this.u8.subarray(at, at + room), OPTIONS);
-    const ins = this.instruction;
-    const { view } = this;
     let offset = 0;
     let count = 0;
     let slot = to + BLOCK_HEADER;
-    view.setUint32(to + B_FRAME2, 0, true);
+    this.view.setUint32(to + B_FRAME2, 0, true);
     try {
       for (;;) {
-        decoder.decodeOut(ins);
-        if (ins.code === Code.INVALID && decoder.lastError === DecoderError.NoMoreBytes) {
-          if (room - offset >= MAX_LENGTH) {
-            this.raise(slot, GP, MAX_LENGTH);
-            offset += MAX_LENGTH;
-            return this.end(to, ++count, offset, slot + 16);
-          }
+        const length = this.instructionAt(at, room, offset, slot);
+        if (length === 0) {
           if (count === 0) return this.decodeCrossing(at, to, room, nextPage);
           break;
         }
-        const flow = this.emit(ins, offset, slot);
-        offset += ins.length;
+        offset += length;
         count++;
         slot += 16;
+        const { flow } = this;
         if (flow !== Flow.next) {
           if (flow === Flow.branch || flow === Flow.either) slot = this.links(slot);
           return this.end(to, count, offset, slot);
@@ -121,9 +122,38 @@ export class BlockDecoder {
         if (count === BLOCK_MAX || offset === room) break;
       }
     } finally {
-      decoder.free();
+      this.decoder?.free();
+      this.decoder = undefined;
     }
     return this.end(to, count, offset, this.next(slot, offset));
+  }
+
+  /**
+   * Decodes the instruction `offset` bytes into the block at linear `at`, of which `room` bytes can be read, and says in
+   * `flow` how the block goes on; its length, 0 if it does not end in these bytes.
+   */
+  private instructionAt(at: number, room: number, offset: number, slot: number): number {
+    const { instruction: ins, known } = this;
+    if (known !== undefined && offset + MAX_LENGTH <= room) {
+      const length = known.decode(at + offset, offset, slot);
+      if (length !== 0) {
+        this.flow = known.flow;
+        return length;
+      }
+    }
+    this.decoder ??= new iced.Decoder(64, this.u8.subarray(at, at + room), OPTIONS);
+    const { decoder } = this;
+    decoder.position = offset;
+    decoder.ip = BigInt(offset);
+    decoder.decodeOut(ins);
+    if (ins.code === Code.INVALID && decoder.lastError === DecoderError.NoMoreBytes) {
+      if (room - offset < MAX_LENGTH) return 0;
+      this.flow = this.raise(slot, GP, MAX_LENGTH);
+      return MAX_LENGTH;
+    }
+    this.flow = this.emit(ins, offset, slot);
+    if (offset + MAX_LENGTH <= room) known?.learn(this.form);
+    return ins.length;
   }
 
   /** An instruction with bytes in two pages is a block of its own. */
@@ -199,6 +229,7 @@ export class BlockDecoder {
 
   private emit(ins: iced.Instruction, offset: number, slot: number): Flow {
     const { code } = ins;
+    this.form = undefined;
     if (code === Code.INVALID) return this.raise(slot, UD, ins.length);
     const memory = ins.opCount > 0 && (ins.op0Kind === OpKind.Memory || ins.op1Kind === OpKind.Memory);
     const key = code * 2 + (memory ? 1 : 0);
@@ -208,6 +239,7 @@ export class BlockDecoder {
       if (form === undefined) return this.emitFloat(ins, slot);
       if (isReusable(ins)) this.forms.set(key, form);
     } else if (ins.hasLockPrefix && ins.op0Kind !== OpKind.Memory) return this.raise(slot, UD, ins.length);
+    this.form = form;
     const { length } = ins;
     const r1 = form.r1 < 0 ? form.r1Value : registerOffset[ins.opRegister(form.r1)];
     const r2 = form.r2 < 0 ? form.r2Value : registerOffset[ins.opRegister(form.r2)];
