@@ -90,6 +90,13 @@ export class Emitter {
     else this.s64(BigInt(value));
   }
 
+  f64(value: number): void {
+    this.op(W.f64_const);
+    const bytes = new DataView(new ArrayBuffer(8));
+    bytes.setFloat64(0, value, true);
+    for (let i = 0; i < 8; i++) this.op(bytes.getUint8(i));
+  }
+
   get(local: number): void {
     if (this.setEnd === this.length && this.setLocal === local) {
       this.bytes[this.setAt] = W.local_tee;

@@ -201,6 +201,9 @@ const SIGNED_32 = [W.i32_lt_s, W.i32_ge_s, W.i32_le_s, W.i32_gt_s];
 const UNSIGNED_64 = [W.i64_lt_u, W.i64_ge_u, W.i64_eq, W.i64_ne, W.i64_le_u, W.i64_gt_u];
 const UNSIGNED_32 = [W.i32_lt_u, W.i32_ge_u, W.i32_eq, W.i32_ne, W.i32_le_u, W.i32_gt_u];
 
+/** Of K_BITS, what each pair of condition codes asks for; not those that compare two flags. */
+const BITS = [0x800, 1, 0x40, 0x41, 0x80, 4];
+
 /** A condition code as in opcodes 70-7F: an i32 that is 0 or 1. */
 export function condition(c: Context, cc: number): void {
   const { e, kind } = c;
@@ -216,6 +219,15 @@ export function condition(c: Context, cc: number): void {
     e.i32(cc);
     e.call(Import.conditionOf);
   };
+  const bits = kind === UNKNOWN || (kind & K_BITS) === 0 ? undefined : BITS[cc >> 1];
+  if (bits !== undefined) {
+    e.get(FLAGS_C);
+    e.i32(bits);
+    e.op(W.i32_and);
+    e.op(W.i32_eqz);
+    if ((cc & 1) === 0) e.op(W.i32_eqz);
+    return;
+  }
   if (kind === UNKNOWN || (kind & K_BITS) !== 0) {
     slow();
     return;

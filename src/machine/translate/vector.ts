@@ -1,6 +1,6 @@
 /**
  * SSE and SSE2. Moves and integer operations are WebAssembly's own vectors, as in core/fp/simd-int.ts; everything else
- * calls core/fp. The registers stay in memory.
+ * calls core/fp, but for the usual cases of scalar.ts. The registers stay in memory.
  */
 
 import { FpOp } from '../core/fp/ops.js';
@@ -11,6 +11,7 @@ import { CPU, FLAGS_C, HOST, V1, VA, W1 } from './locals.js';
 import { readHost, writeHost } from './memory.js';
 import { V, W } from './opcodes.js';
 import type { Operation } from './operation.js';
+import { SCALARS } from './scalar.js';
 
 void MXCSR;
 /** CR0.EM and CR0.TS. */
@@ -419,7 +420,38 @@ export function floatingPoint(c: Context, op: Operation, d: FpDescriptor): void 
     }
     e.rewind(mark);
   }
+  const scalar = SCALARS[d.op];
+  if (scalar !== undefined) {
+    fetchScalar(c, op, d);
+    scalar(c, d, () => {
+      e.get(CPU);
+      e.get(W1);
+      e.memory(W.i64_store, d.loaded > 0 ? SCRATCH : d.src);
+      callUnit(c, d);
+    });
+    return;
+  }
   fetchOperand(c, op, d);
+  callUnit(c, d);
+}
+
+/** The source's 4 or 8 bytes into W1. */
+function fetchScalar(c: Context, op: Operation, d: FpDescriptor): void {
+  const { e } = c;
+  if (d.loaded > 0) {
+    hostOf(c, op, d.loaded, false, false);
+    e.memory(d.loaded === 8 ? W.i64_load : W.i64_load32_u, 0);
+  } else if (d.src < 0x80) c.getWide(d.src);
+  else {
+    e.get(CPU);
+    e.memory(W.i64_load, d.src);
+  }
+  e.set(W1);
+}
+
+/** By core/fp, with the operand in its place. */
+function callUnit(c: Context, d: FpDescriptor): void {
+  const { e } = c;
   e.get(CPU);
   e.i32(d.op);
   e.i32(d.dst);
