@@ -88,7 +88,14 @@ const ownSeconds = () => processorSeconds(process.pid, process.pid);
 export async function runInMachine(file, tier) {
   const identity = virtualXen417(1);
   const { cpuid } = identity;
-  const machine = await Machine.create({ frames: FRAMES, vcpus: 1, cpuid, now: () => 0, tier });
+  const machine = await Machine.create({
+    frames: FRAMES,
+    vcpus: 1,
+    cpuid,
+    now: () => 0,
+    tier,
+    compilesAtOnce: true,
+  });
   load(machine, file);
   const cpu = machine.vcpus[0];
   const marks = [];

@@ -4,6 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { tuneEngine } from '../host/standalone/engine.js';
 import { Failure } from './failure.js';
 import { EXIT_FILE, GUEST_SOCKET } from './guest-protocol.js';
 import type { RunnerModule } from './guest-runner.js';
@@ -50,6 +51,7 @@ process.on('unhandledRejection', crashed);
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 
 const module = (await import(process.argv[2])) as RunnerModule;
+tuneEngine();
 const service = new GuestService(module, (status) => process.exit(status));
 const lonely = setTimeout(() => process.exit(1), LONELY_MS);
 

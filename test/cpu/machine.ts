@@ -22,4 +22,5 @@ export const createMachine = (
   codeCacheBytes = 16 << 20,
   vcpus = 1,
   tier = TIER,
-): Promise<Machine> => Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes, tier });
+): Promise<Machine> =>
+  Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes, tier, compilesAtOnce: true });

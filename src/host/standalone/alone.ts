@@ -3,12 +3,14 @@ import { cpus } from 'node:os';
 import type { DomId, Port } from '../../xen/types.js';
 import type { Host } from '../host.js';
 import { standaloneClock } from './clock.js';
+import { tuneEngine } from './engine.js';
 import { type LinkOptions, standaloneLinks } from './links.js';
 
 export function hostAlone(
   name: string,
   links: LinkOptions = { networks: {}, log: (line) => process.stderr.write(`${line}\n`) },
 ): Host {
+  tuneEngine();
   const [cpu] = cpus();
   return {
     identity: { name, xenVersion: '4.17.0', cpuModel: cpu?.model ?? 'unknown' },

@@ -9,9 +9,13 @@ import {
   BLOCK_HASH,
   BLOCK_HASH_ENTRIES,
   BLOCK_HEADER,
+  CR3_KERNEL,
+  CR3_USER,
   JUMP_CACHE,
   JUMP_ENTRIES,
   JUMP_TAG,
+  MFN_BASE,
+  MODE,
 } from '../core/layout.js';
 import { Op } from '../core/ops.js';
 import { endsBlock, type Operation, readOperation } from './operation.js';
@@ -27,10 +31,23 @@ export interface Block {
   readonly operations: readonly Operation[];
 }
 
+/** Bits of page-table entries. */
+const PRESENT = 1;
+const LARGE = 0x80;
+/** Levels of page tables, and bits of an address that each takes. */
+const LEVELS = 4;
+const LEVEL_BITS = 9;
+const PAGE = 4096;
+
 export class Blocks {
   readonly view: DataView;
 
-  constructor(memory: ArrayBufferLike) {
+  constructor(
+    memory: ArrayBufferLike,
+    /** Linear address of the frames, and how many there are. */
+    private readonly framesBase: number,
+    private readonly frames: number,
+  ) {
     this.view = new DataView(memory);
   }
 
@@ -64,8 +81,37 @@ export class Blocks {
     return block;
   }
 
+  /** The decoded block at a guest address, if the jump cache or the page tables lead to one; 0: none. A guess: rights are not looked at. */
+  at(cpu: number, va: bigint): number {
+    const known = this.cached(cpu, va);
+    if (known !== 0) return known;
+    const page = this.codePage(cpu, va);
+    return page === 0 ? 0 : this.find(page + Number(va & 4095n));
+  }
+
+  /** Linear address of the page at a guest address; 0: none. */
+  private codePage(cpu: number, va: bigint): number {
+    const { view } = this;
+    const root = view.getUint32(cpu + MODE, true) === 0 ? CR3_KERNEL : CR3_USER;
+    let table = this.frame(view.getUint32(cpu + root, true));
+    const page = Number(BigInt.asUintN(LEVELS * LEVEL_BITS, va >> 12n));
+    for (let level = LEVELS - 1; level >= 0; level--) {
+      if (table === 0) return 0;
+      const at = table + 8 * (Math.floor(page / 2 ** (LEVEL_BITS * level)) % 512);
+      const low = view.getUint32(at, true);
+      if ((low & PRESENT) === 0 || (level > 0 && (low & LARGE) !== 0)) return 0;
+      table = this.frame((view.getUint32(at + 4, true) & 0xf_ffff) * 2 ** 20 + (low >>> 12));
+    }
+    return table;
+  }
+
+  private frame(mfn: number): number {
+    const frame = mfn - MFN_BASE;
+    return frame >= 0 && frame < this.frames ? this.framesBase + frame * PAGE : 0;
+  }
+
   /** The block that the jump cache knows at a guest address; 0: none. */
-  cached(cpu: number, va: bigint): number {
+  private cached(cpu: number, va: bigint): number {
     const { view } = this;
     const at = cpu + jumpEntryOffset(va);
     const known =

@@ -115,7 +115,9 @@ class Former {
     const found: Node[] = [];
     for (const target of node.targets) {
       const linked = target.block !== 0;
-      const at = linked ? target.block : this.blocks.cached(this.cpu, this.va + BigInt(target.delta));
+      const at = linked
+        ? target.block
+        : this.blocks.at(this.cpu, BigInt.asUintN(64, this.va + BigInt(target.delta)));
       const to = at === 0 ? undefined : this.node(at, target.delta);
       if (to === undefined) continue;
       target.edge = { to, checked: !linked };

@@ -48,7 +48,12 @@ const STRESS_SEED = 0x2545_f491;
 /** One region in so many is dropped whenever others are translated. */
 const STRESS_SHARE = 4;
 
+/** Modules that are being compiled aside; more are compiled at once, so that they cannot pile up. */
+const MOST_ASIDE = 4;
+
+/** A region in its slot: compiled, or being compiled. */
 interface Translated {
+  readonly slot: number;
   readonly head: number;
   readonly blocks: readonly number[];
 }
@@ -66,17 +71,23 @@ export class Translator {
   private readonly counters: ProfileCounters | undefined;
   private readonly now: () => number = () => 0;
   private imports: WebAssembly.ModuleImports = {};
+  private aside = 0;
+  private failure: { readonly error: unknown } | undefined;
   /** Of the stress tier's random numbers; 0: nothing is dropped. */
   private seed: number;
 
   constructor(
     private readonly memory: WebAssembly.Memory,
     private readonly table: WebAssembly.Table,
+    /** Where the frames lie, and how many there are. */
+    frames: { readonly base: number; readonly count: number },
     tier: Tier,
+    /** Compiles modules while the interpreter goes on; they are installed between two runs. */
+    private readonly compilesAside: boolean,
     /** For a profile: where it is counted, and a clock in milliseconds. */
     profiling?: { readonly at: number; now(): number },
   ) {
-    this.blocks = new Blocks(memory.buffer);
+    this.blocks = new Blocks(memory.buffer, frames.base, frames.count);
     this.view = this.blocks.view;
     if (profiling !== undefined) {
       this.counters = new ProfileCounters(this.view, profiling.at);
@@ -102,6 +113,7 @@ export class Translator {
 
   /** Translates the blocks that wait. */
   translate(cpu: number): void {
+    if (this.failure !== undefined) throw this.failure.error;
     const begun = this.now();
     this.translateHot(cpu);
     this.profile.milliseconds += this.now() - begun;
@@ -117,8 +129,7 @@ export class Translator {
     const count = view.getUint32(HOT_COUNT, true);
     view.setUint32(HOT_COUNT, 0, true);
     const bodies: Uint8Array[] = [];
-    const found: Region[] = [];
-    const slots: number[] = [];
+    const found: Translated[] = [];
     if (this.regions.size + count > MOST_REGIONS) this.dropAll();
     const covered = new Set<number>();
     for (let i = 0; i < count; i++) {
@@ -136,24 +147,40 @@ export class Translator {
       if (region === undefined || region.head.block.operations[0].kind === K.STOP) continue;
       const slot = this.free.pop() ?? this.nextSlot++;
       bodies.push(this.writer.write(region, slot).slice());
-      slots.push(slot);
-      found.push(region);
+      found.push(this.enter(region, slot));
       for (const node of region.nodes) covered.add(node.block.at);
     }
     if (this.seed !== 0) this.dropAtRandom();
     if (found.length === 0) return;
     const bytes = buildModule(bodies);
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { e: this.imports });
-    found.forEach((region, i) => void this.install(region, slots[i], instance.exports[`${i}`]));
     this.profile.modules++;
     this.profile.bytes += bytes.length;
+    if (this.compilesAside && this.aside < MOST_ASIDE) this.compileAside(bytes, found);
+    else this.install(new WebAssembly.Module(bytes), found);
   }
 
-  private install(region: Region, slot: number, code: WebAssembly.ExportValue): void {
+  /** Without holding the guest up. */
+  private compileAside(bytes: Uint8Array<ArrayBuffer>, found: readonly Translated[]): void {
+    this.aside++;
+    WebAssembly.compile(bytes)
+      .then((module) => {
+        const begun = this.now();
+        this.install(module, found);
+        this.profile.milliseconds += this.now() - begun;
+      })
+      .catch((error) => {
+        this.failure = { error };
+      })
+      .finally(() => {
+        this.aside--;
+      });
+  }
+
+  /** Takes the slot for a region; it is known by its blocks from now on. */
+  private enter(region: Region, slot: number): Translated {
     const { view } = this;
     this.counters?.add(slot, region);
     if (slot >= this.table.length) this.table.grow(this.table.length);
-    this.table.set(slot, code);
     const blocks = region.nodes.map((n) => n.block.at);
     for (const at of blocks) {
       let users = this.byBlock.get(at);
@@ -161,13 +188,25 @@ export class Translator {
       users.add(slot);
       view.setUint32(at + B_USES, view.getUint32(at + B_USES, true) + 1, true);
     }
-    const head = region.head.block.at;
-    const first = head + BLOCK_HEADER;
-    view.setUint32(head + B_FIRST, view.getUint16(first, true), true);
-    view.setUint32(head + B_REGION, slot, true);
-    view.setUint16(first, Op.TRANSLATED, true);
-    this.regions.set(slot, { head, blocks });
+    const translated = { slot, head: region.head.block.at, blocks };
+    this.regions.set(slot, translated);
     this.profile.regions++;
+    return translated;
+  }
+
+  /** The regions of a module run from now on, but for those that have lost a block while it was compiled. */
+  private install(module: WebAssembly.Module, found: readonly Translated[]): void {
+    const { view } = this;
+    const instance = new WebAssembly.Instance(module, { e: this.imports });
+    for (const [i, translated] of found.entries()) {
+      const { slot, head } = translated;
+      if (this.regions.get(slot) !== translated) continue;
+      this.table.set(slot, instance.exports[`${i}`]);
+      const first = head + BLOCK_HEADER;
+      view.setUint32(head + B_FIRST, view.getUint16(first, true), true);
+      view.setUint32(head + B_REGION, slot, true);
+      view.setUint16(first, Op.TRANSLATED, true);
+    }
   }
 
   /** A block has lost its bytes (0: all have, and their memory). */
@@ -205,11 +244,12 @@ export class Translator {
       if (users?.size === 0) this.byBlock.delete(at);
       view.setUint32(at + B_USES, view.getUint32(at + B_USES, true) - 1, true);
     }
-    view.setUint32(head + B_REGION, 0, true);
     if (view.getUint32(head + B_LIVE, true) !== 0) {
-      view.setUint16(head + BLOCK_HEADER, view.getUint32(head + B_FIRST, true), true);
+      if (view.getUint32(head + B_REGION, true) === slot)
+        view.setUint16(head + BLOCK_HEADER, view.getUint32(head + B_FIRST, true), true);
       view.setInt32(head + B_HEAT, view.getUint32(HEAT_FIRST, true), true);
     }
+    view.setUint32(head + B_REGION, 0, true);
     this.release(slot);
     this.regions.delete(slot);
   }

@@ -87,7 +87,7 @@ test.each(SHAPES)('%s', async (name, text) => {
   machine.flushTlbAll();
   machine.mem.u8.set(assemble(`${text}\nint3`, BigInt(CODE)).bytes, code);
   machine.run(0, 1000);
-  const blocks = new Blocks(machine.memory.buffer);
+  const blocks = new Blocks(machine.memory.buffer, machine.framesBase, machine.frames);
   const region = formRegion(blocks, cpu.gprs, blocks.find(code), BigInt(CODE));
   if (region === undefined) throw new Error('no region');
   const body = new FunctionWriter(blocks.view, undefined).write(region);
