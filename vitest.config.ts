@@ -1,11 +1,23 @@
 import { defineConfig } from 'vitest/config';
 
+/** Tests of the processor that hold in every tier, whichever is asked for: all but those that choose tiers themselves. */
+const processor = ['test/cpu/*.test.ts', 'test/cpu/memory/*.test.ts'];
+const ownTiers = ['test/cpu/differential.test.ts', 'test/cpu/known-forms.test.ts'];
+const inTier = (tier: string) => ({
+  extends: true as const,
+  test: { name: tier, include: processor, exclude: ownTiers, env: { STILLPOINT_TIER: tier } },
+});
+
 export default defineConfig({
   test: {
-    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
     maxWorkers: 2,
+    projects: [
+      { extends: true, test: { name: 'all', include: ['src/**/*.test.ts', 'test/**/*.test.ts'] } },
+      inTier('interpreter'),
+      inTier('translate'),
+    ],
   },
 });

@@ -2,6 +2,7 @@
 // rights that its segments ask for. Of Linux it needs two clock_gettime, a write and an exit.
 import { readFileSync } from 'node:fs';
 import { parseElf } from '../../dist/guest/elf.js';
+import { tuneEngine } from '../../dist/host/standalone/engine.js';
 import { virtualXen417 } from '../../dist/hypervisor/identity.js';
 import { Exit, Machine, MFN_BASE } from '../../dist/machine/machine.js';
 import { FRAME, processorSeconds } from './cpu-program.mjs';
@@ -88,6 +89,7 @@ const ownSeconds = () => processorSeconds(process.pid, process.pid);
 export async function runInMachine(file, tier) {
   const identity = virtualXen417(1);
   const { cpuid } = identity;
+  tuneEngine();
   const machine = await Machine.create({
     frames: FRAMES,
     vcpus: 1,

@@ -1,5 +1,6 @@
 /**
- * From x86-64 bytes to decoded operations: one basic block at a time, by iced-x86's decoder. The operations are
+ * From x86-64 bytes to decoded operations: one basic block at a time, by iced-x86's decoder and by
+ * what it taught (decode-known.ts). The operations are
  * position independent (addresses relative to rip refer to the block's start), so that a block belongs to its
  * physical page whatever address it is mapped at. Layout: core/layout.ts; numbers: core/ops.ts.
  */

@@ -9,6 +9,7 @@ import type { OutageBounds, OutageTerms } from '../../src/helper/points/outage.j
 import { uuidBytes } from '../../src/helper/uuid.js';
 import type { Host } from '../../src/host/host.js';
 import type { GuestLoop } from '../../src/host/standalone/loop.js';
+import type { Tier } from '../../src/machine/machine.js';
 
 export interface LinuxOptions {
   readonly devices?: readonly DeviceConfig[];
@@ -18,6 +19,8 @@ export interface LinuxOptions {
   readonly extra?: string;
   /** In place of the test's initramfs. */
   readonly ramdisk?: Uint8Array;
+  /** How its instructions are executed, on every host. */
+  readonly tier?: Tier;
 }
 
 export interface MoveWords {
@@ -35,7 +38,10 @@ export class LinuxGuest {
   private loop!: GuestLoop;
   private failure: unknown;
 
-  private constructor(private readonly name: string) {}
+  private constructor(
+    private readonly name: string,
+    private readonly tier: Tier | undefined,
+  ) {}
 
   static async boot(
     name: string,
@@ -43,7 +49,7 @@ export class LinuxGuest {
     host: Host,
     options: LinuxOptions = {},
   ): Promise<LinuxGuest> {
-    const linux = new LinuxGuest(name);
+    const linux = new LinuxGuest(name, options.tier);
     const guest = await Guest.powerOn(
       {
         name,
@@ -69,6 +75,7 @@ export class LinuxGuest {
 
   private around(): GuestSurroundings {
     return {
+      engine: this.tier === undefined ? undefined : { tier: this.tier },
       console: (bytes) => {
         this.text += Buffer.from(bytes).toString('latin1').replaceAll('\r', '');
         return true;

@@ -1,0 +1,69 @@
+// npm run soak -- tiers [TIER...]: the processor's tests, and Debian's kernel with a workload and two moves, in each of
+// the tiers (interpreter, translate, stress, normal), whichever of them a test would take by itself.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { register } from 'node:module';
+
+register('../test/support/ts-hooks.mjs', import.meta.url);
+const { soaked } = await import('./lib/soaked.mjs');
+const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
+const { LinuxGuest } = await import('../test/support/linux-guest.ts');
+const { hostAlone } = await import('../src/host/standalone/alone.ts');
+
+const asked = process.argv.slice(2);
+const tiers = asked.length > 0 ? asked : ['interpreter', 'translate', 'stress', 'normal'];
+const PATIENCE_SECONDS = 1800;
+const NUMBERS = 5000;
+const STEPS = 20_000;
+const files = await ensureGuests();
+
+const sha256 = (text) => createHash('sha256').update(text).digest('hex');
+const numbers = Array.from({ length: NUMBERS }, (_, i) => `${i + 1}\n`).join('');
+let root = 0;
+for (let i = 1; i <= STEPS; i++) root += Math.sqrt(i) / (i + 0.5);
+
+/** Commands of the guest's shell, and what each prints. */
+const WORK = [
+  [`seq 1 ${NUMBERS} | sha256sum`, `${sha256(numbers)}  -`],
+  [`seq 1 ${NUMBERS} | gzip | gunzip | sha256sum`, `${sha256(numbers)}  -`],
+  [
+    `awk 'BEGIN { for (i = 1; i <= ${STEPS}; i++) s += sqrt(i) / (i + 0.5); printf "%.15g\\n", s }'`,
+    String(Number(root.toPrecision(15))),
+  ],
+  [`for i in 1 2 3 4 5 6 7 8; do (seq 1 ${NUMBERS} | md5sum) & done | sort -u | wc -l; wait`, '1'],
+];
+
+async function linux(tier) {
+  const guest = await LinuxGuest.boot(`soak-${tier}`, files, hostAlone('one'), { tier });
+  let failures = 0;
+  try {
+    await guest.until(/guest# $/, PATIENCE_SECONDS);
+    for (const [command, wanted] of WORK) {
+      const said = (await guest.command(command, PATIENCE_SECONDS)).trim();
+      if (said !== wanted) {
+        failures++;
+        console.log(`${tier}: ${command}: ${said} instead of ${wanted}`);
+      }
+      if (guest.moves < 2) await guest.moveTo(hostAlone('another'));
+    }
+  } catch (error) {
+    failures++;
+    console.log(`${tier}: ${error.message}`);
+  }
+  await guest.end();
+  return failures;
+}
+
+const rows = [];
+for (const tier of tiers) {
+  const began = performance.now();
+  const said = spawnSync(
+    process.execPath,
+    ['node_modules/vitest/vitest.mjs', 'run', 'test/cpu', '--exclude', '**/translate/**'],
+    { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, STILLPOINT_TIER: tier } },
+  );
+  rows.push({ property: `the processor's tests, ${tier}`, cases: 1, failures: said.status === 0 ? 0 : 1 });
+  rows.push({ property: `Linux works and moves, ${tier}`, cases: WORK.length, failures: await linux(tier) });
+  console.log(`${tier}: ${((performance.now() - began) / 1000).toFixed(0)} s`);
+}
+soaked(rows);
