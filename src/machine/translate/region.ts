@@ -130,7 +130,8 @@ class Former {
   siteOf(node: Node): Node | undefined {
     const { start, operations } = node.block;
     const call = operations[operations.length - 1];
-    if (call.kind !== K.CALL || node.targets[0].edge === undefined || !samePage(start, start + call.imm)) return undefined;
+    if (call.kind !== K.CALL || node.targets[0].edge === undefined || !samePage(start, start + call.imm))
+      return undefined;
     const at = this.blocks.find(start + call.imm);
     return at === 0 ? undefined : this.node(at, node.delta + call.imm);
   }
