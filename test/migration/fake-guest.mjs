@@ -62,6 +62,15 @@ function gate(config, step) {
   while (existsSync(`${gates}/${step}`)) Atomics.wait(clock, 0, 0, 2);
 }
 
+/** A process that is dead and not yet waited for holds no lock. */
+function isAlive(pid) {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return false;
+  }
+}
+
 /** A lock as a disk has one: it goes with the process that holds it. Throws EEXIST where a live one does. */
 function takeLock(path) {
   for (;;) {
@@ -78,7 +87,7 @@ function takeLock(path) {
       } catch {
         continue;
       }
-      if (holder === '' || existsSync(`/proc/${holder}`)) throw error;
+      if (holder === '' || isAlive(holder)) throw error;
       rmSync(path, { force: true });
     }
   }

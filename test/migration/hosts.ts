@@ -59,7 +59,9 @@ export class CutProxy {
         one.on('error', () => other.destroy());
         one.on('close', () => {
           this.sockets.delete(one);
-          other.destroy();
+          // What it has said may still be on its way.
+          if (one.readableEnded) other.end();
+          else other.destroy();
         });
         one.on('data', (chunk) => {
           passed += chunk.length;

@@ -34,7 +34,7 @@ describe.skipIf(guestFiles === undefined)('Linux, with all its code for a suspen
   };
 
   beforeAll(async () => {
-    hosts = await TwoHosts.open(17_500, { runner: undefined });
+    hosts = await TwoHosts.open(17_540, { runner: undefined });
     at = hosts.a;
     symlinkSync(image('one.img'), join(hosts.root, 'disk.img'));
     const disk = join(hosts.root, 'disk.img');
