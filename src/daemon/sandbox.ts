@@ -54,17 +54,24 @@ export function restrict(libc: Libc, options: SandboxOptions): string[] {
     if (libc.setrlimit(resource, new Uint8Array(both.buffer)) !== 0) missing.push(`limit ${resource}`);
   }
   if (!libc.noNewPrivileges()) return [...missing, 'no_new_privs'];
-  if (!landlock(libc, options)) missing.push('Landlock');
+  const { hidden } = options;
+  const visible = hidden === undefined ? undefined : beside(realpathSync(hidden.directory));
+  // Only what is allowed can be told: where a directory cannot be listed, nothing in it can be hidden.
+  if (hidden !== undefined && visible === undefined)
+    missing.push(`way to list what is beside ${hidden.directory}, which is not hidden`);
+  const allowed = hidden === undefined || visible === undefined ? undefined : [...visible, hidden.own];
+  if (!landlock(libc, options.programs, allowed)) missing.push('Landlock');
   const filter = systemCallFilter(process.arch);
   if (filter === undefined || !libc.filterSystemCalls(filter)) missing.push('a filter of system calls');
   return missing;
 }
 
-function landlock(libc: Libc, { programs, hidden }: SandboxOptions): boolean {
+/** `allowed`: what may be opened; undefined: all. */
+function landlock(libc: Libc, programs: readonly string[], allowed: readonly string[] | undefined): boolean {
   const version = libc.createRuleset(null, 0, CREATE_RULESET_VERSION);
   if (version < 1) return false;
   const scopes = version >= SCOPES_SINCE;
-  const files = hidden === undefined ? 0 : ACCESS_ALL;
+  const files = allowed === undefined ? 0 : ACCESS_ALL;
   // struct landlock_ruleset_attr: files, network, scopes; earlier versions know the beginning of it.
   const attributes = BigUint64Array.of(
     BigInt(ACCESS_EXECUTE | files),
@@ -76,9 +83,7 @@ function landlock(libc: Libc, { programs, hidden }: SandboxOptions): boolean {
   if (ruleset < 0) return false;
   for (const path of executables(programs))
     allow(libc, ruleset, path, ACCESS_EXECUTE | (files & ACCESS_FILE));
-  if (hidden !== undefined)
-    for (const path of [...beside(realpathSync(hidden.directory)), hidden.own])
-      allow(libc, ruleset, path, files);
+  for (const path of allowed ?? []) allow(libc, ruleset, path, files);
   return libc.restrictSelf(ruleset) === 0;
 }
 
@@ -108,19 +113,16 @@ function executables(programs: readonly string[]): string[] {
   return [...programs.flatMap(places), ...INTERPRETERS].filter(existsSync);
 }
 
-/** All that is in the directories above this one, but for the way to it. */
-function beside(directory: string): string[] {
+/** All that is in the directories above this one, but for the way to it; undefined where one cannot be listed. */
+function beside(directory: string): string[] | undefined {
   const all: string[] = [];
   for (let at = directory; at !== dirname(at); at = dirname(at)) {
     try {
-      all.push(
-        ...readdirSync(dirname(at))
-          .map((name) => join(dirname(at), name))
-          .filter((path) => path !== at),
-      );
+      all.push(...readdirSync(dirname(at)).map((name) => join(dirname(at), name)));
     } catch {
-      // What cannot be listed cannot be allowed.
+      return undefined;
     }
   }
-  return all;
+  const way = `${directory}/`;
+  return all.filter((path) => !way.startsWith(`${path}/`));
 }

@@ -1,12 +1,12 @@
 /** The verbs as a shell sees them: results, exit statuses, error texts. The guests are fake ones; the rest is real. */
 import { spawn } from 'node:child_process';
-import { chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { DomainRow } from '../../src/daemon/api.js';
-import { loadIdentity, trust } from '../../src/daemon/identity.js';
+import { initIdentity, loadIdentity, trust } from '../../src/daemon/identity.js';
 import { TestHost, TwoHosts, until } from '../migration/hosts.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -213,7 +213,7 @@ describe('the command line', () => {
     const named = { name, domid };
     expect(await json('a', 'domid', name)).toMatchObject(named);
     expect(await json('a', 'domname', String(domid))).toMatchObject(named);
-    expect(await json<string[]>('a', 'dmesg', name)).toContain('(XEN) fake guest');
+    expect(await json<string[]>('a', 'dmesg', name)).toContain(`(XEN) fake guest ${name}`);
     expect(await json('a', 'block-list', name)).toEqual([]);
     expect(await json('a', 'network-list', name)).toEqual([]);
     const settle = await at('a', 'settle', '--json', '--keep', name);
@@ -250,13 +250,24 @@ describe('the command line', () => {
     await at('b', 'destroy', name);
   });
 
+  it('ends a daemon that cannot listen, and leaves nothing to speak to', async () => {
+    const dir = join(hosts.root, 'keyless');
+    const { status, err } = await run('host', '--name', 'K', '--dir', dir, '--listen', '127.0.0.1:17518');
+    expect({ status, err }).toEqual({
+      status: 5,
+      err: 'stillpoint: this host has no key yet (stillpoint host init)\n',
+    });
+    expect(existsSync(join(dir, 'control.sock'))).toBe(false);
+  });
+
   it.skipIf(process.getuid?.() !== 0)(
     'runs under a user without privileges, with the same rights for guests',
     async () => {
       const nobody = 65_534;
       const dir = join(hosts.root, 'N');
-      mkdirSync(dir);
-      chownSync(dir, nobody, nobody);
+      await initIdentity(dir);
+      for (const path of [dir, ...readdirSync(dir, { recursive: true }).map((p) => join(dir, String(p)))])
+        chownSync(path, nobody, nobody);
       const host = new TestHost('N', dir, 17_519, hosts.a.config);
       await host.start(nobody);
       try {

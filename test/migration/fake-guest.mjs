@@ -284,6 +284,9 @@ class FakeGuest {
   points() {
     return [{ name: 'domain id', inner: '1', outer: String(this.host.domid), moves: this.moves }];
   }
+  devices() {
+    return [];
+  }
   dmesg() {
     return `(XEN) fake guest ${this.name}\n`;
   }

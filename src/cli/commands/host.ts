@@ -29,7 +29,12 @@ async function run(options: RunOptions): Promise<void> {
     config: loadHostConfig(options.config),
     log,
   });
-  const port = await daemon.start();
+  const port = await daemon.start().catch((error) => {
+    daemon.close();
+    // What it has found of its guests would keep this process alive.
+    setImmediate(() => process.exit());
+    throw error;
+  });
   if (options.json === true) printJson({ name: options.name, dir: options.dir, port, pid: process.pid });
   else printLine(`host ${options.name} is ready in ${options.dir}${port === 0 ? '' : `, port ${port}`}`);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
