@@ -116,6 +116,26 @@ export const CASES: readonly Case[] = [
     start: { rbx: USER_END - 8n },
   },
   {
+    name: 'a store of ten bytes that runs out of the lower half is refused for its first page',
+    code: 'df33',
+    start: { rbx: USER_END - 8n },
+  },
+  {
+    name: 'a load of ten bytes that runs out of the lower half is refused for its first page',
+    code: 'db2b',
+    start: { rbx: USER_END - 8n },
+  },
+  {
+    name: 'a store of an x87 image that runs out of the lower half is refused for its first page',
+    code: 'dd33',
+    start: { rbx: USER_END - 8n },
+  },
+  {
+    name: 'a load of an x87 image that runs out of the lower half is refused for its first page',
+    code: 'dd23',
+    start: { rbx: USER_END - 8n },
+  },
+  {
     name: 'a read that ends at the last byte of the lower half is a page fault',
     code: '488b03',
     start: { rbx: USER_END - 8n },

@@ -10,7 +10,7 @@ import { ensureGuests, fetchDebian } from '../../scripts/fetch-guests.mjs';
 import { writeCpio } from '../../scripts/lib/cpio.mjs';
 import type { E2fsprogs } from './e2fsprogs.js';
 
-const INIT = `#!/bin/sh
+export const INIT = `#!/bin/sh
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
 modprobe xen-blkfront

@@ -87,6 +87,16 @@ function checkEnd(cpu: usize, op: usize, va: u64, size: u32): void {
   refuse(cpu, op);
 }
 
+/**
+ * x87's operands of more than 8 bytes are moved in pieces: of one that runs into addresses that are not canonical the
+ * first page is looked at first. So an AMD processor does; no manual says which fault comes.
+ */
+export function checkFirstPiece(cpu: usize, op: usize, va: u64, size: u32, stores: bool): void {
+  if ((<u32>va & 4095) + size <= 4096 || canonical((va | 4095) + 1)) return;
+  if (stores) pageForWrite(cpu, op, va);
+  else pageForRead(cpu, op, va);
+}
+
 export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
   checkEnd(cpu, op, va, size);

@@ -4,7 +4,7 @@
 import { BLOCK_VA, CR0, FP_FLAGS, FSW, NOW_DP, NOW_IP, O_IMM, O_SCALE, SCRATCH, CURRENT_BLOCK } from './layout';
 import { GP, MF, NM, offsetOf, raise, UD } from './engine';
 import { getFlags, setFlags } from './flags';
-import { readBytes, slowProbe, writeBytes } from './access';
+import { checkFirstPiece, readBytes, slowProbe, writeBytes } from './access';
 import { address } from './operands';
 import { fpCommit, fpExec } from './fp/index';
 
@@ -40,6 +40,7 @@ export function floatOperation(cpu: usize, op: usize): void {
   if (loaded | stored) {
     va = bits & AT_RDI ? load<u64>(cpu, RDI) + load<u64>(cpu + (load<u8>(op, O_SCALE) & 0xf8)) : address(cpu, op);
     if (bits & ALIGNED && (va & 15) != 0) raise(cpu, GP, 0);
+    if (unit == X87 && (loaded | stored) > 8) checkFirstPiece(cpu, op, va, loaded | stored, stored != 0);
     if (stored != 0) slowProbe(cpu, op, va, stored);
     if (loaded != 0) readBytes(cpu, op, va, cpu + SCRATCH, loaded);
   }
