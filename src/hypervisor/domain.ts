@@ -33,7 +33,7 @@ import { RSI, RSP } from './registers.js';
 import { restoreState, saveState } from './saved-state.js';
 import { Scheduler } from './scheduler.js';
 import { DomainState, type MemoryRange } from './state.js';
-import { updateSystemTime, updateWallClock } from './time.js';
+import { LONG_STOP_NS, markStopped, updateSystemTime, updateWallClock } from './time.js';
 import { VcpuContext } from './vcpu-context.js';
 
 /** What a domain is made of; the same on every host (domainRecord in saved-state.ts). */
@@ -92,6 +92,8 @@ export class Domain {
   /** Ports that the toolstack made for the guest, as a new guest has them. */
   storePort = 0 as Port;
   consolePort = 0 as Port;
+  /** When, by its clock, the guest was to run again at the latest: much later, and its host did not let it. */
+  private expected = Number.POSITIVE_INFINITY;
 
   private constructor(
     readonly config: DomainConfig,
@@ -227,6 +229,7 @@ export class Domain {
 
   /** Time goes on and the guest may run. */
   start(): void {
+    this.expected = Number.POSITIVE_INFINITY;
     this.clock.start();
     this.updateWallClock();
   }
@@ -252,7 +255,9 @@ export class Domain {
 
   /** Runs guest code for at most `limitNs` of virtual time. */
   run(limitNs: number): DomainRun {
+    if (this.clock.now() - this.expected >= LONG_STOP_NS) markStopped(this.state);
     const result = this.scheduler.run(limitNs);
+    this.expected = result.state === 'idle' ? (result.wakeAt ?? Number.POSITIVE_INFINITY) : this.clock.now();
     if (result.state !== 'shutdown') return result;
     const { code, message } = this.state.shutdown as { code: number; message?: string };
     return { state: 'shutdown', reason: REASONS.get(code) ?? 'unknown', code, message };

@@ -7,6 +7,7 @@
  */
 import { changeRunstate, updateArea } from './runstate.js';
 import type { DomainState } from './state.js';
+import { LONG_STOP_NS, markStopped } from './time.js';
 import { runTimers } from './timers.js';
 import { NEVER, Runstate } from './vcpu-context.js';
 
@@ -21,6 +22,7 @@ export function elapse(d: DomainState, ns: number): void {
       : NEVER,
   );
   d.clock.advanceTo(to);
+  if (ns >= LONG_STOP_NS) markStopped(d);
   runTimers(d, to);
   d.vcpus.forEach((v, i) => {
     if (v.blocked || due[i] > to) return;

@@ -68,6 +68,33 @@ describe('the clock of a guest', () => {
   });
 });
 
+describe('a guest that was kept waiting', () => {
+  const mark = (g: TinyGuest): number => g.domain.state.mem.getU8(g.domain.state.vcpus[0].vcpuInfo + 32 + 29);
+
+  it('is told of a stop of 2 s and more, and of a host that kept it waiting so long', async () => {
+    const g = await TinyGuest.boot('sleep: jmp sleep');
+    g.run(1e6);
+    const { domain } = g;
+    for (const [ns, told] of [
+      [1.9e9, 1],
+      [2e9, 3],
+    ] as const) {
+      domain.pause();
+      domain.elapse(ns);
+      domain.start();
+      expect(mark(g)).toBe(told);
+    }
+    // The guest takes the mark away; a slice is not a stop.
+    domain.state.mem.setU8(domain.state.vcpus[0].vcpuInfo + 32 + 29, 1);
+    g.run(1e6);
+    g.run(1e6);
+    expect(mark(g)).toBe(1);
+    domain.clock.advanceTo(domain.clock.now() + 3e9);
+    g.run(1e6);
+    expect(mark(g)).toBe(3);
+  });
+});
+
 describe('a timer', () => {
   it('fires once, at its deadline, and wakes a sleeping guest', async () => {
     const g = await TinyGuest.boot(ticking(`${NOW}add rax, 1000000\nmov [rbx+400], rax\n${SET_TIMER}`));

@@ -7,7 +7,13 @@
  * system_time + ((tsc - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32.
  * Source: __update_vcpu_system_time of xen/arch/x86/time.c, update_domain_wallclock_time of common/time.c.
  */
-import { SharedInfo, VcpuInfo, VcpuTimeInfo, XEN_PVCLOCK_TSC_STABLE_BIT } from '../xen/shared-info.js';
+import {
+  SharedInfo,
+  VcpuInfo,
+  VcpuTimeInfo,
+  XEN_PVCLOCK_GUEST_STOPPED,
+  XEN_PVCLOCK_TSC_STABLE_BIT,
+} from '../xen/shared-info.js';
 import type { DomainState } from './state.js';
 import type { VcpuContext } from './vcpu-context.js';
 
@@ -35,6 +41,21 @@ export function updateSystemTime(d: DomainState, v: VcpuContext): void {
   mem.setU32(at + VcpuTimeInfo.version, version + 1);
   d.machine.touch(at);
   if (v.timeArea !== 0) updateTimeArea(d, v, version + 1, time);
+}
+
+/** Time that passes at once from here on is told to the guest, ns: kernels have watchdogs of 2 s and more. */
+export const LONG_STOP_NS = 2e9;
+
+/**
+ * Says, as the record of each vCPU can, that the guest was stopped and did not hang: Linux puts its watchdogs off
+ * and takes the mark away. Xen defines it and never sets it; its guests hear of a long stop by a suspend.
+ */
+export function markStopped(d: DomainState): void {
+  for (const v of d.vcpus) {
+    const at = v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags;
+    d.mem.setU8(at, XEN_PVCLOCK_TSC_STABLE_BIT | XEN_PVCLOCK_GUEST_STOPPED);
+    d.machine.touch(at);
+  }
 }
 
 /** The secondary record (VCPUOP_register_vcpu_time_memory_area), by its address in the guest's kernel. */

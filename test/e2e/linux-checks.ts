@@ -73,6 +73,10 @@ const OF_ITS_SHAPE: readonly RegExp[] = [
   /^( +(DMA|DMA#|Normal|Movable|node)|On node|Memory:|Initmem|Early memory|Movable zone|BIOS|\[mem|last_pfn|e#+)/i,
   /^(Dentry|Inode-cache|Mount-cache|Mountpoint-cache|hash|TCP|UDP|futex|IP idents|workingset|software IO TLB|Built)/i,
   /^(initcall|blacklisting initcall)/i,
+  // Of several processors: locks that ask Xen, and code that could still be patched for one.
+  /^(xen: PV spinlocks|PV qspinlock|cpu # spinlock event irq|Freeing SMP alternatives memory)/,
+  // Of a busy machine.
+  /^hrtimer: interrupt took/,
 ];
 const TROUBLE = /WARNING:|BUG:|Oops|Call Trace|rcu.*stall|soft lockup|hung_task|Unable to handle/;
 

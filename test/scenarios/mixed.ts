@@ -35,7 +35,7 @@ export function mixedScenarios(world: () => ScenarioWorld): void {
     expect(samples).toBeGreaterThan(5);
     expect(found[6]).toBe(chainAfter(samples).toString(16).padStart(16, '0'));
     expect(w.guest.text.slice(from)).not.toContain('OBS DIFF');
-    w.guest.type('q');
+    w.guest.type('q\n');
     await w.guest.until(/guest# $/, 60, from);
     expect(await w.guest.command('cat /sys/hypervisor/version/*')).toContain('17');
   });

@@ -59,6 +59,8 @@ export class ScenarioWorld {
   guest!: LinuxGuest;
   /** Its kernel's log up to the shell; the log is empty then. */
   bootLog = '';
+  /** By so much its wall clock is late from its boot on, ns: until it has its clock source it counts ticks. */
+  lateNs = 0;
 
   static async open(files: Guests): Promise<ScenarioWorld> {
     const directory = mkdtempSync(join(tmpdir(), 'stillpoint-scenario-'));
@@ -96,6 +98,8 @@ export class ScenarioWorld {
       300,
     );
     scenario.bootLog = await scenario.guest.command('dmesg -c');
+    const { real, before, after } = await scenario.now();
+    scenario.lateNs = (before + after) / 2 - real;
     return scenario;
   }
 

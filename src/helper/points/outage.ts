@@ -52,9 +52,10 @@ export const outageRecord = recordType('OUTG', 1, 'the outage that a guest is in
 export const about: PointDescription = {
   name: 'outage',
   rows: 'T8',
-  seen: 'a stop: under `elapse` as stolen time, under `freeze` not at all',
+  seen: 'a stop: under `elapse` as stolen time (2 s and more also as the mark that the ABI has for it), under `freeze` not at all',
   held: 'measured between stop and first instruction and added to the virtual clock, or not, as `clock` says',
   proof: [
+    'src/hypervisor/time.test.ts: is told of a stop of 2 s and more, and of a host that kept it waiting so long',
     'src/helper/seam.test.ts: goes on by the outage on a host whose uptime is lower',
     'src/helper/seam.test.ts: stands still under freeze',
     'src/helper/seam.test.ts: is usable after it was stopped for a virtual day, under both policies',
