@@ -9,7 +9,7 @@ import type { DeviceConfig } from '../helper/devices.js';
 import { standaloneClock } from '../host/standalone/clock.js';
 import { giveDisks } from './disk-access.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
-import { readJson, writeDurable } from './durable.js';
+import { readJson, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import { EXIT_FILE, type GuestExit, type HostGrant } from './guest-protocol.js';
 import type { GuestConfig } from './guest-runner.js';
@@ -312,6 +312,8 @@ export class Domains {
   /** What an earlier daemon left on disk. Connects to the processes that live. */
   async recover(): Promise<Domain[]> {
     const found: Domain[] = [];
+    removeUnfinished(this.dir);
+    removeUnfinished(join(this.dir, 'state'));
     for (const file of readdirSync(join(this.dir, 'state'))) {
       if (!/^\d+\.json$/.test(file)) continue;
       const state = readJson<DomainState>(join(this.dir, 'state', file))!;

@@ -16,7 +16,7 @@ import type { StorageProgress } from '../migration/storage.js';
 import { STREAM_VERSIONS } from '../migration/stream-records.js';
 import type { Domain } from './domain.js';
 import type { Domains, MoveWatcher } from './domains.js';
-import { readJson, removeDurable, writeDurable } from './durable.js';
+import { readJson, removeDurable, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import type { GuestExit } from './guest-protocol.js';
 import { dataPorts } from './host-config.js';
@@ -306,6 +306,7 @@ export class Moves implements MoveWatcher {
 
   /** Settles what an earlier daemon left; domains have been found, and not yet adopted. */
   async recover(found: readonly Domain[]): Promise<void> {
+    removeUnfinished(this.dir);
     const outgoing = readdirSync(this.dir)
       .filter((name) => /^out-.*\.json$/.test(name))
       .map((name) => readJson<OutgoingFile>(join(this.dir, name))!);
