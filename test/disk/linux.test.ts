@@ -85,7 +85,8 @@ describe("Debian's kernel on disks of ours", () => {
         await linux.move();
       }
       expect(linux.guest.devices.list().map((d) => d.bus.backState)).toEqual(before);
-      for (const n of [1, 2]) await linux.sh(`while [ "$(cat /tmp/n${n})" -lt 4 ]; do sleep 0.1; done`);
+      for (const n of [1, 2])
+        await linux.sh(`while ! [ "$(cat /tmp/n${n})" -ge 4 ] 2>/dev/null; do sleep 0.1; done`);
       await linux.sh('touch /tmp/stop; wait');
       const wrote = await linux.sh('cat /tmp/r1 /tmp/r2');
       const rounds = [...wrote.matchAll(/WROTE \/[ab] (\d+) bad=(\d+)/g)].map((m) => m.slice(1).map(Number));

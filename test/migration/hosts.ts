@@ -250,7 +250,7 @@ export class TwoHosts {
       ];
       seen = JSON.stringify({ pending, rows });
       if (pending.length > 0) return undefined;
-      if (rows.length !== 1 || rows[0].row.moving || !/^[r-][b-]----$/.test(rows[0].row.state))
+      if (rows.length !== 1 || rows[0].row.moving || !/^(r-|-b)----$/.test(rows[0].row.state))
         return undefined;
       if (rows[0].row.name !== name) return undefined;
       return rows[0];
