@@ -59,8 +59,11 @@ for (const tier of tiers) {
   const began = performance.now();
   const said = spawnSync(
     process.execPath,
-    ['node_modules/vitest/vitest.mjs', 'run', 'test/cpu', '--exclude', '**/translate/**'],
-    { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, STILLPOINT_TIER: tier } },
+    ['node_modules/vitest/vitest.mjs', 'run', '--project', 'all', 'test/cpu', '--exclude', '**/translate/**'],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, STILLPOINT_TIER: tier, STILLPOINT_LONG: '1' },
+    },
   );
   rows.push({ property: `the processor's tests, ${tier}`, cases: 1, failures: said.status === 0 ? 0 : 1 });
   rows.push({ property: `Linux works and moves, ${tier}`, cases: WORK.length, failures: await linux(tier) });

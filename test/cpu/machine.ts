@@ -16,6 +16,8 @@ const CPUID = [
 
 /** STILLPOINT_TIER: the tier of all machines in tests. */
 export const TIER = (process.env.STILLPOINT_TIER ?? 'normal') as Tier;
+/** Large programs take minutes where all that runs is translated first: they are left to `npm run soak -- tiers`. */
+export const TAKES_LARGE_PROGRAMS = TIER !== 'translate' || process.env.STILLPOINT_LONG !== undefined;
 
 export const createMachine = (
   frames: number,

@@ -22,7 +22,10 @@ export const WRITER = (n: number): string =>
 /** Stops the writers; how many rounds each has made. None may have found a wrong block. */
 export async function stopWriters(w: ScenarioWorld, writers: number, least: number): Promise<number[]> {
   for (let n = 1; n <= writers; n++)
-    await w.guest.command(`while [ "$(cat /tmp/n${n})" -lt ${least} ]; do sleep 0.1; done`, 240);
+    await w.guest.command(
+      `while ! [ "$(cat /tmp/n${n})" -ge ${least} ] 2>/dev/null; do sleep 0.1; done`,
+      240,
+    );
   const text = await w.guest.command('touch /tmp/stop; wait; cat /tmp/r*; rm /tmp/stop /tmp/r*', 240);
   const rounds = [...text.matchAll(/WROTE (\d+) (\d+) bad=(\d+)/g)].map((m) => m.slice(1).map(Number));
   expect(rounds.map(([n, , bad]) => [n, bad])).toEqual(Array.from({ length: writers }, (_, i) => [i + 1, 0]));
