@@ -31,11 +31,15 @@ import { formRegion, type Region } from './region.js';
  */
 export type Tier = 'interpreter' | 'translate' | 'normal' | 'stress';
 
-/** Executions before a block is translated, executions it then waits for others, and how many make a batch. */
+/**
+ * Executions before a block is translated, executions it then waits for others, and how many make a batch. Code that is
+ * merely warm stays interpreted: translated it is some ten times as large, and once a kernel's paths do not fit the
+ * processor's caches any more they run slower than the interpreter does (fork in Linux: three times).
+ */
 const HEAT: Record<Tier, readonly [first: number, again: number, batch: number]> = {
   interpreter: [0, 0, 0],
   translate: [1, 1, 1],
-  normal: [1500, 1000, 16],
+  normal: [20_000, 10_000, 64],
   stress: [3, 2, 3],
 };
 const NEVER = 0x7fff_ffff;
