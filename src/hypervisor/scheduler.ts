@@ -53,6 +53,8 @@ export class Scheduler {
   private preferred: VcpuContext | undefined;
   /** Stopped by run()'s limit in the middle of its slice, and nothing has happened since. */
   private cut: VcpuContext | undefined;
+  /** Executing now. `d.current` is more: it stays what ran last, which a save does not keep, so nothing may hang on it. */
+  private executing: VcpuContext | undefined;
 
   constructor(
     private readonly d: DomainState,
@@ -83,7 +85,7 @@ export class Scheduler {
   woken(v: VcpuContext): void {
     if (v === this.cut) this.interrupt();
     if (v.runstate === Runstate.blocked) changeRunstate(this.d, v, Runstate.runnable, this.d.clock.now());
-    if (v === this.d.current) return;
+    if (v === this.executing) return;
     this.preferred = v;
     this.d.reschedule = true;
   }
@@ -146,7 +148,9 @@ export class Scheduler {
       }
       if (continued === undefined) this.enter(v, now);
       const before = v.cpu.retired;
+      this.executing = v;
       this.slice(v, this.budget(now, end), continued === undefined);
+      this.executing = undefined;
       const after = clock.now();
       if (after >= end && this.runnable(v) && !d.reschedule && !this.over(after)) this.cut = v;
       else this.leave(v, after);

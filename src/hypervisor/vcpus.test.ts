@@ -152,4 +152,27 @@ describe('a second vCPU', () => {
     // {rcx, r11, ds, es, fs, gs, rip, ...}
     expect([g.s64(DATA + 80), g.s64(DATA + 88)]).toEqual([0x33, g.code.at('second')]);
   });
+
+  it('whose timer is due with that of the first runs in the same order after a move', async () => {
+    // Both sleep until the same instant; who is awake first takes the ticket 0.
+    const sleep = `
+      mov edi, 3
+      lea rsi, [poll]
+      mov eax, SCHED_OP
+      syscall
+      mov rbx, DATA
+      mov eax, 1
+      lock xadd [rbx+64], rax`;
+    const first = `${sleep}\nmov [rbx+72], rax\nwait: cmp qword [rbx+64], 2\njb wait\njmp poweroff`;
+    const second = `${sleep}\nmov [rbx+80], rax\nstay: jmp stay\npoll: dq 0, 0, 400000`;
+    const tickets = async (move: boolean): Promise<number[]> => {
+      let g = await boot(first, second);
+      g.run(200_000);
+      expect(g.domain.state.vcpus.map((v) => v.blocked)).toEqual([true, true]);
+      if (move) g = await g.moved();
+      expect(g.run()).toMatchObject({ state: 'shutdown' });
+      return [g.s64(DATA + 72), g.s64(DATA + 80)];
+    };
+    expect(await tickets(true)).toEqual(await tickets(false));
+  });
 });

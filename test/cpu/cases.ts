@@ -136,6 +136,31 @@ export const CASES: readonly Case[] = [
     start: { rbx: USER_END - 8n },
   },
   {
+    name: 'a load of ten bytes whose first eight run out of the lower half is refused for that',
+    code: 'db2b',
+    start: { rbx: USER_END - 3n },
+  },
+  {
+    name: 'a store of ten bytes whose first eight run out of the lower half is refused for that',
+    code: 'db3b',
+    start: { rbx: USER_END - 7n },
+  },
+  {
+    name: 'a load of an x87 environment whose first word runs out of the lower half is refused for that',
+    code: 'd923',
+    start: { rbx: USER_END - 3n },
+  },
+  {
+    name: 'a store of an x87 environment of 16 bits is refused for its first page from its second word on',
+    code: '66d933',
+    start: { rbx: USER_END - 2n },
+  },
+  {
+    name: 'fxsave that runs out of the lower half is refused for that',
+    code: '0fae03',
+    start: { rbx: USER_END - 16n },
+  },
+  {
     name: 'a read that ends at the last byte of the lower half is a page fault',
     code: '488b03',
     start: { rbx: USER_END - 8n },

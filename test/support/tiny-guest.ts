@@ -69,6 +69,8 @@ export class TinyGuest {
   private constructor(
     readonly domain: Domain,
     readonly code: Assembled,
+    /** It in another container, as it was built. */
+    private readonly another: () => Promise<TinyGuest>,
   ) {}
 
   static async boot(source: string, options: TinyOptions = {}): Promise<TinyGuest> {
@@ -110,7 +112,26 @@ export class TinyGuest {
       },
       { monotonic: () => 0, wallClock: options.wallClock ?? (() => 1_600_000_000e9) },
     );
-    return new TinyGuest(domain, assemble(source + POWEROFF, BigInt(CODE), CONSTANTS));
+    return new TinyGuest(domain, assemble(source + POWEROFF, BigInt(CODE), CONSTANTS), () =>
+      TinyGuest.empty(source, options),
+    );
+  }
+
+  /** All of its memory. */
+  get ram(): Uint8Array {
+    const { machine, layout, state } = this.domain;
+    return state.mem.bytes(machine.framesBase, layout.total * 4096);
+  }
+
+  /** The guest in a fresh container, where it goes on. */
+  async moved(): Promise<TinyGuest> {
+    this.domain.pause();
+    const saved = this.domain.save().slice();
+    const to = await this.another();
+    to.ram.set(this.ram);
+    to.domain.restore(saved);
+    to.domain.clock.start();
+    return to;
   }
 
   /** Runs until the guest ends or `limitNs` of its time have passed. */

@@ -88,11 +88,15 @@ function checkEnd(cpu: usize, op: usize, va: u64, size: u32): void {
 }
 
 /**
- * x87's operands of more than 8 bytes are moved in pieces: of one that runs into addresses that are not canonical the
- * first page is looked at first. So an AMD processor does; no manual says which fault comes.
+ * x87's operands of more than 8 bytes are moved in pieces: of one that runs into addresses that are not canonical behind
+ * its first piece the first page is looked at first. So an AMD processor does; no manual says which fault comes.
  */
 export function checkFirstPiece(cpu: usize, op: usize, va: u64, size: u32, stores: bool): void {
   if ((<u32>va & 4095) + size <= 4096 || canonical((va | 4095) + 1)) return;
+  // FXSAVE and FXRSTOR are refused whole; else a number's significand, or a word of an environment.
+  if (size == 512) return;
+  const piece: u32 = size == 10 ? 8 : size == 14 || size == 94 ? 2 : 4;
+  if ((<u32>va & 4095) + piece > 4096) return;
   if (stores) pageForWrite(cpu, op, va);
   else pageForRead(cpu, op, va);
 }
