@@ -28,7 +28,8 @@ if (name !== undefined)
  */
 const BUDGETS = {
   cpu: { minutes: 12, args: ['3000000'], alone: true },
-  moves: { minutes: 30, args: [] },
+  guests: { minutes: 20, args: [] },
+  moves: { minutes: 20, args: ['1000', '15'] },
   twin: { minutes: 25, args: [] },
   crashes: { minutes: 20, args: [] },
   scenarios: { minutes: 20, args: [] },
