@@ -80,6 +80,8 @@ export class Foreground {
   async cycle(spec: () => GuestSpec): Promise<Outcome> {
     this.output = Buffer.alloc(0);
     let wake: () => void = () => undefined;
+    // The guest of the last cycle goes before the next one comes.
+    collectGarbage();
     const guest = await this.powerOn(spec, () => wake());
     // The files and all that was made of them: nothing holds them any more.
     collectGarbage();

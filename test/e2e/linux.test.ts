@@ -11,7 +11,7 @@ const guests: Guests | undefined = await ensureGuests().catch((e) => {
 });
 
 /** Beyond the guest's RAM: what the process itself may take at its highest, MiB. */
-const OVERHEAD_MIB = 256;
+const OVERHEAD_MIB = 180;
 const BOOT_MS = 600_000;
 
 let session: Session;
