@@ -28,7 +28,7 @@ if (name !== undefined)
  */
 const BUDGETS = {
   cpu: { minutes: 12, args: ['3000000'], alone: true },
-  guests: { minutes: 20, args: [] },
+  guests: { minutes: 25, args: [] },
   moves: { minutes: 20, args: ['1000', '15'] },
   twin: { minutes: 25, args: [] },
   crashes: { minutes: 20, args: [] },
