@@ -147,9 +147,10 @@ export function lines(): Target {
       const rpc = new Rpc(end, { request: (method) => method.slice(0, 10), notice: () => undefined });
       const asked = rpc.request('something').catch(() => undefined);
       for (let n = 1 + c.below(30); n > 0 && !rpc.closed; n--) {
-        const text = c.once(40) ? 'x'.repeat(c.below(MAX_LINE_BYTES)) : c.pick(parts);
+        const whole = c.once(40) ? 'x'.repeat(c.below(MAX_LINE_BYTES)) : c.pick(parts);
+        const text = c.once(6) ? whole.slice(0, c.below(whole.length + 1)) : whole;
         held = text.includes('\n') ? 0 : held + text.length;
-        end.push(c.once(6) ? text.slice(0, c.below(text.length + 1)) : text);
+        end.push(text);
         await new Promise((done) => setImmediate(done));
         if (held > MAX_LINE_BYTES + 65_536 && !rpc.closed)
           throw new Error(`${held} bytes without a line are held`);
