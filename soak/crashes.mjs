@@ -50,7 +50,9 @@ truncateSync(image, RECORDS * SECTOR);
 const boot = `on_crash = "restart"\ndisk = ['${image},raw,xvda,w']`;
 /** In the guest: numbered records, each told only when it is on the disk. */
 const LOAD = (from) =>
-  `w() { n=${from}; while :; do n=$((n+1)); printf '%-511d\\n' $n | dd of=/dev/xvda bs=512 seek=$((n%${RECORDS})) conv=fsync,notrunc 2>/dev/null || continue; echo $n >/tmp/n; done; }; ` +
+  `r() { printf '%-511d\\n' $n | dd of=/dev/xvda bs=512 seek=$((n%${RECORDS})) conv=fsync,notrunc 2>/dev/null; }; ` +
+  // One that fails (the host's disk is full) is written again.
+  `w() { n=${from}; while :; do n=$((n+1)); until r; do sleep 0.1; done; echo $n >/tmp/n; done; }; ` +
   'w & writer 8 again >/tmp/writer & echo loa""ded\n';
 
 let at = hosts.a;
