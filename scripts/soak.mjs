@@ -28,8 +28,8 @@ if (name !== undefined)
  */
 const BUDGETS = {
   cpu: { minutes: 12, args: ['3000000'], alone: true },
-  guests: { minutes: 25, args: [] },
-  moves: { minutes: 20, args: ['1000', '15'] },
+  guests: { minutes: 20, args: ['10'] },
+  moves: { minutes: 18, args: ['1000', '12'] },
   twin: { minutes: 25, args: [] },
   crashes: { minutes: 20, args: [] },
   scenarios: { minutes: 20, args: [] },
