@@ -12,6 +12,8 @@ const guests: Guests | undefined = await ensureGuests().catch((e) => {
 
 /** Beyond the guest's RAM: what the process itself may take at its highest, MiB. */
 const OVERHEAD_MIB = 180;
+/** After a reboot too: the engine frees what the guest before had when it likes. */
+const OVERHEAD_AGAIN_MIB = 256;
 const BOOT_MS = 600_000;
 
 let session: Session;
@@ -34,8 +36,9 @@ describe.skipIf(!guests)('Debian Linux', () => {
       const guest = await boot(shape);
       await checks.hasItsSize(guest, shape);
       await checks.keepsTime(guest, began);
-      await checks.comesBack(guest, 'reboot -f');
       expect(guest.peakMemoryMib()).toBeLessThan(128 + OVERHEAD_MIB);
+      await checks.comesBack(guest, 'reboot -f');
+      expect(guest.peakMemoryMib()).toBeLessThan(128 + OVERHEAD_AGAIN_MIB);
       guest.type('poweroff -f\n');
       expect(await guest.ended).toBe(0);
       expect(guest.errors).not.toMatch(/crash/);
@@ -58,9 +61,9 @@ describe.skipIf(!guests)('Debian Linux', () => {
   );
 
   test(
-    'in 2 GB with one processor comes back from a crash, where that is configured',
+    'comes back from a crash, where that is configured',
     async () => {
-      const guest = await boot({ memory: 2048, vcpus: 1 }, '--on-crash', 'restart');
+      const guest = await boot({ memory: 128, vcpus: 1 }, '--on-crash', 'restart');
       await checks.comesBack(guest, 'echo c > /proc/sysrq-trigger');
       expect(guest.errors).toMatch(/the guest crashed\n/);
       guest.type('poweroff -f\n');
