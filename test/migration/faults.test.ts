@@ -1,4 +1,4 @@
-import { renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
@@ -59,10 +59,16 @@ describe('a move that something breaks', () => {
     for (const pid of pids) process.kill(pid, 'SIGKILL');
   };
 
-  async function strike(fault: Fault, step: Step): Promise<void> {
+  /** How often A's daemon has heard from a guest's process that all of it was sent. */
+  const sent = (): number =>
+    readFileSync(join(hosts.a.dir, 'daemon.log'), 'utf8').split('"to":"sent"').length - 1;
+
+  async function strike(fault: Fault, step: Step, sentBefore: number): Promise<void> {
     const { a, b } = hosts;
     switch (fault) {
       case 'source process':
+        // The destination may have it all before the source's daemon knows; dead until then is a guest that is lost.
+        if (after(step, 'restore-state')) await until('all is sent', () => sent() > sentBefore || undefined);
         kill(a.pids());
         break;
       case 'destination process':
@@ -96,12 +102,13 @@ describe('a move that something breaks', () => {
     const { a, b } = hosts;
     const { name } = await hosts.guest('onCrash = "restart"');
     hosts.gate(step);
+    const sentBefore = sent();
     const outcome = a.ask('migrate', { guest: name, host: 'B', maxDowntimeMs: 1000 }).then(
       () => 'moved',
       (error: Error) => error.message,
     );
     await hosts.reached(step);
-    await strike(fault, step);
+    await strike(fault, step, sentBefore);
     const found = await hosts.settled(name);
     expect({ on: found.on }).toEqual({ on });
     // Still that guest: its counter went on; a restarted one has not counted the rounds of before.
