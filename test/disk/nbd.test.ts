@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
@@ -30,9 +30,14 @@ async function serve(image: string, socket: string, ...args: string[]): Promise<
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   servers.push(server);
-  while (!existsSync(socket)) await turn();
+  while (!listens(socket)) await turn();
   return server;
 }
+/** Beyond being bound, it takes connections (__SO_ACCEPTCON in /proc/net/unix). */
+const listens = (socket: string): boolean =>
+  readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .some((line) => line.endsWith(` ${socket}`) && line.split(/\s+/)[3] === '00010000');
 const kill = (server: ChildProcess): Promise<void> =>
   new Promise((done) => {
     server.once('exit', () => done());
