@@ -1,21 +1,16 @@
 // npm run bench -- migrate [--json] [--plain]: live moves of Debian's kernel between two daemons on loopback, idle and
 // busy (a program that writes memory without end), with 128 MB and 1 GB of memory in use. Total time, downtime by
 // parts, MB/s; and what a bare TCP connection carries in the same run, to hold the rate against.
-import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { gunzipSync, gzipSync } from 'node:zlib';
-import { connectDaemon } from '../dist/cli/daemon-client.js';
-import { memoryWriterElf } from '../dist/demo/memory-writer.js';
 import { ensureGuests } from '../scripts/fetch-guests.mjs';
-import { writeCpio } from '../scripts/lib/cpio.mjs';
+import { ask, cli, ramdiskWithWriter, startDaemon, typed } from '../scripts/lib/daemons.mjs';
 import { endProcessesBelow } from '../scripts/lib/processes.mjs';
 import { json, median, report } from './harness.mjs';
 
-const cli = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const MOVES = Number(process.env.STILLPOINT_BENCH_MOVES ?? 6);
 const sizes = process.argv.includes('--small') ? [128] : [128, 1024];
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-bench-'));
@@ -30,43 +25,9 @@ process.on('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
 
 async function host(name, config) {
-  mkdirSync(join(dir, name));
-  writeFileSync(join(dir, `${name}.json`), JSON.stringify(config));
-  const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--json'];
-  const child = spawn(process.execPath, [
-    cli,
-    ...args,
-    '--dir',
-    join(dir, name),
-    '--config',
-    join(dir, `${name}.json`),
-  ]);
-  children.push(child);
-  const line = await new Promise((done) => child.stdout.once('data', (d) => done(String(d))));
-  return { name, dir: join(dir, name), port: JSON.parse(line).port };
-}
-async function ask(host, method, params = {}) {
-  const rpc = await connectDaemon({ dir: host.dir });
-  try {
-    return await rpc.request(method, params);
-  } finally {
-    rpc.close();
-  }
-}
-async function console_(host, keys, pattern, seconds) {
-  let text = '';
-  const rpc = await connectDaemon({ dir: host.dir }, (method, params) => {
-    if (method === 'console') text += Buffer.from(params.data, 'base64').toString('latin1');
-  });
-  const { latest } = await rpc.request('console', { guest: 'bench' });
-  text = Buffer.from(latest, 'base64').toString('latin1') + text;
-  if (keys) await rpc.request('type', { guest: 'bench', data: Buffer.from(keys).toString('base64') });
-  for (const end = Date.now() + seconds * 1000; !pattern.test(text); ) {
-    if (/Out of memory/.test(text)) throw new Error(`the guest has too little memory: ${text.slice(-300)}`);
-    if (Date.now() > end) throw new Error(`${pattern} did not come: ${text.slice(-500)}`);
-    await new Promise((done) => setTimeout(done, 20));
-  }
-  rpc.close();
+  const started = await startDaemon(dir, name, config);
+  children.push(started.child);
+  return started;
 }
 
 /** MB/s of a bare TCP connection on loopback, one process, no checksum. */
@@ -85,14 +46,7 @@ async function tcp() {
 }
 
 const files = await ensureGuests();
-const ramdisk = gzipSync(
-  Buffer.concat([
-    gunzipSync(readFileSync(files.initramfs)),
-    writeCpio([{ path: 'bin/writer', mode: 0o755, data: memoryWriterElf() }]),
-  ]),
-  { level: 1 },
-);
-writeFileSync(join(dir, 'ramdisk'), ramdisk);
+writeFileSync(join(dir, 'ramdisk'), ramdiskWithWriter(files.initramfs));
 const a = await host('A', { firstDomid: 5 });
 const b = await host('B', { firstDomid: 600, uptimeS: 1000 });
 if (!json)
@@ -107,9 +61,9 @@ for (const size of sizes) {
     // As much as the size says is in use; the kernel has its own beside.
     const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = ${size + 192}\nextra = "console=hvc0 rdinit=/init quiet"\n`;
     await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
-    await console_(a, '', /guest# /, 600);
-    await console_(a, `writer ${size - (busy ? 32 : 0)} &\n`, /WRITER round=1 /, 600);
-    if (busy) await console_(a, 'writer 32 again &\n', /WRITER round=65 /, 600);
+    await typed(a, 'bench', '', /guest# /, 600);
+    await typed(a, 'bench', `writer ${size - (busy ? 32 : 0)} &\n`, /WRITER round=1 /, 600);
+    if (busy) await typed(a, 'bench', 'writer 32 again &\n', /WRITER round=65 /, 600);
     const all = [];
     let [from, to] = [a, b];
     for (let i = 0; i < MOVES; i++) {

@@ -2,9 +2,8 @@
 // connection, moves MOVES times (1000; as many as there is time for in MINUTES, 20) to and fro between two hosts. Each
 // 100 moves: memory, descriptors, sockets, xenstore nodes and files of either host, and what the guest's process has;
 // none of it may grow.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -15,13 +14,9 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { gunzipSync, gzipSync } from 'node:zlib';
-import { connectDaemon } from '../dist/cli/daemon-client.js';
-import { memoryWriterElf } from '../dist/demo/memory-writer.js';
 import { XenstoreClient } from '../dist/xenstore/client.js';
 import { ensureGuests } from '../scripts/fetch-guests.mjs';
-import { writeCpio } from '../scripts/lib/cpio.mjs';
+import { ask, cli, ramdiskWithWriter, startDaemon, typed } from '../scripts/lib/daemons.mjs';
 import { startNetwork } from '../scripts/lib/demo-net.mjs';
 import { endProcessesBelow } from '../scripts/lib/processes.mjs';
 import { soaked } from './lib/soaked.mjs';
@@ -30,7 +25,6 @@ const MOVES = Number(process.argv[2] ?? 1000);
 const MINUTES = Number(process.argv[3] ?? 20);
 /** Moves between two looks. */
 const EVERY = Math.min(100, Math.max(2, Math.floor(MOVES / 4)));
-const cli = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-leaks-'));
 spawnSync('chmod', ['755', dir]);
 const children = [];
@@ -47,44 +41,9 @@ process.on('exit', clean);
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
 
 async function host(name, config) {
-  const home = join(dir, name);
-  mkdirSync(home);
-  writeFileSync(join(dir, `${name}.json`), JSON.stringify(config));
-  const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--json'];
-  const child = spawn(
-    process.execPath,
-    [cli, ...args, '--dir', home, '--config', join(dir, `${name}.json`)],
-    { stdio: ['ignore', 'pipe', 'ignore'] },
-  );
-  children.push(child);
-  const line = await new Promise((done) => child.stdout.once('data', (d) => done(String(d))));
-  child.stdout.resume();
-  return { name, dir: home, pid: child.pid, port: JSON.parse(line).port };
-}
-
-async function ask(at, method, params = {}) {
-  const rpc = await connectDaemon({ dir: at.dir });
-  try {
-    return await rpc.request(method, params);
-  } finally {
-    rpc.close();
-  }
-}
-
-async function typed(at, keys, pattern, seconds) {
-  let text = '';
-  const rpc = await connectDaemon({ dir: at.dir }, (method, params) => {
-    if (method === 'console') text += Buffer.from(params.data, 'base64').toString('latin1');
-  });
-  const { latest } = await rpc.request('console', { guest: 'leaks' });
-  text = Buffer.from(latest, 'base64').toString('latin1') + text;
-  if (keys) await rpc.request('type', { guest: 'leaks', data: Buffer.from(keys).toString('base64') });
-  for (const end = Date.now() + seconds * 1000; !pattern.test(text); ) {
-    if (Date.now() > end) throw new Error(`${pattern} did not come: ${text.slice(-500)}`);
-    await new Promise((done) => setTimeout(done, 20));
-  }
-  rpc.close();
-  return text;
+  const started = await startDaemon(dir, name, config);
+  children.push(started.child);
+  return started;
 }
 
 /** Descriptors of a process, and how many of them are sockets; its memory. */
@@ -126,7 +85,7 @@ async function look(at, other) {
   for (let i = 0; i < 200 && files(other) > 0; i++) await new Promise((done) => setTimeout(done, 50));
   const found = {};
   for (const h of [at, other].sort((x, y) => (x.name < y.name ? -1 : 1))) {
-    const { descriptors, sockets, rssMb } = process_(h.pid);
+    const { descriptors, sockets, rssMb } = process_(h.child.pid);
     Object.assign(found, {
       [`${h.name} descriptors`]: descriptors,
       [`${h.name} sockets`]: sockets,
@@ -154,16 +113,7 @@ const guests = await ensureGuests();
 network = await startNetwork(cli, join(dir, 'net.sock'));
 const a = await host('A', { firstDomid: 5, networks: network.networks });
 const b = await host('B', { firstDomid: 5000, uptimeS: 1000, networks: network.networks });
-writeFileSync(
-  join(dir, 'ramdisk'),
-  gzipSync(
-    Buffer.concat([
-      gunzipSync(readFileSync(guests.initramfs)),
-      writeCpio([{ path: 'bin/writer', mode: 0o755, data: memoryWriterElf() }]),
-    ]),
-    { level: 1 },
-  ),
-);
+writeFileSync(join(dir, 'ramdisk'), ramdiskWithWriter(guests.initramfs));
 const disk = join(dir, 'disk.img');
 writeFileSync(disk, '');
 truncateSync(disk, 16 << 20);
@@ -171,9 +121,10 @@ spawnSync('chmod', ['666', disk]);
 const config = `name = "leaks"\nkernel = "${guests.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = 96
 extra = "console=hvc0 rdinit=/init quiet"\ndisk = ['${disk},raw,xvda,w']\nvif = [ "mac=00:16:3e:5e:ed:02" ]\n`;
 await ask(a, 'create', { config, file: 'leaks.cfg', directory: dir });
-await typed(a, '', /guest# /, 600);
+await typed(a, 'leaks', '', /guest# /, 600);
 await typed(
   a,
+  'leaks',
   `${network.command}writer 2 again &\n` +
     '(while dd if=/dev/urandom of=/tmp/x bs=4k count=8 2>/dev/null && dd if=/tmp/x of=/dev/xvda bs=4k seek=$((RANDOM % 4000)) conv=fsync 2>/dev/null; do :; done; echo DISK FAILED) &\n',
   /WRITER round=65 /,
@@ -210,7 +161,7 @@ while (moves < MOVES && Date.now() < end) {
       .join(', ')}`,
   );
 }
-const text = await typed(from, '', /WRITER/, 60);
+const text = await typed(from, 'leaks', '', /WRITER/, 60);
 const broken = /DISK FAILED|WRITER round=\d+ bad=[1-9]/.test(text);
 const download = await network.finish();
 console.log(

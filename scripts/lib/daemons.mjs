@@ -1,0 +1,62 @@
+// Daemons on this machine and their guests, for benches and soaks: started, asked, and their guests' consoles.
+import { spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { connectDaemon } from '../../dist/cli/daemon-client.js';
+import { memoryWriterElf } from '../../dist/demo/memory-writer.js';
+import { writeCpio } from './cpio.mjs';
+
+export const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+/** A daemon that listens on loopback; what it keeps, and its configuration, are in `dir`. */
+export async function startDaemon(dir, name, config) {
+  const home = join(dir, name);
+  mkdirSync(home);
+  writeFileSync(`${home}.json`, JSON.stringify(config));
+  const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--json'];
+  const child = spawn(process.execPath, [cli, ...args, '--dir', home, '--config', `${home}.json`], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const line = await new Promise((done) => child.stdout.once('data', (d) => done(String(d))));
+  child.stdout.resume();
+  return { name, dir: home, child, port: JSON.parse(line).port };
+}
+
+export async function ask(host, method, params = {}) {
+  const rpc = await connectDaemon({ dir: host.dir });
+  try {
+    return await rpc.request(method, params);
+  } finally {
+    rpc.close();
+  }
+}
+
+/** Types on a guest's console and waits for `pattern` in what it prints and last printed: that text. */
+export async function typed(host, guest, keys, pattern, seconds) {
+  let text = '';
+  const rpc = await connectDaemon({ dir: host.dir }, (method, params) => {
+    if (method === 'console') text += Buffer.from(params.data, 'base64').toString('latin1');
+  });
+  const { latest } = await rpc.request('console', { guest });
+  text = Buffer.from(latest, 'base64').toString('latin1') + text;
+  if (keys) await rpc.request('type', { guest, data: Buffer.from(keys).toString('base64') });
+  for (const end = Date.now() + seconds * 1000; !pattern.test(text); ) {
+    if (/Out of memory/.test(text)) throw new Error(`the guest has too little memory: ${text.slice(-300)}`);
+    if (Date.now() > end) throw new Error(`${pattern} did not come: ${text.slice(-500)}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  rpc.close();
+  return text;
+}
+
+/** The ramdisk in `initramfs`, and in it the program that writes memory without end, as bin/writer. */
+export const ramdiskWithWriter = (initramfs) =>
+  gzipSync(
+    Buffer.concat([
+      gunzipSync(readFileSync(initramfs)),
+      writeCpio([{ path: 'bin/writer', mode: 0o755, data: memoryWriterElf() }]),
+    ]),
+    { level: 1 },
+  );
