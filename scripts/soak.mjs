@@ -31,7 +31,7 @@ const BUDGETS = {
   guests: { minutes: 20, args: ['10'] },
   moves: { minutes: 18, args: ['1000', '12'] },
   twin: { minutes: 25, args: [] },
-  crashes: { minutes: 20, args: [] },
+  crashes: { minutes: 20, args: ['70'] },
   scenarios: { minutes: 20, args: [] },
   fuzz: { minutes: 10, args: [] },
 };
