@@ -2,10 +2,21 @@
 // npm run soak: all of them, two at a time, within an hour on two cores, and one table of properties, cases tried and
 // failures.
 import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { endProcessesBelow } from './lib/processes.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const names = readdirSync('soak')
@@ -33,11 +44,29 @@ const BUDGETS = {
   twin: { minutes: 25, args: [] },
   crashes: { minutes: 20, args: ['70'] },
   scenarios: { minutes: 20, args: [] },
+  tiers: { minutes: 25, args: [] },
   fuzz: { minutes: 10, args: [] },
 };
 const DEFAULT = { minutes: 15, args: [] };
-const dir = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
+// Short: the path of a guest's socket begins with it. Guests, of users of their own, pass through it.
+const dir = mkdtempSync(join(tmpdir(), 'soak-'));
+chmodSync(dir, 0o711);
 const rows = [];
+
+let begun = 0;
+
+/**
+ * Ends all that one has left in its directory: guests live on when their daemons are killed, and would take a core from
+ * those that come after it.
+ */
+function clear(own) {
+  endProcessesBelow(own);
+  for (const line of readFileSync('/proc/self/mounts', 'utf8').split('\n')) {
+    const at = line.split(' ')[1];
+    if (at?.startsWith(`${own}/`)) spawnSync('umount', ['-l', at]);
+  }
+  rmSync(own, { recursive: true, force: true, maxRetries: 3 });
+}
 
 /** Runs one; what it says is shown when it has ended. Its rows are its own words, or that it had none. */
 async function soakOne(soak) {
@@ -46,15 +75,18 @@ async function soakOne(soak) {
   const table = join(dir, soak);
   writeFileSync(table, '');
   const log = openSync(`${table}.log`, 'w');
+  const own = join(dir, String(++begun));
+  mkdirSync(own);
   const child = spawn(process.execPath, [`soak/${soak}.mjs`, ...args], {
     stdio: ['ignore', log, log],
-    env: { ...process.env, STILLPOINT_SOAK_TABLE: table },
+    env: { ...process.env, STILLPOINT_SOAK_TABLE: table, TMPDIR: own },
     detached: true,
   });
   const timer = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), minutes * 60_000);
   const status = await new Promise((done) => child.once('exit', done));
   clearTimeout(timer);
   closeSync(log);
+  clear(own);
   const taken = (performance.now() - began) / 60_000;
   console.log(`\n== ${soak}, ${taken.toFixed(1)} minutes\n${readFileSync(`${table}.log`, 'utf8')}`);
   const found = readFileSync(table, 'utf8')
