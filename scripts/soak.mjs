@@ -5,7 +5,6 @@ import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -48,12 +47,8 @@ const BUDGETS = {
   fuzz: { minutes: 10, args: [] },
 };
 const DEFAULT = { minutes: 15, args: [] };
-// Short: the path of a guest's socket begins with it. Guests, of users of their own, pass through it.
-const dir = mkdtempSync(join(tmpdir(), 'soak-'));
-chmodSync(dir, 0o711);
+const dir = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
 const rows = [];
-
-let begun = 0;
 
 /**
  * Ends all that one has left in its directory: guests live on when their daemons are killed, and would take a core from
@@ -75,8 +70,9 @@ async function soakOne(soak) {
   const table = join(dir, soak);
   writeFileSync(table, '');
   const log = openSync(`${table}.log`, 'w');
-  const own = join(dir, String(++begun));
-  mkdirSync(own);
+  // Short: the path of a guest's socket begins with it. Guests, of users of their own, pass through it.
+  const own = mkdtempSync(join(tmpdir(), 'soak-'));
+  chmodSync(own, 0o711);
   const child = spawn(process.execPath, [`soak/${soak}.mjs`, ...args], {
     stdio: ['ignore', log, log],
     env: { ...process.env, STILLPOINT_SOAK_TABLE: table, TMPDIR: own },
