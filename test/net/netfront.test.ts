@@ -226,7 +226,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
       guest.type('kill $N; killall httpd\n');
       const { devices } = guest.inner;
       expect(await devices.unplug(devices.find('vif', 1)!, AbortSignal.timeout(60_000))).toBe(true);
-      // Before the next is plugged in the guest must have seen that this one is gone.
+      // Before the next is plugged in the guest must have seen that this one is gone from its bus.
       await guest.command('while [ -e /sys/bus/xen/devices/vif-1 ]; do sleep 0.2; done', 60);
     },
     6 * MINUTES,
@@ -238,7 +238,8 @@ describe.skipIf(!guests)("Debian's netfront", () => {
       await guest.inner.plug(vif('mac=00:16:3e:00:00:02,bridge=other', 1));
       expect(
         await guest.command(
-          'for i in 1 2 3 4 5 6 7 8 9; do [ -e /sys/class/net/eth1 ] && break; sleep 1; done; cat /sys/class/net/eth1/address',
+          // An interface leaves the bus before it leaves the network: what is called eth1 may still be the one before.
+          'for i in 1 2 3 4 5 6 7 8 9; do grep -qs :02 /sys/class/net/eth1/address && break; sleep 1; done; cat /sys/class/net/eth1/address',
         ),
       ).toContain('00:16:3e:00:00:02');
       const { devices } = guest.inner;
