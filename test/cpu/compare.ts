@@ -6,6 +6,7 @@
 import * as iced from 'iced-x86';
 import { BLOCK, DATA, FLAGS_COMPARED, RESULT_BYTES, WRITABLE_BYTES } from './layout.js';
 import { IMAGE_SLOTS, USER_END } from './operands.js';
+import { INTEL } from './processor.js';
 import { type LaidOut, type Step, undefinedFlags } from './sequence.js';
 
 const { RflagsBits } = iced;
@@ -27,6 +28,9 @@ const STATUS_BIT: readonly (readonly [number, number])[] = [
 /** PE, UE and C1 of an approximate x87 result: whether it was exact, and rounded up. */
 const APPROXIMATE_STATUS = 0x230;
 
+/** The top of the x87 stack, in its status word. */
+const TOP = 0x3800;
+
 const PAGE_FAULT = 14n;
 const PAGE = 0x1000n;
 
@@ -36,6 +40,7 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
   const flags = undefinedFlags(steps) ?? [];
   const stopped = view.getBigUint64(BLOCK.signal, true) !== 0n;
   let open = flags[steps.length] ?? 0;
+  if (stopped && INTEL) clearIntel(view, steps, laidOut);
   if (stopped) {
     const rip = Number(view.getBigUint64(BLOCK.rip, true));
     const inside = laidOut.starts.findLastIndex((s) => s <= rip);
@@ -73,6 +78,38 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
 }
 
 const clear = (bytes: Uint8Array, at: number, length: number): void => void bytes.fill(0, at, at + length);
+
+/**
+ * What processors of Intel's have changed before an instruction faults, at the step where the sequence stopped: a call to
+ * an address that is not canonical has stored the one to return to, an MMX store has set TOP to 0, and an x87 store of
+ * ten bytes has written those that lie in the page before the one at fault.
+ */
+function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): void {
+  const rip = Number(view.getBigUint64(BLOCK.rip, true));
+  const step = steps[laidOut.starts.findLastIndex((s) => s <= rip)];
+  for (const part of step?.parts ?? []) {
+    if (!('form' in part)) continue;
+    if (part.form.mnemonic === 'call') {
+      const at = Number(view.getBigUint64(BLOCK.gpr + 8 * 4, true)) - 8 - DATA;
+      if (at >= 0 && at + 8 <= WRITABLE_BYTES) view.setBigUint64(BLOCK.bytes + at, 0n, true);
+    }
+    if (part.form.operands.some((o) => o.bank === 'mm')) setTopToZero(view);
+    // The only page that can be written in front of one that cannot is the last.
+    if (part.form.unit === 'x87' && part.form.memoryBytes === 10)
+      for (let at = WRITABLE_BYTES - 10; at < WRITABLE_BYTES; at++) view.setUint8(BLOCK.bytes + at, 0);
+  }
+}
+
+/** The same registers, with R0 as the top of their stack. */
+function setTopToZero(view: DataView): void {
+  const status = view.getUint16(BLOCK.fxsave + 2, true);
+  const top = (status & TOP) >> 11;
+  view.setUint16(BLOCK.fxsave + 2, status & ~TOP, true);
+  const at = BLOCK.fxsave + 32;
+  const stack = new Uint8Array(view.buffer.slice(view.byteOffset + at, view.byteOffset + at + 128));
+  const registers = new Uint8Array(view.buffer, view.byteOffset + at, 128);
+  for (let i = 0; i < 8; i++) registers.set(stack.subarray(16 * i, 16 * i + 16), 16 * ((top + i) & 7));
+}
 
 /** FOP, FIP, FDP, MXCSR_MASK and reserved bytes (SDM volume 1, table 10-2). */
 function clearFxsave(view: DataView, at: number, status: number): void {

@@ -8,6 +8,7 @@ import { encode, type Instance, type MemoryOperand } from './encode.js';
 import type { Form, Operand } from './forms.js';
 import { DATA, STACK } from './layout.js';
 import { type Anchors, addressFor, load, NOT_CANONICAL, placeFor, refer, slotsOf } from './operands.js';
+import { INTEL } from './processor.js';
 import type { Part, Step } from './sequence.js';
 import { refineFlags } from './shift-flags.js';
 import { integer, type Random } from './values.js';
@@ -222,12 +223,15 @@ function prepareString(r: Random, form: Form, d: Draft, set: (n: number, v: bigi
   const to = form.mnemonic.startsWith('cmps') ? safe() : r.chance(30) ? near() : place();
   const narrow = r.chance(6);
   if (narrow) d.prefixes.push(0x67);
-  const high = (): bigint => (narrow ? BigInt(r.u32()) << 32n : 0n);
+  const count = r.chance(65) ? r.pick([0, 1, 2, r.below(8), r.below(40)]) : undefined;
+  // Repeated no time, one of Intel's clears the upper halves all the same.
+  const wide = narrow && !(INTEL && count === 0);
+  const high = (): bigint => (wide ? BigInt(r.u32()) << 32n : 0n);
   set(6, BigInt(from) | high());
   set(7, BigInt(to) | high());
-  if (r.chance(65)) {
+  if (count !== undefined) {
     d.prefixes.push(r.pick([0xf2, 0xf3]));
-    set(1, BigInt(r.pick([0, 1, 2, r.below(8), r.below(40)])) | high());
+    set(1, BigInt(count) | high());
   }
   if (r.chance(15)) d.prefixes.push(r.pick([0x26, 0x3e]));
   return true;
