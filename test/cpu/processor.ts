@@ -4,4 +4,5 @@
  */
 import { readFileSync } from 'node:fs';
 
-export const INTEL = process.platform === 'linux' && /GenuineIntel/.test(readFileSync('/proc/cpuinfo', 'latin1'));
+export const INTEL =
+  process.platform === 'linux' && /GenuineIntel/.test(readFileSync('/proc/cpuinfo', 'latin1'));
