@@ -59,11 +59,11 @@ let at = hosts.a;
 const other = () => (at === hosts.a ? hosts.b : hosts.a);
 const say = (keys, pattern, seconds = 200) => at.consoleOf('crash', keys, pattern, seconds);
 let asked = 0;
-/** The last record that the guest was told is done. */
+/** The last record that the guest was told is done: /tmp/n is empty for an instant each time it is written. */
 async function acknowledged() {
   const n = ++asked;
   const text = await say(
-    `echo "a""sked ${n} $(cat /tmp/n) $(grep -c 'bad=[1-9]' /tmp/writer)."\n`,
+    `echo "a""sked ${n} $(until grep . /tmp/n 2>/dev/null; do :; done) $(grep -c 'bad=[1-9]' /tmp/writer)."\n`,
     new RegExp(`asked ${n} \\d+ \\d+\\.`),
   );
   const [, done, bad] = new RegExp(`asked ${n} (\\d+) (\\d+)\\.`).exec(text).map(Number);

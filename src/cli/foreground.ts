@@ -8,6 +8,7 @@ import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
 import { hostAlone } from '../host/standalone/alone.js';
 import { collectGarbage } from '../host/standalone/garbage.js';
+import { hugePages } from '../host/standalone/huge-pages.js';
 import type { Networks } from '../host/standalone/net/networks.js';
 import { Terminal } from '../host/standalone/terminal.js';
 import type { Nanoseconds } from '../xen/types.js';
@@ -133,7 +134,10 @@ export class Foreground {
         log,
         wake,
         tidy: collectGarbage,
-        engine: profile ? { profile: () => performance.now() } : undefined,
+        engine: {
+          advise: await hugePages(),
+          profile: profile ? () => performance.now() : undefined,
+        },
       },
     );
   }

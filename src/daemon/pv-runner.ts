@@ -9,6 +9,7 @@ import { rehearse } from '../helper/rehearsal.js';
 import type { Host } from '../host/host.js';
 import type { ImageFolders } from '../host/standalone/disk/place.js';
 import { collectGarbage } from '../host/standalone/garbage.js';
+import { hugePages } from '../host/standalone/huge-pages.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/guest.js';
@@ -32,6 +33,7 @@ import { diskOf, GuestStorage } from './guest-storage.js';
 import { type TravellingImage, travellingImages } from './storage.js';
 
 export const readConfig = readGuestConfig;
+const advise = await hugePages();
 
 /** First in a stream: which guest, of which configuration, after how many moves. */
 export const runnerRecord = recordType('RUNR', 1, 'a guest in a stream', {
@@ -218,6 +220,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     log: (line) => (runner === undefined ? hooks.log(line) : runner.note(line)),
     wake: () => runner?.wake(),
     tidy: collectGarbage,
+    engine: { advise },
   };
   return {
     rehearse: (breathe) => rehearse(host, breathe),

@@ -61,7 +61,7 @@ export interface DomainHost {
   /** With the instruction clock: whether back ends still work for the guest, so that idle time must be waited for. */
   busy?(): boolean;
   /** How instructions are executed; nothing that a guest can tell. */
-  readonly engine?: Pick<MachineConfig, 'tier' | 'profile'>;
+  readonly engine?: Pick<MachineConfig, 'tier' | 'profile' | 'advise'>;
 }
 
 export type ShutdownReason = 'poweroff' | 'reboot' | 'suspend' | 'crash' | 'watchdog' | 'unknown';

@@ -40,6 +40,8 @@ export interface MachineConfig {
   readonly compilesAtOnce?: boolean;
   /** Counts what profile() tells; a clock in milliseconds. */
   readonly profile?: () => number;
+  /** Told of the machine's memory before anything is in it: how the system should keep it is for others to say. */
+  readonly advise?: (memory: ArrayBufferLike) => void;
 }
 
 /** Why run() returned. */
@@ -150,6 +152,7 @@ export class Machine {
     const pages = Math.ceil((framesBase + frames * PAGE) / WASM_PAGE);
     if (pages > WASM_PAGE) throw new RangeError(`${frames} frames do not fit the machine's 4 GiB`);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    config.advise?.(memory.buffer);
     compiled ??= await WebAssembly.compile(Uint8Array.from(atob(coreWasmBase64), (c) => c.charCodeAt(0)));
     const decoder = new BlockDecoder(memory.buffer);
     const mem = new LinearMemory(memory.buffer);
