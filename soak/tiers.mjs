@@ -37,7 +37,7 @@ async function linux(tier) {
   const guest = await LinuxGuest.boot(`soak-${tier}`, files, hostAlone('one'), { tier });
   let failures = 0;
   try {
-    await guest.until(/guest# $/, PATIENCE_SECONDS);
+    await guest.until(/guest# /, PATIENCE_SECONDS);
     for (const [command, wanted] of WORK) {
       const said = (await guest.command(command, PATIENCE_SECONDS)).trim();
       if (said !== wanted) {
