@@ -26,11 +26,17 @@ export class ConsoleKeeper {
     while (this.keptBytes - this.kept[0].length >= KEPT_BYTES) this.keptBytes -= this.kept.shift()!.length;
     if (this.file.writableLength > MAX_UNWRITTEN_BYTES) return;
     this.written += bytes.length;
+    // A disk that was full may have room again.
+    if (this.file.destroyed) this.file = this.open();
     this.file.write(bytes);
     if (this.written < LOG_BYTES) return;
     // One earlier log is kept beside the present one.
     this.file.end();
-    renameSync(this.path, `${this.path}.1`);
+    try {
+      renameSync(this.path, `${this.path}.1`);
+    } catch {
+      // Then the present one grows.
+    }
     this.file = this.open();
     this.written = 0;
   }

@@ -7,6 +7,7 @@ import { standaloneClock } from '../host/standalone/clock.js';
 import { standaloneLinks } from '../host/standalone/links.js';
 import type { DomId, Port } from '../xen/types.js';
 import type { HostGrant } from './guest-protocol.js';
+import { logLine } from './log-output.js';
 
 export class RelayedStore implements HostStore {
   private readonly nodes = new Map<string, string>();
@@ -57,7 +58,7 @@ export function grantedHost(grant: HostGrant, store: HostStore): Host {
     links: standaloneLinks({
       networks: grant.networks ?? {},
       images: grant.images,
-      log: (line) => process.stdout.write(`${line}\n`),
+      log: logLine,
     }),
   };
 }

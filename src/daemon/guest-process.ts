@@ -2,13 +2,14 @@
  * The guest process: argv is the URL of the runner module; the working directory is the guest's own.
  * It serves one daemon at a time on a unix socket there, and lives on when the daemon goes.
  */
-import { writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tuneEngine } from '../host/standalone/engine.js';
+import { recordExit } from './exit-record.js';
 import { Failure } from './failure.js';
-import { EXIT_FILE, GUEST_SOCKET } from './guest-protocol.js';
+import { GUEST_SOCKET } from './guest-protocol.js';
 import type { RunnerModule } from './guest-runner.js';
 import { GuestService } from './guest-service.js';
+import { logLine } from './log-output.js';
 import { type Params, Rpc } from './rpc.js';
 
 /** Methods of GuestService that are requests. */
@@ -42,8 +43,8 @@ const LONELY_MS = 60_000;
 
 const crashed = (error: unknown): void => {
   const details = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`guest process failed: ${details}\n`);
-  writeFileSync(EXIT_FILE, JSON.stringify({ reason: 'crash', details: `guest process failed: ${details}` }));
+  logLine(`guest process failed: ${details}`);
+  recordExit({ reason: 'crash', details: `guest process failed: ${details}` });
   process.exit(1);
 };
 process.on('uncaughtException', crashed);

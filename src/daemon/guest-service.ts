@@ -4,7 +4,7 @@
  * Invariant (docs/handover.md): a guest that came by a move runs no instruction before its owner record is on disk;
  * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import type { ImageFolders } from '../host/standalone/disk/place.js';
 import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
 import { DataListener } from '../migration/data-channel.js';
@@ -12,12 +12,12 @@ import { receiveGuest } from '../migration/destination.js';
 import { sendGuest } from '../migration/source.js';
 import { WorkerSender } from '../migration/worker-sender.js';
 import { writeDurable } from './durable.js';
+import { recordExit } from './exit-record.js';
 import { Failure } from './failure.js';
 import { ConsoleKeeper } from './guest-console.js';
 import { grantedHost, RelayedStore } from './guest-host.js';
 import {
   CONSOLE_LOG,
-  EXIT_FILE,
   type GuestExit,
   type GuestHello,
   type GuestPhase,
@@ -35,6 +35,7 @@ import type {
   RunnerModule,
   RunnerStorage,
 } from './guest-runner.js';
+import { logLine } from './log-output.js';
 import type { Rpc } from './rpc.js';
 
 /** Descriptors that the daemon opened for this process. */
@@ -105,14 +106,14 @@ export class GuestService {
         if (this.watched) this.daemon?.notice('console', { data: Buffer.from(bytes).toString('base64') });
       },
       stopped: (reason, details) => this.stopped({ reason, details }),
-      log: (line) => process.stdout.write(`${line}\n`),
+      log: logLine,
     });
   }
 
   private stopped(exit: GuestExit): void {
     if (this.phase !== 'live') return;
     this.phase = 'ended';
-    writeFileSync(EXIT_FILE, JSON.stringify(exit));
+    recordExit(exit);
     this.sender?.abort(`the guest stopped: ${exit.reason}`);
     this.daemon?.notice('stopped', exit);
   }
@@ -160,7 +161,7 @@ export class GuestService {
     if (from.path === undefined) await this.rehearse(factory);
     else rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from);
-    const taker = new ReceivedDisks(disks, (line) => process.stdout.write(`${line}\n`));
+    const taker = new ReceivedDisks(disks, logLine);
     this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker);
     this.receiving.catch(() => listener.close());
     return { port: listener.port };
@@ -171,7 +172,7 @@ export class GuestService {
       await factory.rehearse?.(() => new Promise((done) => setImmediate(done)));
     } catch (error) {
       // Of no consequence, but not to be hidden.
-      process.stdout.write(`rehearsal: ${(error as Error).stack}\n`);
+      logLine(`rehearsal: ${(error as Error).stack}`);
     }
   }
 
@@ -338,7 +339,7 @@ export class GuestService {
     } finally {
       this.sender = undefined;
       // Not waited for: the guest may be standing still.
-      storage?.close().catch((error: Error) => process.stdout.write(`${error.message}\n`));
+      storage?.close().catch((error: Error) => logLine(error.message));
       // The thread ends by itself when all is written; a failed one has ended.
       if (!this.stoppedByMove) sender.close();
     }
@@ -367,7 +368,7 @@ export class GuestService {
   }
 
   async end({ reason }: With<'end'>): Promise<null> {
-    await this.runner?.movable.detach().catch((error: Error) => process.stdout.write(`${error.message}\n`));
+    await this.runner?.movable.detach().catch((error: Error) => logLine(error.message));
     if (this.runner === undefined) await this.incoming?.discard();
     this.leave(reason, '');
     return null;
@@ -376,10 +377,7 @@ export class GuestService {
   /** Ends this process in order, after what is being answered has left. */
   private leave(reason: GuestExit['reason'], details: string): void {
     this.phase = 'ended';
-    const fd = openSync(EXIT_FILE, 'w', 0o600);
-    writeFileSync(fd, JSON.stringify({ reason, details }));
-    fsyncSync(fd);
-    closeSync(fd);
+    recordExit({ reason, details });
     setImmediate(() => this.exit(0));
   }
 }

@@ -177,6 +177,21 @@ describe('a move that something breaks', () => {
     await movesAgain(name, 'A');
   });
 
+  it('whose daemons have a full disk for their logs goes its way', async () => {
+    const both = [hosts.a, hosts.b];
+    for (const host of both) {
+      await host.kill();
+      await host.start(undefined, '/dev/full');
+    }
+    const { name } = await hosts.guest();
+    await movesAgain(name, 'A');
+    for (const host of both) {
+      await host.kill();
+      await host.start();
+    }
+    await nothingLeft();
+  });
+
   it('whose source cannot write that the guest is gone remembers it until it can', async () => {
     const { name } = await hosts.guest();
     const handovers = join(hosts.a.dir, 'handovers');

@@ -101,11 +101,10 @@ export class TestHost {
     readonly config: string,
   ) {}
 
-  /** `uid`: the daemon runs as that user (and must own its directory). */
-  async start(uid?: number): Promise<void> {
+  /** `uid`: the daemon runs as that user (and must own its directory). `log`: where what it says goes. */
+  async start(uid?: number, log = join(this.dir, 'daemon.log')): Promise<void> {
     const args = [MAIN, 'host', '--name', this.name, '--dir', this.dir, '--config', this.config];
     args.push('--listen', `127.0.0.1:${this.port}`);
-    const log = join(this.dir, 'daemon.log');
     const child = spawn('/bin/sh', ['-c', `exec "$0" "$@" 2>>${log}`, process.execPath, ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
       ...(uid === undefined ? {} : { uid, gid: uid }),
@@ -113,7 +112,8 @@ export class TestHost {
     this.process = child;
     await new Promise<void>((done, fail) => {
       child.stdout!.once('data', () => done());
-      child.once('exit', () => fail(new Error(`host ${this.name} ended: ${readFileSync(log, 'utf8')}`)));
+      const said = (): string => readFileSync(join(this.dir, 'daemon.log'), 'utf8');
+      child.once('exit', () => fail(new Error(`host ${this.name} ended: ${said()}`)));
     });
   }
   /** kill -9. */

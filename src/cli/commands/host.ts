@@ -6,6 +6,7 @@ import { Failure } from '../../daemon/failure.js';
 import { loadHostConfig } from '../../daemon/host-config.js';
 import { HostDaemon } from '../../daemon/host-daemon.js';
 import { initIdentity, loadTrusted, type Right, trust } from '../../daemon/identity.js';
+import { LogOutput } from '../../daemon/log-output.js';
 import { parseAddress } from '../../daemon/peer.js';
 import { defaultDirectory } from '../daemon-client.js';
 import { guarded, printJson, printLine } from '../verb.js';
@@ -19,8 +20,10 @@ interface RunOptions {
   readonly json?: boolean;
 }
 
+const STDERR = 2;
+
 async function run(options: RunOptions): Promise<void> {
-  const log = pino({ base: { host: options.name } }, pino.destination(2));
+  const log = pino({ base: { host: options.name } }, new LogOutput(STDERR));
   const daemon = new HostDaemon({
     name: options.name,
     dir: options.dir,

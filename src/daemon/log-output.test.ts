@@ -1,0 +1,48 @@
+import { spawnSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { LogOutput } from './log-output.js';
+
+/** A descriptor's end that takes so many bytes, then fails as a full disk does. */
+function disk(room: number) {
+  let text = '';
+  return {
+    room,
+    get text() {
+      return text;
+    },
+    write(_descriptor: number, bytes: Uint8Array, from: number): number {
+      const taken = Math.min(this.room, bytes.length - from);
+      if (taken === 0) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+      this.room -= taken;
+      text += Buffer.from(bytes.subarray(from, from + taken)).toString();
+      return taken;
+    },
+  };
+}
+
+describe('the output of a log', () => {
+  it('loses lines on a full disk, goes on when there is room, and says how many are missing', () => {
+    const full = disk(16);
+    const output = new LogOutput(1, full.write.bind(full));
+    for (const word of ['first', 'second', 'third']) output.write(`${word} line\n`);
+    expect(full.text).toBe('first line\nsecon');
+    full.room = 1000;
+    output.write('fourth line\n');
+    output.write('fifth line\n');
+    expect(full.text).toBe('first line\nsecon\n2 lines could not be written\nfourth line\nfifth line\n');
+  });
+
+  it('does no harm to a process whose output is a full disk', () => {
+    const fd = openSync('/dev/full', 'w');
+    const { href } = new URL('./log-output.ts', import.meta.url);
+    const hooks = fileURLToPath(new URL('../../test/support/register-ts.mjs', import.meta.url));
+    const program = `const { logLine } = await import('${href}'); logLine('lost'); setTimeout(() => process.exit(7), 50);`;
+    const ran = spawnSync(process.execPath, ['--import', hooks, '--input-type=module', '--eval', program], {
+      stdio: ['ignore', fd, 'inherit'],
+    });
+    closeSync(fd);
+    expect(ran.status).toBe(7);
+  });
+});
