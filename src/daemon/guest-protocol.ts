@@ -103,6 +103,8 @@ export interface GuestRequests {
       to: DataAddress;
       options: MoveOptions;
       handover: boolean;
+      /** Of the stream; the plain one if nothing is said. */
+      version?: number;
       clockDifference?: number;
       disks?: readonly number[];
     },

@@ -313,7 +313,7 @@ export class GuestService {
     return this.free().travellingImages?.(this.folders) ?? [];
   }
 
-  async send({ to, options, handover, clockDifference, disks = [] }: With<'send'>): Answer2<'send'> {
+  async send({ to, options, handover, version, clockDifference, disks = [] }: With<'send'>): Answer2<'send'> {
     const runner = this.free();
     const { movable } = runner;
     const sender = new WorkerSender(to, movable.ram, movable.frames);
@@ -331,6 +331,7 @@ export class GuestService {
           await this.daemon.request('stopping');
         },
         alreadyPaused: this.paused,
+        version,
         clockDifference,
       });
       this.stoppedByMove = true;

@@ -214,6 +214,7 @@ export class OutgoingMove {
           to: { host, port: opened.port, identity: this.handover, key },
           options,
           handover: true,
+          version: opened.version,
           clockDifference,
           disks,
         });

@@ -12,6 +12,7 @@ import { collectGarbage } from '../host/standalone/garbage.js';
 import { hugePages } from '../host/standalone/huge-pages.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
 import { crashText } from '../hypervisor/crash-report.js';
+import { PAGE } from '../machine/machine.js';
 import type { MovableGuest } from '../migration/guest.js';
 import { bytes, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
@@ -74,6 +75,7 @@ class PvRunner implements GuestRunner {
           moves: this.moves,
           container: guest.describe(),
         }),
+      hotCode: (most) => domain.machine.hotCode(most),
       startDirtyLog: () => domain.machine.startDirtyLog(),
       readDirty: (into) => domain.machine.readDirty(into),
       stopDirtyLog: () => domain.machine.stopDirtyLog(),
@@ -241,6 +243,11 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
         runner: arrived,
         frames: guest.domain.machine.frames,
         ram: guest.ram,
+        prepareCode: (start) => guest.domain.machine.prepareCode(start),
+        written: (frame) => {
+          const { machine } = guest.domain;
+          machine.touch(machine.framesBase + frame * PAGE);
+        },
         restoreState: (records, bounds) => guest.restoreState(records, bounds),
         attach: () => guest.attach(),
         start: () => arrived.start(),

@@ -19,6 +19,7 @@ import { clockRecord } from '../machine/clock.js';
 import { vcpuRecord } from '../machine/vcpu-record.js';
 import {
   MAX_BATCH_PAGES,
+  MAX_CODE_STARTS,
   MAX_RECORD_BYTES,
   MAX_ZERO_FRAMES,
   STREAM_VERSIONS,
@@ -33,7 +34,8 @@ export const STREAM_PARTS = [
       'Two daemons agree on the version before the first byte: the source offers those that it writes, the destination',
       'takes the best that it reads. A stream is STPT, DESC, then rounds of RNDS, PAGE and ZERO, then STAT and FINE. Pages',
       'that are all zero and were never sent are not in it. Every record but the first has a number; one that is missing,',
-      'repeated or out of order is found where it happens.',
+      'repeated or out of order is found where it happens. CODE is in streams of version 2, which go from daemon to daemon,',
+      'after the first round; a file is of version 1.',
     ],
     records: [...streamRecords],
   },
@@ -80,4 +82,5 @@ export const STREAM_LIMITS: readonly (readonly [string, string])[] = [
   ['bytes of a record', String(MAX_RECORD_BYTES)],
   ['pages in PAGE', String(MAX_BATCH_PAGES)],
   ['frames in ZERO', String(MAX_ZERO_FRAMES)],
+  ['places in CODE', String(MAX_CODE_STARTS)],
 ];

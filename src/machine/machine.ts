@@ -100,6 +100,7 @@ interface Core {
   forbidWriting(frame: number): void;
   tableChanged(frame: number): void;
   flushStale(cpu: number): void;
+  prepareBlock(at: number): void;
   dropAll(): void;
   readFlags(cpu: number): number;
   writeFlags(cpu: number, bits: number): void;
@@ -117,6 +118,8 @@ export class Machine {
   readonly xenSlots = XEN_SLOTS;
   readonly frames: number;
   private logging = false;
+  /** Code was decoded for a guest that is yet to come. */
+  private prepared = false;
   private exitRequested = false;
   private running: Vcpu | undefined;
 
@@ -183,7 +186,8 @@ export class Machine {
         now: () => config.now(),
         cpuid: (cpu: number) => answerCpuid(config.cpuid, mem, cpu),
         decode: (cpu: number, va: bigint, at: number, to: number) =>
-          decoder.decode(at >>> 0, to, () => core.codePage(cpu, (va | 4095n) + 1n) >>> 0),
+          // On its own account, for no vCPU, the core asks for what is in one page.
+          decoder.decode(at >>> 0, to, () => (cpu === 0 ? 0 : core.codePage(cpu, (va | 4095n) + 1n) >>> 0)),
       },
     });
     const core = instance.exports as unknown as Core;
@@ -270,6 +274,23 @@ export class Machine {
   /** Host code writes into the frame at this address: dirty log, decoded code. */
   touch(linear: number): void {
     this.core.touch(linear);
+  }
+
+  /**
+   * Where the code begins that ran often: offsets from the first frame's first byte, at most `most`, roughly those first
+   * that ran more often. Another machine with the same memory can be prepared by them.
+   */
+  hotCode(most: number): Uint32Array {
+    return this.translator.hotCode(most).map((at) => at - this.framesBase);
+  }
+
+  /**
+   * Decodes the code at an offset of hotCode(), before the guest's state is here. From the first call to restore() who
+   * writes the memory says so by touch(); otherwise restore() forgets what was decoded.
+   */
+  prepareCode(offset: number): void {
+    this.prepared = true;
+    if (offset < this.frames * PAGE) this.core.prepareBlock(this.framesBase + offset);
   }
 
   flushTlb(vcpu: number): void {
@@ -407,7 +428,8 @@ export class Machine {
     if (all.length !== this.vcpus.length || all.some((saved, i) => saved.number !== i))
       throw new Error(`${this.vcpus.length} vCPUs expected, found ${all.length}`);
     for (const [i, saved] of all.entries()) restoreVcpu(this.vcpus[i], this.mem, saved);
-    this.core.dropAll();
+    if (!this.prepared) this.core.dropAll();
+    this.prepared = false;
     this.flushTlbAll();
   }
 

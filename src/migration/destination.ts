@@ -3,6 +3,7 @@
  * Invariant: whatever the bytes are, the outcome is either a guest that was checked in all its parts, or none.
  */
 import { RecordError } from '../records/fields.js';
+import { CodePreparation } from './code-preparation.js';
 import type { GuestFactory, IncomingGuest } from './guest.js';
 import type { DiskTaker } from './storage.js';
 import { StreamReader } from './stream-reader.js';
@@ -35,6 +36,7 @@ export async function receiveGuest<G extends IncomingGuest>(
   let stateMs = 0;
   let headAt = 0;
   let stoppedAt: number | undefined;
+  let preparing: CodePreparation | undefined;
   const reader = new StreamReader({
     head(found) {
       hooks.head?.(found);
@@ -54,7 +56,13 @@ export async function receiveGuest<G extends IncomingGuest>(
       hooks.round?.(round, pages);
     },
     disks: hooks.disks,
+    code(starts) {
+      preparing?.stop();
+      preparing = new CodePreparation(guest!, starts);
+    },
+    written: (frame) => guest!.written?.(frame),
     state(records) {
+      preparing?.stop();
       const started = performance.now();
       const least = (started - (stoppedAt ?? started)) * 1e6;
       const bounds = hooks.fromFile === true ? undefined : { least, most: (started - headAt) * 1e6 };
@@ -74,6 +82,7 @@ export async function receiveGuest<G extends IncomingGuest>(
     reader.finish();
     return { guest: guest!, head: head!, bytes: reader.offset, stateMs };
   } catch (error) {
+    preparing?.stop();
     await guest?.discard();
     throw error;
   }

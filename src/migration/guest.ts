@@ -20,6 +20,8 @@ export interface MovableGuest {
   /** ORs the frames written since the last call into `into` (one bit a frame) and forgets them; returns how many. */
   readDirty(into: Uint8Array): number;
   stopDirtyLog(): void;
+  /** Where code begins that it runs often: bytes from the first frame; at most `most`. */
+  hotCode?(most: number): Uint32Array;
   /** Stops between two instructions and quiesces links. */
   pause(): Promise<void>;
   /** Goes on as if nothing had happened, also after a failed move. */
@@ -42,6 +44,9 @@ export interface IncomingGuest {
    * the arriving side knows of the outage; undefined for a guest from a file.
    */
   restoreState(records: Uint8Array, bounds: OutageBounds | undefined): void;
+  /** Prepares the code that begins so many bytes from the first frame. Whoever writes RAM after this says so. */
+  prepareCode?(start: number): void;
+  written?(frame: number): void;
   /** Takes this host's resources (links, locks, outer values). A failure leaves the guest with its source. */
   attach(): Promise<void>;
   /** The first instruction here. Cannot fail: what can fail belongs in `attach`. */

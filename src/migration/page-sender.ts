@@ -12,6 +12,8 @@ export interface PageSender {
   blocks(devid: number, at: number, data: Uint8Array, fresh: boolean): Promise<void>;
   /** `bitmap` must stay as it is until the promise settles. `round` 0 is the last one. */
   round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult>;
+  /** Code that the guest runs often, for the other side to prepare. */
+  code(starts: Uint32Array): Promise<void>;
   /** State and end of the stream; resolves when all of it has left this process. */
   end(state: Uint8Array): Promise<number>;
   setBandwidth(bytesPerSecond: number): void;
@@ -53,6 +55,9 @@ export class DirectSender implements PageSender {
   round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult> {
     this.turnStarted = performance.now();
     return this.writer.round(round, bitmap, pages, this.frames, this.ram);
+  }
+  code(starts: Uint32Array): Promise<void> {
+    return this.writer.code(starts);
   }
   async end(state: Uint8Array): Promise<number> {
     await this.writer.end(state);

@@ -12,12 +12,13 @@ export type SenderRequest =
       readonly fresh: boolean;
     }
   | { readonly do: 'round'; readonly round: number; readonly bitmap: Uint8Array; readonly pages: number }
+  | { readonly do: 'code'; readonly starts: Uint32Array }
   | { readonly do: 'end'; readonly state: Uint8Array }
   | { readonly do: 'bandwidth'; readonly bytesPerSecond: number };
 
 export interface SenderResponse {
   /** Which request this answers. */
-  readonly to?: 'connect' | 'begin' | 'disk' | 'blocks' | 'round' | 'end';
+  readonly to?: 'connect' | 'begin' | 'disk' | 'blocks' | 'round' | 'code' | 'end';
   readonly round?: RoundResult;
   readonly bytes?: number;
   /** The connection or a request failed; the thread is of no use any more. */

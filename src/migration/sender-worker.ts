@@ -49,6 +49,9 @@ async function serve(request: SenderRequest): Promise<SenderResponse> {
       return {
         round: await writer.round(request.round, request.bitmap, request.pages, frames, ram),
       };
+    case 'code':
+      await writer.code(request.starts);
+      return {};
     case 'end':
       ending = true;
       await writer.end(request.state);

@@ -10,7 +10,7 @@ import { bitmapBytes, fillBits } from './bitmap.js';
 import type { MovableGuest } from './guest.js';
 import type { PageSender } from './page-sender.js';
 import { type StorageProgress, StorageSender, type TravellingDisk } from './storage.js';
-import { PAGE_BYTES } from './stream-records.js';
+import { MAX_CODE_STARTS, PAGE_BYTES, PLAIN_VERSION } from './stream-records.js';
 
 export interface MoveOptions {
   /** Stop the guest when the rest is expected to take no longer than this. */
@@ -75,6 +75,8 @@ export interface MoveHooks {
   stopping?(): Promise<void>;
   /** The guest was paused before the move began and stays so. */
   readonly alreadyPaused?: boolean;
+  /** Of the stream, where the destination has said what it knows. */
+  readonly version?: number;
   /** The destination's wall clock less ours, ns, where it was measured. */
   readonly clockDifference?: number;
 }
@@ -98,6 +100,9 @@ function enough(now: MoveProgress, before: MoveProgress | undefined, maxDowntime
   return expected <= maxDowntimeMs && !hope;
 }
 
+/** Places of code that a destination prepares in a millisecond. */
+const PREPARED_PER_MS = 100;
+
 /** The first round must not be judged by a rate that was measured over next to nothing. */
 const LEAST_MEASURED_BYTES = 1 << 20;
 
@@ -113,7 +118,8 @@ export async function sendGuest(
   let next = shared(guest.frames);
   let paused = false;
   sender.setBandwidth(options.bandwidthMBs * 1e6);
-  await sender.begin(guest, guest.describe());
+  const { frames, uuid, name } = guest;
+  await sender.begin({ frames, uuid, name, version: hooks.version }, guest.describe());
   const storage = new StorageSender(hooks.disks ?? [], sender, hooks.storageProgress);
   await storage.begin();
   // A large disk may take hours: the limit is for what comes after.
@@ -127,12 +133,17 @@ export async function sendGuest(
     let bytesPerMs = 100_000;
     for (let round = 1; hooks.alreadyPaused !== true; round++) {
       await storage.sweep();
+      const began = monotonicMs();
       const sending = sender.round(round, dirty, pages);
       sending.catch(() => {});
       // For practice: what runs for the first time takes many times as long, and would do so while the guest is stopped.
       if (round === 1) guest.saveState({});
       const done = await sending;
+      // All of its code is there now.
+      if (round === 1 && hooks.version !== undefined && hooks.version > PLAIN_VERSION)
+        await sendCode(guest, sender);
       next.fill(0);
+      const wroteMs = monotonicMs() - began;
       pages = guest.readDirty(next);
       [dirty, next] = [next, dirty];
       if (done.bytes >= LEAST_MEASURED_BYTES) bytesPerMs = done.bytes / Math.max(done.ms, 0.1);
@@ -143,7 +154,7 @@ export async function sendGuest(
         sent: done.sent,
         dirty: pages,
         mbPerSecond: done.bytes / Math.max(done.ms, 0.1) / 1000,
-        dirtyPagesPerSecond: (pages / Math.max(done.ms, 0.1)) * 1000,
+        dirtyPagesPerSecond: (pages / Math.max(wroteMs, 0.1)) * 1000,
         expectedDowntimeMs,
       };
       rounds.push(progress);
@@ -201,6 +212,17 @@ export async function sendGuest(
     if (paused) guest.resume();
     throw error;
   }
+}
+
+/**
+ * Tells the other side what code the guest runs, and gives it time to prepare that: the guest runs here meanwhile, and
+ * would otherwise stand still there for longer than the whole move stops it.
+ */
+async function sendCode(guest: MovableGuest, sender: PageSender): Promise<void> {
+  const starts = guest.hotCode?.(MAX_CODE_STARTS);
+  if (starts === undefined || starts.length === 0) return;
+  await sender.code(starts);
+  await new Promise((done) => setTimeout(done, starts.length / PREPARED_PER_MS));
 }
 
 /** A bitmap that the sending thread can read in place. */

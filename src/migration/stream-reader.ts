@@ -16,14 +16,17 @@ import { decodeBatch } from './page-batch.js';
 import type { DiskTaker } from './storage.js';
 import {
   blocksRecord,
+  codeRecord,
   descriptionRecord,
   diskRecord,
   endRecord,
   holeRecord,
   MAX_BLOCKS_BYTES,
+  MAX_CODE_STARTS,
   MAX_RECORD_BYTES,
   MAX_ZERO_FRAMES,
   PAGE_BYTES,
+  PLAIN_VERSION,
   preambleRecord,
   roundRecord,
   STREAM_VERSIONS,
@@ -38,6 +41,10 @@ export interface StreamConsumer {
   /** Makes the container; its RAM is all zero. Must hold `frames` frames as the head said. */
   container(description: Uint8Array): Promise<{ readonly ram: Uint8Array; readonly frames: number }>;
   round?(round: number, pages: number): void;
+  /** Code that the guest will run: bytes from its first frame. What is in a frame may still change: see `written`. */
+  code?(starts: readonly number[]): void;
+  /** A frame was written after `code` was told. */
+  written?(frame: number): void;
   /** Takes the disks that come with the guest; none are accepted where it is missing. */
   readonly disks?: DiskTaker;
   /** The state, once; RAM is complete. Throws RecordError with offsets within `state`. */
@@ -52,7 +59,10 @@ export class StreamReader {
   complete = false;
   pages = 0;
   private expecting: Expecting = 'preamble';
+  private version = PLAIN_VERSION;
   private sequence = 0;
+  /** Somebody looks at what RAM holds already. */
+  private prepared = false;
   private frames = 0;
   private ram: Uint8Array = new Uint8Array(0);
   private readonly disks = new Map<number, number>();
@@ -156,6 +166,7 @@ export class StreamReader {
     if (head.pageBytes !== PAGE_BYTES) {
       throw new RecordError(raw.offset, `pages of ${head.pageBytes} bytes; ${PAGE_BYTES} expected`);
     }
+    this.version = head.version;
     this.frames = head.frames;
     this.consumer.head({ frames: head.frames, uuid: head.uuid, name: head.name });
     this.expecting = 'description';
@@ -189,6 +200,7 @@ export class StreamReader {
       for (const frame of frames) {
         this.inRange(frame, raw);
         this.ram.fill(0, frame * PAGE_BYTES, (frame + 1) * PAGE_BYTES);
+        if (this.prepared) this.consumer.written?.(frame);
       }
       return;
     }
@@ -200,10 +212,27 @@ export class StreamReader {
       this.consumer.round?.(round, pages);
       return;
     }
+    if (raw.tag === 'CODE' && this.version > PLAIN_VERSION) {
+      this.code(raw);
+      return;
+    }
     const { sequence, records } = decodeRecord(stateRecord, raw);
     this.numbered(sequence, raw);
     this.consumer.state(records);
     this.expecting = 'end';
+  }
+
+  private code(raw: RawRecord): void {
+    const { sequence, starts } = decodeRecord(codeRecord, raw);
+    this.numbered(sequence, raw);
+    if (starts.length > MAX_CODE_STARTS)
+      throw new RecordError(
+        raw.offset,
+        `code in ${starts.length} places; at most ${MAX_CODE_STARTS} are taken`,
+      );
+    for (const start of starts) this.inRange(Math.floor(start / PAGE_BYTES), raw);
+    this.prepared = true;
+    this.consumer.code?.(starts);
   }
 
   private async disk(raw: RawRecord): Promise<void> {
@@ -243,6 +272,7 @@ export class StreamReader {
       const frame = batch.frame(i);
       this.inRange(frame, raw);
       this.ram.set(batch.data.subarray(i * PAGE_BYTES, (i + 1) * PAGE_BYTES), frame * PAGE_BYTES);
+      if (this.prepared) this.consumer.written?.(frame);
     }
     this.pages += batch.count;
   }

@@ -7,8 +7,10 @@
 import { bytes, int, list, text, u16, u32 } from '../records/fields.js';
 import { recordType } from '../records/record.js';
 
-/** Versions of the stream that this program reads and writes, best first. */
-export const STREAM_VERSIONS: readonly number[] = [1];
+/** Versions of the stream that this program reads and writes, best first. Version 2 may have records CODE. */
+export const STREAM_VERSIONS: readonly number[] = [2, 1];
+/** What is written where nobody has said what the reader knows. */
+export const PLAIN_VERSION = 1;
 
 export const PAGE_BYTES = 4096;
 /** Most pages in one batch: 1 MiB of data. */
@@ -42,6 +44,22 @@ export const zeroRecord = recordType('ZERO', 1, 'pages that were sent before and
   sequence: [u32, 'number of this record'],
   frames: [list(u32), `machine frame numbers; at most ${MAX_ZERO_FRAMES}`],
 });
+
+/** Most places of code in one record. */
+export const MAX_CODE_STARTS = 32_768;
+
+export const codeRecord = recordType(
+  'CODE',
+  1,
+  'code that the guest runs often: to be prepared, or passed over',
+  {
+    sequence: [u32, 'number of this record'],
+    starts: [
+      list(u32),
+      `bytes from the guest's first machine frame to where it begins, the most run first; at most ${MAX_CODE_STARTS}`,
+    ],
+  },
+);
 
 export const roundRecord = recordType('RNDS', 1, 'a round of page copying begins', {
   sequence: [u32, 'number of this record'],
@@ -92,6 +110,7 @@ export const streamRecords = [
   roundRecord,
   pagesRecord,
   zeroRecord,
+  codeRecord,
   stateRecord,
   endRecord,
 ] as const;

@@ -7,15 +7,16 @@ import { clearBit, hasBit, nextBit, setBit } from './bitmap.js';
 import { batchBytes, encodeBatch } from './page-batch.js';
 import {
   blocksRecord,
+  codeRecord,
   descriptionRecord,
   diskRecord,
   endRecord,
   holeRecord,
   MAX_ZERO_FRAMES,
   PAGE_BYTES,
+  PLAIN_VERSION,
   preambleRecord,
   roundRecord,
-  STREAM_VERSIONS,
   stateRecord,
   zeroRecord,
 } from './stream-records.js';
@@ -27,6 +28,8 @@ export interface StreamHead {
   readonly frames: number;
   readonly uuid: string;
   readonly name: string;
+  /** Of the stream: what both sides know, where that was settled. */
+  readonly version?: number;
 }
 
 /** What one pass over a set of frames did. */
@@ -108,7 +111,7 @@ export class StreamWriter {
     this.nonZero = new Uint8Array((head.frames + 7) >>> 3);
     await this.write(
       encodeRecord(preambleRecord, {
-        version: STREAM_VERSIONS[0],
+        version: head.version ?? PLAIN_VERSION,
         pageBytes: PAGE_BYTES,
         frames: head.frames,
         uuid: head.uuid,
@@ -200,6 +203,11 @@ export class StreamWriter {
     if (zeroed.length > 0) await flushZero();
     const ms = performance.now() - started;
     return { pages: looked, sent, zero: looked - sent, bytes: this.bytes - before, ms };
+  }
+
+  /** Code that the guest runs often; not in a stream of version 1. */
+  async code(starts: Uint32Array): Promise<void> {
+    await this.write(encodeRecord(codeRecord, { sequence: ++this.sequence, starts: [...starts] }));
   }
 
   /** The state, and the end of the stream. */

@@ -66,8 +66,8 @@ export class WorkerSender implements PageSender {
   }
 
   async begin(head: StreamHead, description: Uint8Array): Promise<void> {
-    const { frames, uuid, name } = head;
-    await this.ask({ do: 'begin', head: { frames, uuid, name }, description });
+    const { frames, uuid, name, version } = head;
+    await this.ask({ do: 'begin', head: { frames, uuid, name, version }, description });
   }
   async disk(devid: number, bytes: number): Promise<void> {
     await this.ask({ do: 'disk', devid, bytes });
@@ -77,6 +77,9 @@ export class WorkerSender implements PageSender {
   }
   async round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult> {
     return (await this.ask({ do: 'round', round, bitmap, pages })).round!;
+  }
+  async code(starts: Uint32Array): Promise<void> {
+    await this.ask({ do: 'code', starts });
   }
   async end(state: Uint8Array): Promise<number> {
     const { bytes } = await this.ask({ do: 'end', state });

@@ -9,11 +9,12 @@ import { ALL, fault, go, mfnBits, ran, Tables, USER, WRITE } from './memory/tabl
 
 const CODE_CACHE = 2 << 20;
 
-/** A fresh machine with the same RAM and the saved state. */
-async function successor(machine: Machine): Promise<Machine> {
+/** A fresh machine with the same RAM and the saved state; `prepared`: the code that ran often is decoded before. */
+async function successor(machine: Machine, prepared = false): Promise<Machine> {
   const next = await createMachine(machine.frames, CODE_CACHE, machine.vcpus.length);
   const bytes = machine.frames * PAGE;
   next.mem.u8.set(machine.mem.bytes(machine.framesBase, bytes), next.framesBase);
+  if (prepared) for (const start of machine.hotCode(1000)) next.prepareCode(start);
   next.restore(machine.save());
   return next;
 }
@@ -73,7 +74,7 @@ describe('a real program', () => {
         running = whole.process.run(step);
         expect(moved.process.run(step)).toBe(running);
         if (!running) break;
-        const next = await successor(moved.process.machine);
+        const next = await successor(moved.process.machine, moves % 2 === 1);
         moved.process.moveTo(next);
         moves++;
         expectSame(next, whole.machine);
@@ -118,6 +119,61 @@ beforeEach(async () => {
   const cpu = machine.vcpus[0];
   cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
   cpu.userMode = true;
+});
+
+describe('code that was prepared before the guest came', () => {
+  const LOOP = 'again: inc eax\ndec ecx\njnz again\nud2';
+  const DEC_EAX = Uint8Array.of(0xff, 0xc8);
+
+  /** Its loop has run; the successor has decoded it, and then `change` its first instruction. */
+  async function changed(change: (next: Machine, at: number) => void): Promise<number> {
+    tables.program(root, CODE, LOOP);
+    const cpu = machine.vcpus[0];
+    cpu.setReg(RCX, 100);
+    expect(go(machine, cpu, 300, CODE)).toEqual(ran);
+    const at = machine.translate(0, CODE, 2) - machine.framesBase;
+    const starts = machine.hotCode(1000);
+    expect([...starts]).toEqual([at]);
+    const next = await createMachine(machine.frames, CODE_CACHE);
+    next.mem.u8.set(machine.mem.bytes(machine.framesBase, machine.frames * PAGE), next.framesBase);
+    for (const start of starts) next.prepareCode(start);
+    change(next, next.framesBase + at);
+    next.restore(machine.save());
+    const { vcpus } = next;
+    vcpus[0].setReg(RAX, 1000);
+    vcpus[0].setReg(RCX, 100);
+    go(next, vcpus[0], 300, CODE);
+    return vcpus[0].reg(RAX);
+  }
+
+  test('is what runs', async () => {
+    expect(await changed(() => {})).toBe(1100);
+  });
+
+  test('is not decoded again', async () => {
+    // Nobody has said that it was written to.
+    expect(await changed((next, at) => next.mem.u8.set(DEC_EAX, at))).toBe(1100);
+  });
+
+  test('is forgotten when its frame is written', async () => {
+    const write = (next: Machine, at: number): void => {
+      next.mem.u8.set(DEC_EAX, at);
+      next.touch(at);
+    };
+    expect(await changed(write)).toBe(900);
+  });
+
+  test('may be named anywhere', async () => {
+    for (let i = 0; i < machine.frames * PAGE; i += 4093) machine.prepareCode(i);
+    for (const start of [machine.frames * PAGE - 1, machine.frames * PAGE, 0xffff_ffff])
+      machine.prepareCode(start);
+    machine.restore(machine.save());
+    tables.program(root, CODE, LOOP);
+    const cpu = machine.vcpus[0];
+    cpu.setReg(RCX, 100);
+    expect(go(machine, cpu, 300, CODE)).toEqual(ran);
+    expect(cpu.reg(RAX)).toBe(100);
+  });
 });
 
 describe('a string instruction that is half done', () => {

@@ -12,10 +12,10 @@ import { getFlags, setFlags } from './flags';
 import { codeAddress } from './access';
 import { dropAll, dropFrame, forbidWriting, setRunning } from './code';
 import { EXEC, FIRST_OWN_SLOT, largePages, lowKernelCode, walk } from './walk';
-import { interpret } from './interp';
+import { interpret, prepareBlock } from './interp';
 import { alignmentChecked } from './watch';
 export { fxsave, fxrstor, fninit } from './fp/index';
-export { dropAll, forbidWriting };
+export { dropAll, forbidWriting, prepareBlock };
 export { conditionOf, fpExec, readAt, step, writeAt } from './region';
 
 export function init(

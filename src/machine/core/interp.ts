@@ -263,6 +263,14 @@ function decode(cpu: usize, va: u64, at: usize): usize {
   return addBlock(<u32>at, slots);
 }
 
+/** Decodes the block at this linear address before anybody comes to it, where it ends in its page and there is room. */
+export function prepareBlock(at: u32): void {
+  if (findBlock(at) != 0) return;
+  if (arenaNext + BLOCK_ROOM > arenaEnd || load<i32>(FP_NEXT) + BLOCK_MAX * 16 > FP_DESCRIPTORS_END) return;
+  const slots = decodeBlock(0, 0, at, arenaNext);
+  if (slots != 0) addBlock(at, slots);
+}
+
 /** An indirect branch to an address that is not canonical is a fault of the branch. */
 @inline
 function checkTarget(cpu: usize, op: usize, va: u64): void {

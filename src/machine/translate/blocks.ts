@@ -4,13 +4,16 @@ import {
   B_FIRST,
   B_FRAME2,
   B_HASH_NEXT,
+  B_HEAT,
   B_LIVE,
   B_START,
+  B_USES,
   BLOCK_HASH,
   BLOCK_HASH_ENTRIES,
   BLOCK_HEADER,
   CR3_KERNEL,
   CR3_USER,
+  HEAT_FIRST,
   JUMP_CACHE,
   JUMP_ENTRIES,
   JUMP_TAG,
@@ -38,6 +41,8 @@ const LARGE = 0x80;
 const LEVELS = 4;
 const LEVEL_BITS = 9;
 const PAGE = 4096;
+/** Executions of a block that hot() names. */
+const OFTEN = 16;
 
 export class Blocks {
   readonly view: DataView;
@@ -69,6 +74,23 @@ export class Blocks {
       if (i > count) throw new Error(`the block at ${at} does not end`);
     }
     return { at, start: view.getUint32(at + B_START, true), count, operations };
+  }
+
+  /** Linear addresses of where live blocks start, at most `most`, those first that were executed more often. */
+  hot(most: number): Uint32Array {
+    const { view } = this;
+    const first = view.getUint32(HEAT_FIRST, true);
+    /** By the logarithm of how often they were executed: the guest waits for this, and any order within will do. */
+    const byHeat: number[][] = Array.from({ length: 32 }, () => []);
+    for (let slot = BLOCK_HASH; slot < BLOCK_HASH + 4 * BLOCK_HASH_ENTRIES; slot += 4) {
+      for (let at = view.getUint32(slot, true); at !== 0; at = view.getUint32(at + B_HASH_NEXT, true)) {
+        const heat = view.getInt32(at + B_HEAT, true);
+        const warm = heat > first || view.getUint32(at + B_USES, true) !== 0;
+        const executed = warm ? 0x7fff_ffff : first - heat;
+        if (executed >= OFTEN) byHeat[31 - Math.clz32(executed)].push(view.getUint32(at + B_START, true));
+      }
+    }
+    return Uint32Array.from(byHeat.reverse().flat().slice(0, most));
   }
 
   /** The live block whose code starts at this linear address; 0: none. */

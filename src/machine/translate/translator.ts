@@ -109,6 +109,11 @@ export class Translator {
     return new WebAssembly.Table({ element: 'anyfunc', initial: FIRST_SLOTS });
   }
 
+  /** See Blocks.hot(). */
+  hotCode(most: number): Uint32Array {
+    return this.blocks.hot(most);
+  }
+
   /** The core's functions that regions call. */
   connect(core: WebAssembly.Exports): void {
     const { readAt, writeAt, step, conditionOf, fpExec, readFlags } = core as WebAssembly.ModuleImports;

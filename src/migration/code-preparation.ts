@@ -1,0 +1,37 @@
+/**
+ * Prepares a guest's code before the guest is here, in short turns between the arrivals of its memory. Invariant: it is
+ * of use and never needed; it may be stopped at any time, and after that it touches the guest no more.
+ */
+import type { IncomingGuest } from './guest.js';
+
+/** Between two looks at the clock. */
+const AT_A_TIME = 16;
+/** Of a turn. */
+const TURN_MS = 1;
+
+export class CodePreparation {
+  private next = 0;
+  private turn: NodeJS.Immediate | undefined;
+
+  constructor(
+    private readonly guest: IncomingGuest,
+    private readonly starts: readonly number[],
+  ) {
+    if (guest.prepareCode !== undefined) this.turn = setImmediate(() => this.prepare());
+  }
+
+  private prepare(): void {
+    const { guest, starts } = this;
+    const end = performance.now() + TURN_MS;
+    while (this.next < starts.length && performance.now() < end) {
+      const pause = Math.min(this.next + AT_A_TIME, starts.length);
+      while (this.next < pause) guest.prepareCode!(starts[this.next++]);
+    }
+    this.turn = this.next < starts.length ? setImmediate(() => this.prepare()) : undefined;
+  }
+
+  stop(): void {
+    clearImmediate(this.turn);
+    this.turn = undefined;
+  }
+}
