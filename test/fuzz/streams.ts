@@ -4,6 +4,7 @@ import { Duplex } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import { MAX_LINE_BYTES, Rpc } from '../../src/daemon/rpc.js';
 import { StreamReader } from '../../src/migration/stream-reader.js';
+import { StreamWriter } from '../../src/migration/stream-writer.js';
 import { RecordError } from '../../src/records/fields.js';
 import { concatBytes, decodeAll, encodeRaw, type RawRecord } from '../../src/records/record.js';
 import { TinyGuest } from '../support/tiny-guest.js';
@@ -47,18 +48,38 @@ const only = (error: unknown, ...allowed: RegExp[]): void => {
   throw error;
 };
 
+/** A stream of version 2, with places of code. */
+async function streamWithCode(): Promise<RawRecord[]> {
+  const parts: Uint8Array[] = [];
+  const writer = new StreamWriter(async (bytes) => {
+    parts.push(bytes.slice());
+  });
+  const frames = 8;
+  const ram = new Uint8Array(new SharedArrayBuffer(frames * 4096)).fill(0x90);
+  await writer.begin({ frames, uuid: 'u', name: 'n', version: 2 }, new Uint8Array(8));
+  await writer.round(1, Uint8Array.of(0xff), frames, frames, ram);
+  await writer.code(Uint32Array.of(0, 4095, 4096, 20_000, 32_767));
+  await writer.round(0, Uint8Array.of(0x0f), 4, frames, ram);
+  await writer.end(new Uint8Array(8));
+  return decodeAll(concatBytes(parts));
+}
+
 /** The stream of a small guest, read into memory as a destination does. */
-export function stream(): Target {
+export async function stream(): Promise<Target> {
   const fixture = new URL('../migration/fixtures/small-guest-1.img.gz', import.meta.url);
   const records = decodeAll(new Uint8Array(gunzipSync(readFileSync(fixture))));
+  const coded = await streamWithCode();
   let most = 0;
   return {
     name: 'the stream of a move',
     files: /\/src\/(migration|records)\//,
     most: 60,
     async run(c) {
-      const bytes = shuffled(c, records);
+      const bytes = shuffled(c, c.once(2) ? coded : records);
       let frames = 0;
+      const within = (frame: number): void => {
+        if (!(frame < frames)) throw new Error(`frame ${frame} of ${frames} is told`);
+      };
       const reader = new StreamReader({
         head(head) {
           frames = head.frames;
@@ -68,6 +89,10 @@ export function stream(): Target {
           most = Math.max(most, frames);
           return { ram: new Uint8Array(Math.min(frames, 4096) * 4096), frames: Math.min(frames, 4096) };
         },
+        code: (starts) => {
+          for (const start of starts) within(start / 4096);
+        },
+        written: within,
         state: () => undefined,
       });
       try {

@@ -10,7 +10,7 @@ export const targets = async (): Promise<Target[]> => [
   store(),
   diskRing(),
   netRing(),
-  stream(),
+  await stream(),
   await state(),
   lines(),
 ];
