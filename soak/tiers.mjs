@@ -1,5 +1,7 @@
-// npm run soak -- tiers [TIER...]: the processor's tests, and Debian's kernel with a workload and two moves, in each of
-// the tiers (interpreter, translate, stress, normal), whichever of them a test would take by itself.
+// npm run soak -- tiers [--moved-in] [TIER...]: the processor's tests, and Debian's kernel with a workload and two moves,
+// in each of the tiers (interpreter, translate, stress, normal), whichever of them a test would take by itself. The
+// kernel boots in its tier, too, which takes up to half an hour where each block is a module that waits for the compiler;
+// with --moved-in it boots in the normal tier and is moved into the other.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { register } from 'node:module';
@@ -10,7 +12,8 @@ const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
 const { LinuxGuest } = await import('../test/support/linux-guest.ts');
 const { hostAlone } = await import('../src/host/standalone/alone.ts');
 
-const asked = process.argv.slice(2);
+const movedIn = process.argv.includes('--moved-in');
+const asked = process.argv.slice(2).filter((word) => !word.startsWith('--'));
 const tiers = asked.length > 0 ? asked : ['interpreter', 'translate', 'stress', 'normal'];
 const PATIENCE_SECONDS = 1800;
 const NUMBERS = 5000;
@@ -34,17 +37,20 @@ const WORK = [
 ];
 
 async function linux(tier) {
-  const guest = await LinuxGuest.boot(`soak-${tier}`, files, hostAlone('one'), { tier });
+  const first = movedIn ? 'normal' : tier;
+  const guest = await LinuxGuest.boot(`soak-${tier}`, files, hostAlone('one'), { tier: first });
   let failures = 0;
   try {
     await guest.until(/guest# /, PATIENCE_SECONDS);
+    if (movedIn) await guest.moveTo(hostAlone('the next'), { tier });
+    const before = guest.moves;
     for (const [command, wanted] of WORK) {
       const said = (await guest.command(command, PATIENCE_SECONDS)).trim();
       if (said !== wanted) {
         failures++;
         console.log(`${tier}: ${command}: ${said} instead of ${wanted}`);
       }
-      if (guest.moves < 2) await guest.moveTo(hostAlone('another'));
+      if (guest.moves < before + 2) await guest.moveTo(hostAlone('another'));
     }
   } catch (error) {
     failures++;
@@ -66,7 +72,11 @@ for (const tier of tiers) {
     },
   );
   rows.push({ property: `the processor's tests, ${tier}`, cases: 1, failures: said.status === 0 ? 0 : 1 });
-  rows.push({ property: `Linux works and moves, ${tier}`, cases: WORK.length, failures: await linux(tier) });
+  rows.push({
+    property: `Linux ${movedIn ? 'comes, ' : 'boots, '}works and moves, ${tier}`,
+    cases: WORK.length,
+    failures: await linux(tier),
+  });
   console.log(`${tier}: ${((performance.now() - began) / 1000).toFixed(0)} s`);
 }
 soaked(rows);

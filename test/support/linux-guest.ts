@@ -24,6 +24,8 @@ export interface LinuxOptions {
 }
 
 export interface MoveWords {
+  /** How its instructions are executed from now on; as before if nothing is said. */
+  readonly tier?: Tier;
   readonly terms?: OutageTerms;
   readonly bounds?: OutageBounds;
   /** The guest has just been stopped. */
@@ -40,7 +42,7 @@ export class LinuxGuest {
 
   private constructor(
     private readonly name: string,
-    private readonly tier: Tier | undefined,
+    private tier: Tier | undefined,
   ) {}
 
   static async boot(
@@ -139,6 +141,7 @@ export class LinuxGuest {
     await before.pause();
     const record = before.saveState(words.terms);
     words.stopped?.();
+    this.tier = words.tier ?? this.tier;
     const after = await Guest.empty(before.describe(), host, this.around());
     after.ram.set(before.ram);
     after.restoreState(record, words.bounds);
