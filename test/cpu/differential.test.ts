@@ -37,11 +37,14 @@ interface Line {
   readonly found?: readonly string[];
 }
 
+/** The tier of this run of the tests. */
+const TIER = process.env.STILLPOINT_TIER ?? 'normal';
+
 /** Runs the child; its lines, then how it ended. */
 async function runChild(
   args: readonly string[],
   take: (line: Line) => void,
-  tier = 'normal',
+  tier = TIER,
 ): Promise<string> {
   const child = spawn(
     process.execPath,
@@ -49,7 +52,7 @@ async function runChild(
     {
       cwd: root,
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, STILLPOINT_TIER: process.env.STILLPOINT_TIER ?? tier },
+      env: { ...process.env, STILLPOINT_TIER: tier },
     },
   );
   const closed = new Promise<string>((resolve) => {
@@ -64,7 +67,7 @@ async function runRange(
   from: number,
   to: number,
   counts: Map<string, number>,
-  tier = 'normal',
+  tier = TIER,
 ): Promise<string[]> {
   const problems: string[] = [];
   let at = from;
@@ -140,7 +143,7 @@ describe.skipIf(!here)('the machine does what the processor does', () => {
   });
 
   // Where all is to be interpreted, nothing is translated.
-  it.skipIf(only !== undefined || process.env.STILLPOINT_TIER === 'interpreter')(
+  it.skipIf(only !== undefined || TIER === 'interpreter')(
     'in translated code as well',
     { timeout: 120_000 + MILLISECONDS_A_SEQUENCE * sequences },
     async () => {

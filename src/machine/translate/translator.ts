@@ -49,8 +49,6 @@ const MOST_REGIONS = 16_384;
 export const PROFILE_BYTES = PROFILE_SLOTS + PROFILE_ENTRY * (MOST_REGIONS + 1);
 const FIRST_SLOTS = 1024;
 const STRESS_SEED = 0x2545_f491;
-/** One region in so many is dropped whenever others are translated. */
-const STRESS_SHARE = 4;
 
 /** Modules that are being compiled aside; more are compiled at once, so that they cannot pile up. */
 const MOST_ASIDE = 4;
@@ -159,7 +157,7 @@ export class Translator {
       found.push(this.enter(region, slot));
       for (const node of region.nodes) covered.add(node.block.at);
     }
-    if (this.seed !== 0) this.dropAtRandom();
+    if (this.seed !== 0) this.dropAtRandom(found.length);
     if (found.length === 0) return;
     const bytes = buildModule(bodies);
     this.profile.modules++;
@@ -229,12 +227,13 @@ export class Translator {
     for (const slot of [...(this.byBlock.get(block) ?? [])]) this.drop(slot);
   }
 
-  private dropAtRandom(): void {
-    for (const slot of [...this.regions.keys()]) {
+  /** Of the slots, so many: as many as are taken anew, or what is at work would be translated over and over. */
+  private dropAtRandom(most: number): void {
+    for (let i = 0; i < most; i++) {
       this.seed ^= this.seed << 13;
       this.seed ^= this.seed >>> 17;
       this.seed ^= this.seed << 5;
-      if ((this.seed >>> 8) % STRESS_SHARE === 0) this.drop(slot);
+      this.drop((this.seed >>> 8) % this.nextSlot);
     }
   }
 
