@@ -227,13 +227,13 @@ export class Translator {
     for (const slot of [...(this.byBlock.get(block) ?? [])]) this.drop(slot);
   }
 
-  /** Of the slots, so many: as many as are taken anew, or what is at work would be translated over and over. */
-  private dropAtRandom(most: number): void {
-    for (let i = 0; i < most; i++) {
+  /** One for every two that were translated: with as many or more, what is at work is translated over and over. */
+  private dropAtRandom(translated: number): void {
+    for (let i = 0; i < translated; i++) {
       this.seed ^= this.seed << 13;
       this.seed ^= this.seed >>> 17;
       this.seed ^= this.seed << 5;
-      this.drop((this.seed >>> 8) % this.nextSlot);
+      if (this.seed < 0) this.drop((this.seed >>> 8) % this.nextSlot);
     }
   }
 
