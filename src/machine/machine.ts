@@ -111,6 +111,12 @@ interface Core {
 const thrown = Symbol('left');
 let compiled: WebAssembly.Module | undefined;
 
+/** Compiles the core for all machines of this process, as the engine is told to at this moment; once. */
+export function compileCore(): WebAssembly.Module {
+  compiled ??= new WebAssembly.Module(Uint8Array.from(atob(coreWasmBase64), (c) => c.charCodeAt(0)));
+  return compiled;
+}
+
 export class Machine {
   readonly mem: LinearMemory;
   readonly vcpus: readonly Vcpu[];
@@ -156,7 +162,6 @@ export class Machine {
     if (pages > WASM_PAGE) throw new RangeError(`${frames} frames do not fit the machine's 4 GiB`);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     config.advise?.(memory.buffer);
-    compiled ??= await WebAssembly.compile(Uint8Array.from(atob(coreWasmBase64), (c) => c.charCodeAt(0)));
     const decoder = new BlockDecoder(memory.buffer);
     const mem = new LinearMemory(memory.buffer);
     const table = Translator.table();
@@ -171,7 +176,7 @@ export class Machine {
       aside,
       profiling,
     );
-    const instance = await WebAssembly.instantiate(compiled, {
+    const instance = await WebAssembly.instantiate(compileCore(), {
       env: {
         memory,
         table,

@@ -41,11 +41,7 @@ interface Line {
 const TIER = process.env.STILLPOINT_TIER ?? 'normal';
 
 /** Runs the child; its lines, then how it ended. */
-async function runChild(
-  args: readonly string[],
-  take: (line: Line) => void,
-  tier = TIER,
-): Promise<string> {
+async function runChild(args: readonly string[], take: (line: Line) => void, tier = TIER): Promise<string> {
   const child = spawn(
     process.execPath,
     ['--import', './test/support/register-ts.mjs', 'test/cpu/differential.ts', ...args],
