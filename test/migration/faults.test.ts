@@ -98,7 +98,7 @@ describe('a move that something breaks', () => {
     ({ step, fault }) => !(fault === 'destination process' && step === 'describe'),
   );
 
-  it.each(cases)('$fault lost at $step: one live guest, on $on', async ({ step, fault, on, same }) => {
+  it.each(cases)('$fault lost at $step: one live guest, on $on', async ({ step, fault, ...usual }) => {
     const { a, b } = hosts;
     const { name } = await hosts.guest('onCrash = "restart"');
     hosts.gate(step);
@@ -110,6 +110,9 @@ describe('a move that something breaks', () => {
     await hosts.reached(step);
     await strike(fault, step, sentBefore);
     const found = await hosts.settled(name);
+    // A small guest fits the sockets' buffers: on a busy machine all of it is on its way before its process is struck.
+    const allSent = fault === 'source process' && sent() > sentBefore;
+    const { on, same } = allSent ? { on: 'B' as const, same: true } : usual;
     expect({ on: found.on }).toEqual({ on });
     // Still that guest: its counter went on; a restarted one has not counted the rounds of before.
     expect(hosts.violations()).toEqual([]);
