@@ -253,6 +253,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
       expect(
         await guest.command(`for i in $(seq 30); do ${known} || break; sleep 1; done; ${addresses}`),
       ).not.toContain(address);
+      expect(await guest.command('ls /sys/class/net')).not.toContain('eth1');
       expect(guest.inner.store.dom0.exists('/local/domain/1/device/vif/1')).toBe(false);
       await expect(guest.inner.plug(vif('bridge=nowhere', 2))).rejects.toThrow(
         /no network or bridge "nowhere"/,
