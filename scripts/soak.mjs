@@ -43,7 +43,7 @@ const BUDGETS = {
   twin: { minutes: 25, args: [] },
   crashes: { minutes: 20, args: ['70'] },
   scenarios: { minutes: 20, args: [] },
-  tiers: { minutes: 25, args: ['--moved-in'] },
+  tiers: { minutes: 25, args: ['--moved-in'], alone: true },
   fuzz: { minutes: 10, args: [] },
 };
 const DEFAULT = { minutes: 15, args: [] };

@@ -45,7 +45,7 @@ my $s = "x" x 1000; $s =~ s/(x{3})/length($1) . "-"/ge; print length($s), " ", u
 print 9**20, " ", 2**0.5, " ", 1e308 * 10, " ", -17 % 5, " ", 1 / 3, " ", int(-3.7), " ", 10 <=> 9, "\\n";
 `;
 
-test("Debian's busybox gives the digests of a text", { timeout: 60_000 }, async () => {
+test("Debian's busybox gives the digests of a text", async () => {
   const text = someText();
   expect((await same(await busybox('sha256sum', [], text))).output.length).toBeGreaterThan(64);
   await same(await busybox('md5sum', [], text));

@@ -79,7 +79,7 @@ export function runTrials(rig: Rig, trials: readonly Trial[]): string[][] {
     const ours = rig.guest.run(p.block, window, p.end);
     normalise(theirs, p.trial.steps, p.laidOut);
     normalise(ours, p.trial.steps, p.laidOut);
-    return same(theirs, ours, p.trial.steps) ? [] : differences(theirs, ours);
+    return same(theirs, ours, p.trial.steps, p.laidOut) ? [] : differences(theirs, ours);
   });
 }
 

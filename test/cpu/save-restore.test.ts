@@ -99,7 +99,6 @@ describe('a real program', () => {
       expect(outcomeOf(moved.process)).toEqual(outcomeOf(whole.process));
       expect(outcomeOf(moved.process).output.equals(runNatively(c).output)).toBe(true);
     },
-    60_000,
   );
 });
 

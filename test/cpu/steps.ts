@@ -14,7 +14,8 @@ import { refineFlags } from './shift-flags.js';
 import { integer, type Random } from './values.js';
 
 const RSP = 1 << 4;
-const STRING = /^(movs|cmps|stos|lods|scas)[bwdq]$/;
+/** Mnemonics of the string instructions. */
+export const STRING = /^(movs|cmps|stos|lods|scas)[bwdq]$/;
 const X87_CONDITION = 0x3c00;
 const TF = 0x100;
 const AC = 0x4_0000;
