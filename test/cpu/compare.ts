@@ -33,6 +33,8 @@ const APPROXIMATE_STATUS = 0x230;
 const TOP = 0x3800;
 
 const ADDRESS_SIZE = 0x67;
+/** CF, PF, AF, ZF, SF and OF. */
+const STATUS_FLAGS = 0x8d5;
 /** rcx, rsi and rdi. */
 const STRING_REGISTERS = [1, 6, 7];
 
@@ -94,8 +96,9 @@ const clear = (bytes: Uint8Array, at: number, length: number): void => void byte
 /**
  * What processors of Intel's have changed before an instruction faults, at the step where the sequence stopped: a call to
  * an address that is not canonical has stored the one to return to, an MMX store has set TOP to 0, an x87 store of ten
- * bytes has written those that lie in the page before the one at fault, and a string instruction with addresses of 32
- * bits has cleared the upper halves of its registers.
+ * bytes has written those that lie in the page before the one at fault, a string instruction with addresses of 32 bits
+ * has cleared the upper halves of its registers, and a repeated comparison has the flags from before its first one
+ * again (SDM volume 2, "REP": resumed, it sets them anew).
  */
 function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): void {
   const rip = Number(view.getBigUint64(BLOCK.rip, true));
@@ -107,8 +110,14 @@ function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): v
       if (at >= 0 && at + 8 <= WRITABLE_BYTES) view.setBigUint64(BLOCK.bytes + at, 0n, true);
     }
     if (part.form.operands.some((o) => o.bank === 'mm')) setTopToZero(view);
-    if (part.instance.prefixes.includes(ADDRESS_SIZE) && STRING.test(part.form.mnemonic))
-      for (const register of STRING_REGISTERS) view.setUint32(BLOCK.gpr + 8 * register + 4, 0, true);
+    if (STRING.test(part.form.mnemonic)) {
+      if (part.instance.prefixes.includes(ADDRESS_SIZE))
+        for (const register of STRING_REGISTERS) view.setUint32(BLOCK.gpr + 8 * register + 4, 0, true);
+      if (/^(cmps|scas)/.test(part.form.mnemonic)) {
+        const flags = view.getBigUint64(BLOCK.rflags, true);
+        view.setBigUint64(BLOCK.rflags, flags & ~BigInt(STATUS_FLAGS), true);
+      }
+    }
     // The only page that can be written in front of one that cannot is the last.
     if (part.form.unit === 'x87' && part.form.memoryBytes === 10)
       for (let at = WRITABLE_BYTES - 10; at < WRITABLE_BYTES; at++) view.setUint8(BLOCK.bytes + at, 0);
