@@ -15,13 +15,13 @@ export function soaked(rows) {
 
 /**
  * Runs tests as a soak, with more work by their environment. A row for each test that ran; `cases` says how many cases
- * a test of a title stands for, if not one.
+ * a test of a title stands for, if not one; `more` is told to the test runner.
  */
-export function soakTests(files, env, cases = () => 1) {
+export function soakTests(files, env, cases = () => 1, more = []) {
   const directory = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
   const report = join(directory, 'report.json');
-  const vitest = ['node_modules/vitest/vitest.mjs', 'run', ...files];
-  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const vitest = ['node_modules/vitest/vitest.mjs', 'run', ...files, ...more];
+  const reporters = ['--reporter=verbose', '--reporter=json', `--outputFile.json=${report}`];
   const { status } = spawnSync(process.execPath, [...vitest, ...reporters], {
     stdio: 'inherit',
     env: { ...process.env, ...env },

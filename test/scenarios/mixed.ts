@@ -23,16 +23,22 @@ export function mixedScenarios(world: () => ScenarioWorld): void {
       w.host({ name: 'newest', domid: 32_000, xenVersion: '4.21.0', tscKhz: 5_000_000, uptimeNs: 1e15 }),
       w.b,
     ];
+    /** Its verdict, which it gives with a sample: on a busy machine that takes its time. */
+    const verdict = (): Promise<RegExpExecArray> => {
+      const asked = w.guest.text.length;
+      w.guest.type('v\n');
+      return w.guest.until(VERDICT, 240, asked);
+    };
+    const looks = [Number((await verdict())[1])];
     for (const host of hosts) {
       await new Promise((done) => setTimeout(done, 250));
       await w.move(host);
+      looks.push(Number((await verdict())[1]));
     }
-    await new Promise((done) => setTimeout(done, 300));
-    w.guest.type('v\n');
-    const found = await w.guest.until(VERDICT, 240, from);
+    for (let i = 1; i < looks.length; i++) expect(looks[i]).toBeGreaterThan(looks[i - 1]);
+    const found = await verdict();
     const [samples, cpus, , backwards, differences] = found.slice(1, 6).map(Number);
     expect({ cpus, backwards, differences }).toEqual({ cpus: 2, backwards: 0, differences: 0 });
-    expect(samples).toBeGreaterThan(5);
     expect(found[6]).toBe(chainAfter(samples).toString(16).padStart(16, '0'));
     expect(w.guest.text.slice(from)).not.toContain('OBS DIFF');
     w.guest.type('q\n');
