@@ -161,7 +161,10 @@ while (moves < MOVES && Date.now() < end) {
       .join(', ')}`,
   );
 }
-const text = await typed(from, 'leaks', '', /WRITER/, 60);
+// It tells of each 64th round, which takes its time where others are at work, too.
+const asked = Date.now();
+const text = await typed(from, 'leaks', '', /WRITER/, 240);
+console.log(`${((Date.now() - asked) / 1000).toFixed(0)} s until the writer's next word`);
 const broken = /DISK FAILED|WRITER round=\d+ bad=[1-9]/.test(text);
 const download = await network.finish();
 console.log(
