@@ -112,9 +112,9 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     // A host that is in 2301, and one that is in 1933: the outage is what this side saw of it.
     for (const [i, wallNs] of [280 * YEAR, -90 * YEAR].entries()) {
       const host = w.host({ name: 'astray', domid: 60 + i, xenVersion: '4.17.0', tscKhz: 2_000_000, wallNs });
-      await w.move(host, { bounds: { least: 0, most: 0.2 * SECOND } });
+      await w.move(host, { outageAsSeen: true });
     }
-    await w.move(w.b, { bounds: { least: 0, most: 0.2 * SECOND } });
+    await w.move(w.b, { outageAsSeen: true });
     const { mono } = await w.now();
     expect(mono).toBeLessThan(w.inner.domain.clock.now() + SECOND);
     await expectWallClock(w);
@@ -132,10 +132,10 @@ export function timeScenarios(world: () => ScenarioWorld): void {
       await expectWallClock(w);
       const from = w.at;
       // Stepped once more between the stop and the arrival.
-      await w.move(undefined, { bounds: { least: 0, most: 0.2 * SECOND } });
+      await w.move(undefined, { outageAsSeen: true });
       from.steppedNs = 0;
       w.at.steppedNs = steppedNs / 2;
-      await w.move(undefined, { bounds: { least: 0, most: 0.2 * SECOND } });
+      await w.move(undefined, { outageAsSeen: true });
       from.steppedNs = 0;
       w.a.steppedNs = 0;
       w.b.steppedNs = 0;

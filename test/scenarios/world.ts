@@ -27,7 +27,8 @@ const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
 export interface MoveTerms extends OutageTerms {
   /** Time that passes while the guest stands still, ns. */
   readonly outageNs?: number;
-  readonly bounds?: OutageBounds;
+  /** The destination has seen how long the guest stood still, as it does when the stream comes from a host; else not. */
+  readonly outageAsSeen?: boolean;
 }
 
 export class ScenarioWorld {
@@ -117,10 +118,23 @@ export class ScenarioWorld {
 
   /** To another host, or to the other one of the two. */
   async move(to = this.at === this.a ? this.b : this.a, terms: MoveTerms = {}): Promise<void> {
+    let stoppedMs = 0;
+    let seenNs: number | undefined;
+    /** As of when it is first asked for: at the guest's arrival. */
+    const seen = (): number => (seenNs ??= (performance.now() - stoppedMs) * 1e6);
+    const bounds: OutageBounds = {
+      get least() {
+        return seen();
+      },
+      get most() {
+        return seen();
+      },
+    };
     await this.guest.moveTo(to, {
       terms,
-      bounds: terms.bounds,
+      bounds: terms.outageAsSeen === true ? bounds : undefined,
       stopped: () => {
+        stoppedMs = performance.now();
         this.world.passedNs += terms.outageNs ?? 0;
       },
     });
