@@ -33,8 +33,8 @@ const APPROXIMATE_STATUS = 0x230;
 const TOP = 0x3800;
 
 const ADDRESS_SIZE = 0x67;
-/** CF, PF, AF, ZF, SF and OF. */
-const STATUS_FLAGS = 0x8d5;
+const REPEATS = [0xf2, 0xf3];
+const STATUS_FLAGS = RFLAGS_BIT.reduce((all, [, bit]) => all | bit, 0);
 /** rcx, rsi and rdi. */
 const STRING_REGISTERS = [1, 6, 7];
 
@@ -91,6 +91,12 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
     clear(result, BLOCK.bytes + slot - DATA + 6, 8);
 }
 
+/** The step where a sequence stopped. */
+function stepAt(view: DataView, steps: readonly Step[], laidOut: LaidOut): Step | undefined {
+  const rip = Number(view.getBigUint64(BLOCK.rip, true));
+  return steps[laidOut.starts.findLastIndex((s) => s <= rip)];
+}
+
 const clear = (bytes: Uint8Array, at: number, length: number): void => void bytes.fill(0, at, at + length);
 
 /**
@@ -101,9 +107,7 @@ const clear = (bytes: Uint8Array, at: number, length: number): void => void byte
  * again (SDM volume 2, "REP": resumed, it sets them anew).
  */
 function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): void {
-  const rip = Number(view.getBigUint64(BLOCK.rip, true));
-  const step = steps[laidOut.starts.findLastIndex((s) => s <= rip)];
-  for (const part of step?.parts ?? []) {
+  for (const part of stepAt(view, steps, laidOut)?.parts ?? []) {
     if (!('form' in part)) continue;
     if (part.form.mnemonic === 'call') {
       const at = Number(view.getBigUint64(BLOCK.gpr + 8 * 4, true)) - 8 - DATA;
@@ -113,7 +117,8 @@ function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): v
     if (STRING.test(part.form.mnemonic)) {
       if (part.instance.prefixes.includes(ADDRESS_SIZE))
         for (const register of STRING_REGISTERS) view.setUint32(BLOCK.gpr + 8 * register + 4, 0, true);
-      if (/^(cmps|scas)/.test(part.form.mnemonic)) {
+      const repeated = part.instance.prefixes.some((p) => REPEATS.includes(p));
+      if (repeated && /^(cmps|scas)/.test(part.form.mnemonic)) {
         const flags = view.getBigUint64(BLOCK.rflags, true);
         view.setBigUint64(BLOCK.rflags, flags & ~BigInt(STATUS_FLAGS), true);
       }
@@ -203,9 +208,7 @@ function openX87Exception(
     return (status & SUMMARY) === 0 ? 0 : status & unmasked;
   };
   if (ours[BLOCK.signal] !== 0 && ADDRESS_FAULTS.includes(m.getBigUint64(BLOCK.vector, true))) {
-    const rip = Number(m.getBigUint64(BLOCK.rip, true));
-    const step = steps[laidOut.starts.findLastIndex((s) => s <= rip)];
-    const stores = step?.parts.some(
+    const stores = stepAt(m, steps, laidOut)?.parts.some(
       (p) => 'form' in p && p.form.unit === 'x87' && p.form.operands.some((o) => o.memory && o.written),
     );
     return stores === true && raised(n) !== 0;

@@ -39,6 +39,7 @@ export function mixedScenarios(world: () => ScenarioWorld): void {
     const found = await verdict();
     const [samples, cpus, , backwards, differences] = found.slice(1, 6).map(Number);
     expect({ cpus, backwards, differences }).toEqual({ cpus: 2, backwards: 0, differences: 0 });
+    expect(samples).toBeGreaterThan(5);
     expect(found[6]).toBe(chainAfter(samples).toString(16).padStart(16, '0'));
     expect(w.guest.text.slice(from)).not.toContain('OBS DIFF');
     w.guest.type('q\n');
