@@ -66,6 +66,8 @@ const number = (params: Params, name: string, otherwise: number): number => {
 const guest = (daemon: HostDaemon, params: Params): Domain => daemon.domains.find(text(params, 'guest'));
 const resting = (daemon: HostDaemon, params: Params): Domain => {
   const domain = guest(daemon, params);
+  if (domain.state.phase === 'building')
+    throw new Failure('bad-state', `domain ${domain.state.name} is being built`);
   daemon.moves.mustRest(domain);
   return domain;
 };

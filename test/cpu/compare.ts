@@ -91,11 +91,14 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
     clear(result, BLOCK.bytes + slot - DATA + 6, 8);
 }
 
-/** The step where a sequence stopped. */
-function stepAt(view: DataView, steps: readonly Step[], laidOut: LaidOut): Step | undefined {
+/** Index of the step where a sequence stopped; -1: none. */
+function stepIndex(view: DataView, laidOut: LaidOut): number {
   const rip = Number(view.getBigUint64(BLOCK.rip, true));
-  return steps[laidOut.starts.findLastIndex((s) => s <= rip)];
+  return laidOut.starts.findLastIndex((s) => s <= rip);
 }
+
+const stepAt = (view: DataView, steps: readonly Step[], laidOut: LaidOut): Step | undefined =>
+  steps[stepIndex(view, laidOut)];
 
 const clear = (bytes: Uint8Array, at: number, length: number): void => void bytes.fill(0, at, at + length);
 
@@ -189,6 +192,9 @@ export function same(
   return Buffer.compare(native, merged) === 0;
 }
 
+/** x87 instructions that do not wait for a pending exception, and after which it may not be there any more. */
+const FORGETS = /^(fnclex|fninit|fnsave|fnstenv|fxrstor)/;
+
 /**
  * What no manual says, and the rest of the sequence depends on: whether an x87 store raises the exception of what it
  * would store, or the fault of its address (Intel's: the exception), and whether a partial remainder underflows that is
@@ -208,10 +214,18 @@ function openX87Exception(
     return (status & SUMMARY) === 0 ? 0 : status & unmasked;
   };
   if (ours[BLOCK.signal] !== 0 && ADDRESS_FAULTS.includes(m.getBigUint64(BLOCK.vector, true))) {
-    const stores = stepAt(m, steps, laidOut)?.parts.some(
+    const at = stepIndex(m, laidOut);
+    const stores = steps[at]?.parts.some(
       (p) => 'form' in p && p.form.unit === 'x87' && p.form.operands.some((o) => o.memory && o.written),
     );
-    return stores === true && raised(n) !== 0;
+    if (stores !== true) return false;
+    if (raised(n) !== 0) return true;
+    // Another that does not wait may have taken it away again.
+    const wentOn = native[BLOCK.signal] === 0 || stepIndex(n, laidOut) > at;
+    return (
+      wentOn &&
+      steps.slice(at + 1).some((s) => s.parts.some((p) => 'form' in p && FORGETS.test(p.form.mnemonic)))
+    );
   }
   return (
     steps.some((s) => s.parts.some((p) => 'form' in p && p.form.mnemonic.startsWith('fprem'))) &&

@@ -312,11 +312,27 @@ describe('the command line', () => {
     const polite = await create();
     await json('a', 'reboot', '--wait', polite.name);
     const again = await until('it is back', async () =>
-      (await hosts.a.list()).find((row) => row.name === polite.name && row.domid !== polite.domid),
+      (await hosts.a.list()).find(
+        (row) => row.name === polite.name && row.domid !== polite.domid && /^[rb]/.test(row.state),
+      ),
     );
     expect(again.domid).toBeGreaterThan(polite.domid);
     await json('a', 'shutdown', '--wait', polite.name);
     expect(await json<DomainRow[]>('a', 'list')).toEqual([]);
+  });
+
+  it('takes no request for a guest that is being built, and says so', async () => {
+    const { name, file } = config();
+    const made = json<DomainRow>('a', 'create', file);
+    const answer = await until('it is known', () =>
+      hosts.a.ask('pause', { guest: name }).then(
+        () => 'paused',
+        (error: Error) => (error.message.includes('there is no domain') ? undefined : error.message),
+      ),
+    );
+    expect(answer).toBe(`domain ${name} is being built`);
+    await made;
+    await at('a', 'destroy', name);
   });
 
   it('shows what a guest whose process died left to do: on_crash', async () => {
