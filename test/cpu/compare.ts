@@ -197,8 +197,8 @@ const FORGETS = /^(fnclex|fninit|fnsave|fnstenv|fxrstor)/;
 
 /**
  * What no manual says, and the rest of the sequence depends on: whether an x87 store raises the exception of what it
- * would store, or the fault of its address (Intel's: the exception), and whether a partial remainder underflows that is
- * the denormal dividend itself, its divisor being infinite (Intel's: no).
+ * would store, or the fault of its address (Intel's: the exception), and whether a denormal that stays what it is
+ * underflows: a partial remainder whose divisor is infinite, a number scaled by zero (Intel's: no).
  */
 function openX87Exception(
   native: Uint8Array,
@@ -228,7 +228,7 @@ function openX87Exception(
     );
   }
   return (
-    steps.some((s) => s.parts.some((p) => 'form' in p && p.form.mnemonic.startsWith('fprem'))) &&
+    steps.some((s) => s.parts.some((p) => 'form' in p && /^(fprem|fscale)/.test(p.form.mnemonic))) &&
     (raised(m) & UNDERFLOW) !== 0 &&
     (raised(n) & UNDERFLOW) === 0
   );
