@@ -37,7 +37,7 @@ if (name !== undefined)
  * (`alone`), all others share them two by two.
  */
 const BUDGETS = {
-  cpu: { minutes: 12, args: ['3000000'], alone: true },
+  cpu: { minutes: 8, args: ['1000000'], alone: true },
   guests: { minutes: 20, args: ['10'] },
   moves: { minutes: 18, args: ['1000', '12'] },
   twin: { minutes: 25, args: [] },

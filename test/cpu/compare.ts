@@ -192,13 +192,16 @@ export function same(
   return Buffer.compare(native, merged) === 0;
 }
 
+/** Of the exponent of a result that underflows unmasked. SDM volume 1, 8.5.5. */
+const UNDERFLOW_BIAS = 24_576;
 /** x87 instructions that do not wait for a pending exception, and after which it may not be there any more. */
 const FORGETS = /^(fnclex|fninit|fnsave|fnstenv|fxrstor)/;
 
 /**
  * What no manual says, and the rest of the sequence depends on: whether an x87 store raises the exception of what it
  * would store, or the fault of its address (Intel's: the exception), and whether a denormal that stays what it is
- * underflows: a partial remainder whose divisor is infinite, a number scaled by zero (Intel's: no).
+ * underflows: a partial remainder whose divisor is infinite, a number scaled by zero (Intel's: no); and whether an
+ * approximate result beside the smallest normal number is one of those below it.
  */
 function openX87Exception(
   native: Uint8Array,
@@ -226,6 +229,14 @@ function openX87Exception(
       wentOn &&
       steps.slice(at + 1).some((s) => s.parts.some((p) => 'form' in p && FORGETS.test(p.form.mnemonic)))
     );
+  }
+  const approximate = steps.at(-1)?.approximate;
+  if (approximate !== undefined && approximate !== 'sse') {
+    const summary = (v: DataView): number => v.getUint16(BLOCK.fxsave + 2, true) & SUMMARY;
+    const exponent = (v: DataView, register: number): number =>
+      v.getUint16(BLOCK.fxsave + 32 + 16 * register + 8, true) & 0x7fff;
+    const atEdge = [0, 1].some((i) => exponent(n, i) <= 1 && exponent(m, i) > UNDERFLOW_BIAS / 2);
+    if (summary(n) === 0 && summary(m) !== 0 && (unmasked & UNDERFLOW) !== 0 && atEdge) return true;
   }
   return (
     steps.some((s) => s.parts.some((p) => 'form' in p && /^(fprem|fscale)/.test(p.form.mnemonic))) &&
