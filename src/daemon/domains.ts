@@ -145,6 +145,7 @@ export class Domains {
         memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
         uid: this.uidOf(domid),
         hidden: this.uidOf(domid) === undefined ? this.dir : '',
+        yielding: wanted.incoming !== null,
       });
       domain.save();
       await domain.connect();

@@ -72,8 +72,16 @@ export interface OwnerRecord {
 export interface GuestRequests {
   hello: [Record<string, never>, GuestHello];
   create: [{ config: GuestConfig; host: HostGrant; paused: boolean }, GuestHello];
-  /** Listens for a guest; answers with the port. `disks`: images for the disks that come with it. */
-  receive: [{ host: HostGrant; from: DataAddress; disks: readonly ReceivedImage[] }, { port: number }];
+  /** Listens for a guest; answers with the port, of `ports`. `disks`: images for the disks that come with it. */
+  receive: [
+    {
+      host: HostGrant;
+      from: Omit<DataAddress, 'port'>;
+      ports: readonly number[];
+      disks: readonly ReceivedImage[];
+    },
+    { port: number },
+  ];
   /** Resolves when the whole guest is here and was checked. */
   received: [Record<string, never>, ReceivedInfo];
   /** Attach, owner record (for a move), run. */

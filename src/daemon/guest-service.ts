@@ -151,7 +151,7 @@ export class GuestService {
     start?.();
   }
 
-  async receive({ host, from, disks }: With<'receive'>): Promise<{ port: number }> {
+  async receive({ host, from, ports, disks }: With<'receive'>): Promise<{ port: number }> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
     this.phase = 'incoming';
     this.folders = host.images ?? {};
@@ -160,7 +160,7 @@ export class GuestService {
     // stands still in any case.
     if (from.path === undefined) await this.rehearse(factory);
     else rmSync(from.path, { force: true });
-    const listener = await DataListener.listen(from);
+    const listener = await DataListener.listen(from, ports);
     const taker = new ReceivedDisks(disks, logLine);
     this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker);
     this.receiving.catch(() => listener.close());

@@ -95,8 +95,8 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
     incoming: null,
   });
   try {
-    const from = { path: DATA_SOCKET, host: '', port: 0, identity: 'restore' };
-    await domain.ask('receive', { host: domains.grant(domain), from, disks: [] });
+    const from = { path: DATA_SOCKET, host: '', identity: 'restore' };
+    await domain.ask('receive', { host: domains.grant(domain), from, ports: [0], disks: [] });
     const socket = net.connect({ path: join(domain.directory, DATA_SOCKET) });
     // What is wrong with the image is said by the guest's process, not by the broken pipe that follows.
     const copied = pipeline(readImage(path), socket).catch(() => {});

@@ -29,6 +29,7 @@ import {
   OutgoingMove,
 } from './outgoing-move.js';
 import type { PeerAddress } from './peer.js';
+import { competeAgain, yieldToOthers } from './priority.js';
 import type { Params, Rpc, RpcHandlers } from './rpc.js';
 import { expectedImages, makeImages, nameImages, retireImages } from './storage.js';
 
@@ -87,6 +88,8 @@ export class Moves implements MoveWatcher {
       }
     },
     drop: async (domain) => {
+      // To give a guest's memory back takes a while, which its new host needs where both are one machine.
+      if (domain.state.process !== null) yieldToOthers(domain.state.process.pid);
       await this.domains.discard(domain, 'moved');
     },
     retire: retireImages,
@@ -257,16 +260,11 @@ export class Moves implements MoveWatcher {
 
   private async listenForData(domain: Domain, identity: string, key: string | undefined): Promise<number> {
     const host = this.domains.grant(domain);
+    const from = { host: this.options.listenHost, identity, key };
     const ports = dataPorts(this.domains.config);
-    for (const port of ports) {
-      try {
-        const from = { host: this.options.listenHost, port, identity, key };
-        return (await domain.ask('receive', { host, from, disks: domain.state.disks ?? [] })).port;
-      } catch (error) {
-        if (port === ports[ports.length - 1] || !/EADDRINUSE/.test(String(error))) throw error;
-      }
-    }
-    throw new Failure('bad-state', 'no port is free for the data of a guest');
+    const { port } = await domain.ask('receive', { host, from, ports, disks: domain.state.disks ?? [] });
+    competeAgain(domain.state.process!.pid);
+    return port;
   }
 
   private history(handover: string): IncomingFile | undefined {

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Failure } from './failure.js';
 import { GUEST_SOCKET, PROCESS_LOG } from './guest-protocol.js';
+import { yieldToOthers } from './priority.js';
 
 export interface SpawnOptions {
   readonly directory: string;
@@ -25,6 +26,8 @@ export interface SpawnOptions {
   readonly uid: number | undefined;
   /** A directory of which the process shall see no more than its own, "" where its user sees to that. */
   readonly hidden: string;
+  /** The process yields to others, until competeAgain(). */
+  readonly yielding: boolean;
 }
 
 export interface ProcessId {
@@ -83,6 +86,7 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
     child.unref();
     if (child.pid === undefined)
       throw new Failure('io', `cannot start a process for the guest in ${directory}`);
+    if (options.yielding) yieldToOthers(child.pid);
     return { pid: child.pid, startTicks: startTicks(child.pid) ?? 0 };
   } finally {
     for (const fd of open) closeSync(fd);

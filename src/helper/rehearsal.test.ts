@@ -2,12 +2,41 @@ import { describe, expect, it } from 'vitest';
 import { TestHost } from '../../test/support/guest-on-host.js';
 import { assemble } from '../machine/assembler.js';
 import type { Nanoseconds } from '../xen/types.js';
-import { PRACTICE_BASE, PRACTICE_CODE, PRACTICE_SOURCE } from './practice-kernel.js';
+import { Guest } from './guest.js';
+import { PRACTICE_BASE, PRACTICE_CODE, PRACTICE_SOURCE, practiceKernel } from './practice-kernel.js';
 import { rehearse } from './rehearsal.js';
 
 describe('the rehearsal of a move', () => {
   it('runs a kernel that is what its source says', () => {
     expect([...PRACTICE_CODE]).toEqual([...assemble(PRACTICE_SOURCE, BigInt(PRACTICE_BASE)).bytes]);
+  });
+
+  it('has a kernel that goes round for ever, and says a letter each time', async () => {
+    const host = new TestHost('A', 12);
+    const uptime = () => (host.uptimeNs += 10_000) as Nanoseconds;
+    const image = { kernel: practiceKernel(), cmdline: '' };
+    const spec = { name: 'practice', uuid: new Uint8Array(16), memoryMib: 4, vcpus: 1, image };
+    let said = '';
+    const guest = await Guest.powerOn(
+      { ...spec, kernelName: '', ramdiskName: '' },
+      Object.assign(host, { clock: { ...host.clock, uptime } }),
+      {
+        console: (bytes) => {
+          said += new TextDecoder().decode(bytes);
+          return true;
+        },
+        log: () => {},
+        wake: () => {},
+      },
+    );
+    await guest.attach();
+    guest.start();
+    for (let i = 0; i < 1000 && said.length < 10; i++) {
+      expect(guest.run(2_000_000)).toEqual({ state: 'running' });
+      await new Promise((done) => setImmediate(done));
+    }
+    expect(said).toMatch(/^\.{10,}$/);
+    await guest.detach();
   });
 
   it('goes through a move to its end and takes nothing of the host', async () => {

@@ -10,7 +10,7 @@ import { practiceKernel } from './practice-kernel.js';
 const MEMORY_MIB = 4;
 const SLICE_NS = 2_000_000;
 /** Slices of its life: until what is warm has been translated. */
-const SLICES = 5;
+const SLICES = 25;
 
 const SILENT: GuestSurroundings = { console: () => true, log: () => {}, wake: () => {} };
 

@@ -28,6 +28,7 @@ describe('the assembler', () => {
       'rep movsb',
       'rep stosq',
       'push r12',
+      'push 202h',
       'pop rbp',
       'syscall',
       'ret',

@@ -51,6 +51,9 @@ interface Candidate {
   readonly memoryBytes: number;
 }
 
+/** Two bytes on a stack of eight-byte words: nobody means that who writes `push 0x202`. */
+const NARROW_PUSHES: readonly number[] = [Code.Push_imm16, Code.Pushw_imm8];
+
 /** Legacy-encoded 64-bit codes of each mnemonic, with their operand kinds; made once, on first use. */
 let candidates: Map<number, Candidate[]> | undefined;
 function candidatesOf(mnemonic: number): Candidate[] {
@@ -58,7 +61,7 @@ function candidatesOf(mnemonic: number): Candidate[] {
     candidates = new Map();
     const probe = new Instruction();
     for (const value of Object.values(Code)) {
-      if (typeof value !== 'number') continue;
+      if (typeof value !== 'number' || NARROW_PUSHES.includes(value)) continue;
       probe.code = value;
       const info = probe.opCode;
       if (info.isInstruction && info.mode64 && info.encoding === iced.EncodingKind.Legacy) {

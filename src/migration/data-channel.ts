@@ -44,8 +44,19 @@ export class DataListener {
     server.on('tlsClientError', () => {});
   }
 
-  /** Listens on `path`, or on `host`; `port` 0 takes any. */
-  static async listen(address: DataAddress): Promise<DataListener> {
+  /** Listens on `path`, or on `host` and the first of `ports` that is free; port 0 takes any. */
+  static async listen(address: Omit<DataAddress, 'port'>, ports: readonly number[]): Promise<DataListener> {
+    for (const port of ports) {
+      try {
+        return await DataListener.on({ ...address, port });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+      }
+    }
+    throw new Error(`no port of ${ports.join(', ')} is free for the data of a guest`);
+  }
+
+  private static async on(address: DataAddress): Promise<DataListener> {
     const { path, host, port, identity, key } = address;
     const server =
       key === undefined

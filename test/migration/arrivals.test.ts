@@ -1,0 +1,56 @@
+import { existsSync, readFileSync } from 'node:fs';
+import net from 'node:net';
+import { getPriority } from 'node:os';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { TwoHosts, until } from './hosts.js';
+
+const FIRST_PORT = 17_140;
+/** Whether this machine lets a process be put behind others and back. */
+const CAN_YIELD = existsSync('/proc/self/autogroup') || process.getuid?.() === 0;
+/** Of host B, for the data of guests that arrive. */
+const FIRST_DATA_PORT = FIRST_PORT + 6;
+
+describe('a guest that arrives', () => {
+  let hosts: TwoHosts;
+  beforeAll(async () => {
+    hosts = await TwoHosts.open(FIRST_PORT);
+  });
+  afterAll(() => hosts?.close());
+  afterEach(() => hosts.clear());
+
+  it('takes the next port when one is in use', async () => {
+    const other = net.createServer();
+    await new Promise<void>((done) => other.listen({ host: '127.0.0.1', port: FIRST_DATA_PORT }, done));
+    try {
+      const { name } = await hosts.guest();
+      await hosts.a.ask('migrate', { guest: name, host: 'B' });
+      expect((await hosts.settled(name)).on).toBe('B');
+    } finally {
+      other.close();
+    }
+  });
+
+  it.skipIf(!CAN_YIELD)('yields to those that run until its process is ready, and not after', async () => {
+    const { name } = await hosts.guest();
+    hosts.gate('construct');
+    const moving = hosts.a.ask('migrate', { guest: name, host: 'B' });
+    const priorities = (pid: number): unknown => {
+      const group = `/proc/${pid}/autogroup`;
+      return [
+        getPriority(pid),
+        existsSync(group) ? /nice (-?\d+)/.exec(readFileSync(group, 'latin1'))?.[1] : '0',
+      ];
+    };
+    const seen = new Set<string>();
+    await until('the guest at B', () => {
+      for (const pid of hosts.b.pids()) seen.add(JSON.stringify(priorities(pid)));
+      return existsSync(`${hosts.root}/gates/construct.reached`) || undefined;
+    });
+    const [pid] = hosts.b.pids();
+    expect(priorities(pid)).toEqual([getPriority(0), '0']);
+    expect(seen.size).toBe(2);
+    hosts.openGate('construct');
+    await moving;
+    expect((await hosts.settled(name)).on).toBe('B');
+  });
+});
