@@ -1,13 +1,14 @@
 // npm run bench -- migrate [--json] [--plain]: live moves of Debian's kernel between two daemons on loopback, idle and
 // busy (a program that writes memory without end), with 128 MB and 1 GB of memory in use. Total time, downtime by
-// parts, MB/s; and what a bare TCP connection carries in the same run, to hold the rate against.
+// parts, MB/s; and what a bare TCP connection carries in the same run, to hold the rate against. Then what a program in
+// the guest sees of moves that looks at the clock again and again: its longest gap in a move, and without one.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureGuests } from '../scripts/fetch-guests.mjs';
-import { ask, cli, ramdiskWithWriter, startDaemon, typed } from '../scripts/lib/daemons.mjs';
+import { ask, cli, ramdiskWithPrograms, startDaemon, typed } from '../scripts/lib/daemons.mjs';
 import { endProcessesBelow } from '../scripts/lib/processes.mjs';
 import { json, median, report } from './harness.mjs';
 
@@ -46,7 +47,7 @@ async function tcp() {
 }
 
 const files = await ensureGuests();
-writeFileSync(join(dir, 'ramdisk'), ramdiskWithWriter(files.initramfs));
+writeFileSync(join(dir, 'ramdisk'), ramdiskWithPrograms(files.initramfs));
 const a = await host('A', { firstDomid: 5 });
 const b = await host('B', { firstDomid: 600, uptimeS: 1000 });
 if (!json)
@@ -111,4 +112,47 @@ for (const size of sizes) {
     );
   }
 }
+
+/** What the observer in the guest says when it is asked once more; `seen`: its samples when it was asked last. */
+async function verdict(at, seen) {
+  const line = /OBS VERDICT n=(\d+) .* gap=(-?\d+) back=(\d+) diff=(\d+) chain=[0-9a-f]{16}/g;
+  const last = (text) => [...text.matchAll(line)].at(-1)?.slice(1).map(Number);
+  const fresh = { test: (text) => (last(text)?.[0] ?? 0) > seen };
+  const [samples, gapNs, back, differences] = last(await typed(at, 'bench', 'v\n', fresh, 60));
+  if (back + differences > 0) throw new Error('the observer saw a difference');
+  return { samples, gapMs: gapNs / 1e6 };
+}
+
+const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = 128\nextra = "console=hvc0 rdinit=/init quiet"\n`;
+await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
+await typed(a, 'bench', '', /guest# /, 600);
+await typed(a, 'bench', 'observer 10 0\n', /OBS START /, 60);
+const seen = [];
+let [from, to] = [a, b];
+let samples = 0;
+/** Its longest gap while `what` is done, and for as long again as it takes to show. */
+const gapDuring = async (what) => {
+  await typed(from, 'bench', 'r\n', /./, 60);
+  await what();
+  await new Promise((done) => setTimeout(done, 1500));
+  const now = await verdict(from, samples);
+  samples = now.samples;
+  return now.gapMs;
+};
+for (let i = 0; i < MOVES; i++) {
+  const without = await gapDuring(() => new Promise((done) => setTimeout(done, 1500)));
+  let stats;
+  const during = await gapDuring(async () => {
+    stats = await ask(from, 'migrate', { guest: 'bench', host: `127.0.0.1:${to.port}` });
+    [from, to] = [to, from];
+  });
+  seen.push({ without, during, over: during - without - stats.downtimeMs, downtime: stats.downtimeMs });
+}
+const all = (pick) => ({ max: Math.max(...seen.map(pick)), min: Math.min(...seen.map(pick)) });
+const figure = (name, pick) =>
+  report('migrate', `observer: ${name}`, median(seen.map(pick)), 'ms', all(pick));
+figure('longest gap without a move', (s) => s.without);
+figure('longest gap of a move', (s) => s.during);
+figure('downtime', (s) => s.downtime);
+figure('gap of a move less both', (s) => s.over);
 process.exit(0);

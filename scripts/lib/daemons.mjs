@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { connectDaemon } from '../../dist/cli/daemon-client.js';
 import { memoryWriterElf } from '../../dist/demo/memory-writer.js';
+import { observerElf } from '../../dist/demo/observer.js';
 import { writeCpio } from './cpio.mjs';
 
 export const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -51,12 +52,15 @@ export async function typed(host, guest, keys, pattern, seconds) {
   return text;
 }
 
-/** The ramdisk in `initramfs`, and in it the program that writes memory without end, as bin/writer. */
-export const ramdiskWithWriter = (initramfs) =>
+/** The ramdisk in `initramfs`, and in it the observer, and the program that writes memory without end, as bin/writer. */
+export const ramdiskWithPrograms = (initramfs) =>
   gzipSync(
     Buffer.concat([
       gunzipSync(readFileSync(initramfs)),
-      writeCpio([{ path: 'bin/writer', mode: 0o755, data: memoryWriterElf() }]),
+      writeCpio([
+        { path: 'bin/observer', mode: 0o755, data: observerElf() },
+        { path: 'bin/writer', mode: 0o755, data: memoryWriterElf() },
+      ]),
     ]),
     { level: 1 },
   );
