@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Failure } from './failure.js';
 import { GUEST_SOCKET, PROCESS_LOG } from './guest-protocol.js';
-import { yieldToOthers } from './priority.js';
+import { competeAgain, yieldToOthers } from './priority.js';
 
 export interface SpawnOptions {
   readonly directory: string;
@@ -26,7 +26,7 @@ export interface SpawnOptions {
   readonly uid: number | undefined;
   /** A directory of which the process shall see no more than its own, "" where its user sees to that. */
   readonly hidden: string;
-  /** The process yields to others, until competeAgain(). */
+  /** The process yields to others until competeAgain(), or for MOST_YIELD_MS: a host may have no time to spare at all. */
   readonly yielding: boolean;
 }
 
@@ -40,6 +40,7 @@ export interface ProcessId {
 const ENGINE_OPTIONS = ['--max-semi-space-size=4'];
 const LAUNCHER = fileURLToPath(new URL('./guest-launcher.js', import.meta.url));
 const CONNECT_TIMEOUT_MS = 20_000;
+const MOST_YIELD_MS = 5_000;
 
 export function spawnGuest(options: SpawnOptions): ProcessId {
   const { directory, uid } = options;
@@ -86,8 +87,12 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
     child.unref();
     if (child.pid === undefined)
       throw new Failure('io', `cannot start a process for the guest in ${directory}`);
-    if (options.yielding) yieldToOthers(child.pid);
-    return { pid: child.pid, startTicks: startTicks(child.pid) ?? 0 };
+    const id = { pid: child.pid, startTicks: startTicks(child.pid) ?? 0 };
+    if (options.yielding) {
+      yieldToOthers(id.pid);
+      setTimeout(() => isAlive(id) && competeAgain(id.pid), MOST_YIELD_MS).unref();
+    }
+    return id;
   } finally {
     for (const fd of open) closeSync(fd);
   }
