@@ -9,17 +9,25 @@ import { RecordError } from '../records/fields.js';
 import { type RawRecord, RECORD_HEADER_BYTES } from '../records/record.js';
 import { MAX_BATCH_PAGES, PAGE_BYTES, pagesRecord } from './stream-records.js';
 
-/** Room for a batch of so many pages, padding included. */
-export const batchBytes = (pages: number): number => RECORD_HEADER_BYTES + 12 + pages * (4 + PAGE_BYTES) + 8;
+/** Room for a batch of so many pages, padding on both sides included. */
+export const batchBytes = (pages: number): number => RECORD_HEADER_BYTES + 12 + pages * (4 + PAGE_BYTES) + 16;
 
-/** Writes `count` pages of `ram` as a record into `buffer`; returns the record's bytes (a part of `buffer`). */
+/**
+ * Where a record of so many pages begins in a buffer, modulo 8, so that its pages are aligned to 8 bytes: the engine copies
+ * from and to shared memory, as a guest's RAM is, by words where both sides are aligned alike, and else by bytes, in four
+ * times the time.
+ */
+export const alignedStart = (pages: number): number => -(RECORD_HEADER_BYTES + 12 + pages * 4) & 7;
+
+/** Writes `count` pages of `ram` as a record into `whole`; returns the record's bytes (a part of `whole`). */
 export function encodeBatch(
-  buffer: Uint8Array,
+  whole: Uint8Array,
   sequence: number,
   frames: Uint32Array,
   count: number,
   ram: Uint8Array,
 ): Uint8Array {
+  const buffer = whole.subarray(alignedStart(count));
   const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
   const length = 12 + count * 4 + count * PAGE_BYTES;
   for (let i = 0; i < 4; i++) buffer[i] = pagesRecord.tag.charCodeAt(i);

@@ -12,7 +12,7 @@ import {
   RECORD_HEADER_BYTES,
   recordSize,
 } from '../records/record.js';
-import { decodeBatch } from './page-batch.js';
+import { alignedStart, decodeBatch } from './page-batch.js';
 import type { DiskTaker } from './storage.js';
 import {
   blocksRecord,
@@ -51,6 +51,10 @@ export interface StreamConsumer {
   state(state: Uint8Array): void;
 }
 
+/** A buffer for records of so many bytes, in which the pages of a batch of an even number are aligned. */
+const roomFor = (bytes: number): Uint8Array =>
+  new Uint8Array(alignedStart(0) + bytes).subarray(alignedStart(0));
+
 type Expecting = 'preamble' | 'description' | 'body' | 'end' | 'nothing';
 
 export class StreamReader {
@@ -66,7 +70,7 @@ export class StreamReader {
   private frames = 0;
   private ram: Uint8Array = new Uint8Array(0);
   private readonly disks = new Map<number, number>();
-  private buffer = new Uint8Array(1 << 16);
+  private buffer = roomFor(1 << 16);
   private held = 0;
 
   constructor(private readonly consumer: StreamConsumer) {}
@@ -110,7 +114,7 @@ export class StreamReader {
       // Grows with what has arrived, not with what a header promises.
       const room = Math.min(need, Math.max(this.buffer.length * 2, this.held + bytes.length));
       if (this.held + bytes.length > this.buffer.length) {
-        const grown = new Uint8Array(room);
+        const grown = roomFor(room);
         grown.set(this.buffer.subarray(0, this.held));
         this.buffer = grown;
       }
