@@ -3,7 +3,6 @@
  * It serves one daemon at a time on a unix socket there, and lives on when the daemon goes.
  */
 import net from 'node:net';
-import { tuneEngine } from '../host/standalone/engine.js';
 import { recordExit } from './exit-record.js';
 import { Failure } from './failure.js';
 import { GUEST_SOCKET } from './guest-protocol.js';
@@ -52,7 +51,6 @@ process.on('unhandledRejection', crashed);
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 
 const module = (await import(process.argv[2])) as RunnerModule;
-tuneEngine();
 const service = new GuestService(module, (status) => process.exit(status));
 const lonely = setTimeout(() => process.exit(1), LONELY_MS);
 

@@ -8,6 +8,7 @@ import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import { rehearse } from '../helper/rehearsal.js';
 import type { Host } from '../host/host.js';
 import type { ImageFolders } from '../host/standalone/disk/place.js';
+import { tuneEngine } from '../host/standalone/engine.js';
 import { collectGarbage } from '../host/standalone/garbage.js';
 import { hugePages } from '../host/standalone/huge-pages.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
@@ -213,6 +214,7 @@ function nodesBelow(store: LocalClient, path: string): Record<string, string> {
 }
 
 export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
+  tuneEngine();
   let runner: PvRunner | undefined;
   const around: GuestSurroundings = {
     console(output) {

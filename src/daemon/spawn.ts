@@ -40,7 +40,7 @@ export interface ProcessId {
 const ENGINE_OPTIONS = ['--max-semi-space-size=4'];
 const LAUNCHER = fileURLToPath(new URL('./guest-launcher.js', import.meta.url));
 const CONNECT_TIMEOUT_MS = 20_000;
-const MOST_YIELD_MS = 5_000;
+const MOST_YIELD_MS = 2_000;
 
 export function spawnGuest(options: SpawnOptions): ProcessId {
   const { directory, uid } = options;
