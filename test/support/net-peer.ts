@@ -6,11 +6,21 @@
 import { createConnection, type Socket } from 'node:net';
 import { internetChecksum } from './packets.js';
 
+/** ff02::1 */
+const ALL_NODES = Buffer.from('ff020000000000000000000000000001', 'hex');
+
+function isAnnouncement(type: number, b: Buffer): boolean {
+  if (type === 0x0806) return b.subarray(28, 32).equals(b.subarray(38, 42));
+  return type === 0x86dd && b[20] === 58 && b[54] === 136 && b.subarray(38, 54).equals(ALL_NODES);
+}
+
 export class NetPeer {
   /** Frames of each kind that came, by EtherType. */
   readonly seen = new Map<number, number>();
   /** Echo requests by identifier and sequence: twice the same is a packet that was doubled. */
   readonly echoes = new Map<string, number>();
+  /** Gratuitous ARP and unsolicited neighbour advertisements to all nodes: somebody says where it is without being asked. */
+  announcements = 0;
   private rest = Buffer.alloc(0);
 
   private constructor(
@@ -58,6 +68,7 @@ export class NetPeer {
   private frame(b: Buffer): void {
     const type = b.readUInt16BE(12);
     this.seen.set(type, (this.seen.get(type) ?? 0) + 1);
+    if (isAnnouncement(type, b)) this.announcements++;
     if (type === 0x0806 && b.readUInt16BE(20) === 1 && b.subarray(38, 42).equals(this.ip)) this.answerArp(b);
     else if (type === 0x0800 && b[23] === 1 && b.subarray(30, 34).equals(this.ip) && b[34] === 8)
       this.echo(b);
