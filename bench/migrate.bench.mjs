@@ -48,6 +48,13 @@ async function tcp() {
 
 const files = await ensureGuests();
 writeFileSync(join(dir, 'ramdisk'), ramdiskWithPrograms(files.initramfs));
+/** A guest with so much memory on host A, at its shell. */
+async function boot(memory) {
+  const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = ${memory}\nextra = "console=hvc0 rdinit=/init quiet"\n`;
+  await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
+  await typed(a, 'bench', '', /guest# /, 600);
+}
+
 const a = await host('A', { firstDomid: 5 });
 const b = await host('B', { firstDomid: 600, uptimeS: 1000 });
 if (!json)
@@ -60,9 +67,7 @@ for (const size of sizes) {
   for (const busy of [false, true]) {
     const what = `${busy ? 'busy' : 'idle'} guest, ${size === 128 ? '128 MB' : '1 GB'}`;
     // As much as the size says is in use; the kernel has its own beside.
-    const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = ${size + 192}\nextra = "console=hvc0 rdinit=/init quiet"\n`;
-    await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
-    await typed(a, 'bench', '', /guest# /, 600);
+    await boot(size + 192);
     await typed(a, 'bench', `writer ${size - (busy ? 32 : 0)} &\n`, /WRITER round=1 /, 600);
     if (busy) await typed(a, 'bench', 'writer 32 again &\n', /WRITER round=65 /, 600);
     const all = [];
@@ -123,14 +128,12 @@ async function verdict(at, seen) {
   return { samples, gapMs: gapNs / 1e6 };
 }
 
-const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = 128\nextra = "console=hvc0 rdinit=/init quiet"\n`;
-await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
-await typed(a, 'bench', '', /guest# /, 600);
+await boot(128);
 await typed(a, 'bench', 'observer 10 0\n', /OBS START /, 60);
 const seen = [];
 let [from, to] = [a, b];
 let samples = 0;
-/** Its longest gap while `what` is done, and for as long again as it takes to show. */
+/** Its longest gap while `what` is done, and in 1.5 s after it: a move's gap ends, and is seen, at the other host. */
 const gapDuring = async (what) => {
   await typed(from, 'bench', 'r\n', /./, 60);
   await what();

@@ -29,6 +29,8 @@ const STATUS_BIT: readonly (readonly [number, number])[] = [
 /** PE, UE and C1 of an approximate x87 result: whether it was exact, and rounded up. */
 const APPROXIMATE_STATUS = 0x230;
 
+/** The x87 status word in a result. */
+const STATUS = BLOCK.fxsave + 2;
 /** The top of the x87 stack, in its status word. */
 const TOP = 0x3800;
 
@@ -140,9 +142,9 @@ function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): v
 
 /** The same registers, with R0 as the top of their stack. */
 function setTopToZero(view: DataView): void {
-  const status = view.getUint16(BLOCK.fxsave + 2, true);
+  const status = view.getUint16(STATUS, true);
   const top = (status & TOP) >> 11;
-  view.setUint16(BLOCK.fxsave + 2, status & ~TOP, true);
+  view.setUint16(STATUS, status & ~TOP, true);
   const at = BLOCK.fxsave + 32;
   const stack = new Uint8Array(view.buffer.slice(view.byteOffset + at, view.byteOffset + at + 128));
   const registers = new Uint8Array(view.buffer, view.byteOffset + at, 128);
@@ -201,8 +203,6 @@ export function same(
   return Buffer.compare(native, merged) === 0;
 }
 
-const STATUS = BLOCK.fxsave + 2;
-
 /**
  * An approximate result beside the smallest normal number may be one of those below it for one and not for the other
  * (Intel's: it is that number): what no manual says. Ours then has underflowed, unmasked, in one of the first two
@@ -237,7 +237,7 @@ function openX87Exception(
   const m = new DataView(ours.buffer, ours.byteOffset, RESULT_BYTES);
   const unmasked = ~m.getUint16(BLOCK.fxsave, true) & EXCEPTIONS;
   const raised = (v: DataView): number => {
-    const status = v.getUint16(BLOCK.fxsave + 2, true);
+    const status = v.getUint16(STATUS, true);
     return (status & SUMMARY) === 0 ? 0 : status & unmasked;
   };
   if (ours[BLOCK.signal] !== 0 && ADDRESS_FAULTS.includes(m.getBigUint64(BLOCK.vector, true))) {
