@@ -7,6 +7,7 @@ import { cpus, freemem, totalmem, uptime } from 'node:os';
 import { DEFAULT_MOVE, type MoveOptions } from '../migration/source.js';
 import { blockAttach, blockDetach, blockList } from './disk-requests.js';
 import type { Domain } from './domain.js';
+import { checkName } from './domains.js';
 import { Failure } from './failure.js';
 import type { GuestConfig, RunnerModule } from './guest-runner.js';
 import type { HostDaemon } from './host-daemon.js';
@@ -183,8 +184,8 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
   async rename(daemon, params) {
     const domain = resting(daemon, params);
     const name = text(params, 'name');
+    checkName(name);
     if (!daemon.domains.nameIsFree(name)) throw new Failure('name-taken', `a domain has the name ${name}`);
-    if (!/^[^\s/][^/\n]*$/.test(name)) throw new Failure('usage', `not a name for a domain: ${name}`);
     await domain.ask('rename', { name });
     domain.state.name = name;
     if (domain.state.config !== null) domain.state.config = { ...domain.state.config, name };

@@ -5,6 +5,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { isDomainId, nameFault } from '../guest/name.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { standaloneClock } from '../host/standalone/clock.js';
 import { giveDisks } from './disk-access.js';
@@ -44,6 +45,12 @@ const LEAST_LIFE_MS = 1_000;
 const DETACH_TIMEOUT_S = 30;
 /** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
 const FIRST_FRAME = 0x4_0000;
+
+/** Throws where this is no name for a guest, whoever gave it. */
+export function checkName(name: unknown): void {
+  const fault = nameFault(name);
+  if (fault !== undefined) throw new Failure('usage', fault);
+}
 
 const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));
 
@@ -98,11 +105,16 @@ export class Domains {
     return domain;
   }
 
-  /** Finds by domain id, name or uuid. */
+  /** Finds by domain id, name or uuid; digits only are a domain id. */
   find(reference: string): Domain {
-    for (const domain of this.all.values()) {
-      const { domid, name, uuid } = domain.state;
-      if (reference === String(domid) || reference === name || reference === uuid) return domain;
+    if (isDomainId(reference)) {
+      const domain = this.all.get(Number(reference));
+      if (domain !== undefined) return domain;
+    } else {
+      for (const domain of this.all.values()) {
+        const { name, uuid } = domain.state;
+        if (reference === name || reference === uuid) return domain;
+      }
     }
     throw new Failure('no-such-guest', `there is no domain ${reference} on ${this.hostName}`);
   }
@@ -114,6 +126,7 @@ export class Domains {
   /** Makes a domain with its process, in which there is no guest yet. */
   async make(wanted: NewDomain): Promise<Domain> {
     const { name, uuid } = wanted;
+    checkName(name);
     for (const domain of this.all.values()) {
       if (domain.state.name === name || domain.state.uuid === uuid) {
         throw new Failure(

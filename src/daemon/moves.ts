@@ -15,7 +15,7 @@ import type { MoveOptions, MoveProgress } from '../migration/source.js';
 import type { StorageProgress } from '../migration/storage.js';
 import { STREAM_VERSIONS } from '../migration/stream-records.js';
 import type { Domain } from './domain.js';
-import type { Domains, MoveWatcher } from './domains.js';
+import { checkName, type Domains, type MoveWatcher } from './domains.js';
 import { readJson, removeDurable, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import type { GuestExit } from './guest-protocol.js';
@@ -50,7 +50,6 @@ export interface MovesOptions {
 }
 
 /** Limits on what another host may ask of this one: a guest's size, and how many may be on their way at once. */
-const MAX_NAME = 256;
 const MAX_VCPUS = 8;
 const MAX_MEMORY_KIB = 4 * 1024 * 1024;
 const MAX_ARRIVING = 16;
@@ -209,15 +208,14 @@ export class Moves implements MoveWatcher {
     const wrong =
       typeof handover !== 'string' ||
       !/^[0-9a-f-]{36}$/.test(handover) ||
-      typeof name !== 'string' ||
       typeof uuid !== 'string' ||
-      (name as string).length > MAX_NAME ||
       !/^[0-9a-f-]{36}$/i.test(uuid) ||
       !(Number.isInteger(vcpus) && vcpus >= 1 && vcpus <= MAX_VCPUS) ||
       !(Number.isInteger(memoryKib) && memoryKib >= 1 && memoryKib <= MAX_MEMORY_KIB) ||
       !Array.isArray(versions) ||
       (key !== undefined && !/^[0-9a-f]{64}$/.test(key));
     if (wrong) throw new Failure('usage', 'not a proper request to open a move');
+    checkName(name);
     const version = STREAM_VERSIONS.find((v) => (versions as number[]).includes(v));
     if (version === undefined) {
       throw new Failure(

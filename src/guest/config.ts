@@ -5,6 +5,7 @@
  * Source: Xen, docs/man/xl.cfg.5.pod, tools/xl/xl_parse.c (parse_config_data).
  */
 import { type DiskSpec, parseDisk } from './disk-spec.js';
+import { nameFault } from './name.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
 import { ConfigError, type ConfigFile, type ConfigValue, type Place, parseConfig } from './xl-cfg.js';
 
@@ -130,7 +131,8 @@ export function readGuestConfig(source: string, file: string, limits: ConfigLimi
   checkType(s);
   const name = s.text('name');
   if (name === undefined) throw new ConfigError(`${file}: name is missing`);
-  if (!/^[^\x00-\x1f/]{1,255}$/.test(name)) s.refuse('name', `name "${name}" cannot be the name of a guest`);
+  const fault = nameFault(name);
+  if (fault !== undefined) s.refuse('name', fault);
   const kernel = s.text('kernel');
   if (!kernel) throw new ConfigError(`${s.place('kernel')}: kernel is missing`);
 

@@ -171,6 +171,8 @@ describe('the command line', () => {
     await json('a', 'pause', name);
     expect((await json<DomainRow[]>('a', 'list', name))[0].state).toBe('--p---');
     await json('a', 'unpause', name);
+    for (const taken of ['3', 'a\nb', '7a1c1ad0-5e57-4c1b-9e0a-0123456789ab'])
+      expect((await at('a', 'rename', name, taken)).status, taken).toBe(2);
     await json('a', 'rename', name, 'other');
     expect((await at('a', 'domid', name)).status).toBe(3);
     const image = join(hosts.root, 'other.img');
