@@ -1,5 +1,7 @@
 // Fetches Debian packages with apt and unpacks them, without root, into .cache/debian (not in git).
 // A set of packages that was unpacked once is used again with no network at all; to have newer ones, delete it.
+// With a suite (bullseye, bookworm, trixie, sid), packages come from that one, wherever the machine's own sources lie:
+// with a sources list, package lists and caches of our own, so that apt's state under /var stays as it is.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,17 +11,26 @@ import { fileURLToPath } from 'node:url';
 export const CACHE = fileURLToPath(new URL('../../.cache/', import.meta.url));
 const DEBIAN = join(CACHE, 'debian');
 const ROOTS = join(DEBIAN, 'roots');
-const STATE = join(DEBIAN, 'apt');
+const APT = join(DEBIAN, 'apt');
+const AMD64 = 'amd64';
 
 /** Thrown where packages cannot be had; the message says what to do. */
 export class NoPackages extends Error {}
 
-/** Options that make apt keep its lists and caches here instead of under /var, so that no root is needed. */
-const ownState = () => {
-  const dirs = { State: join(STATE, 'state'), Cache: join(STATE, 'cache') };
+const run = (program, args, cwd) =>
+  spawnSync(program, args, {
+    cwd,
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+    env: { ...process.env, LC_ALL: 'C' },
+  });
+
+/** Options that make apt keep its lists and caches in `dir` instead of under /var, so that no root is needed. */
+const stateIn = (dir) => {
+  const dirs = { State: join(dir, 'state'), Cache: join(dir, 'cache') };
   mkdirSync(join(dirs.State, 'lists', 'partial'), { recursive: true });
   mkdirSync(join(dirs.Cache, 'archives', 'partial'), { recursive: true });
-  const status = join(STATE, 'status');
+  const status = join(dir, 'status');
   if (!existsSync(status)) writeFileSync(status, '');
   return [
     '-o',
@@ -32,73 +43,182 @@ const ownState = () => {
     `Dir::Cache=${dirs.Cache}`,
   ];
 };
-const ALWAYS = ['-o', 'APT::Sandbox::User=', '-o', 'APT::Architecture=amd64', '-o', 'Acquire::Retries=3'];
 
-const run = (program, args, cwd) =>
-  spawnSync(program, args, { cwd, encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
+const KEYRINGS = ['pgp', 'gpg'].map((end) => `/usr/share/keyrings/debian-archive-keyring.${end}`);
 
-/** A meta package's real one: linux-image-amd64 gives linux-image-6.1.0-NN-amd64. */
-function realName(name, options) {
-  if (name !== 'linux-image-amd64') return name;
+/**
+ * The sources list of one suite: on the servers that the machine's own sources name, for the archive and, where they
+ * name one, for security updates.
+ */
+function sourcesOf({ suite, architecture }) {
+  const r = run('apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE)', 'Created-By: Packages']);
+  const targets = (r.stdout ?? '')
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' '));
+  const security = ([, release]) => /-security$/.test(release);
+  const archive = targets.find((target) => target[0] !== '' && !security(target));
+  if (archive === undefined)
+    throw new NoPackages(`the machine's own apt sources name no archive to take the suite ${suite} from`);
+  const keyring = KEYRINGS.find((file) => existsSync(file));
+  const options = `[arch=${architecture}${keyring === undefined ? '' : ` signed-by=${keyring}`}]`;
+  const lines = [`deb ${options} ${archive[0]} ${suite} main`];
+  const updates = targets.find(security);
+  if (suite !== 'sid' && updates !== undefined)
+    lines.push(`deb ${options} ${updates[0]} ${suite}-security main`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** Options for apt with our own state in `dir`: the machine's own sources, or those of one suite. */
+function optionsIn(dir, from) {
+  const options = [...always(from), ...stateIn(dir)];
+  if (from.suite === undefined) return options;
+  const list = join(dir, 'sources.list');
+  if (!existsSync(list)) writeFileSync(list, sourcesOf(from));
+  return [
+    ...options,
+    '-o',
+    `Dir::Etc::sourcelist=${list}`,
+    '-o',
+    'Dir::Etc::sourceparts=/dev/null',
+    '-o',
+    'Acquire::Languages=none',
+  ];
+}
+
+const always = (from) => [
+  '-o',
+  'APT::Sandbox::User=',
+  '-o',
+  `APT::Architecture=${from.architecture}`,
+  // Not that of the machine beside it.
+  '-o',
+  'APT::Architectures=',
+  '-o',
+  'Acquire::Retries=3',
+];
+
+/**
+ * The packages that have a kernel's files, where `name` is a meta package (linux-image-amd64 gives
+ * linux-image-6.1.0-NN-amd64) or one that only holds others together (linux-image-7.2.NN gives the kernel's own and that
+ * of its modules). Undefined where no package list has it.
+ */
+function realNames(name, options) {
+  if (!/^linux-image-/.test(name)) return [name];
   const r = run('apt-cache', [...options, 'depends', name]);
-  return /Depends: (linux-image-[0-9]\S*)/.exec(r.stdout)?.[1];
+  if (!r.stdout?.includes(name)) return undefined;
+  const parts = [...r.stdout.matchAll(/^ *Depends: (linux-(?:image|binary|modules)-[0-9]\S*)/gm)];
+  if (parts.length === 0) return [name];
+  const all = parts.map(([, part]) => realNames(part, options));
+  return all.includes(undefined) ? undefined : all.flat();
 }
 
 /** Downloads into `dir` with these apt options; returns apt's own complaint, or undefined when all came. */
 function download(packages, dir, options) {
-  const names = packages.map((name) => [name, realName(name, options)]);
+  const names = packages.map((name) => [name, realNames(name, options)]);
   const lost = names.find(([, real]) => real === undefined);
   if (lost) return `E: no package list names ${lost[0]}`;
-  const r = run('apt-get', [...options, '-q', 'download', ...names.map(([, real]) => real)], dir);
+  const r = run('apt-get', [...options, '-q', 'download', ...names.flatMap(([, real]) => real)], dir);
   if (r.error) return String(r.error);
   return r.status === 0 ? undefined : r.stderr.trim();
 }
 
-function fetchInto(packages, dir) {
+/** Package lists made anew in `dir`; apt's complaint, or undefined. */
+function update(dir, from) {
+  const r = run('apt-get', [...optionsIn(dir, from), '-q', 'update']);
+  return r.status === 0 ? undefined : String(r.stderr ?? r.error).trim();
+}
+
+/**
+ * Downloads with lists of our own: those of before where they still name what can be had, else new ones. They are made
+ * beside those and take their place as a whole, so that several processes at once do no harm to each other.
+ */
+function downloadWithOwnLists(packages, debs, dir, from) {
+  const kept = join(APT, `${from.suite ?? 'machine'}-${from.architecture}`);
+  if (existsSync(kept) && download(packages, debs, optionsIn(kept, from)) === undefined) return undefined;
+  const lists = join(dir, 'apt');
+  const complaint = update(lists, from);
+  const problem = download(packages, debs, optionsIn(lists, from));
+  if (problem !== undefined) return [problem, complaint].filter(Boolean).join('\n');
+  mkdirSync(APT, { recursive: true });
+  try {
+    rmSync(kept, { recursive: true, force: true });
+    renameSync(lists, kept);
+  } catch {
+    // Another process has put its own there, which are as good.
+  }
+  return undefined;
+}
+
+const ofSuite = ({ suite, architecture }) =>
+  `${suite === undefined ? '' : ` of ${suite}`}${architecture === AMD64 ? '' : ` for ${architecture}`}`;
+
+function fetchInto(packages, dir, from) {
   if (run('apt-get', ['--version']).error || run('dpkg-deb', ['--version']).error)
     throw new NoPackages(
       `apt-get and dpkg-deb are not on this machine, so the Debian packages ${packages.join(', ')} cannot be fetched`,
     );
   const debs = join(dir, 'debs');
   mkdirSync(debs, { recursive: true });
-  let problem = download(packages, debs, ALWAYS);
-  if (problem !== undefined) {
-    // The machine's own package lists are missing, old or for another architecture: use lists of our own.
-    const options = [...ALWAYS, ...ownState()];
-    const update = run('apt-get', [...options, '-q', 'update']);
-    problem = download(packages, debs, options);
-    if (problem !== undefined && update.status !== 0) problem += `\n${update.stderr.trim()}`;
-  }
+  // The machine's own package lists may be missing, old or for another architecture: then lists of our own.
+  let problem;
+  const machines = from.suite === undefined && from.architecture === AMD64;
+  if (!machines || download(packages, debs, always(from)) !== undefined)
+    problem = downloadWithOwnLists(packages, debs, dir, from);
   if (problem !== undefined)
-    throw new NoPackages(`the Debian packages ${packages.join(', ')} could not be fetched:\n${problem}`);
+    throw new NoPackages(
+      `the Debian packages ${packages.join(', ')}${ofSuite(from)} could not be fetched:\n${problem}`,
+    );
   const root = join(dir, 'root');
   for (const deb of readdirSync(debs)) execFileSync('dpkg-deb', ['-x', join(debs, deb), root]);
   writeFileSync(join(root, '.packages'), `${readdirSync(debs).join('\n')}\n`);
   return root;
 }
 
+/** One name for a set of packages, to be a folder's. No package has an underscore in its name. */
+export function packagesKey(packages, { suite, architecture = AMD64 } = {}) {
+  const from = [suite, architecture === AMD64 ? undefined : architecture].filter(Boolean).join('_');
+  const names = `${from && `${from}_`}${[...new Set(packages)].sort().join('+')}`;
+  return names.length <= 120 ? names : createHash('sha256').update(names).digest('hex').slice(0, 32);
+}
+
 const SAID = new Set();
+const WORD = /^[a-z][a-z0-9-]*$/;
+
+/**
+ * Packages unpacked together below `dir`/root, as they would lie under `/`; gives that folder.
+ * @param {string[]} packages
+ * @param {string} dir
+ * @param {{ suite?: string, architecture?: string }} [options]
+ */
+export function unpackDebian(packages, dir, { suite, architecture = AMD64 } = {}) {
+  for (const word of [suite, architecture])
+    if (word !== undefined && !WORD.test(word))
+      throw new Error(`"${word}" is no name of a Debian suite or architecture`);
+  const from = { suite, architecture };
+  const names = [...new Set(packages)].sort();
+  const key = packagesKey(names, from);
+  if (!SAID.has(key))
+    console.log(`stillpoint: fetching Debian packages${ofSuite(from)}: ${names.join(', ')}`);
+  SAID.add(key);
+  return fetchInto(names, dir, from);
+}
 
 /**
  * The folder into which these packages are unpacked together, as they would lie under `/`.
  * Safe to call from several processes at once: the folder appears whole, by a rename.
  * @param {string[]} packages
+ * @param {{ suite?: string, architecture?: string }} [from] of this suite ("bullseye", "sid"), without it of the
+ *   machine's own sources; for this architecture (amd64)
  * @returns {Promise<string>}
  */
-export async function fetchDebian(packages) {
-  const names = [...new Set(packages)].sort();
-  const key = names.join('+');
-  const root = join(
-    ROOTS,
-    key.length <= 120 ? key : createHash('sha256').update(key).digest('hex').slice(0, 32),
-  );
+export async function fetchDebian(packages, from = {}) {
+  const root = join(ROOTS, packagesKey(packages, from));
   if (existsSync(root)) return root;
-  if (!SAID.has(key)) console.log(`stillpoint: fetching Debian packages: ${names.join(', ')}`);
-  SAID.add(key);
   mkdirSync(ROOTS, { recursive: true });
   const dir = mkdtempSync(join(DEBIAN, 'new-'));
   try {
-    const made = fetchInto(names, dir);
+    const made = unpackDebian(packages, dir, from);
     try {
       renameSync(made, root);
     } catch (e) {
