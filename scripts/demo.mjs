@@ -256,6 +256,7 @@ ${
 }  Stock Xen asks such a guest to suspend, waits 61 s, and gives up: "guest didn't acknowledge suspend,
   cancelling request". It cannot be moved.
 `);
+network?.stop();
 if (json)
   console.log(
     JSON.stringify({

@@ -8,6 +8,7 @@ process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const installed = 'node_modules/.package-lock.json';
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lock.json').mtimeMs) {
   console.log('stillpoint: installing packages');
-  execFileSync('npm', ['install', '--no-audit', '--no-fund', '--no-save'], { stdio: 'inherit' });
+  // Exactly what the lock file says, or nothing.
+  execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio: 'inherit' });
 }
 execFileSync(process.execPath, ['scripts/build.mjs'], { stdio: 'inherit' });

@@ -42,6 +42,14 @@ const ours = (dir) =>
     join(dir, 'stillpoint'),
   );
 
+/**
+ * oxenstored renames and removes its log files when they are long: they are files of its own in `dir`, never a device,
+ * which root would lose. What it opens below /proc/xen is made up by no-hypervisor.c.
+ */
+export const oxenstoredConfig = (dir) =>
+  `xenstored-log-file = ${dir}/log\naccess-log-file = ${dir}/access-log\npersistent = false\npid-file = ${dir}/pid\n` +
+  'xenstored-port = /proc/xen/xsd_port\nxenstored-kva = /proc/xen/xsd_kva\nquota-maxentity = 1000000\n';
+
 async function theirs(dir, list) {
   const compiler = ['cc', 'gcc', 'clang'].find((name) => spawnSync(name, ['--version']).status === 0);
   if (compiler === undefined) throw new Error('no C compiler');
@@ -51,11 +59,7 @@ async function theirs(dir, list) {
   execFileSync(compiler, ['-w', '-shared', '-fPIC', '-o', stub, source, '-ldl']);
   const bin = join(root, 'usr/lib/xen-4.17/bin');
   const config = join(dir, 'oxenstored.conf');
-  writeFileSync(
-    config,
-    `xenstored-log-file = /dev/null\naccess-log-file = /dev/null\npersistent = false\npid-file = ${dir}/pid\n` +
-      'xenstored-port = /proc/xen/xsd_port\nxenstored-kva = /proc/xen/xsd_kva\nquota-maxentity = 1000000\n',
-  );
+  writeFileSync(config, oxenstoredConfig(dir));
   const run = async (name, args) => {
     const folder = join(dir, name);
     mkdirSync(folder, { recursive: true });

@@ -15,7 +15,18 @@ export async function startNetwork(cli, socket) {
   const passt = await Passt.start();
   const fabric = spawn(
     process.execPath,
-    [cli, 'switch', '--listen', `unix:${socket}`, '--mode', '666', '--uplink', `passt:${passt.socket}`],
+    // Of ports that come and go nothing is said: who looks at the demo has nothing of it.
+    [
+      cli,
+      'switch',
+      '--quiet',
+      '--listen',
+      `unix:${socket}`,
+      '--mode',
+      '666',
+      '--uplink',
+      `passt:${passt.socket}`,
+    ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   await new Promise((done, failed) => {

@@ -241,7 +241,7 @@ function questions(name: string, sizeof: number, fields: Fields): { key: string;
   return asked;
 }
 
-if (missing.length > 0) console.warn(`not checked against Xen's headers: ${missing.join('; ')}`);
+if (missing.length > 0) console.warn(`stillpoint: not tested against Xen's headers: ${missing.join('; ')}`);
 
 test.runIf(process.env['CI'])("Xen's headers and a C compiler are there, so that the ABI is checked", () => {
   expect(missing).toEqual([]);

@@ -1,16 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
 import { Guest } from '../../src/helper/guest.js';
 import { hostAlone } from '../../src/host/standalone/alone.js';
 import type { Nanoseconds } from '../../src/xen/types.js';
+import { orSkipped } from '../support/debian.js';
 import { differences } from './dmesg.js';
 
-const guests: Guests | undefined = await ensureGuests().catch((e) => {
-  if (!(e instanceof NoPackages)) throw e;
-  console.warn(`skipped: ${e.message}`);
-  return undefined;
-});
+const guests: Guests | undefined = await orSkipped('a Linux whose time counts instructions', ensureGuests());
 
 /** Boots Linux to its shell by the instruction clock, in slices of `sliceNs`; its memory and all other state then. */
 async function boot(sliceNs: number): Promise<{ ram: Uint8Array; state: Uint8Array; output: string }> {

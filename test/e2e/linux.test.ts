@@ -1,14 +1,11 @@
 /** Debian's kernel with a busybox initramfs, as a person runs it: real boots, in child processes. */
 import { afterEach, describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
+import { orSkipped } from '../support/debian.js';
 import { Session } from '../support/session.js';
 import * as checks from './linux-checks.js';
 
-const guests: Guests | undefined = await ensureGuests().catch((e) => {
-  if (!(e instanceof NoPackages)) throw e;
-  console.warn(`skipped: ${e.message}`);
-  return undefined;
-});
+const guests: Guests | undefined = await orSkipped('a Linux that a person runs', ensureGuests());
 
 /** Beyond the guest's RAM: what the process itself may take at its highest, MiB. */
 const OVERHEAD_MIB = 180;

@@ -1,19 +1,18 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { fetchDebian, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { fetchDebian } from '../../scripts/fetch-guests.mjs';
 import type { MoveStats } from '../../src/daemon/outgoing-move.js';
 import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
+import { orSkipped } from '../support/debian.js';
 import { bootGrub, bootLinux, guestFiles, moveToAndFro, verdictOf, WILD } from './moving-guests.js';
 
 const TIMEOUT_MS = 500_000;
 const LIB = 'usr/lib/x86_64-linux-gnu';
 /** Debian's own clients of xenstore. */
-const clients = await fetchDebian(['xenstore-utils', 'libxenstore4', 'libxentoolcore1']).catch(
-  (error: Error) => {
-    if (!(error instanceof NoPackages) || process.env['STILLPOINT_CI'] !== undefined) throw error;
-    return undefined;
-  },
+const clients = await orSkipped(
+  "xenstore's real clients in a move",
+  fetchDebian(['xenstore-utils', 'libxenstore4', 'libxentoolcore1']),
 );
 
 describe.skipIf(guestFiles === undefined)('a real guest that moves between unlike hosts', () => {

@@ -2,19 +2,16 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { ensureGuests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests } from '../../scripts/fetch-guests.mjs';
 import { writeCpio } from '../../scripts/lib/cpio.mjs';
 import { memoryWriterElf } from '../../src/demo/memory-writer.js';
 import { observerElf } from '../../src/demo/observer.js';
 import { chainAfter } from '../../src/demo/observing.js';
 import type { TestHost, TwoHosts } from '../migration/hosts.js';
+import { orSkipped } from '../support/debian.js';
 
 /** Files of the guests; undefined where Debian's packages cannot be had. */
-export const guestFiles = await ensureGuests().catch((error: Error) => {
-  if (!(error instanceof NoPackages) || process.env['STILLPOINT_CI'] !== undefined) throw error;
-  console.warn(`stillpoint: moves of real guests are not tested: ${error.message}`);
-  return undefined;
-});
+export const guestFiles = await orSkipped('moves of real guests', ensureGuests());
 
 /** A Linux that has no code for a request to suspend. */
 export const WILD = 'initcall_blacklist=xen_setup_shutdown_event';

@@ -1,17 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
 import { loadImage } from '../../src/guest/builder.js';
 import { unpackKernel } from '../../src/guest/bzimage.js';
 import { parseElf } from '../../src/guest/elf.js';
 import { findNotes } from '../../src/guest/elf-notes.js';
+import { orSkipped } from '../support/debian.js';
 import { type Built, build, guardsIntact, MFN_BASE, target } from './memory-of-domain.js';
 
-const guests: Guests | undefined = await ensureGuests().catch((e) => {
-  if (!(e instanceof NoPackages)) throw e;
-  console.warn(`skipped: ${e.message}`);
-  return undefined;
-});
+const guests: Guests | undefined = await orSkipped('real kernels', ensureGuests());
 const file = (name: keyof Guests): Uint8Array => readFileSync(guests![name]!);
 
 const PRESENT = 1n;

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
 import { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } from '../../scripts/lib/passt.mjs';
 import { vifConfig } from '../../src/daemon/guest-config.js';
 import type { Vif } from '../../src/devices/vif/vif.js';
@@ -16,6 +16,7 @@ import { hostAlone } from '../../src/host/standalone/alone.js';
 import { parseLinkAddress } from '../../src/host/standalone/net/address.js';
 import { openLink } from '../../src/host/standalone/net/networks.js';
 import { SwitchServer } from '../../src/host/standalone/net/switch-server.js';
+import { orSkipped } from '../support/debian.js';
 import { LinuxGuest } from '../support/linux-guest.js';
 import { NetPeer } from '../support/net-peer.js';
 
@@ -24,15 +25,14 @@ const BODY_BYTES = 3 << 20;
 const MINUTES = 60_000;
 
 let passt: Passt | undefined;
-const guests: Guests | undefined = await (async () => {
-  const files = await ensureGuests();
-  passt = await Passt.start();
-  return files;
-})().catch((e) => {
-  if (!(e instanceof NoPackages)) throw e;
-  console.warn(`skipped: ${e.message}`);
-  return undefined;
-});
+const guests: Guests | undefined = await orSkipped(
+  "Linux's network driver",
+  (async () => {
+    const files = await ensureGuests();
+    passt = await Passt.start();
+    return files;
+  })(),
+);
 
 const vif = (spec: string, devid = 0): DeviceConfig =>
   vifConfig(

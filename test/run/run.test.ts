@@ -206,7 +206,7 @@ describe('a guest from a configuration file', () => {
 describe('a guest on a terminal', () => {
   /** A shell's line in a pseudo-terminal (script of util-linux); types `then` or does it when `wait` appears. */
   const onTerminal = (session: string, then: string | (() => void), wait: string): Promise<string> => {
-    const child = spawn('script', ['-qec', session, '/dev/null'], {
+    const child = spawn('script', ['-qec', session, join(dir, 'typescript')], {
       cwd: dir,
       env: { ...process.env, SHELL: '/bin/sh' },
     });

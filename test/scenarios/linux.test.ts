@@ -1,6 +1,7 @@
 /** The scenarios of docs/scenarios.md on one real Linux, which lives through all of them. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { ensureGuests, type Guests, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
+import { orSkipped } from '../support/debian.js';
 import { deviceScenarios } from './devices.js';
 import { mixedScenarios } from './mixed.js';
 import { silentScenarios } from './silent.js';
@@ -8,11 +9,7 @@ import { timeScenarios } from './time.js';
 import { ScenarioWorld } from './world.js';
 
 let world: ScenarioWorld | undefined;
-const guests: Guests | undefined = await ensureGuests().catch((e) => {
-  if (!(e instanceof NoPackages) || process.env['STILLPOINT_CI'] !== undefined) throw e;
-  console.warn(`skipped: ${e.message}`);
-  return undefined;
-});
+const guests: Guests | undefined = await orSkipped('the scenarios of a Linux', ensureGuests());
 
 // A soak moves it a thousand times.
 const HOURS = process.env['STILLPOINT_SCENARIO_MOVES'] === undefined ? 0.1 : 4;

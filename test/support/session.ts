@@ -16,8 +16,9 @@ export class Session {
   private listener: (() => void) | undefined;
   readonly ended: Promise<number | null>;
 
-  constructor(args: readonly string[]) {
-    this.child = spawn(process.execPath, [MAIN, 'run', ...args]);
+  /** `node`: the Node that runs it, ours if not given. */
+  constructor(args: readonly string[], node = process.execPath) {
+    this.child = spawn(node, [MAIN, 'run', ...args]);
     this.child.stdout!.on('data', (bytes: Buffer) => {
       this.output += bytes.toString('latin1');
       this.listener?.();

@@ -5,23 +5,21 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { fetchDebian, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { fetchDebian } from '../../scripts/fetch-guests.mjs';
 import { XenstoreClient } from '../../src/xenstore/client.js';
 import type { XenstoreServer } from '../../src/xenstore/server/server.js';
 import type { SocketServer } from '../../src/xenstore/socket/socket-server.js';
 import type { restoreState } from '../../src/xenstore/state/restore.js';
 import type { saveState } from '../../src/xenstore/state/save.js';
+import { orSkipped } from '../support/debian.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const LIB = 'usr/lib/x86_64-linux-gnu';
 
 /** Debian's own clients, unpacked; undefined where they cannot be had. */
-const debian = await fetchDebian(['xenstore-utils', 'libxenstore4', 'libxentoolcore1']).catch(
-  (error: Error) => {
-    if (!(error instanceof NoPackages) || process.env['CI'] !== undefined) throw error;
-    console.warn(`stillpoint: xenstore's real clients are not tested: ${error.message}`);
-    return undefined;
-  },
+const debian = await orSkipped(
+  "xenstore's real clients",
+  fetchDebian(['xenstore-utils', 'libxenstore4', 'libxentoolcore1']),
 );
 
 let dir: string;

@@ -1,0 +1,1 @@
+export function oxenstoredConfig(dir: string): string;

@@ -1,0 +1,34 @@
+/** What the demo's network says to who looks at the demo: nothing, whoever joins and leaves. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, expect, test } from 'vitest';
+import { fetchDebian } from '../../scripts/fetch-guests.mjs';
+import { orSkipped } from '../support/debian.js';
+
+const there = await orSkipped("the demo's network", fetchDebian(['passt']));
+const dir = mkdtempSync(join(tmpdir(), 'demo-net-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const path = (name: string): string => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)));
+const SESSION = `
+  import net from 'node:net';
+  import { startNetwork } from ${path('../../scripts/lib/demo-net.mjs')};
+  const network = await startNetwork(${path('../../dist/cli/main.js')}, ${JSON.stringify(join(dir, 'socket'))});
+  for (let i = 0; i < 3; i++) {
+    const guest = net.connect(${JSON.stringify(join(dir, 'socket'))});
+    await new Promise((done) => guest.once('connect', done));
+    guest.end();
+    await new Promise((done) => guest.once('close', done));
+  }
+  network.stop();
+  console.log('last word');
+  process.exit(0);`;
+
+test.skipIf(there === undefined)('The network of the demo comes and goes without a word', async () => {
+  const said = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', SESSION]);
+  expect(said).toEqual({ stdout: 'last word\n', stderr: '' });
+});
