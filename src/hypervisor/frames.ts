@@ -31,6 +31,11 @@ export class FrameTable {
   readonly type: Uint8Array;
   readonly pinned: Uint8Array;
   readonly count: Uint32Array;
+  /**
+   * Of tables that name tables of their own level, other than themselves (linear page tables): how many entries do; of
+   * tables that are named so, by how many entries, negative. No table is both. Hardly any guest has one.
+   */
+  readonly linear = new Map<number, number>();
   /** Xen's and back ends' own writable uses of the frame: while there are any, it cannot become a page table. */
   readonly writers: Uint16Array;
   /** Frames of the guest's reservation (tot_pages). */
@@ -48,6 +53,13 @@ export class FrameTable {
     if (this.owner[frame] === Owner.guest) this.owned--;
     if (owner === Owner.guest) this.owned++;
     this.owner[frame] = owner;
+  }
+
+  /** Counts linear entries of a frame, or, negative, to it. */
+  addLinear(frame: number, by: number): void {
+    const count = (this.linear.get(frame) ?? 0) + by;
+    if (count === 0) this.linear.delete(frame);
+    else this.linear.set(frame, count);
   }
 
   /**
@@ -98,6 +110,7 @@ export class FrameTable {
     this.type.fill(0);
     this.pinned.fill(0);
     this.count.fill(0);
+    this.linear.clear();
     this.writers.fill(0);
   }
 }

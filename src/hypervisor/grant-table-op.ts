@@ -20,8 +20,6 @@ import { MAX_GRANT_FRAMES } from './grant-table.js';
 import { addressOk } from './guest-memory.js';
 import type { DomainState } from './state.js';
 
-/** Bit 62: Xen marks the entries that map grants. */
-const PTE_GNTTAB_HI = 0x4000_0000;
 /** Where the guest's free bits for the entry lie in the flags of a map. */
 const AVAIL_SHIFT = 16;
 const PAGE = 4096;
@@ -204,12 +202,6 @@ function entryOf(d: DomainState, field: number, flags: number): number {
   return at >= 0 && d.frames.type[d.tables.frameAt(at)] === 1 ? at : -1;
 }
 
-function writeEntry(d: DomainState, at: number, lo: number, hi: number): void {
-  d.mem.setU32(at, lo);
-  d.mem.setU32(at + 4, hi);
-  d.machine.touch(at);
-}
-
 function map(d: DomainState) {
   const s = G.GnttabMapGrantRef;
   const { buffer } = d.guest;
@@ -244,7 +236,7 @@ function map(d: DomainState) {
     if (write) lo |= PTE_RW;
     if (flags & G.GNTMAP_application_map) lo |= PTE_USER;
     lo |= ((flags >>> AVAIL_SHIFT) << 9) & PTE_AVAIL;
-    writeEntry(d, at, lo, (mfn >>> 20) | PTE_NX_HI | PTE_GNTTAB_HI);
+    d.tables.replaceL1(at, lo, (mfn >>> 20) | PTE_NX_HI);
   }
   buffer.setU64(s.dev_bus_addr, mfn * PAGE);
   buffer.setU32(s.handle, handle);
@@ -278,9 +270,9 @@ function unmap(d: DomainState, replace: boolean) {
       if (from < 0 || flags & G.GNTMAP_contains_pte) return fail(G.GNTST_general_error);
       lo = d.mem.getU32(from);
       hi = d.mem.getU32(from + 4);
-      writeEntry(d, from, 0, 0);
+      d.tables.replaceL1(from, 0, 0);
     }
-    writeEntry(d, at, lo, hi);
+    d.tables.replaceL1(at, lo, hi);
     handle.flags &= ~G.GNTMAP_host_map;
     grants.release(ref, write);
   }

@@ -3,10 +3,14 @@
  * entry. Types and counts live in the frame table (frames.ts) and follow Xen's rules for them; mappings of pages
  * that are no tables are not counted, since the guest is alone in its container.
  *
- * Departures from Xen, all invisible to a guest that follows the ABI: writable mappings are not counted, so a
- * frame that is mapped writable may become a table; USER and GLOBAL of L1 entries stay as the guest wrote them,
- * because the processor here ignores the USER bit for the guest's kernel.
- * Source: promote_l1..l4_table, get_page_from_l1e..l4e, mod_l1..l4_entry of xen/arch/x86/mm.c.
+ * Every present entry has USER, as on Xen: the guest's kernel and its user mode run at the same level of privilege, and
+ * only their two top tables keep them apart. What the guest meant by USER in an entry of the lowest level is kept in
+ * GLOBAL (a user page) and in bit 52 (a kernel page), which it finds when it reads the entry back.
+ *
+ * Departure from Xen, invisible to a guest that follows the ABI: writable mappings are not counted, so a frame that is
+ * mapped writable may become a table.
+ * Source: adjust_guest_l1e..l4e of xen/arch/x86/pv/mm.h; promote_l1..l4_table, get_page_from_l1e..l4e,
+ * get_lN_linear_pagetable, mod_l1..l4_entry of xen/arch/x86/mm.c.
  */
 import { type Machine, MFN_BASE } from '../machine/machine.js';
 import { EBUSY, EINVAL, EPERM } from '../xen/errno.js';
@@ -20,6 +24,7 @@ import {
   PTE_DIRTY,
   PTE_FRAME_HI_MASK,
   PTE_GLOBAL,
+  PTE_GUEST_KERNEL_HI,
   PTE_PRESENT,
   PTE_PSE,
   PTE_RW,
@@ -39,13 +44,33 @@ export const entryMfn = (lo: number, hi: number): number =>
 
 const isXenSlot = (slot: number): boolean => slot >= HYPERVISOR_L4_FIRST && slot < HYPERVISOR_L4_END;
 
-/** Bits that may change without a look at the frame: accessed, dirty, global, user, free ones; above L1 also RW. */
+/**
+ * Bits that may change without a look at the frame: accessed, dirty, global, user, free ones. Not RW, above L1 neither:
+ * a linear page table is mapped by an entry of its own level, and must not become writable.
+ */
 const FREE_LO = PTE_ACCESSED | PTE_DIRTY | PTE_GLOBAL | PTE_USER | PTE_AVAIL;
 const FREE_HI = 0xfff0_0000;
 
 /** Whether a present entry names the same frame in the same way as the old one (the fast path of mod_l1_entry). */
-const sameMapping = (level: number, lo: number, hi: number, oldLo: number, oldHi: number): boolean =>
-  ((lo ^ oldLo) & ~(level === 1 ? FREE_LO : FREE_LO | PTE_RW)) === 0 && ((hi ^ oldHi) & ~FREE_HI) === 0;
+const sameMapping = (lo: number, hi: number, oldLo: number, oldHi: number): boolean =>
+  ((lo ^ oldLo) & ~FREE_LO) === 0 && ((hi ^ oldHi) & ~FREE_HI) === 0;
+
+/** Bits that Xen adds to the lower half of a present entry, by level (adjust_guest_l2e..l4e). */
+const ADDED_LO = [0, 0, PTE_USER, PTE_USER, PTE_USER | PTE_ACCESSED];
+/** Bits by which an entry of the lowest level says whose page it is, to itself and to Xen. */
+const L1_OWNER_LO = PTE_USER | PTE_GLOBAL;
+
+/**
+ * The lower half of a present L1 entry as Xen keeps it (adjust_guest_l1e): USER always; GLOBAL if the guest's user mode
+ * may have the page. That it may not is in the upper half, l1Hi().
+ */
+const l1Lo = (lo: number, hi: number): number =>
+  lo & PTE_USER && !(hi & PTE_GUEST_KERNEL_HI) ? lo | PTE_GLOBAL : lo | PTE_USER;
+/** The upper half: bit 52 marks a page of the guest's kernel, from when its entry had no USER. */
+const l1Hi = (lo: number, hi: number): number => (lo & PTE_USER ? hi : hi | PTE_GUEST_KERNEL_HI);
+
+/** As many linear entries as Xen counts, to a table and in one. */
+const MOST_LINEAR = 0x7fff;
 
 export class PageTables {
   private readonly mem: LinearMemory;
@@ -118,14 +143,24 @@ export class PageTables {
 
   private promoteL1(frame: number): number {
     const at = this.address(frame);
-    for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
-      const lo = this.mem.getU32(at + 8 * i);
-      if (lo & PTE_PRESENT) {
-        const rc = this.checkL1(lo, this.mem.getU32(at + 8 * i + 4));
-        if (rc !== 0) return rc;
-      }
+    let adjusted = false;
+    let rc = 0;
+    for (let entry = at; entry < at + 8 * ENTRIES_PER_TABLE; entry += 8) {
+      const lo = this.mem.getU32(entry);
+      if (!(lo & PTE_PRESENT)) continue;
+      const hi = this.mem.getU32(entry + 4);
+      rc = this.checkL1(lo, hi);
+      if (rc !== 0) break;
+      // Most entries come from another table, where they have been adjusted.
+      if ((lo & L1_OWNER_LO) === L1_OWNER_LO) continue;
+      const wantedLo = l1Lo(lo, hi);
+      if (wantedLo === lo) continue;
+      this.mem.setU32(entry, wantedLo);
+      this.mem.setU32(entry + 4, l1Hi(lo, hi));
+      adjusted = true;
     }
-    return 0;
+    if (adjusted) this.machine.touch(at);
+    return rc;
   }
 
   private promoteTable(frame: number, level: number): number {
@@ -140,8 +175,9 @@ export class PageTables {
         this.putEntries(frame, level, i);
         return rc;
       }
-      if (!(lo & PTE_USER)) {
-        this.mem.setU32(at + 8 * i, lo | PTE_USER);
+      const added = ADDED_LO[level];
+      if ((lo & added) !== added) {
+        this.mem.setU32(at + 8 * i, lo | added);
         adjusted = true;
       }
     }
@@ -158,14 +194,45 @@ export class PageTables {
     // A linear page table: a read-only entry that names a table of the same level, perhaps the table itself.
     const child = this.guestFrame(mfn);
     if (child < 0 || this.frames.type[child] !== level) return -EINVAL;
-    if (child !== table) this.frames.count[child]++;
+    if (child === table) return 0;
+    // A table that another one names so names no third one: chains of them would hold each other.
+    const { linear, count } = this.frames;
+    const entries = linear.get(table) ?? 0;
+    const uses = linear.get(child) ?? 0;
+    if (entries < 0 || entries >= MOST_LINEAR || uses > 0 || uses <= -MOST_LINEAR) return -EINVAL;
+    if (count[child] === 0xffff_ffff) return -EINVAL;
+    this.frames.addLinear(table, 1);
+    this.frames.addLinear(child, -1);
+    count[child]++;
     return 0;
   }
 
-  private putEntry(table: number, lo: number, hi: number): void {
+  private putEntry(table: number, level: number, lo: number, hi: number): void {
     const child = entryMfn(lo, hi) - MFN_BASE;
     if (child < 0 || child >= this.frames.frames || child === table) return;
+    if (this.frames.type[child] === level) {
+      this.frames.addLinear(table, -1);
+      this.frames.addLinear(child, 1);
+    }
     this.putType(child);
+  }
+
+  /** Counts all linear entries anew: for a guest that was saved without them. */
+  countLinear(): void {
+    const { frames } = this;
+    for (const table of frames.tables()) {
+      const level = frames.type[table];
+      if (level === 1) continue;
+      const at = this.address(table);
+      for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
+        const lo = this.mem.getU32(at + 8 * i);
+        if (!(lo & PTE_PRESENT) || (level === 4 && isXenSlot(i))) continue;
+        const child = entryMfn(lo, this.mem.getU32(at + 8 * i + 4)) - MFN_BASE;
+        if (child === table || frames.type[child] !== level) continue;
+        frames.addLinear(table, 1);
+        frames.addLinear(child, -1);
+      }
+    }
   }
 
   private putEntries(frame: number, level: number, end: number): void {
@@ -173,7 +240,7 @@ export class PageTables {
     for (let i = 0; i < end; i++) {
       if (level === 4 && isXenSlot(i)) continue;
       const lo = this.mem.getU32(at + 8 * i);
-      if (lo & PTE_PRESENT) this.putEntry(frame, lo, this.mem.getU32(at + 8 * i + 4));
+      if (lo & PTE_PRESENT) this.putEntry(frame, level, lo, this.mem.getU32(at + 8 * i + 4));
     }
   }
 
@@ -198,21 +265,31 @@ export class PageTables {
     const oldLo = this.mem.getU32(at);
     const oldHi = this.mem.getU32(at + 4);
     if (level === 4 && isXenSlot((at & 4095) >>> 3)) return -EINVAL;
-    let value = lo;
+    let valueLo = lo;
+    let valueHi = hi;
     if (lo & PTE_PRESENT) {
-      if (level > 1) value = lo | PTE_USER;
-      if (sameMapping(level, value, hi, oldLo, oldHi)) {
+      if (level === 1) {
+        valueLo = l1Lo(lo, hi);
+        valueHi = l1Hi(lo, hi);
+      } else valueLo = lo | ADDED_LO[level];
+      if (sameMapping(valueLo, valueHi, oldLo, oldHi)) {
         if (lo & (level === 1 ? L1_DISALLOW_MASK : TABLE_DISALLOW_MASK)) return -EINVAL;
-        this.write(level, at, preserve ? value | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : value, hi);
+        this.write(level, at, preserve ? valueLo | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : valueLo, valueHi);
         return 0;
       }
       const rc = level === 1 ? this.checkL1(lo, hi) : this.getEntry(frame, level, lo, hi);
       if (rc !== 0) return rc;
     }
-    if (preserve) value |= oldLo & (PTE_ACCESSED | PTE_DIRTY);
-    this.write(level, at, value, hi);
-    if (level > 1 && oldLo & PTE_PRESENT) this.putEntry(frame, oldLo, oldHi);
+    if (preserve) valueLo |= oldLo & (PTE_ACCESSED | PTE_DIRTY);
+    this.write(level, at, valueLo, valueHi);
+    if (level > 1 && oldLo & PTE_PRESENT) this.putEntry(frame, level, oldLo, oldHi);
     return 0;
+  }
+
+  /** Puts an entry of Xen's own making into a typed L1 table: what maps a grant, or nothing. */
+  replaceL1(at: number, lo: number, hi: number): void {
+    if (lo & PTE_PRESENT) this.write(1, at, l1Lo(lo, hi), l1Hi(lo, hi));
+    else this.write(1, at, lo, hi);
   }
 
   private write(level: number, at: number, lo: number, hi: number): void {

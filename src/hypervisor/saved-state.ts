@@ -85,7 +85,7 @@ export const grantsRecord = recordType('GRNT', 1, 'the grant table; entries are 
   ],
 });
 
-export const framesRecord = recordType('FRAM', 1, 'owners of frames, and page tables', {
+const framesTable = {
   owners: [
     list(struct({ count: [u32, 'frames'], owner: [u8, '0 free, 1 guest, 2 shared, 3 Xen'] })),
     'runs from frame 0',
@@ -101,7 +101,37 @@ export const framesRecord = recordType('FRAM', 1, 'owners of frames, and page ta
     ),
     'page tables',
   ],
-});
+} as const;
+/** The first layout: linear entries are counted in memory then. */
+const framesRecord1 = struct(framesTable);
+
+export const framesRecord = recordType(
+  'FRAM',
+  2,
+  'owners of frames, and page tables',
+  {
+    ...framesTable,
+    linear: [
+      list(
+        struct({
+          frame: [u32, 'frame index of a page table'],
+          count: [
+            int,
+            'its entries that name other tables of its level; negative: such entries that name it',
+          ],
+        }),
+      ),
+      'linear page tables',
+    ],
+  },
+  [
+    {
+      version: 1,
+      body: framesRecord1,
+      upgrade: (old: ReturnType<typeof framesRecord1.read>) => ({ ...old, linear: [] }),
+    },
+  ],
+);
 
 export function saveState(d: DomainState, turns: Turns): Uint8Array {
   const { events, grants, frames } = d;
@@ -119,6 +149,7 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
     pinned: frames.pinned[frame] === 1,
     count: frames.count[frame],
   }));
+  const linear = [...frames.linear].map(([frame, count]) => ({ frame, count }));
   const { vmAssist, shutdownCode, pirqEoiMfn, cmosIndex, pciCf8 } = d;
   const memoryMap = d.memoryMap.map((range) => ({ ...range }));
   return concatBytes([
@@ -141,7 +172,7 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
       pins: grants.pins(),
       handles: grants.handles.map((h) => ({ ...h })),
     }),
-    encodeRecord(framesRecord, { owners, tables }),
+    encodeRecord(framesRecord, { owners, tables, linear }),
   ]);
 }
 
@@ -174,6 +205,11 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   if (frames.owners.some((run) => run.owner > Owner.xen)) refuse('FRAM', 'an owner that does not exist');
   if (frames.tables.some((t) => t.frame >= d.frames.frames || t.level < 1 || t.level > 4 || t.count === 0)) {
     refuse('FRAM', 'a page table that cannot be');
+  }
+  if (frames.linear.length > 0) {
+    const upper = new Set(frames.tables.filter((t) => t.level > 1).map((t) => t.frame));
+    if (frames.linear.some((l) => !upper.has(l.frame)))
+      refuse('FRAM', 'linear entries of what is no page table above the lowest level');
   }
   const nrVcpus = d.vcpus.length;
   if (events.validPorts > EVTCHN_2L_NR_CHANNELS) refuse('EVTC', 'too many ports');
@@ -222,6 +258,8 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
     d.frames.count[t.frame] = t.count;
     d.frames.pinned[t.frame] = t.pinned ? 1 : 0;
   }
+  for (const l of frames.linear) d.frames.linear.set(l.frame, l.count);
+  if (only(framesRecord.tag).version === 1) d.tables.countLinear();
   d.grants.nrFrames = grants.nrFrames;
   for (const pin of grants.pins) d.grants.restorePin(pin);
   d.grants.handles.splice(0, d.grants.handles.length, ...grants.handles);

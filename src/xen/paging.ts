@@ -18,8 +18,11 @@ export const PTE_PAT = 1 << 7;
 export const PTE_GLOBAL = 1 << 8;
 /** Free for software. */
 export const PTE_AVAIL = 0xe00;
-/** Software bit by which Xen tells a kernel page from a user page in an L1 entry that has USER set for both. */
-export const PTE_GUEST_KERNEL_BIT = 62;
+/**
+ * Bit 52, in the high half: by it Xen tells a page of the guest's kernel from one of its user mode in an L1 entry, which
+ * has USER set for both (_PAGE_GUEST_KERNEL).
+ */
+export const PTE_GUEST_KERNEL_HI = 0x0010_0000;
 /** No-execute: bit 31 of the high half. */
 export const PTE_NX_HI = 0x8000_0000;
 /** The high half's part of the frame number: bits 32..51 of the entry. */
