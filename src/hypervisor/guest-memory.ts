@@ -50,11 +50,14 @@ export class GuestMemory {
     return true;
   }
 
-  /** Copies buffer[from...] to the guest. False where a byte cannot be written; bytes before it are written. */
-  copyOut(vcpu: number, va: number, bytes: number, from = 0): boolean {
+  /**
+   * Copies buffer[from...] to the guest. False where a byte cannot be written; bytes before it are written. By the
+   * kernel's page tables, or with `mode` 0 by those of the mode that the vCPU is in.
+   */
+  copyOut(vcpu: number, va: number, bytes: number, from = 0, mode = KERNEL): boolean {
     if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
-      const at = this.machine.translate(vcpu, va + done, WRITE | KERNEL);
+      const at = this.machine.translate(vcpu, va + done, WRITE | mode);
       if (at < 0) return false;
       const part = Math.min(bytes - done, 4096 - (at & 4095));
       const source = from + done;

@@ -173,7 +173,13 @@ function multicall(d: DomainState): number {
     const nr = mem.getU32(from + s.op);
     const known = nr < TABLE_SIZE && mem.getU32(from + s.op + 4) === 0;
     if (known && nr === H.__HYPERVISOR_iret) {
+      // The last call, whatever follows. Its result is the RAX that it returns with; Xen keeps it in an `int` on the
+      // way, and stores it as far as the mode that it returns to can be written.
       iret(d);
+      const rax = gprAddress(d.current) + 8 * RAX;
+      guest.buffer.setBig(0, d.mem.getBig(rax));
+      guest.copyOut(vcpu, at + s.result, 8, 0, 0);
+      rc = d.mem.getS32(rax);
       break;
     }
     inner.fromMemory(mem, from + s.args);

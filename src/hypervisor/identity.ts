@@ -143,6 +143,12 @@ export function virtualXen417(vcpus: number): Identity {
   };
 }
 
+/** Whether the processor says it is one of AMD's or Hygon's: where manuals differ, it then does as those do. */
+export function amdLike(identity: Identity): boolean {
+  const vendor = lookupCpuid(identity.cpuid, 0, 0)?.ebx;
+  return vendor === word('Auth') || vendor === word('Hygo');
+}
+
 const NOTHING = leaf(0, 0, 0, 0, 0);
 
 /** What CPUID answers; unknown leaves are all zero. */

@@ -210,4 +210,63 @@ describe('far transfers', () => {
     expect(g.u32(DATA) & 0xffff).toBe(0x13);
     expect(g.s64(DATA + 8)).toBe(0x9000);
   });
+
+  /** A call, a jump and an LSS through far pointers with REX.W; the stack that they leave, and what LSS loads. */
+  const WIDE = `
+      lea rax, [target]
+      mov [rbx+64], eax
+      mov word [rbx+68], 0x13    ; the selector, if the offset has 32 bits
+      mov [rbx+80], rax
+      mov word [rbx+88], 0x13    ; the selector, if it has 64
+      mov r12, rsp
+      mov rax, rbx
+      add rax, r13
+      db 0x48, 0xff, 0x58, 0x40  ; call far [rax+64], REX.W
+      mov [rbx+8], rsp
+      mov dword [rbx+96], 0x87654321
+      mov word [rbx+100], 0
+      mov word [rbx+104], 0
+      db 0x48, 0x0f, 0xb4, 0x4b, 0x60 ; lfs rcx, [rbx+96]
+      mov [rbx+16], rcx
+      lea rax, [done]
+      mov [rbx+64], eax
+      mov [rbx+80], rax
+      mov rax, rbx
+      add rax, r13
+      db 0x48, 0xff, 0x68, 0x40  ; jmp far [rax+64]
+      target: mov ax, cs
+      mov [rbx], ax
+      mov rax, r12
+      sub rax, rsp
+      mov [rbx+24], rax
+      mov rax, [rsp]
+      mov [rbx+32], rax
+      db 0x48, 0xcb              ; retf, 64 bits
+      done: mov ax, cs
+      mov [rbx+40], ax`;
+  const wide = async (vendor: string, at: number): Promise<TinyGuest> => {
+    const g = await TinyGuest.boot(kernel(`mov r13d, ${at}\n${WIDE}`));
+    const [leaf] = g.domain.state.identity.cpuid;
+    g.domain.state.identity.cpuid[0] = { ...leaf, ebx: Buffer.from(vendor).readUInt32LE() };
+    g.setU64(GDT + 8, DATA_SEGMENT);
+    g.setU64(GDT + 16, CODE_64);
+    expect(g.run()).toMatchObject({ reason: 'poweroff' });
+    return g;
+  };
+
+  it('with REX.W read an offset of 32 bits on a processor of AMD, of 64 on one of Intel, and push 64', async () => {
+    for (const [vendor, at] of [
+      ['Auth', 0],
+      ['Hygo', 0],
+      ['Genu', 16],
+    ] as const) {
+      const g = await wide(vendor, at);
+      expect([g.u32(DATA) & 0xffff, g.u32(DATA + 40) & 0xffff]).toEqual([0x13, 0x13]);
+      expect([g.s64(DATA + 24), g.s64(DATA + 8)]).toEqual([16, 0x9000]);
+      expect(g.big(DATA + 16)).toBe(0x8765_4321n);
+    }
+    // The other way round the selector is not where it is looked for: a general protection fault.
+    expect((await wide('Auth', 16)).s64(DATA + 24)).toBe(0);
+    expect((await wide('Genu', 0)).s64(DATA + 24)).toBe(0);
+  });
 });

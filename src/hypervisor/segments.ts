@@ -24,6 +24,7 @@ import {
   SEGMENT_WR,
 } from './descriptors.js';
 import { isCanonical } from './guest-memory.js';
+import { amdLike } from './identity.js';
 import { instructionDone } from './instruction-done.js';
 import {
   injectFault,
@@ -213,7 +214,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Lss:
     case Mnemonic.Lfs:
     case Mnemonic.Lgs: {
-      const bytes = registerBytes(ins.op0Register);
+      const bytes = offsetBytes(d, registerBytes(ins.op0Register));
       const va = memoryAddress(v, ins);
       const offset = readMemory(d, v, va, bytes);
       const selector = offset < 0n ? -1n : readMemory(d, v, va + bytes, 2);
@@ -376,13 +377,22 @@ function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
   instructionDone(d, v, target);
 }
 
+/**
+ * Bytes of the offset in a far pointer in memory, for operands of `bytes`. AMD's processors take REX.W for the size of
+ * what is pushed and written, and read a pointer of 32 bits and a selector all the same; Intel's read 64.
+ * AMD64 manual, volume 3, CALL (far), LSS.
+ */
+const offsetBytes = (d: DomainState, bytes: number): number =>
+  bytes === 8 && amdLike(d.identity) ? 4 : bytes;
+
 /** Far JMP and CALL through memory. A call gate faults with its own selector: Xen gives gates level 0. */
 function farTransfer(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const { cpu } = v;
   const va = memoryAddress(v, ins);
   const bytes = memoryBytes(ins) - 2;
-  const offset = readMemory(d, v, va, bytes);
-  const selectorWord = offset < 0n ? -1n : readMemory(d, v, va + bytes, 2);
+  const wide = offsetBytes(d, bytes);
+  const offset = readMemory(d, v, va, wide);
+  const selectorWord = offset < 0n ? -1n : readMemory(d, v, va + wide, 2);
   if (selectorWord < 0n) return injectFault(d, v);
   const selector = Number(selectorWord);
   const cs = selector | 3;

@@ -181,6 +181,33 @@ describe('user mode', () => {
     expect(g.words(DATA + 200, 3)).toEqual([0x3333n, 0x1111n, 0x2222n]);
   });
 
+  it('is entered by an iret in a multicall, too: the last call, whose result is RAX, sign-extended from 32 bits', async () => {
+    // The last hypercall of USER_MODE, as the middle one of three.
+    const enter = USER_MODE('user').replace('mov eax, IRET\n', 'lea rdi, [calls]\nmov esi, 3\nmov eax, 13\n');
+    const run = (rax: string): Promise<TinyGuest> =>
+      boot(
+        kernel(
+          [],
+          `${enter.replace('0x3333', rax)}
+  user: mov rdx, DATA
+    mov [rdx+200], rax
+    mov [rdx+208], rcx
+    mov [rdx+216], r11
+    mov rax, [calls+64+8]
+    mov [rdx+224], rax
+    mov rax, [calls+128+8]
+    mov [rdx+232], rax
+    syscall
+  calls:
+    dq 17, 0, 0, 0, 0, 0, 0, 0
+    dq IRET, 0, 0, 0, 0, 0, 0, 0
+    dq 17, 0x1234, 0, 0, 0, 0, 0, 0`,
+        ),
+      );
+    expect((await run('0x3333')).words(DATA + 200, 5)).toEqual([0x3333n, 0x1111n, 0x2222n, 0x3333n, 0x1234n]);
+    expect((await run('0xdead0000')).words(DATA + 200, 1)).toEqual([0xffff_ffff_dead_0000n]);
+  });
+
   it('makes system calls to the syscall callback, with DF clear and rip in rcx', async () => {
     const g = await boot(kernel([], `${USER_MODE('user')}\nuser: std\nsyscall\nafter: nop`));
     const f = frame(g);
