@@ -1,6 +1,20 @@
 /**
  * PageSender on a thread of its own, so that copying, checksums, encryption and the socket take no time from the
  * guest's thread. Invariant: one request is under way at a time; once it failed, everything fails.
+ *
+ * The order of memory. Three things are read by the sending thread where they are, without atomic accesses:
+ *
+ *  what               why that is right
+ *  a round's bitmap   written before `postMessage` of the request, which orders it before the thread's reads; not written
+ *                     before the response, which orders the reads before that
+ *  blocks of a disk   likewise; read from the disk by threads of its link, which the file ring orders before the guest's
+ *                     thread, and that before the request (src/host/standalone/disk/file-ring.ts)
+ *  the guest's RAM    nothing orders a page that is read in a round against the guest that writes it meanwhile: the copy may
+ *                     be of two times. The frame is marked in the dirty log by the guest's thread, which itself collects the
+ *                     log, so the page is in the bitmap of a later round. The last round is asked for when the guest stands
+ *                     still and its links are quiet; that request orders all writes before the reads
+ *
+ * What arrives is written into RAM by the guest's own thread, before the first transfer of a disk is submitted there.
  */
 import { Worker } from 'node:worker_threads';
 import type { DataAddress } from './data-channel.js';

@@ -16,7 +16,7 @@ import {
 } from '../../../devices/vbd/disk-link.js';
 import type { LinearMemory } from '../../../xen/memory.js';
 import { DiskLock } from './disk-lock.js';
-import { FileRing, SLOTS } from './file-ring.js';
+import { FileRing, ringBuffer, SLOTS } from './file-ring.js';
 import { transferFile } from './file-transfer.js';
 import type { FileWorkerData } from './file-worker.js';
 
@@ -75,7 +75,8 @@ function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
 export class FileLink implements DiskLink {
   private client: DiskClient | undefined;
   private log: (line: string) => void = () => undefined;
-  private readonly ring = new FileRing();
+  private readonly buffer = ringBuffer();
+  private readonly ring = FileRing.over(this.buffer);
   private readonly threads: Worker[] = [];
   /** Transfers by slot; those that found no slot. */
   private readonly lent: (DiskTransfer | undefined)[] = new Array(SLOTS).fill(undefined);
@@ -99,7 +100,7 @@ export class FileLink implements DiskLink {
     /** A block device. */
     private readonly device: boolean,
   ) {
-    this.ring.clearFinished();
+    this.ring.clear();
   }
 
   get name(): string {
@@ -138,7 +139,7 @@ export class FileLink implements DiskLink {
   /** When there is work for them: a guest that has just arrived does not wait for threads that may never have any. */
   private startThreads(): void {
     const workerData: FileWorkerData = {
-      ring: this.ring.buffer,
+      ring: this.buffer,
       memory: this.u8.buffer as SharedArrayBuffer,
       fd: this.fd,
       device: this.device,
@@ -217,14 +218,15 @@ export class FileLink implements DiskLink {
     ring.looking();
     let any = false;
     for (let slot = ring.finished(); slot >= 0; slot = ring.finished()) {
+      const { status, microseconds } = ring;
       const transfer = this.lent[slot] as DiskTransfer;
       this.lent[slot] = undefined;
       this.free.push(slot);
       const next = this.waiting.shift();
       if (next !== undefined) this.hand(next);
       const small = transfer.operation <= DISK_WRITE && transfer.sectors * 512 <= OWN_BYTES;
-      if (small) this.measured(ring.microseconds(slot));
-      this.answer(transfer, ring.status(slot));
+      if (small) this.measured(microseconds);
+      this.answer(transfer, status);
       any = true;
     }
     if (any) client?.batchDone();

@@ -18,7 +18,7 @@ export interface FileWorkerData {
 const SECTOR_BYTES = 512;
 
 const { ring: buffer, memory, fd, device } = workerData as FileWorkerData;
-const ring = new FileRing(buffer);
+const ring = FileRing.over(buffer);
 const u8 = new Uint8Array(memory);
 const request: SlotRequest = {
   operation: 0,
