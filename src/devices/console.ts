@@ -8,7 +8,13 @@
  */
 import { bool, bytes, struct } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
-import { XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface } from '../xen/console.js';
+import {
+  XENCONS_CONNECTION,
+  XENCONS_IN_SIZE,
+  XENCONS_OUT_SIZE,
+  XENCONSOLE_CONNECTED,
+  XenconsInterface,
+} from '../xen/console.js';
 import type { LinearMemory } from '../xen/memory.js';
 
 /** Most typed bytes that wait for the guest to take them; more are refused, as a terminal does when it is full. */
@@ -54,6 +60,16 @@ export class ConsoleBackend {
     private readonly port: ConsolePort,
     private sink: ConsoleSink,
   ) {}
+
+  /**
+   * Says in the page that the ring is served: a guest that knows the field drops its output until then. Once, before the
+   * guest's first instruction, without an event, so that it finds what it finds where no such field is known.
+   */
+  connect(): void {
+    const { mem, page } = this.port;
+    this.port.touch(page);
+    mem.setU8(page + XENCONS_CONNECTION, XENCONSOLE_CONNECTED);
+  }
 
   /** The guest notified us: it has written output, or taken input. */
   service(): void {

@@ -228,6 +228,7 @@ export class Guest {
     });
     guest.#store = GuestStore.create(guest.storeAccess(), nodes);
     guest.furnish();
+    guest.console.connect();
     for (const device of spec.devices ?? []) guest.devices.create(device);
     return guest;
   }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { TestGuest, TestHost } from '../../test/support/guest-on-host.js';
+import { programKernel } from '../../test/support/program-kernel.js';
 import { Runstate } from '../hypervisor/vcpu-context.js';
 import { VcpuInfo } from '../xen/shared-info.js';
 import type { ClockPolicy, OutageBounds, OutageTerms } from './points/outage.js';
@@ -246,6 +247,35 @@ describe('the xenstore of a guest', () => {
   it('is not asked anything by a move', async () => {
     const { there } = await moved({ outage: 40 * MS });
     expect(there.guest.store.dom0.read('/local/domain/1/control/shutdown')).toBe('');
+  });
+});
+
+describe('the console of a guest', () => {
+  it('is told before its first instruction that its console is connected, and on every host after that', async () => {
+    const { a, b } = hosts();
+    // The byte in the console page, two pages after start_info: as it is first, then again and again.
+    const kernel = programKernel(`
+    again:
+      movzx eax, byte [r15+0x2000+3088]
+      call hex
+      mov ecx, 1000000
+    wait:
+      dec ecx
+      jnz wait
+      jmp again
+    `);
+    const connection = (g: TestGuest) =>
+      g.guest.ledgerRows().find((row) => row.name === 'console connection');
+    const here = await TestGuest.on(a, { kernel });
+    expect(connection(here)).toMatchObject({ inner: 'connected', outer: 'connected' });
+    here.guest.start();
+    here.run(20 * MS);
+    await here.guest.pause();
+    const there = await here.arriveOn(b);
+    there.guest.start();
+    there.run(20 * MS);
+    expect(connection(there)).toMatchObject({ inner: 'connected', outer: 'connected' });
+    for (const { output } of [here, there]) expect(output).toMatch(/^(0{16}){5,}$/);
   });
 });
 

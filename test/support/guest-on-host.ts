@@ -55,6 +55,8 @@ export interface TestGuestOptions {
   readonly hostTime?: boolean;
   readonly devices?: readonly DeviceConfig[];
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
+  /** In place of the small observing kernel. */
+  readonly kernel?: Uint8Array;
 }
 
 export class TestGuest {
@@ -86,7 +88,11 @@ export class TestGuest {
         uuid: new Uint8Array(16).fill(7),
         memoryMib: 8,
         vcpus: options.vcpus ?? 1,
-        image: { kernel: smallKernelElf(), ramdisk: undefined, cmdline: 'interval_ms=10' },
+        image: {
+          kernel: options.kernel ?? smallKernelElf(),
+          ramdisk: undefined,
+          cmdline: 'interval_ms=10',
+        },
         kernelName: 'small',
         ramdiskName: '',
         clock: options.clock,

@@ -2,6 +2,7 @@
 import type { Guest } from '../guest.js';
 import type { MigrationPoint, PointDescription } from '../point.js';
 import * as busAddresses from './bus-addresses.js';
+import * as consoleConnection from './console-connection.js';
 import * as consolePort from './console-port.js';
 import * as consoleRing from './console-ring.js';
 import { backendTree, deviceRings } from './devices.js';
@@ -67,6 +68,7 @@ export const pointsOf = (guest: Guest, live: LivePoints): readonly MigrationPoin
   live.xenstoreTree,
   xenstorePermissions.xenstorePermissions(guest),
   live.consoleRing,
+  consoleConnection.consoleConnection(guest),
   live.suspendSignal,
 ];
 
@@ -99,6 +101,7 @@ export const POINT_DESCRIPTIONS: readonly PointDescription[] = [
   xenstorePermissions.about,
   backendTree,
   consoleRing.about,
+  consoleConnection.about,
   deviceRings,
   suspendSignal.about,
 ];
