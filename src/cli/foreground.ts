@@ -11,6 +11,7 @@ import { collectGarbage } from '../host/standalone/garbage.js';
 import { hugePages } from '../host/standalone/huge-pages.js';
 import type { Networks } from '../host/standalone/net/networks.js';
 import { Terminal } from '../host/standalone/terminal.js';
+import { nodeUnpackers } from '../host/standalone/unpackers.js';
 import type { Nanoseconds } from '../xen/types.js';
 import { profileText } from './profile.js';
 
@@ -134,6 +135,7 @@ export class Foreground {
         log,
         wake,
         tidy: collectGarbage,
+        unpackers: nodeUnpackers(),
         engine: {
           advise: await hugePages(),
           profile: profile ? () => performance.now() : undefined,

@@ -12,6 +12,7 @@ import { tuneEngine } from '../host/standalone/engine.js';
 import { collectGarbage } from '../host/standalone/garbage.js';
 import { hugePages } from '../host/standalone/huge-pages.js';
 import type { GuestLoop } from '../host/standalone/loop.js';
+import { nodeUnpackers } from '../host/standalone/unpackers.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import { PAGE } from '../machine/machine.js';
 import type { MovableGuest } from '../migration/guest.js';
@@ -224,6 +225,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     log: (line) => (runner === undefined ? hooks.log(line) : runner.note(line)),
     wake: () => runner?.wake(),
     tidy: collectGarbage,
+    unpackers: nodeUnpackers(),
     engine: { advise },
   };
   return {

@@ -14,7 +14,7 @@ import type { Mfn, Pfn } from '../xen/types.js';
 import { XENFEAT_pae_pgdir_above_4gb } from '../xen/version.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
 import { unpackKernel } from './bzimage.js';
-import { gunzip, isGzip } from './decompress.js';
+import { gunzip, isGzip, type Unpackers } from './decompress.js';
 import { type Elf, PT_LOAD, parseElf, within } from './elf.js';
 import { writeHypercallPage } from './hypercall-page.js';
 import { hex, KernelError } from './kernel-error.js';
@@ -66,14 +66,14 @@ export interface BuiltDomain {
 }
 
 /** Unpacks and checks the files. Throws KernelError, whose message says what is wrong with which part. */
-export async function loadImage(image: GuestImage): Promise<LoadedImage> {
+export async function loadImage(image: GuestImage, unpackers: Unpackers = {}): Promise<LoadedImage> {
   const cmdline = new TextEncoder().encode(image.cmdline);
   if (cmdline.length >= MAX_GUEST_CMDLINE)
     throw new KernelError(
       `the command line is ${cmdline.length} bytes long; a guest takes ${MAX_GUEST_CMDLINE - 1} at most`,
     );
   if (cmdline.includes(0)) throw new KernelError('the command line has a zero byte in it');
-  const elf = parseElf(await unpackKernel(image.kernel));
+  const elf = parseElf(await unpackKernel(image.kernel, unpackers));
   const parameters = kernelParameters(elf);
   const ramdisk = image.ramdisk && (await unpackRamdisk(image.ramdisk));
   return { elf, parameters, ramdisk, cmdline };

@@ -2,7 +2,7 @@
  * Takes the ELF kernel out of a bzImage: a PV guest starts at the packed kernel itself, not at the code before it.
  * Source: Linux, Documentation/arch/x86/boot.rst (protocol 2.08 and later); Xen, xg_dom_bzimageloader.c.
  */
-import { gunzip, isGzip, unpackPayload } from './decompress.js';
+import { gunzip, isGzip, type Unpackers, unpackPayload } from './decompress.js';
 import { isElf } from './elf.js';
 import { hex, KernelError } from './kernel-error.js';
 
@@ -34,7 +34,7 @@ export function bzImagePayload(bytes: Uint8Array): Uint8Array | undefined {
 }
 
 /** The ELF kernel of a file that is an ELF file, a bzImage, or either of them packed with gzip. */
-export async function unpackKernel(file: Uint8Array): Promise<Uint8Array> {
+export async function unpackKernel(file: Uint8Array, unpackers: Unpackers = {}): Promise<Uint8Array> {
   const bytes = isGzip(file) ? await gunzip(file) : file;
   if (isElf(bytes)) return bytes;
   const payload = bzImagePayload(bytes);
@@ -42,7 +42,7 @@ export async function unpackKernel(file: Uint8Array): Promise<Uint8Array> {
     const found = [...bytes.subarray(0, 4)].map((b) => b.toString(16).padStart(2, '0')).join(' ');
     throw new KernelError(`neither an ELF file nor a bzImage: begins with ${found || 'nothing'}`);
   }
-  const kernel = isElf(payload) ? payload : await unpackPayload(payload);
+  const kernel = isElf(payload) ? payload : await unpackPayload(payload, unpackers);
   if (!isElf(kernel)) throw new KernelError('the payload of the bzImage is no ELF file');
   return kernel;
 }

@@ -3,13 +3,22 @@
  * Whatever the bytes are, the result is exactly the unpacked data or a KernelError; never more than MAX_UNPACKED.
  * Source: Xen, tools/libs/guest/xg_dom_bzimageloader.c; RFC 1952 (gzip); lz4_Frame_format.md, "Legacy frame".
  */
-import { decompress as unzstd } from 'fzstd';
 import lz4 from 'lz4js';
+import { ZSTDDecoder } from 'zstddec';
 import { KernelError } from './kernel-error.js';
 import { unxz } from './xz.js';
 
 /** As Xen's XC_DOM_DECOMPRESS_MAX. */
 export const MAX_UNPACKED = 1 << 30;
+
+/** Unpackers that the engine around brings with it, in place of those here. */
+export interface Unpackers {
+  /**
+   * One or more whole zstd frames, `size` bytes when they are unpacked. Never gives more than that, and takes memory for
+   * little more; throws what it likes where the data is damaged, or larger.
+   */
+  zstd?(packed: Uint8Array, size: number): Promise<Uint8Array>;
+}
 
 const le32 = (b: Uint8Array, at: number): number => new DataView(b.buffer, b.byteOffset).getUint32(at, true);
 const startsWith = (bytes: Uint8Array, magic: readonly number[]): boolean =>
@@ -67,10 +76,21 @@ function unlz4(bytes: Uint8Array, size: number): Uint8Array {
   return out;
 }
 
-function unzstdTo(bytes: Uint8Array, size: number): Uint8Array {
+/**
+ * Straight into a buffer of the size that is expected: kernels are packed as a stream, with windows of 128 MiB, and an
+ * unpacker that keeps a window of its own and moves it on with each block takes half a minute for that.
+ */
+async function decodeZstd(bytes: Uint8Array, size: number): Promise<Uint8Array> {
+  const decoder = new ZSTDDecoder();
+  await decoder.init();
+  return decoder.decode(bytes, size);
+}
+
+async function unzstd(bytes: Uint8Array, size: number, unpackers: Unpackers): Promise<Uint8Array> {
+  if (size === 0) throw new KernelError('zstd payload: nothing is in it');
   let out: Uint8Array;
   try {
-    out = unzstd(bytes);
+    out = await (unpackers.zstd ?? decodeZstd)(bytes, size);
   } catch (e) {
     throw new KernelError(`zstd payload is damaged: ${(e as Error).message}`);
   }
@@ -90,7 +110,7 @@ const REFUSED: readonly [name: string, magic: readonly number[]][] = [
  * Unpacks the payload of a bzImage. All but gzip have their unpacked size behind the packed data, in four bytes
  * that the kernel's build adds.
  */
-export async function unpackPayload(payload: Uint8Array): Promise<Uint8Array> {
+export async function unpackPayload(payload: Uint8Array, unpackers: Unpackers = {}): Promise<Uint8Array> {
   if (isGzip(payload)) return gunzip(payload);
   const refused = REFUSED.find(([, magic]) => startsWith(payload, magic));
   if (refused)
@@ -107,7 +127,11 @@ export async function unpackPayload(payload: Uint8Array): Promise<Uint8Array> {
   const data = payload.subarray(0, payload.length - 4);
   const size = le32(payload, payload.length - 4);
   if (size > MAX_UNPACKED) throw new KernelError(`bzImage payload: ${size} bytes unpacked are too many`);
-  const out = xz ? await unxz(data, MAX_UNPACKED) : zstd ? unzstdTo(data, size) : unlz4(data, size);
+  const out = xz
+    ? await unxz(data, MAX_UNPACKED)
+    : zstd
+      ? await unzstd(data, size, unpackers)
+      : unlz4(data, size);
   if (out.length !== size)
     throw new KernelError(`bzImage payload is damaged: ${out.length} bytes unpacked, ${size} expected`);
   return out;

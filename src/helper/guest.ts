@@ -9,6 +9,7 @@
 import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
+import type { Unpackers } from '../guest/decompress.js';
 import { domainTree } from '../guest/domain-tree.js';
 import type { Host } from '../host/host.js';
 import { Domain, type DomainHost, type DomainRun } from '../hypervisor/domain.js';
@@ -62,6 +63,8 @@ export interface GuestSpec {
 export interface GuestSurroundings {
   /** How its instructions are executed. */
   readonly engine?: DomainHost['engine'];
+  /** What unpacks kernels faster than the guest's own rooms can. */
+  readonly unpackers?: Unpackers;
   /** Takes the console's output. */
   readonly console: ConsoleSink;
   /** A line of the hypervisor or of a device. */
@@ -192,7 +195,7 @@ export class Guest {
 
   /** Builds a guest in a new container, ready to be attached. Throws KernelError on a bad kernel. */
   static async powerOn(spec: GuestSpec, host: Host, around: GuestSurroundings): Promise<Guest> {
-    const image = await loadImage(spec.image);
+    const image = await loadImage(spec.image, around.unpackers);
     around.tidy?.();
     const { name, uuid, memoryMib, maxMemoryMib = memoryMib, vcpus, nsPerInstruction = 0 } = spec;
     const made = { name, uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction };

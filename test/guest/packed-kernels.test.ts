@@ -2,8 +2,10 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { bzImagePayload, unpackKernel } from '../../src/guest/bzimage.js';
+import { type Unpackers, unpackPayload } from '../../src/guest/decompress.js';
 import { KernelError } from '../../src/guest/kernel-error.js';
-import { bzImage, PACKED, packedKernel } from './packed-kernels.js';
+import { nodeUnpackers } from '../../src/host/standalone/unpackers.js';
+import { bzImage, PACKED, packedKernel, ZSTD_BLOCK, zstdOfBlocks } from './packed-kernels.js';
 
 const kernel = packedKernel();
 const payload = (name: keyof typeof PACKED): Uint8Array => Buffer.from(PACKED[name], 'base64');
@@ -69,6 +71,65 @@ describe('a packed kernel', () => {
   test('an absurd size is refused before any memory is taken for it', async () => {
     await expect(unpackKernel(bzImage(payload('zstd'), 0xffffffff))).rejects.toThrow(/too many/);
   });
+});
+
+const unpackers: [string, Unpackers][] = [['of our own', {}]];
+if (nodeUnpackers().zstd !== undefined) unpackers.push(['of Node', nodeUnpackers()]);
+
+describe.each(unpackers)('zstd, by the unpacker %s', (_, by) => {
+  const payloadOf = (packed: Uint8Array, size: number): Uint8Array => {
+    const payload = new Uint8Array(packed.length + 4);
+    payload.set(packed);
+    new DataView(payload.buffer).setUint32(packed.length, size, true);
+    return payload;
+  };
+
+  test('comes out byte for byte', async () => {
+    const out = await unpackPayload(payloadOf(payload('zstd'), kernel.length), by);
+    expect(Buffer.from(out).toString('hex')).toBe(expected);
+  });
+
+  // An unpacker that moves its window on with each block would copy 60 GiB: no matter how fast this machine is.
+  test('60 MiB that were packed as a stream, with a window of 128 MiB, come out in no time', async () => {
+    const blocks = Array.from({ length: 480 }, (_, i) => i & 255);
+    const out = await unpackPayload(payloadOf(zstdOfBlocks(blocks), blocks.length * ZSTD_BLOCK), by);
+    expect(out.length).toBe(blocks.length * ZSTD_BLOCK);
+    expect(
+      blocks.every((byte, i) => out[i * ZSTD_BLOCK] === byte && out[(i + 1) * ZSTD_BLOCK - 1] === byte),
+    ).toBe(true);
+  });
+
+  test.each([0, 1, ZSTD_BLOCK, 3 * ZSTD_BLOCK - 1, 3 * ZSTD_BLOCK + 1])(
+    'what comes out is as large as was said, or refused: 384 KiB instead of %i bytes',
+    async (size) => {
+      const wrong = payloadOf(zstdOfBlocks([1, 2, 3]), size);
+      await expect(unpackPayload(wrong, by)).rejects.toThrow(KernelError);
+    },
+  );
+
+  test('whatever is changed, it is a kernel or a message', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(fc.nat(4000), fc.nat(255)), { maxLength: 4 }), async (changes) => {
+        const copy = payloadOf(payload('zstd'), kernel.length);
+        for (const [at, value] of changes) copy[at % (copy.length - 4)] = value;
+        await unpackPayload(copy, by).catch((e) => expect(e).toBeInstanceOf(KernelError));
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+test('a Node without zstd has no unpacker for it, one with it gives as much as was asked for at most', async () => {
+  expect(nodeUnpackers({})).toEqual({});
+  let asked: unknown;
+  const { zstd } = nodeUnpackers({
+    zstdDecompress: (packed: Uint8Array, options: object, done: (e: null, b: Uint8Array) => void) => {
+      asked = options;
+      done(null, packed);
+    },
+  });
+  await zstd?.(new Uint8Array(3), 1000);
+  expect(asked).toMatchObject({ maxOutputLength: 1000 });
 });
 
 describe('damage', () => {

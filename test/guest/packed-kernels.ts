@@ -94,6 +94,20 @@ mPfiMJZRsXJy2mgogTLsoSweIa+OiIpfFBIwHJRX2qYpBPbyfmikacCrqzO4bJplHLwzwXNXoaBYrfBr
 SGPsRCJRR0waFrhi+rLJzS1lDyYMu2FSLjknlABNVEQOCU2bA7R5arSiVkateVd7MKp2ZZ5Dmqvr4Frhenfs1UrHKhcakyPumw==`,
 };
 
+/**
+ * A zstd frame as kernels have them: packed as a stream, so that it does not say how large it is, with a window of 128 MiB;
+ * in blocks of one repeated byte each, 128 KiB long when they are unpacked.
+ */
+export function zstdOfBlocks(bytes: readonly number[]): Uint8Array {
+  const windowOf128MiB = (27 - 10) << 3;
+  const block = (byte: number, i: number): number[] => {
+    const header = (ZSTD_BLOCK << 3) | (1 << 1) | (i === bytes.length - 1 ? 1 : 0);
+    return [header & 255, (header >> 8) & 255, header >> 16, byte];
+  };
+  return Uint8Array.from([0x28, 0xb5, 0x2f, 0xfd, 0, windowOf128MiB, ...bytes.flatMap(block)]);
+}
+export const ZSTD_BLOCK = 131_072;
+
 /** A bzImage of boot protocol 2.15 with this payload; `size`, where given, is put behind it. */
 export function bzImage(payload: Uint8Array, size?: number, version = 0x20f): Uint8Array {
   const sectors = 3;
