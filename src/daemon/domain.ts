@@ -182,6 +182,11 @@ export class Domain {
     await killProcess(process);
   }
 
+  /** Its connection is gone: whether its process is dead, or is so within the time that a dying one takes. */
+  async diesSoon(): Promise<boolean> {
+    return this.state.process === null || deathOf(this.state.process, DEATH_GRACE_MS);
+  }
+
   /** SIGKILL without a word: for a process that must not go on and does not answer. */
   async kill(): Promise<void> {
     if (this.state.process !== null) await killProcess(this.state.process);

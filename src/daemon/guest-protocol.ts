@@ -115,6 +115,8 @@ export interface GuestRequests {
       version?: number;
       clockDifference?: number;
       disks?: readonly number[];
+      /** How long the other side, or a disk that is copied, may do nothing before the sending is given up, ms. */
+      answerMs?: number;
     },
     SentStats,
   ];

@@ -7,6 +7,7 @@
 import { readFileSync, rmSync } from 'node:fs';
 import type { ImageFolders } from '../host/standalone/disk/place.js';
 import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
+import { within } from '../host/standalone/within.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import { sendGuest } from '../migration/source.js';
@@ -42,6 +43,9 @@ import type { Rpc } from './rpc.js';
 const KERNEL_FD = 3;
 const RAMDISK_FD = 4;
 
+/** Longest that a guest's disks may take to be let go of, once it stands still. */
+const RELEASE_MS = 5_000;
+
 type With<M extends keyof GuestRequests> = GuestRequests[M][0];
 type Answer<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]> | GuestRequests[M][1];
 
@@ -54,6 +58,8 @@ export class GuestService {
   /** Stopped by a move that has sent everything. */
   private stoppedByMove = false;
   private locked = false;
+  /** Devices whose links are being opened. */
+  private plugging = 0;
   private paused = false;
   private folders: ImageFolders = {};
   /** What runs the first instruction, of a guest that was created or came paused. */
@@ -236,7 +242,8 @@ export class GuestService {
     const runner = this.free();
     if (!this.paused) {
       this.paused = true;
-      await runner.movable.pause();
+      // It stands still in any case; what a disk has not done yet ends when its server answers, as on Xen.
+      await runner.movable.pause().catch((error: Error) => logLine(error.message));
     }
     return null;
   }
@@ -291,7 +298,12 @@ export class GuestService {
   }
   async plug({ device }: With<'plug'>): Promise<GuestConfig> {
     const runner = this.free();
-    await runner.plug(device);
+    this.plugging++;
+    try {
+      await runner.plug(device);
+    } finally {
+      this.plugging--;
+    }
     return runner.config;
   }
   async unplug({ kind, devid, force, timeoutS }: With<'unplug'>): Promise<GuestConfig> {
@@ -313,14 +325,16 @@ export class GuestService {
     return this.free().travellingImages?.(this.folders) ?? [];
   }
 
-  async send({ to, options, handover, version, clockDifference, disks = [] }: With<'send'>): Answer2<'send'> {
+  async send(wanted: With<'send'>): Answer2<'send'> {
+    const { to, options, handover, version, clockDifference, disks = [], answerMs } = wanted;
     const runner = this.free();
+    if (this.plugging > 0) throw new Failure('bad-state', 'a device is being plugged in');
     const { movable } = runner;
-    const sender = new WorkerSender(to, movable.ram, movable.frames);
+    const sender = new WorkerSender(to, movable.ram, movable.frames, answerMs);
     this.sender = sender;
     let storage: RunnerStorage | undefined;
     try {
-      storage = disks.length === 0 ? undefined : await runner.openStorage?.(disks);
+      if (disks.length > 0) storage = await this.openStorage(runner, disks, answerMs);
       const stats = await sendGuest(movable, sender, options, {
         progress: (progress) => this.daemon?.notice('progress', progress),
         storageProgress: (progress) => this.daemon?.notice('progress', progress),
@@ -331,6 +345,7 @@ export class GuestService {
           await this.daemon.request('stopping');
         },
         alreadyPaused: this.paused,
+        answerMs,
         version,
         clockDifference,
       });
@@ -346,15 +361,48 @@ export class GuestService {
     }
   }
 
+  private async openStorage(
+    runner: GuestRunner,
+    disks: readonly number[],
+    answerMs = Number.POSITIVE_INFINITY,
+  ): Promise<RunnerStorage | undefined> {
+    const opening = runner.openStorage?.(disks);
+    if (opening === undefined || !Number.isFinite(answerMs)) return opening;
+    try {
+      return await within(
+        opening,
+        answerMs,
+        `its disks cannot be opened for a copy within ${answerMs / 1000} s`,
+      );
+    } catch (error) {
+      // Should it come yet.
+      opening.then(
+        (late) => late.close(),
+        () => undefined,
+      );
+      throw error;
+    }
+  }
+
   abortSend({ reason }: With<'abortSend'>): null {
     this.sender?.abort(reason);
     return null;
   }
 
+  /**
+   * Answered when nothing of this guest can reach its disks any more. When that cannot be had within RELEASE_MS it is
+   * not locked, and its daemon does not offer it.
+   */
   async lock(): Promise<null> {
     if (!this.stoppedByMove) throw new Failure('bad-state', 'only a guest that was sent can be locked');
     this.locked = true;
-    await this.runner?.movable.release();
+    try {
+      const released = this.runner?.movable.release() ?? Promise.resolve();
+      await within(released, RELEASE_MS, `its disks are not let go of within ${RELEASE_MS / 1000} s`);
+    } catch (error) {
+      this.locked = false;
+      throw error;
+    }
     return null;
   }
 

@@ -28,6 +28,8 @@ export interface HostConfig {
   readonly networks: Readonly<Record<string, string>>;
   /** Folders of disks, as guests' configurations name them, and where they are here (docs/disks.md). */
   readonly images: Readonly<Record<string, string>>;
+  /** Seconds that whoever a move waits for may take to answer, before the move is given up (docs/handover.md). */
+  readonly moveAnswerS: number;
   /** Module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;
 }
@@ -47,6 +49,7 @@ function defaults(): HostConfig {
     dataPorts: '',
     networks: {},
     images: {},
+    moveAnswerS: 30,
     runner: new URL('./pv-runner.js', import.meta.url).href,
   };
 }
@@ -82,6 +85,8 @@ export function loadHostConfig(path: string | undefined): HostConfig {
   if (checked.firstDomid < 1 || checked.maxDomid > 0x7fef || checked.firstDomid > checked.maxDomid) {
     throw new Failure('bad-config', `${path}: domain ids go from 1 to ${0x7fef}`);
   }
+  if (checked.moveAnswerS < 1 || checked.moveAnswerS > 3600)
+    throw new Failure('bad-config', `${path}: moveAnswerS is from 1 to 3600 seconds`);
   if (checked.dataPorts !== '' && !/^\d+-\d+$/.test(checked.dataPorts)) {
     throw new Failure('bad-config', `${path}: dataPorts must be FIRST-LAST`);
   }

@@ -23,6 +23,8 @@ import { Serial } from './serial.js';
 
 export interface IncomingContext {
   readonly log: Logger;
+  /** How long the guest's process may take to answer, ms. */
+  readonly answerMs: number;
   /** Before the process is told to start: the host's xenstore and all that it will look for. */
   introduce(domain: Domain): void;
   /** The guest is ours. */
@@ -71,6 +73,13 @@ export class IncomingMove {
 
   heardFrom(rpc: Rpc): void {
     this.rpc = rpc;
+  }
+
+  /** This host does not want it. True if it has not been told to start; then nothing is left of it. */
+  async refuse(reason: string): Promise<boolean> {
+    if (this.phase === 'receiving' || this.phase === 'ready') this.reason = reason;
+    await this.event('unwanted');
+    return this.phase === 'none';
   }
 
   /** A connection to the source ended. */
@@ -136,7 +145,8 @@ export class IncomingMove {
     const domain = this.domain!;
     try {
       this.context.introduce(domain);
-      this.started = await domain.ask('go', { handover: this.handover, paused: this.paused });
+      const { answerMs } = this.context;
+      this.started = await domain.ask('go', { handover: this.handover, paused: this.paused }, answerMs);
       await this.event('started');
     } catch (error) {
       this.reason = describeError(error).message;

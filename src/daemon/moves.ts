@@ -10,6 +10,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { within } from '../host/standalone/within.js';
 import type { ToDestination } from '../migration/handover.js';
 import type { MoveOptions, MoveProgress } from '../migration/source.js';
 import type { StorageProgress } from '../migration/storage.js';
@@ -71,17 +72,25 @@ export class Moves implements MoveWatcher {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
   }
 
+  private get answerMs(): number {
+    return this.domains.config.moveAnswerS * 1000;
+  }
+
   // --- source ---
 
   private readonly outgoingContext = (): OutgoingContext => ({
     log: this.options.log,
+    answerMs: this.answerMs,
     connect: this.options.connect,
     wallClock: () => this.domains.wallClock(),
     persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file),
     erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`)),
     resume: async (domain) => {
-      if (domain.alive && domain.state.phase !== 'ended') await domain.ask('resume', {});
-      else {
+      if (domain.alive && domain.state.phase !== 'ended') {
+        // One whose connection broke goes on by itself, unless it was locked.
+        if (domain.rpc === undefined) await domain.connect();
+        await domain.ask('resume', {}, this.answerMs);
+      } else {
         this.outgoing.delete(domain);
         await this.domains.applyPolicy(domain, domain.state.exit ?? domain.exitOnDisk());
       }
@@ -176,6 +185,7 @@ export class Moves implements MoveWatcher {
 
   private readonly incomingContext = (): IncomingContext => ({
     log: this.options.log,
+    answerMs: this.answerMs,
     introduce: (domain) => {
       nameImages(domain.state.disks ?? []);
       this.domains.introduce(domain, domain.state.config!);
@@ -244,7 +254,11 @@ export class Moves implements MoveWatcher {
     );
     this.incoming.set(handover, move);
     try {
-      await makeImages(expected, this.domains.uidOf(domain.domid));
+      await within(
+        makeImages(expected, this.domains.uidOf(domain.domid)),
+        this.answerMs,
+        `the images for its disks are not made within ${this.answerMs / 1000} s`,
+      );
       const port = await this.listenForData(domain, handover, key);
       await move.open(caller.rpc);
       if (caller.rpc.closed) move.cut(caller.rpc);
@@ -260,7 +274,8 @@ export class Moves implements MoveWatcher {
     const host = this.domains.grant(domain);
     const from = { host: this.options.listenHost, identity, key };
     const ports = dataPorts(this.domains.config);
-    const { port } = await domain.ask('receive', { host, from, ports, disks: domain.state.disks ?? [] });
+    const wanted = { host, from, ports, disks: domain.state.disks ?? [] };
+    const { port } = await domain.ask('receive', wanted, this.answerMs);
     competeAgain(domain.state.process!.pid);
     return port;
   }
@@ -321,7 +336,8 @@ export class Moves implements MoveWatcher {
         if (ref !== null) this.incomingOf(domain, ref.handover, ref.peer).phase = 'owner';
         await this.domains.adopt(domain);
         // A guest that a move had stopped goes on, unless its destination may have it.
-        if (!this.outgoing.has(domain) && domain.rpc !== undefined) await domain.ask('resume', {});
+        if (!this.outgoing.has(domain) && domain.rpc !== undefined)
+          await domain.ask('resume', {}, this.answerMs);
       }
     }
     for (const file of outgoing) {
@@ -347,7 +363,11 @@ export class Moves implements MoveWatcher {
       );
     }
     if (starting) {
-      while (domain.alive && !domain.ownedBy(ref.handover)) await new Promise((done) => setTimeout(done, 10));
+      const end = performance.now() + this.answerMs;
+      while (domain.alive && !domain.ownedBy(ref.handover) && performance.now() < end)
+        await new Promise((done) => setTimeout(done, 10));
+      // What is on disk when it is dead decides.
+      if (!domain.ownedBy(ref.handover)) await domain.kill();
     }
     if (domain.ownedBy(ref.handover)) {
       move.phase = 'owner';

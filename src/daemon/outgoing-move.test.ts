@@ -37,6 +37,7 @@ function moveWithLateAnswer() {
   const move: OutgoingMove = new OutgoingMove(
     {
       log: pino({ level: 'silent' }),
+      answerMs: 1000,
       connect: async (_, given) => {
         handlers = given;
         return rpc;

@@ -117,6 +117,8 @@ function checkOpened(opened: unknown): asserts opened is OpenedMove {
 /** What a move needs of its daemon. */
 export interface OutgoingContext {
   readonly log: Logger;
+  /** How long whoever this move waits for may take to answer, ms. */
+  readonly answerMs: number;
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
   /** This host's, ns since 1970. */
   wallClock(): number;
@@ -133,8 +135,9 @@ export interface OutgoingContext {
 
 /** Characters of another host's reason. */
 const MAX_REASON = 1000;
-const READY_TIMEOUT_MS = 30_000;
 const CLOCK_EXCHANGES = 3;
+/** So often in the time that a guest's process may take to answer it is asked whether it lives. */
+const SIGNS_OF_LIFE = 3;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 10_000;
 /** After this a caller is told that the outcome is being settled. */
@@ -148,11 +151,14 @@ export class OutgoingMove {
   private rpc: Rpc | undefined;
   private readonly serial = new Serial();
   private reason: string | undefined;
+  /** The guest stays here, and how much of that has been seen. */
+  private outlook = 'the guest goes on here';
   private accepted: MoveMessage | undefined;
   private acceptedAt = 0;
   private readyAt = 0;
   private retryTimer: NodeJS.Timeout | undefined;
   private readyTimer: NodeJS.Timeout | undefined;
+  private lifeTimer: NodeJS.Timeout | undefined;
   private retryMs = FIRST_RETRY_MS;
   private settled: { resolve(): void; reject(error: Error): void } | undefined;
 
@@ -181,60 +187,80 @@ export class OutgoingMove {
       this.settled = { resolve, reject };
     });
     outcome.catch(() => {});
+    // What is under way when the move is given up is not waited for.
+    const unlessGivenUp = async <T>(what: Promise<T>): Promise<T> => {
+      what.catch(() => {});
+      const value = await Promise.race([what, outcome as Promise<never>]);
+      if (this.phase === 'idle') throw new Failure('move-failed', 'the move was given up');
+      return value;
+    };
+    const { answerMs } = this.context;
     let sent: SentStats | undefined;
     try {
-      this.rpc = await this.context.connect(this.file.peer, this.handlers());
+      this.rpc = await this.connected();
       const key = plain ? undefined : randomBytes(32).toString('hex');
       const { name, uuid, vcpus, memoryKib } = domain.state;
-      const status = await domain.ask('hello', {});
-      const clockDifference = await this.measureClocks(this.rpc);
-      const travelling = options.copyStorage === true ? await domain.ask('travellingDisks', {}) : undefined;
-      const opened = await this.rpc.request<unknown>(
-        'moveOpen',
-        {
-          disks: travelling,
-          handover: this.handover,
-          versions: STREAM_VERSIONS,
-          name,
-          uuid,
-          vcpus,
-          memoryKib,
-          paused: status.paused,
-          key,
-        },
-        READY_TIMEOUT_MS,
+      const status = await unlessGivenUp(domain.ask('hello', {}, answerMs));
+      const clockDifference = await unlessGivenUp(this.measureClocks(this.rpc));
+      const travelling =
+        options.copyStorage === true
+          ? await unlessGivenUp(domain.ask('travellingDisks', {}, answerMs))
+          : undefined;
+      const opened = await unlessGivenUp(
+        this.rpc.request<unknown>(
+          'moveOpen',
+          {
+            disks: travelling,
+            handover: this.handover,
+            versions: STREAM_VERSIONS,
+            name,
+            uuid,
+            vcpus,
+            memoryKib,
+            paused: status.paused,
+            key,
+          },
+          answerMs,
+        ),
       );
       checkOpened(opened);
-      if (this.phase === 'streaming') {
-        const host = opened.host === '' ? this.file.peer.host : opened.host;
-        const disks = opened.disks ?? [];
-        const files = travelling?.filter((d) => disks.includes(d.devid) && !d.readOnly) ?? [];
-        this.file = { ...this.file, disks: files.map((d) => d.path) };
-        sent = await domain.ask('send', {
+      const host = opened.host === '' ? this.file.peer.host : opened.host;
+      const disks = opened.disks ?? [];
+      const files = travelling?.filter((d) => disks.includes(d.devid) && !d.readOnly) ?? [];
+      this.file = { ...this.file, disks: files.map((d) => d.path) };
+      this.watchLife(domain);
+      sent = await unlessGivenUp(
+        domain.ask('send', {
           to: { host, port: opened.port, identity: this.handover, key },
           options,
           handover: true,
           version: opened.version,
           clockDifference,
           disks,
-        });
-        await this.event('sent');
-        // The destination may have said so before our own guest process told us that it has sent all.
-        if (this.readyAt !== 0) await this.event('ready');
-        this.expectReady();
-      }
+          answerMs,
+        }),
+      );
+      await this.event('sent');
+      // The destination may have said so before our own guest process told us that it has sent all.
+      if (this.readyAt !== 0) await this.event('ready');
+      this.expectReady();
     } catch (error) {
       this.reason ??= describeError(error).message;
       await this.event('abort');
+    } finally {
+      clearInterval(this.lifeTimer);
     }
-    const patience = setTimeout(() => {
-      this.settled?.reject(
-        new Failure(
-          'move-unsettled',
-          `the destination ${this.peerName} may own the guest and does not answer; it is asked until it does, and the guest here does not run meanwhile`,
-        ),
-      );
-    }, SETTLE_TIMEOUT_MS + READY_TIMEOUT_MS);
+    const patience = setTimeout(
+      () => {
+        this.settled?.reject(
+          new Failure(
+            'move-unsettled',
+            `the destination ${this.peerName} may own the guest and does not answer; it is asked until it does, and the guest here does not run meanwhile`,
+          ),
+        );
+      },
+      SETTLE_TIMEOUT_MS + 2 * answerMs,
+    );
     try {
       await outcome;
     } finally {
@@ -243,13 +269,36 @@ export class OutgoingMove {
     return this.stats(started, sent);
   }
 
+  /** Connects; a connection to a move that was given up meanwhile is closed again. */
+  private async connected(): Promise<Rpc> {
+    const rpc = await this.context.connect(this.file.peer, this.handlers());
+    if (this.phase !== 'idle') return rpc;
+    rpc.destroy();
+    throw new Failure('move-failed', 'the move was given up');
+  }
+
+  /** A guest's process that hangs cannot say so: a move that waits for it is given up. */
+  private watchLife(domain: Domain): void {
+    const { answerMs } = this.context;
+    this.lifeTimer = setInterval(() => {
+      domain.ask('status', {}, answerMs).catch((error) => {
+        const { code, message } = describeError(error);
+        // One that has ended says so itself.
+        if (code !== 'timed-out' || this.needsNoGuest) return;
+        this.reason ??= `the guest's process does not answer (${message})`;
+        void this.event('abort');
+      });
+    }, answerMs / SIGNS_OF_LIFE);
+  }
+
   /** All is sent: the destination has so long to say that it has the whole guest. */
   private expectReady(): void {
     if (this.phase !== 'sent') return;
+    const { answerMs } = this.context;
     this.readyTimer = setTimeout(() => {
-      this.reason ??= `the destination did not take the guest in within ${READY_TIMEOUT_MS / 1000} s`;
+      this.reason ??= `the destination did not take the guest in within ${answerMs / 1000} s`;
       void this.event('abort');
-    }, READY_TIMEOUT_MS);
+    }, answerMs);
   }
 
   /** The destination's wall clock less ours, ns, from the exchange that took the least time. */
@@ -259,7 +308,7 @@ export class OutgoingMove {
     for (let i = 0; i < CLOCK_EXCHANGES; i++) {
       const before = nowMs();
       const ours = this.context.wallClock();
-      const theirs = await rpc.request<number>('clock', {}, READY_TIMEOUT_MS);
+      const theirs = await rpc.request<number>('clock', {}, this.context.answerMs);
       const took = nowMs() - before;
       if (took >= best || !Number.isFinite(theirs)) continue;
       best = took;
@@ -332,9 +381,10 @@ export class OutgoingMove {
         await this.act(action);
       } catch (error) {
         const { message } = describeError(error);
-        if (action.do === 'persist' && action.record === 'offered') {
-          // Nothing has happened yet: as if the event had been `abort`.
-          this.reason ??= `cannot write the state of the hand-over: ${message}`;
+        const undone = this.undone(action);
+        if (undone !== undefined) {
+          // Nothing was offered yet: as if the event had been `abort`.
+          this.reason ??= `${undone}: ${message}`;
           await this.perform(stepSource(before, 'abort'));
           return;
         }
@@ -343,6 +393,13 @@ export class OutgoingMove {
     }
     this.phase = step.phase;
     if (this.phase !== before || event === undefined) this.entered(before);
+  }
+
+  /** Actions that may fail, and the words for it; all others are done, or done again, however long that takes. */
+  private undone(action: SourceAction): string | undefined {
+    if (action.do === 'persist' && action.record === 'offered')
+      return 'cannot write the state of the hand-over';
+    return action.do === 'lock-guest' ? 'the guest here cannot be locked' : undefined;
   }
 
   private entered(before: SourcePhase): void {
@@ -355,9 +412,7 @@ export class OutgoingMove {
       this.context.finished(this);
     }
     if (this.phase === 'idle') {
-      this.settled?.reject(
-        new Failure('move-failed', `${this.reason ?? 'given up'}; the guest goes on here`),
-      );
+      this.settled?.reject(new Failure('move-failed', `${this.reason ?? 'given up'}; ${this.outlook}`));
     }
     if (this.phase === 'gone') this.settled?.resolve();
     if (this.phase === 'offered' || this.phase === 'gone') this.retryLater();
@@ -400,20 +455,37 @@ export class OutgoingMove {
         this.say(action.message);
         return;
       case 'lock-guest':
-        try {
-          await this.domain!.ask('lock', {}, STUCK_DISK_RETRY_MS * 10);
-        } catch {
-          // A guest that cannot be locked must not be able to run: the destination has all of it.
-          await this.domain?.kill();
-        }
+        await this.lock();
         return;
       case 'resume-guest':
-        if (this.domain !== undefined) await this.context.resume(this.domain);
+        if (this.domain !== undefined) await this.resume(this.domain);
         return;
       case 'drop-guest':
         if (this.domain !== undefined) await this.context.drop(this.domain);
         this.context.retire(this.file.disks ?? []);
         return;
+    }
+  }
+
+  /** A process that is dead runs nothing, and its disks' locks went with it; a living one has to say that it is locked. */
+  private async lock(): Promise<void> {
+    const { domain } = this;
+    if (domain?.alive !== true) return;
+    try {
+      await domain.ask('lock', {}, this.context.answerMs);
+    } catch (error) {
+      if (domain.rpc !== undefined || !(await domain.diesSoon())) throw error;
+    }
+  }
+
+  /** Whatever becomes of it, the guest is nobody's but ours by now. */
+  private async resume(domain: Domain): Promise<void> {
+    try {
+      await this.context.resume(domain);
+    } catch (error) {
+      // It has been told; it does so when it hears it.
+      this.outlook = `the guest goes on here as soon as its process answers (${describeError(error).message})`;
+      throw error;
     }
   }
 

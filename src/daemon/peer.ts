@@ -88,8 +88,9 @@ export async function connectPeer(
       socket = secure;
     }
     socket.setNoDelay(true);
+    // Until it is ours to speak on: a host that hangs takes a connection, and says nothing.
     const timer = setTimeout(() => socket.destroy(new Error('no answer')), CONNECT_TIMEOUT_MS);
-    socket.once('connect', () => clearTimeout(timer));
+    socket.once(name === '' ? 'connect' : 'secureConnect', () => clearTimeout(timer));
     socket.once('error', (error) => {
       clearTimeout(timer);
       reject(

@@ -85,6 +85,7 @@ class PvRunner implements GuestRunner {
         this.loop.stop();
         await guest.pause();
       },
+      quiesce: () => guest.quiesce(),
       resume: () => this.start(),
       saveState: (terms) => guest.saveState(terms),
       release: () => guest.release(),

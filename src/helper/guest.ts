@@ -346,6 +346,11 @@ export class Guest {
     await this.devices.pause();
   }
 
+  /** Of one that stands still, and whose disks may have been at work when it was stopped. */
+  async quiesce(): Promise<void> {
+    await this.devices.pause();
+  }
+
   /** Paused, and about to be another host's: locks are let go. start() takes them back. */
   async release(): Promise<void> {
     await this.devices.release();

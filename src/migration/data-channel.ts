@@ -7,6 +7,7 @@
  */
 import net from 'node:net';
 import tls from 'node:tls';
+import { within } from '../host/standalone/within.js';
 import { type StreamSink, WRITES_UNDER_WAY } from './stream-writer.js';
 
 /** How the other end is found and known. */
@@ -109,15 +110,22 @@ export function connectData(address: DataAddress): Promise<net.Socket> {
             () => resolve(socket),
           );
     if (path === undefined) socket.setNoDelay(true);
-    socket.setTimeout(HANDSHAKE_TIMEOUT_MS, () => {
-      if (socket.connecting) socket.destroy(new Error(`no answer from ${path ?? `${host}:${port}`}`));
-    });
+    // Until both have proved who they are: the system of a process that hangs takes a connection for it.
+    const timer = setTimeout(
+      () => socket.destroy(new Error(`no answer from ${path ?? `${host}:${port}`}`)),
+      HANDSHAKE_TIMEOUT_MS,
+    );
+    socket.once(key === undefined ? 'connect' : 'secureConnect', () => clearTimeout(timer));
+    socket.once('close', () => clearTimeout(timer));
     socket.once('error', reject);
   });
 }
 
-/** Writes to a socket as fast as it takes bytes, and no faster. WRITES_UNDER_WAY writes are under way at most. */
-export function socketSink(socket: net.Socket): StreamSink {
+/**
+ * Writes to a socket as fast as it takes bytes, and no faster. WRITES_UNDER_WAY writes are under way at most. Fails when
+ * one is not taken within `answerMs`.
+ */
+export function socketSink(socket: net.Socket, answerMs = Number.POSITIVE_INFINITY): StreamSink {
   const underWay: Promise<void>[] = [];
   return async (bytes) => {
     const write = new Promise<void>((resolve, reject) => {
@@ -125,6 +133,13 @@ export function socketSink(socket: net.Socket): StreamSink {
     });
     write.catch(() => {});
     underWay.push(write);
-    if (underWay.length > WRITES_UNDER_WAY) await underWay.shift();
+    const first = underWay.length > WRITES_UNDER_WAY ? underWay.shift() : undefined;
+    if (first !== undefined) await taken(first, answerMs);
   };
+}
+
+/** The other side's taking of what was sent, with a limit. */
+export function taken(what: Promise<void>, answerMs: number): Promise<void> {
+  if (!Number.isFinite(answerMs)) return what;
+  return within(what, answerMs, `the destination took no data for ${answerMs / 1000} s`);
 }

@@ -22,8 +22,13 @@ export interface MovableGuest {
   stopDirtyLog(): void;
   /** Where code begins that it runs often: bytes from the first frame; at most `most`. */
   hotCode?(most: number): Uint32Array;
-  /** Stops between two instructions and quiesces links. */
+  /**
+   * Stops between two instructions and quiesces links. Rejects when a disk has not ended what it was asked to do within
+   * the limit of its link: then the guest stands still, and may be resumed, but must not be sent.
+   */
   pause(): Promise<void>;
+  /** Of one that is paused already: quiesces links, with the same limit. */
+  quiesce?(): Promise<void>;
   /** Goes on as if nothing had happened, also after a failed move. */
   resume(): void;
   /** All records except RAM. Only while paused. `terms`: what the move knows of the outage that it makes. */

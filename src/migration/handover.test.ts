@@ -123,7 +123,7 @@ function sourceEvents(w: World): SourceEvent[] {
   return events;
 }
 function destinationEvents(w: World): DestinationEvent[] {
-  const events: DestinationEvent[] = ['cut', ...w.toD];
+  const events: DestinationEvent[] = ['cut', 'unwanted', ...w.toD];
   if (w.cd === 'whole' && w.d === 'receiving') events.push('received');
   if (w.record) events.push('started');
   if (w.cd === 'dead' && !w.record) events.push('failed');
@@ -135,8 +135,14 @@ function next(w: World): World[] {
   const all: World[] = [];
   // Daemons: one pending action, or else one event.
   if (w.s !== 'down') {
-    if (w.sTodo.length > 0) all.push({ ...doSource(w, w.sTodo[0]), sTodo: w.sTodo.slice(1) });
-    else for (const event of sourceEvents(w)) all.push(atSource(w, stepSource(w.s, event)));
+    if (w.sTodo.length > 0) {
+      all.push({ ...doSource(w, w.sTodo[0]), sTodo: w.sTodo.slice(1) });
+      // A lock that fails, whether its process took it in or not.
+      if (w.sTodo[0].do === 'lock-guest' && w.cs !== 'dead') {
+        for (const cs of [w.cs, 'locked'] as const)
+          all.push(atSource({ ...w, cs }, stepSource('sent', 'abort')));
+      }
+    } else for (const event of sourceEvents(w)) all.push(atSource(w, stepSource(w.s, event)));
     if (w.crashes > 0) {
       all.push({
         ...w,

@@ -50,7 +50,11 @@ export type SourceAction =
   | { readonly do: 'persist'; readonly record: SourceRecord }
   | { readonly do: 'erase' }
   | { readonly do: 'send'; readonly message: ToDestination }
-  /** The guest process stays stopped from now on, also when it loses its daemon. */
+  /**
+   * The guest process stays stopped from now on, also when it loses its daemon; what only one host may have is let go,
+   * and no write of its own can reach a disk any more. May fail, which nothing else here may: then nothing has been
+   * offered, and it is as if `abort` had come in place of the event.
+   */
   | { readonly do: 'lock-guest' }
   /** Unlock and go on as if nothing had happened. A guest process that died meanwhile has crashed. */
   | { readonly do: 'resume-guest' }
@@ -145,6 +149,8 @@ export type DestinationEvent =
   | 'started'
   /** The guest process is dead or gave up, and there is no owner record. */
   | 'failed'
+  /** This host's operator does not want it. */
+  | 'unwanted'
   /** The connection to the source is cut. */
   | 'cut'
   | ToDestination;
@@ -185,7 +191,7 @@ export function stepDestination(
       if (event === 'offer' && phase === 'ready') return destination('starting', start);
       if (event === 'cut' || event === 'cancel') return destination('none', discard);
       // An offer of what has not arrived, or a question: the source does not follow this move any more.
-      if (event === 'offer' || event === 'ask' || event === 'failed') {
+      if (event === 'offer' || event === 'ask' || event === 'failed' || event === 'unwanted') {
         return destination('none', discard, answer('refused'));
       }
       return destination(phase);

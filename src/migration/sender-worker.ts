@@ -4,7 +4,7 @@
  */
 import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { connectData, type DataAddress, socketSink } from './data-channel.js';
+import { connectData, type DataAddress, socketSink, taken } from './data-channel.js';
 import type { SenderRequest, SenderResponse } from './sender-protocol.js';
 import { StreamWriter } from './stream-writer.js';
 
@@ -17,7 +17,12 @@ try {
   // Not allowed here; then it competes.
 }
 
-const { address, ram, frames } = workerData as { address: DataAddress; ram: Uint8Array; frames: number };
+const { address, ram, frames, answerMs } = workerData as {
+  address: DataAddress;
+  ram: Uint8Array;
+  frames: number;
+  answerMs: number;
+};
 const port = parentPort!;
 let ending = false;
 const say = (response: SenderResponse): void => port.postMessage(response);
@@ -31,7 +36,7 @@ socket.on('end', () => {
   if (!ending) say({ failed: 'the destination closed the data connection' });
 });
 socket.resume();
-const sink = socketSink(socket);
+const sink = socketSink(socket, answerMs);
 const writer = new StreamWriter(sink);
 
 async function serve(request: SenderRequest): Promise<SenderResponse> {
@@ -55,7 +60,7 @@ async function serve(request: SenderRequest): Promise<SenderResponse> {
     case 'end':
       ending = true;
       await writer.end(request.state);
-      await new Promise<void>((resolve) => socket.end(resolve));
+      await taken(new Promise<void>((resolve) => socket.end(resolve)), answerMs);
       return { bytes: writer.bytes };
     case 'bandwidth':
       writer.setBandwidth(request.bytesPerSecond);

@@ -77,6 +77,8 @@ export interface MoveHooks {
   readonly alreadyPaused?: boolean;
   /** Of the stream, where the destination has said what it knows. */
   readonly version?: number;
+  /** How long a disk that is copied may give nothing, ms. */
+  readonly answerMs?: number;
   /** The destination's wall clock less ours, ns, where it was measured. */
   readonly clockDifference?: number;
 }
@@ -120,7 +122,7 @@ export async function sendGuest(
   sender.setBandwidth(options.bandwidthMBs * 1e6);
   const { frames, uuid, name } = guest;
   await sender.begin({ frames, uuid, name, version: hooks.version }, guest.describe());
-  const storage = new StorageSender(hooks.disks ?? [], sender, hooks.storageProgress);
+  const storage = new StorageSender(hooks.disks ?? [], sender, hooks.storageProgress, hooks.answerMs);
   await storage.begin();
   // A large disk may take hours: the limit is for what comes after.
   const started = monotonicMs();
@@ -179,11 +181,12 @@ export async function sendGuest(
     await hooks.stopping?.();
     sender.setBandwidth(0);
     const stoppedAt = monotonicMs();
-    if (hooks.alreadyPaused !== true) {
+    if (hooks.alreadyPaused === true) await guest.quiesce?.();
+    else {
       paused = true;
       await guest.pause();
-      guest.readDirty(dirty);
     }
+    guest.readDirty(dirty);
     const stopMs = monotonicMs() - stoppedAt;
     await storage.sweep();
     // While the sending thread is at the last pages, this one makes the state.

@@ -45,6 +45,8 @@ export class StorageSender {
     private readonly disks: readonly TravellingDisk[],
     private readonly sender: PageSender,
     private readonly progress: (progress: StorageProgress) => void = () => {},
+    /** How long a disk may take to be read from, ms. */
+    private readonly answerMs = Number.POSITIVE_INFINITY,
   ) {}
 
   get pending(): number {
@@ -66,13 +68,42 @@ export class StorageSender {
   /** Sends what is pending now. `fresh`: nothing was sent before, so that zeros need not be. */
   async sweep(fresh = false): Promise<void> {
     for (const disk of this.disks) {
-      await disk.sweep(async (at, data) => {
+      const reading = new ReadWatch(disk.devid, this.answerMs);
+      reading.begin();
+      const swept = disk.sweep(async (at, data) => {
+        reading.end();
         await this.sender.blocks(disk.devid, at, data, fresh);
+        reading.begin();
         this.copied += data.length;
         if (this.copied - this.told < PROGRESS_BYTES) return;
         this.told = this.copied;
         this.progress({ copied: this.copied, pending: this.pending });
       });
+      await Promise.race([swept, reading.late]).finally(() => reading.end());
     }
+  }
+}
+
+/** Notices a disk that gives nothing: what waits for it would wait for ever. */
+class ReadWatch {
+  private timer: NodeJS.Timeout | undefined;
+  private fail: (error: Error) => void = () => undefined;
+  readonly late = new Promise<never>((_, reject) => {
+    this.fail = reject;
+  });
+
+  constructor(
+    private readonly devid: number,
+    private readonly answerMs: number,
+  ) {
+    this.late.catch(() => undefined);
+  }
+  begin(): void {
+    if (!Number.isFinite(this.answerMs)) return;
+    const words = `disk ${this.devid} cannot be read: no answer within ${this.answerMs / 1000} s`;
+    this.timer = setTimeout(() => this.fail(new Error(words)), this.answerMs);
+  }
+  end(): void {
+    clearTimeout(this.timer);
   }
 }

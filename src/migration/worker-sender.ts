@@ -34,13 +34,15 @@ export class WorkerSender implements PageSender {
     address: DataAddress,
     ram: Uint8Array,
     frames: number,
+    /** How long the other side may take nothing, ms. */
+    answerMs = Number.POSITIVE_INFINITY,
     private readonly onFailure: (error: Error) => void = () => {},
   ) {
     if (!(ram.buffer instanceof SharedArrayBuffer)) {
       throw new TypeError('the RAM of a guest that is moved must be shared memory');
     }
     this.worker = new Worker(new URL('./sender-worker.js', import.meta.url), {
-      workerData: { address, ram, frames },
+      workerData: { address, ram, frames, answerMs },
     });
     this.connected = new Promise((resolve, reject) => {
       this.waiting = { resolve, reject };

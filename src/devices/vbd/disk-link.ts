@@ -18,6 +18,9 @@ export type DiskOperation = 0 | 1 | 2 | 3;
 /** Status that a link answers with: 0, or the errno of its host (positive) for the log. */
 export type DiskStatus = number;
 
+/** Longest that a link may take to quiesce, ms: the guest stands still meanwhile. */
+export const QUIESCE_LIMIT_MS = 5_000;
+
 export interface DiskGeometry {
   /** Size in sectors of 512 bytes. */
   readonly sectors: number;
@@ -78,11 +81,16 @@ export interface DiskLink {
   /** Answers what is done by now, so that a busy thread need not wait for its event loop. */
   poll(): void;
   /**
-   * Resolves when nothing that was submitted changes memory or the disk any more. What could not be finished is
-   * given up: its `done` is not called, and it has to be submitted again.
+   * Resolves when nothing that was submitted changes memory or the disk any more, now or later. What could not be
+   * finished is given up: its `done` is not called, and it has to be submitted again. Rejects where that cannot be had
+   * within QUIESCE_LIMIT_MS: a write that its server or the host's file system has, and has not answered, may yet reach
+   * the disk. Then nothing is given up, and all goes on as if it had not been asked.
    */
   quiesce(): Promise<void>;
-  /** Lets go of the disk and of its lock, after `quiesce`; another host may take it. */
+  /**
+   * Lets go of the disk and of its lock, after `quiesce`; another host may take it. Rejects where that cannot be known;
+   * `acquire` may follow in both cases.
+   */
   release(): Promise<void>;
   /** Takes it back. Rejects when somebody else has it. */
   acquire(): Promise<void>;

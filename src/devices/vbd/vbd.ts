@@ -68,6 +68,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   /** The link's lock is let go for a move; requests wait until it is ours again. */
   private released = false;
   private retake: Promise<void> | undefined;
+  private releasing: Promise<void> = Promise.resolve();
   readonly spec: DiskSpec;
 
   /** `spec`: a DiskSpec, JSON. */
@@ -121,18 +122,22 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     const { link } = this;
     this.running = false;
     await this.retake;
-    await link?.quiesce();
+    // For good: what its server has by then it may do or not, as when a machine loses its power.
+    await link?.quiesce().catch((error: Error) => this.log(error.message));
     this.link = undefined;
     await link?.close();
   }
 
   async release(): Promise<void> {
     this.released = true;
-    await this.link?.release();
+    const releasing = this.link?.release() ?? Promise.resolve();
+    this.releasing = releasing.catch(() => undefined);
+    await releasing;
   }
 
   /** Takes the lock back, however long it takes: until then the guest's requests wait. */
   private async takeBack(link: DiskLink): Promise<void> {
+    await this.releasing;
     for (let attempt = 0; this.link === link && this.running; attempt++) {
       try {
         await link.acquire();
@@ -249,9 +254,22 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
       for (const queue of this.queues.splice(0)) queue.disconnect();
       done();
     };
-    if (this.active.some((request) => request.submitted) && this.link !== undefined)
-      void this.link.quiesce().then(end);
+    if (this.active.some((request) => request.submitted)) void this.quiet().then(end);
     else end();
+  }
+
+  /** Resolves when the link has nothing of ours, however long that takes: the guest's memory is its until then. */
+  private async quiet(): Promise<void> {
+    for (let attempt = 0; this.active.some((request) => request.submitted); attempt++) {
+      const { link } = this;
+      if (link === undefined) return;
+      try {
+        await link.quiesce();
+        return;
+      } catch (error) {
+        if (attempt === 0) this.log(`${(error as Error).message}; the device waits for that to be let go of`);
+      }
+    }
   }
 
   /** After a link has quiesced: what it gave up is ours again. */

@@ -13,8 +13,10 @@ import {
   type DiskGeometry,
   type DiskLink,
   type DiskTransfer,
+  QUIESCE_LIMIT_MS,
 } from '../../../devices/vbd/disk-link.js';
 import type { LinearMemory } from '../../../xen/memory.js';
+import { within } from '../within.js';
 import { DiskLock } from './disk-lock.js';
 import { FileRing, ringBuffer, SLOTS } from './file-ring.js';
 import { transferFile } from './file-transfer.js';
@@ -85,6 +87,8 @@ export class FileLink implements DiskLink {
   /** Submitted since the last commit. */
   private readonly fresh: DiskTransfer[] = [];
   private committing = false;
+  /** Nothing that waits begins. */
+  private quiescing = 0;
   /** What small transfers take, by the latest of them. */
   private usualUs = 0;
   private u8: Uint8Array = new Uint8Array(0);
@@ -222,8 +226,7 @@ export class FileLink implements DiskLink {
       const transfer = this.lent[slot] as DiskTransfer;
       this.lent[slot] = undefined;
       this.free.push(slot);
-      const next = this.waiting.shift();
-      if (next !== undefined) this.hand(next);
+      this.handWaiting();
       const small = transfer.operation <= DISK_WRITE && transfer.sectors * 512 <= OWN_BYTES;
       if (small) this.measured(microseconds);
       this.answer(transfer, status);
@@ -246,9 +249,28 @@ export class FileLink implements DiskLink {
   }
 
   async quiesce(): Promise<void> {
-    this.waiting.length = 0;
     this.commit();
-    if (this.free.length < SLOTS) await new Promise<void>((resolve) => this.idle.push(resolve));
+    this.quiescing++;
+    try {
+      const quiet =
+        this.free.length < SLOTS
+          ? new Promise<void>((resolve) => this.idle.push(resolve))
+          : Promise.resolve();
+      const words = `disk ${this.name}: this host has not done what it was asked to within ${QUIESCE_LIMIT_MS / 1000} s`;
+      await within(quiet, QUIESCE_LIMIT_MS, words);
+      this.waiting.length = 0;
+    } finally {
+      this.quiescing--;
+      while (this.free.length > 0 && this.handWaiting());
+      this.commit();
+    }
+  }
+
+  /** Hands over one of those that found no slot; false where there is none, or none may begin. */
+  private handWaiting(): boolean {
+    const next = this.quiescing > 0 ? undefined : this.waiting.shift();
+    if (next !== undefined) this.hand(next);
+    return next !== undefined;
   }
 
   async release(): Promise<void> {

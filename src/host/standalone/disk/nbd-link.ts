@@ -9,14 +9,17 @@
 import type { Duplex } from 'node:stream';
 import {
   DISK_DISCARD,
+  DISK_FLUSH,
   DISK_READ,
   DISK_WRITE,
   type DiskClient,
   type DiskGeometry,
   type DiskLink,
-  type DiskTransfer,
+  DiskTransfer,
+  QUIESCE_LIMIT_MS,
 } from '../../../devices/vbd/disk-link.js';
 import type { LinearMemory } from '../../../xen/memory.js';
+import { within } from '../within.js';
 import {
   handshake,
   NBD_CMD_DISC,
@@ -37,10 +40,16 @@ import {
 const EIO = 5;
 /** Longest length of one command: it has 32 bits. Discards may be longer. */
 const MAX_COMMAND_BYTES = 0x8000_0000;
-/** How long transfers may take to end by themselves when the guest is stopped. */
+/** How long reads may take to end by themselves when the guest is stopped: they can be done again. */
 const QUIESCE_MS = 150;
-/** How long a server may take to finish what it has and to close. */
-const GOODBYE_MS = 5000;
+/** How long a server is given to hear that we leave, where nothing depends on it. */
+const GOODBYE_MS = 100;
+/** How long what is behind the connection may take to put on its medium what it was given, and to let go. */
+const RELEASE_MS = 4_000;
+/** How long one attempt to take the disk back may last. */
+const ACQUIRE_MS = 10_000;
+/** Errors that say that the other side has closed, or is dead: it does nothing of ours any more. */
+const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED']);
 const RECONNECT_MS = 250;
 
 export interface NbdOptions {
@@ -54,8 +63,11 @@ export interface NbdOptions {
   /** A connection to the server, TLS not yet begun. */
   connect(): Promise<Duplex>;
   readonly secure: ((stream: Duplex) => Promise<Duplex>) | undefined;
-  /** After the connection was closed in order: what is behind it is to let go of the disk. */
-  released?(): Promise<void>;
+  /**
+   * After the connection was closed: what is behind it is to let go of the disk. `flushed`: all that it was given is on
+   * its medium. Rejects where it does not.
+   */
+  released?(flushed: boolean): Promise<void>;
   /** At the end, also of an attempt to open that failed. */
   closed?(): void;
 }
@@ -87,6 +99,14 @@ export class NbdLink implements DiskLink {
   private readonly sent = new Map<number, DiskTransfer>();
   private readonly parts = new Map<DiskTransfer, { left: number; status: number }>();
   private waiting: DiskTransfer[] = [];
+  /** Being quiesced: nothing is sent again. */
+  private quiescing = 0;
+  /** Writes that a server may have which we lost on the way to it: how many. */
+  private astray = 0;
+  /** Something was written, and not flushed by `lastFlush`. */
+  private dirty = false;
+  /** Our own, when the disk is let go of. */
+  private lastFlush: DiskTransfer | undefined;
   private cookie = 0;
   private lostAt: number | undefined;
   private failTimer: NodeJS.Timeout | undefined;
@@ -121,7 +141,8 @@ export class NbdLink implements DiskLink {
       return new NbdLink(stream, (e.flags & NBD_FLAG_SEND_FLUSH) !== 0, geometryOf(e, options), options);
     } catch (error) {
       plain?.destroy();
-      await options.released?.();
+      // Nothing was written.
+      await options.released?.(true).catch(() => undefined);
       options.closed?.();
       const { message } = error as Error;
       throw message.startsWith('disk ') ? error : new Error(`disk ${options.name}: ${message}`);
@@ -145,8 +166,10 @@ export class NbdLink implements DiskLink {
     stream.on('data', (chunk: Buffer) => {
       if (this.stream === stream) this.read(chunk);
     });
-    const lost = (error?: Error): void => {
-      if (this.stream === stream) this.lost(error?.message ?? 'the server closed the connection');
+    const lost = (error?: NodeJS.ErrnoException): void => {
+      if (this.stream !== stream) return;
+      if (error !== undefined && !CLOSED.has(error.code ?? '')) this.astray += this.unansweredWrites;
+      this.lost(error?.message ?? 'the server closed the connection');
     };
     stream.on('error', lost);
     stream.on('end', () => lost());
@@ -161,11 +184,18 @@ export class NbdLink implements DiskLink {
     this.waiting = [...new Set(this.sent.values()), ...this.waiting];
     this.sent.clear();
     this.parts.clear();
+    this.settle();
     if (!this.wanted) return;
     this.lostAt ??= performance.now();
     this.log(`disk ${this.name}: ${why}; requests ${this.options.lostS > 0 ? 'wait' : 'fail'}`);
     this.armFailure();
     this.connecting ??= this.reconnect();
+  }
+
+  private get unansweredWrites(): number {
+    let writes = 0;
+    for (const transfer of new Set(this.sent.values())) if (isWrite(transfer)) writes++;
+    return writes;
   }
 
   /** Fails what waits once the server has been lost for too long. */
@@ -206,7 +236,7 @@ export class NbdLink implements DiskLink {
         this.log(`disk ${this.name}: it came back with ${now.sectors} sectors, it had ${geometry.sectors}`);
         throw new Error('smaller');
       }
-      if (!this.wanted) throw new Error('no longer wanted');
+      if (!this.wanted || this.stream !== undefined) throw new Error('no longer wanted');
       this.canFlush = (e.flags & NBD_FLAG_SEND_FLUSH) !== 0;
       if (this.lostAt !== undefined) this.log(`disk ${this.name}: the server is back`);
       this.listen(stream);
@@ -214,6 +244,11 @@ export class NbdLink implements DiskLink {
       plain.destroy();
       throw error;
     }
+    this.sendWaiting();
+  }
+
+  private sendWaiting(): void {
+    if (this.stream === undefined || this.quiescing > 0) return;
     for (const transfer of this.waiting.splice(0)) this.send(transfer);
     this.commit();
   }
@@ -221,7 +256,7 @@ export class NbdLink implements DiskLink {
   // --- requests ---
 
   submit(transfer: DiskTransfer): void {
-    if (this.stream !== undefined) this.send(transfer);
+    if (this.stream !== undefined && this.quiescing === 0) this.send(transfer);
     else {
       this.waiting.push(transfer);
       if (this.givenUp) queueMicrotask(() => this.stream === undefined && this.failWaiting());
@@ -235,6 +270,7 @@ export class NbdLink implements DiskLink {
     }
     const { operation, sector, sectors } = transfer;
     const bytes = sectors * 512;
+    if (isWrite(transfer)) this.dirty = true;
     if (operation === DISK_READ) this.command(transfer, NBD_CMD_READ, sector * 512, bytes);
     else if (operation === DISK_WRITE) {
       this.command(transfer, NBD_CMD_WRITE, sector * 512, bytes);
@@ -370,58 +406,94 @@ export class NbdLink implements DiskLink {
         `disk ${this.name}: ${['read', 'write', 'flush', 'discard'][transfer.operation]} of ${transfer.sectors} ` +
           `sectors at ${transfer.sector}: the server answers error ${parts.status}`,
       );
-    this.client?.done(transfer, parts.status);
+    if (transfer === this.lastFlush) this.dirty &&= parts.status !== 0;
+    else this.client?.done(transfer, parts.status);
+    if (this.astray > 0 && this.unansweredWrites === 0) this.astray = 0;
   }
 
   private settle(): void {
-    if (this.sent.size === 0) for (const resolve of this.idle.splice(0)) resolve();
+    for (const resolve of this.idle.splice(0)) resolve();
   }
 
   // --- standing still, letting go ---
 
+  /**
+   * Reads are given up with their connection. A write is not: the server may have it and do it at any later time, so
+   * it is waited for; and a connection that is closed while it works says nothing of when it is done.
+   */
   async quiesce(): Promise<void> {
     this.commit();
-    this.waiting.length = 0;
-    if (this.sent.size > 0) {
-      const done = new Promise<void>((resolve) => this.idle.push(resolve));
-      await Promise.race([done, pause(QUIESCE_MS)]);
+    this.quiescing++;
+    try {
+      await this.idleWithin(QUIESCE_MS, () => this.sent.size === 0);
+      await this.idleWithin(QUIESCE_LIMIT_MS, () => this.unansweredWrites === 0);
+      const writes = this.unansweredWrites + this.astray;
+      if (writes > 0) {
+        const they = writes === 1 ? '1 write' : `${writes} writes`;
+        throw new Error(`disk ${this.name}: its server has ${they} that it has not answered`);
+      }
+      this.waiting.length = 0;
+      if (this.sent.size > 0) this.hangUp();
+    } finally {
+      this.quiescing--;
+      this.sendWaiting();
     }
-    this.waiting.length = 0;
-    if (this.sent.size > 0) await this.hangUp();
   }
 
-  /** Says goodbye: a server finishes what it has before it closes. What was not answered by then is given up. */
-  private async hangUp(): Promise<void> {
+  /** Resolves when it is so, or that long after. */
+  private async idleWithin(ms: number, isSo: () => boolean): Promise<void> {
+    const end = performance.now() + ms;
+    while (!isSo() && performance.now() < end) {
+      const answered = new Promise<void>((resolve) => this.idle.push(resolve));
+      const left = end - performance.now();
+      await within(answered, left, '').catch(() => undefined);
+    }
+  }
+
+  /** Ends the connection without waiting for the server. What was not answered is given up. */
+  private hangUp(): void {
     const { stream } = this;
     this.stream = undefined;
     this.sent.clear();
     this.parts.clear();
     this.intoLeft = 0;
     if (stream !== undefined) {
-      const closed = new Promise<void>((resolve) => stream.once('close', () => resolve()));
       const head = Buffer.alloc(REQUEST_BYTES);
       head.writeUInt32BE(NBD_REQUEST_MAGIC, 0);
       head.writeUInt16BE(NBD_CMD_DISC, 6);
       stream.resume();
       stream.on('end', () => stream.destroy());
       stream.end(head);
-      await Promise.race([closed, pause(GOODBYE_MS)]);
-      stream.destroy();
+      setTimeout(() => stream.destroy(), GOODBYE_MS).unref();
     }
     if (this.wanted) this.connecting ??= this.reconnect();
   }
 
+  /** What is ours alone (`released`) must have all on its medium before it may be made to end. */
   async release(): Promise<void> {
     this.wanted = false;
-    await this.hangUp();
-    await this.connecting;
-    await this.options.released?.();
+    const flushed = this.options.released === undefined || (await this.flush());
+    this.hangUp();
+    await this.options.released?.(flushed);
+  }
+
+  /** Whether all that was answered is on the medium now. */
+  private async flush(): Promise<boolean> {
+    if (!this.dirty) return true;
+    if (this.stream === undefined || !this.canFlush) return false;
+    const flush = new DiskTransfer(0);
+    flush.operation = DISK_FLUSH;
+    this.lastFlush = flush;
+    this.send(flush);
+    this.commit();
+    await this.idleWithin(RELEASE_MS, () => !this.parts.has(flush));
+    return !this.dirty;
   }
   async acquire(): Promise<void> {
     this.wanted = true;
     if (this.stream !== undefined) return;
     try {
-      await this.connectAgain();
+      await within(this.connectAgain(), ACQUIRE_MS, 'no answer');
     } catch (error) {
       this.wanted = false;
       throw new Error(`disk ${this.name}: ${(error as Error).message}`);
@@ -432,7 +504,7 @@ export class NbdLink implements DiskLink {
   }
   async close(): Promise<void> {
     clearTimeout(this.failTimer);
-    await this.release();
+    await this.release().catch((error: Error) => this.log(error.message));
     this.options.closed?.();
   }
 
@@ -440,6 +512,9 @@ export class NbdLink implements DiskLink {
     return NbdLink.open({ ...this.options, readOnly: true, released: undefined, closed: undefined });
   }
 }
+
+const isWrite = ({ operation }: DiskTransfer): boolean =>
+  operation === DISK_WRITE || operation === DISK_DISCARD;
 
 const pause = (ms: number): Promise<void> =>
   new Promise((resolve) => {

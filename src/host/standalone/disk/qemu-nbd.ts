@@ -34,6 +34,8 @@ export interface QemuImage {
   readonly discard: boolean;
 }
 
+/** How long it may take to end by itself, and after each signal. */
+const STOP_MS = 1_500;
 /** How long a server that drops a connection may take to end. */
 const LAST_WORDS_MS = 1000;
 
@@ -111,13 +113,19 @@ class QemuNbd {
     return this.child === undefined ? this.errors.trim().replace(/^qemu-nbd: /, '') : '';
   }
 
-  /** After the connection was closed: it has written everything and let go of the image when this resolves. */
-  async stop(): Promise<void> {
+  /**
+   * After the connection was closed: it has written everything and let go of the image when this resolves. One that does
+   * not end by itself is made to, but never while it may hold what is not in the image (`flushed`): it rejects then.
+   */
+  async stop(flushed: boolean): Promise<void> {
     const { child, ended } = this;
-    if (child === undefined) return;
-    const timer = setTimeout(() => child.kill(), 2000);
-    await ended;
-    clearTimeout(timer);
+    if (child === undefined || ended === undefined) return;
+    for (const signal of [undefined, 'SIGTERM', ...(flushed ? ['SIGKILL' as const] : [])] as const) {
+      if (signal !== undefined) child.kill(signal);
+      await Promise.race([ended, new Promise((done) => setTimeout(done, STOP_MS))]);
+      if (this.child !== child) return;
+    }
+    throw new Error(`disk ${this.image.path}: its qemu-nbd (process ${child.pid}) does not end`);
   }
 
   remove(): void {
@@ -137,7 +145,7 @@ export async function openQemuImage(image: QemuImage): Promise<NbdLink> {
       lostS: Number.POSITIVE_INFINITY,
       connect: () => server.connect(),
       secure: undefined,
-      released: () => server.stop(),
+      released: (flushed) => server.stop(flushed),
       closed: () => server.remove(),
     });
   } catch (error) {
