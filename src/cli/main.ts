@@ -15,6 +15,7 @@ import { register as host } from './commands/host.js';
 import { register as info } from './commands/info.js';
 import { register as list } from './commands/list.js';
 import { register as migrate } from './commands/migrate.js';
+import { register as migrateCancel } from './commands/migrate-cancel.js';
 import { register as networkAttach } from './commands/network-attach.js';
 import { register as networkDetach } from './commands/network-detach.js';
 import { register as networkList } from './commands/network-list.js';
@@ -56,6 +57,7 @@ for (const register of [
   info,
   list,
   migrate,
+  migrateCancel,
   networkAttach,
   networkDetach,
   networkList,

@@ -177,8 +177,9 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
   reboot: (daemon, params) => ask(daemon, params, 'reboot'),
   async destroy(daemon, params) {
     const domain = guest(daemon, params);
-    daemon.moves.mustRest(domain);
-    await daemon.domains.discard(domain, 'destroyed');
+    await daemon.moves.giveUp(domain);
+    // One that was arriving is gone by now.
+    if (daemon.domains.all.get(domain.domid) === domain) await daemon.domains.discard(domain, 'destroyed');
     return null;
   },
   async rename(daemon, params) {

@@ -129,10 +129,21 @@ export class Moves implements MoveWatcher {
     }
   }
 
-  cancel(domain: Domain): void {
+  /** When this resolves the guest goes on here. */
+  async cancel(domain: Domain): Promise<void> {
     const move = this.outgoing.get(domain);
     if (move === undefined) throw new Failure('bad-state', `domain ${domain.state.name} is not moving`);
-    move.cancel();
+    await move.cancel();
+  }
+
+  /** No move of the domain is under way when this resolves: it is here, or was only arriving and is no more. */
+  async giveUp(domain: Domain): Promise<void> {
+    if (this.outgoing.has(domain)) await this.cancel(domain);
+    if (domain.state.phase !== 'incoming') return;
+    const { name, incoming } = domain.state;
+    const move = incoming === null ? undefined : this.incoming.get(incoming.handover);
+    if (move !== undefined && !(await move.refuse('it was destroyed while it arrived')))
+      throw new Failure('bad-state', `domain ${name} is about to run here; destroy it then`);
   }
 
   /** The operator knows that the destination is lost for good, or has seen the guest there. */

@@ -364,10 +364,20 @@ export class OutgoingMove {
     if (this.phase !== 'stopping') throw new Failure('move-failed', this.reason ?? 'the move was given up');
   }
 
-  /** The user gives up. */
-  cancel(): void {
-    this.reason ??= 'cancelled';
-    void this.event('abort');
+  /** The user gives up: when this resolves the guest goes on here. Fails where that is not for us to decide any more. */
+  async cancel(): Promise<void> {
+    if (this.phase === 'streaming' || this.phase === 'stopping' || this.phase === 'sent') {
+      this.reason ??= 'cancelled';
+      await this.event('abort');
+    }
+    if (this.phase === 'idle') return;
+    const { peerName } = this;
+    throw new Failure(
+      'bad-state',
+      this.phase === 'offered'
+        ? `too late to cancel: ${peerName} was offered the guest and decides; it is asked until it answers (settle decides by hand)`
+        : `too late to cancel: the guest lives on ${peerName}`,
+    );
   }
 
   event(event: SourceEvent): Promise<void> {

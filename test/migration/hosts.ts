@@ -154,6 +154,10 @@ export class TestHost {
       rpc.close();
     }
   }
+  /** All that its daemon has said. */
+  log(): string {
+    return readFileSync(join(this.dir, 'daemon.log'), 'utf8');
+  }
   list(): Promise<DomainRow[]> {
     return this.ask<DomainRow[]>('list');
   }

@@ -1,10 +1,11 @@
 /** `stillpoint migrate`: a running guest to another host, without its help or knowledge. */
 import type { Command } from 'commander';
+import { Failure } from '../../daemon/failure.js';
 import type { MoveStats } from '../../daemon/outgoing-move.js';
 import { DEFAULT_MOVE, type MoveProgress } from '../../migration/source.js';
 import type { StorageProgress } from '../../migration/storage.js';
 import { progressLine } from '../table.js';
-import { numberOption, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { type Ask, numberOption, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly maxDowntime: number;
@@ -14,6 +15,26 @@ interface Options extends VerbOptions {
   readonly bandwidth: number;
   readonly clock?: string;
   readonly copyStorage?: boolean;
+}
+
+/** Ctrl-C cancels the move; a second one leaves it to itself. */
+function cancellable<T>(moving: Promise<T>, guest: string, ask: Ask): Promise<T> {
+  let presses = 0;
+  return new Promise((resolve, reject) => {
+    const pressed = (): void => {
+      if (++presses > 1) {
+        const words = `the move of ${guest} is left to itself in the background; "stillpoint list" says where it stands`;
+        reject(new Failure('move-unsettled', words));
+        return;
+      }
+      process.stderr.write('cancelling the move; Ctrl-C once more leaves it to itself in the background\n');
+      ask('cancelMove', { guest }).catch((error: Error) =>
+        process.stderr.write(`stillpoint: ${error.message}\n`),
+      );
+    };
+    process.on('SIGINT', pressed);
+    moving.then(resolve, reject).finally(() => process.off('SIGINT', pressed));
+  });
 }
 
 const ms = (value: number): string => `${value.toFixed(1)} ms`;
@@ -43,7 +64,7 @@ export function register(program: Command): void {
       withDaemon(
         options,
         async (ask) => {
-          const stats = await ask<MoveStats>('migrate', {
+          const moving = ask<MoveStats>('migrate', {
             guest,
             host,
             maxDowntimeMs: options.maxDowntime,
@@ -54,6 +75,7 @@ export function register(program: Command): void {
             clock: options.clock,
             copyStorage: options.copyStorage === true,
           });
+          const stats = await cancellable(moving, guest, ask);
           if (options.json === true) {
             printJson(stats);
             return;
