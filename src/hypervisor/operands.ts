@@ -5,6 +5,7 @@
  * Source: Intel SDM volume 1, 3.7.5 and 3.4.1.1.
  */
 import * as iced from 'iced-x86';
+import { dataHits } from '../machine/breakpoints.js';
 import { isCanonical } from './guest-memory.js';
 import type { DomainState } from './state.js';
 import { injectException, injectPageFault, TRAP_gp_fault, TRAP_stack_error } from './traps.js';
@@ -65,6 +66,20 @@ export function linear(v: VcpuContext, segment: number, offset: bigint): number 
   return Number(BigInt.asIntN(64, offset + BigInt(segmentBase(v, segment))));
 }
 
+/**
+ * Of the instruction that is being carried out: data breakpoints that its accesses hit, as DR6 shows them, and whether the
+ * one before it loaded SS (Vcpu.stackShadow).
+ */
+export const watched = { hits: 0, shadowed: false };
+
+/** An instruction begins that the processor does itself, as far as a guest can tell. */
+export function beginWatch(v: VcpuContext): void {
+  const { stackShadow } = v.cpu;
+  watched.shadowed = stackShadow >= 0;
+  watched.hits = Math.max(stackShadow, 0);
+  v.cpu.stackShadow = -1;
+}
+
 /** The last access that failed. */
 export const fault = { address: 0, code: 0, canonical: true };
 
@@ -87,6 +102,7 @@ function locate(d: DomainState, v: VcpuContext, va: number, intent: number): num
 export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: number): bigint {
   const first = locate(d, v, va, 0);
   if (first < 0) return -1n;
+  watched.hits |= dataHits(v.cpu, va, bytes, false);
   if (bytes === 8 && (first & 4095) <= 4088) return d.mem.getBig(first);
   let value = 0n;
   for (let i = 0; i < bytes; i++) {
@@ -106,6 +122,7 @@ export function writeMemory(
   value: bigint,
 ): boolean {
   if (locate(d, v, va, 1) < 0 || locate(d, v, va + bytes - 1, 1) < 0) return false;
+  watched.hits |= dataHits(v.cpu, va, bytes, true);
   for (let i = 0; i < bytes; i++) {
     const at = locate(d, v, va + i, 1);
     d.mem.u8[at] = Number((value >> BigInt(8 * i)) & 0xffn);

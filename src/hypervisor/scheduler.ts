@@ -200,14 +200,16 @@ export class Scheduler {
     const last = cpu.retired + budget;
     d.reschedule = false;
     for (let deliver = entering; ; deliver = true) {
-      if (deliver) deliverPending(d, v);
+      const shadowed = cpu.stackShadow >= 0;
+      if (deliver && !shadowed) deliverPending(d, v);
       if (d.shutdown !== undefined) return;
-      const left = last - cpu.retired;
+      // Behind a load of SS nothing comes between, an end of the slice neither.
+      const left = Math.max(last - cpu.retired, shadowed ? 1 : 0);
       if (left <= 0) return;
       const exit = machine.run(v.id, left);
       if (exit === Exit.budget || exit === Exit.halted) return;
       handleExit(d, v, exit);
-      if (d.reschedule || d.shutdown !== undefined) return;
+      if ((d.reschedule && cpu.stackShadow < 0) || d.shutdown !== undefined) return;
     }
   }
 }

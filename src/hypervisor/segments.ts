@@ -25,8 +25,9 @@ import {
 } from './descriptors.js';
 import { isCanonical } from './guest-memory.js';
 import { amdLike } from './identity.js';
-import { instructionDone } from './instruction-done.js';
+import { processorDone, stackSegmentDone, trapsAfter } from './instruction-done.js';
 import {
+  beginWatch,
   injectFault,
   mask,
   memoryAddress,
@@ -177,6 +178,7 @@ const SEGMENTS = [Register.ES, Register.CS, Register.SS, Register.DS, Register.F
 /** The exit for an instruction that needs descriptor tables. */
 export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
+  beginWatch(v);
   // `mov fs, eax` and its like are on every path that switches tasks, and Linux makes the processor look anew at code
   // that it has changed by `iretq`: no need to decode them.
   const at = d.machine.translate(v.id, cpu.rip, FETCH);
@@ -186,7 +188,7 @@ export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
     const modrm = opcode >>> 8;
     const register = SEGMENTS[(modrm >>> 3) & 7];
     if (modrm >= REGISTER_FORM && register !== undefined) {
-      loadAndGoOn(d, v, register, d.mem.getU16(gprAddress(v) + 8 * (modrm & 7)), cpu.rip + 2);
+      moveToSegment(d, v, register, d.mem.getU16(gprAddress(v) + 8 * (modrm & 7)), cpu.rip + 2);
       return;
     }
   }
@@ -200,16 +202,17 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Mov: {
       const selector = readOperand(d, v, ins, 1, 2);
       if (selector < 0n) return injectFault(d, v);
-      loadAndGoOn(d, v, ins.op0Register, Number(selector & 0xffffn), next);
-      return;
+      return moveToSegment(d, v, ins.op0Register, Number(selector & 0xffffn), next);
     }
     case Mnemonic.Pop: {
       const bytes = ins.stackPointerIncrement;
       const sp = cpu.reg(RSP);
       const value = readMemory(d, v, sp, bytes);
       if (value < 0n) return injectFault(d, v, true);
-      if (loadAndGoOn(d, v, ins.op0Register, Number(value & 0xffffn), next)) cpu.setReg(RSP, sp + bytes);
-      return;
+      if (!loadOrFault(d, v, ins.op0Register, Number(value & 0xffffn))) return;
+      cpu.setReg(RSP, sp + bytes);
+      if (ins.op0Register === Register.SS) return stackSegmentDone(d, v, next);
+      return processorDone(d, v, next);
     }
     case Mnemonic.Lss:
     case Mnemonic.Lfs:
@@ -225,8 +228,9 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
           : ins.mnemonic === Mnemonic.Lfs
             ? Register.FS
             : Register.GS;
-      if (loadAndGoOn(d, v, register, Number(selector), next)) writeRegister(v, ins.op0Register, offset);
-      return;
+      if (!loadOrFault(d, v, register, Number(selector))) return;
+      writeRegister(v, ins.op0Register, offset);
+      return processorDone(d, v, next);
     }
     case Mnemonic.Lar:
     case Mnemonic.Lsl:
@@ -238,7 +242,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
       const gdt = ins.mnemonic === Mnemonic.Sgdt;
       const value = gdt ? (GDT_BASE << 16n) | BigInt(GDT_LIMIT) : (IDT_BASE << 16n) | BigInt(IDT_LIMIT);
       if (!writeMemory(d, v, memoryAddress(v, ins), 10, value)) return injectFault(d, v);
-      return instructionDone(d, v, next);
+      return processorDone(d, v, next);
     }
     case Mnemonic.Sldt:
       return store(d, v, ins, BigInt(v.ldtEnts > 0 ? LDT_SELECTOR : 0), next);
@@ -262,31 +266,35 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
   }
 }
 
-/** Loads the register and moves on, or gives the guest the exception. True if loaded. */
-function loadAndGoOn(
-  d: DomainState,
-  v: VcpuContext,
-  register: number,
-  selector: number,
-  next: number,
-): boolean {
+/** Loads the register, or gives the guest the exception. True if loaded. */
+function loadOrFault(d: DomainState, v: VcpuContext, register: number, selector: number): boolean {
   if (register === Register.CS) {
     injectException(d, v, TRAP_invalid_op);
     return false;
   }
   const vector = loadSegment(d, v, register, selector);
-  if (vector !== NONE) {
-    injectException(d, v, vector, selector & 0xfffc);
-    return false;
-  }
-  instructionDone(d, v, next);
-  return true;
+  if (vector === NONE) return true;
+  injectException(d, v, vector, selector & 0xfffc);
+  return false;
+}
+
+/** MOV to a segment register. */
+function moveToSegment(
+  d: DomainState,
+  v: VcpuContext,
+  register: number,
+  selector: number,
+  next: number,
+): void {
+  if (!loadOrFault(d, v, register, selector)) return;
+  if (register === Register.SS) stackSegmentDone(d, v, next);
+  else processorDone(d, v, next);
 }
 
 function store(d: DomainState, v: VcpuContext, ins: iced.Instruction, value: bigint, next: number) {
   if (ins.op0Kind === OpKind.Register) writeRegister(v, ins.op0Register, value);
   else if (!writeMemory(d, v, memoryAddress(v, ins), 2, value)) return injectFault(d, v);
-  instructionDone(d, v, next);
+  processorDone(d, v, next);
 }
 
 /** LAR, LSL, VERR, VERW: ZF says whether the selector may be used so. */
@@ -326,12 +334,13 @@ function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number
   }
   const { cpu } = v;
   cpu.rflags = good ? cpu.rflags | ZF : cpu.rflags & ~ZF;
-  instructionDone(d, v, next);
+  processorDone(d, v, next);
 }
 
 /** IRET with operands of `bytes` to the same privilege level, with the stack and flags that the frame holds. */
 function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   const { cpu } = v;
+  const { stepping } = cpu;
   const sp = cpu.reg(RSP);
   const frame: bigint[] = [];
   for (let i = 0; i < 5; i++) {
@@ -357,6 +366,8 @@ function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   cpu.setRegBig(RSP, rsp);
   cpu.rflags = (cpu.rflags & ~change) | (Number(flags & 0xffff_ffffn) & change) | EFLAGS_IF;
   cpu.rip = target;
+  // RF is what the frame says.
+  trapsAfter(d, v, stepping);
 }
 
 function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
@@ -374,7 +385,7 @@ function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
   if (!isCanonical(target)) return injectException(d, v, TRAP_gp_fault, 0);
   cpu.cs = cs;
   cpu.setReg(RSP, sp + 2 * bytes + extra);
-  instructionDone(d, v, target);
+  processorDone(d, v, target);
 }
 
 /**
@@ -407,5 +418,5 @@ function farTransfer(d: DomainState, v: VcpuContext, ins: iced.Instruction, next
     cpu.setReg(RSP, sp - 2 * bytes);
   }
   cpu.cs = cs;
-  instructionDone(d, v, target);
+  processorDone(d, v, target);
 }

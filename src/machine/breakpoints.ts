@@ -33,6 +33,23 @@ export function watch(v: Vcpu, mem: LinearMemory): void {
   mem.setU32(v.gprs + WATCH_HITS, 0);
 }
 
+/** Bytes of a data breakpoint, by its LEN field. */
+const LENGTHS = [1, 2, 8, 4];
+const ON_WRITE = 1;
+const ON_ACCESS = 3;
+
+/** The data breakpoints that an access to `bytes` bytes at `va` hits, which somebody does for the processor. */
+export const dataHits = (v: Vcpu, va: number, bytes: number, write: boolean): number =>
+  breakpointsOn(v)
+    ? select(v, (i, kind) => {
+        if (kind !== ON_ACCESS && !(kind === ON_WRITE && write)) return false;
+        const length = LENGTHS[(v.dr(7) >>> (18 + 4 * i)) & 3];
+        const at = v.dr(i);
+        const first = at - (((at % length) + length) % length);
+        return va < first + length && first < va + bytes;
+      })
+    : 0;
+
 /** Ends it; the data breakpoints that were hit, as DR6 shows them. */
 export function endWatch(v: Vcpu, mem: LinearMemory): number {
   mem.setU32(v.gprs + WATCHING, 0);

@@ -207,7 +207,8 @@ export class Machine {
     let now = v.retired;
     const end = now + budget;
     for (;;) {
-      if (this.exitRequested) {
+      const { stackShadow } = v;
+      if (this.exitRequested && stackShadow < 0) {
         this.exitRequested = false;
         return Exit.halted;
       }
@@ -216,13 +217,20 @@ export class Machine {
       const stepping = v.stepping;
       const breakpoints = breakpointsOn(v);
       if (breakpoints) {
-        const hits = v.resuming ? 0 : instructionHits(v);
+        const hits = v.resuming || stackShadow >= 0 ? 0 : instructionHits(v);
         if (hits !== 0) return raiseDebug(v, hits);
         watch(v, this.mem);
       }
-      const exit = this.enter(v, before, stepping || breakpoints ? 1 : Math.min(MOST, end - before));
+      const single = stepping || breakpoints || stackShadow >= 0;
+      const exit = this.enter(v, before, single ? 1 : Math.min(MOST, end - before));
       now = v.retired;
-      const trap = (breakpoints ? endWatch(v, this.mem) : 0) | (stepping ? DR6_BS : 0);
+      let trap = (breakpoints ? endWatch(v, this.mem) : 0) | (stepping ? DR6_BS : 0);
+      if (stackShadow >= 0) {
+        trap |= stackShadow;
+        // The hypervisor does the rest of an instruction that needs descriptors. Of others that leave, what waits is lost: a
+        // processor takes it at the first instruction of Xen, which ignores it.
+        if (exit !== Exit.descriptor) v.stackShadow = -1;
+      }
       if (trap !== 0 && now > before && (exit === Exit.budget || exit === RECHECK))
         return raiseDebug(v, trap);
       if (exit === Exit.budget || exit === RECHECK) continue;

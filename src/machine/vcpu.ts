@@ -56,6 +56,13 @@ export class Vcpu {
   /** Linear address of the register file: register i is the 8 bytes at 8*i. */
   readonly gprs: number;
 
+  /**
+   * Behind an instruction that loads SS: the data breakpoints that it hit, as DR6 shows them; -1 elsewhere. Debug
+   * exceptions and events wait until the next instruction is done, so that a stack can be changed by two. SDM volume 3,
+   * 6.8.3. Whoever runs the machine runs one more instruction then: it is no part of the saved state.
+   */
+  stackShadow = -1;
+
   constructor(
     readonly id: number,
     private readonly mem: LinearMemory,
