@@ -15,7 +15,7 @@ import type { Host } from '../host/host.js';
 import { Domain, type DomainHost, type DomainRun } from '../hypervisor/domain.js';
 import { type Identity, identityRecord, virtualXen417 } from '../hypervisor/identity.js';
 import { MFN_BASE, PAGE } from '../machine/machine.js';
-import { bytes, RecordError, struct, text, u32 } from '../records/fields.js';
+import { bool, bytes, RecordError, struct, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { DomId, Port } from '../xen/types.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
@@ -94,17 +94,34 @@ const rest = {
 /** Version 1 knew no more memory than the guest began with. */
 const container1 = struct({ ...beginning, ...rest });
 
+const withMost = {
+  ...beginning,
+  maxMemoryMib: [u32, 'the most memory that it may have, MiB'],
+  ...rest,
+} as const;
+/** Version 2 had the machine-to-physical table mapped from the guest's first frame on. */
+const container2 = struct(withMost);
+
 /** What an equal, empty container is made from; fixed at power-on. */
 export const containerRecord = recordType(
   'GUES',
-  2,
+  3,
   "what a guest's container is made of",
-  { ...beginning, maxMemoryMib: [u32, 'the most memory that it may have, MiB'], ...rest },
+  { ...withMost, wholeM2p: [bool, 'the machine-to-physical table can be read from machine frame 0 on'] },
   [
     {
       version: 1,
       body: container1,
-      upgrade: (old: ReturnType<typeof container1.read>) => ({ ...old, maxMemoryMib: old.memoryMib }),
+      upgrade: (old: ReturnType<typeof container1.read>) => ({
+        ...old,
+        maxMemoryMib: old.memoryMib,
+        wholeM2p: false,
+      }),
+    },
+    {
+      version: 2,
+      body: container2,
+      upgrade: (old: ReturnType<typeof container2.read>) => ({ ...old, wholeM2p: false }),
     },
   ],
 );
@@ -164,13 +181,16 @@ export class Guest {
   }
 
   private static async make(
-    container: Pick<Container, 'uuid' | 'memoryMib' | 'maxMemoryMib' | 'vcpus' | 'nsPerInstruction'>,
+    container: Pick<
+      Container,
+      'uuid' | 'memoryMib' | 'maxMemoryMib' | 'vcpus' | 'nsPerInstruction' | 'wholeM2p'
+    >,
     identity: Identity,
     host: Host,
     around: GuestSurroundings,
     guest: () => Guest | undefined,
   ): Promise<Domain> {
-    const { uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction } = container;
+    const { uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction, wholeM2p } = container;
     const memoryFrames = memoryMib * 256;
     const maxFrames = maxMemoryMib * 256;
     return Domain.create(
@@ -183,6 +203,7 @@ export class Guest {
         memoryMap: [{ start: 0, bytes: maxFrames * PAGE, type: 1 }],
         identity,
         nsPerInstruction: nsPerInstruction || undefined,
+        wholeM2p,
       },
       {
         monotonic: () => host.clock.uptime(),
@@ -198,7 +219,7 @@ export class Guest {
     const image = await loadImage(spec.image, around.unpackers);
     around.tidy?.();
     const { name, uuid, memoryMib, maxMemoryMib = memoryMib, vcpus, nsPerInstruction = 0 } = spec;
-    const made = { name, uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction };
+    const made = { name, uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction, wholeM2p: true };
     let guest: Guest | undefined;
     const identity = virtualXen417(vcpus);
     const domain = await Guest.make(made, identity, host, around, () => guest);

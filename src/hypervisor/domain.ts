@@ -48,6 +48,8 @@ export interface DomainConfig {
   readonly identity: Identity;
   /** Time counts instructions: so many ns each. Undefined: time follows the host's clock. */
   readonly nsPerInstruction: number | undefined;
+  /** The machine-to-physical table can be read from machine frame 0 on; only guests of old have it otherwise. */
+  readonly wholeM2p?: boolean;
 }
 
 /** What the host gives. */
@@ -107,7 +109,8 @@ export class Domain {
   }
 
   static async create(config: DomainConfig, host: DomainHost): Promise<Domain> {
-    const layout = frameLayout(config.maxFrames);
+    const { wholeM2p = true } = config;
+    const layout = frameLayout(config.maxFrames, wholeM2p);
     let clock: VirtualClock | undefined;
     const machine = await Machine.create({
       frames: layout.total,
@@ -130,7 +133,7 @@ export class Domain {
     frames.owner.fill(Owner.xen, layout.guest);
     const tables = new PageTables(machine, frames);
     const vcpus = machine.vcpus.map((cpu, id) => new VcpuContext(id, cpu));
-    const m2p = new M2p(machine, layout.m2p);
+    const m2p = new M2p(machine, layout.m2p, layout.m2pTables, wholeM2p);
     const sharedInfo = machine.framesBase + layout.sharedInfo * 4096;
     vcpus.forEach((v) => {
       v.vcpuInfo = sharedInfo + v.id * VcpuInfo.sizeof;
@@ -145,7 +148,7 @@ export class Domain {
       tables,
       m2p,
       events,
-      grants: new GrantTable(machine, frames, layout.grants, (frame) => m2p.share(frame)),
+      grants: new GrantTable(machine, frames, layout.grants, (frame) => m2p.invalidate(frame)),
       vcpus,
       sharedInfo,
       domid: config.domid,
@@ -157,8 +160,8 @@ export class Domain {
     });
     scheduler = new Scheduler(state, () => host.busy?.() !== true, nsPerInstruction ?? 1);
     frames.setOwner(layout.sharedInfo, Owner.shared);
-    m2p.create(layout.m2pTables);
-    m2p.install(layout.m2pTables);
+    m2p.create();
+    m2p.install();
     return new Domain(config, layout, state, scheduler);
   }
 
@@ -170,7 +173,7 @@ export class Domain {
       frames.setOwner(frame, Owner.guest);
       m2p.set(frame, frame, 0);
     }
-    m2p.share(layout.sharedInfo);
+    m2p.invalidate(layout.sharedInfo);
     grants.grow(1);
     this.storePort = events.allocUnbound(BACKEND_DOMID) as Port;
     this.consolePort = events.allocUnbound(BACKEND_DOMID) as Port;
@@ -285,6 +288,6 @@ export class Domain {
   /** Continues a saved guest. RAM is complete by then. Throws RecordError; the domain is useless after that. */
   restore(records: Uint8Array): void {
     this.scheduler.restore(restoreState(this.state, records));
-    this.state.m2p.install(this.layout.m2pTables);
+    this.state.m2p.install();
   }
 }

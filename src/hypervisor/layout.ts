@@ -21,15 +21,18 @@ export interface FrameLayout {
   readonly total: number;
 }
 
-/** Layout for a guest of at most `maxFrames` frames of memory. */
-export function frameLayout(maxFrames: number): FrameLayout {
+/**
+ * Layout for a guest of at most `maxFrames` frames of memory. `wholeM2p`: with frames to show the machine-to-physical
+ * table from machine frame 0 on.
+ */
+export function frameLayout(maxFrames: number, wholeM2p: boolean): FrameLayout {
   const guest = maxFrames + SLACK_FRAMES;
   const sharedInfo = guest;
   const grants = sharedInfo + 1;
   const m2p = grants + MAX_GRANT_FRAMES;
   let total = m2p;
   for (;;) {
-    const { data, tables } = m2pFrames(total);
+    const { data, tables } = m2pFrames(total, wholeM2p);
     if (m2p + data + tables <= total) return { guest, sharedInfo, grants, m2p, m2pTables: m2p + data, total };
     total = m2p + data + tables;
   }

@@ -313,7 +313,7 @@ function setMemoryMap(d: DomainState, arg: number): number {
   return 0;
 }
 
-/** Frames that hold the table, one for each 2 MiB of it; below the guest's frames there are none: the first again. */
+/** Frames that hold the table, one for each 2 MiB of it. */
 function machphysMfnList(d: DomainState, arg: number): number {
   const s = M.XenMachphysMfnList;
   const { guest } = d;
@@ -324,8 +324,8 @@ function machphysMfnList(d: DomainState, arg: number): number {
   const end = MFN_BASE + d.machine.frames;
   let i = 0;
   for (; i !== most && i * FRAMES_PER_LIST_ENTRY < end; i++) {
-    const into = Math.max(0, i * FRAMES_PER_LIST_ENTRY - MFN_BASE);
-    guest.buffer.setU64(64, MFN_BASE + d.m2p.firstFrame + Math.floor(into / 512));
+    const into = i * FRAMES_PER_LIST_ENTRY - MFN_BASE;
+    guest.buffer.setU64(64, MFN_BASE + (into < 0 ? d.m2p.lowestFrame : d.m2p.firstFrame + into / 512));
     if (!guest.copyOut(vcpu, list + i * 8, 8, 64)) return -EFAULT;
   }
   guest.buffer.setU32(s.nr_extents, i);

@@ -1,6 +1,19 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { CallingGuest, DATA, HOLE, L1, L2, L3, L4, mfn, TinyGuest } from '../../test/support/tiny-guest.js';
+import {
+  CallingGuest,
+  DATA,
+  FRAMES,
+  HOLE,
+  L1,
+  L2,
+  L3,
+  L4,
+  mfn,
+  TinyGuest,
+} from '../../test/support/tiny-guest.js';
+import { MFN_BASE } from '../machine/machine.js';
 import { EACCES, EBUSY, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../xen/errno.js';
+import { frameLayout } from './layout.js';
 
 const SELF = 0x7ff0;
 const PAGE = 4096;
@@ -102,6 +115,66 @@ describe('mmu_update', () => {
     expect(g.s64(DATA)).toBe(0x55);
     const { state } = c.guest.domain;
     expect(state.m2p.get(0x55)).toBe(0x4321);
+  });
+});
+
+describe('the machine-to-physical table', () => {
+  const READS = `
+      mov rsi, 0xffff800000000000
+      mov rdi, DATA
+      xor eax, eax
+      call read
+      mov eax, ${MFN_BASE - 1}
+      call read
+      mov eax, ${MFN_BASE}
+      call read
+      mov eax, [DATA+0x800]
+      call read
+      mov eax, [DATA+0x804]
+      dec eax
+      call read
+      mov eax, [DATA+0x804]
+    read:
+      mov rdx, [rsi+rax*8]
+      mov [rdi], rdx
+      add rdi, 8
+      ret`;
+  const NONE = 0xffff_ffff_ffff_ffffn;
+  /** Machine frames of one 2 MiB of table. */
+  const PIECE = 0x4_0000;
+
+  it.each(['at power-on', 'on the next host'])(
+    'is there from frame 0 to the end of its last 2 MiB: %s',
+    async (when) => {
+      let g = await TinyGuest.boot(READS);
+      const { layout } = g.domain;
+      const end = Math.ceil((MFN_BASE + layout.total) / PIECE) * PIECE;
+      g.setU32(DATA + 0x800, mfn(layout.sharedInfo));
+      g.setU32(DATA + 0x804, end);
+      if (when !== 'at power-on') g = await g.moved();
+      // Beyond it there is nothing.
+      expect(g.run()).toMatchObject({ reason: 'crash' });
+      const beyond = (0xffff_8000_0000_0000n + 8n * BigInt(end)).toString(16);
+      expect(g.domain.crashReport().message).toContain(`page fault at 0x${beyond}, error code 0`);
+      // Frames that are not the guest's, frame 0 of the guest, what Xen shares with it, nobody's.
+      expect(g.words(DATA, 5)).toEqual([NONE, NONE, 0n, NONE, NONE]);
+    },
+  );
+
+  it('cannot be written where nobody has frames', async () => {
+    const g = await TinyGuest.boot('mov rax, 0xffff800000000000\n mov [rax], rax');
+    expect(g.run()).toMatchObject({ reason: 'crash' });
+    expect(g.domain.crashReport().message).toMatch(/page fault at 0xffff800000000000, error code 3/);
+  });
+
+  it('begins with the first frame of a guest that had it so when it was switched on', async () => {
+    const g = await TinyGuest.boot(READS, { wholeM2p: false });
+    expect(g.run()).toMatchObject({ reason: 'crash' });
+    expect(g.domain.crashReport().message).toMatch(/page fault at 0xffff800000000000, error code 0/);
+  });
+
+  it('takes two frames more than from there on', () => {
+    expect(frameLayout(FRAMES, true).total - frameLayout(FRAMES, false).total).toBe(2);
   });
 });
 

@@ -63,6 +63,8 @@ export interface TinyOptions {
   readonly nsPerInstruction?: number;
   readonly maxFrames?: number;
   readonly wallClock?: () => number;
+  /** As guests of old have it: false. */
+  readonly wholeM2p?: boolean;
 }
 
 export class TinyGuest {
@@ -109,6 +111,7 @@ export class TinyGuest {
         memoryMap: [{ start: 0, bytes: FRAMES * 4096, type: 1 }],
         identity: virtualXen417(vcpus),
         nsPerInstruction: options.nsPerInstruction ?? 1,
+        wholeM2p: options.wholeM2p,
       },
       { monotonic: () => 0, wallClock: options.wallClock ?? (() => 1_600_000_000e9) },
     );
