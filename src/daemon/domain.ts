@@ -37,6 +37,10 @@ export interface DomainState {
   config: GuestConfig | null;
   process: ProcessId | null;
   readonly createdMs: number;
+  /** Rises by one with each domain of this host, whatever its clock says: the greater of two is the newer. */
+  readonly generation?: number;
+  /** The domain whose reboot this is; it stays on record until this one lives. */
+  readonly replaces?: number;
   phase: 'building' | 'incoming' | 'live' | 'ended';
   exit: GuestExit | null;
   incoming: IncomingRef | null;
@@ -66,6 +70,10 @@ export class Domain {
   readonly consoles = new Set<(data: string) => void>();
   onProgress: ((progress: unknown) => void) | undefined;
   private told = false;
+  /** When this daemon met it; CLOCK_MONOTONIC, ms. */
+  readonly since = performance.now();
+  /** Its guest ended, and is being switched on again as another domain. */
+  restarting = false;
 
   constructor(
     readonly state: DomainState,

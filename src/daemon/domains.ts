@@ -35,12 +35,16 @@ export interface NewDomain {
   readonly memoryKib: number;
   readonly config: GuestConfig | null;
   readonly incoming: IncomingRef | null;
+  /** A domain that ended, whose place this one takes. */
+  readonly replaces?: number;
   /** Images for the disks that come with it. */
   readonly disks?: readonly IncomingImage[];
 }
 
 /** A guest that ends and restarts faster than this is broken, not rebooting. */
 const LEAST_LIFE_MS = 1_000;
+/** Between two attempts to switch a guest on again, which fail for lack of room, or of its kernel: the first, the last. */
+const RESTART_RETRY_MS = [1_000, 60_000] as const;
 /** How long a guest is given to let go of a device: it may have to write much back to a disk. */
 const DETACH_TIMEOUT_S = 30;
 /** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
@@ -52,6 +56,9 @@ export function checkName(name: unknown): void {
   if (fault !== undefined) throw new Failure('usage', fault);
 }
 
+const wait = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
+const isNewer = (one: DomainState, other: DomainState): boolean =>
+  (one.generation ?? 0) > (other.generation ?? 0);
 const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));
 
 export class Domains {
@@ -59,6 +66,7 @@ export class Domains {
   moves: MoveWatcher | undefined;
   private readonly relays = new Map<Domain, Relay>();
   private nextDomid: number;
+  private generation: number;
   private readonly hooks: DomainHooks = {
     ended: (domain, exit) => this.ended(domain, exit),
     store: (domain, nodes) => {
@@ -78,7 +86,9 @@ export class Domains {
     passable(dir);
     passable(join(dir, 'guests'));
     mkdirSync(join(dir, 'state'), { recursive: true, mode: 0o700 });
-    this.nextDomid = readJson<{ next: number }>(join(dir, 'domids.json'))?.next ?? config.firstDomid;
+    const counters = readJson<{ next: number; generation?: number }>(join(dir, 'domids.json'));
+    this.nextDomid = counters?.next ?? config.firstDomid;
+    this.generation = counters?.generation ?? 0;
   }
 
   /** This host's true time, ns since 1970. */
@@ -90,7 +100,8 @@ export class Domains {
     let domid = this.nextDomid;
     while (this.all.has(domid)) domid = domid >= this.config.maxDomid ? 1 : domid + 1;
     this.nextDomid = domid >= this.config.maxDomid ? 1 : domid + 1;
-    writeDurable(join(this.dir, 'domids.json'), { next: this.nextDomid });
+    this.generation++;
+    writeDurable(join(this.dir, 'domids.json'), { next: this.nextDomid, generation: this.generation });
     return domid;
   }
 
@@ -102,6 +113,7 @@ export class Domains {
       this.hooks,
     );
     this.all.set(state.domid, domain);
+    this.generation = Math.max(this.generation, state.generation ?? 0);
     return domain;
   }
 
@@ -128,6 +140,7 @@ export class Domains {
     const { name, uuid } = wanted;
     checkName(name);
     for (const domain of this.all.values()) {
+      if (domain.domid === wanted.replaces) continue;
       if (domain.state.name === name || domain.state.uuid === uuid) {
         throw new Failure(
           'name-taken',
@@ -139,6 +152,7 @@ export class Domains {
     const domain = this.domain({
       ...wanted,
       domid,
+      generation: this.generation,
       process: null,
       createdMs: Date.now(),
       phase: wanted.incoming === null ? 'building' : 'incoming',
@@ -170,9 +184,10 @@ export class Domains {
   }
 
   /** Creates a guest from its configuration and starts it. */
-  async create(config: GuestConfig, paused: boolean): Promise<Domain> {
+  async create(config: GuestConfig, paused: boolean, replaces?: number): Promise<Domain> {
     const { name, uuid, vcpus, maxMemoryKib } = config;
-    const domain = await this.make({ name, uuid, vcpus, memoryKib: maxMemoryKib, config, incoming: null });
+    const memoryKib = maxMemoryKib;
+    const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null, replaces });
     try {
       this.introduce(domain, config);
       await domain.ask('create', { config, host: this.grant(domain), paused });
@@ -278,14 +293,19 @@ export class Domains {
     this.forget(domain);
   }
 
+  /** Its nodes in the host's xenstore, and what it hears of them. */
+  private unlist(domain: Domain): void {
+    if (!this.relays.delete(domain)) return;
+    this.store.removeDomain(domain.domid, domain.state.uuid);
+  }
+
   private forget(domain: Domain): void {
     if (this.all.get(domain.domid) !== domain) return;
     this.moves?.removing(domain);
     const { incoming, disks = [] } = domain.state;
     if (incoming !== null && domain.ownedBy(incoming.handover)) keepImages(disks);
     else discardImages(disks);
-    this.relays.delete(domain);
-    this.store.removeDomain(domain.domid, domain.state.uuid);
+    this.unlist(domain);
     domain.remove();
     this.all.delete(domain.domid);
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain is gone');
@@ -296,14 +316,18 @@ export class Domains {
     domain.state.phase = 'ended';
     this.log.info({ domid: domain.domid, name: domain.state.name, ...exit }, 'guest ended');
     if (this.moves?.ended(domain, exit) === true) return;
-    void this.applyPolicy(domain, exit).catch((error: Error) =>
+    this.applyPolicy(domain, exit);
+  }
+
+  /** Begins what the configuration wants after such an end. Nobody waits for that: a guest may be switched on again. */
+  applyPolicy(domain: Domain, exit: GuestExit): void {
+    this.followEnd(domain, exit).catch((error: Error) =>
       this.log.error({ domid: domain.domid, error: error.message }, 'what follows the end of a guest failed'),
     );
   }
 
-  /** What the configuration wants after such an end. */
-  async applyPolicy(domain: Domain, exit: GuestExit): Promise<void> {
-    const { config, createdMs } = domain.state;
+  private async followEnd(domain: Domain, exit: GuestExit): Promise<void> {
+    const { config } = domain.state;
     const wanted =
       exit.reason === 'crash'
         ? config?.onCrash
@@ -316,11 +340,73 @@ export class Domains {
       domain.save();
       return;
     }
-    await this.discard(domain, 'destroyed');
-    if (wanted !== 'restart' || config === null || config === undefined) return;
-    const life = Date.now() - createdMs;
-    if (life < LEAST_LIFE_MS) await new Promise((done) => setTimeout(done, LEAST_LIFE_MS - life));
-    await this.create(config, false);
+    if (wanted === 'restart' && config !== null) await this.restart(domain, config);
+    else await this.discard(domain, 'destroyed');
+  }
+
+  /**
+   * Switches the guest on again, as another domain. Invariant: a record from which the guest can be switched on is on
+   * disk throughout: the old domain's is removed after the new one's says that it lives. What fails meanwhile is done
+   * again; `destroy` of the old domain ends that.
+   */
+  private async restart(old: Domain, config: GuestConfig): Promise<void> {
+    if (old.restarting) return;
+    old.restarting = true;
+    const { domid } = old;
+    const wanted = (): boolean => this.all.get(domid) === old;
+    // Its process will have other last words.
+    await this.untilDone(old, 'is not on record yet', wanted, () => old.save());
+    if (!wanted()) return;
+    await old.endProcess('destroyed');
+    const life = performance.now() - old.since;
+    if (life < LEAST_LIFE_MS) await wait(LEAST_LIFE_MS - life);
+    const again = await this.untilDone(old, 'cannot be switched on again yet', wanted, () => {
+      this.unlist(old);
+      return this.create(config, false, domid);
+    });
+    if (again === undefined) return;
+    if (!wanted()) await this.discard(again, 'destroyed');
+    else await this.untilDone(old, 'is on record still', wanted, () => this.forget(old));
+  }
+
+  /** Does it again while it fails and is wanted; undefined when it is not wanted any more. */
+  private async untilDone<T>(
+    domain: Domain,
+    words: string,
+    wanted: () => boolean,
+    what: () => Promise<T> | T,
+  ): Promise<T | undefined> {
+    const [first, last] = RESTART_RETRY_MS;
+    for (let ms: number = first; wanted(); ms = Math.min(2 * ms, last)) {
+      try {
+        return await what();
+      } catch (error) {
+        const { domid } = domain;
+        const { name } = domain.state;
+        this.log.error({ domid, name, error: (error as Error).message }, `a guest that rebooted ${words}`);
+        await wait(ms);
+      }
+    }
+    return undefined;
+  }
+
+  /**
+   * Of a reboot that an earlier daemon did not finish: the newer domain if it lives, or else the older, from which it
+   * begins anew. Returns those that remain.
+   */
+  private async finishReboots(found: readonly Domain[]): Promise<Domain[]> {
+    const gone = new Set<Domain>();
+    for (const domain of found) {
+      const old = found.find((other) => other.domid === domain.state.replaces);
+      const pair = old?.state.uuid === domain.state.uuid && isNewer(domain.state, old.state);
+      if (old === undefined || !pair) continue;
+      const loser = domain.state.phase === 'building' ? domain : old;
+      gone.add(loser);
+      await this.discard(loser, loser === old ? 'destroyed' : 'failed').catch((error: Error) =>
+        this.log.error({ domid: loser.domid, error: error.message }, 'what a reboot left is on record still'),
+      );
+    }
+    return found.filter((domain) => !gone.has(domain));
   }
 
   /** What an earlier daemon left on disk. Connects to the processes that live. */
@@ -338,15 +424,15 @@ export class Domains {
       if (!this.all.has(Number(name)))
         rmSync(join(this.dir, 'guests', name), { recursive: true, force: true });
     }
-    return found;
+    return this.finishReboots(found);
   }
 
   /** Takes up a domain whose guest is ours: connects, shows it in xenstore, or applies the policy of its end. */
   async adopt(domain: Domain): Promise<void> {
     const { config } = domain.state;
     if (config !== null) this.introduce(domain, config);
-    if (!domain.alive) {
-      this.ended(domain, domain.exitOnDisk());
+    if (domain.state.exit !== null || !domain.alive) {
+      this.ended(domain, domain.state.exit ?? domain.exitOnDisk());
       return;
     }
     const hello = domain.rpc === undefined ? await domain.connect() : await domain.ask('hello', {});

@@ -92,7 +92,7 @@ export class Moves implements MoveWatcher {
         await domain.ask('resume', {}, this.answerMs);
       } else {
         this.outgoing.delete(domain);
-        await this.domains.applyPolicy(domain, domain.state.exit ?? domain.exitOnDisk());
+        this.domains.applyPolicy(domain, domain.state.exit ?? domain.exitOnDisk());
       }
     },
     drop: async (domain) => {
@@ -205,7 +205,7 @@ export class Moves implements MoveWatcher {
       if (this.domains.all.get(domain.domid) !== domain) return;
       this.domains.settle(domain);
       // Ended between its first instruction and now.
-      if (!domain.alive) void this.domains.applyPolicy(domain, domain.exitOnDisk());
+      if (!domain.alive) this.domains.applyPolicy(domain, domain.exitOnDisk());
     },
     discard: (domain) => this.domains.discard(domain, 'discarded'),
     erase: (handover, domain) => {

@@ -1,0 +1,248 @@
+/**
+ * A guest that reboots is never lost: its daemon is killed at each step that it does on disk, the disk is full, the clock
+ * is set back. The processes are played; the daemon's code and its files are real.
+ */
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Domain } from './domain.js';
+import { Domains } from './domains.js';
+import { EXIT_FILE, type GuestHello } from './guest-protocol.js';
+import type { GuestConfig } from './guest-runner.js';
+import { loadHostConfig } from './host-config.js';
+import { HostXenstore } from './host-store.js';
+import { Moves } from './moves.js';
+import { Rpc } from './rpc.js';
+
+/** What is done to the disk by the daemon that lives now. */
+const disk = vi.hoisted(() => ({
+  /** Counted down by each step; at 0 the daemon is dead, and does nothing more. */
+  stepsLeft: Number.POSITIVE_INFINITY,
+  full: false,
+  step(writes: boolean): void {
+    if (disk.stepsLeft-- <= 0) throw new Error('this daemon is dead');
+    if (writes && disk.full)
+      throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+  },
+}));
+vi.mock('node:fs', async (original) => {
+  const fs = await original<typeof import('node:fs')>();
+  const stepping =
+    <A extends unknown[], R>(what: (...args: A) => R, writes: (...args: A) => boolean | undefined) =>
+    (...args: A): R => {
+      const kind = writes(...args);
+      if (kind !== undefined) disk.step(kind);
+      return what(...args);
+    };
+  return {
+    ...fs,
+    openSync: stepping(fs.openSync, (_path, flags) => (flags === 'w' ? true : undefined)),
+    renameSync: stepping(fs.renameSync, () => false),
+    rmSync: stepping(fs.rmSync, () => false),
+  };
+});
+
+/** Processes of guests: they outlive the daemons. */
+const processes = vi.hoisted(() => new Map<number, { directory: string; phase: string; rpc?: Rpc }>());
+vi.mock('./spawn.js', () => {
+  let pid = 0;
+  const isAlive = (id: { pid: number }): boolean => processes.has(id.pid);
+  return {
+    passable: () => undefined,
+    isAlive,
+    lastLine: () => '',
+    startTicks: () => 0,
+    killProcess: async (id: { pid: number }) => void processes.delete(id.pid),
+    deathOf: async (id: { pid: number }) => !isAlive(id),
+    spawnGuest: ({ directory }: { directory: string }) => {
+      mkdir(directory);
+      processes.set(++pid, { directory, phase: 'empty' });
+      return { pid, startTicks: 0 };
+    },
+    connectGuest: async (_: string, id: { pid: number }) => connect(id.pid),
+  };
+});
+const { mkdirSync } = await vi.importActual<typeof import('node:fs')>('node:fs');
+function mkdir(path: string): void {
+  mkdirSync(path, { recursive: true });
+}
+
+/** Two ends of a connection. */
+function pair(): [Duplex, Duplex] {
+  const ends: Duplex[] = [];
+  const end = (other: number): Duplex =>
+    new Duplex({
+      read: () => undefined,
+      write(chunk, _, done) {
+        ends[other].push(chunk);
+        done();
+      },
+    });
+  ends.push(end(1), end(0));
+  return [ends[0], ends[1]];
+}
+
+function connect(pid: number): Duplex {
+  const [ours, theirs] = pair();
+  const process = processes.get(pid)!;
+  process.rpc = new Rpc(theirs, {
+    request(method): unknown {
+      if (method === 'create') process.phase = 'live';
+      if (method === 'end') {
+        writeFileSync(join(process.directory, EXIT_FILE), '{"reason":"destroyed","details":""}');
+        setImmediate(() => {
+          processes.delete(pid);
+          theirs.push(null);
+          ours.push(null);
+        });
+        return null;
+      }
+      const { phase } = process;
+      return { pid, phase, paused: false, locked: false, config: null } as unknown as GuestHello;
+    },
+  });
+  return ours;
+}
+
+const config = {
+  name: 'guest',
+  uuid: '11111111-2222-3333-4444-555555555555',
+  vcpus: 1,
+  memoryKib: 4096,
+  maxMemoryKib: 4096,
+  kernel: '',
+  ramdisk: '',
+  cmdline: '',
+  onPoweroff: 'destroy',
+  onReboot: 'restart',
+  onCrash: 'destroy',
+  clock: 'elapse',
+  devices: [],
+  more: {},
+} as const satisfies GuestConfig;
+
+describe('a guest that reboots', () => {
+  let dir: string;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'stillpoint-reboot-'));
+    mkdir(join(dir, 'guests'));
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+    disk.full = false;
+    disk.stepsLeft = Number.POSITIVE_INFINITY;
+    processes.clear();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  async function daemon(): Promise<Domains> {
+    const log = pino({ level: 'silent' });
+    const domains = new Domains(dir, 'A', loadHostConfig(undefined), new HostXenstore(), log);
+    const moves = new Moves({
+      dir,
+      domains,
+      log,
+      listenHost: '',
+      plain: true,
+      connect: () => Promise.reject(new Error('no other host')),
+    });
+    domains.moves = moves;
+    await moves.recover(await domains.recover());
+    return domains;
+  }
+  const pass = async (ms: number): Promise<void> => {
+    for (let at = 0; at < ms; at += 500) {
+      await vi.advanceTimersByTimeAsync(500);
+      for (let i = 0; i < 5; i++) await new Promise((turn) => setImmediate(turn));
+    }
+  };
+  /** The guest, switched on and then rebooting. */
+  async function rebooting(domains: Domains, then = (): void => undefined): Promise<void> {
+    const domain = await domains.create(config, false);
+    await pass(2000);
+    then();
+    const process = processes.get(domain.state.process!.pid)!;
+    process.phase = 'ended';
+    writeFileSync(join(process.directory, EXIT_FILE), '{"reason":"reboot","details":""}');
+    process.rpc!.notice('stopped', { reason: 'reboot', details: '' });
+  }
+  const rows = (domains: Domains): string[] =>
+    [...domains.all.values()].map(({ state }: Domain) => `${state.domid} ${state.name} ${state.phase}`);
+  /** One guest, another domain than before, alive; nothing else. */
+  function expectAgain(domains: Domains): void {
+    expect(rows(domains)).toEqual([expect.stringMatching(/^[2-9] guest live$/)]);
+    const [domain] = domains.all.values();
+    expect([...processes.keys()]).toEqual([domain.state.process!.pid]);
+    expect(readdirSync(join(dir, 'state'))).toEqual([`${domain.domid}.json`]);
+    expect(domains.store.server.local(0).tryRead(`/vm/${config.uuid}/name`)).toBe('guest');
+  }
+
+  it('lives again, and its old domain is gone', async () => {
+    const domains = await daemon();
+    await rebooting(domains);
+    await pass(3000);
+    expectAgain(domains);
+  });
+
+  it('lives again when its daemon is killed at any step', async () => {
+    let steps = 0;
+    for (let dead = true; dead; steps++) {
+      const before = await daemon();
+      await rebooting(before, () => {
+        disk.stepsLeft = steps;
+      });
+      await pass(3000);
+      dead = disk.stepsLeft < 0;
+      disk.stepsLeft = Number.POSITIVE_INFINITY;
+      // What the dead one would do next never comes.
+      for (const domain of before.all.values()) domain.rpc?.setHandlers({});
+      before.all.clear();
+      const after = await daemon();
+      await pass(3000);
+      expectAgain(after);
+      for (const domain of after.all.values()) await after.discard(domain, 'destroyed');
+      rmSync(dir, { recursive: true });
+      mkdir(join(dir, 'guests'));
+    }
+    // That many are to be survived at least, or this test counts something else.
+    expect(steps).toBeGreaterThan(8);
+  });
+
+  it('lives again when there is room on the disk again', async () => {
+    const domains = await daemon();
+    await rebooting(domains, () => {
+      disk.full = true;
+    });
+    await pass(30_000);
+    expect(rows(domains)).toEqual(['1 guest ended']);
+    expect(existsSync(join(dir, 'state', '1.json'))).toBe(true);
+    disk.full = false;
+    await pass(60_000);
+    expectAgain(domains);
+  });
+
+  it('lives again when the clock was set back', async () => {
+    const domains = await daemon();
+    await rebooting(domains, () => {
+      vi.setSystemTime(Date.now() - 86_400_000);
+    });
+    await pass(3000);
+    expectAgain(domains);
+  });
+
+  it('that nobody wants any more is not switched on again', async () => {
+    const domains = await daemon();
+    await rebooting(domains, () => {
+      disk.full = true;
+    });
+    await pass(3000);
+    await domains.discard([...domains.all.values()][0], 'destroyed');
+    disk.full = false;
+    await pass(60_000);
+    expect(rows(domains)).toEqual([]);
+  });
+});
