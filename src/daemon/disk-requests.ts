@@ -35,7 +35,10 @@ export async function blockAttach(
     throw new Failure('usage', message);
   });
   if (disks(domain).some((d) => d.virtualDevice === disk.virtualDevice))
-    throw new Failure('bad-state', `the guest has a disk ${disk.vdev}`);
+    throw new Failure(
+      'bad-state',
+      `the guest has a disk ${disk.vdev} (one that it was asked to let go of is its own until it has)`,
+    );
   await domains.plug(domain, vbdConfig(disk));
   return { devid: disk.virtualDevice, vdev: disk.vdev };
 }

@@ -57,6 +57,8 @@ export interface DomainHooks {
   /** The guest stopped of its own, or its process died. Once. */
   ended(domain: Domain, exit: GuestExit): void;
   store(domain: Domain, nodes: readonly HostNode[]): void;
+  /** A device is no longer the guest's. */
+  unplugged(domain: Domain, kind: string, devid: number): void;
   /** The guest process is about to stop its guest for a move. */
   stopping(domain: Domain): Promise<void>;
 }
@@ -118,6 +120,7 @@ export class Domain {
     if (method === 'console') for (const watcher of this.consoles) watcher(String(params.data));
     else if (method === 'progress') this.onProgress?.(params);
     else if (method === 'store') this.hooks.store(this, params.nodes as HostNode[]);
+    else if (method === 'unplugged') this.hooks.unplugged(this, String(params.kind), Number(params.devid));
     else if (method === 'stopped') this.tell(params as unknown as GuestExit);
   }
 

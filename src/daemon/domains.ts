@@ -47,6 +47,8 @@ const LEAST_LIFE_MS = 1_000;
 const RESTART_RETRY_MS = [1_000, 60_000] as const;
 /** How long a guest is given to let go of a device: it may have to write much back to a disk. */
 const DETACH_TIMEOUT_S = 30;
+/** How long a guest's process may take to tell which devices it has. */
+const LOOK_MS = 10_000;
 /** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
 const FIRST_FRAME = 0x4_0000;
 
@@ -73,6 +75,7 @@ export class Domains {
       const refused = this.relays.get(domain)?.write(nodes) ?? [];
       if (refused.length > 0) this.log.warn({ domid: domain.domid, refused }, 'nodes refused by the host');
     },
+    unplugged: (domain, kind, devid) => this.unplugged(domain, kind, devid),
     stopping: async (domain) => this.moves?.stopping(domain),
   };
 
@@ -225,6 +228,10 @@ export class Domains {
     try {
       domain.keepConfig(await domain.ask('plug', { device }));
     } catch (error) {
+      // What the guest has and nobody remembers could not be taken away again.
+      const { kind, devid } = device;
+      if (domain.rpc !== undefined)
+        await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
       this.store.removeDevice(domain.domid, device);
       throw error;
     }
@@ -233,8 +240,25 @@ export class Domains {
   /** Asks the guest to let go of a device, or takes it away. */
   async unplug(domain: Domain, device: DeviceConfig, force: boolean): Promise<void> {
     const { kind, devid } = device;
-    domain.keepConfig(await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S }));
+    await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S });
+    this.unplugged(domain, kind, devid);
+  }
+
+  /** A device is gone, in time or late: its place is free. */
+  private unplugged(domain: Domain, kind: string, devid: number): void {
+    const { config } = domain.state;
+    const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
+    if (config === null || device === undefined) return;
     this.store.removeDevice(domain.domid, device);
+    domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
+  }
+
+  /** Those of its devices that went while no daemon was there. */
+  private async findUnplugged(domain: Domain): Promise<void> {
+    if ((domain.state.config?.devices ?? []).length === 0) return;
+    const has = await domain.ask('devices', {}, LOOK_MS);
+    for (const { kind, devid } of domain.state.config?.devices ?? [])
+      if (!has.some((one) => one.kind === kind && one.devid === devid)) this.unplugged(domain, kind, devid);
   }
 
   grant(domain: Domain): HostGrant {
@@ -446,5 +470,8 @@ export class Domains {
       this.introduce(domain, hello.config);
     }
     this.settle(domain);
+    await this.findUnplugged(domain).catch((error: Error) =>
+      this.log.warn({ domid: domain.domid, error: error.message }, 'which devices it has is not known'),
+    );
   }
 }

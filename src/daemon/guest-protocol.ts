@@ -147,5 +147,7 @@ export interface GuestNotices {
   console: { data: string };
   progress: MoveProgress | StorageProgress;
   stopped: GuestExit;
+  /** A device that the guest was asked to let go of is gone, in time or late. */
+  unplugged: { kind: string; devid: number };
   store: { nodes: readonly { path: string; value: string | null }[] };
 }

@@ -71,6 +71,8 @@ export interface RunnerHooks {
   console(bytes: Uint8Array): void;
   /** The guest stopped of its own; no slice runs any more. */
   stopped(reason: StopReason, details: string): void;
+  /** The guest has let go of a device that it was asked to, however late. `config` has it no more. */
+  unplugged?(kind: string, devid: number): void;
   /** A line of the hypervisor's log. */
   log(line: string): void;
 }

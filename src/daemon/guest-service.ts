@@ -112,6 +112,7 @@ export class GuestService {
         if (this.watched) this.daemon?.notice('console', { data: Buffer.from(bytes).toString('base64') });
       },
       stopped: (reason, details) => this.stopped({ reason, details }),
+      unplugged: (kind, devid) => this.daemon?.notice('unplugged', { kind, devid }),
       log: logLine,
     });
   }
@@ -308,8 +309,17 @@ export class GuestService {
   }
   async unplug({ kind, devid, force, timeoutS }: With<'unplug'>): Promise<GuestConfig> {
     const runner = this.free();
+    if (this.paused && !force)
+      throw new Failure(
+        'bad-state',
+        `the guest is paused and cannot let go of ${kind} ${devid} (unpause it, or use --force)`,
+      );
     if (!(await runner.unplug(kind, devid, force, AbortSignal.timeout(timeoutS * 1000)))) {
-      throw new Failure('timed-out', `the guest did not let go of ${kind} ${devid} within ${timeoutS} s`);
+      const who = force ? 'what is behind it' : 'the guest';
+      throw new Failure(
+        'timed-out',
+        `${who} did not let go of ${kind} ${devid} within ${timeoutS} s; it is gone when that has`,
+      );
     }
     return runner.config;
   }

@@ -164,11 +164,14 @@ class PvRunner implements GuestRunner {
     const { devices } = this.guest;
     const device = devices.find(kind, devid);
     if (device === undefined) throw new Failure('usage', `the guest has no ${kind} ${devid}`);
-    const gone = force ? devices.remove(device).then(() => true) : devices.unplug(device, signal);
+    const gone = force ? devices.remove(device, signal) : devices.unplug(device, signal);
     this.loop.kick();
-    if (!(await gone)) return false;
-    this.config = { ...this.config, devices: devices.configs };
-    return true;
+    return gone;
+  }
+
+  unplugged(kind: string, devid: number): void {
+    this.config = { ...this.config, devices: this.guest.devices.configs };
+    this.hooks.unplugged?.(kind, devid);
   }
 
   travellingImages(folders: ImageFolders): readonly TravellingImage[] {
@@ -225,6 +228,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     },
     log: (line) => (runner === undefined ? hooks.log(line) : runner.note(line)),
     wake: () => runner?.wake(),
+    unplugged: (kind, devid) => runner?.unplugged(kind, devid),
     tidy: collectGarbage,
     unpackers: nodeUnpackers(),
     engine: { advise },

@@ -95,6 +95,44 @@ describe('a guest with devices', () => {
     expect(log).toEqual(['open disk 1 of B', 'close disk 1 of B']);
   });
 
+  it('may let go of one long after it was asked to: its place is free again, whoever still waits', async () => {
+    const gone: [string, number][] = [];
+    let letGo: () => void = () => undefined;
+    const slow: Record<string, DeviceKind> = {
+      vbd: {
+        ...kinds.vbd,
+        driver: (_access, spec) =>
+          Object.assign(new TestDriver(spec), {
+            connectsAt: () => true,
+            disconnect: (done: () => void) => {
+              letGo = done;
+            },
+          }),
+      },
+    };
+    const here = await TestGuest.on(a(), {
+      deviceKinds: slow,
+      unplugged: (kind, devid) => gone.push([kind, devid]),
+    });
+    here.guest.start();
+    const { devices, store } = here.guest;
+    const front = (state: string): void => store.dom0.write('/local/domain/1/device/vbd/7/state', state);
+    await here.guest.plug(config(7, 'seven'));
+    front('4');
+    const device = devices.find('vbd', 7)!;
+    const patient = devices.unplug(device, new AbortController().signal);
+    expect(await devices.unplug(device, AbortSignal.timeout(1))).toBe(false);
+    expect(await devices.remove(device, AbortSignal.timeout(1))).toBe(false);
+    expect(gone).toEqual([]);
+    front('6');
+    letGo();
+    expect(await patient).toBe(true);
+    expect(gone).toEqual([['vbd', 7]]);
+    expect(devices.configs).toEqual([]);
+    await here.guest.plug(config(7, 'again'));
+    expect(devices.configs).toEqual([config(7, 'again')]);
+  });
+
   it('can be given another while it runs, and lose it again', async () => {
     const here = await TestGuest.on(a(), { deviceKinds: kinds });
     here.guest.start();

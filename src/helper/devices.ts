@@ -48,7 +48,8 @@ export interface Device {
 
 export class Devices {
   private readonly all: Device[] = [];
-  private readonly waiting = new Map<Device, () => void>();
+  /** Who wants to know when a device is gone. */
+  private readonly waiting = new Map<Device, Set<() => void>>();
 
   constructor(
     private readonly store: LocalClient,
@@ -56,6 +57,8 @@ export class Devices {
     private readonly domid: number,
     private readonly kinds: Readonly<Record<string, DeviceKind>>,
     private readonly log: (line: string) => void,
+    /** A device that was unplugged is gone, also when nobody waits for that any more. */
+    private readonly unplugged: (device: Device) => void = () => undefined,
   ) {}
 
   list(): readonly Device[] {
@@ -139,21 +142,28 @@ export class Devices {
 
   /** Asks the guest to let go of a device; true once it has, false when `signal` came first (it stays asked). */
   unplug(device: Device, signal: AbortSignal): Promise<boolean> {
-    return new Promise((resolve) => {
-      signal.addEventListener('abort', () => {
-        this.waiting.delete(device);
-        resolve(false);
-      });
-      this.waiting.set(device, () => resolve(true));
-      device.bus.unplug();
-    });
+    const gone = this.untilGone(device, signal);
+    device.bus.unplug();
+    return gone;
   }
 
-  /** Takes a device away without asking; resolves when nothing of the guest's is in use any more. */
-  remove(device: Device): Promise<void> {
+  /** The same without asking: once nothing of the guest's is in use any more, which a disk's server may delay. */
+  remove(device: Device, signal: AbortSignal): Promise<boolean> {
+    const gone = this.untilGone(device, signal);
+    device.bus.surpriseRemove();
+    return gone;
+  }
+
+  private untilGone(device: Device, signal: AbortSignal): Promise<boolean> {
     return new Promise((resolve) => {
-      this.waiting.set(device, resolve);
-      device.bus.surpriseRemove();
+      const all = this.waiting.get(device) ?? new Set();
+      this.waiting.set(device, all);
+      const gone = (): void => resolve(true);
+      all.add(gone);
+      signal.addEventListener('abort', () => {
+        all.delete(gone);
+        resolve(false);
+      });
     });
   }
 
@@ -170,7 +180,8 @@ export class Devices {
     device.driver
       .detach?.()
       .catch((error: Error) => this.log(`${device.kind} ${device.devid}: ${error.message}`));
-    this.waiting.get(device)?.();
+    this.unplugged(device);
+    for (const gone of this.waiting.get(device) ?? []) gone();
     this.waiting.delete(device);
   }
 

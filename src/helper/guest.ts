@@ -71,6 +71,8 @@ export interface GuestSurroundings {
   log(line: string): void;
   /** Something happened that may concern a guest that sleeps. */
   wake(): void;
+  /** A device that was unplugged is gone; also long after it was asked for. */
+  unplugged?(kind: string, devid: number): void;
   /** Gives memory back that was needed in passing: much, after files were unpacked. */
   tidy?(): void;
   /** Kinds of devices, where they are not the usual ones. */
@@ -328,6 +330,7 @@ export class Guest {
       INNER_DOMID,
       this.around.deviceKinds ?? DEVICE_KINDS,
       (line) => this.around.log(line),
+      ({ kind, devid }) => this.around.unplugged?.(kind, devid),
     );
     backend.bindBackend(storePort as Port, () => this.store.service());
     backend.bindBackend(consolePort as Port, () => this.console.service());

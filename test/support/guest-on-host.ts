@@ -55,6 +55,7 @@ export interface TestGuestOptions {
   readonly hostTime?: boolean;
   readonly devices?: readonly DeviceConfig[];
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
+  readonly unplugged?: (kind: string, devid: number) => void;
   /** In place of the small observing kernel. */
   readonly kernel?: Uint8Array;
 }
@@ -76,6 +77,7 @@ export class TestGuest {
       log: () => {},
       wake: () => {},
       deviceKinds: options.deviceKinds ?? {},
+      unplugged: options.unplugged,
     };
   }
 

@@ -1,5 +1,5 @@
 /**
- * A guest that reboots is never lost: its daemon is killed at each step that it does on disk, the disk is full, the clock
+ * What the daemon remembers of its guests. One that reboots is never lost: its daemon is killed at each step that it does on disk, the disk is full, the clock
  * is set back. The processes are played; the daemon's code and its files are real.
  */
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,13 +8,16 @@ import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { blockAttach, blockDetach } from './disk-requests.js';
 import type { Domain } from './domain.js';
 import { Domains } from './domains.js';
+import { Failure } from './failure.js';
 import { EXIT_FILE, type GuestHello } from './guest-protocol.js';
 import type { GuestConfig } from './guest-runner.js';
 import { loadHostConfig } from './host-config.js';
 import { HostXenstore } from './host-store.js';
 import { Moves } from './moves.js';
+import { networkAttach, networkDetach } from './network-requests.js';
 import { Rpc } from './rpc.js';
 
 /** What is done to the disk by the daemon that lives now. */
@@ -46,7 +49,13 @@ vi.mock('node:fs', async (original) => {
 });
 
 /** Processes of guests: they outlive the daemons. */
-const processes = vi.hoisted(() => new Map<number, { directory: string; phase: string; rpc?: Rpc }>());
+const processes = vi.hoisted(() => new Map<number, Played>());
+interface Played {
+  readonly directory: string;
+  phase: string;
+  devices: { kind: string; devid: number }[];
+  rpc?: Rpc;
+}
 vi.mock('./spawn.js', () => {
   let pid = 0;
   const isAlive = (id: { pid: number }): boolean => processes.has(id.pid);
@@ -59,7 +68,7 @@ vi.mock('./spawn.js', () => {
     deathOf: async (id: { pid: number }) => !isAlive(id),
     spawnGuest: ({ directory }: { directory: string }) => {
       mkdir(directory);
-      processes.set(++pid, { directory, phase: 'empty' });
+      processes.set(++pid, { directory, phase: 'empty', devices: [] });
       return { pid, startTicks: 0 };
     },
     connectGuest: async (_: string, id: { pid: number }) => connect(id.pid),
@@ -89,8 +98,14 @@ function connect(pid: number): Duplex {
   const [ours, theirs] = pair();
   const process = processes.get(pid)!;
   process.rpc = new Rpc(theirs, {
-    request(method): unknown {
+    request(method, params): unknown {
       if (method === 'create') process.phase = 'live';
+      if (method === 'devices') return process.devices;
+      if (method === 'plug') {
+        process.devices.push((params as { device: { kind: string; devid: number } }).device);
+        return { ...config, devices: process.devices };
+      }
+      if (method === 'unplug') throw new Failure('timed-out', 'the guest did not let go');
       if (method === 'end') {
         writeFileSync(join(process.directory, EXIT_FILE), '{"reason":"destroyed","details":""}');
         setImmediate(() => {
@@ -124,7 +139,7 @@ const config = {
   more: {},
 } as const satisfies GuestConfig;
 
-describe('a guest that reboots', () => {
+describe('what a daemon remembers of its guests:', () => {
   let dir: string;
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'stillpoint-reboot-'));
@@ -181,14 +196,50 @@ describe('a guest that reboots', () => {
     expect(domains.store.server.local(0).tryRead(`/vm/${config.uuid}/name`)).toBe('guest');
   }
 
-  it('lives again, and its old domain is gone', async () => {
+  it.each([
+    {
+      what: 'disk',
+      attach: (domains: Domains, domain: Domain) =>
+        blockAttach(domains, domain, 'vdev=xvdf,target=nbd://127.0.0.1/x,format=raw'),
+      detach: (domains: Domains, domain: Domain) => blockDetach(domains, domain, 'xvdf', false),
+    },
+    {
+      what: 'vif',
+      attach: (domains: Domains, domain: Domain) => networkAttach(domains, domain, ''),
+      detach: (domains: Domains, domain: Domain) => networkDetach(domains, domain, '0', false),
+    },
+  ])('the place of a $what that the guest lets go of late is free again', async ({ attach, detach }) => {
+    const domains = await daemon();
+    const domain = await domains.create(config, false);
+    const { devid } = await attach(domains, domain);
+    const process = processes.get(domain.state.process!.pid)!;
+    const has = (): number[] => domain.state.config!.devices.map((device) => device.devid);
+    await expect(detach(domains, domain)).rejects.toThrow('did not let go');
+    expect(has()).toEqual([devid]);
+    const [{ kind }] = process.devices;
+    process.devices = [];
+    for (const one of has()) process.rpc!.notice('unplugged', { kind, devid: one });
+    await pass(500);
+    expect(has()).toEqual([]);
+    expect((await attach(domains, domain)).devid).toBe(devid);
+    // Or while no daemon was there to hear it.
+    process.devices = [];
+    for (const one of domains.all.values()) one.rpc?.setHandlers({});
+    domains.all.clear();
+    const after = await daemon();
+    const [again] = after.all.values();
+    expect(again.state.config!.devices).toEqual([]);
+    expect((await attach(after, again)).devid).toBe(devid);
+  });
+
+  it('a guest that reboots lives again, and its old domain is gone', async () => {
     const domains = await daemon();
     await rebooting(domains);
     await pass(3000);
     expectAgain(domains);
   });
 
-  it('lives again when its daemon is killed at any step', async () => {
+  it('a guest that reboots lives again when its daemon is killed at any step', async () => {
     let steps = 0;
     for (let dead = true; dead; steps++) {
       const before = await daemon();
@@ -212,7 +263,7 @@ describe('a guest that reboots', () => {
     expect(steps).toBeGreaterThan(8);
   });
 
-  it('lives again when there is room on the disk again', async () => {
+  it('a guest that reboots lives again when there is room on the disk again', async () => {
     const domains = await daemon();
     await rebooting(domains, () => {
       disk.full = true;
@@ -225,7 +276,7 @@ describe('a guest that reboots', () => {
     expectAgain(domains);
   });
 
-  it('lives again when the clock was set back', async () => {
+  it('a guest that reboots lives again when the clock was set back', async () => {
     const domains = await daemon();
     await rebooting(domains, () => {
       vi.setSystemTime(Date.now() - 86_400_000);
@@ -234,7 +285,7 @@ describe('a guest that reboots', () => {
     expectAgain(domains);
   });
 
-  it('that nobody wants any more is not switched on again', async () => {
+  it('a guest that reboots and that nobody wants any more is not switched on again', async () => {
     const domains = await daemon();
     await rebooting(domains, () => {
       disk.full = true;
