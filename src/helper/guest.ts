@@ -202,7 +202,7 @@ export class Guest {
         vcpus,
         memoryFrames,
         maxFrames,
-        memoryMap: [{ start: 0, bytes: maxFrames * PAGE, type: 1 }],
+        memoryMap: [{ start: 0n, bytes: BigInt(maxFrames * PAGE), type: 1 }],
         identity,
         nsPerInstruction: nsPerInstruction || undefined,
         wholeM2p,

@@ -137,6 +137,9 @@ export function nmiOp(d: DomainState): number {
 export function stackSwitch(d: DomainState): number {
   const v = d.current;
   v.kernelSs = fixupSelector(d.args.lo[0]);
-  v.kernelSp = d.args.long(1);
+  const sp = d.args.long(1);
+  v.kernelSp = isCanonical(sp) ? sp : NOT_CANONICAL;
   return 0;
 }
+/** Stands for all that are no addresses, of which a number does not keep every bit: a stack there ends the guest. */
+const NOT_CANONICAL = 2 ** 48;

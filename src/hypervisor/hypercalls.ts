@@ -41,7 +41,8 @@ import type { VcpuContext } from './vcpu-context.js';
 import { vcpuOp } from './vcpu-op.js';
 import { xenVersion } from './xen-version.js';
 
-type Handler = (d: DomainState) => number;
+/** What RAX gets: a bigint where a number would round it, which only a guest makes happen that asks for nonsense. */
+type Handler = (d: DomainState) => number | bigint;
 
 const HANDLERS: readonly (readonly [number, Handler])[] = [
   [H.__HYPERVISOR_set_trap_table, setTrapTable],
@@ -105,7 +106,7 @@ export function hypercall(d: DomainState, v: VcpuContext): void {
   }
   cpu.cs = FLAT_KERNEL_CS64;
   cpu.ss = FLAT_KERNEL_SS64;
-  let result = -ENOSYS;
+  let result: number | bigint = -ENOSYS;
   if (known) {
     d.args.fromRegisters(mem, gprs);
     d.steps = 0;
@@ -115,8 +116,13 @@ export function hypercall(d: DomainState, v: VcpuContext): void {
       return;
     }
   }
+  putResult(mem, gprs + 8 * RAX, result);
+}
+
+function putResult(mem: LinearMemory, at: number, result: number | bigint): void {
   // 32-bit halves by hand: negative results and counts alike.
-  mem.setU64(gprs + 8 * RAX, result);
+  if (typeof result === 'number') mem.setU64(at, result);
+  else mem.setBig(at, result);
 }
 
 /** `syscall` is executed again, with arguments that say how far the call has come. */
@@ -191,7 +197,7 @@ function multicall(d: DomainState): number {
       outer.setLong(1, count - i);
       break;
     }
-    guest.buffer.setU64(0, result);
+    putResult(guest.buffer, 0, result);
     if (!guest.copyOut(vcpu, at + s.result, 8)) rc = -EFAULT;
   }
   d.args = outer;

@@ -51,7 +51,7 @@ export function iret(d: DomainState): void {
   const gprs = gprAddress(v);
   copy64(from, frame + IretContext.rsp, gprs + 8 * RSP, d);
   copy64(from, frame + IretContext.rax, gprs + 8 * RAX, d);
-  cpu.rip = rip;
+  copy64(from, frame + IretContext.rip, cpu.ripAt, d);
   cpu.cs = cs | 3;
   cpu.ss = ss | 3;
 

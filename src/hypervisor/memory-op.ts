@@ -18,7 +18,10 @@ const XENMEMF_POPULATE_ON_DEMAND = 1 << 16;
 /** Where real Xen's M2P list would name the frames of its 2 MiB pages. */
 const FRAMES_PER_LIST_ENTRY = 0x4_0000;
 
-export function memoryOp(d: DomainState): number {
+/** Up to here numbers are exact. */
+const EXACT = Number.MAX_SAFE_INTEGER;
+
+export function memoryOp(d: DomainState): number | bigint {
   const { args } = d;
   const op = args.lo[0] & M.MEMOP_CMD_MASK;
   const startExtent =
@@ -28,6 +31,8 @@ export function memoryOp(d: DomainState): number {
     case M.XENMEM_increase_reservation:
     case M.XENMEM_decrease_reservation:
     case M.XENMEM_populate_physmap:
+      // More than any list can have: nothing is done, and Xen says so by the number itself, with every bit of it.
+      if (startExtent > EXACT) return exactStart(args);
       return reservation(d, op, startExtent, arg);
     case M.XENMEM_exchange:
       return startExtent !== 0 ? -EINVAL : exchange(d, arg);
@@ -97,6 +102,10 @@ export function memoryOp(d: DomainState): number {
       return -ENOSYS;
   }
 }
+
+/** What memoryOp() calls the first extent, with all its 58 bits. */
+const exactStart = ({ lo, hi }: DomainState['args']): bigint =>
+  ((BigInt(hi[0] >>> 0) << 32n) | BigInt(lo[0])) >> BigInt(M.MEMOP_EXTENT_SHIFT);
 
 const POD_TARGET_DOMID = 24;
 const XENMEM_GET_SHARING_FREED_PAGES = 18;
@@ -202,31 +211,55 @@ function exchange(d: DomainState, arg: number): number {
   const r = M.XenMemoryReservation;
   const vcpu = d.current.id;
   if (!d.guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
-  const inExtents = buffer.getU64(s.in + r.nr_extents);
-  const outExtents = buffer.getU64(s.out + r.nr_extents);
+  // Counts and addresses have 64 bits, and Xen reckons with all of them.
+  const inExtents = buffer.getBig(s.in + r.nr_extents);
+  const outExtents = buffer.getBig(s.out + r.nr_extents);
   const inOrder = buffer.getU32(s.in + r.extent_order);
   const outOrder = buffer.getU32(s.out + r.extent_order);
-  const exchanged = buffer.getU64(s.nr_exchanged);
+  const exchanged = buffer.getBig(s.nr_exchanged);
   let rc: number;
   if (Math.max(inOrder, outOrder) > MAX_ORDER) rc = -EPERM;
-  else if (
-    exchanged > inExtents ||
-    buffer.getU16(s.in + r.domid) !== buffer.getU16(s.out + r.domid) ||
-    inExtents * 2 ** inOrder !== outExtents * 2 ** outOrder ||
-    inExtents >= 2 ** (64 - inOrder)
-  ) {
-    rc = -EINVAL;
-  } else if (exchanged === inExtents) return 0;
-  else if (
-    !addressOk(buffer.getS64(s.in + r.extent_start)) ||
-    !addressOk(buffer.getS64(s.out + r.extent_start))
-  ) {
-    rc = -EFAULT;
-  } else
-    rc =
-      whose(d, buffer.getU16(s.in + r.domid)) ||
-      giveUp(d, buffer.getS64(s.in + r.extent_start) + 8 * exchanged);
+  else {
+    const inChunk = BigInt(Math.max(0, outOrder - inOrder));
+    const outChunk = BigInt(Math.max(0, inOrder - outOrder));
+    const inStart = buffer.getBig(s.in + r.extent_start);
+    const outStart = buffer.getBig(s.out + r.extent_start);
+    if (
+      exchanged > inExtents ||
+      buffer.getU16(s.in + r.domid) !== buffer.getU16(s.out + r.domid) ||
+      inExtents << BigInt(inOrder) > ALL_ONES ||
+      inExtents << BigInt(inOrder) !== outExtents << BigInt(outOrder)
+    ) {
+      rc = -EINVAL;
+    } else if (exchanged === inExtents) return 0;
+    else if (
+      !subrangeOk(inStart, exchanged, inExtents) ||
+      !subrangeOk(outStart, BigInt.asUintN(64, (exchanged >> inChunk) << outChunk), outExtents)
+    ) {
+      rc = -EFAULT;
+    } else if (buffer.getU32(s.out + r.mem_flags) & NODE && buffer.getU32(s.out + r.mem_flags) & EXACT_NODE) {
+      rc = -EINVAL;
+    } else {
+      rc = whose(d, buffer.getU16(s.in + r.domid));
+      if (rc === 0) {
+        // Whole chunks are exchanged, or nothing of them.
+        const first = (exchanged >> inChunk) << inChunk;
+        buffer.setBig(s.nr_exchanged, first);
+        rc = giveUp(d, Number(BigInt.asIntN(64, inStart + 8n * first)));
+      }
+    }
+  }
   return d.guest.copyOut(vcpu, arg + s.nr_exchanged, 8, s.nr_exchanged) ? rc : -EFAULT;
+}
+const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+/** Of mem_flags: a node of the machine plus 1, and that it must be this one: not for guests to say. */
+const NODE = 0xff00;
+const EXACT_NODE = 1 << 17;
+
+/** guest_handle_subrange_okay: entries `first` to `count - 1` of a list of 8 bytes each begin where a guest's may. */
+function subrangeOk(start: bigint, first: bigint, count: bigint): boolean {
+  const entries = BigInt.asUintN(64, count - first);
+  return entries < ALL_ONES / 8n && addressOk(Number(BigInt.asIntN(64, start + 8n * first)));
 }
 
 /** The first frame to be given away has to be the guest's; then there is no memory to get for it. */
@@ -238,7 +271,7 @@ function giveUp(d: DomainState, list: number): number {
 /** In the buffer, behind the argument structures. */
 const EXTENT_AT = 256;
 
-function statistics(d: DomainState, op: number, arg: number): number {
+function statistics(d: DomainState, op: number, arg: number): number | bigint {
   if (!d.guest.copyIn(d.current.id, arg, 2)) return -EFAULT;
   const rc = whose(d, d.guest.buffer.getU16(0));
   if (rc !== 0) return rc;
@@ -247,7 +280,7 @@ function statistics(d: DomainState, op: number, arg: number): number {
   // arch.max_pfn is the guest's to write; Xen gives it less one.
   const at = d.sharedInfo + MAX_PFN_OFFSET;
   const maxPfn = d.mem.getU64(at);
-  return maxPfn < 2 ** 52 ? Math.max(maxPfn, 1) - 1 : -1;
+  return maxPfn <= EXACT ? Math.max(maxPfn, 1) - 1 : d.mem.getBig(at) - 1n;
 }
 const MAX_PFN_OFFSET = 3088;
 
@@ -277,8 +310,8 @@ function memoryMap(d: DomainState, arg: number): number {
   if (d.memoryMap.length === 0) return -ENOSYS;
   for (let i = 0; i < wanted; i++) {
     const range = d.memoryMap[i];
-    guest.buffer.setU64(64 + e.addr, range.start);
-    guest.buffer.setU64(64 + e.size, range.bytes);
+    guest.buffer.setBig(64 + e.addr, range.start);
+    guest.buffer.setBig(64 + e.size, range.bytes);
     guest.buffer.setU32(64 + e.type, range.type);
     if (!guest.copyOut(vcpu, list + i * e.sizeof, e.sizeof, 64)) return -EFAULT;
   }
@@ -304,8 +337,8 @@ function setMemoryMap(d: DomainState, arg: number): number {
   for (let i = 0; i < count; i++) {
     if (!guest.copyIn(vcpu, list + i * e.sizeof, e.sizeof)) return -EFAULT;
     map.push({
-      start: guest.buffer.getU64(e.addr),
-      bytes: guest.buffer.getU64(e.size),
+      start: guest.buffer.getBig(e.addr),
+      bytes: guest.buffer.getBig(e.size),
       type: guest.buffer.getU32(e.type),
     });
   }

@@ -31,6 +31,7 @@ import {
   PTE_USER,
 } from '../xen/paging.js';
 import { type FrameTable, Owner } from './frames.js';
+import { addressOk } from './guest-memory.js';
 
 /** Bits that an unprivileged guest may not set: cache attributes everywhere, GLOBAL and PSE above L1. */
 const L1_DISALLOW_MASK = 0x098;
@@ -306,6 +307,7 @@ export class PageTables {
 
   /** Linear address of the L1 entry of `va` under the L4 in frame `root` (an MFN), or -1. */
   walkL1(root: number, va: number): number {
+    if (!addressOk(va)) return -1;
     let table = root - MFN_BASE;
     // The walk works on the low 48 bits, as two halves.
     const low = va >>> 0;
@@ -317,7 +319,6 @@ export class PageTables {
         shift >= 32 ? (high >>> (shift - 32)) & 511 : ((low >>> shift) | (high << (32 - shift))) & 511;
       const at = this.address(table) + 8 * index;
       if (level === 1) return at;
-      if (level === 4 && isXenSlot(index)) return -1;
       const lo = this.mem.getU32(at);
       if (!(lo & PTE_PRESENT) || lo & PTE_PSE) return -1;
       table = entryMfn(lo, this.mem.getU32(at + 4)) - MFN_BASE;

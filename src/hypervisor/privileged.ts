@@ -163,7 +163,7 @@ function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next:
         value = BigInt(guestCr0(v));
         break;
       case 2:
-        value = BigInt.asUintN(64, BigInt(cpu.cr2));
+        value = d.mem.getBig(cpu.cr2At);
         break;
       case 3:
         value = BigInt(cpu.cr3Kernel) << 12n;
@@ -202,7 +202,7 @@ function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next:
       setTaskSwitched(v, (value & BigInt(CR0_TS)) !== 0n);
       break;
     case 2:
-      cpu.cr2 = Number(BigInt.asIntN(64, value));
+      d.mem.setBig(cpu.cr2At, value);
       break;
     case 3:
       if (newBaseptr(d, v, Number((value >> 12n) & 0xff_ffff_ffffn)) !== 0) return refuse();

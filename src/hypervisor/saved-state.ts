@@ -6,7 +6,7 @@
  */
 import { clockRecord } from '../machine/clock.js';
 import { MFN_BASE } from '../machine/machine.js';
-import { bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
+import { big64, bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
 import {
   concatBytes,
   decodeAll,
@@ -27,14 +27,12 @@ export const machineRecord = recordType('MACH', 1, 'the processors', {
   records: [bytes, 'records of the machine'],
 });
 
-export const domainStateRecord = recordType('DOMN', 1, 'what Xen keeps of the domain', {
+const domainBefore = {
   vmAssist: [u32, 'VMASST_* bits'],
   shutdownCode: [int, 'code given ahead with SCHEDOP_shutdown_code, -1 for none'],
   watchdog: [list(f64), 'deadlines of the watchdogs, NaN for none'],
-  memoryMap: [
-    list(struct({ start: [f64, 'first byte'], bytes: [f64, 'length'], type: [u32, 'E820_*'] })),
-    'XENMEM_memory_map',
-  ],
+} as const;
+const domainAfter = {
   pirqEoiMfn: [int, 'MFN of PHYSDEVOP_pirq_eoi_gmfn, 0 for none'],
   cmosIndex: [u8, 'port 0x70'],
   pciCf8: [u32, 'port 0xcf8'],
@@ -42,7 +40,47 @@ export const domainStateRecord = recordType('DOMN', 1, 'what Xen keeps of the do
   turnEnds: [int, 'end of that turn, virtual ns'],
   cut: [int, 'vCPU stopped in the middle of its slice, -1 for none'],
   preferred: [int, 'vCPU that an event has woken since, -1 for none'],
+} as const;
+/** The first layout rounded what a guest says of its memory map. */
+const domainState1 = struct({
+  ...domainBefore,
+  memoryMap: [
+    list(struct({ start: [f64, 'first byte'], bytes: [f64, 'length'], type: [u32, 'E820_*'] })),
+    'XENMEM_memory_map',
+  ],
+  ...domainAfter,
 });
+/** 64 bits of a whole number, as numbers used to be written for the guest. */
+const wholeNumber = (n: number): bigint =>
+  Number.isFinite(n) ? BigInt.asUintN(64, BigInt(Math.trunc(n))) : 0n;
+
+export const domainStateRecord = recordType(
+  'DOMN',
+  2,
+  'what Xen keeps of the domain',
+  {
+    ...domainBefore,
+    memoryMap: [
+      list(struct({ start: [big64, 'first byte'], bytes: [big64, 'length'], type: [u32, 'E820_*'] })),
+      'XENMEM_memory_map',
+    ],
+    ...domainAfter,
+  },
+  [
+    {
+      version: 1,
+      body: domainState1,
+      upgrade: (old: ReturnType<typeof domainState1.read>) => ({
+        ...old,
+        memoryMap: old.memoryMap.map((range) => ({
+          ...range,
+          start: wholeNumber(range.start),
+          bytes: wholeNumber(range.bytes),
+        })),
+      }),
+    },
+  ],
+);
 
 export const eventChannelsRecord = recordType(
   'EVTC',

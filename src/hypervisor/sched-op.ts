@@ -89,7 +89,8 @@ function poll(d: DomainState, arg: number): number {
   if (!guest.copyIn(v.id, arg, s.sizeof)) return -EFAULT;
   const count = guest.buffer.getU32(s.nr_ports);
   const list = guest.buffer.getS64(s.ports);
-  const timeout = guest.buffer.getU64(s.timeout);
+  // Xen's timers take it for a signed number: one that is negative so is over.
+  const timeout = guest.buffer.getS64(s.timeout);
   if (count > MAX_POLL_PORTS) return -EINVAL;
   if (!addressOk(list)) return -EFAULT;
   if (events.deliverable(v)) return 0;

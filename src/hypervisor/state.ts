@@ -19,8 +19,9 @@ import type { VcpuContext } from './vcpu-context.js';
 
 /** An entry of the memory map that XENMEM_memory_map gives (struct e820entry). */
 export interface MemoryRange {
-  readonly start: number;
-  readonly bytes: number;
+  /** 64 bits, as the guest may have given them. */
+  readonly start: bigint;
+  readonly bytes: bigint;
   /** 1 RAM, 2 reserved. */
   readonly type: number;
 }

@@ -130,14 +130,12 @@ export function enter(
   let frameFlags = flags & ~CLEARED_IN_FRAME;
   if (savedMask === 0) frameFlags |= EFLAGS_IF;
   if (d.vmAssist & (1 << VMASST_TYPE_architectural_iopl)) frameFlags |= v.iopl;
-  const { rip } = cpu;
-
   frame.words = 0;
   add(cpu.ss, 0);
   addRegister(mem, gprs + 8 * RSP);
   add(frameFlags, 0);
   add(cs, savedMask);
-  add(rip, half(rip));
+  addRegister(mem, cpu.ripAt);
   if (errorCode >= 0) add(errorCode, 0);
   if (segments) {
     add(cpu.gs, 0);

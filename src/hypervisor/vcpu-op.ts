@@ -73,11 +73,13 @@ export function vcpuOp(d: DomainState): number {
     case V.VCPUOP_set_singleshot_timer: {
       if (v !== self) return -EINVAL;
       if (!guest.copyIn(self.id, arg, V.VcpuSetSingleshotTimer.sizeof)) return -EFAULT;
-      const timeout = guest.buffer.getU64(V.VcpuSetSingleshotTimer.timeout_abs_ns);
+      // Signed, as for Xen's timers: what is negative so is over.
+      const timeout = guest.buffer.getS64(V.VcpuSetSingleshotTimer.timeout_abs_ns);
       if (timeout < d.clock.now()) {
         v.singleshot = NEVER;
         d.events.virq(v, VIRQ_TIMER);
-      } else v.singleshot = timeout;
+        // A time that numbers do not hold is a hundred days away, or more: it does not come.
+      } else v.singleshot = timeout <= Number.MAX_SAFE_INTEGER ? timeout : NEVER;
       d.reschedule = true;
       return 0;
     }

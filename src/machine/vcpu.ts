@@ -205,6 +205,13 @@ export class Vcpu {
   set ds(v: number) {
     this.mem.setU16(this.gprs + SELECTORS + 6, v);
   }
+  /** Linear addresses of rip and of cr2, for values that are no addresses: all 64 bits. */
+  get ripAt(): number {
+    return this.gprs + RIP;
+  }
+  get cr2At(): number {
+    return this.gprs + CR2;
+  }
   get fs(): number {
     return this.mem.getU16(this.gprs + SELECTORS + 8);
   }

@@ -108,7 +108,7 @@ export class TinyGuest {
         vcpus,
         memoryFrames: FRAMES,
         maxFrames: options.maxFrames ?? FRAMES,
-        memoryMap: [{ start: 0, bytes: FRAMES * 4096, type: 1 }],
+        memoryMap: [{ start: 0n, bytes: BigInt(FRAMES * 4096), type: 1 }],
         identity: virtualXen417(vcpus),
         nsPerInstruction: options.nsPerInstruction ?? 1,
         wholeM2p: options.wholeM2p,
