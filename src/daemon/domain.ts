@@ -6,6 +6,7 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HostNode } from '../host/host.js';
+import type { Grant } from './disk-access.js';
 import { readJson, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import {
@@ -46,6 +47,8 @@ export interface DomainState {
   incoming: IncomingRef | null;
   /** Images that were made for the disks that come with it, until it is ours. */
   disks?: readonly IncomingImage[];
+  /** Files that its process's user was let have, and has to give back. */
+  grants?: readonly Grant[];
   /** Machine frames and ports that this host gave; see HostGrant. */
   readonly storePort: number;
   readonly consolePort: number;

@@ -5,10 +5,13 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import type { DiskSpec } from '../guest/disk-spec.js';
 import { isDomainId, nameFault } from '../guest/name.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { standaloneClock } from '../host/standalone/clock.js';
-import { giveDisks } from './disk-access.js';
+import { placeOf } from '../host/standalone/disk/place.js';
+import { within } from '../host/standalone/within.js';
+import { type DiskGiver, type Grant, giveDisks, keepDisks, takeBack } from './disk-access.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
 import { readJson, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
@@ -49,6 +52,8 @@ const RESTART_RETRY_MS = [1_000, 60_000] as const;
 const DETACH_TIMEOUT_S = 30;
 /** How long a guest's process may take to tell which devices it has. */
 const LOOK_MS = 10_000;
+/** How long files may take to answer a daemon that takes them back from a guest. */
+const TAKE_BACK_MS = 5_000;
 /** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
 const FIRST_FRAME = 0x4_0000;
 
@@ -192,9 +197,10 @@ export class Domains {
     const memoryKib = maxMemoryKib;
     const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null, replaces });
     try {
-      this.introduce(domain, config);
+      await this.introduce(domain, config);
       await domain.ask('create', { config, host: this.grant(domain), paused });
       this.settle(domain);
+      await this.keepDisks(domain);
       return domain;
     } catch (error) {
       await this.discard(domain, 'failed');
@@ -216,14 +222,67 @@ export class Domains {
     return process.getuid?.() === 0 ? this.config.guestUid + domid : undefined;
   }
 
-  /** Lets the domain's process have these disks. */
-  private giveDisks(domain: Domain, devices: GuestConfig['devices']): void {
-    giveDisks(devices, this.uidOf(domain.domid), this.config.images);
+  /** Lets the domain's process have these disks. Fails with what is wrong with one, and has changed nothing then. */
+  private async giveDisks(
+    domain: Domain,
+    devices: readonly DeviceConfig[],
+    folders = this.config.images,
+  ): Promise<void> {
+    const uid = this.uidOf(domain.domid);
+    if (uid === undefined) return;
+    const giver: DiskGiver = {
+      uid,
+      folders,
+      backing: this.config.backing,
+      grants: domain.state.grants ?? [],
+      record(grants) {
+        domain.state.grants = grants;
+        domain.save();
+      },
+    };
+    await giveDisks(giver, devices);
+  }
+
+  /** The same for images that are being filled. */
+  giveImages(domain: Domain, images: readonly IncomingImage[]): Promise<void> {
+    const devices = images.map(({ devid, path, format }) => ({
+      kind: 'vbd' as const,
+      devid,
+      spec: JSON.stringify({ target: path, format, readOnly: false }),
+    }));
+    return this.giveDisks(domain, devices, {});
+  }
+
+  /** What the domain was let have is its own: nobody else has to do with it any more. */
+  async keepDisks(domain: Domain): Promise<void> {
+    const { grants } = domain.state;
+    const uid = this.uidOf(domain.domid);
+    if (uid === undefined || grants === undefined || grants.length === 0) return;
+    const kept = await keepDisks(uid, grants);
+    if (this.all.get(domain.domid) !== domain) return;
+    domain.state.grants = kept;
+    domain.save();
+  }
+
+  /** Takes back what of it the domain was let have. */
+  private async takeDisks(domain: Domain, which: (grant: Grant) => boolean): Promise<void> {
+    const { grants = [] } = domain.state;
+    const uid = this.uidOf(domain.domid);
+    const taken = grants.filter(which);
+    if (uid === undefined || taken.length === 0) return;
+    // What serves a file may hang: its entry in there is of no use to anybody then.
+    await within(takeBack(uid, taken), TAKE_BACK_MS, 'the files of its disks do not answer').catch(
+      (error: Error) =>
+        this.log.warn({ domid: domain.domid, error: error.message }, 'disks are not taken back'),
+    );
+    domain.state.grants = grants.filter((grant) => !taken.includes(grant));
+    domain.save();
   }
 
   /** Plugs a device into a guest that runs; it stands in the host's xenstore from before that, as with libxl. */
   async plug(domain: Domain, device: DeviceConfig): Promise<void> {
-    this.giveDisks(domain, [device]);
+    const before = domain.state.grants ?? [];
+    await this.giveDisks(domain, [device]);
     this.store.addDevice(domain.domid, device);
     try {
       domain.keepConfig(await domain.ask('plug', { device }));
@@ -233,6 +292,7 @@ export class Domains {
       if (domain.rpc !== undefined)
         await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
       this.store.removeDevice(domain.domid, device);
+      await this.takeDisks(domain, (grant) => !before.includes(grant));
       throw error;
     }
   }
@@ -251,6 +311,10 @@ export class Domains {
     if (config === null || device === undefined) return;
     this.store.removeDevice(domain.domid, device);
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
+    if (kind !== 'vbd') return;
+    // What lies beneath it may lie beneath another of its disks too.
+    const place = placeOf((JSON.parse(device.spec) as DiskSpec).target, this.config.images);
+    void this.takeDisks(domain, (grant) => grant.path === place);
   }
 
   /** Those of its devices that went while no daemon was there. */
@@ -283,8 +347,7 @@ export class Domains {
   }
 
   /** Writes the domain's nodes into the host's xenstore, as libxl does. */
-  introduce(domain: Domain, config: GuestConfig): void {
-    this.giveDisks(domain, config.devices);
+  private show(domain: Domain, config: GuestConfig): void {
     const { domid, uuid, storePort, consolePort, storeFrame, consoleFrame, createdMs } = domain.state;
     const tree = {
       domid,
@@ -311,9 +374,16 @@ export class Domains {
     );
   }
 
+  /** Before its process is told to start: its disks, and its nodes in the host's xenstore. */
+  async introduce(domain: Domain, config: GuestConfig): Promise<void> {
+    await this.giveDisks(domain, config.devices);
+    this.show(domain, config);
+  }
+
   /** Ends the process and removes all traces of a domain. */
   async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
     await domain.endProcess(reason);
+    if (this.all.get(domain.domid) === domain) await this.takeDisks(domain, () => true);
     this.forget(domain);
   }
 
@@ -390,7 +460,11 @@ export class Domains {
     });
     if (again === undefined) return;
     if (!wanted()) await this.discard(again, 'destroyed');
-    else await this.untilDone(old, 'is on record still', wanted, () => this.forget(old));
+    else
+      await this.untilDone(old, 'is on record still', wanted, async () => {
+        await this.takeDisks(old, () => true);
+        this.forget(old);
+      });
   }
 
   /** Does it again while it fails and is wanted; undefined when it is not wanted any more. */
@@ -454,7 +528,7 @@ export class Domains {
   /** Takes up a domain whose guest is ours: connects, shows it in xenstore, or applies the policy of its end. */
   async adopt(domain: Domain): Promise<void> {
     const { config } = domain.state;
-    if (config !== null) this.introduce(domain, config);
+    if (config !== null) this.show(domain, config);
     if (domain.state.exit !== null || !domain.alive) {
       this.ended(domain, domain.state.exit ?? domain.exitOnDisk());
       return;
@@ -467,7 +541,7 @@ export class Domains {
     }
     if (domain.state.config === null && hello.config !== null) {
       domain.state.config = hello.config;
-      this.introduce(domain, hello.config);
+      this.show(domain, hello.config);
     }
     this.settle(domain);
     await this.findUnplugged(domain).catch((error: Error) =>

@@ -30,6 +30,8 @@ export interface HostConfig {
   readonly images: Readonly<Record<string, string>>;
   /** Seconds that whoever a move waits for may take to answer, before the move is given up (docs/handover.md). */
   readonly moveAnswerS: number;
+  /** Folders whose files an image may name as lying beneath it: any guest's image may (docs/disks.md). */
+  readonly backing: readonly string[];
   /** Module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;
 }
@@ -50,6 +52,7 @@ function defaults(): HostConfig {
     networks: {},
     images: {},
     moveAnswerS: 30,
+    backing: [],
     runner: new URL('./pv-runner.js', import.meta.url).href,
   };
 }
@@ -82,6 +85,12 @@ export function loadHostConfig(path: string | undefined): HostConfig {
         `${path}: images: ${folder}: two folders by their whole paths expected`,
       );
   }
+  const { backing } = checked;
+  if (
+    !Array.isArray(backing) ||
+    !backing.every((folder) => typeof folder === 'string' && /^\/.*[^/]$/.test(folder))
+  )
+    throw new Failure('bad-config', `${path}: backing: folders by their whole paths expected`);
   if (checked.firstDomid < 1 || checked.maxDomid > 0x7fef || checked.firstDomid > checked.maxDomid) {
     throw new Failure('bad-config', `${path}: domain ids go from 1 to ${0x7fef}`);
   }

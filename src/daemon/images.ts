@@ -104,9 +104,10 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
     await copied;
     domain.state.config = config;
     domain.state.vcpus = config.vcpus;
-    domains.introduce(domain, config);
+    await domains.introduce(domain, config);
     await domain.ask('go', { handover: null, paused });
     domains.settle(domain);
+    await domains.keepDisks(domain);
     return domain;
   } catch (error) {
     await domains.discard(domain, 'failed');

@@ -5,6 +5,7 @@
  * there is one. The record is written by the guest's process, right before its first instruction.
  */
 import type { Logger } from 'pino';
+import { within } from '../host/standalone/within.js';
 import {
   type DestinationAction,
   type DestinationEvent,
@@ -26,7 +27,7 @@ export interface IncomingContext {
   /** How long the guest's process may take to answer, ms. */
   readonly answerMs: number;
   /** Before the process is told to start: the host's xenstore and all that it will look for. */
-  introduce(domain: Domain): void;
+  introduce(domain: Domain): Promise<void> | void;
   /** The guest is ours. */
   settle(domain: Domain): void;
   discard(domain: Domain): Promise<void>;
@@ -144,8 +145,12 @@ export class IncomingMove {
   private async start(): Promise<void> {
     const domain = this.domain!;
     try {
-      this.context.introduce(domain);
       const { answerMs } = this.context;
+      await within(
+        Promise.resolve(this.context.introduce(domain)),
+        answerMs,
+        `the files of its disks do not answer within ${answerMs / 1000} s`,
+      );
       this.started = await domain.ask('go', { handover: this.handover, paused: this.paused }, answerMs);
       await this.event('started');
     } catch (error) {

@@ -197,9 +197,9 @@ export class Moves implements MoveWatcher {
   private readonly incomingContext = (): IncomingContext => ({
     log: this.options.log,
     answerMs: this.answerMs,
-    introduce: (domain) => {
+    introduce: async (domain) => {
       nameImages(domain.state.disks ?? []);
-      this.domains.introduce(domain, domain.state.config!);
+      await this.domains.introduce(domain, domain.state.config!);
     },
     settle: (domain) => {
       if (this.domains.all.get(domain.domid) !== domain) return;
@@ -212,6 +212,8 @@ export class Moves implements MoveWatcher {
       if (domain !== undefined && this.domains.all.get(domain.domid) === domain) {
         domain.state.incoming = null;
         domain.save();
+        // The source has taken back what it had given to its own guest, which may have had the same number.
+        void this.domains.keepDisks(domain);
       }
       removeDurable(join(this.dir, `in-${handover}.json`));
     },
@@ -265,8 +267,9 @@ export class Moves implements MoveWatcher {
     );
     this.incoming.set(handover, move);
     try {
+      const made = makeImages(expected).then(() => this.domains.giveImages(domain, expected));
       await within(
-        makeImages(expected, this.domains.uidOf(domain.domid)),
+        made,
         this.answerMs,
         `the images for its disks are not made within ${this.answerMs / 1000} s`,
       );

@@ -52,26 +52,26 @@ describe('disks that come with a guest', () => {
   it('have their name with the guest, leave nothing without it, and are said to be stale where it was', async () => {
     const images = expectedImages([disk('/srv/images/one')], 'id', folders);
     const [{ path, target }] = images;
-    await makeImages(images, undefined);
+    await makeImages(images);
     expect(statSync(path).size).toBe(1024);
-    await expect(makeImages(images, undefined)).rejects.toThrow('EEXIST');
+    await expect(makeImages(images)).rejects.toThrow('EEXIST');
     discardImages(images);
     expect([existsSync(path), existsSync(target)]).toEqual([false, false]);
 
-    await makeImages(images, undefined);
+    await makeImages(images);
     nameImages(images);
     discardImages(images);
     expect([existsSync(path), existsSync(target)]).toEqual([false, false]);
 
     // Somebody else's file of that name stays, whenever it came.
-    await makeImages(images, undefined);
+    await makeImages(images);
     writeFileSync(target, 'mine');
     expect(() => nameImages(images)).toThrow('EEXIST');
     discardImages(images);
     expect(readFileSync(target, 'utf8')).toBe('mine');
     rmSync(target);
 
-    await makeImages(images, undefined);
+    await makeImages(images);
     nameImages(images);
     keepImages(images);
     discardImages(images);

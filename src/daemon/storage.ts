@@ -9,7 +9,7 @@
  * made and the guest is not ours; the source's file is not touched before the destination owns the guest.
  */
 import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
-import { chown, open, truncate } from 'node:fs/promises';
+import { open, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { DiskFormat, DiskSpec } from '../guest/disk-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
@@ -91,15 +91,13 @@ export function expectedImages(announced: unknown, handover: string, folders: Im
   return expected;
 }
 
-/** Makes the empty images. `uid`: the user who fills them, where that is not ourselves. */
-export async function makeImages(images: readonly IncomingImage[], uid: number | undefined): Promise<void> {
+/** Makes the empty images, ours alone. */
+export async function makeImages(images: readonly IncomingImage[]): Promise<void> {
   for (const { path, format, readOnly, bytes } of images) {
-    if (format === 'raw') {
-      // A medium may be other guests' too.
-      await (await open(path, 'wx', readOnly ? 0o644 : 0o600)).close();
-      await truncate(path, bytes);
-    } else await createQemuImage(path, format, bytes);
-    if (uid !== undefined) await chown(path, uid, uid);
+    // A medium may be other guests' too.
+    await (await open(path, 'wx', readOnly ? 0o644 : 0o600)).close();
+    if (format === 'raw') await truncate(path, bytes);
+    else await createQemuImage(path, format, bytes);
   }
 }
 

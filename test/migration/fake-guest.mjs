@@ -2,7 +2,8 @@
 // and restoreState() holds every byte of RAM against what the counter says must be there.
 //
 // Its "disk" is a lock file (config.more.disk): attach and resume take it, pause lets it go. Two live guests at
-// once would be seen there, and are written to DISK.violations.
+// once would be seen there, and are written to DISK.violations. Its "image" (config.more.image) is a file that it only
+// opens, again each time, as servers of disks do.
 import {
   appendFileSync,
   closeSync,
@@ -35,6 +36,7 @@ export function readConfig(text, file, directory) {
   });
   if (found.name === undefined) throw new Error(`${file}: name is missing`);
   const { name, uuid, onCrash, onReboot, ...rest } = found;
+  const spec = JSON.stringify({ target: found.image, format: 'raw', readOnly: false });
   return {
     name,
     uuid: uuid ?? crypto.randomUUID(),
@@ -48,7 +50,7 @@ export function readConfig(text, file, directory) {
     onReboot,
     onCrash,
     clock: 'elapse',
-    devices: [],
+    devices: found.image === undefined ? [] : [{ kind: 'vbd', devid: 51712, spec }],
     more: rest,
   };
 }
@@ -199,7 +201,16 @@ class FakeGuest {
     clearTimeout(this.timer);
     this.unlockDisk();
   }
+  openImage() {
+    const { image } = this.config.more;
+    if (image !== undefined) closeSync(openSync(image, 'r+'));
+  }
   resume() {
+    try {
+      this.openImage();
+    } catch (error) {
+      appendFileSync(`${this.config.more.disk}.violations`, `image: ${error.message}\n`);
+    }
     if (this.running) appendFileSync(`${this.config.more.disk}.violations`, 'resumed while running\n');
     this.running = true;
     this.lockDisk();
@@ -241,6 +252,7 @@ class FakeGuest {
   }
   async attach() {
     gate(this.config, 'attach');
+    this.openImage();
     const { disk, refuseOn } = this.config.more;
     if (refuseOn === this.host.identity.name) throw new Error('the disk is not to be had');
     if (disk === undefined) return;
@@ -301,7 +313,9 @@ export const makeFakeGuest = (config, host, hooks) => new FakeGuest(config, host
 export function openFactory(host, hooks) {
   return {
     async create(config) {
-      return new FakeGuest(config, host, hooks);
+      const guest = new FakeGuest(config, host, hooks);
+      guest.openImage();
+      return guest;
     },
     async construct(description) {
       const config = decode(description);

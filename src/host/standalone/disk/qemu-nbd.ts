@@ -17,7 +17,7 @@ const START_MS = 10_000;
 /** QEMU's names of the formats of xl. */
 const FORMATS: Readonly<Record<string, string>> = { vhd: 'vpc' };
 
-/** Makes an empty image of `bytes` at `path`, which is not there yet. Rejects with what qemu-img said. */
+/** Makes the file at `path` an empty image of `bytes`. Rejects with what qemu-img said. */
 export async function createQemuImage(path: string, format: string, bytes: number): Promise<void> {
   const args = ['create', '-q', '-f', FORMATS[format] ?? format, path, String(bytes)];
   await promisify(execFile)('qemu-img', args, { env: PROGRAM_ENV }).catch((error: NodeJS.ErrnoException) => {
