@@ -135,7 +135,9 @@ function extent(elf: Elf): { start: bigint; end: bigint } {
 export function kernelParameters(elf: Elf): KernelParameters {
   const says = findNotes(elf);
   if (says === undefined)
-    throw new KernelError('not a Xen kernel: no ELF note of owner "Xen" and no section __xen_guest');
+    throw new KernelError(
+      'not a Xen kernel: no ELF note of owner "Xen" and no section __xen_guest, as in a kernel for HVM guests or for hardware',
+    );
   const said = collect(says);
   const text = (type: number): string => said.strings.get(type) ?? '';
   const number = (type: number): bigint | undefined => said.numbers.get(type);
@@ -143,7 +145,17 @@ export function kernelParameters(elf: Elf): KernelParameters {
   const loader = text(note.XEN_ELFNOTE_LOADER);
   const guestOs = text(note.XEN_ELFNOTE_GUEST_OS);
   const xenVersion = text(note.XEN_ELFNOTE_XEN_VERSION);
-  if (!loader.startsWith('generic') && !guestOs.startsWith('linux'))
+  const isPv = loader.startsWith('generic') || guestOs.startsWith('linux');
+  const hasEntry =
+    number(note.XEN_ELFNOTE_ENTRY) !== undefined || number(note.XEN_ELFNOTE_VIRT_BASE) !== undefined;
+  const phys32 = number(note.XEN_ELFNOTE_PHYS32_ENTRY);
+  if (phys32 !== undefined && !(isPv && hasEntry))
+    throw new KernelError(
+      `a kernel for PVH guests only: it has the ELF note PHYS32_ENTRY (${hex(phys32)}), and no ${
+        isPv ? 'ENTRY or VIRT_BASE' : 'LOADER "generic" or GUEST_OS "linux"'
+      } as a PV kernel has; PV kernels run here`,
+    );
+  if (!isPv)
     throw new KernelError(
       `ELF note LOADER is "${loader}" and GUEST_OS "${guestOs}": LOADER "generic" or GUEST_OS "linux" expected`,
     );

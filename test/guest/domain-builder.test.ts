@@ -68,6 +68,17 @@ describe('what a kernel says of itself', () => {
     await expect(load({ machine: 40 })).rejects.toThrow(/machine at offset 0x12 is 40/);
   });
 
+  test('a kernel for PVH guests only is refused by that name, and one for both is not', async () => {
+    const phys32 = { type: NOTE.phys32Entry, value: 0x100_0080n };
+    await expect(load({ notes: [phys32] })).rejects.toThrow(
+      /a kernel for PVH guests only: .*PHYS32_ENTRY \(0x1000080\), and no LOADER "generic"/,
+    );
+    const linux = [BASIC[0], { type: NOTE.guestOs, value: 'linux' }, phys32];
+    await expect(load({ notes: linux })).rejects.toThrow(/PVH guests only: .* no ENTRY or VIRT_BASE/);
+    const both = [...linux, { type: NOTE.virtBase, value: 0n }];
+    await expect(load({ notes: both })).resolves.toBeDefined();
+  });
+
   test('the entry is the note or else the header, and must lie in the kernel', async () => {
     const spec = { load: [{ paddr: 0x1000n, data: new Uint8Array(4096) }], entry: 0x1234n };
     expect((await load(spec)).parameters.entry).toBe(0x1234n);

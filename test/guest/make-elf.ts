@@ -33,6 +33,7 @@ export const NOTE = {
   features: 10,
   initP2m: 15,
   modStartPfn: 16,
+  phys32Entry: 18,
 };
 
 /** The notes without which nothing is a kernel. */
