@@ -18,6 +18,7 @@ import {
   type OwnerRecord,
 } from './guest-protocol.js';
 import type { GuestConfig } from './guest-runner.js';
+import { killedBecause, wordsOfEnd } from './process-end.js';
 import { Rpc } from './rpc.js';
 import { connectGuest, deathOf, isAlive, killProcess, lastLine, type ProcessId } from './spawn.js';
 import type { IncomingImage } from './storage.js';
@@ -64,6 +65,8 @@ export interface DomainHooks {
   unplugged(domain: Domain, kind: string, devid: number): void;
   /** The guest process is about to stop its guest for a move. */
   stopping(domain: Domain): Promise<void>;
+  /** Its process is dead: how that came, in words; its last words, or "". */
+  processEnded(domain: Domain, how: string, lastWords: string): void;
 }
 
 const END_TIMEOUT_MS = 5_000;
@@ -75,6 +78,8 @@ export class Domain {
   readonly consoles = new Set<(data: string) => void>();
   onProgress: ((progress: unknown) => void) | undefined;
   private told = false;
+  /** How its process ended, in words, once that is known. */
+  private how: string | undefined;
   /** When this daemon met it; CLOCK_MONOTONIC, ms. */
   readonly since = performance.now();
   /** Its guest ended, and is being switched on again as another domain. */
@@ -137,8 +142,20 @@ export class Domain {
     this.rpc = undefined;
     const { process } = this.state;
     if (process === null) return;
-    if (!(await deathOf(process, DEATH_GRACE_MS))) await killProcess(process);
+    if (!(await deathOf(process, DEATH_GRACE_MS))) {
+      killedBecause(process.pid, 'it closed its connection and lived on');
+      await killProcess(process);
+    }
+    await this.noteEnd(process);
     this.tell(this.exitOnDisk());
+  }
+
+  /** The end of its process has a reason in the log, whatever becomes of the guest. Once. */
+  private async noteEnd({ pid }: ProcessId): Promise<void> {
+    if (this.how !== undefined) return;
+    this.how = '';
+    this.how = await wordsOfEnd(pid);
+    this.hooks.processEnded(this, this.how, lastLine(this.directory));
   }
 
   /** How the process said that it ended; a crash if it said nothing. */
@@ -149,7 +166,8 @@ export class Domain {
     } catch {
       // A half-written file is none.
     }
-    return { reason: 'crash', details: `the guest's process died ${lastLine(this.directory)}`.trim() };
+    const details = `the guest's process ${this.how || 'died'} ${lastLine(this.directory)}`.trim();
+    return { reason: 'crash', details };
   }
 
   /** Whether the guest became ours by this hand-over. */
@@ -193,7 +211,9 @@ export class Domain {
         // Killed below.
       }
     }
+    killedBecause(process.pid, `it did not end by itself (${reason})`);
     await killProcess(process);
+    await this.noteEnd(process);
   }
 
   /** Its connection is gone: whether its process is dead, or is so within the time that a dying one takes. */
@@ -203,7 +223,10 @@ export class Domain {
 
   /** SIGKILL without a word: for a process that must not go on and does not answer. */
   async kill(): Promise<void> {
-    if (this.state.process !== null) await killProcess(this.state.process);
+    const { process } = this.state;
+    if (process === null) return;
+    killedBecause(process.pid, 'it did not answer, and must not go on');
+    await killProcess(process);
   }
 
   /** Removes all traces; the process is dead. */

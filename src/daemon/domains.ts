@@ -81,6 +81,8 @@ export class Domains {
       if (refused.length > 0) this.log.warn({ domid: domain.domid, refused }, 'nodes refused by the host');
     },
     unplugged: (domain, kind, devid) => this.unplugged(domain, kind, devid),
+    processEnded: ({ domid, state }, how, lastWords) =>
+      this.log.info({ domid, name: state.name, pid: state.process?.pid, how, lastWords }, 'process ended'),
     stopping: async (domain) => this.moves?.stopping(domain),
   };
 

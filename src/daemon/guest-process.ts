@@ -52,7 +52,12 @@ for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal
 
 const module = (await import(process.argv[2])) as RunnerModule;
 const service = new GuestService(module, (status) => process.exit(status));
-const lonely = setTimeout(() => process.exit(1), LONELY_MS);
+const lonely = setTimeout(() => {
+  const details = `no daemon spoke to this process within ${LONELY_MS / 1000} s`;
+  logLine(details);
+  recordExit({ reason: 'discarded', details });
+  process.exit(1);
+}, LONELY_MS);
 
 const server = net.createServer((socket) => {
   clearTimeout(lonely);

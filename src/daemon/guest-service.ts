@@ -436,6 +436,7 @@ export class GuestService {
   /** Ends this process in order, after what is being answered has left. */
   private leave(reason: GuestExit['reason'], details: string): void {
     this.phase = 'ended';
+    logLine(`this process ends: ${reason} ${details}`.trimEnd());
     recordExit({ reason, details });
     setImmediate(() => this.exit(0));
   }

@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { Failure } from './failure.js';
 import { GUEST_SOCKET, PROCESS_LOG } from './guest-protocol.js';
 import { competeAgain, yieldToOthers } from './priority.js';
+import { watchEnd } from './process-end.js';
 
 export interface SpawnOptions {
   readonly directory: string;
@@ -84,6 +85,7 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
       },
     );
     child.on('error', () => {});
+    watchEnd(child, options.memoryLimitKib);
     child.unref();
     if (child.pid === undefined)
       throw new Failure('io', `cannot start a process for the guest in ${directory}`);
@@ -98,18 +100,33 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
   }
 }
 
-/** Field 22 of /proc/PID/stat; undefined if there is no such process, or only its remains. */
+/** Field 22 of /proc/PID/stat; undefined if there is no such process, or only its remains; 0 if that cannot be read now. */
 export function startTicks(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19]);
-  } catch {
-    return undefined;
+  } catch (error) {
+    // Where we have no descriptor to read it with, nobody has died of that.
+    const { code } = error as NodeJS.ErrnoException;
+    return code === 'ENOENT' || code === 'ESRCH' || !exists(pid) ? undefined : 0;
   }
 }
 
-export const isAlive = (id: ProcessId): boolean => startTicks(id.pid) === id.startTicks;
+function exists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Where one of the two times is not known, by its number alone. */
+export function isAlive(id: ProcessId): boolean {
+  const ticks = startTicks(id.pid);
+  return ticks !== undefined && (ticks === 0 || id.startTicks === 0 || ticks === id.startTicks);
+}
 
 /** SIGKILL, to exactly this process. Resolves when it is dead. */
 export async function killProcess(id: ProcessId): Promise<void> {

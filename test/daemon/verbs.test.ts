@@ -337,6 +337,30 @@ describe('the command line', () => {
     await at('a', 'destroy', name);
   });
 
+  it('says in its log how the process of a guest ended', async () => {
+    const [destroyed, killed, faulted] = [
+      await create(),
+      await create('onCrash = "preserve"'),
+      await create('onCrash = "preserve"'),
+    ];
+    const how = (pid: number) =>
+      until(`the end of ${pid} in the log`, () =>
+        hosts.a
+          .log()
+          .split('\n')
+          .filter((line) => line.includes('"process ended"'))
+          .map((line) => JSON.parse(line) as { pid: number; how: string })
+          .find((line) => line.pid === pid),
+      ).then((line) => line.how);
+    await at('a', 'destroy', destroyed.name);
+    process.kill(killed.pid, 'SIGKILL');
+    process.kill(faulted.pid, 'SIGSEGV');
+    expect(await how(destroyed.pid)).toBe('ended with exit code 0');
+    expect(await how(killed.pid)).toMatch(/^was killed \(SIGKILL\) by/);
+    expect(await how(faulted.pid)).toBe('was ended by SIGSEGV');
+    for (const { name } of [killed, faulted]) await at('a', 'destroy', name);
+  });
+
   it('shows what a guest whose process died left to do: on_crash', async () => {
     const restarted = await create('onCrash = "restart"');
     const kept = await create('onCrash = "preserve"');

@@ -1,70 +1,13 @@
 /** What a link says of a disk whose server does not answer, when its guest is to stand still for another host. */
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SilentNbd } from '../../../../test/disk/silent-nbd.js';
 import { FrontMemory } from '../../../../test/support/block-front.js';
 import { DISK_READ, DISK_WRITE, DiskTransfer, QUIESCE_LIMIT_MS } from '../../../devices/vbd/disk-link.js';
 import { NbdLink } from './nbd-link.js';
 
-/** Speaks just enough of NBD; answers no request until it is told to. */
-class SilentServer {
-  private readonly server = net.createServer((socket) => this.serve(socket));
-  private readonly held: (() => void)[] = [];
-  requests = 0;
-
-  async listen(): Promise<number> {
-    await new Promise<void>((done) => this.server.listen(0, '127.0.0.1', done));
-    return (this.server.address() as net.AddressInfo).port;
-  }
-  close(): void {
-    this.server.close();
-  }
-  answer(): void {
-    for (const one of this.held.splice(0)) one();
-  }
-
-  private serve(socket: net.Socket): void {
-    let got = Buffer.alloc(0);
-    let transmission = false;
-    socket.on('error', () => undefined);
-    socket.write(Buffer.from('4e42444d4147494349484156454f50540001', 'hex'));
-    socket.on('data', (chunk) => {
-      got = Buffer.concat([got, chunk]);
-      if (!transmission) {
-        // The client's flags, and OPT_GO with an empty name.
-        if (got.length < 4 + 16 + 8) return;
-        got = got.subarray(4 + 16 + 8);
-        transmission = true;
-        const reply = (type: number, data: Buffer): Buffer => {
-          const head = Buffer.alloc(20);
-          head.writeBigUInt64BE(0x0003e889045565a9n, 0);
-          head.writeUInt32BE(7, 8);
-          head.writeUInt32BE(type, 12);
-          head.writeUInt32BE(data.length, 16);
-          return Buffer.concat([head, data]);
-        };
-        const size = Buffer.alloc(12);
-        size.writeBigUInt64BE(1n << 20n, 2);
-        size.writeUInt16BE(5, 10);
-        socket.write(Buffer.concat([reply(3, size), reply(1, Buffer.alloc(0))]));
-      }
-      while (got.length >= 28) {
-        const [type, length] = [got.readUInt16BE(6), got.readUInt32BE(24)];
-        const all = 28 + (type === 1 ? length : 0);
-        if (got.length < all) return;
-        const reply = Buffer.alloc(16);
-        reply.writeUInt32BE(0x67446698, 0);
-        got.copy(reply, 8, 8, 16);
-        got = got.subarray(all);
-        if (type === 2) return;
-        this.requests++;
-        this.held.push(() => socket.write(type === 0 ? Buffer.concat([reply, Buffer.alloc(length)]) : reply));
-      }
-    });
-  }
-}
-
 describe('a disk whose server hangs', () => {
-  const server = new SilentServer();
+  let server: SilentNbd;
   let link: NbdLink;
   const done: DiskTransfer[] = [];
   const memory = new FrontMemory(8);
@@ -88,6 +31,7 @@ describe('a disk whose server hangs', () => {
   };
 
   beforeEach(async () => {
+    server = new SilentNbd();
     const port = await server.listen();
     link = await NbdLink.open({
       name: 'disk',
@@ -98,6 +42,7 @@ describe('a disk whose server hangs', () => {
       connect: async () => net.connect(port, '127.0.0.1'),
       secure: undefined,
     });
+    server.answering = false;
     done.length = 0;
     link.begin(
       { done: (transfer) => done.push(transfer), batchDone: () => undefined },
@@ -109,7 +54,7 @@ describe('a disk whose server hangs', () => {
   afterEach(async () => {
     vi.useRealTimers();
     await link.close();
-    server.close();
+    await server.close();
   });
 
   it('cannot be left to another host while it has a write: that is refused within the limit, and all is as it was', async () => {
