@@ -244,6 +244,30 @@ describe('the xenstore of a guest', () => {
     expect(dom0.exists('/local/domain/1/cpu/7')).toBe(false);
   });
 
+  it('hears how much memory a tool on the host wants it to have, and keeps that through a move', async () => {
+    const { a, b } = hosts();
+    const here = await TestGuest.on(a);
+    here.guest.start();
+    const target = (g: TestGuest): string => g.guest.store.dom0.read('/local/domain/1/memory/target');
+    const before = target(here);
+    for (const value of ['', '-1', 'all', '1e6', null]) a.listener?.({ path: 'memory/target', value });
+    a.listener?.({ path: 'memory/static-max', value: '4096' });
+    expect(target(here)).toBe(before);
+    expect(here.guest.store.dom0.read('/local/domain/1/memory/static-max')).not.toBe('4096');
+    let told = 0;
+    const watch = here.guest.store.dom0.watch('/local/domain/1/memory/target', () => told++);
+    a.listener?.({ path: 'memory/target', value: '6144' });
+    expect(target(here)).toBe('6144');
+    expect(told).toBe(2);
+    watch.stop();
+    await here.guest.pause();
+    const there = await here.arriveOn(b);
+    there.guest.start();
+    expect(target(there)).toBe('6144');
+    b.listener?.({ path: 'memory/target', value: '7168' });
+    expect(target(there)).toBe('7168');
+  });
+
   it('is not asked anything by a move', async () => {
     const { there } = await moved({ outage: 40 * MS });
     expect(there.guest.store.dom0.read('/local/domain/1/control/shutdown')).toBe('');

@@ -3,7 +3,9 @@
  * xenstore, the suspend event channel, the return of SCHEDOP_shutdown, start_info rewritten.
  *
  * What a tool on the host writes to the domain's control/shutdown reaches the guest's own, as `xl shutdown` has it;
- * "suspend" does not. So do requests to take vCPUs into use and out of it, as `xl vcpu-set` writes them.
+ * "suspend" does not. So do requests to take vCPUs into use and out of it, as `xl vcpu-set` writes them, and the memory
+ * that it is to balloon to, as `xl mem-set` does. The guest's own values come along in a move: what an arrival writes in a
+ * host's store is no request.
  */
 import type { Host, HostNode } from '../../host/host.js';
 import type { Guest } from '../guest.js';
@@ -24,6 +26,9 @@ export const about: PointDescription = {
 const REQUESTS = new Set(['poweroff', 'halt', 'reboot', 'crash']);
 /** By whether vCPU N is meant to run; the guest's kernel follows. Only nodes that the guest has. */
 const AVAILABILITY = /^cpu\/\d+\/availability$/;
+
+/** KiB, as `memory/target` has it: decimal. */
+const KIB = /^\d{1,15}$/;
 
 export class SuspendSignal implements MigrationPoint {
   readonly name = about.name;
@@ -57,6 +62,7 @@ export class SuspendSignal implements MigrationPoint {
   private readonly changed = ({ path, value }: HostNode): void => {
     if (path === 'control/shutdown' && value !== null && REQUESTS.has(value)) this.ask(value);
     else if (path === 'control/sysrq' && value) this.write('control/sysrq', value);
+    else if (path === 'memory/target' && value !== null && KIB.test(value)) this.write(path, value);
     else if (AVAILABILITY.test(path) && (value === 'online' || value === 'offline')) {
       const { domid } = this.guest.domain.config;
       if (this.guest.store.dom0.exists(`/local/domain/${domid}/${path}`)) this.write(path, value);
