@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { MoveStats } from '../src/daemon/outgoing-move.js';
 import { bootGrub, bootLinux, moveToAndFro, verdictOf, WILD } from '../test/e2e/moving-guests.js';
 import { type TestHost, TwoHosts, until } from '../test/migration/hosts.js';
+import { testPort } from '../test/support/ports.js';
 
 const MOVES = Number(process.env['STILLPOINT_MOVES'] ?? 20);
 /** MB/s of the link for busy guests: slower than the writer writes. */
@@ -14,7 +15,7 @@ const linux = [1, 4].flatMap((vcpus) =>
 describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
-    hosts = await TwoHosts.open(17_400, { runner: undefined });
+    hosts = await TwoHosts.open(testPort(17_400), { runner: undefined });
   });
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());

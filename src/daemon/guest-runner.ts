@@ -50,6 +50,8 @@ export interface RunnerStatus {
   readonly vcpus: readonly VcpuStatus[];
   /** Processor time used since power-on, on all hosts together. */
   readonly cpuSeconds: number;
+  /** Of the frames that the guest has now (XENMEM_current_reservation), KiB. */
+  readonly memoryKib: number;
   /** Since power-on, as the guest counts it. */
   readonly uptimeSeconds: number;
   readonly instructions: number;

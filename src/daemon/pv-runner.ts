@@ -3,6 +3,7 @@
  * move. The module that guest-process.ts loads.
  */
 import { frontPath } from '../devices/xenbus.js';
+import { KernelError } from '../guest/kernel-error.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import { rehearse } from '../helper/rehearsal.js';
@@ -66,8 +67,12 @@ class PvRunner implements GuestRunner {
         throw error;
       },
     );
+    const nameNow = (): string => this.config.name;
     this.movable = {
-      name: config.name,
+      // It may have another by the time that it is saved.
+      get name() {
+        return nameNow();
+      },
       uuid: config.uuid,
       frames: domain.machine.frames,
       ram: guest.ram,
@@ -131,6 +136,7 @@ class PvRunner implements GuestRunner {
         seconds: v.runstateTime[0] / 1e9,
       })),
       cpuSeconds: this.loop.busyMs / 1000,
+      memoryKib: domain.state.frames.owned * (PAGE / 1024),
       uptimeSeconds: domain.clock.now() / 1e9,
       instructions: vcpus.reduce((sum, v) => sum + v.cpu.retired, 0),
     };
@@ -236,7 +242,11 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
   return {
     rehearse: (breathe) => rehearse(host, breathe),
     async create(config, kernel, ramdisk) {
-      const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around);
+      const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around).catch((error) => {
+        throw error instanceof KernelError
+          ? new Failure('bad-config', `kernel ${config.kernel}: ${error.message}`)
+          : error;
+      });
       collectGarbage();
       await guest.attach();
       runner = new PvRunner(config, guest, hooks, 0);

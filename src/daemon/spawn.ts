@@ -11,6 +11,7 @@ import { chmodSync, chownSync, closeSync, mkdirSync, openSync, readFileSync } fr
 import net from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { MAIN_CODE_RANGE_KIB } from '../host/standalone/worker-limits.js';
 import { Failure } from './failure.js';
 import { GUEST_SOCKET, PROCESS_LOG } from './guest-protocol.js';
 import { competeAgain, yieldToOthers } from './priority.js';
@@ -69,7 +70,7 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
         '-c',
         'ulimit -d "$1" && ulimit -c 0 && shift && exec "$@"',
         'sh',
-        String(options.memoryLimitKib),
+        String(options.memoryLimitKib + MAIN_CODE_RANGE_KIB),
         process.execPath,
         ...ENGINE_OPTIONS,
         LAUNCHER,

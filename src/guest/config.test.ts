@@ -99,6 +99,13 @@ clock = "freeze"`);
       );
   });
 
+  test('an image may be two disks of a guest that writes to neither', () => {
+    const { disks } = read(
+      `${BASE}disk = [ '/d,raw,xvda,r', '/d,raw,xvdb,r', ',,hda,cdrom', ',,hdb,cdrom' ]`,
+    );
+    expect(disks).toHaveLength(4);
+  });
+
   test('a setting given twice is warned about', () => {
     expect(read(`${BASE}memory = 64\nmemory = 65`)).toMatchObject({
       memoryKib: 65 * 1024,
@@ -126,6 +133,14 @@ clock = "freeze"`);
       "g.cfg:5:2: disk '/e,raw,xvda': vdev xvda is taken by '/d,raw,xvda'",
     ],
     [`${BASE}vif = [ '', 'devid=0' ]`, "g.cfg:3:13: vif 'devid=0': devid 0 is taken by another"],
+    [
+      `${BASE}vif = [ 'mac=00:16:3e:00:00:01', 'mac=0:16:3E:0:0:1' ]`,
+      "g.cfg:3:34: vif 'mac=0:16:3E:0:0:1': 'mac=00:16:3e:00:00:01' has the same address",
+    ],
+    [
+      `${BASE}disk = [ '/d,raw,xvda,r', '/d,raw,xvdb,w' ]`,
+      "g.cfg:3:27: disk '/d,raw,xvdb,w': xvda has the same image, and one of both may be written to",
+    ],
     [`${BASE}vif = [ 'script=x' ]`, "g.cfg:3:9: vif 'script=x': script is not supported"],
     [
       `${BASE}on_crash = "coredump-restart"`,

@@ -4,7 +4,7 @@
  * refused with file, line and column. Nothing is ignored in silence.
  * Source: Xen, docs/man/xl.cfg.5.pod, tools/xl/xl_parse.c (parse_config_data).
  */
-import { type DiskSpec, parseDisk } from './disk-spec.js';
+import { type DiskSpec, parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { nameFault } from './name.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
 import { ConfigError, type ConfigFile, type ConfigValue, type Place, parseConfig } from './xl-cfg.js';
@@ -207,17 +207,22 @@ function cmdline(s: Settings): string {
 
 function disks(s: Settings): DiskSpec[] {
   const taken = new Map<number, string>();
+  const before: DiskSpec[] = [];
   return s.list('disk').map((item) => {
     const disk = parseDisk(item.text, (message) => s.fail(item, message));
     const other = taken.get(disk.virtualDevice);
     if (other !== undefined) s.fail(item, `disk '${item.text}': vdev ${disk.vdev} is taken by '${other}'`);
     taken.set(disk.virtualDevice, item.text);
+    const sharing = sharedImage(disk, before);
+    if (sharing !== undefined) s.fail(item, `disk '${item.text}': ${sharingFault(sharing)}`);
+    before.push(disk);
     return disk;
   });
 }
 
 function vifs(s: Settings): VifSpec[] {
   const taken = new Set<number>();
+  const macs = new Map<string, string>();
   return s.list('vif').map((item, index) => {
     const vif = parseVif(
       item.text,
@@ -227,6 +232,11 @@ function vifs(s: Settings): VifSpec[] {
     const devid = vif.devid ?? index;
     if (taken.has(devid)) s.fail(item, `vif '${item.text}': devid ${devid} is taken by another`);
     taken.add(devid);
+    if (vif.mac !== undefined) {
+      const other = macs.get(vif.mac);
+      if (other !== undefined) s.fail(item, `vif '${item.text}': '${other}' has the same address`);
+      macs.set(vif.mac, item.text);
+    }
     return vif;
   });
 }

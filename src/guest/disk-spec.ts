@@ -230,3 +230,12 @@ export function vdevNumber(name: string): number | undefined {
   if (disk < 16 && partition < 16) return (202 << 8) | (disk << 4) | partition;
   return extended(disk, partition);
 }
+
+/** Of `others`, the disk whose image is this one's too where one of both may write: each would damage the other. */
+export const sharedImage = (disk: DiskSpec, others: readonly DiskSpec[]): DiskSpec | undefined =>
+  disk.target === ''
+    ? undefined
+    : others.find((other) => other.target === disk.target && !(other.readOnly && disk.readOnly));
+
+export const sharingFault = (other: DiskSpec): string =>
+  `${other.vdev} has the same image, and one of both may be written to`;

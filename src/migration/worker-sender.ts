@@ -16,7 +16,9 @@
  *
  * What arrives is written into RAM by the guest's own thread, before the first transfer of a disk is submitted there.
  */
+
 import { Worker } from 'node:worker_threads';
+import { WORKER_LIMITS } from '../host/standalone/worker-limits.js';
 import type { DataAddress } from './data-channel.js';
 import type { PageSender } from './page-sender.js';
 import type { SenderRequest, SenderResponse } from './sender-protocol.js';
@@ -43,6 +45,7 @@ export class WorkerSender implements PageSender {
     }
     this.worker = new Worker(new URL('./sender-worker.js', import.meta.url), {
       workerData: { address, ram, frames, answerMs },
+      resourceLimits: WORKER_LIMITS,
     });
     this.connected = new Promise((resolve, reject) => {
       this.waiting = { resolve, reject };

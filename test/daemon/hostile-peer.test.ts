@@ -6,9 +6,10 @@ import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Identity, initIdentity, loadIdentity, trust } from '../../src/daemon/identity.js';
 import { TwoHosts, until } from '../migration/hosts.js';
+import { testPort } from '../support/ports.js';
 import { Random } from '../twin/random.js';
 
-const PORT = 17_800;
+const PORT = testPort(17_800);
 const M_PORT = PORT + 20;
 
 /** A connection to host A as somebody, speaking lines as they come. */

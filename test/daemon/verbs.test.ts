@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { DomainRow } from '../../src/daemon/api.js';
 import { initIdentity, loadIdentity, trust } from '../../src/daemon/identity.js';
 import { TestHost, TwoHosts, until } from '../migration/hosts.js';
+import { testPort } from '../support/ports.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
@@ -78,7 +79,7 @@ describe('the command line', () => {
     json<DomainRow>('a', 'create', config(...lines).file);
 
   beforeAll(async () => {
-    hosts = await TwoHosts.open(17_500);
+    hosts = await TwoHosts.open(testPort(17_500));
     trust(hosts.a.dir, 'A', loadIdentity(hosts.a.dir)!.certificate, `127.0.0.1:${hosts.a.port}`, ['control']);
   });
   afterAll(() => hosts?.close());
@@ -112,7 +113,7 @@ describe('the command line', () => {
     let text = '';
     shell.stdout.on('data', (d) => (text += d));
     await new Promise((done) => shell.on('close', done));
-    expect(text.trim().split('\n')).toEqual(['migrate', '--max-downtime --max-rounds']);
+    expect(text.trim().split('\n')).toEqual(['migrate migrate-cancel', '--max-downtime --max-rounds']);
     expect(await run('completion', 'fish')).toMatchObject({ status: 2 });
   });
 
@@ -142,6 +143,88 @@ describe('the command line', () => {
     }
     const asJson = await at('a', 'pause', '--json', 'nobody');
     expect(JSON.parse(asJson.out).error.code).toBe('no-such-guest');
+    await at('a', 'destroy', name);
+  });
+
+  it('takes no number that is none, in any option, and says which', async () => {
+    const wrong = [
+      ['migrate', '--timeout', 'abc', 'g', 'B'],
+      ['migrate', '--max-downtime', '', 'g', 'B'],
+      ['migrate', '--max-rounds', '1.5', 'g', 'B'],
+      ['migrate', '--bandwidth', '1e9', 'g', 'B'],
+      ['shutdown', '--timeout', '-5', 'g'],
+      ['reboot', '--timeout', '99999999999', 'g'],
+      ['top', '--delay', '0', 'g'],
+      ['top', '--iterations', 'all'],
+    ];
+    for (const [verb, option, value, ...rest] of wrong as [string, string, string, ...string[]][]) {
+      const { status, out, err } = await at('a', verb, option, value, ...rest);
+      expect(err).toMatch(
+        new RegExp(`^error: option '.*${option}.*' argument '${value}' is invalid.*expected`),
+      );
+      expect(err).not.toMatch(/^ +at /m);
+      expect([status, out]).toEqual([2, '']);
+    }
+    for (const args of [['destroy'], ['lisst'], ['list', '--fast'], ['domid', 'a', 'b']])
+      expect(await run(...args)).toMatchObject({ status: 2, out: '' });
+    const asked = hosts.a.ask('shutdown', { guest: 'g', timeoutS: 1e12 });
+    await expect(asked).rejects.toThrow(/there is no domain g|timeoutS must be a number/);
+  });
+
+  it('ends without a word when its reader has enough', async () => {
+    const { name } = await create();
+    const child = spawn(process.execPath, [MAIN, 'points', '--watch', '--dir', hosts.a.dir, name]);
+    let err = '';
+    child.stderr.on('data', (d) => (err += d));
+    const ended = new Promise((done) => child.on('close', (status) => done(status)));
+    await new Promise((done) => child.stdout.once('data', done));
+    child.stdout.destroy();
+    expect(await ended).toBe(141);
+    expect(err).toBe('');
+    await at('a', 'destroy', name);
+  });
+
+  it('goes on with the guest that was meant, when its name has become that of another', async () => {
+    const first = await create();
+    const said = spawn(process.execPath, [
+      MAIN,
+      'points',
+      '--watch',
+      '--json',
+      '--dir',
+      hosts.a.dir,
+      first.name,
+    ]);
+    let out = '';
+    let err = '';
+    said.stdout.on('data', (d) => (out += d));
+    said.stderr.on('data', (d) => (err += d));
+    const ended = new Promise((done) => said.on('close', done));
+    await until('it is printed', () => out.includes('\n') || undefined);
+    await json('a', 'rename', first.name, 'another');
+    const file = join(hosts.root, `${first.name}.cfg`);
+    const second = await json<DomainRow>('a', 'create', file);
+    const seen = out.length;
+    await until('it is printed again', () => out.slice(seen).split('\n').length > 2 || undefined);
+    await at('a', 'destroy', 'another');
+    expect(await ended).toBe(3);
+    expect(err).toMatch(new RegExp(`there is no domain ${first.name} on A`));
+    const rows = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(rows.pop()).toMatchObject({ error: { code: 'no-such-guest' } });
+    const shown = rows.map(([point]) => point.outer);
+    expect(new Set(shown)).toEqual(new Set([String(first.domid)]));
+    await at('a', 'destroy', String(second.domid));
+  });
+
+  it('takes digits for a domain id, whatever guests are called', async () => {
+    const { name, domid } = await create();
+    expect((await at('a', 'destroy', String(domid + 500))).status).toBe(3);
+    expect((await at('a', 'rename', name, String(domid + 500))).status).toBe(2);
+    expect((await at('a', 'create', config('name = "3"').file)).status).toBe(2);
+    expect(await json<DomainRow[]>('a', 'list', String(domid))).toMatchObject([{ name }]);
     await at('a', 'destroy', name);
   });
 
@@ -254,7 +337,15 @@ describe('the command line', () => {
 
   it('ends a daemon that cannot listen, and leaves nothing to speak to', async () => {
     const dir = join(hosts.root, 'keyless');
-    const { status, err } = await run('host', '--name', 'K', '--dir', dir, '--listen', '127.0.0.1:17518');
+    const { status, err } = await run(
+      'host',
+      '--name',
+      'K',
+      '--dir',
+      dir,
+      '--listen',
+      `127.0.0.1:${testPort(17_518)}`,
+    );
     expect({ status, err }).toEqual({
       status: 5,
       err: 'stillpoint: this host has no key yet (stillpoint host init)\n',
@@ -270,7 +361,7 @@ describe('the command line', () => {
       await initIdentity(dir);
       for (const path of [dir, ...readdirSync(dir, { recursive: true }).map((p) => join(dir, String(p)))])
         chownSync(path, nobody, nobody);
-      const host = new TestHost('N', dir, 17_519, hosts.a.config);
+      const host = new TestHost('N', dir, testPort(17_519), hosts.a.config);
       await host.start(nobody);
       try {
         const file = config().file;

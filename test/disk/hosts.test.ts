@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { guestFiles, moveToAndFro } from '../e2e/moving-guests.js';
 import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
+import { testPort } from '../support/ports.js';
 import { E2fsprogs } from './e2fsprogs.js';
 import { makeRootFileSystem } from './root-file-system.js';
 
@@ -13,7 +14,7 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
   let tools: E2fsprogs;
   beforeAll(async () => {
     tools = await E2fsprogs.fetch();
-    hosts = await TwoHosts.open(17_600, { runner: undefined });
+    hosts = await TwoHosts.open(testPort(17_600), { runner: undefined });
   });
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());

@@ -6,6 +6,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { parseDisk } from '../../src/guest/disk-spec.js';
 import { openDisk } from '../../src/host/standalone/disk/open-disk.js';
 import { BlockFront, FrontMemory, PAGE } from '../support/block-front.js';
+import { testPort } from '../support/ports.js';
 
 const HAS_QEMU = spawnSync('qemu-nbd', ['--version']).status === 0;
 const HAS_OPENSSL = spawnSync('openssl', ['version']).status === 0;
@@ -115,7 +116,7 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
       writeFileSync(join(pki, 'names'), 'subjectAltName=DNS:localhost\n');
       const signed = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-extfile', 'names'];
       openssl('x509', '-req', '-in', 'server.csr', ...signed, '-out', 'server-cert.pem');
-      const port = 17_690;
+      const port = testPort(17_690);
       const server = spawn(
         'qemu-nbd',
         [

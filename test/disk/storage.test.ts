@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { MoveStats } from '../../src/daemon/outgoing-move.js';
 import { bootLinux, guestFiles, WILD } from '../e2e/moving-guests.js';
 import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
+import { testPort } from '../support/ports.js';
 import { E2fsprogs } from './e2fsprogs.js';
 import { WRITER } from './writer.js';
 
@@ -40,7 +41,7 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
 
   beforeAll(async () => {
     tools = await E2fsprogs.fetch();
-    hosts = await TwoHosts.open(17_640, { runner: undefined }, (root, name) => ({
+    hosts = await TwoHosts.open(testPort(17_640), { runner: undefined }, (root, name) => ({
       images: { '/srv/images': join(root, `images-${name}`) },
     }));
     for (const name of ['A', 'B']) {

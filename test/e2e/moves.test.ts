@@ -5,6 +5,7 @@ import { fetchDebian } from '../../scripts/fetch-guests.mjs';
 import type { MoveStats } from '../../src/daemon/outgoing-move.js';
 import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
 import { orSkipped } from '../support/debian.js';
+import { testPort } from '../support/ports.js';
 import { bootGrub, bootLinux, guestFiles, moveToAndFro, verdictOf, WILD } from './moving-guests.js';
 
 const TIMEOUT_MS = 500_000;
@@ -18,7 +19,7 @@ const clients = await orSkipped(
 describe.skipIf(guestFiles === undefined)('a real guest that moves between unlike hosts', () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
-    hosts = await TwoHosts.open(17_300, { runner: undefined });
+    hosts = await TwoHosts.open(testPort(17_300), { runner: undefined });
   });
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());

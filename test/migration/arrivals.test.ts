@@ -2,9 +2,10 @@ import { existsSync, readFileSync } from 'node:fs';
 import net from 'node:net';
 import { getPriority } from 'node:os';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { testPort } from '../support/ports.js';
 import { TwoHosts, until } from './hosts.js';
 
-const FIRST_PORT = 17_140;
+const FIRST_PORT = testPort(17_140);
 /** Whether this machine lets a process be put behind others and back. */
 const CAN_YIELD = existsSync('/proc/self/autogroup') || process.getuid?.() === 0;
 /** Of host B, for the data of guests that arrive. */

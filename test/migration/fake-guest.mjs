@@ -289,6 +289,7 @@ class FakeGuest {
     return {
       vcpus: [{ id: 0, state: this.running ? 'running' : 'blocked', seconds: this.count / 1000 }],
       cpuSeconds: this.count / 1000,
+      memoryKib: this.config.memoryKib,
       uptimeSeconds: this.count / 100,
       instructions: this.count,
     };

@@ -2,6 +2,7 @@ import { readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
+import { testPort } from '../support/ports.js';
 import { TwoHosts, until } from './hosts.js';
 
 /** What a guest process can be held at, in the order of a move, and who is there. */
@@ -50,7 +51,7 @@ function expected(step: Step, fault: Fault): { on: 'A' | 'B'; same: boolean } {
 describe('a move that something breaks', () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
-    hosts = await TwoHosts.open(17_100);
+    hosts = await TwoHosts.open(testPort(17_100));
   });
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());
@@ -237,7 +238,7 @@ describe('a move that something breaks', () => {
 describe('a real kernel whose move something breaks', () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
-    hosts = await TwoHosts.open(17_200, { runner: undefined });
+    hosts = await TwoHosts.open(testPort(17_200), { runner: undefined });
     writeFileSync(join(hosts.root, 'kernel'), smallKernelElf());
   });
   afterAll(() => hosts?.close());

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { bootLinux, guestFiles } from '../e2e/moving-guests.js';
 import { type TestHost, TwoHosts } from '../migration/hosts.js';
+import { testPort } from '../support/ports.js';
 
 const MINUTES = 60_000;
 /** The data connection is cut after so many bytes: in its first words, early, in the middle of memory. */
@@ -34,7 +35,7 @@ describe.skipIf(guestFiles === undefined)('Linux, with all its code for a suspen
   };
 
   beforeAll(async () => {
-    hosts = await TwoHosts.open(17_540, { runner: undefined });
+    hosts = await TwoHosts.open(testPort(17_540), { runner: undefined });
     at = hosts.a;
     symlinkSync(image('one.img'), join(hosts.root, 'disk.img'));
     const disk = join(hosts.root, 'disk.img');

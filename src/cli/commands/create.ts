@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { DomainRow } from '../../daemon/api.js';
+import type { CreatedRow } from '../../daemon/api.js';
 import { attachConsole } from '../console.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
@@ -16,19 +16,20 @@ export function register(program: Command): void {
     .option('-p, --paused', 'leave it paused')
     .option('-c, --console', 'attach to its console')
     .action(async (file: string, assignments: string[], options: Options) => {
-      let made: DomainRow | undefined;
+      let made: CreatedRow | undefined;
       await withDaemon(options, async (ask) => {
         // As with xl, "key=value" arguments are lines after the file's.
         const config = `${[readFileSync(file, 'utf8'), ...assignments].join('\n')}\n`;
-        made = await ask<DomainRow>('create', {
+        made = await ask<CreatedRow>('create', {
           config,
           file,
           directory: resolve('.'),
           paused: options.paused === true,
         });
+        for (const warning of made.warnings ?? []) process.stderr.write(`stillpoint: ${warning}\n`);
         if (options.json === true) printJson(made);
         else if (options.console !== true) printLine(`${made.name}: domain ${made.domid}`);
       });
-      if (made !== undefined && options.console === true) await attachConsole(String(made.domid), options);
+      if (made !== undefined && options.console === true) await attachConsole(made.uuid, options);
     });
 }

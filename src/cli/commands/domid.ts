@@ -1,14 +1,14 @@
 /** `stillpoint domid`. */
 import type { Command } from 'commander';
-import type { DomainRow } from '../../daemon/api.js';
+import type { DomainIdentity } from '../../daemon/api.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 export function register(program: Command): void {
   verb(program, 'domid <name>', 'print the domain id of a guest').action(
     (guest: string, options: VerbOptions) =>
       withDaemon(options, async (ask) => {
-        const row = await ask<DomainRow>('domain', { guest });
-        if (options.json === true) printJson({ domid: row.domid, name: row.name, uuid: row.uuid });
+        const row = await ask<DomainIdentity>('identity', { guest });
+        if (options.json === true) printJson(row);
         else printLine(String(row.domid));
       }),
   );

@@ -1,11 +1,13 @@
 /** `stillpoint migrate`: a running guest to another host, without its help or knowledge. */
 import type { Command } from 'commander';
+import type { DomainIdentity } from '../../daemon/api.js';
 import { Failure } from '../../daemon/failure.js';
 import type { MoveStats } from '../../daemon/outgoing-move.js';
 import { DEFAULT_MOVE, type MoveProgress } from '../../migration/source.js';
 import type { StorageProgress } from '../../migration/storage.js';
+import { decimal, MAX_TIMEOUT_S, whole } from '../arguments.js';
 import { progressLine } from '../table.js';
-import { type Ask, numberOption, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { type Ask, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly maxDowntime: number;
@@ -18,7 +20,7 @@ interface Options extends VerbOptions {
 }
 
 /** Ctrl-C cancels the move; a second one leaves it to itself. */
-function cancellable<T>(moving: Promise<T>, guest: string, ask: Ask): Promise<T> {
+function cancellable<T>(moving: Promise<T>, guest: string, uuid: string, ask: Ask): Promise<T> {
   let presses = 0;
   return new Promise((resolve, reject) => {
     const pressed = (): void => {
@@ -28,7 +30,7 @@ function cancellable<T>(moving: Promise<T>, guest: string, ask: Ask): Promise<T>
         return;
       }
       process.stderr.write('cancelling the move; Ctrl-C once more leaves it to itself in the background\n');
-      ask('cancelMove', { guest }).catch((error: Error) =>
+      ask('cancelMove', { guest, uuid }).catch((error: Error) =>
         process.stderr.write(`stillpoint: ${error.message}\n`),
       );
     };
@@ -37,24 +39,43 @@ function cancellable<T>(moving: Promise<T>, guest: string, ask: Ask): Promise<T>
   });
 }
 
+/** More than half an hour. */
+const MAX_DOWNTIME_MS = 2_147_483;
+const MAX_ROUNDS = 1_000_000;
+const MAX_BANDWIDTH_MBS = 1_000_000;
 const ms = (value: number): string => `${value.toFixed(1)} ms`;
 
 export function register(program: Command): void {
   verb(program, 'migrate <guest> <host>', 'move a running guest to another host (trusted name or HOST:PORT)')
-    .option('--max-downtime <ms>', 'aim for a stop of at most this', numberOption, DEFAULT_MOVE.maxDowntimeMs)
+    .option(
+      '--max-downtime <ms>',
+      'aim for a stop of at most this',
+      decimal(0, MAX_DOWNTIME_MS),
+      DEFAULT_MOVE.maxDowntimeMs,
+    )
     .option(
       '--max-rounds <n>',
       'rounds of copying before the guest is stopped',
-      numberOption,
+      whole(1, MAX_ROUNDS),
       DEFAULT_MOVE.maxRounds,
     )
-    .option('--timeout <s>', 'time for copying while the guest runs', numberOption, DEFAULT_MOVE.timeoutS)
+    .option(
+      '--timeout <s>',
+      'time for copying while the guest runs',
+      decimal(0, MAX_TIMEOUT_S),
+      DEFAULT_MOVE.timeoutS,
+    )
     .option(
       '--on-timeout <what>',
       'when rounds or time run out: cancel, or force a longer stop',
       DEFAULT_MOVE.onTimeout,
     )
-    .option('--bandwidth <MB/s>', 'at most this while the guest runs; 0 for no limit', numberOption, 0)
+    .option(
+      '--bandwidth <MB/s>',
+      'at most this while the guest runs; 0 for no limit',
+      decimal(0, MAX_BANDWIDTH_MBS),
+      0,
+    )
     .option(
       '--clock <policy>',
       "elapse: the stop is stolen time for the guest; freeze: its clock stands still (the guest's own setting if not given)",
@@ -64,8 +85,11 @@ export function register(program: Command): void {
       withDaemon(
         options,
         async (ask) => {
+          // Ctrl-C means this guest, whatever another one is called or numbered by then.
+          const { uuid } = await ask<DomainIdentity>('identity', { guest });
           const moving = ask<MoveStats>('migrate', {
             guest,
+            uuid,
             host,
             maxDowntimeMs: options.maxDowntime,
             maxRounds: options.maxRounds,
@@ -75,7 +99,7 @@ export function register(program: Command): void {
             clock: options.clock,
             copyStorage: options.copyStorage === true,
           });
-          const stats = await cancellable(moving, guest, ask);
+          const stats = await cancellable(moving, guest, uuid, ask);
           if (options.json === true) {
             printJson(stats);
             return;

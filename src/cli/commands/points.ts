@@ -1,5 +1,6 @@
 /** `stillpoint points`: the ledger of migration points: what the guest sees, and what this host gave. */
 import type { Command } from 'commander';
+import type { DomainIdentity } from '../../daemon/api.js';
 import type { PointRow } from '../../daemon/guest-runner.js';
 import { pointsTable } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
@@ -19,8 +20,9 @@ export function register(program: Command): void {
     .option('--watch', 'again each second')
     .action((guest: string, options: Options) =>
       withDaemon(options, async (ask) => {
+        const { uuid } = await ask<DomainIdentity>('identity', { guest });
         do {
-          const rows = await ask<PointRow[]>('points', { guest });
+          const rows = await ask<PointRow[]>('points', { guest, uuid });
           if (options.json === true) printJson(rows);
           else {
             if (options.watch === true && process.stdout.isTTY) process.stdout.write('\x1b[H\x1b[J');

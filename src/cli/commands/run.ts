@@ -3,7 +3,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { guestSpec, readGuestConfig, vifConfig } from '../../daemon/guest-config.js';
 import type { EndAction, GuestConfig } from '../../daemon/guest-runner.js';
 import { LIMITS } from '../../guest/config.js';
@@ -14,6 +14,7 @@ import type { GuestSpec } from '../../helper/guest.js';
 import { parseLinkAddress } from '../../host/standalone/net/address.js';
 import { DEFAULT_NETWORK } from '../../host/standalone/net/networks.js';
 import { crashText } from '../../hypervisor/crash-report.js';
+import { MAX_TIMEOUT_S, oneOf, whole } from '../arguments.js';
 import { BadInput, Foreground, type Outcome, openLog } from '../foreground.js';
 
 /** Exit statuses of `run`. */
@@ -23,8 +24,6 @@ const EXIT_CRASH = 10;
 const EXIT_TIMEOUT = 11;
 const EXIT_LEFT = 12;
 
-/** The longest that a timer of Node's can wait, in seconds. */
-const MAX_TIMEOUT_S = 2_147_483;
 /** Lines of console output in the report of a crash. */
 const LAST_LINES = 20;
 
@@ -46,21 +45,9 @@ interface Options {
   network?: string[];
 }
 
-const whole =
-  (low: number, high: number) =>
-  (value: string): number => {
-    const n = /^\d+$/.test(value) ? Number(value) : Number.NaN;
-    if (!(n >= low && n <= high))
-      throw new InvalidArgumentError(`a whole number from ${low} to ${high} is expected.`);
-    return n;
-  };
-
 const collect = (value: string, all: string[] = []): string[] => [...all, value];
 
-function endAction(value: string): EndAction {
-  if (value === 'destroy' || value === 'restart' || value === 'preserve') return value;
-  throw new InvalidArgumentError('destroy, restart or preserve is expected.');
-}
+const endAction = oneOf<EndAction>('destroy', 'restart', 'preserve');
 
 export function register(program: Command): void {
   program
@@ -92,7 +79,6 @@ export function register(program: Command): void {
 Give a configuration, or --kernel. Options count more than the configuration's settings.
 Exit status: 0 the guest powered off, 10 it crashed, 11 time-out, 12 left with Ctrl-], 2 bad input.`,
     )
-    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : EXIT_BAD_INPUT))
     .action(async (file: string | undefined, options: Options) => {
       try {
         process.exitCode = await run(file, options);

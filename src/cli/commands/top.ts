@@ -1,7 +1,8 @@
 /** `stillpoint top`: guests by the processor time that they use now, again and again. */
 import type { Command } from 'commander';
 import type { DomainRow } from '../../daemon/api.js';
-import { numberOption, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { decimal, MAX_TIMEOUT_S, whole } from '../arguments.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly delay: number;
@@ -10,8 +11,8 @@ interface Options extends VerbOptions {
 
 export function register(program: Command): void {
   verb(program, 'top', 'show what guests use, like xentop')
-    .option('-d, --delay <s>', 'seconds between two looks', numberOption, 2)
-    .option('-i, --iterations <n>', 'looks; 0 for no end', numberOption, 0)
+    .option('-d, --delay <s>', 'seconds between two looks', decimal(0.1, MAX_TIMEOUT_S), 2)
+    .option('-i, --iterations <n>', 'looks; 0 for no end', whole(0, Number.MAX_SAFE_INTEGER), 0)
     .action((options: Options) =>
       withDaemon(options, async (ask) => {
         let before = new Map<string, number>();

@@ -3,6 +3,7 @@
  * threads, several at once; or, where the page cache has been answering at once and they are small, by the guest's own
  * thread, which takes less time than to wake another and to be woken by it.
  */
+
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
 import { Worker } from 'node:worker_threads';
@@ -16,7 +17,11 @@ import {
   QUIESCE_LIMIT_MS,
 } from '../../../devices/vbd/disk-link.js';
 import type { LinearMemory } from '../../../xen/memory.js';
+
 import { within } from '../within.js';
+
+import { WORKER_LIMITS } from '../worker-limits.js';
+
 import { DiskLock } from './disk-lock.js';
 import { FileRing, ringBuffer, SLOTS } from './file-ring.js';
 import { transferFile } from './file-transfer.js';
@@ -149,7 +154,10 @@ export class FileLink implements DiskLink {
       device: this.device,
     };
     for (let i = 0; i < THREADS; i++) {
-      const thread = new Worker(new URL('./file-worker.js', import.meta.url), { workerData });
+      const thread = new Worker(new URL('./file-worker.js', import.meta.url), {
+        workerData,
+        resourceLimits: WORKER_LIMITS,
+      });
       thread.on('message', () => this.poll());
       thread.on('error', (error) => this.log(`disk ${this.name}: a thread failed: ${error.message}`));
       thread.unref();
