@@ -3,24 +3,21 @@
  * Source: handle_exception and switch_to_kernel of xen/arch/x86/x86_64/entry.S; do_page_fault,
  * do_general_protection, do_debug, do_device_not_available of arch/x86/traps.c.
  */
+import { KIND_LONG } from '../machine/core/layout.js';
 import { Exit } from '../machine/machine.js';
-import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64 } from '../xen/paging.js';
 import { TI_DPL_MASK } from '../xen/vcpu.js';
+import { systemCall } from './fast-calls.js';
 import { hypercall } from './hypercalls.js';
 import { CR0_TS, emulateForced, emulatePrivileged, setTaskSwitched } from './privileged.js';
 import { emulatePageTableWrite } from './ptwr.js';
-import { R11, RCX } from './registers.js';
 import { emulateDescriptorInstruction } from './segments.js';
 import type { DomainState } from './state.js';
 import {
-  EFLAGS_DF,
-  enter,
   injectException,
   injectInterrupt,
   injectPageFault,
   TRAP_gp_fault,
   TRAP_int3,
-  TRAP_invalid_op,
   TRAP_no_device,
   TRAP_page_fault,
 } from './traps.js';
@@ -29,12 +26,11 @@ import type { VcpuContext } from './vcpu-context.js';
 const TRAP_overflow = 4;
 const LEGACY_SYSCALL_VECTOR = 0x80;
 const ERROR_CODE_IDT = 2;
-const SYSCALL_BYTES = 2;
 
 export function handleExit(d: DomainState, v: VcpuContext, exit: Exit) {
   switch (exit) {
     case Exit.syscall:
-      if (v.cpu.userMode) systemCall(d, v);
+      if (v.cpu.userMode || v.cpu.codeKind !== KIND_LONG) systemCall(d, v);
       else hypercall(d, v);
       return;
     case Exit.exception:
@@ -45,26 +41,6 @@ export function handleExit(d: DomainState, v: VcpuContext, exit: Exit) {
       return emulateDescriptorInstruction(d, v);
     case Exit.forcedEmulation:
       return emulateForced(d, v);
-  }
-}
-
-/** `syscall` in user mode: the guest kernel's callback, or #UD if it has none. */
-function systemCall(d: DomainState, v: VcpuContext): void {
-  const { cpu } = v;
-  cpu.setReg(RCX, cpu.rip);
-  cpu.setReg(R11, cpu.rflags);
-  cpu.cs = FLAT_KERNEL_CS64;
-  cpu.ss = FLAT_KERNEL_SS64;
-  if (v.syscallCallback === 0) {
-    cpu.rip -= SYSCALL_BYTES;
-    injectException(d, v, TRAP_invalid_op);
-    return;
-  }
-  enter(d, v, v.syscallCallback, v.syscallDisablesEvents);
-  const flags = cpu.rflags;
-  if (flags & EFLAGS_DF) {
-    cpu.rflags = flags & ~EFLAGS_DF;
-    cpu.setReg(R11, flags & ~EFLAGS_DF);
   }
 }
 

@@ -2,6 +2,7 @@
  * The end of an instruction that was carried out here: on to the next one, and the debug traps that follow it.
  * Source: pv_emul_instruction_done of xen/arch/x86/pv/emulate.c.
  */
+import { KIND_LONG } from '../machine/core/layout.js';
 import { watched } from './operands.js';
 import type { DomainState } from './state.js';
 import { injectException, TRAP_debug } from './traps.js';
@@ -9,6 +10,9 @@ import type { VcpuContext } from './vcpu-context.js';
 
 const DR_STEP = 0x4000;
 const DR_STATUS_RESERVED_ONE = 0xffff_0ff0;
+
+/** In compatibility mode rip has 32 bits. */
+const within = ({ cpu }: VcpuContext, rip: number): number => (cpu.codeKind === KIND_LONG ? rip : rip % 2 ** 32);
 
 function debugTrap(d: DomainState, v: VcpuContext, status: number): void {
   const { cpu } = v;
@@ -19,14 +23,14 @@ function debugTrap(d: DomainState, v: VcpuContext, status: number): void {
 /** Xen did the instruction, which looks at no data breakpoints: those that its own accesses hit are ignored. */
 export function instructionDone(d: DomainState, v: VcpuContext, rip: number): void {
   const { cpu } = v;
-  cpu.rip = rip;
+  cpu.rip = within(v, rip);
   cpu.resuming = false;
   if (cpu.stepping) debugTrap(d, v, DR_STEP);
 }
 
 /** The same after an instruction that the processor did, as far as a guest can tell. `stepping`: TF when it began. */
 export function processorDone(d: DomainState, v: VcpuContext, rip: number, stepping = v.cpu.stepping): void {
-  v.cpu.rip = rip;
+  v.cpu.rip = within(v, rip);
   v.cpu.resuming = false;
   trapsAfter(d, v, stepping);
 }
@@ -37,7 +41,7 @@ export function stackSegmentDone(d: DomainState, v: VcpuContext, rip: number): v
     processorDone(d, v, rip);
     return;
   }
-  v.cpu.rip = rip;
+  v.cpu.rip = within(v, rip);
   v.cpu.resuming = false;
   v.cpu.stackShadow = watched.hits;
 }

@@ -3,13 +3,13 @@
  * The hottest hypercall of all: every system call and every fault of a process ends with it.
  * Source: do_iret of xen/arch/x86/pv/iret.c; restore_all_guest of x86_64/entry.S.
  */
-import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64 } from '../xen/paging.js';
+import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32 } from '../xen/paging.js';
 import { VcpuInfo } from '../xen/shared-info.js';
 import { IretContext, VGCF_in_syscall } from '../xen/vcpu.js';
 import { VMASST_TYPE_architectural_iopl } from '../xen/vm-assist.js';
 import { addressOk, isCanonical } from './guest-memory.js';
 import { gprAddress, R11, RAX, RCX, RSP } from './registers.js';
-import { checkReturnSelectors } from './segments.js';
+import { checkReturnSelectors, enterFlatCode } from './segments.js';
 import type { DomainState } from './state.js';
 import { EFLAGS_IF, EFLAGS_IOPL, injectException, TRAP_gp_fault, toggleMode } from './traps.js';
 
@@ -70,6 +70,7 @@ export function iret(d: DomainState): void {
     cpu.rflags = newFlags;
     copy64(from, frame + IretContext.rip, gprs + 8 * RCX, d);
     cpu.setReg(R11, newFlags);
+    if (cpu.cs === FLAT_USER_CS32) return enterFlatCode(d, v);
     cpu.cs = FLAT_KERNEL_CS64;
     cpu.ss = FLAT_KERNEL_SS64;
     return;

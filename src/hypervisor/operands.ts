@@ -6,6 +6,7 @@
  */
 import * as iced from 'iced-x86';
 import { dataHits } from '../machine/breakpoints.js';
+import { KIND_LONG } from '../machine/core/layout.js';
 import { isCanonical } from './guest-memory.js';
 import type { DomainState } from './state.js';
 import { injectException, injectPageFault, TRAP_gp_fault, TRAP_stack_error } from './traps.js';
@@ -42,10 +43,51 @@ export function writeRegister(v: VcpuContext, register: number, value: bigint): 
 const segmentBase = (v: VcpuContext, segment: number): number =>
   segment === Register.FS ? v.cpu.fsBase : segment === Register.GS ? v.cpu.gsBase : 0;
 
-/** Linear address of the memory operand, as signed number. `offset` is added before the segment's base. */
-export function memoryAddress(v: VcpuContext, ins: iced.Instruction, offset = 0n): number {
+const CODE = 0x800;
+const EXPAND_DOWN = 0x400;
+const READ_WRITE = 0x200;
+const BIG = 0x40_0000;
+
+/** Of compatibility mode: whether segment `number` (es cs ss ds fs gs) allows the access. */
+export function segmentAllows(
+  v: VcpuContext,
+  number: number,
+  offset: number,
+  bytes: number,
+  write: boolean,
+): boolean {
+  const rights = v.cpu.segmentRights(number);
+  const limit = v.cpu.segmentLimit(number);
+  const last = offset + bytes - 1;
+  const isCode = (rights & CODE) !== 0;
+  const can = (rights & READ_WRITE) !== 0;
+  if (rights === 0 || (isCode ? write || !can : write && !can)) return false;
+  if (isCode || (rights & EXPAND_DOWN) === 0) return last <= limit;
+  return offset > limit && last <= (rights & BIG ? 0xffff_ffff : 0xffff);
+}
+
+/** The access is refused by its segment: for injectFault(). NaN, as the address that there is not. */
+export function refuseSegment(number: number): number {
+  fault.canonical = false;
+  fault.stack = number === SS;
+  return Number.NaN;
+}
+const SS = 2;
+
+/**
+ * Linear address of the memory operand, as signed number. `offset` is added before the segment's base. In compatibility mode
+ * NaN where the segment does not allow `bytes` bytes there.
+ */
+export function memoryAddress(
+  v: VcpuContext,
+  ins: iced.Instruction,
+  offset = 0n,
+  bytes = 1,
+  write = false,
+): number {
   let sum = BigInt.asUintN(64, ins.memoryDisplacement) + offset;
-  let addressBytes = 8;
+  const isLong = v.cpu.codeKind === KIND_LONG;
+  let addressBytes = isLong ? 8 : 4;
   const { memoryBase, memoryIndex } = ins;
   if (memoryBase === Register.EIP) addressBytes = 4;
   else if (memoryBase !== Register.None && memoryBase !== Register.RIP) {
@@ -56,13 +98,20 @@ export function memoryAddress(v: VcpuContext, ins: iced.Instruction, offset = 0n
     addressBytes = registerBytes(memoryIndex);
     sum += readRegister(v, memoryIndex) * BigInt(ins.memoryIndexScale);
   }
-  if (memoryBase === Register.None && memoryIndex === Register.None && ins.memoryDisplSize === 4)
-    addressBytes = 4;
-  return linear(v, ins.memorySegment, sum & mask(addressBytes));
+  if (memoryBase === Register.None && memoryIndex === Register.None) {
+    if (ins.memoryDisplSize === 4) addressBytes = 4;
+    else if (!isLong && ins.memoryDisplSize === 2) addressBytes = 2;
+  }
+  return linear(v, ins.memorySegment, sum & mask(addressBytes), bytes, write);
 }
 
-/** Linear address of an offset in a segment. */
-export function linear(v: VcpuContext, segment: number, offset: bigint): number {
+/** Linear address of an offset in a segment; in compatibility mode NaN where it does not allow `bytes` bytes there. */
+export function linear(v: VcpuContext, segment: number, offset: bigint, bytes = 1, write = false): number {
+  if (v.cpu.codeKind !== KIND_LONG) {
+    const number = segment - Register.ES;
+    if (!segmentAllows(v, number, Number(offset), bytes, write)) return refuseSegment(number);
+    return (Number(offset) + v.cpu.segmentBase(number)) % 2 ** 32;
+  }
   return Number(BigInt.asIntN(64, offset + BigInt(segmentBase(v, segment))));
 }
 
@@ -81,9 +130,12 @@ export function beginWatch(v: VcpuContext): void {
 }
 
 /** The last access that failed. */
-export const fault = { address: 0, code: 0, canonical: true };
+export const fault = { address: 0, code: 0, canonical: true, stack: false };
 
 function locate(d: DomainState, v: VcpuContext, va: number, intent: number): number {
+  // Refused by its segment.
+  if (Number.isNaN(va)) return -1;
+  fault.stack = false;
   if (!isCanonical(va)) {
     fault.canonical = false;
     fault.address = va;
@@ -133,7 +185,7 @@ export function writeMemory(
 /** Gives the guest the fault of the last access. */
 export function injectFault(d: DomainState, v: VcpuContext, stack = false): void {
   if (fault.canonical) injectPageFault(d, v, fault.address, fault.code);
-  else injectException(d, v, stack ? TRAP_stack_error : TRAP_gp_fault, 0);
+  else injectException(d, v, stack || fault.stack ? TRAP_stack_error : TRAP_gp_fault, 0);
 }
 
 /** Bytes of the memory operand. */
@@ -149,6 +201,6 @@ export function readOperand(
 ): bigint {
   const kind = ins.opKind(n);
   if (kind === OpKind.Register) return readRegister(v, ins.opRegister(n));
-  if (kind === OpKind.Memory) return readMemory(d, v, memoryAddress(v, ins), bytes);
+  if (kind === OpKind.Memory) return readMemory(d, v, memoryAddress(v, ins, 0n, bytes), bytes);
   return BigInt.asUintN(64, ins.immediate(n)) & mask(bytes);
 }

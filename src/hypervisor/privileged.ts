@@ -76,7 +76,7 @@ const IO_OUT = 2;
 export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   // Linux disables interrupts by CLI in its hottest paths: no need to decode that.
-  const at = d.machine.translate(v.id, cpu.rip, FETCH);
+  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), FETCH);
   const opcode = at < 0 ? 0 : d.mem.getU8(at);
   if ((opcode === CLI || opcode === STI) && ioplOk(d, v)) return instructionDone(d, v, cpu.rip + 1);
   // Nor for IN and OUT: it looks for a timer in vain a hundred thousand times while it boots.
@@ -273,16 +273,22 @@ function insOuts(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: nu
   if (!ioAllowed(d, v, port, bytes, ioplOk(d, v))) return injectException(d, v, TRAP_gp_fault, 0);
   const repeated = ins.hasRepPrefix || ins.hasRepnePrefix;
   const memoryKind = ins.opKind(input ? 0 : 1);
-  const short = memoryKind === OpKind.MemorySegESI || memoryKind === OpKind.MemoryESEDI;
-  const size = short ? 4 : 8;
+  const is = (...kinds: number[]): boolean => kinds.includes(memoryKind);
+  const size = is(OpKind.MemorySegSI, OpKind.MemoryESDI)
+    ? 2
+    : is(OpKind.MemorySegESI, OpKind.MemoryESEDI)
+      ? 4
+      : 8;
   const index = input ? RDI : RSI;
   const step = cpu.rflags & EFLAGS_DF ? -BigInt(bytes) : BigInt(bytes);
   const segment = input ? Register.ES : ins.memorySegment;
   const hit = ioBreakpoints(v, port, bytes);
+  const setLow = (n: number, value: bigint): void =>
+    cpu.setRegBig(n, size === 2 ? (cpu.regBig(n) & ~0xffffn) | (value & 0xffffn) : value & mask(size));
   let left = repeated ? BigInt.asUintN(64, cpu.regBig(RCX)) & mask(size) : 1n;
   for (let i = 0; i < STRING_ITERATIONS && left > 0n; i++) {
     const offset = BigInt.asUintN(64, cpu.regBig(index)) & mask(size);
-    const va = linear(v, segment, offset);
+    const va = linear(v, segment, offset, bytes, input);
     if (input) {
       if (!writeMemory(d, v, va, bytes, BigInt(readPort(d, port, bytes)))) return injectFault(d, v);
     } else {
@@ -290,9 +296,9 @@ function insOuts(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: nu
       if (value < 0n) return injectFault(d, v);
       writePort(d, port, bytes, Number(value));
     }
-    cpu.setRegBig(index, (offset + step) & mask(size));
+    setLow(index, offset + step);
     left--;
-    if (repeated) cpu.setRegBig(RCX, left);
+    if (repeated) setLow(RCX, left);
     if (hit !== 0) break;
   }
   finishIo(d, v, hit, left > 0n && repeated ? cpu.rip : next);
@@ -320,8 +326,9 @@ export function emulateForced(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   const { rip } = cpu;
   for (let i = 0; i < 2; i++) {
-    const at = d.machine.translate(v.id, rip + PREFIX_BYTES + i, READ);
-    if (at < 0) return injectPageFault(d, v, rip + PREFIX_BYTES + i, 0);
+    const va = cpu.linear(rip + PREFIX_BYTES + i);
+    const at = d.machine.translate(v.id, va, READ);
+    if (at < 0) return injectPageFault(d, v, va, 0);
     if (d.mem.u8[at] !== (i === 0 ? 0x0f : 0xa2)) return injectException(d, v, TRAP_invalid_op);
   }
   emulateCpuid(d, v, rip + PREFIX_BYTES + 2);

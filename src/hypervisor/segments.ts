@@ -3,11 +3,14 @@
  * that ask about descriptors. The guest's tables are Xen's, so Xen would run these on the real processor; here
  * they are done by hand with the same checks at privilege level 3.
  *
- * Only 64-bit code segments can be entered: 32-bit code does not exist on this processor, and a transfer to it
- * fails as if the selector were bad.
+ * A code segment that is not one of 64-bit code begins compatibility mode: then the processor's copies of all segments are
+ * made, from what the selectors name at that moment, and kept up to date by loads until 64-bit code runs again. Xen loads
+ * all selectors anew whenever it comes back to a vCPU, so that a copy never outlives its descriptor there, either.
  * Source: Intel SDM volume 2 (MOV, IRET, LAR, LSL, VERR), volume 3 chapter 5.
  */
 import * as iced from 'iced-x86';
+import { KIND_LONG } from '../machine/core/layout.js';
+import { FLAT_USER_CS32, FLAT_USER_SS32 } from '../xen/paging.js';
 import { decodeAndEmulate } from './decode-and-emulate.js';
 import {
   descriptor,
@@ -40,7 +43,9 @@ import {
 } from './operands.js';
 import { guestCr0 } from './privileged.js';
 import { gprAddress, RSP } from './registers.js';
+import { moveStack, readStack, writeStack } from './stack.js';
 import type { DomainState } from './state.js';
+import { sysenter } from './fast-calls.js';
 import {
   EFLAGS_IF,
   enter,
@@ -86,7 +91,7 @@ function checkSelector(d: DomainState, v: VcpuContext, register: number, selecto
     if (!code || rpl !== 3) return TRAP_gp_fault;
     if (b & SEGMENT_EC ? dpl > 3 : dpl !== 3) return TRAP_gp_fault;
     if (!(b & SEGMENT_P)) return TRAP_no_segment;
-    return b & SEGMENT_L && !(b & SEGMENT_DB) ? NONE : TRAP_gp_fault;
+    return b & SEGMENT_L && b & SEGMENT_DB ? TRAP_gp_fault : NONE;
   }
   if (isStack) {
     if (rpl !== 3 || dpl !== 3 || code || !(b & SEGMENT_WR)) return TRAP_gp_fault;
@@ -100,12 +105,47 @@ function checkSelector(d: DomainState, v: VcpuContext, register: number, selecto
 const base = (): number =>
   (descriptor.a >>> 16) + (descriptor.b & 0xff) * 0x1_0000 + (descriptor.b >>> 24) * 0x100_0000;
 
+/** The last byte of the segment that `descriptor` describes. */
+function limit(): number {
+  const bits = (descriptor.a & 0xffff) | (descriptor.b & 0xf0000);
+  return descriptor.b & SEGMENT_G ? ((bits << 12) | 0xfff) >>> 0 : bits;
+}
+
+/** Type, S, DPL, P, AVL, L, D/B, G. */
+const RIGHTS = 0x00f0_ff00;
+const SEGMENTS = [Register.ES, Register.CS, Register.SS, Register.DS, Register.FS, Register.GS];
+
+/** Whether control may go to `target` in the code segment that `descriptor` describes. */
+const canGoTo = (target: number): boolean =>
+  descriptor.b & SEGMENT_L ? isCanonical(target) : target >= 0 && target <= limit();
+
+/** Makes the processor's copy of a segment, for compatibility mode: of one that may be loaded. */
+function copySegment(d: DomainState, v: VcpuContext, number: number): void {
+  const selector = v.cpu.selector(number);
+  const usable = checkSelector(d, v, SEGMENTS[number], selector) === NONE && (selector & 0xfffc) !== 0;
+  v.cpu.setSegment(number, usable ? base() : 0, usable ? limit() : 0, usable ? descriptor.b & RIGHTS : 0);
+}
+
+/** Code of a checked selector runs from now on. */
+function enterCode(d: DomainState, v: VcpuContext, selector: number): void {
+  const { cpu } = v;
+  cpu.cs = selector;
+  if (!readDescriptor(d, v, selector) || descriptor.b & SEGMENT_L) return;
+  for (let i = 0; i < SEGMENTS.length; i++) copySegment(d, v, i);
+  cpu.setCompatibility();
+}
+
 /** Loads a data segment register; NONE, or the vector of the exception. */
 export function loadSegment(d: DomainState, v: VcpuContext, register: number, selector: number): number {
   const vector = checkSelector(d, v, register, selector);
   if (vector !== NONE) return vector;
   const { cpu } = v;
   const isNull = (selector & 0xfffc) === 0;
+  if (cpu.codeKind !== KIND_LONG) {
+    const rights = isNull ? 0 : descriptor.b & RIGHTS;
+    cpu.setSegment(register - Register.ES, isNull ? 0 : base(), isNull ? 0 : limit(), rights);
+    cpu.setCompatibility();
+  }
   switch (register) {
     case Register.DS:
       cpu.ds = selector;
@@ -145,7 +185,10 @@ export function loadSegments(d: DomainState, v: VcpuContext): void {
   ok = loadSegment(d, v, Register.ES, saved.es) === NONE && ok;
   cpu.fsBase = saved.fsBase;
   cpu.gsBase = saved.gsBase;
-  if (ok) return;
+  if (ok) {
+    enterCode(d, v, cpu.cs);
+    return;
+  }
   cpu.ds = saved.ds;
   cpu.es = saved.es;
   cpu.fs = saved.fs;
@@ -166,6 +209,19 @@ export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
       return;
     }
   }
+  enterCode(d, v, cpu.cs);
+  if (cpu.codeKind !== KIND_LONG && !withinCode(v)) injectException(d, v, TRAP_gp_fault, 0);
+}
+
+const CS = 1;
+const withinCode = ({ cpu }: VcpuContext): boolean => cpu.rip >= 0 && cpu.rip <= cpu.segmentLimit(CS);
+
+/** The end of SYSRET to 32-bit code: flat, whatever the tables say. */
+export function enterFlatCode(d: DomainState, v: VcpuContext): void {
+  const { cpu } = v;
+  cpu.ss = FLAT_USER_SS32;
+  cpu.rip %= 2 ** 32;
+  enterCode(d, v, FLAT_USER_CS32);
 }
 
 const FETCH = 2;
@@ -173,7 +229,6 @@ const MOV_TO_SEGMENT = 0x8e;
 /** `iretq`: 48 cf. */
 const IRETQ = 0xcf48;
 const REGISTER_FORM = 0xc0;
-const SEGMENTS = [Register.ES, Register.CS, Register.SS, Register.DS, Register.FS, Register.GS];
 
 /** The exit for an instruction that needs descriptor tables. */
 export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
@@ -181,9 +236,9 @@ export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   beginWatch(v);
   // `mov fs, eax` and its like are on every path that switches tasks, and Linux makes the processor look anew at code
   // that it has changed by `iretq`: no need to decode them.
-  const at = d.machine.translate(v.id, cpu.rip, FETCH);
+  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), FETCH);
   const opcode = at >= 0 && (at & 4095) < 4095 ? d.mem.getU16(at) : 0;
-  if (opcode === IRETQ) return iretInstruction(d, v, 8);
+  if (opcode === IRETQ && cpu.codeKind === KIND_LONG) return iretInstruction(d, v, 8);
   if ((opcode & 0xff) === MOV_TO_SEGMENT) {
     const modrm = opcode >>> 8;
     const register = SEGMENTS[(modrm >>> 3) & 7];
@@ -194,6 +249,14 @@ export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   }
   decodeAndEmulate(d, v, carryOut);
 }
+
+const FAR_LOADS = new Map<number, number>([
+  [Mnemonic.Les, Register.ES],
+  [Mnemonic.Lds, Register.DS],
+  [Mnemonic.Lss, Register.SS],
+  [Mnemonic.Lfs, Register.FS],
+  [Mnemonic.Lgs, Register.GS],
+]);
 
 function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
   const { cpu } = v;
@@ -206,28 +269,24 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     }
     case Mnemonic.Pop: {
       const bytes = ins.stackPointerIncrement;
-      const sp = cpu.reg(RSP);
-      const value = readMemory(d, v, sp, bytes);
+      const value = readStack(d, v, 0, bytes);
       if (value < 0n) return injectFault(d, v, true);
       if (!loadOrFault(d, v, ins.op0Register, Number(value & 0xffffn))) return;
-      cpu.setReg(RSP, sp + bytes);
+      moveStack(d, v, bytes);
       if (ins.op0Register === Register.SS) return stackSegmentDone(d, v, next);
       return processorDone(d, v, next);
     }
+    case Mnemonic.Les:
+    case Mnemonic.Lds:
     case Mnemonic.Lss:
     case Mnemonic.Lfs:
     case Mnemonic.Lgs: {
       const bytes = offsetBytes(d, registerBytes(ins.op0Register));
-      const va = memoryAddress(v, ins);
+      const va = memoryAddress(v, ins, 0n, bytes + 2);
       const offset = readMemory(d, v, va, bytes);
       const selector = offset < 0n ? -1n : readMemory(d, v, va + bytes, 2);
       if (selector < 0n) return injectFault(d, v);
-      const register =
-        ins.mnemonic === Mnemonic.Lss
-          ? Register.SS
-          : ins.mnemonic === Mnemonic.Lfs
-            ? Register.FS
-            : Register.GS;
+      const register = FAR_LOADS.get(ins.mnemonic) as number;
       if (!loadOrFault(d, v, register, Number(selector))) return;
       writeRegister(v, ins.op0Register, offset);
       return processorDone(d, v, next);
@@ -241,7 +300,8 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Sidt: {
       const gdt = ins.mnemonic === Mnemonic.Sgdt;
       const value = gdt ? (GDT_BASE << 16n) | BigInt(GDT_LIMIT) : (IDT_BASE << 16n) | BigInt(IDT_LIMIT);
-      if (!writeMemory(d, v, memoryAddress(v, ins), 10, value)) return injectFault(d, v);
+      const bytes = cpu.codeKind === KIND_LONG ? 10 : 6;
+      if (!writeMemory(d, v, memoryAddress(v, ins, 0n, bytes, true), bytes, value)) return injectFault(d, v);
       return processorDone(d, v, next);
     }
     case Mnemonic.Sldt:
@@ -256,6 +316,8 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
       return iretInstruction(d, v, 4);
     case Mnemonic.Iretq:
       return iretInstruction(d, v, 8);
+    case Mnemonic.Sysenter:
+      return sysenter(d, v);
     case Mnemonic.Retf:
       return farReturn(d, v, ins);
     case Mnemonic.Jmp:
@@ -293,7 +355,7 @@ function moveToSegment(
 
 function store(d: DomainState, v: VcpuContext, ins: iced.Instruction, value: bigint, next: number) {
   if (ins.op0Kind === OpKind.Register) writeRegister(v, ins.op0Register, value);
-  else if (!writeMemory(d, v, memoryAddress(v, ins), 2, value)) return injectFault(d, v);
+  else if (!writeMemory(d, v, memoryAddress(v, ins, 0n, 2, true), 2, value)) return injectFault(d, v);
   processorDone(d, v, next);
 }
 
@@ -337,54 +399,57 @@ function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number
   processorDone(d, v, next);
 }
 
-/** IRET with operands of `bytes` to the same privilege level, with the stack and flags that the frame holds. */
+/**
+ * IRET with operands of `bytes` to the same privilege level: with the stack that the frame holds, in 64-bit code, and the
+ * flags.
+ */
 function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   const { cpu } = v;
   const { stepping } = cpu;
-  const sp = cpu.reg(RSP);
+  const isLong = cpu.codeKind === KIND_LONG;
+  const words = isLong ? 5 : 3;
   const frame: bigint[] = [];
-  for (let i = 0; i < 5; i++) {
-    const value = readMemory(d, v, sp + i * bytes, bytes);
+  for (let i = 0; i < words; i++) {
+    const value = readStack(d, v, i * bytes, bytes);
     if (value < 0n) return injectFault(d, v, true);
     frame.push(value);
   }
-  const [rip, csWord, flags, rsp, ssWord] = frame;
+  const [rip, csWord, flags] = frame;
   const cs = Number(csWord & 0xffffn);
-  const ss = Number(ssWord & 0xffffn);
-  for (const [register, selector] of [
-    [Register.CS, cs],
-    [Register.SS, ss],
-  ]) {
-    const vector = checkSelector(d, v, register, selector);
-    if (vector !== NONE) return injectException(d, v, vector, selector & 0xfffc);
+  const ss = isLong ? Number(frame[4] & 0xffffn) : cpu.ss;
+  if (isLong) {
+    const vector = checkSelector(d, v, Register.SS, ss);
+    const first = checkSelector(d, v, Register.CS, cs);
+    if (first === NONE && vector !== NONE) return injectException(d, v, vector, ss & 0xfffc);
   }
+  const vector = checkSelector(d, v, Register.CS, cs);
+  if (vector !== NONE) return injectException(d, v, vector, cs & 0xfffc);
   const target = Number(BigInt.asIntN(64, rip));
-  if (!isCanonical(target)) return injectException(d, v, TRAP_gp_fault, 0);
+  if (!canGoTo(target)) return injectException(d, v, TRAP_gp_fault, 0);
   const change = bytes === 2 ? IRET_FLAGS & 0xffff : IRET_FLAGS;
-  cpu.cs = cs;
+  if (isLong) cpu.setRegBig(RSP, frame[3]);
+  else moveStack(d, v, words * bytes);
   cpu.ss = ss;
-  cpu.setRegBig(RSP, rsp);
   cpu.rflags = (cpu.rflags & ~change) | (Number(flags & 0xffff_ffffn) & change) | EFLAGS_IF;
   cpu.rip = target;
+  enterCode(d, v, cs);
   // RF is what the frame says.
   trapsAfter(d, v, stepping);
 }
 
 function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
-  const { cpu } = v;
   const extra = ins.opCount > 0 ? Number(ins.immediate16) : 0;
   const bytes = (ins.stackPointerIncrement - extra) / 2;
-  const sp = cpu.reg(RSP);
-  const rip = readMemory(d, v, sp, bytes);
-  const csWord = rip < 0n ? -1n : readMemory(d, v, sp + bytes, bytes);
+  const rip = readStack(d, v, 0, bytes);
+  const csWord = rip < 0n ? -1n : readStack(d, v, bytes, bytes);
   if (csWord < 0n) return injectFault(d, v, true);
   const cs = Number(csWord & 0xffffn);
   const vector = checkSelector(d, v, Register.CS, cs);
   if (vector !== NONE) return injectException(d, v, vector, cs & 0xfffc);
   const target = Number(BigInt.asIntN(64, rip));
-  if (!isCanonical(target)) return injectException(d, v, TRAP_gp_fault, 0);
-  cpu.cs = cs;
-  cpu.setReg(RSP, sp + 2 * bytes + extra);
+  if (!canGoTo(target)) return injectException(d, v, TRAP_gp_fault, 0);
+  moveStack(d, v, 2 * bytes + extra);
+  enterCode(d, v, cs);
   processorDone(d, v, target);
 }
 
@@ -396,27 +461,35 @@ function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
 const offsetBytes = (d: DomainState, bytes: number): number =>
   bytes === 8 && amdLike(d.identity) ? 4 : bytes;
 
-/** Far JMP and CALL through memory. A call gate faults with its own selector: Xen gives gates level 0. */
+/** Far JMP and CALL. A call gate faults with its own selector: Xen gives gates level 0. */
 function farTransfer(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const { cpu } = v;
-  const va = memoryAddress(v, ins);
-  const bytes = memoryBytes(ins) - 2;
-  const wide = offsetBytes(d, bytes);
-  const offset = readMemory(d, v, va, wide);
-  const selectorWord = offset < 0n ? -1n : readMemory(d, v, va + wide, 2);
-  if (selectorWord < 0n) return injectFault(d, v);
-  const selector = Number(selectorWord);
+  let bytes: number;
+  let offset: bigint;
+  let selector: number;
+  if (ins.op0Kind === OpKind.FarBranch16 || ins.op0Kind === OpKind.FarBranch32) {
+    bytes = ins.op0Kind === OpKind.FarBranch16 ? 2 : 4;
+    offset = BigInt(bytes === 2 ? ins.farBranch16 : ins.farBranch32);
+    selector = ins.farBranchSelector;
+  } else {
+    bytes = memoryBytes(ins) - 2;
+    const wide = offsetBytes(d, bytes);
+    const va = memoryAddress(v, ins, 0n, wide + 2);
+    offset = readMemory(d, v, va, wide);
+    const selectorWord = offset < 0n ? -1n : readMemory(d, v, va + wide, 2);
+    if (selectorWord < 0n) return injectFault(d, v);
+    selector = Number(selectorWord);
+  }
   const cs = selector | 3;
   const vector = checkSelector(d, v, Register.CS, cs);
   if (vector !== NONE) return injectException(d, v, vector, selector & 0xfffc);
   const target = Number(BigInt.asIntN(64, offset));
-  if (!isCanonical(target)) return injectException(d, v, TRAP_gp_fault, 0);
+  if (!canGoTo(target)) return injectException(d, v, TRAP_gp_fault, 0);
   if (ins.mnemonic === Mnemonic.Call) {
-    const sp = cpu.reg(RSP);
     const frame = (BigInt(next) & mask(bytes)) | (BigInt(cpu.cs) << BigInt(8 * bytes));
-    if (!writeMemory(d, v, sp - 2 * bytes, 2 * bytes, frame)) return injectFault(d, v, true);
-    cpu.setReg(RSP, sp - 2 * bytes);
+    if (!writeStack(d, v, -2 * bytes, 2 * bytes, frame)) return injectFault(d, v, true);
+    moveStack(d, v, -2 * bytes);
   }
-  cpu.cs = cs;
+  enterCode(d, v, cs);
   processorDone(d, v, target);
 }

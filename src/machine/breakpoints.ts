@@ -25,7 +25,7 @@ export const breakpointsOn = (v: Vcpu): boolean => (v.dr(7) & ENABLED) !== 0;
 
 /** The instruction breakpoints that rip is at, as DR6 shows them. */
 export const instructionHits = (v: Vcpu): number =>
-  select(v, (i, kind) => kind === ON_EXECUTION && v.dr(i) === v.rip);
+  select(v, (i, kind) => kind === ON_EXECUTION && v.dr(i) === v.linear(v.rip));
 
 /** Begins to look at the accesses of one instruction. */
 export function watch(v: Vcpu, mem: LinearMemory): void {

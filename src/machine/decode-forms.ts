@@ -28,7 +28,7 @@ const { Code, Mnemonic: M, OpKind } = iced;
 const EXIT_SYSCALL = 1;
 const EXIT_EXCEPTION = 2;
 const EXIT_PRIVILEGED = 3;
-const EXIT_DESCRIPTOR = 4;
+export const EXIT_DESCRIPTOR = 4;
 const EXIT_FORCED = 5;
 
 /** How a block goes on behind the instruction. */
@@ -58,7 +58,7 @@ export interface DecodedForm {
   readonly immValue: number;
   readonly flow: Flow;
   /** Fields that need more than this table says. */
-  readonly special?: 'absolute' | 'string' | 'movabs' | 'call' | 'offset';
+  readonly special?: 'absolute' | 'string' | 'movabs' | 'call' | 'offset' | 'near';
 }
 
 const ABSOLUTE = new Set<number>([
@@ -72,7 +72,7 @@ const ABSOLUTE = new Set<number>([
   Code.Mov_moffs64_RAX,
 ]);
 
-const generic = (kind: number, form: number, log: number): number =>
+export const generic = (kind: number, form: number, log: number): number =>
   Op.GENERIC | (kind << 5) | (form << 2) | log;
 
 const plain: DecodedForm = {
@@ -87,20 +87,20 @@ const plain: DecodedForm = {
   immValue: 0,
   flow: Flow.next,
 };
-const form = (op: number, rest: Partial<DecodedForm> = {}): DecodedForm => ({
+export const form = (op: number, rest: Partial<DecodedForm> = {}): DecodedForm => ({
   ...plain,
   op,
   simpleOp: rest.simpleOp ?? op,
   ...rest,
 });
 
-const leaving = (reason: number, immValue = 0): DecodedForm =>
+export const leaving = (reason: number, immValue = 0): DecodedForm =>
   form(Op.EXIT, { r1Value: reason, immValue, flow: Flow.end });
 
-const logOfBytes = (bytes: number): number => (bytes === 8 ? 3 : bytes === 4 ? 2 : bytes === 2 ? 1 : 0);
+export const logOfBytes = (bytes: number): number => (bytes === 8 ? 3 : bytes === 4 ? 2 : bytes === 2 ? 1 : 0);
 
 /** Reads one instruction's operands. */
-class Operands {
+export class Operands {
   readonly kinds: number[] = [];
   constructor(readonly ins: iced.Instruction) {
     for (let i = 0; i < ins.opCount; i++) this.kinds.push(ins.opKind(i));

@@ -11,12 +11,19 @@ import {
   B_FRAME2,
   BLOCK_HEADER,
   BLOCK_MAX,
+  CS_BASE,
+  DS_BASE,
+  ES_BASE,
   FP_DESCRIPTORS,
   FP_NEXT,
+  KIND_LONG,
   SCALE_ADDR32,
+  SCALE_SLOT,
+  SS_BASE,
   ZERO,
 } from './core/layout.js';
 import { Form, G, Op } from './core/ops.js';
+import { compatForm, writesMemory } from './decode-compat.js';
 import { type DecodedForm, Flow, integerForm, isReusable } from './decode-forms.js';
 import { decodeFp, type FpOperation } from './decode-fp.js';
 import { KnownForms } from './decode-known.js';
@@ -40,6 +47,17 @@ const FLOAT = Op.GENERIC | (G.FP << 5) | (Form.RR << 2);
 const SEGMENT_SLOTS = new Uint8Array(256).fill(ZERO);
 SEGMENT_SLOTS[Register.FS] = FS_SLOT;
 SEGMENT_SLOTS[Register.GS] = GS_SLOT;
+/** In compatibility mode all of them have one. */
+const COMPAT_SLOTS = new Uint8Array(256).fill(ZERO);
+COMPAT_SLOTS[Register.ES] = ES_BASE;
+COMPAT_SLOTS[Register.CS] = CS_BASE;
+COMPAT_SLOTS[Register.SS] = SS_BASE;
+COMPAT_SLOTS[Register.DS] = DS_BASE;
+COMPAT_SLOTS[Register.FS] = FS_SLOT;
+COMPAT_SLOTS[Register.GS] = GS_SLOT;
+const RDI = 0x38;
+/** By KIND_. */
+const BITS = [64, 32, 32, 16];
 const SCALES = [0, 0, 1, 0, 2, 0, 0, 0, 3];
 
 const moves: Record<number, readonly [store: boolean, aligned: boolean] | undefined> = {
@@ -75,15 +93,23 @@ function immediateOf(ins: iced.Instruction, operand: number): number {
   }
 }
 
+/** Outside of long mode FXSAVE leaves alone where xmm8 to xmm15 would be, and what is behind. */
+function withoutUpperVectors(fp: FpOperation): FpOperation {
+  return fp.form.storeSize === 512 ? { ...fp, form: { ...fp.form, storeSize: 288 } } : fp;
+}
+
 export class BlockDecoder {
   private readonly instruction = new iced.Instruction();
   private readonly view: DataView;
   private readonly u8: Uint8Array;
-  private readonly forms = new Map<number, DecodedForm>();
+  /** By KIND_. */
+  private readonly forms = BITS.map(() => new Map<number, DecodedForm>());
   private readonly descriptors = new Map<string, number>();
   private readonly known: KnownForms | undefined;
   /** Of the present block, once it is needed. */
   private decoder: iced.Decoder | undefined;
+  /** Of the present block: a KIND_. */
+  private kind: number = KIND_LONG;
   /** How a block goes on behind the instruction that was decoded last; its form, if it is one of integers. */
   private flow = Flow.next;
   private form: DecodedForm | undefined;
@@ -97,9 +123,10 @@ export class BlockDecoder {
 
   /**
    * Decodes the block at linear `at` to `to`, header fields B_COUNT, B_BYTES and B_FRAME2 included; the number of
-   * operations, 0 if the instruction goes on in the next page and `nextPage` gives no linear address for it.
+   * operations, 0 if the instruction goes on in the next page and `nextPage` gives no linear address for it. `kind`: a KIND_.
    */
-  decode(at: number, to: number, nextPage: () => number): number {
+  decode(at: number, to: number, nextPage: () => number, kind: number = KIND_LONG): number {
+    this.kind = kind;
     const room = Math.min(PAGE - (at & (PAGE - 1)), WINDOW);
     let offset = 0;
     let count = 0;
@@ -135,14 +162,14 @@ export class BlockDecoder {
    */
   private instructionAt(at: number, room: number, offset: number, slot: number): number {
     const { instruction: ins, known } = this;
-    if (known !== undefined && offset + MAX_LENGTH <= room) {
+    if (this.kind === KIND_LONG && known !== undefined && offset + MAX_LENGTH <= room) {
       const length = known.decode(at + offset, offset, slot);
       if (length !== 0) {
         this.flow = known.flow;
         return length;
       }
     }
-    this.decoder ??= new iced.Decoder(64, this.u8.subarray(at, at + room), OPTIONS);
+    this.decoder ??= new iced.Decoder(BITS[this.kind], this.u8.subarray(at, at + room), OPTIONS);
     const { decoder } = this;
     decoder.position = offset;
     decoder.ip = BigInt(offset);
@@ -153,7 +180,7 @@ export class BlockDecoder {
       return MAX_LENGTH;
     }
     this.flow = this.emit(ins, offset, slot);
-    if (offset + MAX_LENGTH <= room) known?.learn(this.form);
+    if (this.kind === KIND_LONG && offset + MAX_LENGTH <= room) known?.learn(this.form);
     return ins.length;
   }
 
@@ -164,7 +191,7 @@ export class BlockDecoder {
     const bytes = new Uint8Array(MAX_LENGTH + 1);
     bytes.set(this.u8.subarray(at, at + room));
     bytes.set(this.u8.subarray(second, second + MAX_LENGTH + 1 - room), room);
-    const decoder = new iced.Decoder(64, bytes, OPTIONS);
+    const decoder = new iced.Decoder(BITS[this.kind], bytes, OPTIONS);
     const ins = this.instruction;
     decoder.decodeOut(ins);
     const tooLong = ins.code === Code.INVALID && decoder.lastError === DecoderError.NoMoreBytes;
@@ -234,11 +261,14 @@ export class BlockDecoder {
     if (code === Code.INVALID) return this.raise(slot, UD, ins.length);
     const memory = ins.opCount > 0 && (ins.op0Kind === OpKind.Memory || ins.op1Kind === OpKind.Memory);
     const key = code * 2 + (memory ? 1 : 0);
-    let form = this.forms.get(key);
+    const forms = this.forms[this.kind];
+    let form = forms.get(key);
+    if (this.kind !== KIND_LONG && memory && ins.memorySegment === Register.CS && writesMemory(ins))
+      return this.raise(slot, GP, ins.length);
     if (form === undefined) {
-      form = integerForm(ins);
+      form = (this.kind === KIND_LONG ? undefined : compatForm(ins, this.kind)) ?? integerForm(ins);
       if (form === undefined) return this.emitFloat(ins, slot);
-      if (isReusable(ins)) this.forms.set(key, form);
+      if (isReusable(ins)) forms.set(key, form);
     } else if (ins.hasLockPrefix && ins.op0Kind !== OpKind.Memory) return this.raise(slot, UD, ins.length);
     this.form = form;
     const { length } = ins;
@@ -265,11 +295,20 @@ export class BlockDecoder {
 
   /** Relative to the block's start: the decoder's ip counts from there. */
   private targetOf(ins: iced.Instruction): number {
-    return Number(BigInt.asIntN(64, ins.nearBranchTarget));
+    const target = ins.nearBranchTarget;
+    if (this.kind === KIND_LONG) return Number(BigInt.asIntN(64, target));
+    // iced has cut it to the operand's size, as if the block began at 0; that is to be done where it is known where it does.
+    const next = ins.nextIP;
+    const bits = ins.op0Kind === OpKind.NearBranch16 ? 16 : 32;
+    return Number(next + BigInt.asIntN(bits, target - next));
   }
 
   private hasAddressPrefix(ins: iced.Instruction): boolean {
     switch (ins.code) {
+      case Code.Jecxz_rel8_32:
+      case Code.Loop_rel8_32_ECX:
+      case Code.Loope_rel8_32_ECX:
+      case Code.Loopne_rel8_32_ECX:
       case Code.Jecxz_rel8_64:
       case Code.Loop_rel8_64_ECX:
       case Code.Loope_rel8_64_ECX:
@@ -295,16 +334,26 @@ export class BlockDecoder {
       case 'call':
         this.view.setInt32(slot + 12, offset + ins.length, true);
         break;
+      case 'near':
+        this.view.setInt32(slot + 8, this.targetOf(ins), true);
+        break;
       case 'string': {
         const kind = ins.op0Kind;
         const other = ins.opCount > 1 ? ins.op1Kind : kind;
-        const narrow = [kind, other].some((k) => k === OpKind.MemorySegESI || k === OpKind.MemoryESEDI);
-        const segment = [kind, other].some((k) => k === OpKind.MemorySegESI || k === OpKind.MemorySegRSI);
+        const any = (...kinds: number[]): boolean => kinds.includes(kind) || kinds.includes(other);
+        const short = any(OpKind.MemorySegSI, OpKind.MemoryESDI);
+        const narrow = short || any(OpKind.MemorySegESI, OpKind.MemoryESEDI);
+        const segment = any(OpKind.MemorySegSI, OpKind.MemorySegESI, OpKind.MemorySegRSI);
+        const base = segment ? this.segmentSlot(ins.memorySegment) : ZERO;
         this.u8[slot + 2] = ins.hasRepnePrefix ? 2 : ins.hasRepPrefix ? 1 : 0;
-        this.u8[slot + 6] = (segment ? SEGMENT_SLOTS[ins.memorySegment] : ZERO) | (narrow ? SCALE_ADDR32 : 0);
+        this.u8[slot + 6] = (short ? base & ~SCALE_SLOT : base) | (narrow ? SCALE_ADDR32 : 0);
         break;
       }
     }
+  }
+
+  private segmentSlot(segment: number): number {
+    return this.kind === KIND_LONG ? SEGMENT_SLOTS[segment] : COMPAT_SLOTS[segment];
   }
 
   /** Fills in base, index, scale, segment, displacement; true if it is just [base + disp]. */
@@ -312,7 +361,8 @@ export class BlockDecoder {
     const { u8, view } = this;
     const base = ins.memoryBase;
     const index = ins.memoryIndex;
-    let narrow = false;
+    let narrow = this.kind !== KIND_LONG;
+    let short = false;
     if (base === Register.RIP || base === Register.EIP) {
       narrow = base === Register.EIP;
       u8[slot + 4] = BLOCK_VA_SLOT;
@@ -320,18 +370,24 @@ export class BlockDecoder {
     } else {
       if (base !== Register.None) {
         u8[slot + 4] = registerOffset[base];
-        narrow = registerLog[base] === 2;
+        narrow ||= registerLog[base] === 2;
+        short = registerLog[base] === 1;
       }
       // Xlatb's index is al, which its operation adds itself.
-      if (index !== Register.None && registerLog[index] >= 2) {
+      if (index !== Register.None && registerLog[index] >= 1) {
         u8[slot + 5] = registerOffset[index];
         narrow ||= registerLog[index] === 2;
+        short ||= registerLog[index] === 1;
       }
-      narrow ||= base === Register.None && index === Register.None && ins.memoryDisplSize === 4;
+      if (base === Register.None && index === Register.None) {
+        narrow ||= ins.memoryDisplSize === 4;
+        short = ins.memoryDisplSize === 2;
+      }
       view.setInt32(slot + 8, Number(BigInt.asIntN(32, ins.memoryDisplacement)), true);
     }
-    const segment = withSegment ? SEGMENT_SLOTS[ins.memorySegment] : ZERO;
-    u8[slot + 6] = segment | SCALES[ins.memoryIndexScale] | (narrow ? SCALE_ADDR32 : 0);
+    const segment = withSegment ? this.segmentSlot(ins.memorySegment) : ZERO;
+    const where = segment | SCALES[ins.memoryIndexScale] | (narrow ? SCALE_ADDR32 : 0);
+    u8[slot + 6] = short ? where & ~SCALE_SLOT : where;
     return u8[slot + 5] === ZERO && u8[slot + 6] === ZERO;
   }
 
@@ -346,10 +402,18 @@ export class BlockDecoder {
       return Flow.next;
     }
     if (ins.hasLockPrefix) return this.raise(slot, UD, length);
-    const fp = decodeFp(ins);
-    if (fp === undefined) return this.raise(slot, UD, length);
+    const whole = decodeFp(ins);
+    if (whole === undefined) return this.raise(slot, UD, length);
+    const fp = this.kind === KIND_LONG ? whole : withoutUpperVectors(whole);
     this.put(slot, FLOAT, 0, 0, length, 0, this.descriptor(fp));
-    if (fp.form.implicitDi) this.u8[slot + 6] = SEGMENT_SLOTS[ins.memorySegment];
+    if (fp.form.implicitDi) {
+      const short = ins.op0Kind === OpKind.MemorySegDI;
+      const base = this.segmentSlot(ins.memorySegment);
+      this.u8[slot + 4] = RDI;
+      this.u8[slot + 6] = short
+        ? (base & ~SCALE_SLOT) | SCALE_ADDR32
+        : base | (ins.op0Kind === OpKind.MemorySegEDI ? SCALE_ADDR32 : 0);
+    }
     else if (fp.form.loadSize + fp.form.storeSize > 0) this.putAddress(ins, slot, true);
     return Flow.next;
   }
@@ -361,7 +425,7 @@ export class BlockDecoder {
     const next = view.getUint32(FP_NEXT, true);
     if (next === FP_DESCRIPTORS) this.descriptors.clear();
     const bits =
-      (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.implicitDi ? 4 : 0) | (form.waits ? 8 : 0);
+      (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.waits ? 8 : 0);
     const unit = (form.unit === 'x87' ? 0 : form.unit === 'mmx' ? 1 : 2) | (form.wait ? 0x80 : 0);
     const key = `${fp.op},${form.loadSize},${form.storeSize},${fp.src},${fp.imm},${fp.dst},${bits},${unit}`;
     const known = this.descriptors.get(key);

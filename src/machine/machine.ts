@@ -9,7 +9,7 @@ import { Decoder, DecoderError, type Instruction } from 'iced-x86';
 import { concatBytes, decodeAll, decodeRecord, encodeRecord } from '../records/record.js';
 import { LinearMemory } from '../xen/memory.js';
 import { breakpointsOn, endWatch, instructionHits, watch } from './breakpoints.js';
-import { ARENA, MAX_VCPUS, MFN_BASE, VCPU_BASE, VCPU_STRIDE, XEN_SLOTS } from './core/layout.js';
+import { ARENA, CODE_KIND, KIND_CHECKED, KIND_LONG, MAX_VCPUS, MFN_BASE, VCPU_BASE, VCPU_STRIDE, XEN_SLOTS } from './core/layout.js';
 import { type CpuidTable, lookupCpuid } from './cpuid.js';
 import { BlockDecoder } from './decode.js';
 import { coreWasmBase64 } from './generated/core-wasm.js';
@@ -192,7 +192,12 @@ export class Machine {
         cpuid: (cpu: number) => answerCpuid(config.cpuid, mem, cpu),
         decode: (cpu: number, va: bigint, at: number, to: number) =>
           // On its own account, for no vCPU, the core asks for what is in one page.
-          decoder.decode(at >>> 0, to, () => (cpu === 0 ? 0 : core.codePage(cpu, (va | 4095n) + 1n) >>> 0)),
+          decoder.decode(
+            at >>> 0,
+            to,
+            () => (cpu === 0 ? 0 : core.codePage(cpu, (va | 4095n) + 1n) >>> 0),
+            cpu === 0 ? KIND_LONG : mem.getU32(cpu + CODE_KIND),
+          ),
       },
     });
     const core = instance.exports as unknown as Core;
@@ -221,7 +226,7 @@ export class Machine {
         if (hits !== 0) return raiseDebug(v, hits);
         watch(v, this.mem);
       }
-      const single = stepping || breakpoints || stackShadow >= 0;
+      const single = stepping || breakpoints || stackShadow >= 0 || v.codeKind >= KIND_CHECKED;
       const exit = this.enter(v, before, single ? 1 : Math.min(MOST, end - before));
       now = v.retired;
       let trap = (breakpoints ? endWatch(v, this.mem) : 0) | (stepping ? DR6_BS : 0);
@@ -234,7 +239,7 @@ export class Machine {
       if (trap !== 0 && now > before && (exit === Exit.budget || exit === RECHECK))
         return raiseDebug(v, trap);
       if (exit === Exit.budget || exit === RECHECK) continue;
-      if (exit === Exit.forcedEmulation && !this.hasSignature(vcpu, v.rip + v.exitLength))
+      if (exit === Exit.forcedEmulation && !this.hasSignature(vcpu, v.linear(v.rip + v.exitLength)))
         return v.raised(UD);
       return exit;
     }
@@ -408,20 +413,21 @@ export class Machine {
 
   /** The instruction at `rip`, for emulation; null if it cannot be fetched (fault fields). The caller frees it. */
   decodeAt(vcpu: number, rip: number): Instruction | null {
-    const at = this.translate(vcpu, rip, 2);
+    const v = this.vcpus[vcpu];
+    const at = this.translate(vcpu, v.linear(rip), 2);
     if (at === -1) return null;
     const room = Math.min(PAGE - (at & (PAGE - 1)), MAX_INSTRUCTION);
     const bytes = new Uint8Array(MAX_INSTRUCTION);
     bytes.set(this.mem.bytes(at, room));
     let length = room;
     if (room < MAX_INSTRUCTION) {
-      const next = this.translate(vcpu, rip + room, 2);
+      const next = this.translate(vcpu, v.linear(rip + room), 2);
       if (next !== -1) {
         bytes.set(this.mem.bytes(next, MAX_INSTRUCTION - room), room);
         length = MAX_INSTRUCTION;
       }
     }
-    const decoder = new Decoder(64, bytes.subarray(0, length), 0);
+    const decoder = new Decoder(v.codeBits, bytes.subarray(0, length), 0);
     decoder.ip = BigInt.asUintN(64, BigInt(rip));
     const instruction = decoder.decode();
     const cut = decoder.lastError === DecoderError.NoMoreBytes && length < MAX_INSTRUCTION;

@@ -4,12 +4,16 @@
  */
 import type { LinearMemory } from '../xen/memory.js';
 import {
+  CODE_KIND,
   CR0,
   CR2,
   CR3_KERNEL,
   CR3_USER,
   CR4,
+  CS_BASE,
   DR,
+  DS_BASE,
+  ES_BASE,
   EXIT_CR2,
   EXIT_ERROR,
   EXIT_LENGTH,
@@ -21,17 +25,25 @@ import {
   FDP,
   FIP,
   FOP,
-  FS_BASE,
   FSW,
+  FS_BASE,
   FTW,
   GS_BASE,
   GS_BASE_OTHER,
+  KIND_16,
+  KIND_CHECKED,
+  KIND_FLAT,
+  KIND_LONG,
   MODE,
   MXCSR,
   RETIRED,
   RIP,
   SCRATCH,
+  SEGMENTS_CHECKED,
+  SEGMENT_LIMITS,
+  SEGMENT_RIGHTS,
   SELECTORS,
+  SS_BASE,
   SYSTEM_FLAGS,
   VCPU_BASE,
   VCPU_STRIDE,
@@ -51,6 +63,19 @@ const RF = 0x1_0000;
 const PENDING = 0x8080;
 /** Bits of MXCSR that may be set. */
 const MXCSR_MASK = 0xffff;
+
+/** Numbers of segments. */
+const CS = 1;
+const FS = 4;
+const BASES = [ES_BASE, CS_BASE, SS_BASE, DS_BASE, FS_BASE, GS_BASE];
+/** The core has fs and gs first. */
+const cacheOf = (number: number): number => 4 * ((number + 2) % BASES.length);
+const WHOLE = 0xffff_ffff;
+const SEGMENT_BIG = 0x40_0000;
+/** Code or data, expand down (of code: conforming), and read or write; of a segment that refuses nothing. */
+const NOT_LIMITED = 0xe00;
+const WRITABLE_DATA = 0x200;
+const READABLE_CODE = 0xa00;
 
 export class Vcpu {
   /** Linear address of the register file: register i is the 8 bytes at 8*i. */
@@ -190,8 +215,60 @@ export class Vcpu {
   get cs(): number {
     return this.mem.getU16(this.gprs + SELECTORS + 2);
   }
+  /** Code is 64-bit code from now on, until setCodeKind() says otherwise. */
   set cs(v: number) {
     this.mem.setU16(this.gprs + SELECTORS + 2, v);
+    this.mem.setU32(this.gprs + CODE_KIND, KIND_LONG);
+  }
+  /** How code runs: one of the KIND_ of core/layout.ts. Not KIND_LONG: compatibility mode. */
+  get codeKind(): number {
+    return this.mem.getU32(this.gprs + CODE_KIND);
+  }
+  /** Bits of the present code's operands and addresses by default: 16, 32 or 64. */
+  get codeBits(): number {
+    const kind = this.codeKind;
+    return kind === KIND_LONG ? 64 : kind === KIND_16 ? 16 : 32;
+  }
+  /** Linear address of code at `rip`. */
+  linear(rip: number): number {
+    if (this.codeKind === KIND_LONG) return rip;
+    return (rip + this.mem.getU32(this.gprs + CS_BASE)) % 2 ** 32;
+  }
+  /** `number` counts es cs ss ds fs gs. */
+  selector(number: number): number {
+    return this.mem.getU16(this.gprs + SELECTORS + 2 * number);
+  }
+  /** In compatibility mode, what the processor knows of a segment: `number` counts es cs ss ds fs gs. */
+  segmentBase(number: number): number {
+    return this.mem.getU32(this.gprs + BASES[number]);
+  }
+  segmentLimit(number: number): number {
+    return this.mem.getU32(this.gprs + SEGMENT_LIMITS + cacheOf(number));
+  }
+  /** As in the upper half of a descriptor; 0: the segment cannot be used. */
+  segmentRights(number: number): number {
+    return this.mem.getU32(this.gprs + SEGMENT_RIGHTS + cacheOf(number));
+  }
+  /** Bases of fs and gs are kept as fsBase and gsBase: `base` counts for the others. */
+  setSegment(number: number, base: number, limit: number, rights: number): void {
+    if (number < FS) this.mem.setU64(this.gprs + BASES[number], base);
+    this.mem.setU32(this.gprs + SEGMENT_LIMITS + cacheOf(number), limit);
+    this.mem.setU32(this.gprs + SEGMENT_RIGHTS + cacheOf(number), rights);
+  }
+  /** Begins compatibility mode, whose segments are set, or goes on in it after one was changed. */
+  setCompatibility(): void {
+    const { mem, gprs } = this;
+    const code = this.segmentRights(CS);
+    const flat = this.segmentBase(CS) === 0 && this.segmentLimit(CS) === WHOLE;
+    const kind = (code & SEGMENT_BIG) === 0 ? KIND_16 : flat ? KIND_FLAT : KIND_CHECKED;
+    mem.setU32(gprs + CODE_KIND, kind);
+    let checked = 0;
+    for (let i = 0; i < BASES.length; i++) {
+      const rights = this.segmentRights(i);
+      if (rights !== 0 && (this.segmentLimit(i) !== WHOLE || (rights & NOT_LIMITED) !== (i === CS ? READABLE_CODE : WRITABLE_DATA)))
+        checked = 1;
+    }
+    mem.setU32(gprs + SEGMENTS_CHECKED, checked);
   }
   get ss(): number {
     return this.mem.getU16(this.gprs + SELECTORS + 4);

@@ -52,6 +52,8 @@ export const FLAT_KERNEL_DS64 = 0x0;
 export const FLAT_KERNEL_CS64 = 0xe033;
 export const FLAT_KERNEL_SS64 = 0xe02b;
 export const FLAT_USER_DS64 = 0x0;
+export const FLAT_USER_CS32 = 0xe023;
+export const FLAT_USER_SS32 = 0xe02b;
 export const FLAT_USER_CS64 = 0xe033;
 export const FLAT_USER_SS64 = 0xe02b;
 /** How Xen marks a kernel code segment in a frame it pushes: the same selector with RPL 0. */

@@ -8,9 +8,8 @@ import {
 import { codeMasks, dirtyBytes, framesBase, GP, raise, raisePageFault, SS } from './engine';
 import { canonical, EXEC, NOT_CANONICAL, noteWrite, READ, walk, WRITE } from './walk';
 import { checkAlignment, noteAccess } from './watch';
-
-/** Added to the operation's address: the access is to the stack, so that a bad address is #SS. */
-export const STACK: usize = 1;
+import { checkSegment, isLong, nextPage, STACK } from './segment';
+export { EXTRA, STACK } from './segment';
 
 @inline
 function entryOf(va: u64): usize {
@@ -79,9 +78,16 @@ function pageForWrite(cpu: usize, op: usize, va: u64): usize {
   return page;
 }
 
-/** An access that runs into addresses that are not canonical is refused for that, before any page is looked at. */
+/**
+ * An access that runs into addresses that are not canonical is refused for that, before any page is looked at; in
+ * compatibility mode one that its segment does not allow.
+ */
 @inline
-function checkEnd(cpu: usize, op: usize, va: u64, size: u32): void {
+function checkEnd(cpu: usize, op: usize, va: u64, size: u32, isWrite: bool): void {
+  if (!isLong(cpu)) {
+    checkSegment(cpu, op, va, size, isWrite);
+    return;
+  }
   if ((<u32>va & 4095) + size <= 4096 || canonical((va | 4095) + 1)) return;
   store<u32>(cpu, NOT_CANONICAL, FAULT_CODE);
   refuse(cpu, op);
@@ -103,7 +109,7 @@ export function checkFirstPiece(cpu: usize, op: usize, va: u64, size: u32, store
 
 export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
-  checkEnd(cpu, op, va, size);
+  checkEnd(cpu, op, va, size, false);
   const page = pageForRead(cpu, op, va);
   checkAlignment(cpu, va, size);
   noteAccess(cpu, va, size, false);
@@ -112,7 +118,7 @@ export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
     const at = page + offset;
     return size == 8 ? load<u64>(at) : size == 4 ? load<u32>(at) : size == 2 ? load<u16>(at) : load<u8>(at);
   }
-  const second = pageForRead(cpu, op, (va | 4095) + 1);
+  const second = pageForRead(cpu, op, nextPage(cpu, va));
   let v: u64 = 0;
   for (let i: u32 = 0; i < size; i++) {
     v |= <u64>load<u8>(offset + i < 4096 ? page + offset + i : second + offset + i - 4096) << (i << 3);
@@ -122,7 +128,7 @@ export function slowRead(cpu: usize, op: usize, va: u64, size: u32): u64 {
 
 export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): void {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
-  checkEnd(cpu, op, va, size);
+  checkEnd(cpu, op, va, size, true);
   const page = pageForWrite(cpu, op, va);
   checkAlignment(cpu, va, size);
   noteAccess(cpu, va, size, true);
@@ -136,7 +142,7 @@ export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): vo
     else store<u8>(at, <u8>v);
     return;
   }
-  const second = pageForWrite(cpu, op, (va | 4095) + 1);
+  const second = pageForWrite(cpu, op, nextPage(cpu, va));
   noteWrite(page + offset, 4096 - offset);
   noteWrite(second, size - (4096 - offset));
   for (let i: u32 = 0; i < size; i++) {
@@ -147,10 +153,10 @@ export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): vo
 /** Raises what a store of `size` bytes (up to a page) at va would raise. */
 export function slowProbe(cpu: usize, op: usize, va: u64, size: u32): void {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
-  checkEnd(cpu, op, va, size);
+  checkEnd(cpu, op, va, size, true);
   pageForWrite(cpu, op, va);
   checkAlignment(cpu, va, size);
-  if ((<u32>va & 4095) + size > 4096) pageForWrite(cpu, op, (va | 4095) + 1);
+  if ((<u32>va & 4095) + size > 4096) pageForWrite(cpu, op, nextPage(cpu, va));
 }
 
 @inline
@@ -201,7 +207,7 @@ export function writeSized(cpu: usize, op: usize, va: u64, v: u64, log: u32): vo
 
 /** Copies up to a page from guest memory to linear `to`. */
 export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32): void {
-  checkEnd(cpu, op, va, size);
+  checkEnd(cpu, op, va, size, false);
   noteAccess(cpu, va, size, false);
   const page = pageForRead(cpu, op, va);
   const offset = <u32>va & 4095;
@@ -209,13 +215,13 @@ export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32):
     memory.copy(to, page + offset, size);
     return;
   }
-  const second = pageForRead(cpu, op, (va | 4095) + 1);
+  const second = pageForRead(cpu, op, nextPage(cpu, va));
   memory.copy(to, page + offset, 4096 - offset);
   memory.copy(to + (4096 - offset), second, size - (4096 - offset));
 }
 
 export function writeBytes(cpu: usize, op: usize, va: u64, from: usize, size: u32): void {
-  checkEnd(cpu, op, va, size);
+  checkEnd(cpu, op, va, size, true);
   noteAccess(cpu, va, size, true);
   const page = pageForWrite(cpu, op, va);
   const offset = <u32>va & 4095;
@@ -224,7 +230,7 @@ export function writeBytes(cpu: usize, op: usize, va: u64, from: usize, size: u3
     memory.copy(page + offset, from, size);
     return;
   }
-  const second = pageForWrite(cpu, op, (va | 4095) + 1);
+  const second = pageForWrite(cpu, op, nextPage(cpu, va));
   noteWrite(page + offset, 4096 - offset);
   noteWrite(second, size - (4096 - offset));
   memory.copy(page + offset, from, 4096 - offset);

@@ -5,7 +5,7 @@
 import {
   ARENA, B_BYTES, B_COUNT, B_FIRST, B_FRAME2, B_FRAME2_NEXT, B_FRAME_NEXT, B_HASH_NEXT, B_HEAT, B_LIVE, B_REGION,
   B_START, B_USES, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, CURRENT_BLOCK, CURRENT_OP, FP_DESCRIPTORS, FP_NEXT,
-  HEAT_FIRST, HOT_COUNT, JUMP_CACHE, JUMP_ENTRIES, KILLS, MODE_TLB, MODE_TLB_STRIDE, O_DISP, SCRATCH_BLOCK, TLB_ENTRIES,
+  HEAT_FIRST, HOT_COUNT, KIND_LONG, JUMP_CACHE, JUMP_ENTRIES, KILLS, MODE_TLB, MODE_TLB_STRIDE, O_DISP, SCRATCH_BLOCK, TLB_ENTRIES,
   TLB_WRITE, VCPU_BASE, VCPU_STRIDE, VICTIMS, VICTIMS_WRITE,
 } from './layout';
 import { codeMasks, frameBlocks, frameCount, framesBase, hostDropped, vcpuCount } from './engine';
@@ -24,12 +24,17 @@ function hashSlot(start: u32): usize {
   return <usize>BLOCK_HASH + (<usize>((start ^ (start >> 16)) & (BLOCK_HASH_ENTRIES - 1)) << 2);
 }
 
-/** The live block that starts at this linear address, or 0. */
-export function findBlock(start: u32): usize {
+/** The live block that starts at this linear address and was decoded for this kind of code, or 0. */
+export function findBlock(start: u32, kind: u32): usize {
   let block: usize = load<u32>(hashSlot(start));
-  while (block != 0 && load<u32>(block, B_START) != start) block = load<u32>(block, B_HASH_NEXT);
+  while (block != 0 && (load<u32>(block, B_START) != start || load<u32>(block, B_LIVE) != kind + 1)) {
+    block = load<u32>(block, B_HASH_NEXT);
+  }
   return block;
 }
+
+/** Executions until a block that is not to be translated counts as warm: then it is left again. */
+const NEVER_HOT: u32 = 0x7fff_ffff;
 
 /** Which 64-byte pieces of a page the bytes [offset, offset + size) touch; size at least 1, cut at the page's end. */
 export function pieces(offset: u32, size: u32): u64 {
@@ -64,15 +69,15 @@ function claim(frame: u32, mask: u64): void {
   store<u64>(at, before | mask);
 }
 
-/** Enters the block that was just decoded to arenaNext: from linear `start`, `slots` operations. */
-export function addBlock(start: u32, slots: u32): usize {
+/** Enters the block that was just decoded to arenaNext: from linear `start`, `slots` operations, for this kind of code. */
+export function addBlock(start: u32, slots: u32, kind: u32): usize {
   const block = arenaNext;
   arenaNext = block + BLOCK_HEADER + (slots << 4);
   const bytes = load<u32>(block, B_BYTES);
   const second = load<u32>(block, B_FRAME2);
   store<u32>(block, start, B_START);
-  store<u32>(block, 1, B_LIVE);
-  store<u32>(block, load<u32>(HEAT_FIRST), B_HEAT);
+  store<u32>(block, kind + 1, B_LIVE);
+  store<u32>(block, kind == KIND_LONG ? load<u32>(HEAT_FIRST) : NEVER_HOT, B_HEAT);
   store<u32>(block, 0, B_REGION);
   store<u32>(block, 0, B_USES);
   const slot = hashSlot(start);

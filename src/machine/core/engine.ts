@@ -59,6 +59,7 @@ export const EXIT_HALTED = 6;
 export const EXIT_RECHECK = 7;
 
 export const DE: u32 = 0;
+export const BR: u32 = 5;
 export const UD: u32 = 6;
 export const NM: u32 = 7;
 export const SS: u32 = 12;

@@ -1,23 +1,23 @@
 // Floating point and SIMD: operands are fetched and stored here, the arithmetic is fp/. Each operation has a
 // descriptor: u16 number, u16 bytes loaded, u16 bytes stored, u16 source (offset in the vCPU), i32 immediate,
 // u8 destination, 0, u8 bits, u8 unit. Invariant: nothing is changed if the operand faults.
-import { BLOCK_VA, CR0, FP_FLAGS, FSW, NOW_DP, NOW_IP, O_IMM, O_SCALE, SCRATCH, CURRENT_BLOCK } from './layout';
+import { BLOCK_VA, CR0, CS_BASE, FP_FLAGS, FSW, NOW_DP, NOW_IP, NOW_SELECTORS, O_IMM, O_SCALE, SCALE_SLOT, SCRATCH, SELECTORS, CURRENT_BLOCK } from './layout';
 import { GP, MF, NM, offsetOf, raise, UD } from './engine';
 import { getFlags, setFlags } from './flags';
 import { checkFirstPiece, readBytes, slowProbe, writeBytes } from './access';
 import { address } from './operands';
 import { fpCommit, fpExec } from './fp/index';
+import { isLong, NARROW, selectorOf } from './segment';
 
 const ALIGNED: u32 = 1;
 const FLAGS: u32 = 2;
-/** The operand is at segment:rdi. */
-const AT_RDI: u32 = 4;
 /** An x87 exception that is pending comes first, before any of the operand's. */
 const WAITS: u32 = 8;
+/** Selectors of code and data that x87's images show of long mode, where they say nothing. */
+const LONG_SELECTORS: u32 = 0x2b_0033;
 const X87: u32 = 0;
 const SSE: u32 = 2;
 const WAIT: u32 = 0x80;
-const RDI: usize = 0x38;
 const MP: u32 = 2;
 const EM: u32 = 4;
 const TS: u32 = 8;
@@ -38,7 +38,7 @@ export function floatOperation(cpu: usize, op: usize): void {
   if (bits & WAITS && load<u16>(cpu, FSW) & 0x80) raise(cpu, MF, 0);
   let va: u64 = 0;
   if (loaded | stored) {
-    va = bits & AT_RDI ? load<u64>(cpu, RDI) + load<u64>(cpu + (load<u8>(op, O_SCALE) & 0xf8)) : address(cpu, op);
+    va = address(cpu, op);
     if (bits & ALIGNED && (va & 15) != 0) raise(cpu, GP, 0);
     if (unit == X87 && (loaded | stored) > 8) checkFirstPiece(cpu, op, va, loaded | stored, stored != 0);
     if (stored != 0) slowProbe(cpu, op, va, stored);
@@ -46,8 +46,18 @@ export function floatOperation(cpu: usize, op: usize): void {
   }
   if (bits & FLAGS) store<u32>(cpu, getFlags(cpu) | 2, FP_FLAGS);
   if (unit == X87) {
-    store<u64>(cpu, load<u64>(cpu, BLOCK_VA) + offsetOf(load<u32>(cpu, CURRENT_BLOCK), op), NOW_IP);
-    store<u64>(cpu, va, NOW_DP);
+    const linear = load<u64>(cpu, BLOCK_VA) + offsetOf(load<u32>(cpu, CURRENT_BLOCK), op);
+    if (isLong(cpu)) {
+      store<u64>(cpu, linear, NOW_IP);
+      store<u64>(cpu, va, NOW_DP);
+      store<u32>(cpu, LONG_SELECTORS, NOW_SELECTORS);
+    } else {
+      const slot: usize = (load<u8>(op, O_SCALE) & 0x78) | SCALE_SLOT;
+      store<u64>(cpu, (linear - load<u64>(cpu, CS_BASE)) & NARROW, NOW_IP);
+      store<u64>(cpu, (va - load<u64>(cpu + slot)) & NARROW, NOW_DP);
+      const data = loaded | stored ? <u32>load<u16>(cpu + selectorOf(slot)) : 0;
+      store<u32>(cpu, (data << 16) | load<u16>(cpu + SELECTORS + 2), NOW_SELECTORS);
+    }
   }
   const number: i32 = load<u16>(d);
   const r = fpExec(cpu, number, load<u8>(d, 12), cpu + load<u16>(d, 6), load<i32>(d, 8));

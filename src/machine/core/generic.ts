@@ -2,21 +2,25 @@
 // and memory forms of common ones. Invariant: an instruction that raises has changed nothing; a store, and what it
 // depends on, comes before the change of any register.
 import { CR4, O_DISP, O_IMM, O_R1, O_R2, O_SCALE, SELECTORS, SYSTEM_FLAGS } from './layout';
+import { compatOperation } from './compat';
 import { DE, GP, hostCpuid, hostNow, leave, raise, retireUpTo, EXIT_PRIVILEGED, EXIT_RECHECK } from './engine';
 import {
   ARITHMETIC, carry, CF, conditionOf, flagsAdc, flagsAdd, flagsIncDec, flagsLogic, flagsSbb, flagsShift, flagsSub,
   getFlags, setFlags, ZF,
 } from './flags';
 import { readSized, slowProbe, STACK, writeSized } from './access';
-import { address, getSized, setSized, signedSized } from './operands';
+import { address, addressBeyond, getSized, setSized, signedSized } from './operands';
 import { divide, high64, multiply, multiplySigned } from './muldiv';
 import { doubleShift, shiftOrRotate } from './shift';
 import { stringOperation } from './string';
 import { floatOperation } from './float';
+import { setStackPointer, stackAddress, stackMask } from './segment';
 import { Form, G } from './ops';
 
 /** generic() says so when the same instruction is to go on. */
 export const AGAIN: i32 = -1;
+/** It says so when control goes to RIP, which is linear. */
+export const GONE: i32 = -2;
 
 const RAX: usize = 0;
 const RCX: usize = 8;
@@ -167,8 +171,7 @@ function bitOperation(cpu: usize, op: usize, kind: i32, form: i32, log: u32): vo
   let a: i64;
   let va: u64 = 0;
   if (form >= Form.MR) {
-    va = address(cpu, op);
-    if (form == Form.MR) va += <u64>((bit >> (3 + log)) << log);
+    va = form == Form.MR ? addressBeyond(cpu, op, <u64>((bit >> (3 + log)) << log)) : address(cpu, op);
     if (kind != G.BT) slowProbe(cpu, op, va, 1 << log);
     a = <i64>readSized(cpu, op, va, log);
   } else a = getSized(cpu, load<u8>(op, O_R1), log);
@@ -202,19 +205,29 @@ function compareExchangeWide(cpu: usize, op: usize, log: u32): void {
   }
 }
 
-function push(cpu: usize, op: usize, v: u64, log: u32): void {
-  const rsp = load<u64>(cpu, RSP) - (1 << log);
-  writeSized(cpu, op | STACK, rsp, v, log);
-  store<u64>(cpu, rsp, RSP);
+export function push(cpu: usize, op: usize, v: u64, log: u32): void {
+  const mask = stackMask(cpu);
+  const rsp = (load<u64>(cpu, RSP) - (1 << log)) & mask;
+  writeSized(cpu, op | STACK, stackAddress(cpu, rsp), v, log);
+  setStackPointer(cpu, rsp, mask);
+}
+
+/** What is on the stack's top. */
+export function top(cpu: usize, op: usize, log: u32): u64 {
+  return readSized(cpu, op | STACK, stackAddress(cpu, load<u64>(cpu, RSP) & stackMask(cpu)), log);
+}
+
+/** The stack pointer moves up. */
+export function popped(cpu: usize, bytes: u64): void {
+  setStackPointer(cpu, load<u64>(cpu, RSP) + bytes, stackMask(cpu));
 }
 
 function popFlags(cpu: usize, op: usize, log: u32): i32 {
-  const rsp = load<u64>(cpu, RSP);
-  const v = <u32>readSized(cpu, op | STACK, rsp, log);
+  const v = <u32>top(cpu, op, log);
   const may = log == 1 ? POPF & 0xffff : POPF;
   const before = load<u32>(cpu, SYSTEM_FLAGS);
   const after = (before & ~may) | (v & may);
-  store<u64>(cpu, rsp + (1 << log), RSP);
+  popped(cpu, 1 << log);
   setFlags(cpu, v & ARITHMETIC);
   store<u32>(cpu, after, SYSTEM_FLAGS);
   return (before ^ after) & (TF | ALIGNMENT) ? EXIT_RECHECK : 0;
@@ -225,19 +238,21 @@ function enter(cpu: usize, op: usize, log: u32): void {
   const size: u64 = 1 << log;
   const level: u64 = load<u8>(op, O_R1) & 31;
   const bytes: u64 = load<u32>(op, O_IMM) & 0xffff;
-  const rsp = load<u64>(cpu, RSP);
+  const mask = stackMask(cpu);
   const rbp = load<u64>(cpu, RBP);
-  const frame = rsp - size;
-  const last = frame - level * size;
+  const frame = (load<u64>(cpu, RSP) - size) & mask;
+  const last = (frame - level * size) & mask;
+  const stack = op | STACK;
   // In the order of the manual: what was pushed stays when a later access faults, as on processors.
-  writeSized(cpu, op | STACK, frame, rbp, log);
+  writeSized(cpu, stack, stackAddress(cpu, frame), rbp, log);
   for (let i: u64 = 1; i < level; i++) {
-    writeSized(cpu, op | STACK, frame - i * size, readSized(cpu, op | STACK, rbp - i * size, log), log);
+    const v = readSized(cpu, stack, stackAddress(cpu, (rbp - i * size) & mask), log);
+    writeSized(cpu, stack, stackAddress(cpu, (frame - i * size) & mask), v, log);
   }
-  if (level > 0) writeSized(cpu, op | STACK, last, frame, log);
-  slowProbe(cpu, op | STACK, last - bytes, <u32>size);
+  if (level > 0) writeSized(cpu, stack, stackAddress(cpu, last), frame, log);
+  slowProbe(cpu, stack, stackAddress(cpu, (last - bytes) & mask), <u32>size);
   setSized(cpu, RBP, <i64>frame, log);
-  store<u64>(cpu, last - bytes, RSP);
+  setStackPointer(cpu, last - bytes, mask);
 }
 
 /** First operand of the form; a memory operand that will be stored to is probed. */
@@ -433,17 +448,18 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
       return 0;
     case G.POP: {
       const rsp = load<u64>(cpu, RSP);
-      const v = readSized(cpu, op | STACK, rsp, log);
-      const after = rsp + (1 << log);
+      const v = top(cpu, op, log);
       if (form == Form.M) {
-        // The address is computed with rsp already moved.
-        store<u64>(cpu, after, RSP);
+        // A segment that cannot be used is refused before rsp moves; the address is computed with it already moved.
+        address(cpu, op);
+        popped(cpu, 1 << log);
+        const after = load<u64>(cpu, RSP);
         const va = address(cpu, op);
         store<u64>(cpu, rsp, RSP);
         writeSized(cpu, op, va, v, log);
         store<u64>(cpu, after, RSP);
       } else {
-        store<u64>(cpu, after, RSP);
+        popped(cpu, 1 << log);
         setSized(cpu, r1, <i64>v, log);
       }
       return 0;
@@ -457,9 +473,10 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
       enter(cpu, op, log);
       return 0;
     case G.LEAVE: {
-      const rbp = load<u64>(cpu, RBP);
-      const v = readSized(cpu, op | STACK, rbp, log);
-      store<u64>(cpu, rbp + (1 << log), RSP);
+      const mask = stackMask(cpu);
+      const rbp = load<u64>(cpu, RBP) & mask;
+      const v = readSized(cpu, op | STACK, stackAddress(cpu, rbp), log);
+      setStackPointer(cpu, rbp + (1 << log), mask);
       setSized(cpu, RBP, <i64>v, log);
       return 0;
     }
@@ -500,7 +517,7 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
       setSized(cpu, RDX, getSized(cpu, RAX, log) >> 63, log);
       return 0;
     case G.XLAT:
-      store<u8>(cpu, <u8>readSized(cpu, op, address(cpu, op) + load<u8>(cpu, RAX), 0), RAX);
+      store<u8>(cpu, <u8>readSized(cpu, op, addressBeyond(cpu, op, load<u8>(cpu, RAX)), 0), RAX);
       return 0;
     case G.LOAD_ABSOLUTE:
       setSized(cpu, RAX, <i64>readSized(cpu, op, load<u64>(op, O_DISP) + load<u64>(cpu + (load<u8>(op, O_SCALE) & 0xf8)), log), log);
@@ -531,8 +548,10 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
     case G.TOUCH:
       readSized(cpu, op, address(cpu, op), 0);
       return 0;
-    default:
+    case G.RAISE:
       raise(cpu, <u32>imm, 0);
       return 0;
+    default:
+      return compatOperation(cpu, op, kind, form, log);
   }
 }

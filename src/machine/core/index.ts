@@ -1,8 +1,8 @@
 // The core: what the machine calls. Addresses of guests come as i64, linear addresses as u32, vCPUs as the linear
 // address of their state.
 import {
-  ACCESS_TAG, ALL_SLOW, BUDGET, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GENERATIONS, GIVEN, JUMP_CACHE,
-  JUMP_ENTRIES, JUMP_GENERATIONS, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, STALE_COUNT, STALE_LIST, STALE_MARKS,
+  ACCESS_TAG, ALL_SLOW, BUDGET, CODE_KIND, CS_BASE, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GENERATIONS, GIVEN, JUMP_CACHE,
+  JUMP_ENTRIES, JUMP_GENERATIONS, JUMP_STEP, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, RIP, SEGMENTS_CHECKED, STALE_COUNT, STALE_LIST, STALE_MARKS,
   STALE_MARKS_BYTES, STALE_MOST, TLB, TLB_CODE,
   TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VCPU_BASE, VCPU_STRIDE, VICTIMS, VICTIMS_READ,
   VICTIMS_WRITE, WATCHING,
@@ -13,6 +13,7 @@ import { codeAddress } from './access';
 import { dropAll, dropFrame, forbidWriting, setRunning } from './code';
 import { EXEC, FIRST_OWN_SLOT, largePages, lowKernelCode, walk } from './walk';
 import { interpret, prepareBlock } from './interp';
+import { isLong, NARROW } from './segment';
 import { alignmentChecked } from './watch';
 export { fxsave, fxrstor, fninit } from './fp/index';
 export { dropAll, forbidWriting, prepareBlock };
@@ -26,7 +27,7 @@ export function init(
     const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;
     for (let mode = 0; mode < 2; mode++) {
       store<u64>(cpu + (mode << 3), 1, GENERATIONS);
-      store<u32>(cpu + (mode << 2), 2, JUMP_GENERATIONS);
+      store<u32>(cpu + (mode << 2), JUMP_STEP, JUMP_GENERATIONS);
     }
     setFlags(cpu, 0);
   }
@@ -36,11 +37,21 @@ export function init(
 function selectMode(cpu: usize): void {
   const mode = load<u32>(cpu, MODE);
   store<u32>(cpu, <u32>cpu + MODE_TLB + mode * MODE_TLB_STRIDE, TLB);
-  store<u32>(cpu, load<u32>(cpu + (mode << 2), JUMP_GENERATIONS) | mode, JUMP_TAG);
+  const kind = load<u32>(cpu, CODE_KIND);
+  store<u32>(cpu, load<u32>(cpu + (mode << 2), JUMP_GENERATIONS) | (kind << 1) | mode, JUMP_TAG);
   const generation = load<u64>(cpu + (mode << 3), GENERATIONS);
   store<u64>(cpu, generation, GENERATION);
-  const slow = alignmentChecked(cpu) || load<u32>(cpu, WATCHING) != 0;
+  const slow = alignmentChecked(cpu) || load<u32>(cpu, WATCHING) != 0 || (kind != 0 && load<u32>(cpu, SEGMENTS_CHECKED) != 0);
   store<u64>(cpu, slow ? ALL_SLOW : generation, ACCESS_TAG);
+}
+
+/** In compatibility mode rip counts from the code segment's base; in here it is linear. */
+function enterSegment(cpu: usize): void {
+  if (!isLong(cpu)) store<u64>(cpu, (load<u64>(cpu, RIP) + load<u64>(cpu, CS_BASE)) & NARROW, RIP);
+}
+
+function leaveSegment(cpu: usize): void {
+  if (!isLong(cpu)) store<u64>(cpu, (load<u64>(cpu, RIP) - load<u64>(cpu, CS_BASE)) & NARROW, RIP);
 }
 
 /** Executes up to `budget` instructions; BUDGET is what is left. Throws for exceptions: then unwind(). */
@@ -51,7 +62,9 @@ export function run(cpu: usize, budget: i32): i32 {
   store<u32>(cpu, 0, EXIT_SOFTWARE);
   store<u32>(cpu, 0, CURRENT_BLOCK);
   setRunning(cpu);
+  enterSegment(cpu);
   const exit = interpret(cpu);
+  leaveSegment(cpu);
   retireAll(cpu);
   setRunning(0);
   return exit;
@@ -60,6 +73,7 @@ export function run(cpu: usize, budget: i32): i32 {
 export function unwind(cpu: usize): void {
   setRunning(0);
   unwindCpu(cpu);
+  leaveSegment(cpu);
 }
 
 /**
@@ -77,7 +91,7 @@ export function translate(cpu: usize, address: f64, intent: u32): usize {
 
 /** For the decoder: the second page of an instruction. */
 export function codePage(cpu: usize, va: i64): usize {
-  return codeAddress(cpu, <u64>va);
+  return codeAddress(cpu, isLong(cpu) ? <u64>va : <u64>va & NARROW);
 }
 
 /** The host writes into this frame: all decoded code of it goes. */
@@ -191,9 +205,9 @@ export function endRun(cpu: usize): void {
 
 function flushJumps(cpu: usize, mode: u32): void {
   const at = cpu + (<usize>mode << 2);
-  const generation = load<u32>(at, JUMP_GENERATIONS) + 2;
-  if (generation < 2) memory.fill(cpu + JUMP_CACHE, 0, JUMP_ENTRIES * 16);
-  store<u32>(at, generation < 2 ? 2 : generation, JUMP_GENERATIONS);
+  const generation = load<u32>(at, JUMP_GENERATIONS) + JUMP_STEP;
+  if (generation < <u32>JUMP_STEP) memory.fill(cpu + JUMP_CACHE, 0, JUMP_ENTRIES * 16);
+  store<u32>(at, generation < <u32>JUMP_STEP ? JUMP_STEP : generation, JUMP_GENERATIONS);
 }
 
 export function invlpg(cpu: usize, address: f64): void {

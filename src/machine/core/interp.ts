@@ -4,8 +4,8 @@
 // exactly where the guest is.
 import {
   ACCESS_TAG, B_COUNT, B_FRAME2, B_HEAT, B_LIVE, B_REGION, B_USES, BLOCK_HEADER, BLOCK_MAX, BLOCK_ROOM, BLOCK_VA, BUDGET,
-  CR0, CURRENT_BLOCK, CURRENT_OP, EXIT_LENGTH, EXIT_SOFTWARE, EXIT_VECTOR, EXIT_ERROR, FAULT_ADDRESS, FAULT_CODE,
-  FP_DESCRIPTORS_END, FP_NEXT, HEAT_AGAIN, HOT_BATCH, HOT_COUNT, HOT_LIST, HOT_WAITS, JUMP_CACHE, JUMP_ENTRIES, JUMP_TAG,
+  CODE_KIND, CR0, CURRENT_BLOCK, CURRENT_OP, EXIT_LENGTH, EXIT_SOFTWARE, EXIT_VECTOR, EXIT_ERROR, FAULT_ADDRESS, FAULT_CODE,
+  FP_DESCRIPTORS_END, FP_NEXT, HEAT_AGAIN, HOT_BATCH, HOT_COUNT, HOT_LIST, HOT_WAITS, JUMP_CACHE, JUMP_ENTRIES, JUMP_TAG, KIND_CHECKED, KIND_LONG,
   O_DISP, O_IMM, O_LENGTH, O_R1, O_R2, O_SCALE, R_EXIT, R_GOTO, R_LINK, R_OPERATION, R_PLAIN, RIP, TLB, TLB_READ,
   TLB_WRITE, XMM,
 } from './layout';
@@ -22,7 +22,8 @@ import { address, get1, get2, set1, signed, simpleAddress } from './operands';
 import { high64, multiply, multiplySigned } from './muldiv';
 import { addBlock, arenaNext, cutBlock, dropAll, findBlock, kill, plainBlock } from './code';
 import { canonical, NOT_CANONICAL } from './walk';
-import { AGAIN, generic } from './generic';
+import { AGAIN, generic, GONE } from './generic';
+import { checkFetch, isLong, NARROW } from './segment';
 import { Op } from './ops';
 
 const RSP = 0x20;
@@ -142,7 +143,7 @@ function enter(cpu: usize, block: usize): usize {
 /** A block that was executed often enough waits for others; once more, and it is translated without them. */
 function becomeHot(cpu: usize, block: usize): void {
   const batch = load<u32>(HOT_BATCH);
-  if (batch == 0 || load<u32>(block, B_LIVE) == 0) return;
+  if (batch == 0 || load<u32>(block, B_LIVE) != KIND_LONG + 1) return;
   let count = load<u32>(HOT_COUNT);
   if ((load<u32>(block, B_USES) & HOT_WAITS) == 0) {
     const at: usize = HOT_LIST + (<usize>count << 4);
@@ -226,16 +227,20 @@ function refuseFetch(cpu: usize): void {
 
 /** The block at va, decoded if need be. */
 export function lookup(cpu: usize, va: u64): usize {
+  if (va > NARROW && !isLong(cpu)) {
+    va &= NARROW;
+    store<u64>(cpu, va, BLOCK_VA);
+  }
   // A fault now is one of the fetch: the guest is at va, between blocks.
   store<u32>(cpu, 0, CURRENT_BLOCK);
   store<u64>(cpu, va, RIP);
   const at = codeAddress(cpu, va);
   if (at == 0) refuseFetch(cpu);
-  let block = findBlock(<u32>at);
+  let block = findBlock(<u32>at, load<u32>(cpu, CODE_KIND));
   if (block != 0) {
     const second: usize = load<u32>(block, B_FRAME2);
     if (second != 0) {
-      const now = codeAddress(cpu, (va | 4095) + 1);
+      const now = codeAddress(cpu, isLong(cpu) ? (va | 4095) + 1 : ((va | 4095) + 1) & NARROW);
       if (now == 0) refuseFetch(cpu);
       // The same first page with another second page: another instruction.
       if (now != second) {
@@ -260,15 +265,15 @@ function decode(cpu: usize, va: u64, at: usize): usize {
   // Count, and bytes and second page to be entered, come back in the header; the result is the number of operations.
   const slots = decodeBlock(cpu, <i64>va, at, block);
   if (slots == 0) refuseFetch(cpu);
-  return addBlock(<u32>at, slots);
+  return addBlock(<u32>at, slots, load<u32>(cpu, CODE_KIND));
 }
 
 /** Decodes the block at this linear address before anybody comes to it, where it ends in its page and there is room. */
 export function prepareBlock(at: u32): void {
-  if (findBlock(at) != 0) return;
+  if (findBlock(at, KIND_LONG) != 0) return;
   if (arenaNext + BLOCK_ROOM > arenaEnd || load<i32>(FP_NEXT) + BLOCK_MAX * 16 > FP_DESCRIPTORS_END) return;
   const slots = decodeBlock(0, 0, at, arenaNext);
-  if (slots != 0) addBlock(at, slots);
+  if (slots != 0) addBlock(at, slots, KIND_LONG);
 }
 
 /** An indirect branch to an address that is not canonical is a fault of the branch. */
@@ -345,11 +350,22 @@ function loopTaken(cpu: usize, op: usize): bool {
   return after != 0 && (kind == 1 || conditionOf(cpu, 4) == (kind == 2));
 }
 
+/** The operations at RIP. Of code in a segment with a limit that is one instruction, which has to lie before the limit. */
+function beginAt(cpu: usize): usize {
+  const va = load<u64>(cpu, RIP);
+  if (load<u32>(cpu, CODE_KIND) < <u32>KIND_CHECKED) return goto(cpu, va);
+  checkFetch(cpu, va, 1);
+  const op = goto(cpu, va);
+  store<u32>(cpu, <u32>op, CURRENT_OP);
+  checkFetch(cpu, va, load<u8>(op, O_LENGTH));
+  return op;
+}
+
 /** Runs the vCPU from RIP; the exit. BUDGET is set. */
 export function interpret(cpu: usize): i32 {
   const tlb: usize = load<u32>(cpu, TLB);
   const tag = load<u64>(cpu, ACCESS_TAG);
-  let op = goto(cpu, load<u64>(cpu, RIP));
+  let op = beginAt(cpu);
   while (true) {
     const code: u32 = load<u16>(op);
     switch (code) {
@@ -594,6 +610,10 @@ export function interpret(cpu: usize): i32 {
         }
         if (r == AGAIN) {
           op = goto(cpu, stop(cpu, op, false));
+          continue;
+        }
+        if (r == GONE) {
+          op = goto(cpu, load<u64>(cpu, RIP));
           continue;
         }
         stop(cpu, op, true);

@@ -31,6 +31,11 @@ export const BLOCK_VA = 0x080;
 export const ZERO = 0x088;
 export const FS_BASE = 0x090;
 export const GS_BASE = 0x098;
+/** Bases of the other segments: they have one in compatibility mode alone. */
+export const ES_BASE = 0x0a0;
+export const CS_BASE = 0x0a8;
+export const SS_BASE = 0x0b0;
+export const DS_BASE = 0x0b8;
 
 export const RIP = 0x100;
 /** Lazy flags: see flags.ts. */
@@ -51,7 +56,7 @@ export const CURRENT_OP = 0x138;
 export const MODE = 0x13c;
 /** Linear address of the present mode's TLBs. */
 export const TLB = 0x140;
-/** What the jump cache compares: the mode's JUMP_GENERATIONS + MODE, set when a run starts. */
+/** What the jump cache compares: the mode's JUMP_GENERATIONS + MODE + 2 * CODE_KIND, set when a run starts. */
 export const JUMP_TAG = 0x144;
 /** Generation as the TLB tags compare it, of the mode that runs: u64, set when a run starts. */
 export const GENERATION = 0x148;
@@ -84,8 +89,9 @@ export const GIVEN = 0x1f4;
 export const EXIT_SOFTWARE = 0x1f8;
 /** u64 a mode, 1 to GENERATION_LAST: grows with every flush of the mode's translations. */
 export const GENERATIONS = 0x648;
-/** u32 a mode, even: grows with every flush, also of one page. */
+/** u32 a mode, a multiple of JUMP_STEP: grows with every flush, also of one page. The low bits of a tag are mode and kind. */
 export const JUMP_GENERATIONS = 0x658;
+export const JUMP_STEP = 8;
 /** u32: frames in STALE_LIST; beyond STALE_MOST any translation may be out of date. */
 export const STALE_COUNT = 0x660;
 export const STALE_MOST = 256;
@@ -94,6 +100,22 @@ export const STALE_LIST = 0x1000;
 /** u8 for all frames whose numbers end alike: 1 if one of them is in the list. */
 export const STALE_MARKS = 0x1400;
 export const STALE_MARKS_BYTES = 0x400;
+/**
+ * What compatibility mode knows of its segments, u32 each, in the order of the slots of their bases: fs gs es cs ss ds. The
+ * last byte of each; and the rights, as in the upper half of a descriptor, 0: not to be used.
+ */
+export const SEGMENT_LIMITS = 0x680;
+export const SEGMENT_RIGHTS = 0x698;
+/** u32, how code is decoded and run: one of the KIND_ below. */
+export const CODE_KIND = 0x6b0;
+/** u32: 1 while accesses are held against limits and rights one by one: not all segments are whole. */
+export const SEGMENTS_CHECKED = 0x6b4;
+export const KIND_LONG = 0;
+/** 32-bit code in a segment from 0 to the end of the 4 GiB. */
+export const KIND_FLAT = 1;
+/** 32-bit code in another segment, and 16-bit code: instruction by instruction, each branch held against the limit. */
+export const KIND_CHECKED = 2;
+export const KIND_16 = 3;
 export const GENERATION_LAST = 0xffe;
 export const ALL_SLOW = 0xfff;
 
@@ -110,6 +132,8 @@ export const FDP = 0x3a0;
 /** Address of the x87 instruction and of its operand, then rflags, for core/fp: see fp/state.ts. */
 export const NOW_IP = 0x3a8;
 export const NOW_DP = 0x3b0;
+/** u32: selectors of the code, and in the upper half of the operand, of the x87 instruction that runs. */
+export const NOW_SELECTORS = 0x6b8;
 export const FP_FLAGS = 0x3b8;
 export const FCS = 0x3bc;
 export const SCRATCH = 0x400;
@@ -164,6 +188,7 @@ export const B_FRAME_NEXT = 12;
 /** Linear address of the second page of an instruction that crosses pages; 0: none. */
 export const B_FRAME2 = 16;
 export const B_FRAME2_NEXT = 20;
+/** 1 + the CODE_KIND that it was decoded for, until its bytes are stored to; then 0. */
 export const B_LIVE = 24;
 /** Bytes of code. */
 export const B_BYTES = 28;
@@ -193,6 +218,8 @@ export const O_DISP = 8;
 export const O_IMM = 12;
 /** Flag in O_SCALE: the address is cut to 32 bits. Bits 0-1 are the scale, bits 3-7 the segment base's slot. */
 export const SCALE_ADDR32 = 4;
+/** All slots have this bit; with SCALE_ADDR32, and without this one, the address is cut to 16 bits. */
+export const SCALE_SLOT = 0x80;
 
 export const MFN_BASE = 0x100000;
 

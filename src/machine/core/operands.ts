@@ -1,6 +1,7 @@
 // Register and memory operands of decoded operations. A register field is a byte offset in the vCPU's state, so ah
 // is 1 and a missing base or index is the slot that is always zero.
 import { O_BASE, O_DISP, O_INDEX, O_R1, O_R2, O_SCALE, SCALE_ADDR32 } from './layout';
+import { narrowAddress } from './segment';
 
 /** Operand values are sign-extended from T. */
 @inline
@@ -63,6 +64,17 @@ export function address(cpu: usize, op: usize): u64 {
     load<u64>(cpu + load<u8>(op, O_BASE)) +
     (load<u64>(cpu + load<u8>(op, O_INDEX)) << (s & 3)) +
     <u64><i64>load<i32>(op, O_DISP);
-  if (s & SCALE_ADDR32) va &= 0xffff_ffff;
+  if (s & SCALE_ADDR32) return narrowAddress(cpu, op, va, s);
+  return va + load<u64>(cpu + (s & 0xf8));
+}
+
+/** The same, `more` bytes on. */
+export function addressBeyond(cpu: usize, op: usize, more: u64): u64 {
+  const s = load<u8>(op, O_SCALE);
+  const va =
+    load<u64>(cpu + load<u8>(op, O_BASE)) +
+    (load<u64>(cpu + load<u8>(op, O_INDEX)) << (s & 3)) +
+    <u64><i64>load<i32>(op, O_DISP) + more;
+  if (s & SCALE_ADDR32) return narrowAddress(cpu, op, va, s);
   return va + load<u64>(cpu + (s & 0xf8));
 }

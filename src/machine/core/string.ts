@@ -1,9 +1,10 @@
 // movs, stos, lods, scas, cmps with their repeat prefixes. State is in rcx, rsi, rdi after every element, so a fault
 // in the middle, or a stop after CHUNK elements, leaves an instruction that goes on when it is executed again. Each
 // CHUNK counts as one instruction. SDM vol. 2, REP.
-import { CURRENT_OP, O_R1, O_SCALE, SCALE_ADDR32, SYSTEM_FLAGS, WATCHING } from './layout';
+import { ES_BASE, O_R1, O_SCALE, SCALE_ADDR32, SCALE_SLOT, SYSTEM_FLAGS, WATCHING } from './layout';
 import { noteWrite } from './walk';
-import { readable, readSized, writable, writeSized } from './access';
+import { EXTRA, readable, readSized, writable, writeSized } from './access';
+import { checkUsable, isLong, NARROW } from './segment';
 import { flagsSub } from './flags';
 import { getSized, setSized, signedSized } from './operands';
 import { G } from './ops';
@@ -17,8 +18,9 @@ const RDI = 0x38;
 const DIRECTION: u32 = 0x400;
 
 @inline
-function setCounter(cpu: usize, register: usize, v: u64, narrow: bool): void {
-  store<u64>(cpu + register, narrow ? v & 0xffff_ffff : v);
+function setCounter(cpu: usize, register: usize, v: u64, wrap: u64): void {
+  if (wrap == 0xffff) store<u16>(cpu + register, <u16>v);
+  else store<u64>(cpu + register, v & wrap);
 }
 
 /** As many whole elements as lie in one page from `offset` on, upwards. */
@@ -32,14 +34,23 @@ export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): boo
   const repeat = load<u8>(op, O_R1);
   const scale = load<u8>(op, O_SCALE);
   const narrow = (scale & SCALE_ADDR32) != 0;
-  const wrap: u64 = narrow ? 0xffff_ffff : ~(<u64>0);
-  const segment = load<u64>(cpu + (scale & 0xf8));
+  const short = narrow && (scale & SCALE_SLOT) == 0;
+  const wrap: u64 = short ? 0xffff : narrow ? NARROW : ~(<u64>0);
+  const slot: usize = (scale & 0x78) | SCALE_SLOT;
+  const segment = load<u64>(cpu + slot);
+  const long = isLong(cpu);
+  const extra: u64 = long ? 0 : load<u64>(cpu, ES_BASE);
+  const all: u64 = long ? ~(<u64>0) : NARROW;
   const down = (load<u32>(cpu, SYSTEM_FLAGS) & DIRECTION) != 0;
   const step: u64 = down ? 0 - (<u64>1 << log) : <u64>1 << log;
   let count: u64 = repeat != 0 ? load<u64>(cpu, RCX) & wrap : 1;
   if (count == 0) return true;
-  // Looked at one by one: a breakpoint traps between two of them.
-  const exact = watched(cpu);
+  if (!long) {
+    if (kind != G.STOS && kind != G.SCAS) checkUsable(cpu, op, slot);
+    if (kind != G.LODS) checkUsable(cpu, op, ES_BASE);
+  }
+  // Looked at one by one: a breakpoint traps between two of them, and offsets that wrap in a page are rare.
+  const exact = watched(cpu) || (!long && (short || ((segment | extra) & 4095) != 0));
   let left = exact && load<u32>(cpu, WATCHING) != 0 ? 1 : CHUNK;
   let rsi = load<u64>(cpu, RSI) & wrap;
   let rdi = load<u64>(cpu, RDI) & wrap;
@@ -49,11 +60,12 @@ export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): boo
     let stop = false;
     const bulk = repeat != 0 && !down && !exact && kind <= G.STOS;
     if (kind == G.MOVS) {
-      const from = rsi + segment;
-      done = bulk ? min(min(count, left), min(fit(<u32>from, log), fit(<u32>rdi, log))) : 0;
+      const from = (rsi + segment) & all;
+      const to = (rdi + extra) & all;
+      done = bulk ? min(min(count, left), min(fit(<u32>from, log), fit(<u32>to, log))) : 0;
       if (done > 1) {
         const source = readable(cpu, op, from);
-        const target = writable(cpu, op, rdi);
+        const target = writable(cpu, op | EXTRA, to);
         const size = <usize>(done << log);
         noteWrite(target, <u32>size);
         if (target <= source || target >= source + size) memory.copy(target, source, size);
@@ -61,47 +73,48 @@ export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): boo
       } else {
         done = 1;
         const v = readSized(cpu, op, from, log);
-        writeSized(cpu, op, rdi, v, log);
+        writeSized(cpu, op | EXTRA, to, v, log);
       }
       rsi = (rsi + step * done) & wrap;
       rdi = (rdi + step * done) & wrap;
     } else if (kind == G.STOS) {
-      done = bulk ? min(min(count, left), fit(<u32>rdi, log)) : 0;
+      const to = (rdi + extra) & all;
+      done = bulk ? min(min(count, left), fit(<u32>to, log)) : 0;
       const v = load<u64>(cpu, RAX);
       if (done > 1) {
-        const target = writable(cpu, op, rdi);
+        const target = writable(cpu, op | EXTRA, to);
         noteWrite(target, <u32>(done << log));
         fillUpwards(target, v, <usize>(done << log), log);
       } else {
         done = 1;
-        writeSized(cpu, op, rdi, v, log);
+        writeSized(cpu, op | EXTRA, to, v, log);
       }
       rdi = (rdi + step * done) & wrap;
     } else if (kind == G.LODS) {
-      setSized(cpu, RAX, <i64>readSized(cpu, op, rsi + segment, log), log);
+      setSized(cpu, RAX, <i64>readSized(cpu, op, (rsi + segment) & all, log), log);
       rsi = (rsi + step) & wrap;
     } else {
       const shift = 64 - (8 << log);
       let a: i64;
       let b: i64;
       if (kind == G.SCAS) {
-        b = signedSized(<i64>readSized(cpu, op, rdi, log), log);
+        b = signedSized(<i64>readSized(cpu, op | EXTRA, (rdi + extra) & all, log), log);
         a = getSized(cpu, RAX, log);
       } else {
-        a = signedSized(<i64>readSized(cpu, op, rsi + segment, log), log);
-        b = signedSized(<i64>readSized(cpu, op, rdi, log), log);
+        a = signedSized(<i64>readSized(cpu, op, (rsi + segment) & all, log), log);
+        b = signedSized(<i64>readSized(cpu, op | EXTRA, (rdi + extra) & all, log), log);
         rsi = (rsi + step) & wrap;
       }
       rdi = (rdi + step) & wrap;
       flagsSub(cpu, a, b, shift);
       stop = (a == b) == (repeat == 2);
     }
-    if (kind == G.MOVS || kind == G.LODS || kind == G.CMPS) setCounter(cpu, RSI, rsi, narrow);
-    if (kind != G.LODS) setCounter(cpu, RDI, rdi, narrow);
+    if (kind == G.MOVS || kind == G.LODS || kind == G.CMPS) setCounter(cpu, RSI, rsi, wrap);
+    if (kind != G.LODS) setCounter(cpu, RDI, rdi, wrap);
     if (repeat == 0) return true;
     count -= done;
     left -= done;
-    setCounter(cpu, RCX, count, narrow);
+    setCounter(cpu, RCX, count, wrap);
     if (stop) return true;
   }
   return true;

@@ -35,6 +35,8 @@ export interface Block {
 }
 
 /** Bits of page-table entries. */
+/** B_LIVE of code of long mode: other code is not translated. */
+export const LIVE = 1;
 const PRESENT = 1;
 const LARGE = 0x80;
 /** Levels of page tables, and bits of an address that each takes. */
@@ -57,7 +59,7 @@ export class Blocks {
   }
 
   isLive(at: number): boolean {
-    return this.view.getUint32(at + B_LIVE, true) !== 0 && this.view.getUint32(at + B_FRAME2, true) === 0;
+    return this.view.getUint32(at + B_LIVE, true) === LIVE && this.view.getUint32(at + B_FRAME2, true) === 0;
   }
 
   read(at: number): Block {
@@ -84,6 +86,7 @@ export class Blocks {
     const byHeat: number[][] = Array.from({ length: 32 }, () => []);
     for (let slot = BLOCK_HASH; slot < BLOCK_HASH + 4 * BLOCK_HASH_ENTRIES; slot += 4) {
       for (let at = view.getUint32(slot, true); at !== 0; at = view.getUint32(at + B_HASH_NEXT, true)) {
+        if (view.getUint32(at + B_LIVE, true) !== LIVE) continue;
         const heat = view.getInt32(at + B_HEAT, true);
         const warm = heat > first || view.getUint32(at + B_USES, true) !== 0;
         const executed = warm ? 0x7fff_ffff : first - heat;
@@ -98,7 +101,10 @@ export class Blocks {
     const { view } = this;
     const slot = BLOCK_HASH + (((start ^ (start >>> 16)) & (BLOCK_HASH_ENTRIES - 1)) << 2);
     let block = view.getUint32(slot, true);
-    while (block !== 0 && view.getUint32(block + B_START, true) !== start)
+    while (
+      block !== 0 &&
+      (view.getUint32(block + B_START, true) !== start || view.getUint32(block + B_LIVE, true) !== LIVE)
+    )
       block = view.getUint32(block + B_HASH_NEXT, true);
     return block;
   }

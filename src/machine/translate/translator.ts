@@ -18,7 +18,7 @@ import {
   HOT_WAITS,
 } from '../core/layout.js';
 import { Op } from '../core/ops.js';
-import { Blocks } from './blocks.js';
+import { Blocks, LIVE } from './blocks.js';
 import { FunctionWriter } from './function.js';
 import { buildModule } from './module.js';
 import { K } from './operation.js';
@@ -144,7 +144,7 @@ export class Translator {
       const va = view.getBigUint64(HOT_LIST + 16 * i + 8, true);
       view.setUint32(at + B_USES, view.getUint32(at + B_USES, true) & ~HOT_WAITS, true);
       view.setInt32(at + B_HEAT, NEVER, true);
-      if (view.getUint32(at + B_LIVE, true) === 0 || view.getUint32(at + B_REGION, true) !== 0) continue;
+      if (view.getUint32(at + B_LIVE, true) !== LIVE || view.getUint32(at + B_REGION, true) !== 0) continue;
       if (covered.has(at)) {
         // It may not be entered any more; if it is, its turn comes.
         view.setInt32(at + B_HEAT, view.getUint32(HEAT_FIRST, true), true);

@@ -13,6 +13,7 @@ export const FDP: usize = 0x3a0; // u64
 // The engine writes these before an x87 operation: address of the instruction and of its operand.
 export const NOW_IP: usize = 0x3a8; // u64
 export const NOW_DP: usize = 0x3b0; // u64
+export const NOW_SELECTORS: usize = 0x6b8; // u32: of code, in the upper half of the operand
 // The engine materialises rflags here before an operation that reads or writes flags, and takes
 // them back from here after it.
 export const EFLAGS: usize = 0x3b8; // u32

@@ -1,6 +1,7 @@
 // The x87 environment: control, status and tag words, pointers; FNSTENV, FNSAVE, FXSAVE and their
 // inverses in the layouts of 64-bit mode. SDM volume 1, 8.1.8 to 8.1.11 and 10.5.
-import { ES, FCS, FCW, FDP, FDS, FIP, FOP, FSW, FTW, MXCSR, MXCSR_MASK, NOW_DP, NOW_IP, ST, VECTOR_GP, XMM } from './state';
+import { ES, FCS, FCW, FDP, FDS, FIP, FOP, FSW, FTW, MXCSR, MXCSR_MASK, NOW_DP, NOW_IP, NOW_SELECTORS, ST, VECTOR_GP, XMM } from './state';
+import { CODE_KIND, KIND_LONG } from '../layout';
 import { st } from './x87-stack';
 
 export function initialise(cpu: usize): void {
@@ -18,7 +19,8 @@ export function remember(cpu: usize, fop: i32, memory: bool): void {
   store<u16>(cpu + FOP, <u16>(fop & 0x7ff));
   store<u64>(cpu + FIP, load<u64>(cpu + NOW_IP));
   store<u64>(cpu + FDP, memory ? load<u64>(cpu + NOW_DP) : 0);
-  store<u32>(cpu + FCS, memory ? 0x002b0033 : 0x00000033);
+  const selectors = load<u32>(cpu + NOW_SELECTORS);
+  store<u32>(cpu + FCS, memory ? selectors : selectors & 0xffff);
 }
 
 /** Sets or clears the pending bit as flags and masks have it. */
@@ -122,6 +124,12 @@ export function loadAll(cpu: usize, p: usize, short: bool): void {
   }
 }
 
+/** Compatibility mode has eight vector registers. */
+@inline
+function vectorBytes(cpu: usize): usize {
+  return load<u32>(cpu, CODE_KIND) == KIND_LONG ? 256 : 128;
+}
+
 /** FXSAVE into 512 bytes at p. `wide`: 64-bit pointers (REX.W). Pointers only while an exception is pending, as AMD's. */
 export function fxsaveTo(cpu: usize, p: usize, wide: bool): void {
   memory.fill(p, 0, 512);
@@ -149,7 +157,7 @@ export function fxsaveTo(cpu: usize, p: usize, wide: bool): void {
     store<u64>(q, load<u64>(r));
     store<u16>(q, load<u16>(r, 8), 8);
   }
-  memory.copy(p + 160, cpu + XMM, 256);
+  memory.copy(p + 160, cpu + XMM, vectorBytes(cpu));
 }
 
 /** FXRSTOR; #GP for reserved bits of MXCSR, then nothing is changed. */
@@ -172,6 +180,6 @@ export function fxrstorFrom(cpu: usize, p: usize, wide: bool): i32 {
     store<u64>(r, load<u64>(q));
     store<u16>(r, load<u16>(q, 8), 8);
   }
-  memory.copy(cpu + XMM, p + 160, 256);
+  memory.copy(cpu + XMM, p + 160, vectorBytes(cpu));
   return 0;
 }
