@@ -25,7 +25,7 @@ const isIntel = (d: DomainState): boolean => cpuid(d.identity, 0, 0).ebx === INT
  * `syscall` in user mode, or in 32-bit code of any: the guest kernel's callback, or #UD if it has none. The callback for
  * 32-bit code keeps events off if the one for 64-bit code does.
  */
-export function systemCall(d: DomainState, v: VcpuContext): void {
+export function systemCall(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   const isLong = cpu.codeKind === KIND_LONG;
   const callback = isLong ? v.syscallCallback : v.syscall32Callback;
@@ -51,7 +51,7 @@ export function systemCall(d: DomainState, v: VcpuContext): void {
 }
 
 /** `sysenter`: what it does not save is not in the frame. Without a callback it is #GP, by Xen's hand. */
-export function sysenter(d: DomainState, v: VcpuContext): void {
+export function sysenter(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   if (!isIntel(d)) return injectException(d, v, TRAP_invalid_op);
   cpu.cs = NULL_CS;

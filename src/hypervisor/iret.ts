@@ -70,7 +70,10 @@ export function iret(d: DomainState): void {
     cpu.rflags = newFlags;
     copy64(from, frame + IretContext.rip, gprs + 8 * RCX, d);
     cpu.setReg(R11, newFlags);
-    if (cpu.cs === FLAT_USER_CS32) return enterFlatCode(d, v);
+    if (cpu.cs === FLAT_USER_CS32) {
+      enterFlatCode(d, v);
+      return;
+    }
     cpu.cs = FLAT_KERNEL_CS64;
     cpu.ss = FLAT_KERNEL_SS64;
     return;

@@ -26,6 +26,7 @@ import {
   SEGMENT_TYPE,
   SEGMENT_WR,
 } from './descriptors.js';
+import { sysenter } from './fast-calls.js';
 import { isCanonical } from './guest-memory.js';
 import { amdLike } from './identity.js';
 import { processorDone, stackSegmentDone, trapsAfter } from './instruction-done.js';
@@ -45,7 +46,6 @@ import { guestCr0 } from './privileged.js';
 import { gprAddress, RSP } from './registers.js';
 import { moveStack, readStack, writeStack } from './stack.js';
 import type { DomainState } from './state.js';
-import { sysenter } from './fast-calls.js';
 import {
   EFLAGS_IF,
   enter,

@@ -177,7 +177,7 @@ export function compatForm(ins: iced.Instruction, kind: number): DecodedForm | u
 
 const usage = new iced.InstructionInfoFactory();
 
-/** Whether it writes to its memory operand. */
+/** Whether it writes to its memory operand, whatever is there. */
 export function writesMemory(ins: iced.Instruction): boolean {
   const info = usage.info(ins);
   let writes = false;
@@ -186,6 +186,7 @@ export function writesMemory(ins: iced.Instruction): boolean {
     writes ||=
       used.base !== Register.ESP &&
       used.base !== Register.SP &&
+      ins.mnemonic !== M.Arpl &&
       (access === iced.OpAccess.Write ||
         access === iced.OpAccess.ReadWrite ||
         access === iced.OpAccess.CondWrite ||

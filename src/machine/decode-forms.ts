@@ -97,7 +97,8 @@ export const form = (op: number, rest: Partial<DecodedForm> = {}): DecodedForm =
 export const leaving = (reason: number, immValue = 0): DecodedForm =>
   form(Op.EXIT, { r1Value: reason, immValue, flow: Flow.end });
 
-export const logOfBytes = (bytes: number): number => (bytes === 8 ? 3 : bytes === 4 ? 2 : bytes === 2 ? 1 : 0);
+export const logOfBytes = (bytes: number): number =>
+  bytes === 8 ? 3 : bytes === 4 ? 2 : bytes === 2 ? 1 : 0;
 
 /** Reads one instruction's operands. */
 export class Operands {

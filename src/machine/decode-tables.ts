@@ -79,7 +79,9 @@ export const PRIVILEGED = set(
     'Ltr Swapgs Sysexit Sysret Sysretq Sysexitq Rdpmc',
 );
 /** These need descriptor tables, or show what Xen keeps to itself. */
-export const DESCRIPTOR = set('Iret Iretd Iretq Retf Lar Lsl Verr Verw Sgdt Sidt Sldt Str Smsw Lss Lfs Lgs Sysenter');
+export const DESCRIPTOR = set(
+  'Iret Iretd Iretq Retf Lar Lsl Verr Verw Sgdt Sidt Sldt Str Smsw Lss Lfs Lgs Sysenter',
+);
 
 /** Specialised operations by generic kind, form and size: `KIND_FORMsize` in Op. */
 export function specialised(kind: number, form: string, bits: number): number | undefined {

@@ -413,8 +413,7 @@ export class BlockDecoder {
       this.u8[slot + 6] = short
         ? (base & ~SCALE_SLOT) | SCALE_ADDR32
         : base | (ins.op0Kind === OpKind.MemorySegEDI ? SCALE_ADDR32 : 0);
-    }
-    else if (fp.form.loadSize + fp.form.storeSize > 0) this.putAddress(ins, slot, true);
+    } else if (fp.form.loadSize + fp.form.storeSize > 0) this.putAddress(ins, slot, true);
     return Flow.next;
   }
 
@@ -424,8 +423,7 @@ export class BlockDecoder {
     const { view } = this;
     const next = view.getUint32(FP_NEXT, true);
     if (next === FP_DESCRIPTORS) this.descriptors.clear();
-    const bits =
-      (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.waits ? 8 : 0);
+    const bits = (form.align16 ? 1 : 0) | (form.flags ? 2 : 0) | (form.waits ? 8 : 0);
     const unit = (form.unit === 'x87' ? 0 : form.unit === 'mmx' ? 1 : 2) | (form.wait ? 0x80 : 0);
     const key = `${fp.op},${form.loadSize},${form.storeSize},${fp.src},${fp.imm},${fp.dst},${bits},${unit}`;
     const known = this.descriptors.get(key);

@@ -9,7 +9,17 @@ import { Decoder, DecoderError, type Instruction } from 'iced-x86';
 import { concatBytes, decodeAll, decodeRecord, encodeRecord } from '../records/record.js';
 import { LinearMemory } from '../xen/memory.js';
 import { breakpointsOn, endWatch, instructionHits, watch } from './breakpoints.js';
-import { ARENA, CODE_KIND, KIND_CHECKED, KIND_LONG, MAX_VCPUS, MFN_BASE, VCPU_BASE, VCPU_STRIDE, XEN_SLOTS } from './core/layout.js';
+import {
+  ARENA,
+  CODE_KIND,
+  KIND_CHECKED,
+  KIND_LONG,
+  MAX_VCPUS,
+  MFN_BASE,
+  VCPU_BASE,
+  VCPU_STRIDE,
+  XEN_SLOTS,
+} from './core/layout.js';
 import { type CpuidTable, lookupCpuid } from './cpuid.js';
 import { BlockDecoder } from './decode.js';
 import { coreWasmBase64 } from './generated/core-wasm.js';

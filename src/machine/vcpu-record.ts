@@ -1,5 +1,17 @@
 /** A vCPU's state as it is saved: everything that the guest, or what the machine does next, depends on. */
-import { big64, block, bool, int, list, type Table, u8, u16, u32, type ValueOf } from '../records/fields.js';
+import {
+  big64,
+  block,
+  bool,
+  int,
+  list,
+  struct,
+  type Table,
+  u8,
+  u16,
+  u32,
+  type ValueOf,
+} from '../records/fields.js';
 import { recordType } from '../records/record.js';
 import type { LinearMemory } from '../xen/memory.js';
 import {
@@ -19,6 +31,7 @@ import {
   FTW,
   GS_BASE,
   GS_BASE_OTHER,
+  KIND_LONG,
   MXCSR,
   RIP,
   SELECTORS,
@@ -27,7 +40,13 @@ import {
 } from './core/layout.js';
 import type { Vcpu } from './vcpu.js';
 
-const table = {
+const segment = struct({
+  base: [u32, 'base'],
+  limit: [u32, 'last byte'],
+  rights: [u32, 'as in the upper half of a descriptor; 0: not to be used'],
+});
+
+const earlier = {
   number: [u8, 'the number of the vCPU'],
   registers: [list(big64), 'rax rcx rdx rbx rsp rbp rsi rdi r8 to r15'],
   rip: [big64, 'the next instruction'],
@@ -56,7 +75,19 @@ const table = {
   retired: [int, 'instructions executed since power-on'],
 } as const satisfies Table;
 
-export const vcpuRecord = recordType('VCPU', 1, 'the state of one vCPU', table);
+const table = {
+  ...earlier,
+  segments: [list(segment), 'of compatibility mode: es cs ss ds fs gs; none while 64-bit code runs'],
+} as const satisfies Table;
+
+/** Version 1 had no compatibility mode. */
+export const vcpuRecord = recordType('VCPU', 2, 'the state of one vCPU', table, [
+  {
+    version: 1,
+    body: struct(earlier),
+    upgrade: (v: ValueOf<typeof earlier>) => ({ ...v, segments: [] }),
+  },
+]);
 export type SavedVcpu = ValueOf<typeof table>;
 
 const NUMBERS: readonly (readonly [name: BigField, offset: number])[] = [
@@ -102,6 +133,14 @@ export function saveVcpu(v: Vcpu, mem: LinearMemory): SavedVcpu {
     fop: mem.getU16(at + FOP),
     fselectors: mem.getU32(at + FCS),
     retired: v.retired,
+    segments:
+      v.codeKind === KIND_LONG
+        ? []
+        : range(SELECTOR_COUNT).map((i) => ({
+            base: v.segmentBase(i),
+            limit: v.segmentLimit(i),
+            rights: v.segmentRights(i),
+          })),
   };
 }
 
@@ -110,7 +149,8 @@ export function restoreVcpu(v: Vcpu, mem: LinearMemory, saved: SavedVcpu): void 
   if (
     saved.registers.length !== 16 ||
     saved.dr.length !== DRS.length ||
-    saved.selectors.length !== SELECTOR_COUNT
+    saved.selectors.length !== SELECTOR_COUNT ||
+    (saved.segments.length !== 0 && saved.segments.length !== SELECTOR_COUNT)
   )
     throw new RangeError(`the saved state of vCPU ${saved.number} has a wrong number of registers`);
   for (const [i, value] of saved.registers.entries()) v.setRegBig(i, value);
@@ -119,6 +159,9 @@ export function restoreVcpu(v: Vcpu, mem: LinearMemory, saved: SavedVcpu): void 
   v.userMode = saved.userMode;
   for (const [i, value] of saved.dr.entries()) mem.setBig(at + DR + 8 * DRS[i], value);
   for (const [i, value] of saved.selectors.entries()) mem.setU16(at + SELECTORS + 2 * i, value);
+  v.cs = saved.selectors[1];
+  for (const [i, s] of saved.segments.entries()) v.setSegment(i, s.base, s.limit, s.rights);
+  if (saved.segments.length !== 0) v.setCompatibility();
   mem.u8.set(saved.xmm, at + XMM);
   mem.setU32(at + MXCSR, saved.mxcsr);
   mem.u8.set(saved.st, at + X87_ST);

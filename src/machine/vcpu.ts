@@ -25,8 +25,8 @@ import {
   FDP,
   FIP,
   FOP,
-  FSW,
   FS_BASE,
+  FSW,
   FTW,
   GS_BASE,
   GS_BASE_OTHER,
@@ -39,9 +39,9 @@ import {
   RETIRED,
   RIP,
   SCRATCH,
-  SEGMENTS_CHECKED,
   SEGMENT_LIMITS,
   SEGMENT_RIGHTS,
+  SEGMENTS_CHECKED,
   SELECTORS,
   SS_BASE,
   SYSTEM_FLAGS,
@@ -265,7 +265,11 @@ export class Vcpu {
     let checked = 0;
     for (let i = 0; i < BASES.length; i++) {
       const rights = this.segmentRights(i);
-      if (rights !== 0 && (this.segmentLimit(i) !== WHOLE || (rights & NOT_LIMITED) !== (i === CS ? READABLE_CODE : WRITABLE_DATA)))
+      if (
+        rights !== 0 &&
+        (this.segmentLimit(i) !== WHOLE ||
+          (rights & NOT_LIMITED) !== (i === CS ? READABLE_CODE : WRITABLE_DATA))
+      )
         checked = 1;
     }
     mem.setU32(gprs + SEGMENTS_CHECKED, checked);

@@ -1,7 +1,7 @@
 /**
  * The machine against the processor it runs on: named cases, then random sequences over every form that the machine
  * executes. A seed is printed; STILLPOINT_CPU_SEED repeats a run, STILLPOINT_CPU_SEQUENCES sets its length, and
- * STILLPOINT_CPU_INDEX runs a single sequence of it. STILLPOINT_CPU_COUNTS=1 prints how often each form came up.
+ * STILLPOINT_CPU_INDEX runs a single sequence of it; STILLPOINT_CPU_COMPAT sets how many sequences of compatibility mode. STILLPOINT_CPU_COUNTS=1 prints how often each form came up.
  */
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { CASES } from './cases.js';
+import { compatForms } from './compat-generate.js';
 import { executedForms } from './executed.js';
 import { BATCH } from './layout.js';
 import { whyLeftOut } from './left-out.js';
@@ -17,7 +18,10 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const seed = Number(process.env.STILLPOINT_CPU_SEED ?? randomInt(2 ** 31));
 const only = process.env.STILLPOINT_CPU_INDEX;
 const sequences = Number(process.env.STILLPOINT_CPU_SEQUENCES ?? 100_000);
+const compat = Number(process.env.STILLPOINT_CPU_COMPAT ?? 4000);
 const WORKERS = 2;
+/** Sequences of compatibility mode with which every form comes up. */
+const ENOUGH_COMPAT = 8000;
 const MILLISECONDS_A_SEQUENCE = 5;
 /** Of so many, one more is run in translated code: that takes a module each, of which a process can have only so many. */
 const TRANSLATED_SHARE = 20;
@@ -64,6 +68,7 @@ async function runRange(
   to: number,
   counts: Map<string, number>,
   tier = TIER,
+  mode?: 'compat',
 ): Promise<string[]> {
   const problems: string[] = [];
   let at = from;
@@ -79,9 +84,13 @@ async function runRange(
     regions = said.regions ?? regions;
     done ||= said.done === true;
   };
-  const end = await runChild([`${seed}`, `${from}`, `${to}`], take, tier);
+  const end = await runChild(
+    [`${seed}`, `${from}`, `${to}`, ...(mode === undefined ? [] : [mode])],
+    take,
+    tier,
+  );
   if (!done) problems.push(`the child ended with ${end} in the batch at ${at} of seed ${seed}`);
-  else if (tier === 'translate' && regions < (to - from) / 2)
+  else if (mode === undefined && tier === 'translate' && regions < (to - from) / 2)
     problems.push(`${regions} regions were translated in ${to - from} sequences`);
   return problems;
 }
@@ -137,6 +146,23 @@ describe.skipIf(!here)('the machine does what the processor does', () => {
     const missing = executedForms().filter((name) => !counts.has(name) && whyLeftOut(name) === undefined);
     expect(missing, 'executed by the machine, but never compared').toEqual([]);
   });
+
+  it.skipIf(only !== undefined)(
+    'in compatibility mode, in flat and other segments, 32-bit and 16-bit code',
+    { timeout: 120_000 + 2 * MILLISECONDS_A_SEQUENCE * compat },
+    async () => {
+      console.log(`cpu differential test: seed ${seed}, ${compat} sequences of compatibility mode`);
+      const counts = new Map<string, number>();
+      const problems = await runRange(0, compat, counts, TIER, 'compat');
+      expect(problems.join('\n\n')).toBe('');
+      if (compat < ENOUGH_COMPAT) return;
+      const missing = compatForms().filter((f) => !counts.has(f.name));
+      expect(
+        missing.map((f) => f.name),
+        'never compared',
+      ).toEqual([]);
+    },
+  );
 
   // Where all is to be interpreted, nothing is translated.
   it.skipIf(only !== undefined || TIER === 'interpreter')(

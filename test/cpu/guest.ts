@@ -4,6 +4,7 @@
  */
 import { Exit, type Machine, PAGE } from '../../src/machine/machine.js';
 import { AddressSpace } from './address-space.js';
+import { loadSegments } from './compat-segments.js';
 import {
   BLOCK,
   CODE,
@@ -98,6 +99,16 @@ export async function openGuest(readOnly: Uint8Array): Promise<Guest> {
         mem.u8.set(window.subarray(i * PAGE, (i + 1) * PAGE), data[i]);
       }
       for (let i = 0; i < 16; i++) cpu.setRegBig(i, view.getBigUint64(8 * i, true));
+      const selectors = Array.from({ length: 6 }, (_, i) => view.getUint16(BLOCK.selectors + 2 * i, true));
+      if (selectors[0] === 0) {
+        cpu.cs = 0x33;
+        cpu.ss = 0x2b;
+        cpu.fsBase = FS_BASE;
+        cpu.gsBase = GS_BASE;
+      } else {
+        const [cs, es, ...others] = selectors;
+        loadSegments(cpu, [es, cs, ...others]);
+      }
       cpu.rip = Number(view.getBigUint64(BLOCK.rip, true));
       cpu.rflags = view.getUint32(BLOCK.rflags, true);
       mem.u8.set(block.subarray(BLOCK.fxsave, BLOCK.fxsave + 512), scratch);

@@ -33,6 +33,8 @@ export const BLOCK = {
   cr2: 0xa8,
   /** RF as the fault saved it. */
   resume: 0xb0,
+  /** u16 each: cs es ss ds fs gs for compatibility mode; cs 0: 64-bit code, and the segments as they are. */
+  selectors: 0xb8,
   fxsave: 0x100,
   bytes: 0x300,
 } as const;

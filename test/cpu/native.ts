@@ -89,7 +89,29 @@ next:   mov rax, [count]
         fxrstor64 [rbx+FXSAVE]
         mov rcx, [rbx+ENTRY]
         mov [target], rcx
+        movzx eax, word [rbx+SELECTORS]
+        test eax, eax
+        je long
+        mov [target+4], eax
+        movzx eax, word [rbx+SELECTORS+2]
+        db 0x8e, 0xc0                   ; mov es, eax
+        movzx eax, word [rbx+SELECTORS+6]
+        db 0x8e, 0xd8                   ; mov ds, eax
+        movzx eax, word [rbx+SELECTORS+8]
+        db 0x8e, 0xe0                   ; mov fs, eax
+        movzx eax, word [rbx+SELECTORS+10]
+        db 0x8e, 0xe8                   ; mov gs, eax
+        movzx eax, word [rbx+SELECTORS+4]
         mov rsp, STACK_TOP
+        db 0x8e, 0xd0                   ; mov ss, eax
+        push qword [rbx+RFLAGS]
+        popfq
+        ${WHOLE.map((n) => `mov ${n}, [rbx+${8 * NAMES.indexOf(n)}]`).join('\n')}
+        mov rsp, [rbx+${8 * NAMES.indexOf('rsp')}]
+        mov rbx, [rbx+${8 * NAMES.indexOf('rbx')}]
+        db 0xff, 0x2c, 0x25             ; jmp far [target]
+        dd target
+long:   mov rsp, STACK_TOP
         push qword [rbx+RFLAGS]
         popfq
         ${WHOLE.map((n) => `mov ${n}, [rbx+${8 * NAMES.indexOf(n)}]`).join('\n')}
@@ -99,6 +121,8 @@ next:   mov rax, [count]
 
 exit:   ${NAMES.map((n) => `mov [now+${8 * NAMES.indexOf(n)}], ${n}`).join('\n')}
         mov rsp, STACK_TOP
+        mov eax, FLAT
+        db 0x8e, 0xd0                   ; mov ss, eax
         pushfq
         pop qword [now+RFLAGS]
         push 0x202
@@ -172,6 +196,7 @@ handler: mov [now+SIGNAL], rdi          ; rdx: ucontext; its general registers s
         mov [now+RESUME], rax
         lea rax, [exit]
         mov [rdx+168], rax
+        mov word [rdx+184], CODE_64
         and qword [rdx+176], -257       ; no single steps in the stub
         ret
 restorer: mov eax, 15
@@ -199,6 +224,12 @@ window: dq 0
 now:    zero BLOCK_BYTES
 `;
 
+/** Selectors of the system's own. */
+const FLAT = 0x2b;
+const CODE_64 = 0x33;
+const SYS_modify_ldt = 154;
+const WRITE_LDT = 0x11;
+
 const PROT = { read: 1, write: 2, execute: 4 };
 const MAP_FIXED_NOREPLACE = 0x10_0032; // with MAP_PRIVATE and MAP_ANONYMOUS
 
@@ -209,6 +240,10 @@ export interface Native {
   readonly data: Uint8Array;
   /** The jump that ends a sequence, for the address it will stand at. */
   end(address: number): Uint8Array;
+  /** The same out of 32-bit or 16-bit code. */
+  endCompat(bits: number): Uint8Array;
+  /** An entry of the local descriptor table; false where the system does not make any. */
+  setDescriptor(entry: number, base: number, limit: number, flags: number): boolean;
   /** Runs blocks of registers one after the other, each on a fresh copy of `window`; returns all results. */
   run(blocks: Uint8Array, window: Uint8Array): Uint8Array;
 }
@@ -218,6 +253,7 @@ export function openNative(readOnly: Uint8Array): Native {
   const libc = koffi.load('libc.so.6');
   const mmap = libc.func('uint64_t mmap(uint64_t, size_t, int, int, int, int64_t)');
   const mprotect = libc.func('int mprotect(uint64_t, size_t, int)');
+  const syscall = libc.func('long syscall(long, long, void *, long)');
   const map = (address: number, bytes: number, protection: number): Uint8Array => {
     const got = Number(mmap(address, bytes, protection, MAP_FIXED_NOREPLACE, -1, 0));
     if (got !== address)
@@ -244,6 +280,9 @@ export function openNative(readOnly: Uint8Array): Native {
     ERROR: BLOCK.error,
     ADDRESS: BLOCK.cr2,
     RESUME: BLOCK.resume,
+    SELECTORS: BLOCK.selectors,
+    FLAT,
+    CODE_64,
     BLOCK_BYTES: BLOCK.bytes,
     STACK_TOP: TRAMPOLINE + 0x1_0000,
     ALTERNATE: TRAMPOLINE + 0x1_0000,
@@ -261,6 +300,16 @@ export function openNative(readOnly: Uint8Array): Native {
       jump[0] = 0xe9;
       new DataView(jump.buffer).setInt32(1, program.at('exit') - (address + 5), true);
       return jump;
+    },
+    endCompat(bits) {
+      const jump = new Uint8Array([...(bits === 16 ? [0x66] : []), 0xea, 0, 0, 0, 0, CODE_64, 0]);
+      new DataView(jump.buffer).setUint32(jump.length - 6, program.at('exit'), true);
+      return jump;
+    },
+    setDescriptor(entry, base, limit, flags) {
+      const user = new Uint8Array(16);
+      new Uint32Array(user.buffer).set([entry, base, limit, flags]);
+      return Number(syscall(SYS_modify_ldt, WRITE_LDT, user, user.length)) === 0;
     },
     run(blocks, window) {
       const count = blocks.length / BLOCK.bytes;
