@@ -7,19 +7,15 @@
  */
 import { KIND_LONG } from '../machine/core/layout.js';
 import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32, FLAT_USER_SS32 } from '../xen/paging.js';
-import { cpuid } from './identity.js';
+import { amdLike } from './identity.js';
 import { R11, RCX, RSP } from './registers.js';
 import type { DomainState } from './state.js';
 import { EFLAGS_DF, EFLAGS_RF, enter, injectException, TRAP_gp_fault, TRAP_invalid_op } from './traps.js';
 import type { VcpuContext } from './vcpu-context.js';
 
 const SYSCALL_BYTES = 2;
-/** "Genu", of GenuineIntel. */
-const INTEL = 0x756e_6547;
 /** What Xen makes of the selector that SYSENTER does not save. */
 const NULL_CS = 3;
-
-const isIntel = (d: DomainState): boolean => cpuid(d.identity, 0, 0).ebx === INTEL;
 
 /**
  * `syscall` in user mode, or in 32-bit code of any: the guest kernel's callback, or #UD if it has none. The callback for
@@ -29,7 +25,7 @@ export function systemCall(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   const isLong = cpu.codeKind === KIND_LONG;
   const callback = isLong ? v.syscallCallback : v.syscall32Callback;
-  if (!isLong && isIntel(d)) {
+  if (!isLong && !amdLike(d.identity)) {
     cpu.rip -= SYSCALL_BYTES;
     return injectException(d, v, TRAP_invalid_op);
   }
@@ -53,7 +49,7 @@ export function systemCall(d: DomainState, v: VcpuContext) {
 /** `sysenter`: what it does not save is not in the frame. Without a callback it is #GP, by Xen's hand. */
 export function sysenter(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
-  if (!isIntel(d)) return injectException(d, v, TRAP_invalid_op);
+  if (amdLike(d.identity)) return injectException(d, v, TRAP_invalid_op);
   cpu.cs = NULL_CS;
   cpu.ss = FLAT_USER_SS32;
   cpu.rip = 0;

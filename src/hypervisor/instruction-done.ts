@@ -12,7 +12,8 @@ const DR_STEP = 0x4000;
 const DR_STATUS_RESERVED_ONE = 0xffff_0ff0;
 
 /** In compatibility mode rip has 32 bits. */
-const within = ({ cpu }: VcpuContext, rip: number): number => (cpu.codeKind === KIND_LONG ? rip : rip % 2 ** 32);
+const within = ({ cpu }: VcpuContext, rip: number): number =>
+  cpu.codeKind === KIND_LONG ? rip : rip % 2 ** 32;
 
 function debugTrap(d: DomainState, v: VcpuContext, status: number): void {
   const { cpu } = v;
