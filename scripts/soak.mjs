@@ -46,6 +46,7 @@ const BUDGETS = {
   tiers: { minutes: 25, args: ['--moved-in'], alone: true },
   fuzz: { minutes: 10, args: [] },
   node: { minutes: 15, args: ['--quick', '22.23.5', '26.12.1'] },
+  hangs: { minutes: 20, args: [] },
   rings: { minutes: 10, args: [] },
 };
 const DEFAULT = { minutes: 15, args: [] };

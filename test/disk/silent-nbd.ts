@@ -28,6 +28,9 @@ export class SilentNbd {
 
   constructor(readonly bytes = 1 << 20) {}
 
+  get listening(): boolean {
+    return this.server.listening;
+  }
   async listen(port = 0): Promise<number> {
     await new Promise<void>((done) => this.server.listen(port, '127.0.0.1', done));
     this.port = (this.server.address() as net.AddressInfo).port;

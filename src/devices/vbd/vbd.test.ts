@@ -236,6 +236,67 @@ describe('a disk', () => {
   });
 });
 
+describe('a disk whose link cannot', () => {
+  it('be let go of is taken back once that has come to an end, and not before', async () => {
+    const { front, link, seg, statuses } = setUp();
+    let fail: (error: Error) => void = () => undefined;
+    link.release = () =>
+      new Promise((_, reject) => {
+        fail = reject;
+      });
+    let acquired = 0;
+    link.acquire = async () => {
+      acquired++;
+    };
+    await front.bus.pause();
+    const released = expect(front.vbd.release()).rejects.toThrow('it hangs');
+    front.bus.resume();
+    front.request(WRITE, 1n, 0, [seg(0)]);
+    front.push();
+    await new Promise((done) => setTimeout(done, 5));
+    expect([acquired, link.taken.length]).toEqual([0, 0]);
+    fail(new Error('it hangs'));
+    await released;
+    await new Promise((done) => setTimeout(done, 5));
+    expect([acquired, link.taken.length]).toEqual([1, 1]);
+    link.finish(1);
+    expect(statuses()).toEqual([0]);
+  });
+
+  it('be quiet for a move keeps what it was lent: each request is answered once', async () => {
+    const { front, link, seg, statuses } = setUp();
+    front.request(WRITE, 1n, 0, [seg(0)]);
+    front.push();
+    expect(link.taken.length).toBe(1);
+    link.quiesce = () => Promise.reject(new Error('a write is not answered'));
+    await expect(front.bus.pause()).rejects.toThrow('not answered');
+    front.bus.resume();
+    expect(link.taken.length).toBe(1);
+    link.finish(1);
+    expect(statuses()).toEqual([0]);
+  });
+
+  it('be quiet at a detach has the guest wait for its memory until it is', async () => {
+    const { front, link, seg } = setUp();
+    front.request(WRITE, 1n, 0, [seg(0)]);
+    front.push();
+    let quiet = false;
+    link.quiesce = () =>
+      new Promise((resolve, reject) =>
+        setTimeout(() => (quiet ? resolve() : reject(new Error('a write is not answered'))), 1),
+      );
+    let gone = false;
+    front.vbd.disconnect(() => {
+      gone = true;
+    });
+    await new Promise((done) => setTimeout(done, 20));
+    expect(gone).toBe(false);
+    quiet = true;
+    for (let i = 0; i < 1000 && !gone; i++) await new Promise((done) => setTimeout(done, 1));
+    expect(gone).toBe(true);
+  });
+});
+
 describe('requests in flight', () => {
   /**
    * A front end that writes tagged sectors and reads them back, at any depth, while the link answers in any order

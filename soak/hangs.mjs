@@ -1,0 +1,253 @@
+// npm run soak -- hangs [WORDS]: moves of which somebody hangs, is slow or is gone, at every step, with real processes that
+// are stopped (SIGSTOP) and go on later. After each: the words of `migrate` are true, and there is exactly one live guest.
+// WORDS: only rows that have them. The fake guest stands for the guest where only processes and daemons matter; a real
+// kernel with a disk of each kind and a network where their servers do.
+import '../test/support/register-ts.mjs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { soaked } from './lib/soaked.mjs';
+
+const only = process.argv[2] ?? '';
+const { TwoHosts, until } = await import('../test/migration/hosts.ts');
+const { smallKernelElf } = await import('../src/demo/small-kernel.ts');
+const { SilentNbd } = await import('../test/disk/silent-nbd.ts');
+
+/** Seconds that whoever is waited for may take. */
+const ANSWER_S = 4;
+/** Longest that `migrate` may take to say where the guest is: all limits of a move one after the other. */
+const MOST_S = 60;
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const signal = (pids, name) => {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, name);
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+};
+const counts = new Map();
+let failures = 0;
+
+/** One case: prepares a move, does what is to be done to it, holds the words against where the guest is. */
+async function tried(row, hosts, name, began, harm, heal) {
+  const count = counts.get(row) ?? { cases: 0, failures: 0 };
+  counts.set(row, count);
+  count.cases++;
+  try {
+    let said;
+    const moving = hosts.a.ask('migrate', { guest: name, host: 'B', maxDowntimeMs: 1000 }).then(
+      () => (said = 'moved'),
+      (error) => (said = error.message),
+    );
+    await began();
+    await harm();
+    for (let s = 0; said === undefined && s < 10 * MOST_S; s++) await pause(100);
+    if (said === undefined) throw new Error(`migrate says nothing for ${MOST_S} s`);
+    const unsettled = said.includes('does not answer; it is asked until it does');
+    await heal();
+    await moving;
+    const { on } = await hosts.settled(name);
+    // Only a destination that hangs with the offer in its hands leaves it open.
+    if (!unsettled && (said === 'moved') !== (on === 'B')) throw new Error(`"${said}", and it is on ${on}`);
+    await until('one guest process', () => hosts.processes().length === 1 || undefined);
+    const wrong = hosts.violations();
+    if (wrong.length > 0) throw new Error(wrong.join('; '));
+    console.log(`${row}: ${said}; on ${on}`);
+  } catch (error) {
+    count.failures++;
+    failures++;
+    console.log(`${row}: FAILED: ${error.stack}`);
+    for (const host of [hosts.a, hosts.b]) console.log(host.log().split('\n').slice(-12).join('\n'));
+  } finally {
+    await heal().catch(() => {});
+    await hosts.clear();
+  }
+}
+
+// --- processes and daemons, with the fake guest, at each of its steps ---
+
+const STEPS = [
+  'describe',
+  'dirty-log',
+  'construct',
+  'round',
+  'pause',
+  'save-state',
+  'restore-state',
+  'attach',
+  'start',
+];
+const PARTIES = {
+  'the source process': (hosts) => hosts.a.pids(),
+  'the destination process': (hosts) => hosts.b.pids(),
+  'the destination daemon': (hosts) => [hosts.b.process.pid],
+};
+const HANGS = {
+  // Longer than a slow machine is, shorter than anybody gives up.
+  'is slow': 1_000,
+  hangs: Number.POSITIVE_INFINITY,
+};
+const fake = await TwoHosts.open(18_700, { moveAnswerS: ANSWER_S });
+for (const [party, pidsOf] of Object.entries(PARTIES))
+  for (const [how, ms] of Object.entries(HANGS))
+    for (const step of STEPS) {
+      const row = `${party} ${how}`;
+      if (!`${row} at ${step}`.includes(only)) continue;
+      // There is none yet.
+      if (party === 'the destination process' && step === 'describe') continue;
+      const { name } = await fake.guest();
+      fake.gate(step);
+      let stopped = [];
+      await tried(
+        row,
+        fake,
+        name,
+        () => fake.reached(step),
+        async () => {
+          stopped = pidsOf(fake);
+          signal(stopped, 'SIGSTOP');
+          fake.openGate(step);
+          if (Number.isFinite(ms)) {
+            await pause(ms);
+            signal(stopped, 'SIGCONT');
+          }
+        },
+        async () => signal(stopped, 'SIGCONT'),
+      );
+    }
+await fake.close();
+
+// --- servers of disks and networks, with a real kernel ---
+
+const server = new SilentNbd();
+await server.listen();
+const port = server.port;
+let network;
+const real = await TwoHosts.open(18_720, { runner: undefined, moveAnswerS: ANSWER_S }, (root) => ({
+  networks: { default: `switch:unix:${join(root, 'switch')}` },
+}));
+const MAIN = new URL('../dist/cli/main.js', import.meta.url).pathname;
+async function startSwitch() {
+  network = spawn(process.execPath, [MAIN, 'switch', '--listen', `unix:${join(real.root, 'switch')}`], {
+    stdio: 'ignore',
+  });
+  await until('the switch listens', () => existsSync(join(real.root, 'switch')) || undefined);
+}
+writeFileSync(join(real.root, 'kernel'), smallKernelElf());
+mkdirSync(join(real.root, 'images'));
+let guests = 0;
+async function create(more) {
+  const name = `real${++guests}`;
+  const config = `name = "${name}"\nkernel = "${join(real.root, 'kernel')}"\nmemory = 8\nextra = "interval_ms=10"\n${more}\n`;
+  const { pid } = await real.a.ask('create', { config, file: `${name}.cfg`, directory: real.root });
+  return { name, pid };
+}
+/** Processes below a guest's, by name. */
+function childrenOf(parent, name) {
+  return readdirSync('/proc')
+    .filter((pid) => /^\d+$/.test(pid))
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+        return (
+          stat.includes(`(${name})`) && Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent
+        );
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+const nbd = `disk = ['vdev=xvda,format=raw,target=nbd://127.0.0.1:${port}/']`;
+function qcow2() {
+  const image = join(real.root, 'images', `${guests}.qcow2`);
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1M']);
+  return `disk = ['vdev=xvda,format=qcow2,target=${image}']`;
+}
+const SERVERS = [
+  [
+    'an NBD server hangs',
+    () => nbd,
+    async () => {
+      server.answering = false;
+    },
+    async () => server.answer(),
+  ],
+  [
+    'an NBD server is slow',
+    () => nbd,
+    async () => {
+      server.answering = false;
+      setTimeout(() => server.answer(), 2000);
+    },
+    async () => server.answer(),
+  ],
+  [
+    'an NBD server is gone',
+    () => nbd,
+    () => server.close(),
+    async () => {
+      if (!server.listening) await server.listen(port);
+    },
+  ],
+  [
+    'its qemu-nbd hangs at the source',
+    qcow2,
+    async (pid) => signal(childrenOf(pid, 'qemu-nbd'), 'SIGSTOP'),
+    async (pid) => signal(childrenOf(pid, 'qemu-nbd'), 'SIGCONT'),
+  ],
+  [
+    'its qemu-nbd is gone at the source',
+    qcow2,
+    async (pid) => signal(childrenOf(pid, 'qemu-nbd'), 'SIGKILL'),
+    async () => {},
+  ],
+  [
+    'a switch hangs',
+    () => "vif = ['']",
+    async () => signal([network.pid], 'SIGSTOP'),
+    async () => signal([network.pid], 'SIGCONT'),
+  ],
+  [
+    'a switch is gone',
+    () => "vif = ['']",
+    async () => network.kill('SIGKILL'),
+    async () => {
+      if (network.exitCode !== null || network.signalCode !== null) await startSwitch();
+    },
+  ],
+];
+await startSwitch();
+for (const [row, devices, harm, heal] of SERVERS) {
+  if (!row.includes(only)) continue;
+  // Before the move, and at instants within it.
+  for (const ms of [-1, 0, 50, 150, 400, 1000]) {
+    const { name, pid } = await create(devices());
+    if (ms < 0) await harm(pid);
+    await tried(
+      row,
+      real,
+      name,
+      async () => {},
+      async () => {
+        if (ms < 0) return;
+        await pause(ms);
+        await harm(pid);
+      },
+      () => heal(pid),
+    );
+  }
+}
+network.kill('SIGKILL');
+await real.close();
+await server.close().catch(() => {});
+console.log(`${failures} failures`);
+soaked(
+  [...counts].map(([row, { cases, failures: failed }]) => ({
+    property: `the words of migrate are true, and one guest lives, when ${row}`,
+    cases,
+    failures: failed,
+  })),
+);
