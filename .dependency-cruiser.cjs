@@ -1,6 +1,7 @@
 // One direction of dependency: each layer knows only the ones before it in this list.
 const layers = [
   'records',
+  'protocol',
   'net',
   'xen',
   'xenstore',
@@ -15,7 +16,7 @@ const layers = [
   'cli',
 ];
 // Everything the guest touches: no Node API, so that it also runs in a worker or in a browser.
-const pure = ['records', 'net', 'xen', 'machine', 'hypervisor', 'guest', 'devices', 'helper'];
+const pure = ['records', 'protocol', 'net', 'xen', 'machine', 'hypervisor', 'guest', 'devices', 'helper'];
 const alone = (name, from, to) => ({ name, severity: 'error', from, to });
 
 module.exports = {

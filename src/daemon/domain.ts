@@ -5,22 +5,36 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { GenericSchema } from 'valibot';
 import type { HostNode } from '../host/host.js';
+import { check, ProtocolError } from '../protocol/check.js';
+import { ANSWERS, FILES, NOTICES, REQUESTS } from '../protocol/guest-process.js';
+import { printable } from '../protocol/printable.js';
 import type { Grant } from './disk-access.js';
-import { readJson, writeDurable } from './durable.js';
+import { readForeign, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import {
   EXIT_FILE,
   type GuestExit,
   type GuestHello,
+  type GuestNotices,
   type GuestRequests,
   OWNER_FILE,
-  type OwnerRecord,
 } from './guest-protocol.js';
 import type { GuestConfig } from './guest-runner.js';
 import { killedBecause, wordsOfEnd } from './process-end.js';
-import { Rpc } from './rpc.js';
-import { connectGuest, deathOf, isAlive, killProcess, lastLine, type ProcessId } from './spawn.js';
+import { lastLine } from './process-log.js';
+import { type Params, Rpc } from './rpc.js';
+import { Seldom } from './seldom.js';
+import {
+  connectGuest,
+  deathOf,
+  isAlive,
+  killProcess,
+  type ProcessId,
+  type ProcessPlaces,
+  socketOf,
+} from './spawn.js';
 import type { IncomingImage } from './storage.js';
 
 /** The hand-over by which a guest came, until its source has closed the books. */
@@ -67,16 +81,50 @@ export interface DomainHooks {
   stopping(domain: Domain): Promise<void>;
   /** Its process is dead: how that came, in words; its last words, or "". */
   processEnded(domain: Domain, how: string, lastWords: string): void;
+  /** Something of its process that is worth a line in the log, and of which there is not much. */
+  odd(domain: Domain, what: string): void;
 }
+
+/** What its process may say: the tables of src/protocol, held against the types that are used here. */
+const notices: { readonly [M in keyof GuestNotices]: GenericSchema<unknown, GuestNotices[M]> } = NOTICES;
+const answers: { readonly [M in keyof GuestRequests]: GenericSchema<unknown, GuestRequests[M][1]> } = ANSWERS;
+
+/** How long is waited for an answer that needs no more than a look, ms: also a hung process does not hold its caller. */
+const LOOK_MS = 10_000;
+/** And for the first answer of a process that may have just been started. */
+const START_MS = 20_000;
+const LOOKS: ReadonlySet<keyof GuestRequests> = new Set([
+  'hello',
+  'status',
+  'points',
+  'dmesg',
+  'devices',
+  'type',
+  'watchConsole',
+  'rename',
+]);
 
 const END_TIMEOUT_MS = 5_000;
 /** A process that closed its connection must be dead soon after. */
 const DEATH_GRACE_MS = 2_000;
 
+/** Waits for something, but no longer than so many milliseconds; 0 for as long as it takes. */
+async function within(something: Promise<void>, timeoutMs: number): Promise<void> {
+  if (timeoutMs === 0) return something;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((done) => {
+    timer = setTimeout(done, timeoutMs);
+  });
+  await Promise.race([something, late]);
+  clearTimeout(timer);
+}
+
 export class Domain {
   rpc: Rpc | undefined;
   readonly consoles = new Set<(data: string) => void>();
   onProgress: ((progress: unknown) => void) | undefined;
+  /** While an earlier daemon's domain is being taken up; it never fails. */
+  recovering: Promise<void> | undefined;
   private told = false;
   /** How its process ended, in words, once that is known. */
   private how: string | undefined;
@@ -84,13 +132,19 @@ export class Domain {
   readonly since = performance.now();
   /** Its guest ended, and is being switched on again as another domain. */
   restarting = false;
+  private readonly oddities = new Seldom();
 
   constructor(
     readonly state: DomainState,
-    readonly directory: string,
+    readonly places: ProcessPlaces,
     private readonly stateFile: string,
     private readonly hooks: DomainHooks,
   ) {}
+
+  /** Its process's own directory. */
+  get directory(): string {
+    return this.places.directory;
+  }
 
   get domid(): number {
     return this.state.domid;
@@ -112,24 +166,68 @@ export class Domain {
 
   /** Connects to the process; from now on its death is noticed. */
   async connect(): Promise<GuestHello> {
-    const socket = await connectGuest(this.directory, this.state.process!);
-    this.rpc = new Rpc(socket, {
+    const socket = await connectGuest(this.places, this.state.process!);
+    const rpc: Rpc = new Rpc(socket, {
       request: async (method) => {
-        if (method !== 'stopping') throw new Failure('usage', `unknown request ${method}`);
+        if (!Object.hasOwn(REQUESTS, method)) throw new Failure('usage', `unknown request ${method}`);
         await this.hooks.stopping(this);
       },
-      notice: (method, params) => this.notice(method, params),
-      closed: () => void this.lost(),
+      notice: (method, params) => this.noticed(method, params),
+      closed: () => {
+        if (this.rpc === rpc) void this.lost();
+      },
     });
-    return this.rpc.request<GuestHello>('hello');
+    this.rpc = rpc;
+    try {
+      // It may be just beginning.
+      return await this.request(rpc, 'hello', {}, START_MS);
+    } catch (error) {
+      this.rpc = undefined;
+      rpc.destroy();
+      if (await deathOf(this.state.process!, 0))
+        throw new Failure('crashed', `the guest's process ended: ${lastLine(this.places.log)}`);
+      throw error;
+    }
   }
 
-  private notice(method: string, params: Readonly<Record<string, unknown>>): void {
-    if (method === 'console') for (const watcher of this.consoles) watcher(String(params.data));
-    else if (method === 'progress') this.onProgress?.(params);
-    else if (method === 'store') this.hooks.store(this, params.nodes as HostNode[]);
-    else if (method === 'unplugged') this.hooks.unplugged(this, String(params.kind), Number(params.devid));
-    else if (method === 'stopped') this.tell(params as unknown as GuestExit);
+  private noticed(method: string, params: Params): void {
+    try {
+      if (!Object.hasOwn(notices, method)) throw new ProtocolError(`unknown notice ${method}`);
+      this.notice(method as keyof GuestNotices, params);
+    } catch (error) {
+      // It may say what it wants: what is wrong with it is noted, now and then, and nothing else comes of it.
+      this.odd(error);
+    }
+  }
+
+  private notice(method: keyof GuestNotices, params: Params): void {
+    const said = <M extends keyof GuestNotices>(name: M): GuestNotices[M] =>
+      check(notices[name] as GenericSchema<unknown, GuestNotices[M]>, params, `notice ${name}`);
+    switch (method) {
+      case 'console': {
+        const { data } = said('console');
+        for (const watcher of this.consoles) watcher(data);
+        return;
+      }
+      case 'progress':
+        this.onProgress?.(said('progress'));
+        return;
+      case 'store':
+        this.hooks.store(this, said('store').nodes as HostNode[]);
+        return;
+      case 'unplugged': {
+        const { kind, devid } = said('unplugged');
+        this.hooks.unplugged(this, kind, devid);
+        return;
+      }
+      case 'stopped':
+        this.tell(said('stopped'));
+    }
+  }
+
+  private odd(error: unknown): void {
+    if (this.oddities.allows())
+      this.hooks.odd(this, printable(error instanceof Error ? error.message : String(error), 300));
   }
 
   private tell(exit: GuestExit): void {
@@ -142,10 +240,9 @@ export class Domain {
     this.rpc = undefined;
     const { process } = this.state;
     if (process === null) return;
-    if (!(await deathOf(process, DEATH_GRACE_MS))) {
+    if (!(await deathOf(process, DEATH_GRACE_MS)))
       killedBecause(process.pid, 'it closed its connection and lived on');
-      await killProcess(process);
-    }
+    await killProcess(process);
     await this.noteEnd(process);
     this.tell(this.exitOnDisk());
   }
@@ -155,38 +252,58 @@ export class Domain {
     if (this.how !== undefined) return;
     this.how = '';
     this.how = await wordsOfEnd(pid);
-    this.hooks.processEnded(this, this.how, lastLine(this.directory));
+    this.hooks.processEnded(this, this.how, lastLine(this.places.log));
+  }
+
+  /** What stands in a file of its process, if that is what such a file has. */
+  private fileOf<F extends keyof typeof FILES>(name: string, file: F): unknown {
+    const text = readForeign(join(this.directory, name), FILES[file].most);
+    try {
+      return text === '' ? undefined : check(FILES[file].schema, JSON.parse(text), name);
+    } catch {
+      // A half-written file is none.
+      return undefined;
+    }
   }
 
   /** How the process said that it ended; a crash if it said nothing. */
   exitOnDisk(): GuestExit {
-    try {
-      const exit = readJson<GuestExit>(join(this.directory, EXIT_FILE));
-      if (exit !== undefined) return exit;
-    } catch {
-      // A half-written file is none.
-    }
-    const details = `the guest's process ${this.how || 'died'} ${lastLine(this.directory)}`.trim();
+    const exit = this.fileOf(EXIT_FILE, 'exit') as GuestExit | undefined;
+    if (exit !== undefined) return exit;
+    const details = `the guest's process ${this.how || 'died'} ${lastLine(this.places.log)}`.trim();
     return { reason: 'crash', details };
   }
 
   /** Whether the guest became ours by this hand-over. */
   ownedBy(handover: string): boolean {
-    try {
-      return readJson<OwnerRecord>(join(this.directory, OWNER_FILE))?.handover === handover;
-    } catch {
-      return false;
-    }
+    const record = this.fileOf(OWNER_FILE, 'owner') as { handover: string } | undefined;
+    return record?.handover === handover;
   }
 
-  ask<M extends keyof GuestRequests>(
+  /** Fails with 'io' where the answer is not what such an answer may be. */
+  async ask<M extends keyof GuestRequests>(
     method: M,
     params: GuestRequests[M][0],
-    timeoutMs = 0,
+    timeoutMs = LOOKS.has(method) ? LOOK_MS : 0,
   ): Promise<GuestRequests[M][1]> {
-    if (this.rpc === undefined)
-      return Promise.reject(new Failure('bad-state', `domain ${this.domid} has no process`));
-    return this.rpc.request(method, params, timeoutMs);
+    if (this.rpc === undefined && this.recovering !== undefined) await within(this.recovering, timeoutMs);
+    if (this.rpc === undefined) throw new Failure('bad-state', `domain ${this.domid} has no process`);
+    return this.request(this.rpc, method, params, timeoutMs);
+  }
+
+  private async request<M extends keyof GuestRequests>(
+    rpc: Rpc,
+    method: M,
+    params: GuestRequests[M][0],
+    timeoutMs: number,
+  ): Promise<GuestRequests[M][1]> {
+    const answer = await rpc.request<unknown>(method, params, timeoutMs);
+    try {
+      return check(answers[method], answer, `the answer to ${method}`) as GuestRequests[M][1];
+    } catch (error) {
+      this.odd(error);
+      throw new Failure('io', `the process of domain ${this.domid}: ${(error as Error).message}`);
+    }
   }
 
   changed(node: HostNode): void {
@@ -221,7 +338,7 @@ export class Domain {
     return this.state.process === null || deathOf(this.state.process, DEATH_GRACE_MS);
   }
 
-  /** SIGKILL without a word: for a process that must not go on and does not answer. */
+  /** SIGKILL without a word, to the process and to all that it has started; resolves when they are dead. */
   async kill(): Promise<void> {
     const { process } = this.state;
     if (process === null) return;
@@ -231,7 +348,8 @@ export class Domain {
 
   /** Removes all traces; the process is dead. */
   remove(): void {
-    rmSync(this.directory, { recursive: true, force: true });
+    for (const path of [this.directory, this.places.log, `${this.places.log}.1`, socketOf(this.places)])
+      rmSync(path, { recursive: true, force: true });
     rmSync(this.stateFile, { force: true });
   }
 }

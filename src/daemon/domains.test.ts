@@ -53,7 +53,7 @@ const processes = vi.hoisted(() => new Map<number, Played>());
 interface Played {
   readonly directory: string;
   phase: string;
-  devices: { kind: string; devid: number }[];
+  devices: { kind: string; devid: number; spec: string }[];
   rpc?: Rpc;
 }
 vi.mock('./spawn.js', () => {
@@ -62,16 +62,16 @@ vi.mock('./spawn.js', () => {
   return {
     passable: () => undefined,
     isAlive,
-    lastLine: () => '',
+    socketOf: ({ socket }: { socket: string }) => socket,
     startTicks: () => 0,
     killProcess: async (id: { pid: number }) => void processes.delete(id.pid),
     deathOf: async (id: { pid: number }) => !isAlive(id),
-    spawnGuest: ({ directory }: { directory: string }) => {
+    spawnGuest: ({ places: { directory } }: { places: { directory: string } }) => {
       mkdir(directory);
       processes.set(++pid, { directory, phase: 'empty', devices: [] });
       return { pid, startTicks: 0 };
     },
-    connectGuest: async (_: string, id: { pid: number }) => connect(id.pid),
+    connectGuest: async (_: unknown, id: { pid: number }) => connect(id.pid),
   };
 });
 const { mkdirSync } = await vi.importActual<typeof import('node:fs')>('node:fs');
@@ -100,9 +100,9 @@ function connect(pid: number): Duplex {
   process.rpc = new Rpc(theirs, {
     request(method, params): unknown {
       if (method === 'create') process.phase = 'live';
-      if (method === 'devices') return process.devices;
+      if (method === 'devices') return process.devices.map((one) => ({ ...one, front: {}, link: '' }));
       if (method === 'plug') {
-        process.devices.push((params as { device: { kind: string; devid: number } }).device);
+        process.devices.push((params as { device: { kind: string; devid: number; spec: string } }).device);
         return { ...config, devices: process.devices };
       }
       if (method === 'unplug') throw new Failure('timed-out', 'the guest did not let go');
@@ -115,6 +115,7 @@ function connect(pid: number): Duplex {
         });
         return null;
       }
+      if (method !== 'hello' && method !== 'create') return null;
       const { phase } = process;
       return { pid, phase, paused: false, locked: false, config: null } as unknown as GuestHello;
     },
@@ -156,7 +157,14 @@ describe('what a daemon remembers of its guests:', () => {
 
   async function daemon(): Promise<Domains> {
     const log = pino({ level: 'silent' });
-    const domains = new Domains(dir, 'A', loadHostConfig(undefined), new HostXenstore(), log);
+    const domains = new Domains({
+      dir,
+      hostName: 'A',
+      config: loadHostConfig(undefined),
+      store: new HostXenstore(),
+      log,
+      unconfined: false,
+    });
     const moves = new Moves({
       dir,
       domains,

@@ -11,15 +11,20 @@ import type { DeviceConfig } from '../helper/devices.js';
 import { standaloneClock } from '../host/standalone/clock.js';
 import { placeOf } from '../host/standalone/disk/place.js';
 import { within } from '../host/standalone/within.js';
+import { confinementOf } from './confinement.js';
 import { type DiskGiver, type Grant, giveDisks, keepDisks, takeBack } from './disk-access.js';
+import { lendDisk, lentName, takeBackDisk } from './disk-lending.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
-import { readJson, removeUnfinished, writeDurable } from './durable.js';
+import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
-import { EXIT_FILE, type GuestExit, type HostGrant } from './guest-protocol.js';
+import type { GuestExit, GuestHello, HostGrant } from './guest-protocol.js';
 import type { GuestConfig } from './guest-runner.js';
 import type { HostConfig } from './host-config.js';
 import type { HostXenstore, Relay } from './host-store.js';
-import { passable, spawnGuest } from './spawn.js';
+import { cutLog, sizeOfDirectory } from './process-log.js';
+import { Seldom } from './seldom.js';
+import { type ProcessPlaces, passable, spawnGuest } from './spawn.js';
+import { readDomids, readState } from './state-files.js';
 import { discardImages, type IncomingImage, keepImages } from './storage.js';
 
 /** Why the moves of a domain have a word in its end; see moves.ts. */
@@ -44,6 +49,16 @@ export interface NewDomain {
   readonly disks?: readonly IncomingImage[];
 }
 
+export interface DomainsOptions {
+  readonly dir: string;
+  readonly hostName: string;
+  readonly config: HostConfig;
+  readonly store: HostXenstore;
+  readonly log: Logger;
+  /** Guests' processes start also where they cannot be confined. */
+  readonly unconfined: boolean;
+}
+
 /** A guest that ends and restarts faster than this is broken, not rebooting. */
 const LEAST_LIFE_MS = 1_000;
 /** Between two attempts to switch a guest on again, which fail for lack of room, or of its kernel: the first, the last. */
@@ -66,39 +81,68 @@ export function checkName(name: unknown): void {
 const wait = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
 const isNewer = (one: DomainState, other: DomainState): boolean =>
   (one.generation ?? 0) > (other.generation ?? 0);
+
+/** What guest-launcher.ts says is at the beginning of a process's log. */
+const LOG_BEGINNING = 64 << 10;
+const SANDBOX_LINE = 'sandbox: ';
+
+/** Between two attempts to speak to a process that does not answer, ms. */
+const RETRY_MS = 2_000;
+/** Between two looks at what guests' processes have on the disk, ms. */
+const LOOK_AFTER_MS = 5_000;
+/** What such a process may have in its own directory: its console's log is most of what it needs. */
+const MOST_DIRECTORY_BYTES = 256 << 20;
+const MOST_NAMES = 1_000;
+
 const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));
 
 export class Domains {
   readonly all = new Map<number, Domain>();
   moves: MoveWatcher | undefined;
   private readonly relays = new Map<Domain, Relay>();
+  private readonly refusals = new Seldom();
+  /** Numbers of domains whose records cannot be read: what they have is left as it is. */
+  private readonly unreadable = new Set<number>();
   private nextDomid: number;
   private generation: number;
   private readonly hooks: DomainHooks = {
     ended: (domain, exit) => this.ended(domain, exit),
     store: (domain, nodes) => {
       const refused = this.relays.get(domain)?.write(nodes) ?? [];
-      if (refused.length > 0) this.log.warn({ domid: domain.domid, refused }, 'nodes refused by the host');
+      if (refused.length > 0 && this.refusals.allows())
+        this.log.warn({ domid: domain.domid, refused: refused.slice(0, 8) }, 'nodes refused by the host');
     },
     unplugged: (domain, kind, devid) => this.unplugged(domain, kind, devid),
     processEnded: ({ domid, state }, how, lastWords) =>
       this.log.info({ domid, name: state.name, pid: state.process?.pid, how, lastWords }, 'process ended'),
+    odd: (domain, what) => this.log.warn({ domid: domain.domid, what }, "a guest's process says nonsense"),
     stopping: async (domain) => this.moves?.stopping(domain),
   };
 
-  constructor(
-    readonly dir: string,
-    readonly hostName: string,
-    readonly config: HostConfig,
-    readonly store: HostXenstore,
-    readonly log: Logger,
-  ) {
+  readonly dir: string;
+  readonly hostName: string;
+  readonly config: HostConfig;
+  readonly store: HostXenstore;
+  readonly log: Logger;
+
+  constructor(private readonly options: DomainsOptions) {
+    const { dir, hostName, config, store, log } = options;
+    this.dir = dir;
+    this.hostName = hostName;
+    this.config = config;
+    this.store = store;
+    this.log = log;
     passable(dir);
     passable(join(dir, 'guests'));
     mkdirSync(join(dir, 'state'), { recursive: true, mode: 0o700 });
-    const counters = readJson<{ next: number; generation?: number }>(join(dir, 'domids.json'));
+    const counters = this.read('domids.json', readDomids);
     this.nextDomid = counters?.next ?? config.firstDomid;
     this.generation = counters?.generation ?? 0;
+  }
+
+  /** What one of our own files has; one that cannot be read is set aside. */
+  read<T>(name: string, read: (value: unknown) => T): T | undefined {
+    return readOrSetAside(join(this.dir, name), read, (message) => this.log.error({ file: name }, message));
   }
 
   /** This host's true time, ns since 1970. */
@@ -108,17 +152,27 @@ export class Domains {
 
   private domid(): number {
     let domid = this.nextDomid;
-    while (this.all.has(domid)) domid = domid >= this.config.maxDomid ? 1 : domid + 1;
+    while (this.all.has(domid) || this.unreadable.has(domid))
+      domid = domid >= this.config.maxDomid ? 1 : domid + 1;
     this.nextDomid = domid >= this.config.maxDomid ? 1 : domid + 1;
     this.generation++;
     writeDurable(join(this.dir, 'domids.json'), { next: this.nextDomid, generation: this.generation });
     return domid;
   }
 
+  private places(domid: number): ProcessPlaces {
+    return {
+      directory: join(this.dir, 'guests', String(domid)),
+      log: join(this.dir, 'logs', `${domid}.log`),
+      socket: join(this.dir, 'sockets', String(domid)),
+      uid: this.uidOf(domid),
+    };
+  }
+
   private domain(state: DomainState): Domain {
     const domain = new Domain(
       state,
-      join(this.dir, 'guests', String(state.domid)),
+      this.places(state.domid),
       join(this.dir, 'state', `${state.domid}.json`),
       this.hooks,
     );
@@ -146,8 +200,8 @@ export class Domains {
     return ![...this.all.values()].some((domain) => domain.state.name === name);
   }
 
-  /** Makes a domain with its process, in which there is no guest yet. */
-  async make(wanted: NewDomain): Promise<Domain> {
+  /** Makes a domain with its process, in which there is no guest yet. `prepare`: what must be there before that. */
+  async make(wanted: NewDomain, prepare?: (domain: Domain) => Promise<void>): Promise<Domain> {
     const { name, uuid } = wanted;
     checkName(name);
     for (const domain of this.all.values()) {
@@ -175,23 +229,41 @@ export class Domains {
     });
     try {
       rmSync(domain.directory, { recursive: true, force: true });
-      domain.state.process = spawnGuest({
-        directory: domain.directory,
+      // On disk before anything is made for it, so that nothing of it is ever without a name.
+      domain.save();
+      await prepare?.(domain);
+      const { places } = domain;
+      domain.state.process = await spawnGuest({
+        places,
         runner: this.config.runner,
         kernel: wanted.config?.kernel ?? '',
         ramdisk: wanted.config?.ramdisk ?? '',
         memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
-        uid: this.uidOf(domid),
-        hidden: this.uidOf(domid) === undefined ? this.dir : '',
+        sandbox: confinementOf({
+          dir: this.dir,
+          config: this.config,
+          uid: places.uid,
+          devices: wanted.config?.devices,
+          images: (wanted.disks ?? []).map(({ path }) => path),
+          unconfined: this.options.unconfined,
+        }),
         yielding: wanted.incoming !== null,
       });
       domain.save();
       await domain.connect();
+      this.tellConfinement(domain);
       return domain;
     } catch (error) {
       await this.discard(domain, 'failed');
       throw error;
     }
+  }
+
+  /** What its process could not be kept from, as it said before anything else ran in it. */
+  private tellConfinement(domain: Domain): void {
+    const lines = readForeign(domain.places.log, LOG_BEGINNING, 'end').split('\n');
+    for (const line of lines.filter((l) => l.startsWith(SANDBOX_LINE)))
+      this.log.warn({ domid: domain.domid }, line);
   }
 
   /** Creates a guest from its configuration and starts it. */
@@ -286,9 +358,10 @@ export class Domains {
   async plug(domain: Domain, device: DeviceConfig): Promise<void> {
     const before = domain.state.grants ?? [];
     await this.giveDisks(domain, [device]);
+    const at = domain.places.uid === undefined ? lendDisk(domain, device, this.config.images) : null;
     this.store.addDevice(domain.domid, device);
     try {
-      domain.keepConfig(await domain.ask('plug', { device }));
+      domain.keepConfig(await domain.ask('plug', { device, at }));
     } catch (error) {
       // What the guest has and nobody remembers could not be taken away again.
       const { kind, devid } = device;
@@ -296,6 +369,7 @@ export class Domains {
         await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
       this.store.removeDevice(domain.domid, device);
       await this.takeDisks(domain, (grant) => !before.includes(grant));
+      takeBackDisk(domain, device);
       throw error;
     }
   }
@@ -313,6 +387,7 @@ export class Domains {
     const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
     if (config === null || device === undefined) return;
     this.store.removeDevice(domain.domid, device);
+    takeBackDisk(domain, device);
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
     if (kind !== 'vbd') return;
     // What lies beneath it may lie beneath another of its disks too.
@@ -510,37 +585,55 @@ export class Domains {
     return found.filter((domain) => !gone.has(domain));
   }
 
-  /** What an earlier daemon left on disk. Connects to the processes that live. */
+  /** What an earlier daemon left on disk. No process is spoken to; what a reboot left over is ended. */
   async recover(): Promise<Domain[]> {
     const found: Domain[] = [];
     removeUnfinished(this.dir);
     removeUnfinished(join(this.dir, 'state'));
     for (const file of readdirSync(join(this.dir, 'state'))) {
       if (!/^\d+\.json$/.test(file)) continue;
-      const state = readJson<DomainState>(join(this.dir, 'state', file))!;
-      found.push(this.domain(state));
+      const state = this.read(join('state', file), (value) => readState(value, Number.parseInt(file, 10)));
+      if (state !== undefined) found.push(this.domain(state));
     }
+    const damaged = new Set(readdirSync(join(this.dir, 'state')).map((file) => Number.parseInt(file, 10)));
+    for (const number of damaged) if (!this.all.has(number)) this.unreadable.add(number);
+    this.generation = Math.max(this.generation, ...found.map(({ state }) => state.generation ?? 0));
     // A directory without state was never told anything, or is what a removal left.
     for (const name of readdirSync(join(this.dir, 'guests'))) {
-      if (!this.all.has(Number(name)))
+      if (!this.all.has(Number(name)) && !damaged.has(Number(name)))
         rmSync(join(this.dir, 'guests', name), { recursive: true, force: true });
     }
     return this.finishReboots(found);
   }
 
-  /** Takes up a domain whose guest is ours: connects, shows it in xenstore, or applies the policy of its end. */
-  async adopt(domain: Domain): Promise<void> {
+  /**
+   * Takes up a domain whose guest is ours: connects, shows it in xenstore, or applies the policy of its end. Resolves
+   * when that is done, for as long as its process does not answer; with what it said, if it lives.
+   */
+  async adopt(domain: Domain): Promise<GuestHello | undefined> {
     const { config } = domain.state;
     if (config !== null) this.show(domain, config);
-    if (domain.state.exit !== null || !domain.alive) {
-      this.ended(domain, domain.state.exit ?? domain.exitOnDisk());
-      return;
+    let hello: GuestHello | undefined;
+    for (let attempt = 0; hello === undefined; attempt++) {
+      if (this.all.get(domain.domid) !== domain) return undefined;
+      if (domain.state.exit !== null || !domain.alive) {
+        this.ended(domain, domain.state.exit ?? domain.exitOnDisk());
+        return undefined;
+      }
+      try {
+        hello = domain.rpc === undefined ? await domain.connect() : await domain.ask('hello', {});
+      } catch (error) {
+        if (attempt === 0)
+          this.log.error(
+            { domid: domain.domid, name: domain.state.name, error: (error as Error).message },
+            'the process of a guest does not answer; it is asked again, and `destroy` ends it',
+          );
+        await wait(RETRY_MS);
+      }
     }
-    const hello = domain.rpc === undefined ? await domain.connect() : await domain.ask('hello', {});
     if (hello.phase === 'ended') {
-      const exit = readJson<GuestExit>(join(domain.directory, EXIT_FILE));
-      this.ended(domain, exit ?? { reason: 'crash', details: '' });
-      return;
+      this.ended(domain, domain.exitOnDisk());
+      return hello;
     }
     if (domain.state.config === null && hello.config !== null) {
       domain.state.config = hello.config;
@@ -550,5 +643,27 @@ export class Domains {
     await this.findUnplugged(domain).catch((error: Error) =>
       this.log.warn({ domid: domain.domid, error: error.message }, 'which devices it has is not known'),
     );
+    return hello;
+  }
+
+  /** Looks after what guests' processes leave on the disk, from time to time. */
+  watchDisk(): () => void {
+    const timer = setInterval(() => {
+      for (const domain of this.all.values()) this.lookAfter(domain);
+    }, LOOK_AFTER_MS);
+    timer.unref();
+    return () => clearInterval(timer);
+  }
+
+  private lookAfter(domain: Domain): void {
+    cutLog(domain.places.log);
+    const lent = (domain.state.config?.devices ?? []).map(({ devid }) => lentName(domain, devid));
+    const { bytes, names } = sizeOfDirectory(domain.directory, MOST_NAMES, new Set(lent));
+    if (bytes <= MOST_DIRECTORY_BYTES && names <= MOST_NAMES) return;
+    this.log.error(
+      { domid: domain.domid, name: domain.state.name, bytes, names },
+      "a guest's process fills its directory, and is ended",
+    );
+    void domain.kill();
   }
 }

@@ -3,12 +3,15 @@ import { closeSync, fsyncSync, openSync, writeFileSync } from 'node:fs';
 import { EXIT_FILE, type GuestExit } from './guest-protocol.js';
 import { logLine } from './log-output.js';
 
+/** Characters; what is longer is no longer what people read. */
+export const MAX_DETAILS = 32 << 10;
+
 /** On disk when this returns. Without room for it the process ends all the same: to who finds no word, it crashed. */
 export function recordExit(exit: GuestExit): void {
   try {
     const fd = openSync(EXIT_FILE, 'w', 0o600);
     try {
-      writeFileSync(fd, JSON.stringify(exit));
+      writeFileSync(fd, JSON.stringify({ ...exit, details: exit.details.slice(0, MAX_DETAILS) }));
       fsyncSync(fd);
     } finally {
       closeSync(fd);

@@ -1,11 +1,10 @@
 /**
  * The guest process: argv is the URL of the runner module; the working directory is the guest's own.
- * It serves one daemon at a time on a unix socket there, and lives on when the daemon goes.
+ * It serves one daemon at a time on the unix socket that it was given, and lives on when the daemon goes.
  */
 import net from 'node:net';
 import { recordExit } from './exit-record.js';
 import { Failure } from './failure.js';
-import { GUEST_SOCKET } from './guest-protocol.js';
 import type { RunnerModule } from './guest-runner.js';
 import { GuestService } from './guest-service.js';
 import { logLine } from './log-output.js';
@@ -37,8 +36,13 @@ const REQUESTS = new Set([
   'resume',
   'end',
 ]);
+/** A socket that listens where the daemon can find it, and nobody else. */
+const LISTENING_FD = 5;
 /** A guest process that no daemon ever speaks to is a leftover. */
 const LONELY_MS = 60_000;
+
+// Programs that it starts keep their things here: it can write nowhere else.
+process.env.TMPDIR = '.';
 
 const crashed = (error: unknown): void => {
   const details = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -73,4 +77,4 @@ const server = net.createServer((socket) => {
   });
   service.attachDaemon(rpc);
 });
-server.listen(GUEST_SOCKET);
+server.listen({ fd: LISTENING_FD });

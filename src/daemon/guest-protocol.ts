@@ -11,6 +11,7 @@ import type { DeviceStatus, GuestConfig, PointRow, RunnerStatus, StopReason } fr
 import type { TravellingImage } from './storage.js';
 
 /** Names in the guest's directory. The guest process knows them relative to its working directory only. */
+/** Where a process that an earlier version started listens. */
 export const GUEST_SOCKET = 'guest.sock';
 export const DATA_SOCKET = 'data.sock';
 /** Written and synced by a guest process that came by a move, before its first instruction here. */
@@ -18,7 +19,6 @@ export const OWNER_FILE = 'owner.json';
 /** Written by a guest process that ends in order. */
 export const EXIT_FILE = 'exit.json';
 export const CONSOLE_LOG = 'console.log';
-export const PROCESS_LOG = 'process.log';
 
 /** The outer values that this host gives to one guest. */
 export interface HostGrant {
@@ -95,8 +95,8 @@ export interface GuestRequests {
   shutdown: [{ kind: 'poweroff' | 'reboot'; timeoutS: number }, null];
   rename: [{ name: string }, null];
   devices: [Record<string, never>, readonly DeviceStatus[]];
-  /** Answers with the guest's configuration after it. */
-  plug: [{ device: DeviceConfig }, GuestConfig];
+  /** Answers with the guest's configuration after it. `at`: where the file of a disk is for this process, if elsewhere. */
+  plug: [{ device: DeviceConfig; at: string | null }, GuestConfig];
   /** Fails with 'timed-out' when the guest does not let go; `force` takes it away. */
   unplug: [{ kind: string; devid: number; force: boolean; timeoutS: number }, GuestConfig];
   /** Typed bytes in base64; answers how many were taken. */

@@ -5,15 +5,15 @@
  * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
  */
 import { readFileSync, rmSync } from 'node:fs';
-import type { ImageFolders } from '../host/standalone/disk/place.js';
 import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
 import { within } from '../host/standalone/within.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import { sendGuest } from '../migration/source.js';
 import { WorkerSender } from '../migration/worker-sender.js';
+import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/guest-process.js';
 import { writeDurable } from './durable.js';
-import { recordExit } from './exit-record.js';
+import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { Failure } from './failure.js';
 import { ConsoleKeeper } from './guest-console.js';
 import { grantedHost, RelayedStore } from './guest-host.js';
@@ -45,6 +45,8 @@ const RAMDISK_FD = 4;
 
 /** Longest that a guest's disks may take to be let go of, once it stands still. */
 const RELEASE_MS = 5_000;
+/** Characters of a point's value. */
+const MAX_WORDS = 4096;
 
 type With<M extends keyof GuestRequests> = GuestRequests[M][0];
 type Answer<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]> | GuestRequests[M][1];
@@ -61,13 +63,19 @@ export class GuestService {
   /** Devices whose links are being opened. */
   private plugging = 0;
   private paused = false;
-  private folders: ImageFolders = {};
+  /** Folders of disks that are others here, and files that this process knows by another name. */
+  private folders: Record<string, string> = {};
   /** What runs the first instruction, of a guest that was created or came paused. */
   private firstStart: (() => void) | undefined;
   private watched = false;
   private daemon: Rpc | undefined;
   private readonly keeper = new ConsoleKeeper(CONSOLE_LOG);
-  private readonly store = new RelayedStore((nodes) => this.daemon?.notice('store', { nodes }));
+  private readonly store = new RelayedStore(() => {
+    const { daemon } = this;
+    return (
+      daemon && { unsent: daemon.stream.writableLength, send: (nodes) => daemon.notice('store', { nodes }) }
+    );
+  });
 
   constructor(
     private readonly module: RunnerModule,
@@ -95,7 +103,7 @@ export class GuestService {
 
   hello(): GuestHello {
     // A daemon that has just met this guest knows nothing of what it wrote.
-    this.daemon?.notice('store', { nodes: this.store.all() });
+    this.store.tellAll();
     return {
       pid: process.pid,
       phase: this.phase,
@@ -106,10 +114,11 @@ export class GuestService {
   }
 
   private factory(host: HostGrant): RunnerFactory {
-    return this.module.openFactory(grantedHost(host, this.store), {
+    this.folders = { ...host.images };
+    return this.module.openFactory(grantedHost({ ...host, images: this.folders }, this.store), {
       console: (bytes) => {
         this.keeper.take(bytes);
-        if (this.watched) this.daemon?.notice('console', { data: Buffer.from(bytes).toString('base64') });
+        if (this.watched) this.show(bytes);
       },
       stopped: (reason, details) => this.stopped({ reason, details }),
       unplugged: (kind, devid) => this.daemon?.notice('unplugged', { kind, devid }),
@@ -117,8 +126,16 @@ export class GuestService {
     });
   }
 
-  private stopped(exit: GuestExit): void {
+  private show(bytes: Uint8Array): void {
+    for (let from = 0; from < bytes.length; from += MAX_CONSOLE_BYTES) {
+      const part = Buffer.from(bytes.subarray(from, from + MAX_CONSOLE_BYTES));
+      this.daemon?.notice('console', { data: part.toString('base64') });
+    }
+  }
+
+  private stopped({ reason, details }: GuestExit): void {
     if (this.phase !== 'live') return;
+    const exit = { reason, details: details.slice(0, MAX_DETAILS) };
     this.phase = 'ended';
     recordExit(exit);
     this.sender?.abort(`the guest stopped: ${exit.reason}`);
@@ -140,7 +157,6 @@ export class GuestService {
 
   async create({ config, host, paused }: With<'create'>): Promise<GuestHello> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
-    this.folders = host.images ?? {};
     const kernel = readFileSync(KERNEL_FD);
     const ramdisk = config.ramdisk === '' ? undefined : readFileSync(RAMDISK_FD);
     const runner = await this.factory(host).create(config, kernel, ramdisk);
@@ -161,7 +177,6 @@ export class GuestService {
   async receive({ host, from, ports, disks }: With<'receive'>): Promise<{ port: number }> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
     this.phase = 'incoming';
-    this.folders = host.images ?? {};
     const factory = this.factory(host);
     // Before anything is sent, or a small guest would be here, and stand still, in the middle of it. One from a file
     // stands still in any case.
@@ -264,10 +279,13 @@ export class GuestService {
     return { ...this.runner.status(), paused: this.paused || this.stoppedByMove, rssKib };
   }
   points(): Answer<'points'> {
-    return this.live().points();
+    const clip = (text: string): string => text.slice(0, MAX_WORDS);
+    return this.live()
+      .points()
+      .map((row) => ({ ...row, inner: clip(row.inner), outer: clip(row.outer) }));
   }
   dmesg(): string {
-    return this.runner?.dmesg() ?? '';
+    return (this.runner?.dmesg() ?? '').slice(-MAX_DMESG);
   }
 
   async shutdown({ kind, timeoutS }: With<'shutdown'>): Promise<null> {
@@ -297,8 +315,9 @@ export class GuestService {
   devices(): Answer<'devices'> {
     return this.live().devices();
   }
-  async plug({ device }: With<'plug'>): Promise<GuestConfig> {
+  async plug({ device, at }: With<'plug'>): Promise<GuestConfig> {
     const runner = this.free();
+    if (at !== null) this.folders[(JSON.parse(device.spec) as { target: string }).target] = at;
     this.plugging++;
     try {
       await runner.plug(device);

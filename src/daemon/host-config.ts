@@ -22,6 +22,12 @@ export interface HostConfig {
   readonly guestUid: number;
   /** Memory of a guest process beyond its guest's RAM, in MiB. */
   readonly guestOverheadMib: number;
+  /** Of a guest's process that has a user of its own: as many processes and threads. */
+  readonly guestProcesses: number;
+  /** The longest file that a guest's process may write, in MiB, where its longest disk is not longer. */
+  readonly guestFileMib: number;
+  /** Folders that guests' processes may write, beside their own and their disks; for other runners. */
+  readonly guestFolders: readonly string[];
   /** Ports for the data of arriving guests, "FIRST-LAST"; "" for any. */
   readonly dataPorts: string;
   /** Links for guests' vifs, by bridge; "default" for those that name none (docs/networks.md). */
@@ -48,6 +54,9 @@ function defaults(): HostConfig {
     maxDomid: 0x7fef,
     guestUid: 0x10_0000,
     guestOverheadMib: 1024,
+    guestProcesses: 1024,
+    guestFileMib: 65_536,
+    guestFolders: [],
     dataPorts: '',
     networks: {},
     images: {},
@@ -91,6 +100,9 @@ export function loadHostConfig(path: string | undefined): HostConfig {
     !backing.every((folder) => typeof folder === 'string' && /^\/.*[^/]$/.test(folder))
   )
     throw new Failure('bad-config', `${path}: backing: folders by their whole paths expected`);
+  const folders: unknown = checked.guestFolders;
+  if (!Array.isArray(folders) || !folders.every((f) => typeof f === 'string' && f.startsWith('/')))
+    throw new Failure('bad-config', `${path}: guestFolders: a list of folders by their whole paths expected`);
   if (checked.firstDomid < 1 || checked.maxDomid > 0x7fef || checked.firstDomid > checked.maxDomid) {
     throw new Failure('bad-config', `${path}: domain ids go from 1 to ${0x7fef}`);
   }

@@ -2,22 +2,23 @@
  * `stillpoint host`: one host's daemon. Listens on a unix socket in its directory for people of this machine, and on
  * TCP for other hosts; settles what an earlier daemon left before it listens anywhere.
  */
-import { chmodSync, closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { SocketServer } from '../xenstore/socket/socket-server.js';
 import { controlRequests, moveRequests } from './api.js';
 import { Domains } from './domains.js';
-import { readJson } from './durable.js';
+import { readOrSetAside } from './durable.js';
 import { Failure } from './failure.js';
 import type { HostConfig } from './host-config.js';
 import { HostXenstore } from './host-store.js';
-import { loadIdentity, loadTrusted, type Right } from './identity.js';
+import { loadIdentity, loadTrusted, type Right, type Trusted } from './identity.js';
 import { Moves } from './moves.js';
 import { type Caller, connectPeer, keepAlive, listenForPeers, PROTOCOL_VERSIONS } from './peer.js';
 import { Rpc } from './rpc.js';
-import { isAlive, type ProcessId, startTicks } from './spawn.js';
+import { isAlive, startTicks } from './spawn.js';
+import { readProcessId } from './state-files.js';
 
 export interface HostOptions {
   readonly name: string;
@@ -26,11 +27,27 @@ export interface HostOptions {
   readonly plainLoopback: boolean;
   readonly config: HostConfig;
   readonly log: Logger;
+  /** Guests' processes start also where they cannot be confined. */
+  readonly unconfined?: boolean;
 }
 
 /** Names of the sockets in the daemon's directory: the verbs', and the host's xenstore for xenstore-ls and friends. */
 export const CONTROL_SOCKET = 'control.sock';
 export const XENSTORE_SOCKET = 'xenstore.sock';
+
+/** So long is waited for guests' processes before anybody is listened to, ms. */
+const RECOVERY_MS = 2_000;
+
+/** Whether somebody listens on this socket. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ path }, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
 
 export class HostDaemon {
   readonly name: string;
@@ -43,6 +60,9 @@ export class HostDaemon {
   private readonly servers: net.Server[] = [];
   private readonly callers = new Set<Rpc>();
   private xenstore: SocketServer | undefined;
+  /** Whether another daemon runs here cannot be read. */
+  private otherUnknown = false;
+  private stopWatching: () => void = () => {};
 
   constructor(private readonly options: HostOptions) {
     const { name, dir, config, plainLoopback, log } = options;
@@ -50,23 +70,38 @@ export class HostDaemon {
     this.dir = dir;
     this.config = config;
     this.plain = plainLoopback;
-    this.domains = new Domains(dir, name, config, this.store, log);
     this.lockDirectory();
+    this.domains = new Domains({
+      dir,
+      hostName: name,
+      config,
+      store: this.store,
+      log,
+      unconfined: options.unconfined === true,
+    });
     this.moves = new Moves({
       dir,
       domains: this.domains,
       log,
       listenHost: options.listen?.host ?? '127.0.0.1',
       plain: plainLoopback,
-      connect: (peer, handlers) => connectPeer(peer, loadIdentity(dir), loadTrusted(dir), handlers),
+      connect: (peer, handlers) => connectPeer(peer, loadIdentity(dir), this.trusted(), handlers),
     });
     this.domains.moves = this.moves;
   }
 
+  private trusted(): Trusted[] {
+    return loadTrusted(this.dir, (message) => this.options.log.error(message));
+  }
+
   /** One daemon a directory: two would both own its guests. */
   private lockDirectory(): void {
+    mkdirSync(this.dir, { recursive: true });
     const path = join(this.dir, 'daemon.pid');
-    const other = readJson<ProcessId>(path);
+    const other = readOrSetAside(path, readProcessId, (message) => {
+      this.options.log.error(message);
+      this.otherUnknown = true;
+    });
     if (other !== undefined && other.pid !== process.pid && isAlive(other)) {
       throw new Failure('bad-state', `a daemon (process ${other.pid}) runs in ${this.dir} already`);
     }
@@ -79,8 +114,13 @@ export class HostDaemon {
   /** Settles the past, then listens. Resolves with the TCP port, or 0. */
   async start(): Promise<number> {
     const { dir, listen } = this.options;
-    await this.moves.recover(await this.domains.recover());
     const path = join(dir, CONTROL_SOCKET);
+    if (this.otherUnknown && (await answers(path)))
+      throw new Failure('bad-state', `a daemon answers in ${dir} already`);
+    const recovered = this.moves.recover(await this.domains.recover());
+    this.stopWatching = this.domains.watchDisk();
+    // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
+    await Promise.race([recovered, new Promise((done) => setTimeout(done, RECOVERY_MS))]);
     rmSync(path, { force: true });
     const control = net.createServer((socket) =>
       this.accept(socket, '', new Set<Right>(['control', 'move'])),
@@ -98,7 +138,7 @@ export class HostDaemon {
         ...listen,
         plainLoopback: this.plain,
         identity: loadIdentity(dir),
-        trusted: () => loadTrusted(dir),
+        trusted: () => this.trusted(),
       },
       (socket, fingerprint, rights) => this.accept(socket, fingerprint, rights),
     );
@@ -145,6 +185,7 @@ export class HostDaemon {
 
   /** Stops listening. The guests' processes live on. */
   close(): void {
+    this.stopWatching();
     for (const server of this.servers) server.close();
     for (const rpc of this.callers) rpc.destroy();
     void this.xenstore?.close();

@@ -87,8 +87,8 @@ export class HostXenstore {
 
 /** One domain's way to its home in the host's xenstore, with the domain's rights. */
 export class Relay {
-  /** What the domain itself wrote last: an event about it is no news. */
-  private readonly own = new Map<string, string | null>();
+  /** The node that the domain itself is writing: an event about it, which comes meanwhile, is no news. */
+  private own: HostNode | undefined;
   private readonly watch: { stop(): void };
   private first = true;
 
@@ -105,8 +105,7 @@ export class Relay {
       }
       const relative = path.slice(home.length + 1);
       const value = dom0.tryRead(path) ?? null;
-      if (this.own.has(relative) && this.own.get(relative) === value) return;
-      this.own.delete(relative);
+      if (this.own?.path === relative && this.own.value === value) return;
       changed({ path: relative, value });
     });
   }
@@ -114,16 +113,17 @@ export class Relay {
   /** Writes what may be written; the rest is refused as xenstored would, one by one. Returns the refused paths. */
   write(nodes: readonly HostNode[]): string[] {
     const refused: string[] = [];
-    for (const { path, value } of nodes) {
-      this.own.set(path, value);
+    for (const node of nodes) {
+      const { path, value } = node;
+      this.own = node;
       try {
         if (value === null) this.domain.remove(`${this.home}/${path}`);
         else this.domain.write(`${this.home}/${path}`, value);
       } catch {
-        this.own.delete(path);
         refused.push(path);
       }
     }
+    this.own = undefined;
     return refused;
   }
 

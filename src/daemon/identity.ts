@@ -7,8 +7,9 @@
 import { createHash, webcrypto, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJson, writeDurable } from './durable.js';
+import { readOrSetAside, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
+import { readTrusted } from './state-files.js';
 
 /** What a trusted certificate may be used for: moving guests here, or every verb. */
 export type Right = 'move' | 'control';
@@ -109,11 +110,16 @@ export function trust(
   return entry;
 }
 
-export function loadTrusted(dir: string): Trusted[] {
+/** Whom this host trusts. A file that cannot be read is set aside, and `damaged` told of it: nobody is trusted by it. */
+export function loadTrusted(
+  dir: string,
+  damaged: (message: string) => void = (message) => process.stderr.write(`stillpoint: ${message}\n`),
+): Trusted[] {
   const where = join(directory(dir), 'trusted');
   if (!existsSync(where)) return [];
   return readdirSync(where)
     .filter((file) => file.endsWith('.json'))
     .sort()
-    .map((file) => readJson<Trusted>(join(where, file))!);
+    .map((file) => readOrSetAside(join(where, file), readTrusted, damaged))
+    .filter((entry) => entry !== undefined);
 }

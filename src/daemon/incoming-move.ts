@@ -67,9 +67,13 @@ export class IncomingMove {
     );
   }
 
-  /** What an earlier daemon left. */
-  restart(found: FoundAtDestination): Promise<void> {
-    return this.serial.run(() => this.perform(restartDestination(found)));
+  /** What an earlier daemon left, once `find` has found it; whatever is heard meanwhile comes after that. */
+  recover(find: () => Promise<'owner' | 'waiting'>): Promise<void> {
+    return this.serial.run(async () => {
+      const found = await find();
+      if (found === 'owner') this.phase = 'owner';
+      else await this.perform(restartDestination(found satisfies FoundAtDestination));
+    });
   }
 
   heardFrom(rpc: Rpc): void {

@@ -7,7 +7,7 @@
  *     guests/DOMID/owner.json at the destination: the owner record
  */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { within } from '../host/standalone/within.js';
@@ -17,7 +17,7 @@ import type { StorageProgress } from '../migration/storage.js';
 import { STREAM_VERSIONS } from '../migration/stream-records.js';
 import type { Domain } from './domain.js';
 import { checkName, type Domains, type MoveWatcher } from './domains.js';
-import { readJson, removeDurable, removeUnfinished, writeDurable } from './durable.js';
+import { removeDurable, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import type { GuestExit } from './guest-protocol.js';
 import { dataPorts } from './host-config.js';
@@ -32,6 +32,7 @@ import {
 import type { PeerAddress } from './peer.js';
 import { competeAgain, yieldToOthers } from './priority.js';
 import type { Params, Rpc, RpcHandlers } from './rpc.js';
+import { readIncoming, readOutgoing } from './state-files.js';
 import { expectedImages, makeImages, nameImages, retireImages } from './storage.js';
 
 interface IncomingFile {
@@ -61,6 +62,8 @@ export class Moves implements MoveWatcher {
   readonly stats: MoveStats[] = [];
   private readonly outgoing = new Map<Domain | string, OutgoingMove>();
   private readonly incoming = new Map<string, IncomingMove>();
+  /** Guests that wait for a hand-over of which nothing can be read any more; people decide (decide()). */
+  private readonly unclear = new Set<Domain>();
   /** Incoming moves whose guest process is being started. */
   private opening = 0;
   private readonly dir: string;
@@ -149,6 +152,12 @@ export class Moves implements MoveWatcher {
   /** The operator knows that the destination is lost for good, or has seen the guest there. */
   async decide(domain: Domain, keep: boolean): Promise<void> {
     const move = this.outgoing.get(domain);
+    if (move === undefined && this.unclear.has(domain)) {
+      this.unclear.delete(domain);
+      if (keep) await domain.ask('resume', {});
+      else await this.domains.discard(domain, 'moved');
+      return;
+    }
     if (move?.phase !== 'offered')
       throw new Failure('bad-state', `no move of ${domain.state.name} waits to be settled`);
     await move.event(keep ? 'refused' : 'accepted');
@@ -257,7 +266,15 @@ export class Moves implements MoveWatcher {
     const expected = disks === undefined ? [] : expectedImages(disks, handover, images);
     const wanted = { name, uuid, vcpus, memoryKib, config: null, incoming: ref, disks: expected };
     this.opening++;
-    const domain = await this.domains.make(wanted).finally(() => this.opening--);
+    const domain = await this.domains
+      .make(wanted, (made) =>
+        within(
+          makeImages(expected).then(() => this.domains.giveImages(made, expected)),
+          this.answerMs,
+          `the images for its disks are not made within ${this.answerMs / 1000} s`,
+        ),
+      )
+      .finally(() => this.opening--);
     const move = new IncomingMove(
       this.incomingContext(),
       handover,
@@ -267,12 +284,6 @@ export class Moves implements MoveWatcher {
     );
     this.incoming.set(handover, move);
     try {
-      const made = makeImages(expected).then(() => this.domains.giveImages(domain, expected));
-      await within(
-        made,
-        this.answerMs,
-        `the images for its disks are not made within ${this.answerMs / 1000} s`,
-      );
       const port = await this.listenForData(domain, handover, key);
       await move.open(caller.rpc);
       if (caller.rpc.closed) move.cut(caller.rpc);
@@ -296,7 +307,16 @@ export class Moves implements MoveWatcher {
 
   private history(handover: string): IncomingFile | undefined {
     if (!/^[0-9a-f-]{36}$/.test(handover)) return undefined;
-    return readJson<IncomingFile>(join(this.dir, `in-${handover}.json`));
+    return this.domains.read(join('handovers', `in-${handover}.json`), readIncoming);
+  }
+
+  /** Whether a file that could not be read may have said that this hand-over brought a guest. */
+  private mayBeOurs(handover: string): boolean {
+    const ofState = (name: string): boolean => name.includes('.json.damaged');
+    return (
+      existsSync(join(this.dir, `in-${handover}.json.damaged`)) ||
+      readdirSync(join(this.options.dir, 'state')).some(ofState)
+    );
   }
 
   /** A source says something about a hand-over. */
@@ -307,6 +327,8 @@ export class Moves implements MoveWatcher {
     let move = this.incoming.get(handover);
     if (move === undefined) {
       const past = this.history(handover);
+      // Of a guest that may be ours nothing is said: its source asks again, until people have looked.
+      if (past === undefined && this.mayBeOurs(handover)) return;
       move = new IncomingMove(
         this.incomingContext(),
         handover,
@@ -329,35 +351,63 @@ export class Moves implements MoveWatcher {
 
   // --- after a restart ---
 
-  /** Settles what an earlier daemon left; domains have been found, and not yet adopted. */
-  async recover(found: readonly Domain[]): Promise<void> {
+  /**
+   * Begins to settle what an earlier daemon left; domains have been found, and not yet adopted. What a hand-over says is
+   * heard from here on, each after what was found of it. Resolves when all is settled: a guest whose process does not
+   * answer keeps nobody waiting but its own.
+   */
+  recover(found: readonly Domain[]): Promise<void> {
     removeUnfinished(this.dir);
-    const outgoing = readdirSync(this.dir)
-      .filter((name) => /^out-.*\.json$/.test(name))
-      .map((name) => readJson<OutgoingFile>(join(this.dir, name))!);
+    const names = readdirSync(this.dir).filter((name) => /^out-.*\.json$/.test(name));
+    const outgoing = names
+      .map((name) => this.domains.read(join('handovers', name), readOutgoing))
+      .filter((file) => file !== undefined);
+    const damaged = readdirSync(this.dir).some((name) => /^out-.*\.damaged/.test(name));
+    const restarts = new Map<Domain | undefined, OutgoingMove>();
     for (const file of outgoing) {
       const domain = found.find((d) => d.domid === file.domid && d.state.uuid === file.uuid);
       const move = new OutgoingMove(this.outgoingContext(), domain, file);
       // From here on the end of its process is no crash.
       move.phase = file.record;
       this.outgoing.set(domain ?? file.handover, move);
+      if (domain === undefined) void move.restart(file.record);
+      else restarts.set(domain, move);
     }
-    for (const domain of found) {
-      const ref = domain.state.incoming;
-      if (ref !== null && domain.state.phase === 'incoming') await this.recoverIncoming(domain, ref);
-      else if (domain.state.phase === 'building') await this.domains.discard(domain, 'failed');
-      else {
-        if (ref !== null) this.incomingOf(domain, ref.handover, ref.peer).phase = 'owner';
-        await this.domains.adopt(domain);
-        // A guest that a move had stopped goes on, unless its destination may have it.
-        if (!this.outgoing.has(domain) && domain.rpc !== undefined)
-          await domain.ask('resume', {}, this.answerMs);
-      }
-    }
-    for (const file of outgoing) {
-      const move = [...this.outgoing.values()].find((m) => m.handover === file.handover);
-      void move?.restart(file.record);
-    }
+    const works = found.map((domain) => {
+      const work = this.takeUp(domain, damaged)
+        .then(() => {
+          const move = restarts.get(domain);
+          if (move !== undefined) void move.restart(move.phase as OutgoingFile['record']);
+        })
+        .catch((error: Error) => {
+          const { domid, name } = domain.state;
+          this.options.log.error({ domid, name, error: error.message }, 'a guest cannot be taken up');
+        })
+        .finally(() => {
+          domain.recovering = undefined;
+        });
+      domain.recovering = work;
+      return work;
+    });
+    return Promise.all(works).then(() => {});
+  }
+
+  private async takeUp(domain: Domain, damaged: boolean): Promise<void> {
+    const ref = domain.state.incoming;
+    if (ref !== null && domain.state.phase === 'incoming') return this.recoverIncoming(domain, ref);
+    if (domain.state.phase === 'building') return this.domains.discard(domain, 'failed');
+    if (ref !== null) this.incomingOf(domain, ref.handover, ref.peer).phase = 'owner';
+    const hello = await this.domains.adopt(domain);
+    // A guest that a move had stopped goes on, unless its destination may have it.
+    if (this.outgoing.has(domain) || domain.rpc === undefined) return;
+    if (hello?.locked === true && damaged) {
+      this.unclear.add(domain);
+      const { domid, name } = domain.state;
+      this.options.log.error(
+        { domid, name },
+        'what is known of the move of this guest cannot be read; it stands still until `settle` says where it lives',
+      );
+    } else await domain.ask('resume', {}, this.answerMs);
   }
 
   private incomingOf(domain: Domain, handover: string, peer: string): IncomingMove {
@@ -366,10 +416,15 @@ export class Moves implements MoveWatcher {
     return move;
   }
 
-  private async recoverIncoming(domain: Domain, ref: { handover: string; peer: string }): Promise<void> {
+  private recoverIncoming(domain: Domain, ref: { handover: string; peer: string }): Promise<void> {
     const move = this.incomingOf(domain, ref.handover, ref.peer);
+    return move.recover(() => this.findIncoming(domain, ref.handover));
+  }
+
+  /** Whether the guest became ours before the daemon ended, or is about to. */
+  private async findIncoming(domain: Domain, handover: string): Promise<'owner' | 'waiting'> {
     let starting = false;
-    if (domain.alive && !domain.ownedBy(ref.handover)) {
+    if (domain.alive && !domain.ownedBy(handover)) {
       // It ends by itself when it was not told to start; so either it answers "starting", or it is gone.
       starting = await domain.connect().then(
         (hello) => hello.phase === 'starting' || hello.phase === 'live',
@@ -378,14 +433,16 @@ export class Moves implements MoveWatcher {
     }
     if (starting) {
       const end = performance.now() + this.answerMs;
-      while (domain.alive && !domain.ownedBy(ref.handover) && performance.now() < end)
+      while (domain.alive && !domain.ownedBy(handover) && performance.now() < end)
         await new Promise((done) => setTimeout(done, 10));
-      // What is on disk when it is dead decides.
-      if (!domain.ownedBy(ref.handover)) await domain.kill();
     }
-    if (domain.ownedBy(ref.handover)) {
-      move.phase = 'owner';
-      await this.domains.adopt(domain);
-    } else await move.restart('waiting');
+    // One that was not told to start, or does not say so: what is on disk when it is dead decides.
+    if (!domain.ownedBy(handover)) await domain.kill();
+    if (!domain.ownedBy(handover)) return 'waiting';
+    // From here on its end is an end like any other.
+    const move = this.incoming.get(handover);
+    if (move !== undefined) move.phase = 'owner';
+    await this.domains.adopt(domain);
+    return 'owner';
   }
 }

@@ -17,6 +17,7 @@ import { nodeUnpackers } from '../host/standalone/unpackers.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import { PAGE } from '../machine/machine.js';
 import type { MovableGuest } from '../migration/guest.js';
+import { printable } from '../protocol/printable.js';
 import { bytes, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { LocalClient } from '../xenstore/server/local.js';
@@ -47,6 +48,11 @@ export const runnerRecord = recordType('RUNR', 1, 'a guest in a stream', {
 });
 
 const DMESG_LINES = 1000;
+/** Characters of one of them. */
+const MAX_LINE = 1024;
+/** Of a front end's nodes: how many are looked at, and characters of a value. */
+const MAX_FRONT_NODES = 256;
+const MAX_FRONT_VALUE = 256;
 
 class PvRunner implements GuestRunner {
   readonly movable: MovableGuest;
@@ -196,10 +202,14 @@ class PvRunner implements GuestRunner {
     this.loop.kick();
   }
 
-  note(line: string): void {
-    this.log.push(line);
-    if (this.log.length > DMESG_LINES) this.log.shift();
-    this.hooks.log(line);
+  /** What the hypervisor says; in it may stand what the guest has said. */
+  note(text: string): void {
+    for (const line of text.replace(/\n+$/, '').split('\n')) {
+      const shown = printable(line, MAX_LINE);
+      this.log.push(shown);
+      if (this.log.length > DMESG_LINES) this.log.shift();
+      this.hooks.log(shown);
+    }
   }
 
   dmesg(): string {
@@ -214,9 +224,12 @@ class PvRunner implements GuestRunner {
 /** Values of all nodes below `path`, two levels deep as split drivers have them. */
 function nodesBelow(store: LocalClient, path: string): Record<string, string> {
   const nodes: Record<string, string> = {};
+  let seen = 0;
   const visit = (prefix: string, depth: number): void => {
     for (const name of store.list(path + prefix)) {
-      nodes[`${prefix}/${name}`.slice(1)] = store.tryRead(`${path}${prefix}/${name}`) ?? '';
+      if (seen++ >= MAX_FRONT_NODES) return;
+      const value = store.tryRead(`${path}${prefix}/${name}`) ?? '';
+      nodes[`${prefix}/${name}`.slice(1, 1 + MAX_FRONT_VALUE)] = value.slice(0, MAX_FRONT_VALUE);
       if (depth > 1) visit(`${prefix}/${name}`, depth - 1);
     }
   };

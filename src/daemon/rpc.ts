@@ -6,15 +6,22 @@
  *     {"do":"console","with":{...}}        a notice, not answered
  *
  * Invariant: a peer cannot make us hold more than a line of MAX_LINE_BYTES, nor have more than MAX_PENDING requests
- * worked on at once; when the stream ends every pending request fails, once.
+ * worked on at once, nor more than MAX_UNSENT_BYTES of answers that it does not take; we send no line that it would
+ * not take; when the stream ends every pending request fails, once.
  */
 import type { Duplex } from 'node:stream';
 import { describeError, Failure, isFailureCode } from './failure.js';
 
 export const MAX_LINE_BYTES = 4 << 20;
 const MAX_PENDING = 256;
-/** Notices are dropped rather than heaped up when the other side reads nothing. */
+/** When the other side reads nothing, notices beyond this are dropped; with answers beyond it, it is cut off. */
 const MAX_UNSENT_BYTES = 16 << 20;
+/** What one side says is taken at this rate: of who says more, nothing is read until the time is over. */
+const RATE_MS = 100;
+const MAX_LINES_AT_ONCE = 4000;
+const MAX_BYTES_AT_ONCE = 32 << 20;
+/** Characters of an error's message. */
+const MAX_MESSAGE = 64 << 10;
 
 export type Params = Readonly<Record<string, unknown>>;
 
@@ -38,6 +45,10 @@ export class Rpc {
   private serving = 0;
   private parts: Buffer[] = [];
   private held = 0;
+  /** Since when, and how much, was taken; see RATE_MS. */
+  private since = 0;
+  private lines = 0;
+  private bytes = 0;
 
   constructor(
     readonly stream: Duplex,
@@ -67,7 +78,10 @@ export class Rpc {
               reject(new Failure('timed-out', `${method}: no answer within ${timeoutMs / 1000} s`));
             }, timeoutMs);
       this.pending.set(id, { resolve: resolve as (value: unknown) => void, reject, timer });
-      this.write({ id, do: method, with: params });
+      if (this.write({ id, do: method, with: params })) return;
+      this.pending.delete(id);
+      clearTimeout(timer);
+      reject(new Failure('usage', `${method}: more is asked for than one message may have`));
     });
   }
 
@@ -86,8 +100,19 @@ export class Rpc {
     this.end();
   }
 
-  private write(message: object): void {
-    this.stream.write(`${JSON.stringify(message)}\n`);
+  /** False for what is longer than the other side takes; nothing is sent of it. */
+  private write(message: object): boolean {
+    const line = `${JSON.stringify(message)}\n`;
+    if (Buffer.byteLength(line) > MAX_LINE_BYTES) return false;
+    this.stream.write(line);
+    return true;
+  }
+
+  private answer(id: number, message: object): void {
+    if (this.closed) return;
+    if (this.stream.writableLength > MAX_UNSENT_BYTES) this.destroy();
+    else if (!this.write({ id, ...message }))
+      this.write({ id, error: { code: 'internal', message: 'the answer is longer than a message may be' } });
   }
 
   private end(): void {
@@ -102,6 +127,7 @@ export class Rpc {
   }
 
   private take(chunk: Buffer): void {
+    this.pace(chunk);
     let from = 0;
     for (let at = chunk.indexOf(10); at >= 0 && !this.closed; at = chunk.indexOf(10, from)) {
       this.parts.push(chunk.subarray(from, at));
@@ -109,13 +135,28 @@ export class Rpc {
       this.parts = [];
       this.held = 0;
       from = at + 1;
-      this.line(line.toString('utf8'));
+      this.lines++;
+      if (line.length > MAX_LINE_BYTES) this.destroy();
+      else this.line(line.toString('utf8'));
     }
     if (from < chunk.length) {
       this.parts.push(chunk.subarray(from));
       this.held += chunk.length - from;
       if (this.held > MAX_LINE_BYTES) this.destroy();
     }
+  }
+
+  private pace(chunk: Buffer): void {
+    const now = performance.now();
+    if (now - this.since >= RATE_MS) {
+      this.since = now;
+      this.lines = 0;
+      this.bytes = 0;
+    }
+    this.bytes += chunk.length;
+    if (this.lines < MAX_LINES_AT_ONCE && this.bytes < MAX_BYTES_AT_ONCE) return;
+    this.stream.pause();
+    setTimeout(() => this.stream.resume(), RATE_MS - (now - this.since));
   }
 
   private line(line: string): void {
@@ -135,8 +176,17 @@ export class Rpc {
       const params =
         typeof message.with === 'object' && message.with !== null ? (message.with as Params) : {};
       if (typeof id === 'number') void this.serve(id, method, params);
-      else this.handlers.notice?.(method, params);
+      else this.noticed(method, params);
     } else if (typeof id === 'number') this.answered(id, message);
+  }
+
+  /** What a notice does may fail; then nothing more is heard of who sent it. */
+  private noticed(method: string, params: Params): void {
+    try {
+      this.handlers.notice?.(method, params);
+    } catch {
+      this.destroy();
+    }
   }
 
   private async serve(id: number, method: string, params: Params): Promise<void> {
@@ -146,12 +196,13 @@ export class Rpc {
       try {
         if (this.handlers.request === undefined) throw new Failure('usage', 'no requests are taken here');
         const value = await this.handlers.request(method, params);
-        if (!this.closed) this.write({ id, ok: value ?? null });
+        this.answer(id, { ok: value ?? null });
       } finally {
         this.serving--;
       }
     } catch (error) {
-      if (!this.closed) this.write({ id, error: describeError(error) });
+      const { code, message } = describeError(error);
+      this.answer(id, { error: { code, message: message.slice(0, MAX_MESSAGE) } });
     }
   }
 

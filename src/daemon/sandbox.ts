@@ -1,8 +1,8 @@
 /**
  * The sandbox of a guest process, made before the process is what it is: no new privileges, limits, Landlock (which
- * files it may open and execute, whom it may signal and trace) and a filter of system calls. None of it needs root,
- * all of it is inherited by what the process starts, and nothing takes it off again. What this machine cannot do is
- * left out and said: the process runs all the same.
+ * files it may open, make and execute, whom it may signal and trace) and a filter of system calls. None of it needs
+ * root, all of it is inherited by what the process starts, and nothing takes it off again. What this machine cannot do
+ * is said; without what a guest's process must have, it does not start (guest-launcher.ts).
  * Source: Linux, Documentation/userspace-api/{landlock,seccomp_filter}.rst, include/uapi/linux/landlock.h.
  */
 import { closeSync, existsSync, openSync, readdirSync, realpathSync } from 'node:fs';
@@ -10,34 +10,86 @@ import { dirname, join } from 'node:path';
 import type { Libc } from './libc.js';
 import { systemCallFilter } from './system-call-filter.js';
 
+/** What a process may have of the files, where it shares a user with others and users do not see to that. */
+export interface VisibleFiles {
+  /** A directory of which the process shall see no more than its own: the daemon's. */
+  readonly hidden: string;
+  /** Files and devices that it may write, and folders in which it may do so. */
+  readonly writable: readonly string[];
+  /** Files that it may read, wherever they are. */
+  readonly readable: readonly string[];
+  /** Unix sockets that it may connect to, but for those in its own directory. */
+  readonly sockets: readonly string[];
+  /** Its disks are not known yet: it may write what is beside the hidden directory, and is told so. */
+  readonly anyDisk: boolean;
+}
+
+export interface SandboxLimits {
+  /** Processes and threads of its user; undefined where it shares one. */
+  readonly processes: number | undefined;
+  /** The longest file that it may write; undefined for none. */
+  readonly fileBytes: number | undefined;
+}
+
 export interface SandboxOptions {
   /** Programs that may be executed: paths, or names that are looked for in the usual directories. */
   readonly programs: readonly string[];
-  /** A directory of which the process shall see no more than `own`; undefined: users and modes see to that. */
-  readonly hidden: { readonly directory: string; readonly own: string } | undefined;
+  /** Its own directory. */
+  readonly own: string;
+  /** Undefined: users and modes see to what it may open. */
+  readonly files: VisibleFiles | undefined;
+  readonly limits: SandboxLimits;
+}
+
+/** What could not be had: without `vital` a process is not confined, of the rest it is said what it means. */
+export interface Missing {
+  readonly vital: readonly string[];
+  readonly other: readonly string[];
 }
 
 const CREATE_RULESET_VERSION = 1;
-/** Version 6 of Landlock has scopes. */
+/** Versions of Landlock, and what each has added that is used here. */
+const TRUNCATE_SINCE = 3;
+const IOCTL_SINCE = 5;
 const SCOPES_SINCE = 6;
+export const UNIX_SOCKETS_SINCE = 9;
 const SCOPE_ABSTRACT_UNIX_SOCKET = 1;
 const SCOPE_SIGNAL = 2;
-const ACCESS_EXECUTE = 0x1;
-/** To write and to read a file. */
-const ACCESS_FILE = 0x6;
-/** All that the first version knows, but execution. */
-const ACCESS_ALL = 0x1ffe;
+
+const EXECUTE = 0x1;
+const WRITE_FILE = 0x2;
+const READ_FILE = 0x4;
+const READ_DIR = 0x8;
+const REMOVE_DIR = 0x10;
+const REMOVE_FILE = 0x20;
+const MAKE_CHAR = 0x40;
+const MAKE_DIR = 0x80;
+const MAKE_REG = 0x100;
+const MAKE_SOCK = 0x200;
+const MAKE_FIFO = 0x400;
+const MAKE_BLOCK = 0x800;
+const MAKE_SYM = 0x1000;
+const TRUNCATE = 0x4000;
+const IOCTL_DEV = 0x8000;
+const RESOLVE_UNIX = 0x1_0000;
+
+/** What a guest process never makes: by what others take for a file of its own it could lead them elsewhere. */
+const NEVER = MAKE_CHAR | MAKE_FIFO | MAKE_BLOCK | MAKE_SYM;
+const READ = READ_FILE | READ_DIR;
+const CHANGE = WRITE_FILE | TRUNCATE | IOCTL_DEV;
+const OWN = READ | CHANGE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK | RESOLVE_UNIX;
+/** What a rule about a file, and not a directory, may have. */
+const OF_FILES = EXECUTE | READ_FILE | CHANGE | RESOLVE_UNIX;
 const O_PATH_CLOEXEC = 0o12000000;
 
+const RLIMIT_FSIZE = 1;
 const RLIMIT_CORE = 4;
+const RLIMIT_NPROC = 6;
 const RLIMIT_NOFILE = 7;
 const RLIMIT_MSGQUEUE = 12;
-const LIMITS = [
-  [RLIMIT_CORE, 0],
-  [RLIMIT_NOFILE, 4096],
-  [RLIMIT_MSGQUEUE, 0],
-] as const;
 
+/** Devices that programs write to, and the one that makes network interfaces. */
+const DEVICES = ['/dev/null', '/dev/zero', '/dev/full', '/dev/net/tun'];
 const PROGRAM_DIRECTORIES = ['/usr/local/bin', '/usr/bin', '/bin', '/usr/sbin', '/sbin'];
 /** The C library's part that the kernel executes with a program. */
 const INTERPRETERS = [
@@ -47,48 +99,69 @@ const INTERPRETERS = [
 ];
 
 /** Restricts this thread and all that comes of it; says what could not be had. */
-export function restrict(libc: Libc, options: SandboxOptions): string[] {
-  const missing: string[] = [];
-  for (const [resource, limit] of LIMITS) {
+export function restrict(libc: Libc, options: SandboxOptions): Missing {
+  const { files, limits } = options;
+  const vital: string[] = [];
+  const other: string[] = [];
+  for (const [resource, limit] of [
+    [RLIMIT_CORE, 0],
+    [RLIMIT_NOFILE, 4096],
+    [RLIMIT_MSGQUEUE, 0],
+    [RLIMIT_NPROC, limits.processes],
+    [RLIMIT_FSIZE, limits.fileBytes],
+  ] as const) {
+    if (limit === undefined) continue;
     const both = BigUint64Array.of(BigInt(limit), BigInt(limit));
-    if (libc.setrlimit(resource, new Uint8Array(both.buffer)) !== 0) missing.push(`limit ${resource}`);
+    if (libc.setrlimit(resource, new Uint8Array(both.buffer)) !== 0) other.push(`limit ${resource}`);
   }
-  if (!libc.noNewPrivileges()) return [...missing, 'no_new_privs'];
-  const { hidden } = options;
-  const visible = hidden === undefined ? undefined : beside(realpathSync(hidden.directory));
-  // Only what is allowed can be told: where a directory cannot be listed, nothing in it can be hidden.
-  if (hidden !== undefined && visible === undefined)
-    missing.push(`way to list what is beside ${hidden.directory}, which is not hidden`);
-  const allowed = hidden === undefined || visible === undefined ? undefined : [...visible, hidden.own];
-  if (!landlock(libc, options.programs, allowed)) missing.push('Landlock');
+  if (!libc.noNewPrivileges()) return { vital: ['no_new_privs'], other };
+  const version = libc.createRuleset(null, 0, CREATE_RULESET_VERSION);
+  if (!landlock(libc, version, options, other)) (files === undefined ? other : vital).push('Landlock');
   const filter = systemCallFilter(process.arch);
-  if (filter === undefined || !libc.filterSystemCalls(filter)) missing.push('a filter of system calls');
-  return missing;
+  if (filter === undefined || !libc.filterSystemCalls(filter)) vital.push('a filter of system calls');
+  if (files !== undefined && version < UNIX_SOCKETS_SINCE)
+    other.push("way to keep it from this user's unix sockets (Linux 7.1 has one)");
+  if (files?.anyDisk === true) other.push('knowledge of its disks yet: it may write what its user may');
+  return { vital, other };
 }
 
-/** `allowed`: what may be opened; undefined: all. */
-function landlock(libc: Libc, programs: readonly string[], allowed: readonly string[] | undefined): boolean {
-  const version = libc.createRuleset(null, 0, CREATE_RULESET_VERSION);
+function landlock(libc: Libc, version: number, options: SandboxOptions, missing: string[]): boolean {
+  const { files, own, programs } = options;
   if (version < 1) return false;
   const scopes = version >= SCOPES_SINCE;
-  const files = allowed === undefined ? 0 : ACCESS_ALL;
+  if (!scopes) missing.push('scopes of Landlock (Linux 6.12 has them)');
+  const known =
+    ~0 &
+    ~(version < TRUNCATE_SINCE ? TRUNCATE : 0) &
+    ~(version < IOCTL_SINCE ? IOCTL_DEV : 0) &
+    ~(version < UNIX_SOCKETS_SINCE ? RESOLVE_UNIX : 0);
+  const handled = (EXECUTE | NEVER | (files === undefined ? 0 : OWN)) & known;
   // struct landlock_ruleset_attr: files, network, scopes; earlier versions know the beginning of it.
   const attributes = BigUint64Array.of(
-    BigInt(ACCESS_EXECUTE | files),
+    BigInt(handled),
     0n,
     BigInt(SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL),
   );
-  const bytes = new Uint8Array(attributes.buffer);
-  const ruleset = libc.createRuleset(bytes, scopes ? 24 : 8, 0);
+  const ruleset = libc.createRuleset(new Uint8Array(attributes.buffer), scopes ? 24 : 8, 0);
   if (ruleset < 0) return false;
-  for (const path of executables(programs))
-    allow(libc, ruleset, path, ACCESS_EXECUTE | (files & ACCESS_FILE));
-  for (const path of allowed ?? []) allow(libc, ruleset, path, files);
+  const allow = (path: string, access: number): void => allowed(libc, ruleset, path, access & handled);
+  for (const path of executables(programs)) allow(path, EXECUTE | READ_FILE);
+  if (files !== undefined) {
+    const visible = beside(realpathSync(files.hidden));
+    if (visible.unlisted !== undefined)
+      missing.push(`way to list ${visible.unlisted}: what is in it cannot be opened`);
+    for (const path of visible.all) allow(path, files.anyDisk ? READ | CHANGE : READ);
+    for (const path of DEVICES) allow(path, READ_FILE | CHANGE);
+    for (const path of files.readable) allow(path, READ);
+    for (const path of files.writable) allow(path, OWN & ~RESOLVE_UNIX);
+    for (const path of files.sockets) allow(path, RESOLVE_UNIX);
+    allow(own, OWN);
+  }
   return libc.restrictSelf(ruleset) === 0;
 }
 
 /** Allows an access to a file, or to all in a directory. What is not there is not allowed. */
-function allow(libc: Libc, ruleset: number, path: string, access: number): void {
+function allowed(libc: Libc, ruleset: number, path: string, access: number): void {
   let fd: number;
   try {
     fd = openSync(path, O_PATH_CLOEXEC);
@@ -100,9 +173,9 @@ function allow(libc: Libc, ruleset: number, path: string, access: number): void 
   const view = new DataView(rule.buffer);
   view.setInt32(8, fd, true);
   // For a file, what only a directory can have is refused.
-  for (const rights of [access, access & (ACCESS_EXECUTE | ACCESS_FILE)]) {
+  for (const rights of [access, access & OF_FILES]) {
     view.setBigUint64(0, BigInt(rights), true);
-    if (libc.addRule(ruleset, rule) === 0) break;
+    if (rights !== 0 && libc.addRule(ruleset, rule) === 0) break;
   }
   closeSync(fd);
 }
@@ -113,16 +186,17 @@ function executables(programs: readonly string[]): string[] {
   return [...programs.flatMap(places), ...INTERPRETERS].filter(existsSync);
 }
 
-/** All that is in the directories above this one, but for the way to it; undefined where one cannot be listed. */
-function beside(directory: string): string[] | undefined {
+/** All that is in the directories above this one, but for the way to it. */
+function beside(directory: string): { readonly all: string[]; readonly unlisted?: string } {
   const all: string[] = [];
+  let unlisted: string | undefined;
   for (let at = directory; at !== dirname(at); at = dirname(at)) {
     try {
       all.push(...readdirSync(dirname(at)).map((name) => join(dirname(at), name)));
     } catch {
-      return undefined;
+      unlisted = dirname(at);
     }
   }
   const way = `${directory}/`;
-  return all.filter((path) => !way.startsWith(`${path}/`));
+  return { all: all.filter((path) => !way.startsWith(`${path}/`)), unlisted };
 }

@@ -1,33 +1,54 @@
 /**
  * Starts a guest process with no more rights than it needs, and finds those that outlived an earlier daemon.
  *
- * The process gets: its own directory as working directory (0700, its own), the kernel and ramdisk as open
- * descriptors, a user and group of its own when the daemon is root, no supplementary groups, an empty
- * environment, a limit on its private memory, no core dumps, a sandbox (sandbox.ts), and a session of its own, so that
- * it outlives us.
+ * The process gets: its own directory as working directory (0700, its own), the kernel and ramdisk, its log and the
+ * socket on which its daemon finds it as open descriptors, a user and group of its own when the daemon is root, no
+ * supplementary groups, an empty environment, limits, a sandbox (sandbox.ts), and a session of its own, so that it
+ * outlives us. The sandbox lets nothing leave that session: so all that it starts ends with it.
  */
 import { spawn } from 'node:child_process';
-import { chmodSync, chownSync, closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import net from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MAIN_CODE_RANGE_KIB } from '../host/standalone/worker-limits.js';
 import { Failure } from './failure.js';
-import { GUEST_SOCKET, PROCESS_LOG } from './guest-protocol.js';
+import type { LauncherOptions } from './guest-launcher.js';
+import { GUEST_SOCKET } from './guest-protocol.js';
 import { competeAgain, yieldToOthers } from './priority.js';
 import { watchEnd } from './process-end.js';
+import { lastLine } from './process-log.js';
+
+/** Where a guest's process has its things, and who it is. All but `directory` only the daemon can reach. */
+export interface ProcessPlaces {
+  readonly directory: string;
+  readonly log: string;
+  readonly socket: string;
+  /** User and group id of the process, or undefined to stay who we are. */
+  readonly uid: number | undefined;
+}
 
 export interface SpawnOptions {
-  readonly directory: string;
+  readonly places: ProcessPlaces;
   readonly runner: string;
   /** "" for none. */
   readonly kernel: string;
   readonly ramdisk: string;
   readonly memoryLimitKib: number;
-  /** User and group id of the process, or undefined to stay who we are. */
-  readonly uid: number | undefined;
-  /** A directory of which the process shall see no more than its own, "" where its user sees to that. */
-  readonly hidden: string;
+  readonly sandbox: Omit<LauncherOptions, 'runner'>;
   /** The process yields to others until competeAgain(), or for MOST_YIELD_MS: a host may have no time to spare at all. */
   readonly yielding: boolean;
 }
@@ -44,25 +65,38 @@ const LAUNCHER = fileURLToPath(new URL('./guest-launcher.js', import.meta.url));
 const CONNECT_TIMEOUT_MS = 20_000;
 const MOST_YIELD_MS = 2_000;
 
-export function spawnGuest(options: SpawnOptions): ProcessId {
-  const { directory, uid } = options;
+export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
+  const { directory, log, socket, uid } = options.places;
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   if (uid !== undefined) chownSync(directory, uid, uid);
+  for (const path of [log, socket]) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const open: number[] = [];
+  const file = (path: string, flags: number): number => {
+    const fd = openSync(path, flags, 0o600);
+    open.push(fd);
+    return fd;
+  };
   const input = (path: string): number => {
     try {
-      open.push(openSync(path === '' ? '/dev/null' : path, 'r'));
+      return file(path === '' ? '/dev/null' : path, constants.O_RDONLY);
     } catch (error) {
       throw new Failure('bad-config', `cannot open ${path}: ${(error as Error).message}`);
     }
-    return open[open.length - 1];
   };
+  // A kernel of its own name while it is made: closing the server removes that name, not the one that it is given.
+  const server = net.createServer();
   try {
     const kernel = input(options.kernel);
     const ramdisk = input(options.ramdisk);
-    const log = openSync(join(directory, PROCESS_LOG), 'a', 0o600);
-    open.push(log);
-    if (uid !== undefined) chownSync(join(directory, PROCESS_LOG), uid, uid);
+    rmSync(log, { force: true });
+    const { O_WRONLY, O_CREAT, O_APPEND, O_NOFOLLOW } = constants;
+    const out = file(log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW);
+    rmSync(`${socket}.new`, { force: true });
+    server.listen({ path: `${socket}.new` });
+    await once(server, 'listening');
+    renameSync(`${socket}.new`, socket);
+    const listening = (server as unknown as { _handle: { fd: number } })._handle.fd;
+    const told: LauncherOptions = { ...options.sandbox, runner: options.runner };
     // The shell sets the limit that must hold from the beginning, and becomes Node.
     const child = spawn(
       '/bin/sh',
@@ -74,14 +108,13 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
         process.execPath,
         ...ENGINE_OPTIONS,
         LAUNCHER,
-        options.hidden,
-        options.runner,
+        JSON.stringify(told),
       ],
       {
         cwd: directory,
         env: {},
         detached: true,
-        stdio: ['ignore', log, log, kernel, ramdisk],
+        stdio: ['ignore', out, out, kernel, ramdisk, listening],
         ...(uid === undefined ? {} : { uid, gid: uid }),
       },
     );
@@ -97,21 +130,42 @@ export function spawnGuest(options: SpawnOptions): ProcessId {
     }
     return id;
   } finally {
+    server.close();
     for (const fd of open) closeSync(fd);
   }
 }
 
-/** Field 22 of /proc/PID/stat; undefined if there is no such process, or only its remains; 0 if that cannot be read now. */
-export function startTicks(pid: number): number | undefined {
+interface ProcessStat {
+  readonly state: string;
+  readonly group: number;
+  readonly session: number;
+  readonly startTicks: number;
+}
+
+/** What /proc/PID/stat says; undefined if there is no such process. */
+function statOf(pid: number | string): ProcessStat | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19]);
-  } catch (error) {
-    // Where we have no descriptor to read it with, nobody has died of that.
-    const { code } = error as NodeJS.ErrnoException;
-    return code === 'ENOENT' || code === 'ESRCH' || !exists(pid) ? undefined : 0;
+    return {
+      state: fields[0],
+      group: Number(fields[2]),
+      session: Number(fields[3]),
+      startTicks: Number(fields[19]),
+    };
+  } catch {
+    return undefined;
   }
+}
+
+const isOver = (stat: ProcessStat): boolean => stat.state === 'Z' || stat.state === 'X';
+
+/** Start time of a process; undefined if there is no such process, or only its remains; 0 if that cannot be read now. */
+export function startTicks(pid: number): number | undefined {
+  const stat = statOf(pid);
+  // Where we have no descriptor to read it with, nobody has died of that.
+  if (stat === undefined) return exists(pid) ? 0 : undefined;
+  return isOver(stat) ? undefined : stat.startTicks;
 }
 
 function exists(pid: number): boolean {
@@ -129,16 +183,46 @@ export function isAlive(id: ProcessId): boolean {
   return ticks !== undefined && (ticks === 0 || id.startTicks === 0 || ticks === id.startTicks);
 }
 
-/** SIGKILL, to exactly this process. Resolves when it is dead. */
-export async function killProcess(id: ProcessId): Promise<void> {
-  if (isAlive(id)) {
-    try {
-      process.kill(id.pid, 'SIGKILL');
-    } catch {
-      // It died between the two.
-    }
+function numbersOfProcesses(): string[] {
+  try {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  } catch {
+    return [];
   }
-  await deathOf(id);
+}
+
+/**
+ * The processes that are of this guest: of the session that its process made, which its sandbox lets none of them leave.
+ * A number that a session has is no other process's as long as one of it is there. (Not by their user: guests of
+ * another daemon of this machine may have the same.)
+ */
+function processesOf(id: ProcessId): number[] {
+  const leader = statOf(id.pid);
+  if (leader !== undefined && id.startTicks !== 0 && leader.startTicks !== id.startTicks) return [];
+  // Known also while there is no descriptor to look with.
+  const found: number[] = isAlive(id) ? [id.pid] : [];
+  for (const name of numbersOfProcesses()) {
+    const stat = statOf(name);
+    if (stat === undefined || isOver(stat)) continue;
+    if (stat.session === id.pid || stat.group === id.pid) found.push(Number(name));
+  }
+  return found;
+}
+
+/** SIGKILL, to exactly this process and to all that came of it. Resolves when they are dead. */
+export async function killProcess(id: ProcessId): Promise<void> {
+  for (;;) {
+    const found = processesOf(id);
+    if (found.length === 0) return;
+    for (const pid of found) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It died between the two.
+      }
+    }
+    await new Promise((done) => setTimeout(done, 5));
+  }
 }
 
 export async function deathOf(id: ProcessId, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
@@ -150,13 +234,24 @@ export async function deathOf(id: ProcessId, timeoutMs = Number.POSITIVE_INFINIT
   return true;
 }
 
+/** The socket of a guest's process: of one that an earlier version started it is in the process's own directory. */
+export function socketOf({ directory, socket }: ProcessPlaces): string {
+  const earlier = join(directory, GUEST_SOCKET);
+  try {
+    lstatSync(socket);
+    return socket;
+  } catch {
+    return lstatSync(earlier, { throwIfNoEntry: false })?.isSocket() === true ? earlier : socket;
+  }
+}
+
 /** Connects to the process's socket, waiting for it to come up. Fails when the process dies before. */
-export async function connectGuest(directory: string, id: ProcessId): Promise<net.Socket> {
+export async function connectGuest(places: ProcessPlaces, id: ProcessId): Promise<net.Socket> {
   const end = performance.now() + CONNECT_TIMEOUT_MS;
   for (;;) {
-    const socket = await tryConnect(join(directory, GUEST_SOCKET));
+    const socket = await tryConnect(socketOf(places));
     if (socket !== undefined) return socket;
-    if (!isAlive(id)) throw new Failure('crashed', `the guest's process ended: ${lastLine(directory)}`);
+    if (!isAlive(id)) throw new Failure('crashed', `the guest's process ended: ${lastLine(places.log)}`);
     if (performance.now() > end) throw new Failure('timed-out', `the guest's process does not answer`);
     await new Promise((done) => setTimeout(done, 10));
   }
@@ -168,15 +263,6 @@ function tryConnect(path: string): Promise<net.Socket | undefined> {
     socket.once('connect', () => resolve(socket));
     socket.once('error', () => resolve(undefined));
   });
-}
-
-export function lastLine(directory: string): string {
-  try {
-    const lines = readFileSync(join(directory, PROCESS_LOG), 'utf8').trimEnd().split('\n');
-    return lines[lines.length - 1];
-  } catch {
-    return '';
-  }
 }
 
 /** Makes a directory through which guests' processes may pass but not look. */

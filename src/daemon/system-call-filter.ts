@@ -1,7 +1,8 @@
 /**
  * System calls that a guest process never needs, refused by the kernel: a program of classic BPF for seccomp. A list of
  * what is refused, as what Node needs differs between its versions: others' processes, mounts and namespaces, the
- * kernel's modules and clocks, keys, BPF, tracing, io_uring, and sockets other than IP and unix.
+ * kernel's modules and clocks, keys, BPF, tracing, io_uring, sockets other than IP and unix, and sessions and groups of
+ * processes other than its own: by those its daemon ends it with all that it has started.
  * Source: Linux, include/uapi/linux/{seccomp,filter,audit,sched}.h, arch/x86/entry/syscalls/syscall_64.tbl.
  */
 
@@ -34,6 +35,8 @@ const FAMILIES = { unix: 1, inet: 2, inet6: 10 } as const;
 const REFUSED: Readonly<Record<string, number>> = {
   ptrace: 101,
   syslog: 103,
+  setpgid: 109,
+  setsid: 112,
   mknod: 133,
   personality: 135,
   pivot_root: 155,

@@ -198,7 +198,10 @@ export class TwoHosts {
     const host = async (name: string, port: number, more: object): Promise<TestHost> => {
       const dir = join(root, name);
       const config = join(root, `${name}.json`);
-      writeFileSync(config, JSON.stringify({ runner: FAKE, ...both, ...own(root, name), ...more }));
+      writeFileSync(
+        config,
+        JSON.stringify({ runner: FAKE, guestFolders: [root], ...both, ...own(root, name), ...more }),
+      );
       await initIdentity(dir);
       return new TestHost(name, dir, port, config);
     };

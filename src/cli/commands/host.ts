@@ -17,6 +17,7 @@ interface RunOptions {
   readonly listen?: string;
   readonly config?: string;
   readonly plainLoopback?: boolean;
+  readonly unconfined?: boolean;
   readonly json?: boolean;
 }
 
@@ -29,6 +30,7 @@ async function run(options: RunOptions): Promise<void> {
     dir: options.dir,
     listen: options.listen === undefined ? undefined : parseAddress(options.listen),
     plainLoopback: options.plainLoopback === true,
+    unconfined: options.unconfined === true,
     config: loadHostConfig(options.config),
     log,
   });
@@ -64,6 +66,7 @@ export function register(program: Command): void {
     .option('--dir <dir>', 'where it keeps its things (or STILLPOINT_DIR)', defaultDirectory())
     .option('--config <file>', 'what this host is like (docs/hosts.md)')
     .option('--plain-loopback', 'listen without encryption or proof of identity, on loopback only')
+    .option('--unconfined', 'start guests also where their processes cannot be confined (docs/security.md)')
     .option('--json', 'print JSON')
     .action((options: RunOptions) => guarded(options.json, () => run(options)));
 

@@ -77,7 +77,14 @@ export class XenstoreTree implements MigrationPoint {
     const relative = path.slice(this.home.length + 1);
     const value = dom0.tryRead(path);
     if (value === undefined) {
-      if (this.shown.delete(relative)) nodes.push({ path: relative, value: null });
+      const below = `${relative}/`;
+      const known = this.shown.delete(relative);
+      if (known) nodes.push({ path: relative, value: null });
+      // What was below it is gone with it, of which no other event tells.
+      for (const one of [...this.shown].filter((path) => path.startsWith(below))) {
+        this.shown.delete(one);
+        if (!known) nodes.push({ path: one, value: null });
+      }
       return;
     }
     const [owner] = dom0.getPermissions(path);

@@ -15,8 +15,9 @@ export function folderOf(target: string, folders: ImageFolders): string | undefi
   return best;
 }
 
-/** The path here of `target`: itself where its folder is not mapped. */
+/** The path here of `target`: itself where its folder is not mapped. A single file may be mapped too. */
 export function placeOf(target: string, folders: ImageFolders): string {
+  if (Object.hasOwn(folders, target)) return folders[target];
   const folder = folderOf(target, folders);
   return folder === undefined ? target : folders[folder] + target.slice(folder.length);
 }

@@ -1,0 +1,164 @@
+/**
+ * All that crosses from a guest's process to its daemon, declared: message, fields, types, limits. The process may have
+ * been taken over by its guest, so nothing of it is used that was not held against this table.
+ *
+ *     NOTICES    what the process says of its own, over its socket
+ *     REQUESTS   what it asks the daemon for
+ *     ANSWERS    what it answers to the daemon's requests (src/daemon/guest-protocol.ts has those)
+ *     FILES      what it leaves in its directory, and the most that such a file may have, in bytes
+ */
+import * as v from 'valibot';
+import { base64, count, domid, many, nothing, path, port, quantity, text, uuid, words } from './shapes.js';
+
+const MAX_VCPUS = 128;
+const MAX_DEVICES = 256;
+/** Pages are moved in rounds, each of which is one line of the statistics. */
+const MAX_ROUNDS = 10_000;
+/** Nodes in one notice; a process that has more to say says it in several. */
+export const MAX_NODES_AT_ONCE = 64;
+/** Bytes of console output in one message. */
+export const MAX_CONSOLE_BYTES = 256 << 10;
+/** Characters that `dmesg` may have. */
+export const MAX_DMESG = 256 << 10;
+
+export const endReason = v.picklist([
+  'poweroff',
+  'reboot',
+  'crash',
+  'destroyed',
+  'moved',
+  'saved',
+  'discarded',
+  'failed',
+]);
+export const guestExit = v.object({ reason: endReason, details: words });
+export const ownerRecord = v.object({ handover: text(64), uuid });
+
+const endAction = v.picklist(['destroy', 'restart', 'preserve']);
+export const deviceConfig = v.object({ kind: text(16), devid: count, spec: text(16 << 10) });
+export const guestConfig = v.object({
+  name: text(256),
+  uuid,
+  vcpus: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_VCPUS)),
+  onlineVcpus: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_VCPUS))),
+  memoryKib: count,
+  maxMemoryKib: count,
+  kernel: path,
+  ramdisk: path,
+  cmdline: text(4096),
+  onPoweroff: endAction,
+  onReboot: endAction,
+  onCrash: endAction,
+  clock: v.picklist(['elapse', 'freeze']),
+  devices: many(deviceConfig, MAX_DEVICES),
+  /** The runner's own affair; it is kept and given back to it, and not looked into. */
+  more: v.record(text(256), v.unknown()),
+});
+
+const hello = v.object({
+  pid: count,
+  phase: v.picklist(['empty', 'incoming', 'starting', 'live', 'ended']),
+  paused: v.boolean(),
+  locked: v.boolean(),
+  config: v.nullable(guestConfig),
+});
+const progress = v.object({
+  round: count,
+  pages: count,
+  sent: count,
+  dirty: count,
+  mbPerSecond: quantity,
+  dirtyPagesPerSecond: quantity,
+  expectedDowntimeMs: quantity,
+});
+const storageProgress = v.object({ copied: count, pending: count });
+
+export const NOTICES = {
+  console: v.object({ data: base64(MAX_CONSOLE_BYTES) }),
+  progress: v.union([progress, storageProgress]),
+  stopped: guestExit,
+  unplugged: v.object({ kind: text(16), devid: count }),
+  store: v.object({
+    nodes: many(v.object({ path: text(3072), value: v.nullable(text(4096)) }), MAX_NODES_AT_ONCE),
+  }),
+};
+
+export const REQUESTS = { stopping: v.object({}) };
+
+export const ANSWERS = {
+  hello,
+  create: hello,
+  receive: v.object({ port }),
+  received: v.object({ name: text(256), uuid, config: guestConfig, bytes: count, stateMs: quantity }),
+  go: v.object({ attachMs: quantity, recordMs: quantity, startMs: quantity }),
+  pause: nothing,
+  unpause: nothing,
+  status: v.object({
+    vcpus: many(
+      v.object({ id: count, state: v.picklist(['running', 'blocked', 'offline']), seconds: quantity }),
+      MAX_VCPUS,
+    ),
+    cpuSeconds: quantity,
+    uptimeSeconds: quantity,
+    instructions: quantity,
+    paused: v.boolean(),
+    rssKib: count,
+  }),
+  points: many(
+    v.object({
+      name: text(256),
+      rows: v.optional(text(256), ''),
+      inner: text(4096),
+      outer: text(4096),
+      moves: count,
+    }),
+    10_000,
+  ),
+  dmesg: text(MAX_DMESG),
+  shutdown: nothing,
+  rename: nothing,
+  devices: many(
+    v.object({ ...deviceConfig.entries, front: v.record(text(256), text(4096)), link: text(4096) }),
+    MAX_DEVICES,
+  ),
+  plug: guestConfig,
+  unplug: guestConfig,
+  type: count,
+  watchConsole: base64(MAX_CONSOLE_BYTES),
+  travellingDisks: many(
+    v.object({
+      devid: count,
+      target: path,
+      path,
+      format: v.picklist(['raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty']),
+      readOnly: v.boolean(),
+      bytes: count,
+    }),
+    MAX_DEVICES,
+  ),
+  send: v.object({
+    rounds: many(progress, MAX_ROUNDS),
+    bytes: count,
+    storageBytes: count,
+    precopyMs: quantity,
+    reason: v.picklist(['downtime', 'rounds', 'timeout', 'paused']),
+    stopMs: quantity,
+    lastPagesMs: quantity,
+    lastPages: count,
+    stateMs: quantity,
+    stoppedAt: quantity,
+  }),
+  abortSend: nothing,
+  lock: nothing,
+  resume: nothing,
+  end: nothing,
+};
+
+export const FILES = {
+  exit: { schema: guestExit, most: 256 << 10 },
+  owner: { schema: ownerRecord, most: 4096 },
+};
+
+/** A domain's id and who has it, as this host's files have them. */
+export const processId = v.object({ pid: count, startTicks: quantity });
+export { domid };
