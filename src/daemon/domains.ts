@@ -89,7 +89,7 @@ const SANDBOX_LINE = 'sandbox: ';
 /** Between two attempts to speak to a process that does not answer, ms. */
 const RETRY_MS = 2_000;
 /** Between two looks at what guests' processes have on the disk, ms. */
-const LOOK_AFTER_MS = 5_000;
+const LOOK_AFTER_MS = 2_000;
 /** What such a process may have in its own directory: its console's log is most of what it needs. */
 const MOST_DIRECTORY_BYTES = 256 << 20;
 const MOST_NAMES = 1_000;

@@ -5,7 +5,7 @@
 import type { Host, HostNode, HostStore } from '../host/host.js';
 import { standaloneClock } from '../host/standalone/clock.js';
 import { standaloneLinks } from '../host/standalone/links.js';
-import { MAX_NODES_AT_ONCE } from '../protocol/guest-process.js';
+import { MAX_NODES_AT_ONCE } from '../protocol/limits.js';
 import type { DomId, Port } from '../xen/types.js';
 import type { HostGrant } from './guest-protocol.js';
 import { logLine } from './log-output.js';

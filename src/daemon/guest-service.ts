@@ -11,7 +11,7 @@ import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import { sendGuest } from '../migration/source.js';
 import { WorkerSender } from '../migration/worker-sender.js';
-import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/guest-process.js';
+import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
 import { writeDurable } from './durable.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { Failure } from './failure.js';

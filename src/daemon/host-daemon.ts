@@ -36,7 +36,7 @@ export const CONTROL_SOCKET = 'control.sock';
 export const XENSTORE_SOCKET = 'xenstore.sock';
 
 /** So long is waited for guests' processes before anybody is listened to, ms. */
-const RECOVERY_MS = 2_000;
+const RECOVERY_MS = 1_000;
 
 /** Whether somebody listens on this socket. */
 function answers(path: string): Promise<boolean> {

@@ -8,19 +8,13 @@
  *     FILES      what it leaves in its directory, and the most that such a file may have, in bytes
  */
 import * as v from 'valibot';
+import { MAX_CONSOLE_BYTES, MAX_DMESG, MAX_NODES_AT_ONCE } from './limits.js';
 import { base64, count, domid, many, nothing, path, port, quantity, text, uuid, words } from './shapes.js';
 
 const MAX_VCPUS = 128;
 const MAX_DEVICES = 256;
 /** Pages are moved in rounds, each of which is one line of the statistics. */
 const MAX_ROUNDS = 10_000;
-/** Nodes in one notice; a process that has more to say says it in several. */
-export const MAX_NODES_AT_ONCE = 64;
-/** Bytes of console output in one message. */
-export const MAX_CONSOLE_BYTES = 256 << 10;
-/** Characters that `dmesg` may have. */
-export const MAX_DMESG = 256 << 10;
-
 export const endReason = v.picklist([
   'poweroff',
   'reboot',

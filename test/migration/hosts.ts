@@ -99,12 +99,14 @@ export class TestHost {
     readonly dir: string,
     readonly port: number,
     readonly config: string,
+    /** More arguments of the daemon's. */
+    private readonly more: readonly string[] = [],
   ) {}
 
   /** `uid`: the daemon runs as that user (and must own its directory). `log`: where what it says goes. */
   async start(uid?: number, log = join(this.dir, 'daemon.log')): Promise<void> {
     const args = [MAIN, 'host', '--name', this.name, '--dir', this.dir, '--config', this.config];
-    args.push('--listen', `127.0.0.1:${this.port}`);
+    args.push('--listen', `127.0.0.1:${this.port}`, ...this.more);
     const child = spawn('/bin/sh', ['-c', `exec "$0" "$@" 2>>${log}`, process.execPath, ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
       ...(uid === undefined ? {} : { uid, gid: uid }),
