@@ -92,6 +92,7 @@ export const ANSWERS = {
       v.object({ id: count, state: v.picklist(['running', 'blocked', 'offline']), seconds: quantity }),
       MAX_VCPUS,
     ),
+    memoryKib: v.optional(count, 0),
     cpuSeconds: quantity,
     uptimeSeconds: quantity,
     instructions: quantity,
