@@ -99,6 +99,8 @@ describe('a breakpoint on data', () => {
     ['the push of a call', 'lea rsp, [rbx+24]\ncall next\nnext: nop', true],
     ['an x87 store', 'fninit\nfld1\nfstp qword [rbx+16]', true],
     ['an exchange that compares unequal', 'mov eax, 5\nlock cmpxchg [rbx+16], ecx', true],
+    ['a wide exchange that compares unequal', 'mov eax, 5\ndb 0xf0, 0x0f, 0xc7, 0x4b, 0x0c', true],
+    ['a wider one', 'mov eax, 5\ndb 0xf0, 0x48, 0x0f, 0xc7, 0x4b, 0x10', true],
     ['a bit string', 'mov ecx, 131\nbts [rbx], rcx', true],
   ])('of four bytes is hit or missed by a write to %s', (_, source, hit) => {
     breakOn(0, DATA + 16, 'write', 4);

@@ -13,6 +13,7 @@ import { address, addressBeyond, getSized, setSized, signedSized } from './opera
 import { divide, high64, multiply, multiplySigned } from './muldiv';
 import { doubleShift, shiftOrRotate } from './shift';
 import { stringOperation } from './string';
+import { noteAccess } from './watch';
 import { floatOperation } from './float';
 import { setStackPointer, stackAddress, stackMask } from './segment';
 import { Form, G } from './ops';
@@ -199,6 +200,8 @@ function compareExchangeWide(cpu: usize, op: usize, log: u32): void {
     writeSized(cpu, op, va + half, load<u64>(cpu, RCX), log);
     setFlags(cpu, f | ZF);
   } else {
+    // Processors write what they read then, which a breakpoint sees.
+    noteAccess(cpu, va, <u32>half * 2, true);
     setSized(cpu, RAX, low, log);
     setSized(cpu, RDX, high, log);
     setFlags(cpu, f);
