@@ -189,7 +189,7 @@ export class Moves implements MoveWatcher {
     }
     const move = this.outgoing.get(domain);
     if (move === undefined) return false;
-    void move.event('guest-died');
+    void move.guestDied();
     return true;
   }
 

@@ -8,7 +8,7 @@ import type { Rpc, RpcHandlers } from './rpc.js';
 const started = { attachMs: 1, recordMs: 1, startMs: 1 };
 
 /** A destination that does all at once, and a guest process whose last answer is late. */
-function moveWithLateAnswer() {
+function moveWithLateAnswer(drop = async (): Promise<void> => undefined, done: string[] = []) {
   let handlers: RpcHandlers = {};
   const tell = (message: string): void =>
     handlers.notice?.('move', { handover: 'h', message, domid: 9, started });
@@ -44,9 +44,9 @@ function moveWithLateAnswer() {
       },
       wallClock: () => 0,
       persist: () => undefined,
-      erase: () => undefined,
+      erase: () => void done.push('erase'),
       resume: async () => undefined,
-      drop: async () => undefined,
+      drop,
       retire: () => undefined,
       finished: () => undefined,
     },
@@ -62,5 +62,19 @@ describe('a move whose destination is ready before the source knows that all was
     const stats = await move.run(DEFAULT_MOVE, true);
     expect(stats).toMatchObject({ domid: 9, destination: 'B' });
     expect(move.phase === 'gone' || move.phase === 'done').toBe(true);
+  });
+});
+
+describe('a move whose guest is gone', () => {
+  it('closes its books after nothing is left of the guest here, and not before', async () => {
+    const done: string[] = [];
+    let attempts = 0;
+    const move = moveWithLateAnswer(async () => {
+      done.push('drop');
+      if (++attempts < 2) throw new Error('ENOSPC');
+    }, done);
+    await move.run(DEFAULT_MOVE, true);
+    for (let i = 0; i < 1000 && move.phase !== 'done'; i++) await new Promise((turn) => setTimeout(turn, 5));
+    expect(done).toEqual(['drop', 'drop', 'erase']);
   });
 });

@@ -380,6 +380,14 @@ export class OutgoingMove {
     );
   }
 
+  /** The guest's process is dead. Where that is seen after the move was given up, it is a crash like others. */
+  guestDied(): Promise<void> {
+    return this.serial.run(async () => {
+      if (this.phase === 'idle' && this.domain !== undefined) await this.context.resume(this.domain);
+      else await this.perform(stepSource(this.phase, 'guest-died'), 'guest-died');
+    });
+  }
+
   event(event: SourceEvent): Promise<void> {
     return this.serial.run(() => this.perform(stepSource(this.phase, event), event));
   }
@@ -471,8 +479,7 @@ export class OutgoingMove {
         if (this.domain !== undefined) await this.resume(this.domain);
         return;
       case 'drop-guest':
-        if (this.domain !== undefined) await this.context.drop(this.domain);
-        this.context.retire(this.file.disks ?? []);
+        await this.dropGuest();
         return;
     }
   }
@@ -499,17 +506,24 @@ export class OutgoingMove {
     }
   }
 
+  /**
+   * The books are closed after this: what is left of the guest then would be taken, by a daemon that starts again, for one
+   * that has crashed here.
+   */
+  private async dropGuest(): Promise<void> {
+    const { domain } = this;
+    if (domain !== undefined) await this.untilDone(() => this.context.drop(domain));
+    this.context.retire(this.file.disks ?? []);
+  }
+
   /** A full disk must not make us forget what was decided. */
-  private async untilDone(write: () => void): Promise<void> {
+  private async untilDone(what: () => Promise<void> | void): Promise<void> {
     for (;;) {
       try {
-        write();
+        await what();
         return;
       } catch (error) {
-        this.context.log.error(
-          { handover: this.handover, error: describeError(error).message },
-          'writing again',
-        );
+        this.context.log.error({ handover: this.handover, error: describeError(error).message }, 'once more');
         await new Promise((done) => setTimeout(done, STUCK_DISK_RETRY_MS));
       }
     }
