@@ -125,6 +125,8 @@ export class Domain {
   onProgress: ((progress: unknown) => void) | undefined;
   /** While an earlier daemon's domain is being taken up; it never fails. */
   recovering: Promise<void> | undefined;
+  /** Its process has lived without a connection to us: a guest that a move had stopped has gone on there. */
+  livedOn = false;
   private told = false;
   /** How its process ended, in words, once that is known. */
   private how: string | undefined;
@@ -174,7 +176,9 @@ export class Domain {
       },
       notice: (method, params) => this.noticed(method, params),
       closed: () => {
-        if (this.rpc === rpc) void this.lost();
+        if (this.rpc !== rpc) return;
+        this.livedOn ||= rpc.cutHere;
+        void this.lost();
       },
     });
     this.rpc = rpc;
@@ -240,8 +244,10 @@ export class Domain {
     this.rpc = undefined;
     const { process } = this.state;
     if (process === null) return;
-    if (!(await deathOf(process, DEATH_GRACE_MS)))
-      killedBecause(process.pid, 'it closed its connection and lived on');
+    if (!(await deathOf(process, DEATH_GRACE_MS))) {
+      this.livedOn = true;
+      killedBecause(process.pid, 'its connection was closed and it lived on');
+    }
     await killProcess(process);
     await this.noteEnd(process);
     this.tell(this.exitOnDisk());

@@ -78,3 +78,23 @@ describe('a move whose guest is gone', () => {
     expect(done).toEqual(['drop', 'drop', 'erase']);
   });
 });
+
+describe('a move whose guest went on when its process had lost its daemon', () => {
+  it.each([true, false])('is not offered, also when that is dead since (alive: %s)', async (alive) => {
+    const done: string[] = [];
+    const move = moveWithLateAnswer(undefined, done);
+    Object.assign(move.domain!, {
+      alive,
+      livedOn: true,
+      rpc: undefined,
+      diesSoon: async () => true,
+      ask: (
+        (ask) => (method: string) =>
+          method === 'lock' ? Promise.reject(new Error('no process')) : ask(method as never, {} as never)
+      )(move.domain!.ask),
+    });
+    await expect(move.run(DEFAULT_MOVE, true)).rejects.toThrow('the guest here cannot be locked');
+    expect(done).toEqual(['erase']);
+    expect(move.phase).toBe('idle');
+  });
+});

@@ -487,12 +487,16 @@ export class OutgoingMove {
   /** A process that is dead runs nothing, and its disks' locks went with it; a living one has to say that it is locked. */
   private async lock(): Promise<void> {
     const { domain } = this;
-    if (domain?.alive !== true) return;
-    try {
-      await domain.ask('lock', {}, this.context.answerMs);
-    } catch (error) {
-      if (domain.rpc !== undefined || !(await domain.diesSoon())) throw error;
+    if (domain === undefined) return;
+    if (domain.alive) {
+      try {
+        await domain.ask('lock', {}, this.context.answerMs);
+        return;
+      } catch (error) {
+        if (domain.rpc !== undefined || !(await domain.diesSoon())) throw error;
+      }
     }
+    if (domain.livedOn) throw new Failure('bad-state', 'its process went on without its daemon');
   }
 
   /** Whatever becomes of it, the guest is nobody's but ours by now. */

@@ -40,6 +40,8 @@ interface Pending {
 
 export class Rpc {
   closed = false;
+  /** It was we who cut it: the other side lived then. */
+  cutHere = false;
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
   private serving = 0;
@@ -96,6 +98,7 @@ export class Rpc {
   }
 
   destroy(): void {
+    if (!this.closed) this.cutHere = true;
     this.stream.destroy();
     this.end();
   }
