@@ -13,6 +13,7 @@ const MOVES = 10;
 const { observerElf } = await import('../dist/demo/observer.js');
 const { chainAfter } = await import('../dist/demo/observing.js');
 const { smallKernelElf } = await import('../dist/demo/small-kernel.js');
+const { initIdentity, loadIdentity, trust } = await import('../dist/daemon/identity.js');
 const { writeCpio } = await import('./lib/cpio.mjs');
 const { makeDisk } = await import('./lib/demo-disk.mjs');
 const { endProcessesBelow } = await import('./lib/processes.mjs');
@@ -113,9 +114,15 @@ if (!small) {
   }
 }
 const ports = {};
+// Where the guest's files are, on both hosts.
+const folders = { [dir]: dir, [join(root, '.cache')]: join(root, '.cache') };
 for (const [name, config] of Object.entries(HOSTS)) {
   mkdirSync(join(dir, name));
-  writeFileSync(join(dir, `${name}.json`), JSON.stringify({ ...config, networks: network?.networks ?? {} }));
+  writeFileSync(
+    join(dir, `${name}.json`),
+    JSON.stringify({ ...config, images: folders, kernels: folders, networks: network?.networks ?? {} }),
+  );
+  await initIdentity(join(dir, name));
   const child = spawn(process.execPath, [
     cli,
     'host',
@@ -123,7 +130,6 @@ for (const [name, config] of Object.entries(HOSTS)) {
     name,
     '--listen',
     '127.0.0.1:0',
-    '--plain-loopback',
     '--dir',
     join(dir, name),
     '--config',
@@ -141,6 +147,14 @@ for (const [name, config] of Object.entries(HOSTS)) {
     `host ${name} is up: Xen ${config.xenVersion}, TSC ${config.tscKhz / 1000} MHz, uptime +${config.uptimeS} s, domain ids from ${config.firstDomid}`,
   );
 }
+// Each trusts the other's certificate, and nobody else's.
+for (const [name, other] of [
+  ['A', 'B'],
+  ['B', 'A'],
+])
+  trust(join(dir, name), other, loadIdentity(join(dir, other)).certificate, `127.0.0.1:${ports[other]}`, [
+    'move',
+  ]);
 
 if (!small) {
   try {

@@ -11,12 +11,16 @@ import { writeCpio } from './cpio.mjs';
 
 export const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
+const cache = fileURLToPath(new URL('../../.cache', import.meta.url));
+
 /** A daemon that listens on loopback; what it keeps, and its configuration, are in `dir`. */
 export async function startDaemon(dir, name, config) {
   const home = join(dir, name);
   mkdirSync(home);
-  writeFileSync(`${home}.json`, JSON.stringify(config));
-  const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--json'];
+  // Guests that move have their files here.
+  const folders = { [dir]: dir, [cache]: cache };
+  writeFileSync(`${home}.json`, JSON.stringify({ images: folders, kernels: folders, ...config }));
+  const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--i-know', '--json'];
   const child = spawn(process.execPath, [cli, ...args, '--dir', home, '--config', `${home}.json`], {
     stdio: ['ignore', 'pipe', 'ignore'],
   });

@@ -11,7 +11,6 @@ import { checkName } from './domains.js';
 import { Failure } from './failure.js';
 import type { GuestConfig, RunnerModule } from './guest-runner.js';
 import type { HostDaemon } from './host-daemon.js';
-import { loadTrusted } from './identity.js';
 import { restoreDomain, saveDomain } from './images.js';
 import { networkAttach, networkDetach, networkList } from './network-requests.js';
 import { type Caller, resolvePeer } from './peer.js';
@@ -227,7 +226,7 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     return row(daemon, await restoreDomain(daemon.domains, text(params, 'path'), params.paused === true));
   },
   migrate(daemon, params, caller) {
-    const peer = resolvePeer(text(params, 'host'), loadTrusted(daemon.dir), daemon.plain);
+    const peer = resolvePeer(text(params, 'host'), daemon.trusted.all(), daemon.plain);
     return daemon.moves.migrate(guest(daemon, params), peer, moveOptions(params), (progress) =>
       caller.rpc.notice('progress', progress),
     );
@@ -243,6 +242,8 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
   networkDetach: (daemon, params) =>
     networkDetach(daemon.domains, resting(daemon, params), text(params, 'which'), params.force === true),
   networkList: (daemon, params) => networkList(guest(daemon, params)),
+  /** Somebody changed the files of those who are trusted. */
+  trustChanged: (daemon) => daemon.trustChanged(),
   cancelMove: (daemon, params) => daemon.moves.cancel(guest(daemon, params)),
   settle: (daemon, params) => daemon.moves.decide(guest(daemon, params), params.keep === true),
   moves: (daemon) => daemon.moves.stats,

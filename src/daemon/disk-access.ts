@@ -44,6 +44,8 @@ export interface DiskGiver {
   readonly backing: readonly string[];
   /** What has been given to this guest. */
   readonly grants: readonly Grant[];
+  /** Fails where what was opened for a disk's target is not where this host lets that be. */
+  opened?(fd: number, target: string): void;
   /** Puts this on disk. Called before a file is changed. */
   record(grants: readonly Grant[]): void;
 }
@@ -70,7 +72,9 @@ export async function giveDisks(giver: DiskGiver, devices: readonly DeviceConfig
       if (kind !== 'vbd') continue;
       const { target, format, readOnly } = JSON.parse(spec) as DiskSpec;
       if (format === 'empty' || isNbd(target) || !target.startsWith('/')) continue;
-      await giveImage(recording, placeOf(target, giver.folders), format, readOnly);
+      await giveImage(recording, placeOf(target, giver.folders), format, readOnly, (fd) =>
+        giver.opened?.(fd, target),
+      );
     }
   } catch (error) {
     await takeBack(
@@ -87,10 +91,12 @@ async function giveImage(
   path: string,
   format: DiskFormat,
   readOnly: boolean,
+  opened: (fd: number) => void,
 ): Promise<void> {
   const name = format === 'raw' ? `disk ${path}` : `disk ${path} (${format})`;
   const file = await openFile(path, name, readOnly ? constants.O_RDONLY : constants.O_RDWR);
   try {
+    opened(file.fd);
     if (file.stats.isFile() && file.stats.size === 0)
       throw new Failure('bad-config', `${name}: the file is empty`);
     if (format === 'raw') {

@@ -3,7 +3,7 @@
  * Invariant: the state file is on disk before the process is told anything, and is removed after the process is
  * dead; so a daemon that starts again finds every process there is.
  */
-import { chmodSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { GenericSchema } from 'valibot';
 import type { HostNode } from '../host/host.js';
@@ -13,8 +13,10 @@ import { printable } from '../protocol/printable.js';
 import type { Grant } from './disk-access.js';
 import { readForeign, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
+import { removeTree } from './guest-directory.js';
 import {
   EXIT_FILE,
+  type ExpectedGuest,
   type GuestExit,
   type GuestHello,
   type GuestNotices,
@@ -51,6 +53,8 @@ export interface DomainState {
   vcpus: number;
   readonly memoryKib: number;
   config: GuestConfig | null;
+  /** The files of its configuration that a peer or a saved file named: they must lie in this host's folders. */
+  foreign?: readonly string[];
   process: ProcessId | null;
   readonly createdMs: number;
   /** Rises by one with each domain of this host, whatever its clock says: the greater of two is the newer. */
@@ -160,6 +164,12 @@ export class Domain {
   keepConfig(config: GuestConfig): void {
     this.state.config = config;
     this.save();
+  }
+
+  /** What its process is to hold a stream against. */
+  expectation(): ExpectedGuest {
+    const { name, uuid, config } = this.state;
+    return { name, uuid, config };
   }
 
   get alive(): boolean {
@@ -316,11 +326,6 @@ export class Domain {
     this.rpc?.notice('storeChanged', node);
   }
 
-  /** Lets the data socket that we made in the guest's directory be used by the guest's own user. */
-  static shareSocket(path: string): void {
-    chmodSync(path, 0o666);
-  }
-
   /** Ends the process, in order if it answers, and resolves when it is dead. No policy applies. */
   async endProcess(reason: GuestExit['reason']): Promise<void> {
     this.told = true;
@@ -354,8 +359,13 @@ export class Domain {
 
   /** Removes all traces; the process is dead. */
   remove(): void {
-    for (const path of [this.directory, this.places.log, `${this.places.log}.1`, socketOf(this.places)])
-      rmSync(path, { recursive: true, force: true });
+    for (const path of [this.directory, this.places.log, `${this.places.log}.1`, socketOf(this.places)]) {
+      try {
+        removeTree(path);
+      } catch {
+        // What a guest's process made so that it cannot be removed is looked at again when a daemon starts.
+      }
+    }
     rmSync(this.stateFile, { force: true });
   }
 }

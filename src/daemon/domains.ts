@@ -2,11 +2,11 @@
  * All domains of this host: makes them, finds them by id, name or uuid, and applies on_poweroff, on_reboot and
  * on_crash. Domain ids only rise, and begin again from 1 after the greatest, as Xen's do.
  */
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { DiskSpec } from '../guest/disk-spec.js';
-import { isDomainId, nameFault } from '../guest/name.js';
+import { isDomainId, nameFault, quotedName } from '../guest/name.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { standaloneClock } from '../host/standalone/clock.js';
 import { placeOf } from '../host/standalone/disk/place.js';
@@ -17,15 +17,24 @@ import { lendDisk, lentName, takeBackDisk } from './disk-lending.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
 import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
-import type { GuestExit, GuestHello, HostGrant } from './guest-protocol.js';
+import { removeTree } from './guest-directory.js';
+import type { GuestExit, GuestHello, HostGrant, ReceivedInfo } from './guest-protocol.js';
 import type { GuestConfig } from './guest-runner.js';
 import type { HostConfig } from './host-config.js';
 import type { HostXenstore, Relay } from './host-store.js';
+import { checkGuestConfig } from './peer-messages.js';
+import { checkPlaces, foreignPaths, mustLieWithin } from './places.js';
 import { cutLog, sizeOfDirectory } from './process-log.js';
 import { Seldom } from './seldom.js';
 import { type ProcessPlaces, passable, spawnGuest } from './spawn.js';
 import { readDomids, readState } from './state-files.js';
-import { discardImages, type IncomingImage, keepImages } from './storage.js';
+import {
+  discardImages,
+  type IncomingImage,
+  keepImages,
+  type TravellingImage,
+  travellingImages,
+} from './storage.js';
 
 /** Why the moves of a domain have a word in its end; see moves.ts. */
 export interface MoveWatcher {
@@ -47,6 +56,10 @@ export interface NewDomain {
   readonly replaces?: number;
   /** Images for the disks that come with it. */
   readonly disks?: readonly IncomingImage[];
+  /** As DomainState has it. */
+  readonly foreign?: readonly string[];
+  /** It comes from a file. */
+  readonly saved?: boolean;
 }
 
 export interface DomainsOptions {
@@ -93,6 +106,20 @@ const LOOK_AFTER_MS = 2_000;
 /** What such a process may have in its own directory: its console's log is most of what it needs. */
 const MOST_DIRECTORY_BYTES = 256 << 20;
 const MOST_NAMES = 1_000;
+/** Fails where one part of what came says that it is another guest than that which was announced. */
+export function mustBeOf(
+  found: { readonly name: string; readonly uuid: string },
+  announced: { readonly name: string; readonly uuid: string },
+  where: string,
+): void {
+  for (const field of ['name', 'uuid'] as const) {
+    if (found[field] !== announced[field])
+      throw new Failure(
+        'bad-image',
+        `${where} is of a guest with the ${field} ${quotedName(found[field])}; ${quotedName(announced[field])} was announced`,
+      );
+  }
+}
 
 const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));
 
@@ -214,8 +241,9 @@ export class Domains {
       }
     }
     const domid = this.domid();
+    const { saved, ...kept } = wanted;
     const domain = this.domain({
-      ...wanted,
+      ...kept,
       domid,
       generation: this.generation,
       process: null,
@@ -227,8 +255,9 @@ export class Domains {
       storeFrame: pick(FIRST_FRAME, 2 * FIRST_FRAME),
       consoleFrame: pick(2 * FIRST_FRAME, 3 * FIRST_FRAME),
     });
+    const coming = wanted.incoming !== null || saved === true;
     try {
-      rmSync(domain.directory, { recursive: true, force: true });
+      removeTree(domain.directory);
       // On disk before anything is made for it, so that nothing of it is ever without a name.
       domain.save();
       await prepare?.(domain);
@@ -236,8 +265,10 @@ export class Domains {
       domain.state.process = await spawnGuest({
         places,
         runner: this.config.runner,
-        kernel: wanted.config?.kernel ?? '',
-        ramdisk: wanted.config?.ramdisk ?? '',
+        // A guest that comes brings its kernel in its memory.
+        kernel: coming ? '' : this.kernelPlace(wanted.config?.kernel),
+        ramdisk: coming ? '' : this.kernelPlace(wanted.config?.ramdisk),
+        kernelFolders: this.kernelFolders(wanted),
         memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
         sandbox: confinementOf({
           dir: this.dir,
@@ -266,11 +297,25 @@ export class Domains {
       this.log.warn({ domid: domain.domid }, line);
   }
 
-  /** Creates a guest from its configuration and starts it. */
-  async create(config: GuestConfig, paused: boolean, replaces?: number): Promise<Domain> {
+  private kernelPlace(path = ''): string {
+    return placeOf(path, this.config.kernels);
+  }
+
+  private kernelFolders({ config, foreign = [] }: NewDomain): readonly string[] | undefined {
+    const named = foreign.some((path) => path === config?.kernel || path === config?.ramdisk);
+    return named ? Object.values(this.config.kernels) : undefined;
+  }
+
+  /** Creates a guest from its configuration and starts it. `more`: what is known of one that was here before. */
+  async create(
+    config: GuestConfig,
+    paused: boolean,
+    more: Pick<NewDomain, 'foreign' | 'replaces'> = {},
+  ): Promise<Domain> {
+    checkPlaces(config, more.foreign ?? [], this.config);
     const { name, uuid, vcpus, maxMemoryKib } = config;
     const memoryKib = maxMemoryKib;
-    const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null, replaces });
+    const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null, ...more });
     try {
       await this.introduce(domain, config);
       await domain.ask('create', { config, host: this.grant(domain), paused });
@@ -303,6 +348,9 @@ export class Domains {
     devices: readonly DeviceConfig[],
     folders = this.config.images,
   ): Promise<void> {
+    const { config, foreign = [] } = domain.state;
+    // Whatever was looked at before: the folders may have changed since.
+    if (config !== null) checkPlaces({ ...config, devices }, foreign, this.config);
     const uid = this.uidOf(domain.domid);
     if (uid === undefined) return;
     const giver: DiskGiver = {
@@ -310,6 +358,9 @@ export class Domains {
       folders,
       backing: this.config.backing,
       grants: domain.state.grants ?? [],
+      opened: (fd, target) => {
+        if (foreign.includes(target)) mustLieWithin(fd, Object.values(this.config.images), target);
+      },
       record(grants) {
         domain.state.grants = grants;
         domain.save();
@@ -361,7 +412,9 @@ export class Domains {
     const at = domain.places.uid === undefined ? lendDisk(domain, device, this.config.images) : null;
     this.store.addDevice(domain.domid, device);
     try {
-      domain.keepConfig(await domain.ask('plug', { device, at }));
+      await domain.ask('plug', { device, at });
+      const { config } = domain.state;
+      if (config !== null) domain.keepConfig({ ...config, devices: [...config.devices, device] });
     } catch (error) {
       // What the guest has and nobody remembers could not be taken away again.
       const { kind, devid } = device;
@@ -401,6 +454,38 @@ export class Domains {
     const has = await domain.ask('devices', {}, LOOK_MS);
     for (const { kind, devid } of domain.state.config?.devices ?? [])
       if (!has.some((one) => one.kind === kind && one.devid === devid)) this.unplugged(domain, kind, devid);
+  }
+
+  /**
+   * Takes a configuration that came in a stream, where its daemon sent none: as a stranger's. Fails where it is of
+   * another guest than the one that was announced, or names what this host does not let it have.
+   */
+  takeConfig(domain: Domain, given: unknown): void {
+    const { state } = domain;
+    const config = checkGuestConfig(given, 'bad-image');
+    mustBeOf(config, state, "the stream's configuration");
+    const foreign = foreignPaths(config);
+    checkPlaces(config, foreign, this.config);
+    state.config = config;
+    state.vcpus = config.vcpus;
+    state.foreign = foreign;
+  }
+
+  /** The disks that can travel with a guest, by our own record of it; its process tells only how large they are. */
+  async travelling(domain: Domain): Promise<TravellingImage[]> {
+    const sizes = await domain.ask('travellingDisks', {}, this.config.moveAnswerS * 1000);
+    return travellingImages(domain.state.config?.devices ?? [], this.config.images, (devid) => {
+      const bytes = sizes.find((disk) => disk.devid === devid)?.bytes;
+      if (bytes === undefined || !Number.isSafeInteger(bytes))
+        throw new Failure('bad-state', `the guest's process has no disk ${devid}`);
+      return bytes;
+    });
+  }
+
+  /** A guest's process has a whole guest. */
+  arrived(domain: Domain, guest: ReceivedInfo): void {
+    mustBeOf(guest, domain.state, 'what was received');
+    if (domain.state.config === null) this.takeConfig(domain, guest.config);
   }
 
   grant(domain: Domain): HostGrant {
@@ -534,7 +619,7 @@ export class Domains {
     if (life < LEAST_LIFE_MS) await wait(LEAST_LIFE_MS - life);
     const again = await this.untilDone(old, 'cannot be switched on again yet', wanted, () => {
       this.unlist(old);
-      return this.create(config, false, domid);
+      return this.create(config, false, { foreign: old.state.foreign, replaces: domid });
     });
     if (again === undefined) return;
     if (!wanted()) await this.discard(again, 'destroyed');
@@ -600,8 +685,13 @@ export class Domains {
     this.generation = Math.max(this.generation, ...found.map(({ state }) => state.generation ?? 0));
     // A directory without state was never told anything, or is what a removal left.
     for (const name of readdirSync(join(this.dir, 'guests'))) {
-      if (!this.all.has(Number(name)) && !damaged.has(Number(name)))
-        rmSync(join(this.dir, 'guests', name), { recursive: true, force: true });
+      if (this.all.has(Number(name)) || damaged.has(Number(name))) continue;
+      const path = join(this.dir, 'guests', name);
+      try {
+        removeTree(path);
+      } catch (error) {
+        this.log.warn({ path, error: (error as Error).message }, 'cannot be removed');
+      }
     }
     return this.finishReboots(found);
   }
@@ -612,6 +702,7 @@ export class Domains {
    */
   async adopt(domain: Domain): Promise<GuestHello | undefined> {
     const { config } = domain.state;
+    // Its process has its disks.
     if (config !== null) this.show(domain, config);
     let hello: GuestHello | undefined;
     for (let attempt = 0; hello === undefined; attempt++) {
@@ -636,8 +727,8 @@ export class Domains {
       return hello;
     }
     if (domain.state.config === null && hello.config !== null) {
-      domain.state.config = hello.config;
-      this.show(domain, hello.config);
+      this.takeConfig(domain, hello.config);
+      this.show(domain, domain.state.config!);
     }
     this.settle(domain);
     await this.findUnplugged(domain).catch((error: Error) =>

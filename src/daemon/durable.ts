@@ -85,6 +85,8 @@ export function readOrSetAside<T>(
     const value = readJson<unknown>(path);
     return value === undefined ? undefined : read(value);
   } catch (error) {
+    // For want of descriptors: nothing is wrong with the file.
+    if (/^E[MN]FILE$/.test((error as NodeJS.ErrnoException).code ?? '')) throw error;
     const aside = freeName(`${path}${DAMAGED}`);
     let what = `set aside as ${aside}`;
     try {

@@ -1,5 +1,5 @@
 /** What the daemon and the runner need of an xl.cfg (read by src/guest/config.ts). */
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { vifSettings } from '../devices/vif/settings.js';
 import { readGuestConfig as readXlConfig } from '../guest/config.js';
@@ -70,5 +70,6 @@ export function guestSpec(
 /** A vif as a device of a guest; one without an address gets the same one each time, made of the guest's uuid. */
 export function vifConfig(vif: VifSpec, devid: number, uuid: string): DeviceConfig {
   const made = createHash('sha256').update(`${uuid} vif ${devid}`).digest();
-  return { kind: 'vif', devid, spec: JSON.stringify(vifSettings(vif, made)) };
+  const token = randomBytes(16).toString('hex');
+  return { kind: 'vif', devid, spec: JSON.stringify(vifSettings(vif, made, token)) };
 }

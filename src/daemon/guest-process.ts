@@ -77,4 +77,6 @@ const server = net.createServer((socket) => {
   });
   service.attachDaemon(rpc);
 });
+// A connection that cannot be taken, for want of descriptors for instance, ends no guest.
+server.on('error', (error) => logLine(`a connection could not be taken: ${error.message}`));
 server.listen({ fd: LISTENING_FD });

@@ -79,6 +79,7 @@ export interface GuestRequests {
       from: Omit<DataAddress, 'port'>;
       ports: readonly number[];
       disks: readonly ReceivedImage[];
+      expected: ExpectedGuest;
     },
     { port: number },
   ];
@@ -126,6 +127,14 @@ export interface GuestRequests {
   resume: [Record<string, never>, null];
   /** Let go of all resources and end. */
   end: [{ reason: GuestExit['reason'] }, null];
+}
+
+/** The guest that is to come, as its daemon knows it; a stream of another is refused. */
+export interface ExpectedGuest {
+  readonly name: string;
+  readonly uuid: string;
+  /** Null where only the stream has it. */
+  readonly config: GuestConfig | null;
 }
 
 export interface ReceivedInfo {

@@ -119,6 +119,8 @@ export interface IncomingRunner extends IncomingGuest {
 export interface RunnerFactory extends GuestFactory<IncomingRunner> {
   /** Runs once through what will be done while an arriving guest stands still; `breathe` between the parts. */
   rehearse?(breathe: () => Promise<void>): Promise<void>;
+  /** `config`: what the guest's daemon knows of it, where it does; what the stream says must be the same. */
+  construct(description: Uint8Array, config?: GuestConfig): Promise<IncomingRunner>;
   /** Builds the guest; `kernel` and `ramdisk` are whole files. Throws with what is wrong with them. */
   create(config: GuestConfig, kernel: Uint8Array, ramdisk: Uint8Array | undefined): Promise<GuestRunner>;
 }

@@ -5,13 +5,17 @@
  * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
  */
 import { readFileSync, rmSync } from 'node:fs';
+import { quotedName } from '../guest/name.js';
 import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
 import { within } from '../host/standalone/within.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
+import type { GuestFactory } from '../migration/guest.js';
 import { sendGuest } from '../migration/source.js';
+import type { StreamHead } from '../migration/stream-writer.js';
 import { WorkerSender } from '../migration/worker-sender.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
+import { RecordError } from '../records/fields.js';
 import { writeDurable } from './durable.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { Failure } from './failure.js';
@@ -19,6 +23,7 @@ import { ConsoleKeeper } from './guest-console.js';
 import { grantedHost, RelayedStore } from './guest-host.js';
 import {
   CONSOLE_LOG,
+  type ExpectedGuest,
   type GuestExit,
   type GuestHello,
   type GuestPhase,
@@ -174,7 +179,7 @@ export class GuestService {
     start?.();
   }
 
-  async receive({ host, from, ports, disks }: With<'receive'>): Promise<{ port: number }> {
+  async receive({ host, from, ports, disks, expected }: With<'receive'>): Promise<{ port: number }> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
     this.phase = 'incoming';
     const factory = this.factory(host);
@@ -184,7 +189,7 @@ export class GuestService {
     else rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from, ports);
     const taker = new ReceivedDisks(disks, logLine);
-    this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker);
+    this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker, expected);
     this.receiving.catch(() => listener.close());
     return { port: listener.port };
   }
@@ -203,10 +208,20 @@ export class GuestService {
     factory: RunnerFactory,
     fromFile: boolean,
     disks: ReceivedDisks,
+    expected: ExpectedGuest,
   ): Promise<ReceivedInfo> {
     const socket = await listener.connection();
     const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
-    const received = receiveGuest(chunks, factory, { fromFile, disks });
+    const { config: given } = expected;
+    const checking: GuestFactory<IncomingRunner> = {
+      async construct(description) {
+        const incoming = await factory.construct(description, given ?? undefined);
+        mustBeExpected(incoming.runner.config, expected, "the stream's configuration");
+        return incoming;
+      },
+    };
+    const head = (found: StreamHead): void => mustBeExpected(found, expected, "the stream's head");
+    const received = receiveGuest(chunks, checking, { fromFile, disks, head });
     const { guest, bytes, stateMs } = await received.finally(() => disks.close());
     socket.end();
     socket.resume();
@@ -458,6 +473,21 @@ export class GuestService {
     logLine(`this process ends: ${reason} ${details}`.trimEnd());
     recordExit({ reason, details });
     setImmediate(() => this.exit(0));
+  }
+}
+
+/** Throws where a part of a stream is of another guest than the one that was announced. */
+function mustBeExpected(
+  found: { readonly name: string; readonly uuid: string },
+  expected: ExpectedGuest,
+  where: string,
+): void {
+  for (const field of ['name', 'uuid'] as const) {
+    if (found[field] !== expected[field])
+      throw new RecordError(
+        0,
+        `${where} is of a guest with the ${field} ${quotedName(found[field])}; ${quotedName(expected[field])} was announced`,
+      );
   }
 }
 

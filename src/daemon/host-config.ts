@@ -30,6 +30,8 @@ export interface HostConfig {
   readonly guestFolders: readonly string[];
   /** Ports for the data of arriving guests, "FIRST-LAST"; "" for any. */
   readonly dataPorts: string;
+  /** Seconds that another host has, from its connection on, to prove who it is and to say hello. */
+  readonly greetingS: number;
   /** Links for guests' vifs, by bridge; "default" for those that name none (docs/networks.md). */
   readonly networks: Readonly<Record<string, string>>;
   /** Folders of disks, as guests' configurations name them, and where they are here (docs/disks.md). */
@@ -38,6 +40,8 @@ export interface HostConfig {
   readonly moveAnswerS: number;
   /** Folders whose files an image may name as lying beneath it: any guest's image may (docs/disks.md). */
   readonly backing: readonly string[];
+  /** The same of kernels and ramdisks. */
+  readonly kernels: Readonly<Record<string, string>>;
   /** Module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;
 }
@@ -58,10 +62,12 @@ function defaults(): HostConfig {
     guestFileMib: 65_536,
     guestFolders: [],
     dataPorts: '',
+    greetingS: 10,
     networks: {},
     images: {},
     moveAnswerS: 30,
     backing: [],
+    kernels: {},
     runner: new URL('./pv-runner.js', import.meta.url).href,
   };
 }
@@ -87,13 +93,8 @@ export function loadHostConfig(path: string | undefined): HostConfig {
   }
   const checked = config as unknown as HostConfig;
   checkNetworks(checked.networks, path);
-  for (const [folder, here] of Object.entries(checked.images)) {
-    if (!/^\/.*[^/]$/.test(folder) || typeof here !== 'string' || !/^\/.*[^/]$/.test(here))
-      throw new Failure(
-        'bad-config',
-        `${path}: images: ${folder}: two folders by their whole paths expected`,
-      );
-  }
+  checkFolders('images', checked.images, path);
+  checkFolders('kernels', checked.kernels, path);
   const { backing } = checked;
   if (
     !Array.isArray(backing) ||
@@ -108,10 +109,24 @@ export function loadHostConfig(path: string | undefined): HostConfig {
   }
   if (checked.moveAnswerS < 1 || checked.moveAnswerS > 3600)
     throw new Failure('bad-config', `${path}: moveAnswerS is from 1 to 3600 seconds`);
+  if (!(checked.greetingS > 0 && checked.greetingS <= 3600))
+    throw new Failure('bad-config', `${path}: greetingS must be more than 0 and at most 3600`);
   if (checked.dataPorts !== '' && !/^\d+-\d+$/.test(checked.dataPorts)) {
     throw new Failure('bad-config', `${path}: dataPorts must be FIRST-LAST`);
   }
   return checked;
+}
+
+function checkFolders(key: string, folders: Readonly<Record<string, unknown>>, path: string): void {
+  const isFolder = (text: unknown): boolean =>
+    typeof text === 'string' && /^\/.*[^/]$/.test(text) && !/\/\.\.?(\/|$)/.test(text);
+  for (const [folder, here] of Object.entries(folders)) {
+    if (!isFolder(folder) || !isFolder(here))
+      throw new Failure(
+        'bad-config',
+        `${path}: ${key}: ${folder}: two folders by their whole paths expected`,
+      );
+  }
 }
 
 function checkNetworks(networks: Readonly<Record<string, unknown>>, path: string): void {

@@ -6,17 +6,27 @@ import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeSync } from 'no
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { DOOR_LIMITS, Doorkeeper } from '../host/standalone/net/doorkeeper.js';
 import { SocketServer } from '../xenstore/socket/socket-server.js';
 import { controlRequests, moveRequests } from './api.js';
+import { checked } from './checked.js';
 import { Domains } from './domains.js';
 import { readOrSetAside } from './durable.js';
 import { Failure } from './failure.js';
 import type { HostConfig } from './host-config.js';
 import { HostXenstore } from './host-store.js';
-import { loadIdentity, loadTrusted, type Right, type Trusted } from './identity.js';
+import { loadIdentity, type Right, TrustedHosts } from './identity.js';
 import { Moves } from './moves.js';
-import { type Caller, connectPeer, keepAlive, listenForPeers, PROTOCOL_VERSIONS } from './peer.js';
-import { Rpc } from './rpc.js';
+import {
+  type Caller,
+  connectPeer,
+  keepAlive,
+  listenForPeers,
+  type PeerAddress,
+  PROTOCOL_VERSIONS,
+} from './peer.js';
+import { helloRequest } from './peer-messages.js';
+import { Rpc, type RpcHandlers } from './rpc.js';
 import { isAlive, startTicks } from './spawn.js';
 import { readProcessId } from './state-files.js';
 
@@ -30,6 +40,8 @@ export interface HostOptions {
   /** Guests' processes start also where they cannot be confined. */
   readonly unconfined?: boolean;
 }
+
+const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
 
 /** Names of the sockets in the daemon's directory: the verbs', and the host's xenstore for xenstore-ls and friends. */
 export const CONTROL_SOCKET = 'control.sock';
@@ -58,7 +70,9 @@ export class HostDaemon {
   readonly domains: Domains;
   readonly moves: Moves;
   private readonly servers: net.Server[] = [];
-  private readonly callers = new Set<Rpc>();
+  readonly trusted: TrustedHosts;
+  /** All connections of this daemon, and whose they are: a peer's fingerprint, or undefined. */
+  private readonly connections = new Map<Rpc, string | undefined>();
   private xenstore: SocketServer | undefined;
   /** Whether another daemon runs here cannot be read. */
   private otherUnknown = false;
@@ -70,6 +84,7 @@ export class HostDaemon {
     this.dir = dir;
     this.config = config;
     this.plain = plainLoopback;
+    this.trusted = new TrustedHosts(dir, (message) => log.error(message));
     this.lockDirectory();
     this.domains = new Domains({
       dir,
@@ -85,13 +100,9 @@ export class HostDaemon {
       log,
       listenHost: options.listen?.host ?? '127.0.0.1',
       plain: plainLoopback,
-      connect: (peer, handlers) => connectPeer(peer, loadIdentity(dir), this.trusted(), handlers),
+      connect: (peer, handlers) => this.connect(peer, handlers),
     });
     this.domains.moves = this.moves;
-  }
-
-  private trusted(): Trusted[] {
-    return loadTrusted(this.dir, (message) => this.options.log.error(message));
   }
 
   /** One daemon a directory: two would both own its guests. */
@@ -113,7 +124,7 @@ export class HostDaemon {
 
   /** Settles the past, then listens. Resolves with the TCP port, or 0. */
   async start(): Promise<number> {
-    const { dir, listen } = this.options;
+    const { dir, listen, log } = this.options;
     const path = join(dir, CONTROL_SOCKET);
     if (this.otherUnknown && (await answers(path)))
       throw new Failure('bad-state', `a daemon answers in ${dir} already`);
@@ -122,46 +133,63 @@ export class HostDaemon {
     // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
     await Promise.race([recovered, new Promise((done) => setTimeout(done, RECOVERY_MS))]);
     rmSync(path, { force: true });
-    const control = net.createServer((socket) =>
-      this.accept(socket, '', new Set<Right>(['control', 'move'])),
-    );
+    const control = net.createServer((socket) => this.accept(socket, undefined, () => true));
     await new Promise<void>((resolve, reject) => {
       control.once('error', reject);
       control.listen({ path }, resolve);
     });
+    const failed = (error: Error): void =>
+      log.error({ error: error.message }, 'a connection could not be taken');
+    control.on('error', failed);
     chmodSync(path, 0o600);
     this.servers.push(control);
     this.xenstore = await SocketServer.listen(this.store.server, join(dir, XENSTORE_SOCKET));
     if (listen === undefined) return 0;
+    const door = new Doorkeeper({ ...DOOR_LIMITS, greetingMs: this.config.greetingS * 1000 });
     const server = await listenForPeers(
       {
         ...listen,
         plainLoopback: this.plain,
         identity: loadIdentity(dir),
-        trusted: () => this.trusted(),
+        trusted: () => this.trusted.all(),
+        door,
+        failed,
       },
-      (socket, fingerprint, rights) => this.accept(socket, fingerprint, rights),
+      (socket, fingerprint) => this.accept(socket, fingerprint, () => door.known(socket, fingerprint ?? '')),
     );
     this.servers.push(server);
     return (server.address() as net.AddressInfo).port;
   }
 
-  private accept(socket: net.Socket, fingerprint: string, rights: ReadonlySet<Right>): void {
+  /** `peer`: fingerprint of who is connected; undefined: a person of this machine, or plain loopback. */
+  private accept(socket: net.Socket, peer: string | undefined, known: () => boolean): void {
     let greeted = false;
+    const fingerprint = peer ?? '';
     const rpc: Rpc = new Rpc(socket, {
       request: async (method, params) => {
+        const rights = this.rightsOf(peer);
+        if (rights === undefined) {
+          rpc.destroy();
+          throw new Failure('not-trusted', 'no longer trusted');
+        }
         if (method === 'hello') {
-          const versions = Array.isArray(params.versions) ? (params.versions as number[]) : [];
+          const { versions } = checked(helloRequest, params, 'hello');
           const version = PROTOCOL_VERSIONS.find((v) => versions.includes(v));
           if (version === undefined) {
             throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
           }
+          if (!greeted && !known()) {
+            setImmediate(() => rpc.destroy());
+            throw new Failure('bad-state', 'too many connections');
+          }
           greeted = true;
+          // Other hosts ask for signs of life too; so a silent one is noticed on both sides.
+          if (peer !== undefined || this.plain) keepAlive(rpc);
           return { version, name: this.name };
         }
         if (!greeted) throw new Failure('usage', 'hello comes first');
         if (method === 'ping') return null;
-        const caller: Caller = { rpc, fingerprint, rights };
+        const caller: Caller = { rpc, fingerprint };
         if (rights.has('control') && Object.hasOwn(controlRequests, method))
           return controlRequests[method](this, params, caller);
         if (rights.has('move') && Object.hasOwn(moveRequests, method)) {
@@ -170,24 +198,52 @@ export class HostDaemon {
         throw new Failure('not-trusted', `${method} is not allowed here, or unknown`);
       },
       notice: (method, params) => {
-        if (method === 'move' && greeted && rights.has('move'))
+        if (method === 'move' && greeted && this.rightsOf(peer)?.has('move') === true)
           this.moves.heard({ rpc, fingerprint }, params);
       },
       closed: () => {
-        this.callers.delete(rpc);
+        this.connections.delete(rpc);
         this.moves.cut(rpc);
       },
     });
-    this.callers.add(rpc);
-    // Other hosts ask for signs of life too; so a silent one is noticed on both sides.
-    if (fingerprint !== '' || this.plain) keepAlive(rpc);
+    this.connections.set(rpc, peer);
+  }
+
+  /** What a peer may do now; undefined: it is not trusted any more. */
+  private rightsOf(peer: string | undefined): ReadonlySet<Right> | undefined {
+    if (peer === undefined) return ALL_RIGHTS;
+    const entry = this.trusted.all().find((t) => t.fingerprint === peer);
+    return entry === undefined ? undefined : new Set(entry.allow);
+  }
+
+  /** Somebody changed whom this host trusts: who is trusted no more is cut off, whoever connected to whom. */
+  trustChanged(): void {
+    this.trusted.forget();
+    const fingerprints = new Set(this.trusted.all().map((t) => t.fingerprint));
+    for (const [rpc, peer] of this.connections)
+      if (peer !== undefined && !fingerprints.has(peer)) rpc.destroy();
+  }
+
+  /** Connects to another host's daemon. */
+  private async connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc> {
+    const trusted = this.trusted.all();
+    const fingerprint = trusted.find((t) => t.name === peer.name)?.fingerprint;
+    const rpc = await connectPeer(peer, loadIdentity(this.dir), trusted, {
+      ...handlers,
+      closed: () => {
+        this.connections.delete(rpc);
+        handlers.closed?.();
+      },
+    });
+    if (!rpc.closed) this.connections.set(rpc, fingerprint);
+    return rpc;
   }
 
   /** Stops listening. The guests' processes live on. */
   close(): void {
     this.stopWatching();
     for (const server of this.servers) server.close();
-    for (const rpc of this.callers) rpc.destroy();
+    for (const rpc of this.connections.keys()) rpc.destroy();
     void this.xenstore?.close();
     rmSync(join(this.dir, XENSTORE_SOCKET), { force: true });
     rmSync(join(this.dir, 'daemon.pid'), { force: true });

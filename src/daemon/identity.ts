@@ -5,9 +5,9 @@
  * Files in DIR/identity: key.pem (0600), cert.pem, trusted/NAME.json.
  */
 import { createHash, webcrypto, X509Certificate } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readOrSetAside, writeDurable } from './durable.js';
+import { readOrSetAside, removeDurable, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import { readTrusted } from './state-files.js';
 
@@ -82,6 +82,8 @@ export function loadIdentity(dir: string): Identity | undefined {
   };
 }
 
+const isHostName = (name: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name);
+
 /** Trusts `certificate` (PEM) under `name`, in place of what was trusted under it. */
 export function trust(
   dir: string,
@@ -90,8 +92,7 @@ export function trust(
   address: string,
   allow: readonly Right[],
 ): Trusted {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name))
-    throw new Failure('usage', `not a name for a host: ${name}`);
+  if (!isHostName(name)) throw new Failure('usage', `not a name for a host: ${name}`);
   let parsed: X509Certificate;
   try {
     parsed = new X509Certificate(certificate);
@@ -122,4 +123,69 @@ export function loadTrusted(
     .sort()
     .map((file) => readOrSetAside(join(where, file), readTrusted, damaged))
     .filter((entry) => entry !== undefined);
+}
+
+/** No longer trusts who is trusted under `name`. Fails where nobody is. */
+export function untrust(dir: string, name: string): void {
+  const path = join(directory(dir), 'trusted', `${name}.json`);
+  if (!isHostName(name) || !existsSync(path)) throw new Failure('usage', `no host ${name} is trusted here`);
+  removeDurable(path);
+}
+
+/**
+ * Whom a host trusts, as it is at the moment: for a daemon, which asks at each request. Files that cannot be read are
+ * those of nobody.
+ */
+export class TrustedHosts {
+  private seen = '';
+  private hosts: readonly Trusted[] = [];
+
+  /** `damaged` is told of files that cannot be read; they are set aside. */
+  constructor(
+    private readonly dir: string,
+    private readonly damaged: (message: string) => void,
+  ) {}
+
+  all(): readonly Trusted[] {
+    const where = join(directory(this.dir), 'trusted');
+    let now: string;
+    try {
+      now = String(statSync(where, { bigint: true }).mtimeNs);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.hosts = [];
+      // Else, as where there are no descriptors left: as it was.
+      return this.hosts;
+    }
+    if (now !== this.seen) this.read(where, now);
+    return this.hosts;
+  }
+
+  /** What was read is old. */
+  forget(): void {
+    this.seen = '';
+  }
+
+  private read(where: string, now: string): void {
+    const hosts: Trusted[] = [];
+    let whole = true;
+    let names: string[];
+    try {
+      names = readdirSync(where);
+    } catch {
+      return;
+    }
+    for (const name of names.filter((file) => file.endsWith('.json')).sort()) {
+      const path = join(where, name);
+      try {
+        const found = readOrSetAside(path, readTrusted, this.damaged);
+        if (found !== undefined) hosts.push(found);
+      } catch {
+        // For want of descriptors: it is looked for again.
+        whole = false;
+      }
+    }
+    if (!whole) return;
+    this.hosts = hosts;
+    this.seen = now;
+  }
 }

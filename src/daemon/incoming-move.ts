@@ -18,7 +18,7 @@ import {
 } from '../migration/handover.js';
 import type { Domain } from './domain.js';
 import { describeError } from './failure.js';
-import type { StartedInfo } from './guest-protocol.js';
+import type { ReceivedInfo, StartedInfo } from './guest-protocol.js';
 import type { Rpc } from './rpc.js';
 import { Serial } from './serial.js';
 
@@ -28,6 +28,8 @@ export interface IncomingContext {
   readonly answerMs: number;
   /** Before the process is told to start: the host's xenstore and all that it will look for. */
   introduce(domain: Domain): Promise<void> | void;
+  /** The process says that it has a whole guest: fails where that is not the one that was announced. */
+  received(domain: Domain, guest: ReceivedInfo): void;
   /** The guest is ours. */
   settle(domain: Domain): void;
   discard(domain: Domain): Promise<void>;
@@ -58,13 +60,12 @@ export class IncomingMove {
   async open(rpc: Rpc): Promise<void> {
     this.rpc = rpc;
     await this.event('open');
-    this.domain!.ask('received', {}).then(
-      async ({ config }) => {
-        this.domain!.state.config = config;
+    this.domain!.ask('received', {})
+      .then(async (received) => {
+        this.context.received(this.domain!, received);
         await this.event('received');
-      },
-      (error) => this.fail(error),
-    );
+      })
+      .catch((error) => this.fail(error));
   }
 
   /** What an earlier daemon left, once `find` has found it; whatever is heard meanwhile comes after that. */

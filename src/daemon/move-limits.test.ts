@@ -149,6 +149,7 @@ class World {
         answerMs: ANSWER_MS,
         connect: (_, given) => this.connect(given),
         wallClock: () => 0,
+        travelling: () => domain.ask('travellingDisks', {}, ANSWER_MS),
         persist: () => undefined,
         erase: () => undefined,
         resume: async () => {
@@ -285,6 +286,7 @@ class World {
         log,
         answerMs: ANSWER_MS,
         introduce: () => undefined,
+        received: () => undefined,
         settle: () => undefined,
         discard: async () => {
           if (this.record) this.wrong.push('what the destination owns was discarded');

@@ -10,16 +10,18 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import * as v from 'valibot';
 import { within } from '../host/standalone/within.js';
-import type { ToDestination } from '../migration/handover.js';
 import type { MoveOptions, MoveProgress } from '../migration/source.js';
 import type { StorageProgress } from '../migration/storage.js';
 import { STREAM_VERSIONS } from '../migration/stream-records.js';
+import { checked } from './checked.js';
 import type { Domain } from './domain.js';
-import { checkName, type Domains, type MoveWatcher } from './domains.js';
+import { type Domains, type MoveWatcher, mustBeOf } from './domains.js';
 import { removeDurable, removeUnfinished, writeDurable } from './durable.js';
 import { Failure } from './failure.js';
 import type { GuestExit } from './guest-protocol.js';
+import type { GuestConfig } from './guest-runner.js';
 import { dataPorts } from './host-config.js';
 import { type IncomingContext, IncomingMove } from './incoming-move.js';
 import {
@@ -30,10 +32,12 @@ import {
   OutgoingMove,
 } from './outgoing-move.js';
 import type { PeerAddress } from './peer.js';
+import { moveOpenRequest, toDestinationNotice } from './peer-messages.js';
+import { checkPlaces, foreignPaths } from './places.js';
 import { competeAgain, yieldToOthers } from './priority.js';
 import type { Params, Rpc, RpcHandlers } from './rpc.js';
 import { readIncoming, readOutgoing } from './state-files.js';
-import { expectedImages, makeImages, nameImages, retireImages } from './storage.js';
+import { expectedImages, makeImages, mustBeConfigured, nameImages, retireImages } from './storage.js';
 
 interface IncomingFile {
   readonly handover: string;
@@ -51,9 +55,7 @@ export interface MovesOptions {
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
 }
 
-/** Limits on what another host may ask of this one: a guest's size, and how many may be on their way at once. */
-const MAX_VCPUS = 8;
-const MAX_MEMORY_KIB = 4 * 1024 * 1024;
+/** How many guests of other hosts may be on their way at once. */
 const MAX_ARRIVING = 16;
 /** Statistics of the last moves are kept. */
 const KEPT_STATS = 100;
@@ -64,8 +66,6 @@ export class Moves implements MoveWatcher {
   private readonly incoming = new Map<string, IncomingMove>();
   /** Guests that wait for a hand-over of which nothing can be read any more; people decide (decide()). */
   private readonly unclear = new Set<Domain>();
-  /** Incoming moves whose guest process is being started. */
-  private opening = 0;
   private readonly dir: string;
   private readonly domains: Domains;
 
@@ -86,6 +86,7 @@ export class Moves implements MoveWatcher {
     answerMs: this.answerMs,
     connect: this.options.connect,
     wallClock: () => this.domains.wallClock(),
+    travelling: (domain) => this.domains.travelling(domain),
     persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file),
     erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`)),
     resume: async (domain) => {
@@ -210,6 +211,7 @@ export class Moves implements MoveWatcher {
       nameImages(domain.state.disks ?? []);
       await this.domains.introduce(domain, domain.state.config!);
     },
+    received: (domain, guest) => this.domains.arrived(domain, guest),
     settle: (domain) => {
       if (this.domains.all.get(domain.domid) !== domain) return;
       this.domains.settle(domain);
@@ -233,22 +235,10 @@ export class Moves implements MoveWatcher {
 
   /** Another host wants to send a guest. Answers where its data goes. */
   async open(caller: { rpc: Rpc; fingerprint: string }, params: Params): Promise<OpenedMove> {
-    const { handover, name, uuid, vcpus, memoryKib, versions, paused, key, disks } = params as Record<
-      string,
-      never
-    >;
-    const wrong =
-      typeof handover !== 'string' ||
-      !/^[0-9a-f-]{36}$/.test(handover) ||
-      typeof uuid !== 'string' ||
-      !/^[0-9a-f-]{36}$/i.test(uuid) ||
-      !(Number.isInteger(vcpus) && vcpus >= 1 && vcpus <= MAX_VCPUS) ||
-      !(Number.isInteger(memoryKib) && memoryKib >= 1 && memoryKib <= MAX_MEMORY_KIB) ||
-      !Array.isArray(versions) ||
-      (key !== undefined && !/^[0-9a-f]{64}$/.test(key));
-    if (wrong) throw new Failure('usage', 'not a proper request to open a move');
-    checkName(name);
-    const version = STREAM_VERSIONS.find((v) => (versions as number[]).includes(v));
+    const request = checked(moveOpenRequest, params, 'not a proper request to open a move');
+    const { handover, name, uuid, vcpus, memoryKib, versions, paused, key, disks, config = null } = request;
+    const foreign = config === null ? [] : this.admit(config, request);
+    const version = STREAM_VERSIONS.find((v) => versions.includes(v));
     if (version === undefined) {
       throw new Failure(
         'move-failed',
@@ -257,31 +247,29 @@ export class Moves implements MoveWatcher {
     }
     if (key === undefined && !this.options.plain)
       throw new Failure('not-trusted', 'data without encryption is not taken here');
-    const arriving = this.opening + [...this.incoming.values()].filter((m) => m.phase !== 'owner').length;
-    if (arriving >= MAX_ARRIVING) throw new Failure('bad-state', `${arriving} guests are arriving already`);
-    if (this.incoming.has(handover) || this.history(handover) !== undefined)
+    // All that are on their way, at this moment: a domain counts from when it is begun, before anything is waited for.
+    const arriving = [...this.domains.all.values()].filter((d) => d.state.phase === 'incoming');
+    if (arriving.length >= MAX_ARRIVING)
+      throw new Failure('bad-state', `${arriving.length} guests are arriving already`);
+    if (
+      arriving.some((d) => d.state.incoming?.handover === handover) ||
+      this.incoming.has(handover) ||
+      this.history(handover) !== undefined
+    )
       throw new Failure('bad-state', 'this hand-over was opened before');
-    const ref = { handover: handover as string, peer: caller.fingerprint };
+    const ref = { handover, peer: caller.fingerprint };
     const { images } = this.domains.config;
     const expected = disks === undefined ? [] : expectedImages(disks, handover, images);
-    const wanted = { name, uuid, vcpus, memoryKib, config: null, incoming: ref, disks: expected };
-    this.opening++;
-    const domain = await this.domains
-      .make(wanted, (made) =>
-        within(
-          makeImages(expected).then(() => this.domains.giveImages(made, expected)),
-          this.answerMs,
-          `the images for its disks are not made within ${this.answerMs / 1000} s`,
-        ),
-      )
-      .finally(() => this.opening--);
-    const move = new IncomingMove(
-      this.incomingContext(),
-      handover,
-      caller.fingerprint,
-      domain,
-      paused === true,
+    if (config !== null) mustBeConfigured(expected, config, images);
+    const wanted = { name, uuid, vcpus, memoryKib, config, foreign, incoming: ref, disks: expected };
+    const domain = await this.domains.make(wanted, (made) =>
+      within(
+        makeImages(expected).then(() => this.domains.giveImages(made, expected)),
+        this.answerMs,
+        `the images for its disks are not made within ${this.answerMs / 1000} s`,
+      ),
     );
+    const move = new IncomingMove(this.incomingContext(), handover, caller.fingerprint, domain, paused);
     this.incoming.set(handover, move);
     try {
       const port = await this.listenForData(domain, handover, key);
@@ -295,11 +283,25 @@ export class Moves implements MoveWatcher {
     }
   }
 
+  /** Looks at the configuration of a guest that is announced; returns the files that it names. */
+  private admit(
+    config: GuestConfig,
+    announced: { name: string; uuid: string; vcpus: number; memoryKib: number },
+  ): string[] {
+    mustBeOf(config, announced, 'the configuration');
+    if (config.vcpus !== announced.vcpus || config.maxMemoryKib !== announced.memoryKib)
+      throw new Failure('usage', 'the configuration is of a guest of another size than was announced');
+    const foreign = foreignPaths(config);
+    checkPlaces(config, foreign, this.domains.config);
+    return foreign;
+  }
+
   private async listenForData(domain: Domain, identity: string, key: string | undefined): Promise<number> {
     const host = this.domains.grant(domain);
     const from = { host: this.options.listenHost, identity, key };
     const ports = dataPorts(this.domains.config);
-    const wanted = { host, from, ports, disks: domain.state.disks ?? [] };
+    const disks = domain.state.disks ?? [];
+    const wanted = { host, from, ports, disks, expected: domain.expectation() };
     const { port } = await domain.ask('receive', wanted, this.answerMs);
     competeAgain(domain.state.process!.pid);
     return port;
@@ -321,9 +323,9 @@ export class Moves implements MoveWatcher {
 
   /** A source says something about a hand-over. */
   heard(caller: { rpc: Rpc; fingerprint: string }, params: Params): void {
-    const handover = String(params.handover);
-    const message = params.message as ToDestination;
-    if (!['offer', 'cancel', 'ask', 'forget'].includes(message)) return;
+    const notice = v.safeParse(toDestinationNotice, params);
+    if (!notice.success) return;
+    const { handover, message } = notice.output;
     let move = this.incoming.get(handover);
     if (move === undefined) {
       const past = this.history(handover);

@@ -43,6 +43,7 @@ function moveWithLateAnswer(drop = async (): Promise<void> => undefined, done: s
         return rpc;
       },
       wallClock: () => 0,
+      travelling: async () => [],
       persist: () => undefined,
       erase: () => void done.push('erase'),
       resume: async () => undefined,

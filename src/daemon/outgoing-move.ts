@@ -6,6 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
+import * as v from 'valibot';
 import {
   restartSource,
   type SourceAction,
@@ -19,12 +20,15 @@ import {
 } from '../migration/handover.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
 import { STREAM_VERSIONS } from '../migration/stream-records.js';
+import { checked } from './checked.js';
 import type { Domain } from './domain.js';
 import { describeError, Failure } from './failure.js';
 import type { StartedInfo } from './guest-protocol.js';
 import type { PeerAddress } from './peer.js';
-import type { Params, Rpc, RpcHandlers } from './rpc.js';
+import { clockAnswer, moveOpenAnswer, toSourceNotice } from './peer-messages.js';
+import type { Rpc, RpcHandlers } from './rpc.js';
 import { Serial } from './serial.js';
+import type { TravellingImage } from './storage.js';
 
 /** What is on disk of a hand-over at its source. */
 export interface OutgoingFile {
@@ -81,39 +85,6 @@ export interface MoveMessage {
   readonly started?: StartedInfo;
 }
 
-const TO_SOURCE: readonly string[] = ['ready', 'accepted', 'refused', 'forgotten'] satisfies ToSource[];
-
-/** What the other host says, if it is what such a host may say; numbers that are none are left out. */
-function moveMessage(params: Params): MoveMessage | undefined {
-  const { handover, message, reason, domid, started } = params;
-  if (typeof handover !== 'string' || typeof message !== 'string' || !TO_SOURCE.includes(message))
-    return undefined;
-  const times = Object(started) as Record<string, unknown>;
-  const ms = (name: keyof StartedInfo): number =>
-    Number.isFinite(times[name]) ? (times[name] as number) : 0;
-  return {
-    handover,
-    message: message as ToSource,
-    reason: typeof reason === 'string' ? reason.slice(0, MAX_REASON) : undefined,
-    domid: Number.isInteger(domid) ? (domid as number) : undefined,
-    started: { attachMs: ms('attachMs'), recordMs: ms('recordMs'), startMs: ms('startMs') },
-  };
-}
-
-/** The answer of the other host to moveOpen. */
-function checkOpened(opened: unknown): asserts opened is OpenedMove {
-  const { version, port, host, disks = [] } = Object(opened) as Record<string, unknown>;
-  const right =
-    STREAM_VERSIONS.includes(version as number) &&
-    Number.isInteger(port) &&
-    (port as number) > 0 &&
-    (port as number) < 65_536 &&
-    typeof host === 'string' &&
-    Array.isArray(disks) &&
-    disks.every(Number.isInteger);
-  if (!right) throw new Failure('move-failed', 'the destination answered nonsense');
-}
-
 /** What a move needs of its daemon. */
 export interface OutgoingContext {
   readonly log: Logger;
@@ -122,6 +93,8 @@ export interface OutgoingContext {
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
   /** This host's, ns since 1970. */
   wallClock(): number;
+  /** The guest's disks that can travel with it. */
+  travelling(domain: Domain): Promise<readonly TravellingImage[]>;
   persist(file: OutgoingFile): void;
   erase(handover: string): void;
   /** The guest stays here: resume it, or, if its process died meanwhile, do what follows a crash. */
@@ -133,8 +106,6 @@ export interface OutgoingContext {
   finished(move: OutgoingMove): void;
 }
 
-/** Characters of another host's reason. */
-const MAX_REASON = 1000;
 const CLOCK_EXCHANGES = 3;
 /** So often in the time that a guest's process may take to answer it is asked whether it lives. */
 const SIGNS_OF_LIFE = 3;
@@ -199,14 +170,12 @@ export class OutgoingMove {
     try {
       this.rpc = await this.connected();
       const key = plain ? undefined : randomBytes(32).toString('hex');
-      const { name, uuid, vcpus, memoryKib } = domain.state;
+      const { name, uuid, vcpus, memoryKib, config } = domain.state;
       const status = await unlessGivenUp(domain.ask('hello', {}, answerMs));
       const clockDifference = await unlessGivenUp(this.measureClocks(this.rpc));
       const travelling =
-        options.copyStorage === true
-          ? await unlessGivenUp(domain.ask('travellingDisks', {}, answerMs))
-          : undefined;
-      const opened = await unlessGivenUp(
+        options.copyStorage === true ? await unlessGivenUp(this.context.travelling(domain)) : undefined;
+      const answer = await unlessGivenUp(
         this.rpc.request<unknown>(
           'moveOpen',
           {
@@ -216,16 +185,20 @@ export class OutgoingMove {
             name,
             uuid,
             vcpus,
-            memoryKib,
+            // What its daemon has written down itself; nothing that the guest's process says.
+            memoryKib: config?.maxMemoryKib ?? memoryKib,
+            config: config ?? undefined,
             paused: status.paused,
             key,
           },
           answerMs,
         ),
       );
-      checkOpened(opened);
+      const opened = checked(moveOpenAnswer, answer, 'the destination answered nonsense', 'move-failed');
+      if (!STREAM_VERSIONS.includes(opened.version))
+        throw new Failure('move-failed', 'the destination answered nonsense: version');
       const host = opened.host === '' ? this.file.peer.host : opened.host;
-      const disks = opened.disks ?? [];
+      const { disks } = opened;
       const files = travelling?.filter((d) => disks.includes(d.devid) && !d.readOnly) ?? [];
       this.file = { ...this.file, disks: files.map((d) => d.path) };
       this.watchLife(domain);
@@ -308,9 +281,9 @@ export class OutgoingMove {
     for (let i = 0; i < CLOCK_EXCHANGES; i++) {
       const before = nowMs();
       const ours = this.context.wallClock();
-      const theirs = await rpc.request<number>('clock', {}, this.context.answerMs);
+      const theirs = await rpc.request('clock', {}, this.context.answerMs);
       const took = nowMs() - before;
-      if (took >= best || !Number.isFinite(theirs)) continue;
+      if (took >= best || !v.is(clockAnswer, theirs)) continue;
       best = took;
       difference = theirs - ours - (took / 2) * 1e6;
     }
@@ -335,8 +308,8 @@ export class OutgoingMove {
       },
       notice: (method, params) => {
         if (method === 'move' && params.handover === this.handover) {
-          const message = moveMessage(params);
-          if (message !== undefined) this.heard(message);
+          const message = v.safeParse(toSourceNotice, params);
+          if (message.success) this.heard(message.output);
         }
       },
       closed: () => {

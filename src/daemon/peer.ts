@@ -4,8 +4,9 @@
  */
 import net from 'node:net';
 import tls from 'node:tls';
+import type { Doorkeeper } from '../host/standalone/net/doorkeeper.js';
 import { Failure } from './failure.js';
-import { fingerprintOf, type Identity, type Right, type Trusted } from './identity.js';
+import { fingerprintOf, type Identity, type Trusted } from './identity.js';
 import { Rpc, type RpcHandlers } from './rpc.js';
 
 /** Versions of the daemons' protocol, best first. */
@@ -133,32 +134,35 @@ export interface Caller {
   readonly rpc: Rpc;
   /** Fingerprint of the caller's certificate; "" on plain loopback and on the unix socket. */
   readonly fingerprint: string;
-  readonly rights: ReadonlySet<Right>;
 }
-
-const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
 
 export interface ListenOptions {
   readonly host: string;
   readonly port: number;
   readonly plainLoopback: boolean;
   readonly identity: Identity | undefined;
+  readonly door: Doorkeeper;
   trusted(): readonly Trusted[];
+  /** A connection could not be taken, for want of descriptors for instance. */
+  failed(error: Error): void;
 }
 
-/** Listens for other hosts and remote command lines. */
+/**
+ * Listens for other hosts and remote command lines. Invariant: no connection, whatever becomes of it, ends the server;
+ * who has not greeted in his time is closed (doorkeeper.ts).
+ */
 export function listenForPeers(
   options: ListenOptions,
-  accept: (socket: net.Socket, fingerprint: string, rights: ReadonlySet<Right>) => void,
+  accept: (socket: net.Socket, fingerprint: string | undefined) => void,
 ): Promise<net.Server> {
-  const { host, port, plainLoopback, identity } = options;
+  const { host, port, plainLoopback, identity, door } = options;
   let server: net.Server;
   if (plainLoopback) {
     if (!isLoopback(host))
       throw new Failure('usage', '--plain-loopback needs a loopback address to listen on');
     server = net.createServer((socket) => {
       socket.setNoDelay(true);
-      accept(socket, '', ALL_RIGHTS);
+      accept(socket, undefined);
     });
   } else {
     if (identity === undefined)
@@ -178,18 +182,25 @@ export function listenForPeers(
           .trusted()
           .find((t) => raw !== undefined && t.fingerprint === fingerprintOf(raw));
         if (entry === undefined) socket.destroy();
-        else accept(socket, entry.fingerprint, new Set(entry.allow));
+        else accept(socket, entry.fingerprint);
       },
     );
-    secure.on('tlsClientError', () => {});
+    secure.on('tlsClientError', (_error, socket) => socket.destroy());
     // Whom we trust may have changed since the last caller.
-    secure.prependListener('connection', () => secure.setSecureContext(context()));
+    let trusted = options.trusted();
+    secure.prependListener('connection', () => {
+      if (options.trusted() === trusted) return;
+      trusted = options.trusted();
+      secure.setSecureContext(context());
+    });
     server = secure;
   }
+  server.prependListener('connection', (socket) => door.admit(socket));
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port }, () => {
       server.off('error', reject);
+      server.on('error', (error) => options.failed(error));
       resolve(server);
     });
   });

@@ -4,9 +4,11 @@
  */
 import { frontPath } from '../devices/xenbus.js';
 import { KernelError } from '../guest/kernel-error.js';
+import { quotedName } from '../guest/name.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import { rehearse } from '../helper/rehearsal.js';
+import { uuidText } from '../helper/uuid.js';
 import type { Host } from '../host/host.js';
 import type { ImageFolders } from '../host/standalone/disk/place.js';
 import { tuneEngine } from '../host/standalone/engine.js';
@@ -18,7 +20,7 @@ import { crashText } from '../hypervisor/crash-report.js';
 import { PAGE } from '../machine/machine.js';
 import type { MovableGuest } from '../migration/guest.js';
 import { printable } from '../protocol/printable.js';
-import { bytes, text, u32 } from '../records/fields.js';
+import { bytes, RecordError, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 import { Failure } from './failure.js';
@@ -35,6 +37,7 @@ import type {
   RunnerStatus,
 } from './guest-runner.js';
 import { diskOf, GuestStorage } from './guest-storage.js';
+import { checkGuestConfig } from './peer-messages.js';
 import { type TravellingImage, travellingImages } from './storage.js';
 
 export const readConfig = readGuestConfig;
@@ -221,6 +224,44 @@ class PvRunner implements GuestRunner {
   }
 }
 
+/** A stream's configuration, held against the one that the guest's daemon has. Throws RecordError. */
+function mustAgree(carried: GuestConfig, given: GuestConfig): void {
+  for (const field of ['name', 'uuid', 'vcpus', 'maxMemoryKib', 'kernel', 'ramdisk'] as const) {
+    if (carried[field] !== given[field])
+      throw new RecordError(
+        0,
+        `the stream's configuration has ${field} = ${quotedName(carried[field])}; ${quotedName(given[field])} was announced`,
+      );
+  }
+}
+
+/** A container, held against its guest's configuration. `sizes`: as its daemon sent it. Throws RecordError. */
+function mustContain(guest: Guest, config: GuestConfig, sizes: boolean): void {
+  const { uuid, vcpus, maxMemoryMib } = guest.container;
+  const wrong =
+    uuidText(uuid) !== config.uuid.toLowerCase()
+      ? `the uuid ${uuidText(uuid)}`
+      : vcpus !== config.vcpus
+        ? `${vcpus} vCPUs`
+        : sizes && maxMemoryMib * 1024 !== config.maxMemoryKib
+          ? `${maxMemoryMib} MiB`
+          : undefined;
+  if (wrong !== undefined)
+    throw new RecordError(0, `the container is of a guest with ${wrong}, and its configuration of another`);
+}
+
+/** The devices in a guest's state are those of its configuration, and lead to where that says. Throws RecordError. */
+function mustHaveOnly(found: readonly DeviceConfig[], configured: readonly DeviceConfig[]): void {
+  for (const { kind, devid, spec } of found) {
+    const known = configured.find((d) => d.kind === kind && d.devid === devid);
+    if (known === undefined || known.spec !== spec)
+      throw new RecordError(
+        0,
+        `the guest's state has a ${kind} ${devid} that ${known === undefined ? 'is not in' : 'is another than that of'} its configuration`,
+      );
+  }
+}
+
 /** Values of all nodes below `path`, two levels deep as split drivers have them. */
 function nodesBelow(store: LocalClient, path: string): Record<string, string> {
   const nodes: Record<string, string> = {};
@@ -265,10 +306,13 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       runner = new PvRunner(config, guest, hooks, 0);
       return runner;
     },
-    async construct(description): Promise<IncomingRunner> {
-      const { config, moves, container } = decodeRecord(runnerRecord, decodeRaw(description));
+    async construct(description, given): Promise<IncomingRunner> {
+      const { config: carried, moves, container } = decodeRecord(runnerRecord, decodeRaw(description));
+      const config = checkGuestConfig(JSON.parse(carried), 'bad-image');
+      if (given !== undefined) mustAgree(config, given);
       const guest = await Guest.empty(container, host, around);
-      const arrived = new PvRunner(JSON.parse(config) as GuestConfig, guest, hooks, moves + 1);
+      mustContain(guest, config, given !== undefined);
+      const arrived = new PvRunner(given ?? config, guest, hooks, moves + 1);
       if (arrived.config.devices.some((device) => device.kind === 'vbd')) host.links.expectDisks?.();
       runner = arrived;
       return {
@@ -280,7 +324,10 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
           const { machine } = guest.domain;
           machine.touch(machine.framesBase + frame * PAGE);
         },
-        restoreState: (records, bounds) => guest.restoreState(records, bounds),
+        restoreState: (records, bounds) => {
+          guest.restoreState(records, bounds);
+          mustHaveOnly(guest.devices.configs, arrived.config.devices);
+        },
         attach: () => guest.attach(),
         start: () => arrived.start(),
         discard: () => guest.detach(),

@@ -13,6 +13,7 @@ import {
   chownSync,
   closeSync,
   constants,
+  fstatSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -26,8 +27,10 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MAIN_CODE_RANGE_KIB } from '../host/standalone/worker-limits.js';
 import { Failure } from './failure.js';
+import { connectOwnSocket } from './guest-directory.js';
 import type { LauncherOptions } from './guest-launcher.js';
 import { GUEST_SOCKET } from './guest-protocol.js';
+import { mustLieWithin } from './places.js';
 import { competeAgain, yieldToOthers } from './priority.js';
 import { watchEnd } from './process-end.js';
 import { lastLine } from './process-log.js';
@@ -47,6 +50,8 @@ export interface SpawnOptions {
   /** "" for none. */
   readonly kernel: string;
   readonly ramdisk: string;
+  /** Folders in which these must lie; undefined: anywhere. */
+  readonly kernelFolders: readonly string[] | undefined;
   readonly memoryLimitKib: number;
   readonly sandbox: Omit<LauncherOptions, 'runner'>;
   /** The process yields to others until competeAgain(), or for MOST_YIELD_MS: a host may have no time to spare at all. */
@@ -77,11 +82,18 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
     return fd;
   };
   const input = (path: string): number => {
+    let fd: number;
     try {
-      return file(path === '' ? '/dev/null' : path, constants.O_RDONLY);
+      // A pipe that nobody writes to must not hold up the daemon.
+      fd = file(path === '' ? '/dev/null' : path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       throw new Failure('bad-config', `cannot open ${path}: ${(error as Error).message}`);
     }
+    if (path !== '') {
+      if (!fstatSync(fd).isFile()) throw new Failure('bad-config', `${path} is no file`);
+      if (options.kernelFolders !== undefined) mustLieWithin(fd, options.kernelFolders, path);
+    }
+    return fd;
   };
   // A kernel of its own name while it is made: closing the server removes that name, not the one that it is given.
   const server = net.createServer();
@@ -249,20 +261,12 @@ export function socketOf({ directory, socket }: ProcessPlaces): string {
 export async function connectGuest(places: ProcessPlaces, id: ProcessId): Promise<net.Socket> {
   const end = performance.now() + CONNECT_TIMEOUT_MS;
   for (;;) {
-    const socket = await tryConnect(socketOf(places));
+    const socket = await connectOwnSocket(socketOf(places));
     if (socket !== undefined) return socket;
     if (!isAlive(id)) throw new Failure('crashed', `the guest's process ended: ${lastLine(places.log)}`);
     if (performance.now() > end) throw new Failure('timed-out', `the guest's process does not answer`);
     await new Promise((done) => setTimeout(done, 10));
   }
-}
-
-function tryConnect(path: string): Promise<net.Socket | undefined> {
-  return new Promise((resolve) => {
-    const socket = net.connect({ path });
-    socket.once('connect', () => resolve(socket));
-    socket.once('error', () => resolve(undefined));
-  });
 }
 
 /** Makes a directory through which guests' processes may pass but not look. */

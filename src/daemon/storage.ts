@@ -18,6 +18,7 @@ import { folderOf, type ImageFolders, placeOf } from '../host/standalone/disk/pl
 import { createQemuImage } from '../host/standalone/disk/qemu-nbd.js';
 import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
 import { Failure } from './failure.js';
+import type { GuestConfig } from './guest-runner.js';
 
 /** A disk of a guest that is a file here. */
 export interface TravellingImage {
@@ -89,6 +90,25 @@ export function expectedImages(announced: unknown, handover: string, folders: Im
     expected.push({ devid, target: path, path: `${path}.${handover}.incoming`, format, readOnly, bytes });
   }
   return expected;
+}
+
+/** Fails where a disk that was announced is none of the configuration's. */
+export function mustBeConfigured(
+  images: readonly IncomingImage[],
+  config: GuestConfig,
+  folders: ImageFolders,
+): void {
+  const disks = config.devices.filter((d) => d.kind === 'vbd').map((d) => JSON.parse(d.spec) as DiskSpec);
+  for (const { devid, target, format, readOnly } of images) {
+    const disk = disks.find((d) => d.virtualDevice === devid);
+    if (
+      disk === undefined ||
+      placeOf(disk.target, folders) !== target ||
+      disk.format !== format ||
+      disk.readOnly !== readOnly
+    )
+      throw new Failure('usage', `disk ${devid} was announced otherwise than the configuration has it`);
+  }
 }
 
 /** Makes the empty images, ours alone. */

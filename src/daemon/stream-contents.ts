@@ -26,6 +26,7 @@ import {
   streamRecords,
 } from '../migration/stream-records.js';
 import { runnerRecord } from './pv-runner.js';
+import { savedConfigRecord } from './saved-config.js';
 
 export const STREAM_PARTS = [
   {
@@ -35,9 +36,9 @@ export const STREAM_PARTS = [
       'takes the best that it reads. A stream is STPT, DESC, then rounds of RNDS, PAGE and ZERO, then STAT and FINE. Pages',
       'that are all zero and were never sent are not in it. Every record but the first has a number; one that is missing,',
       'repeated or out of order is found where it happens. CODE is in streams of version 2, which go from daemon to daemon,',
-      'after the first round; a file is of version 1.',
+      'after the first round; a file is of version 1, and CONF stands before it. Files of version 0.1 have no CONF.',
     ],
-    records: [...streamRecords],
+    records: [savedConfigRecord, ...streamRecords],
   },
   {
     title: 'In DESC: what the container is made from',

@@ -17,6 +17,7 @@ const NONE = {
   devid: undefined,
   mtu: undefined,
   rate: undefined,
+  antispoof: true,
   warnings: [],
 };
 
@@ -39,8 +40,14 @@ describe('a network interface of an xl.cfg', () => {
       devid: 3,
       mtu: 9000,
       rate: { bytesPerInterval: 20000, intervalUs: 20000 },
+      antispoof: true,
       warnings: [],
     });
+  });
+
+  test('is held to its addresses unless it says no', () => {
+    expect(vif('antispoof=no').antispoof).toBe(false);
+    expect(vif('ip=10.0.0.5/24 2001:db8::5,antispoof=yes').antispoof).toBe(true);
   });
 
   test('what has no effect is told', () => {
@@ -63,6 +70,8 @@ describe('a network interface of an xl.cfg', () => {
     ['bridge', '"bridge" is no key=value'],
     ['mtu=12', 'mtu "12" is not a whole number from 68 to 65535'],
     ['devid=x', 'devid "x" is not'],
+    ['ip=10.0.0', 'ip "10.0.0" is no IP address'],
+    ['antispoof=maybe', 'antispoof "maybe" is neither yes nor no'],
     ['rate=10', 'rate "10" is none'],
     ['rate=0Mb/s', 'rate "0Mb/s" is out of range'],
     ['rate=1Mb/s@', 'interval "" is none'],

@@ -5,6 +5,8 @@
  * tools/libs/util/libxlu_vif.c.
  */
 
+import { parseIp } from '../net/source-filter.js';
+
 export interface VifRate {
   readonly bytesPerInterval: number;
   readonly intervalUs: number;
@@ -23,6 +25,8 @@ export interface VifSpec {
   readonly devid: number | undefined;
   readonly mtu: number | undefined;
   readonly rate: VifRate | undefined;
+  /** Ours: whether it is held to its own addresses, as vif-bridge's antispoof does it. */
+  readonly antispoof: boolean;
 }
 
 const DEFAULT_INTERVAL_US = 50_000;
@@ -80,7 +84,7 @@ export function parseVif(
     return Number(text);
   };
   for (const [key, value] of given) {
-    if (/^(mac|bridge|gatewaydev|netdev|ip|vifname|devid|mtu|rate)$/.test(key)) continue;
+    if (/^(mac|bridge|gatewaydev|netdev|ip|vifname|devid|mtu|rate|antispoof)$/.test(key)) continue;
     if (key === 'type' && value === 'vif') continue;
     if (key === 'type') return fail(`type "${value}" is for HVM guests (vif)`);
     if (key === 'backend' && /^(|0|Domain-0)$/.test(value)) continue;
@@ -92,6 +96,10 @@ export function parseVif(
   if (given.has('netdev')) warn(`vif '${spec}': netdev is deprecated, it is called gatewaydev`);
   const mac = given.get('mac');
   const rate = given.get('rate');
+  const antispoof = given.get('antispoof') ?? 'yes';
+  if (!/^(yes|no|on|off|1|0)$/.test(antispoof)) return fail(`antispoof "${antispoof}" is neither yes nor no`);
+  for (const ip of (given.get('ip') ?? '').split(/[\s;]+/))
+    if (ip !== '' && parseIp(ip) === undefined) return fail(`ip "${ip}" is no IP address`);
   return {
     mac: mac === undefined ? undefined : parseMac(mac, fail),
     bridge: given.get('bridge'),
@@ -101,5 +109,6 @@ export function parseVif(
     devid: whole('devid', 0, 0xffff),
     mtu: whole('mtu', 68, 65535),
     rate: rate === undefined ? undefined : parseRate(rate, fail),
+    antispoof: /^(yes|on|1)$/.test(antispoof),
   };
 }

@@ -5,14 +5,16 @@
  * connection; the guest processes never see a host's key. TLS 1.3 with that pre-shared key and a fresh
  * Diffie-Hellman exchange (RFC 8446, section 2.2). Unencrypted only where the daemons were told so, on loopback.
  */
+import { rmSync } from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
+import { Doorkeeper, type DoorLimits } from '../host/standalone/net/doorkeeper.js';
 import { within } from '../host/standalone/within.js';
 import { type StreamSink, WRITES_UNDER_WAY } from './stream-writer.js';
 
 /** How the other end is found and known. */
 export interface DataAddress {
-  /** A unix socket in place of host and port: save and restore. Its directory says who may use it. */
+  /** A unix socket in place of host and port: save and restore. The guest's process listens there, whoever sends. */
   readonly path?: string;
   readonly host: string;
   readonly port: number;
@@ -26,23 +28,40 @@ const CIPHER = 'TLS_AES_128_GCM_SHA256';
 /** A peer that connects and then says nothing is dropped after this. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
+const DOOR_LIMITS: DoorLimits = {
+  greetingMs: HANDSHAKE_TIMEOUT_MS,
+  unknown: 32,
+  unknownPerAddress: 8,
+  known: 1,
+  knownPerPeer: 1,
+};
+
 /** Waits for one connection that knows the key. Others are dropped and do not disturb. */
 export class DataListener {
   private readonly server: net.Server;
   private readonly accepted: Promise<net.Socket>;
 
-  private constructor(server: net.Server, event: string) {
+  private constructor(
+    server: net.Server,
+    event: string,
+    /** Undefined on a unix socket, whose directory says who may come. */
+    private readonly door: Doorkeeper | undefined,
+  ) {
     this.server = server;
     this.accepted = new Promise((resolve, reject) => {
       server.once(event, (socket: net.Socket) => {
-        server.close();
+        this.door?.known(socket, 'the sender');
+        this.close();
         resolve(socket);
       });
       server.once('error', reject);
+      // After that: a connection that cannot be taken, for want of descriptors for instance, is not the one.
+      server.on('error', () => {});
       server.once('close', () => reject(new Error('no connection for the data of this move')));
     });
     this.accepted.catch(() => {});
-    server.on('tlsClientError', () => {});
+    server.on('tlsClientError', (_error, socket) => socket.destroy());
+    server.prependListener('connection', (socket) => this.door?.admit(socket));
   }
 
   /** Listens on `path`, or on `host` and the first of `ports` that is free; port 0 takes any. */
@@ -68,7 +87,8 @@ export class DataListener {
             handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
             pskCallback: (_socket, offered) => (offered === identity ? Buffer.from(key, 'hex') : null),
           });
-    const listener = new DataListener(server, key === undefined ? 'connection' : 'secureConnection');
+    const door = path === undefined ? new Doorkeeper(DOOR_LIMITS) : undefined;
+    const listener = new DataListener(server, key === undefined ? 'connection' : 'secureConnection', door);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(path === undefined ? { host, port } : { path }, () => resolve());
@@ -87,13 +107,25 @@ export class DataListener {
 
   close(): void {
     this.server.close();
+    this.door?.close();
   }
 }
 
-/** Connects to a DataListener. */
-export function connectData(address: DataAddress): Promise<net.Socket> {
-  const { path, host, port, identity, key } = address;
-  const where = path === undefined ? { host, port } : { path };
+/** The sender's end: connects to a DataListener, or waits for who takes the data from a unix socket. */
+export function openData(address: DataAddress): Promise<net.Socket> {
+  return address.path === undefined ? connectData(address) : offerData(address);
+}
+
+async function offerData(address: DataAddress): Promise<net.Socket> {
+  rmSync(address.path!, { force: true });
+  const listener = await DataListener.listen(address, [0]);
+  const timer = setTimeout(() => listener.close(), HANDSHAKE_TIMEOUT_MS);
+  return listener.connection().finally(() => clearTimeout(timer));
+}
+
+function connectData(address: DataAddress): Promise<net.Socket> {
+  const { host, port, identity, key } = address;
+  const where = { host, port };
   return new Promise((resolve, reject) => {
     const socket =
       key === undefined
@@ -109,10 +141,10 @@ export function connectData(address: DataAddress): Promise<net.Socket> {
             },
             () => resolve(socket),
           );
-    if (path === undefined) socket.setNoDelay(true);
+    socket.setNoDelay(true);
     // Until both have proved who they are: the system of a process that hangs takes a connection for it.
     const timer = setTimeout(
-      () => socket.destroy(new Error(`no answer from ${path ?? `${host}:${port}`}`)),
+      () => socket.destroy(new Error(`no answer from ${host}:${port}`)),
       HANDSHAKE_TIMEOUT_MS,
     );
     socket.once(key === undefined ? 'connect' : 'secureConnect', () => clearTimeout(timer));

@@ -2,8 +2,7 @@
  * `save` and `restore`: the migration stream in a file.
  * Invariant: under the name that was asked for there is either the whole image, on disk, or what was there before.
  */
-import { createReadStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { StreamSink } from './stream-writer.js';
 
@@ -45,7 +44,7 @@ export async function createImage(path: string): Promise<ImageFile> {
   };
 }
 
-/** The bytes of a saved guest, in chunks. */
-export function readImage(path: string): AsyncIterable<Uint8Array> {
-  return createReadStream(path, { highWaterMark: 1 << 20 });
+/** The bytes of an open file from `start` on, in chunks; the file stays open. */
+export function readImage(file: FileHandle, start: number): AsyncIterable<Uint8Array> {
+  return file.createReadStream({ start, highWaterMark: 1 << 20, autoClose: false });
 }

@@ -4,7 +4,7 @@
  */
 import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { connectData, type DataAddress, socketSink, taken } from './data-channel.js';
+import { type DataAddress, openData, socketSink, taken } from './data-channel.js';
 import type { SenderRequest, SenderResponse } from './sender-protocol.js';
 import { StreamWriter } from './stream-writer.js';
 
@@ -27,7 +27,7 @@ const port = parentPort!;
 let ending = false;
 const say = (response: SenderResponse): void => port.postMessage(response);
 
-const socket = await connectData(address);
+const socket = await openData(address);
 socket.on('error', (error) => {
   if (!ending) say({ failed: `the data connection failed: ${error.message}` });
 });

@@ -1,7 +1,7 @@
 /** The waits of a move's source: whoever does nothing any more is noticed. */
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { connectData, socketSink } from './data-channel.js';
+import { openData, socketSink } from './data-channel.js';
 import type { PageSender } from './page-sender.js';
 import { StorageSender, type TravellingDisk } from './storage.js';
 import { WRITES_UNDER_WAY } from './stream-writer.js';
@@ -31,7 +31,7 @@ describe('a move whose other side does nothing any more', () => {
     await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
     const { port } = server.address() as net.AddressInfo;
     const key = '00'.repeat(32);
-    const connecting = expect(connectData({ host: '127.0.0.1', port, identity: 'h', key })).rejects.toThrow(
+    const connecting = expect(openData({ host: '127.0.0.1', port, identity: 'h', key })).rejects.toThrow(
       'no answer',
     );
     while (taken.length === 0) await new Promise((turn) => setImmediate(turn));

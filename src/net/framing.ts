@@ -6,11 +6,57 @@
 import { type Frame, GSO_NONE, MAX_FRAME_BYTES, MIN_GSO_BYTES, NEEDS_CSUM, plainFrame } from './frame.js';
 import { setU32be, u32be } from './headers.js';
 
+/** The stream broke its protocol; nothing that follows can be understood. */
+export class FramingError extends Error {}
+
 export const LENGTH_BYTES = 4;
 export const VNET_HEADER_BYTES = 10;
 /** First on a connection to our switch, from both ends: what follows has virtio-net headers. A plain stream never
  * begins so, as its first length would be far too great. */
 export const OFFLOAD_HELLO = Uint8Array.from('SPNET01\n', (c) => c.charCodeAt(0));
+
+/** The same, and what follows at first is a claim: its length in 2 bytes, big-endian, and JSON. */
+export const CLAIM_HELLO = Uint8Array.from('SPNET02\n', (c) => c.charCodeAt(0));
+/** Bytes of a claim's JSON. */
+export const MAX_CLAIM_BYTES = 4096;
+
+/** The addresses of the interface behind a link, and a secret that it has on every host. */
+export interface LinkClaim {
+  readonly mac: string;
+  /** IP addresses; none: it may use any. */
+  readonly ips: readonly string[];
+  readonly token: string;
+}
+
+/** What such a link says first. */
+export function claimHello(claim: LinkClaim): Uint8Array {
+  const json = new TextEncoder().encode(JSON.stringify(claim));
+  const hello = new Uint8Array(CLAIM_HELLO.length + 2 + json.length);
+  hello.set(CLAIM_HELLO);
+  hello[CLAIM_HELLO.length] = json.length >>> 8;
+  hello[CLAIM_HELLO.length + 1] = json.length;
+  hello.set(json, CLAIM_HELLO.length + 2);
+  return hello;
+}
+
+/** A claim from its JSON. Throws FramingError on one that is none. */
+export function readClaim(json: Uint8Array): LinkClaim {
+  let claim: Partial<Record<keyof LinkClaim, unknown>>;
+  try {
+    claim = Object(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json)));
+  } catch {
+    throw new FramingError('a claim that is no JSON');
+  }
+  const { mac, ips, token } = claim;
+  const right =
+    typeof mac === 'string' &&
+    /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/.test(mac) &&
+    Array.isArray(ips) &&
+    ips.every((ip) => typeof ip === 'string') &&
+    typeof token === 'string';
+  if (!right) throw new FramingError('a claim that is none');
+  return { mac, ips, token };
+}
 
 /** Bytes that a frame takes on a stream. */
 export const framedBytes = (f: Frame, offloads: boolean): number =>
@@ -50,9 +96,6 @@ export function readVnetHeader(b: Uint8Array, at: number, f: Frame): boolean {
   if (f.flags & NEEDS_CSUM && f.csumStart + f.csumOffset + 2 > f.bytes.length) return false;
   return f.gsoType === GSO_NONE || (f.gsoSize >= MIN_GSO_BYTES && (f.flags & NEEDS_CSUM) !== 0);
 }
-
-/** The stream broke its protocol; nothing that follows can be understood. */
-export class FramingError extends Error {}
 
 const HEADER = LENGTH_BYTES + VNET_HEADER_BYTES;
 

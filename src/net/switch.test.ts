@@ -4,7 +4,8 @@ import { announcements } from './announce.js';
 import { checksumHolds } from './checksum.js';
 import { copyFrame, type Frame, GSO_TCPV4, NEEDS_CSUM, plainFrame } from './frame.js';
 import { parseMac } from './mac.js';
-import { LearningSwitch, type SwitchPort } from './switch.js';
+import { SourceFilter } from './source-filter.js';
+import { LearningSwitch, type PortGuard, type SwitchPort } from './switch.js';
 
 const BROADCAST = [255, 255, 255, 255, 255, 255];
 const A = [2, 0, 0, 0, 0, 0xa];
@@ -105,6 +106,86 @@ describe('the switch', () => {
     expect(b.got).toEqual([{ ...plainFrame(large), ...work }]);
     expect(c.got.length).toBe(3);
     for (const segment of c.got) expect(checksumHolds(segment.bytes)).toBe(true);
+  });
+
+  const claimed = (mac: string, token: string): PortGuard => ({
+    kind: 'claimed',
+    filter: new SourceFilter(parseMac(mac), [Uint8Array.of(10, 0, 0, 1)]),
+    token,
+  });
+  /** Where a frame for A goes that C sends. */
+  const whereIsA = (fabric: LearningSwitch, ports: Port[], c: Port): string => {
+    for (const port of ports) port.take();
+    fabric.forward(c, frame(C, A));
+    return ports
+      .filter((port) => port.take() > 0)
+      .map((port) => port.name)
+      .join();
+  };
+
+  test('gives nobody the traffic of a port that has claimed its address, but who knows its token', () => {
+    const fabric = new LearningSwitch(() => 0);
+    const [a, b, c, d, e] = ['a', 'b', 'c', 'd', 'e'].map((name) => new Port(name));
+    const ports = [a, b, c, d, e];
+    fabric.attach(a, claimed('02:00:00:00:00:0a', 'secret'));
+    fabric.attach(b, claimed('02:00:00:00:00:0b', 'other'));
+    fabric.attach(c);
+    fabric.attach(d, { kind: 'plain' });
+    fabric.attach(e, claimed('02:00:00:00:00:0a', 'guess'));
+    // Before it has sent a word, too.
+    fabric.forward(d, frame(A, BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0a'))).toBeUndefined();
+    fabric.forward(a, frame(A, BROADCAST));
+    expect(whereIsA(fabric, ports, c)).toBe('a');
+    const [rarp, arp] = announcements(parseMac('02:00:00:00:00:0a'), [Uint8Array.of(10, 0, 0, 1)]);
+    for (const thief of [b, d, e])
+      for (const bytes of [rarp, arp, frame(A, BROADCAST).bytes, frame(A, C).bytes]) {
+        for (const port of ports) port.take();
+        fabric.forward(thief, plainFrame(bytes.slice()));
+        expect(
+          ports.map((port) => port.take()),
+          thief.name,
+        ).toEqual([0, 0, 0, 0, 0]);
+        expect(whereIsA(fabric, ports, c), thief.name).toBe('a');
+      }
+    expect([b, d, e].map((port) => fabric.ports.get(port)!.refused)).toEqual([4, 5, 4]);
+    // Gratuitous ARP for an IP address that is not its own, from its own Ethernet address.
+    const [, foreign] = announcements(parseMac('02:00:00:00:00:0b'), [Uint8Array.of(10, 0, 0, 7)]);
+    fabric.forward(b, plainFrame(foreign));
+    expect(c.take()).toBe(0);
+    // The guest's link on another host, with both there for a while: the announcement decides.
+    const next = new Port('next');
+    fabric.attach(next, claimed('02:00:00:00:00:0a', 'secret'));
+    expect(whereIsA(fabric, [...ports, next], c)).toBe('a');
+    fabric.forward(next, plainFrame(rarp.slice()));
+    expect(whereIsA(fabric, [...ports, next], c)).toBe('next');
+    fabric.detach(a);
+    expect(whereIsA(fabric, [...ports, next], c)).toBe('next');
+    // Nobody has it any more: it is free.
+    fabric.detach(next);
+    fabric.forward(e, frame(A, BROADCAST));
+    expect(whereIsA(fabric, ports, c)).toBe('e');
+  });
+
+  test('lets a port that says nothing have what is nobody else, and one to another switch have all', () => {
+    const { fabric, a, b } = setUp();
+    const plain = [new Port('p'), new Port('q')];
+    for (const port of plain) fabric.attach(port, { kind: 'plain' });
+    fabric.forward(plain[0], frame(C, BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(plain[0]);
+    fabric.forward(plain[1], frame(C, BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(plain[0]);
+    fabric.forward(a, frame(C, BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(a);
+    // What is behind another switch is somebody's too.
+    fabric.forward(plain[1], frame(C, BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(a);
+    fabric.attach(b, claimed('02:00:00:00:00:0c', ''));
+    fabric.forward(b, frame(C, BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(b);
+    // A guest that has moved on to another switch.
+    fabric.forward(a, frame(C, BROADCAST));
+    expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(a);
   });
 
   test('learns nothing from a frame whose sender is a group', () => {

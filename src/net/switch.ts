@@ -3,10 +3,16 @@
  * Invariant: a frame never leaves on the port that it came from; a port that does not keep up loses its own frames
  * and nobody else's; the table has a limit for each port, so that one port cannot push the others out.
  * Source: IEEE 802.1Q, 8.7 and 8.8 (learning and ageing).
+ *
+ * Whose an address is: a port that says which it has (a claim) is held to that, and nobody but its like takes it over,
+ * who knows the claim's token, as a guest's link on another host does after a move. A port that says nothing may use
+ * any address that is nobody else's now. Only ports that lead to other switches may use all, since what is behind
+ * them moves; such a port is the operator's word.
  */
 import type { Frame } from './frame.js';
 import { BROADCAST, isGroup, readMac } from './mac.js';
 import { finishFrame } from './segment.js';
+import type { SourceFilter } from './source-filter.js';
 
 /** An address that was not seen for so long is forgotten, ms (802.1Q's default). */
 const AGE_MS = 300_000;
@@ -24,6 +30,22 @@ export interface SwitchPort {
   flush(): void;
 }
 
+/** What a port may send. */
+export type PortGuard =
+  /** Leads to another switch, or is trusted as if it did. */
+  | { readonly kind: 'open' }
+  /** Has said nothing of itself. */
+  | { readonly kind: 'plain' }
+  | { readonly kind: 'claimed'; readonly filter: SourceFilter; readonly token: string };
+
+const OPEN: PortGuard = { kind: 'open' };
+
+/** The ports that have claimed an address with the same token. */
+interface Claim {
+  readonly token: string;
+  readonly ports: Set<SwitchPort>;
+}
+
 interface Entry {
   port: SwitchPort;
   seen: number;
@@ -34,12 +56,19 @@ export interface PortCounters {
   txFrames: number;
   txBytes: number;
   dropped: number;
+  /** Frames from there that said they were from somebody else. */
+  refused: number;
   addresses: number;
+}
+
+interface PortState extends PortCounters {
+  readonly guard: PortGuard;
 }
 
 export class LearningSwitch {
   private readonly table = new Map<number, Entry>();
-  private readonly counters = new Map<SwitchPort, PortCounters>();
+  private readonly counters = new Map<SwitchPort, PortState>();
+  private readonly claims = new Map<number, Claim>();
 
   /** `now`: milliseconds, never backwards. */
   constructor(private readonly now: () => number) {}
@@ -48,12 +77,35 @@ export class LearningSwitch {
     return this.counters;
   }
 
-  attach(port: SwitchPort): void {
-    this.counters.set(port, { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0, dropped: 0, addresses: 0 });
+  attach(port: SwitchPort, guard: PortGuard = OPEN): void {
+    this.counters.set(port, {
+      rxFrames: 0,
+      rxBytes: 0,
+      txFrames: 0,
+      txBytes: 0,
+      dropped: 0,
+      refused: 0,
+      addresses: 0,
+      guard,
+    });
+    if (guard.kind === 'claimed') this.claim(port, guard.filter.mac, guard.token);
+  }
+
+  /** Whether the address is this port's: it is the first to claim it, or knows what the first one knows. */
+  private claim(port: SwitchPort, mac: number, token: string): boolean {
+    const known = this.claims.get(mac);
+    if (known === undefined) this.claims.set(mac, { token, ports: new Set([port]) });
+    else if (known.token !== token) return false;
+    else known.ports.add(port);
+    return true;
   }
 
   detach(port: SwitchPort): void {
     this.counters.delete(port);
+    for (const [mac, { ports }] of this.claims) {
+      ports.delete(port);
+      if (ports.size === 0) this.claims.delete(mac);
+    }
     for (const [mac, entry] of this.table) if (entry.port === port) this.table.delete(mac);
   }
 
@@ -67,9 +119,14 @@ export class LearningSwitch {
     const b = frame.bytes;
     const counters = this.counters.get(from);
     if (counters === undefined || isGroup(b, 6)) return;
+    const source = readMac(b, 6);
+    if (!this.may(from, counters.guard, source, b)) {
+      counters.refused++;
+      return;
+    }
     counters.rxFrames++;
     counters.rxBytes += b.length;
-    this.learn(readMac(b, 6), from, counters);
+    this.learn(source, from, counters);
     const to = readMac(b, 0);
     const entry = to === BROADCAST || isGroup(b, 0) ? undefined : this.table.get(to);
     if (entry !== undefined) {
@@ -81,8 +138,16 @@ export class LearningSwitch {
     for (const port of this.counters.keys()) if (port !== from && !port.offloads) this.out(port, frame);
   }
 
+  private may(from: SwitchPort, guard: PortGuard, source: number, b: Uint8Array): boolean {
+    if (guard.kind === 'open') return true;
+    if (guard.kind === 'claimed') return guard.filter.passes(b) && this.claim(from, source, guard.token);
+    if (this.claims.has(source)) return false;
+    const entry = this.table.get(source);
+    return entry === undefined || entry.port === from;
+  }
+
   private out(port: SwitchPort, frame: Frame): void {
-    const counters = this.counters.get(port) as PortCounters;
+    const counters = this.counters.get(port) as PortState;
     if (!port.writable) {
       counters.dropped++;
       return;

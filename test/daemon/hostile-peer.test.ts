@@ -8,55 +8,10 @@ import { type Identity, initIdentity, loadIdentity, trust } from '../../src/daem
 import { TwoHosts, until } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';
 import { Random } from '../twin/random.js';
+import { Line } from './line.js';
 
 const PORT = testPort(17_800);
 const M_PORT = PORT + 20;
-
-/** A connection to host A as somebody, speaking lines as they come. */
-class Line {
-  text = '';
-  closed = false;
-  private constructor(readonly socket: tls.TLSSocket) {
-    socket.on('data', (bytes) => {
-      this.text = (this.text + bytes.toString('utf8')).slice(-200_000);
-    });
-    socket.on('error', () => {});
-    socket.on('close', () => {
-      this.closed = true;
-    });
-  }
-  static async open(
-    to: { port: number; certificate: string },
-    as?: Pick<Identity, 'key' | 'certificate'>,
-  ): Promise<Line> {
-    const socket = tls.connect({
-      host: '127.0.0.1',
-      port: to.port,
-      ca: to.certificate,
-      ...(as === undefined ? {} : { key: as.key, cert: as.certificate }),
-      minVersion: 'TLSv1.3',
-      checkServerIdentity: () => undefined,
-    });
-    const line = new Line(socket);
-    await new Promise<void>((done) => {
-      socket.once('secureConnect', done);
-      socket.once('close', done);
-    });
-    return line;
-  }
-  say(message: object | string): void {
-    this.socket.write(typeof message === 'string' ? message : `${JSON.stringify(message)}\n`);
-  }
-  answer(id: number): Promise<{ ok?: unknown; error?: { code: string; message: string } }> {
-    return until(`answer ${id}`, () => {
-      const found = this.text.split('\n').find((one) => one.includes(`"id":${id},`) && one.endsWith('}'));
-      return found === undefined ? undefined : JSON.parse(found);
-    });
-  }
-  ended(): Promise<unknown> {
-    return until('the connection ends', () => this.closed || undefined);
-  }
-}
 
 /** A certificate of somebody's own, valid between two dates. */
 async function certificate(notBefore: Date, notAfter: Date): Promise<Pick<Identity, 'key' | 'certificate'>> {

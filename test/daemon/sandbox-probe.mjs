@@ -99,6 +99,6 @@ export function openFactory(host, hooks) {
       hooks.console(Buffer.from(`PROBE ${JSON.stringify(found)} END\n`));
       return runner;
     },
-    construct: (description) => factory.construct(description),
+    construct: (description, given) => factory.construct(description, given),
   };
 }

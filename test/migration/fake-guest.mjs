@@ -35,15 +35,16 @@ export function readConfig(text, file, directory) {
     found[match[1]] = match[2] ?? Number(match[3]);
   });
   if (found.name === undefined) throw new Error(`${file}: name is missing`);
-  const { name, uuid, onCrash, onReboot, ...rest } = found;
-  const spec = JSON.stringify({ target: found.image, format: 'raw', readOnly: false });
+  const { name, uuid, onCrash, onReboot, kernel = '', ...rest } = found;
+  const disk = { target: found.image, format: 'raw', readOnly: false, cdrom: false };
+  const spec = JSON.stringify({ ...disk, vdev: 'xvda', virtualDevice: 51712 });
   return {
     name,
     uuid: uuid ?? crypto.randomUUID(),
     vcpus: 1,
     memoryKib: found.frames * 4,
     maxMemoryKib: found.frames * 4,
-    kernel: '',
+    kernel,
     ramdisk: '',
     cmdline: '',
     onPoweroff: 'destroy',
@@ -318,8 +319,8 @@ export function openFactory(host, hooks) {
       guest.openImage();
       return guest;
     },
-    async construct(description) {
-      const config = decode(description);
+    async construct(description, given) {
+      const config = given ?? decode(description);
       gate(config, 'construct');
       return new FakeGuest(config, host, hooks);
     },

@@ -20,6 +20,7 @@ import type { DomainRow } from '../../src/daemon/api.js';
 import { initIdentity, loadIdentity, trust } from '../../src/daemon/identity.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const CACHE = fileURLToPath(new URL('../../.cache', import.meta.url));
 const FAKE = new URL('./fake-guest.mjs', import.meta.url).href;
 
 /** What moves a terminal's cursor, and returns. */
@@ -200,10 +201,10 @@ export class TwoHosts {
     const host = async (name: string, port: number, more: object): Promise<TestHost> => {
       const dir = join(root, name);
       const config = join(root, `${name}.json`);
-      writeFileSync(
-        config,
-        JSON.stringify({ runner: FAKE, guestFolders: [root], ...both, ...own(root, name), ...more }),
-      );
+      // Guests that move have their files in the tests' own directory, and their kernels where they were fetched.
+      const folders = { images: { [root]: root }, kernels: { [root]: root, [CACHE]: CACHE } };
+      const usual = { runner: FAKE, guestFolders: [root], ...folders };
+      writeFileSync(config, JSON.stringify({ ...usual, ...both, ...own(root, name), ...more }));
       await initIdentity(dir);
       return new TestHost(name, dir, port, config);
     };

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseLinkAddress } from '../../src/host/standalone/net/address.js';
-import { openLink } from '../../src/host/standalone/net/networks.js';
+import { openLink, vifLinks } from '../../src/host/standalone/net/networks.js';
 import { SwitchServer } from '../../src/host/standalone/net/switch-server.js';
 import { checksumHolds } from '../../src/net/checksum.js';
 import { copyFrame, type Frame, GSO_TCPV4, NEEDS_CSUM, plainFrame } from '../../src/net/frame.js';
@@ -75,6 +75,88 @@ describe('a link to our switch', () => {
     expect(b.got[1]).toMatchObject(work);
     expect(Buffer.compare(b.got[1].bytes, packet)).toBe(0);
     expect(c.got.every((f) => checksumHolds(f.bytes))).toBe(true);
+    await fabric.close();
+  });
+
+  test("says whose it is: nobody else gets its guest's frames, whatever he sends, until the guest is elsewhere", async () => {
+    const far = new SwitchServer(() => {});
+    const fabric = new SwitchServer(() => {});
+    await far.listen({ path: `${path}-far` }, 0o600, true);
+    await fabric.listen({ path }, 0o600);
+    await fabric.uplink((client) => openLink(parseLinkAddress(`switch:unix:${path}-far`), client, () => {}));
+    const vif = (mac: string, token: string, more: object = {}) =>
+      JSON.stringify({ mac, mtu: 1500, bridge: '', ip: '', token, ...more });
+    const guest = async (at: string, spec: string, client: LinkClient): Promise<NetLink> => {
+      const { link: made } = await vifLinks({ default: `switch:unix:${at}` }, () => {})(0, spec, client);
+      open.push(made);
+      return made;
+    };
+    const [victim, thief, peer, there] = [new Client(), new Client(), new Client(), new Client()];
+    const from = await guest(path, vif('02:00:00:00:00:01', 'secret'), victim);
+    const foe = await guest(path, vif('02:00:00:00:00:02', 'its own'), thief);
+    const friend = await guest(path, vif('02:00:00:00:00:03', 'friend', { antispoof: false }), peer);
+    const send = (by: NetLink, frame: Frame): void => {
+      by.send(frame);
+      by.flush();
+    };
+    const toVictim = () =>
+      plainFrame(ethernet(0x88b5, [...pattern(60)], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 3]));
+    /** Sends one frame to the victim's address; who gets it. */
+    const taker = async (): Promise<Client> => {
+      const all = [victim, thief, there];
+      for (const client of all) client.got.length = 0;
+      send(friend, toVictim());
+      await until(() => all.some((client) => client.got.length > 0));
+      return all.find((client) => client.got.length > 0)!;
+    };
+    send(from, broadcast(1, 1));
+    await until(() => peer.got.length === 1);
+    // By its link; by a claim of its own; as a plain port; as a link of version 0.1: nothing of it arrives anywhere.
+    const liar = await guest(path, vif('02:00:00:00:00:01', 'a guess'), new Client());
+    const plain = await link(`stream:unix:${path}`, new Client());
+    const old = await link(`switch:unix:${path}`, new Client());
+    for (const by of [foe, liar, plain, old]) send(by, broadcast(2, 1));
+    send(foe, broadcast(3, 2));
+    await until(() => peer.got.length >= 2);
+    await until(() => [...fabric.fabric.ports.values()].filter((p) => p.refused === 1).length === 4);
+    expect(peer.got.length).toBe(2);
+    expect(await taker()).toBe(victim);
+    // The guest moves to where the other switch is, and is announced there: at once it is there, and not here.
+    const moved = await guest(`${path}-far`, vif('02:00:00:00:00:01', 'secret'), there);
+    await from.close();
+    send(moved, broadcast(4, 1));
+    await until(() => peer.got.length >= 3);
+    send(foe, broadcast(5, 1));
+    expect(await taker()).toBe(there);
+    await fabric.close();
+    await far.close();
+  });
+
+  test('with a claim that is none is refused, and harms nobody', async () => {
+    const lines: string[] = [];
+    const fabric = new SwitchServer((line) => lines.push(line));
+    await fabric.listen({ path }, 0o600);
+    const say = async (part: Uint8Array): Promise<void> => {
+      const socket = createConnection({ path });
+      socket.on('error', () => {});
+      const closed = new Promise((done) => socket.once('close', done));
+      socket.end(part);
+      socket.resume();
+      await closed;
+    };
+    const hello = (json: string, length = json.length): Uint8Array =>
+      Buffer.concat([Buffer.from('SPNET02\n'), Buffer.of(length >>> 8, length & 255), Buffer.from(json)]);
+    await say(hello('null'));
+    await say(hello('{'));
+    await say(hello('{"mac":"01:00:00:00:00:01","ips":[],"token":""}'));
+    await say(hello('{"mac":"02:00:00:00:00:01","ips":[7],"token":""}'));
+    await say(hello('', 60_000));
+    const good = hello('{"mac":"02:00:00:00:00:01","ips":[],"token":""}');
+    const whole = createConnection({ path });
+    for (const byte of good) whole.write(Buffer.of(byte));
+    expect(String(await new Promise<Buffer>((done) => whole.once('data', done)))).toBe('SPNET02\n');
+    whole.destroy();
+    expect(lines.filter((line) => /a connection was refused/.test(line)).length).toBe(4);
     await fabric.close();
   });
 

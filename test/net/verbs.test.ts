@@ -39,9 +39,12 @@ const ports: Record<string, string> = {};
 
 async function host(name: string, networks: Record<string, string>): Promise<void> {
   mkdirSync(join(dir, name));
-  writeFileSync(join(dir, `${name}.json`), JSON.stringify({ networks, firstDomid: 7077 }));
+  writeFileSync(
+    join(dir, `${name}.json`),
+    JSON.stringify({ networks, firstDomid: 7077, kernels: { [dir]: dir } }),
+  );
   const where = ['--dir', join(dir, name), '--config', join(dir, `${name}.json`)];
-  const listen = ['--listen', '127.0.0.1:0', '--plain-loopback'];
+  const listen = ['--listen', '127.0.0.1:0', '--plain-loopback', '--i-know'];
   ports[name] = (await start(/port (\d+)/, 'host', '--name', name, ...listen, ...where))[1];
 }
 

@@ -5,10 +5,11 @@ import pino from 'pino';
 import { Failure } from '../../daemon/failure.js';
 import { loadHostConfig } from '../../daemon/host-config.js';
 import { HostDaemon } from '../../daemon/host-daemon.js';
-import { initIdentity, loadTrusted, type Right, trust } from '../../daemon/identity.js';
+import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../daemon/identity.js';
 import { LogOutput } from '../../daemon/log-output.js';
 import { parseAddress } from '../../daemon/peer.js';
-import { defaultDirectory } from '../daemon-client.js';
+import type { Rpc } from '../../daemon/rpc.js';
+import { connectDaemon, defaultDirectory } from '../daemon-client.js';
 import { guarded, printJson, printLine } from '../verb.js';
 
 interface RunOptions {
@@ -18,12 +19,18 @@ interface RunOptions {
   readonly config?: string;
   readonly plainLoopback?: boolean;
   readonly unconfined?: boolean;
+  readonly iKnow?: boolean;
   readonly json?: boolean;
 }
 
 const STDERR = 2;
 
 async function run(options: RunOptions): Promise<void> {
+  if (options.plainLoopback === true && options.iKnow !== true && process.getuid?.() === 0)
+    throw new Failure(
+      'usage',
+      '--plain-loopback lets every user of this machine do all that root can by this daemon: --i-know says that it shall',
+    );
   const log = pino({ base: { host: options.name } }, new LogOutput(STDERR));
   const daemon = new HostDaemon({
     name: options.name,
@@ -50,6 +57,22 @@ async function run(options: RunOptions): Promise<void> {
   }
 }
 
+/** The daemon of this directory, if it runs, looks again at whom it trusts. */
+async function tellDaemon(dir: string): Promise<void> {
+  let rpc: Rpc;
+  try {
+    rpc = await connectDaemon({ dir });
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'no-daemon') return;
+    throw error;
+  }
+  try {
+    await rpc.request('trustChanged');
+  } finally {
+    rpc.close();
+  }
+}
+
 function parseRights(text: string): Right[] {
   return text.split(',').map((right) => {
     if (right === 'move' || right === 'control') return right;
@@ -67,6 +90,7 @@ export function register(program: Command): void {
     .option('--config <file>', 'what this host is like (docs/hosts.md)')
     .option('--plain-loopback', 'listen without encryption or proof of identity, on loopback only')
     .option('--unconfined', 'start guests also where their processes cannot be confined (docs/security.md)')
+    .option('--i-know', 'root too may listen so, for all users of this machine')
     .option('--json', 'print JSON')
     .action((options: RunOptions) => guarded(options.json, () => run(options)));
 
@@ -97,8 +121,22 @@ export function register(program: Command): void {
       return guarded(json, async () => {
         if (address !== '') parseAddress(address);
         const entry = trust(dir, name, readFileSync(file, 'utf8'), address, parseRights(allow));
+        await tellDaemon(dir);
         if (json === true) printJson(entry);
         else printLine(`${name} is trusted (${entry.allow.join(', ')})\nSHA-256 ${entry.fingerprint}`);
+      });
+    });
+
+  host
+    .command('untrust <name>')
+    .description('trust a host no longer; its open connections end at once')
+    .action((name: string, _: unknown, command: Command) => {
+      const { dir, json } = command.optsWithGlobals<RunOptions>();
+      return guarded(json, async () => {
+        untrust(dir, name);
+        await tellDaemon(dir);
+        if (json === true) printJson({ name });
+        else printLine(`${name} is trusted no longer`);
       });
     });
 

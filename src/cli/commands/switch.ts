@@ -8,6 +8,7 @@ const EXIT_BAD_INPUT = 2;
 
 interface Options {
   readonly listen: string[];
+  readonly trunk: string[];
   readonly uplink: string[];
   readonly mode: number;
   readonly quiet?: boolean;
@@ -24,6 +25,7 @@ export function register(program: Command): void {
     .command('switch')
     .description('run a learning switch for the vifs of guests, on this host and on others')
     .requiredOption('--listen <address>', 'unix:PATH or HOST:PORT; may be given several times', collect, [])
+    .option('--trunk <address>', 'the same for other switches: any address may come from there', collect, [])
     .option('--uplink <link>', 'passt:PATH, tap:NAME, bridge:NAME, stream:..., switch:...', collect, [])
     .option('--mode <mode>', "mode of a unix socket's file", octal, 0o600)
     .option('--quiet', 'say nothing of ports that come and go')
@@ -47,8 +49,11 @@ on the network: over TCP nothing is encrypted or authenticated.`,
           const address = parseLinkAddress(link);
           await server.uplink((client) => openLink(address, client, log));
         }
-        for (const listen of options.listen) {
-          const port = await server.listen(parseSocketAddress(listen, 'switch'), options.mode);
+        for (const [listen, open] of [
+          ...options.listen.map((one) => [one, false] as const),
+          ...options.trunk.map((one) => [one, true] as const),
+        ]) {
+          const port = await server.listen(parseSocketAddress(listen, 'switch'), options.mode, open);
           process.stdout.write(`listening on ${port === 0 ? listen : `port ${port}`}\n`);
         }
       } catch (error) {

@@ -4,6 +4,8 @@
  */
 import type { DeviceTreeInput } from '../../guest/device-tree.js';
 import type { VifRate, VifSpec } from '../../guest/vif-spec.js';
+import { parseMac } from '../../net/mac.js';
+import { parseIps, SourceFilter } from '../../net/source-filter.js';
 import { RecordError } from '../../records/fields.js';
 import type { GuestAccess } from '../guest-access.js';
 import { Vif } from './vif.js';
@@ -24,10 +26,14 @@ export interface VifSettings {
   readonly gatewayDevice: string;
   readonly vifName: string;
   readonly rate: VifRate | null;
+  /** Whether it is held to its own addresses. */
+  readonly antispoof: boolean;
+  /** Shows a switch that the vif is the same on another host; "" in settings of version 0.1. */
+  readonly token: string;
 }
 
-/** `random`: three random bytes, used where the configuration has no address. */
-export function vifSettings(spec: VifSpec, random: Uint8Array): VifSettings {
+/** `random`: three random bytes, used where the configuration has no address. `token`: a secret of this vif's. */
+export function vifSettings(spec: VifSpec, random: Uint8Array, token: string): VifSettings {
   const made = Array.from(random.subarray(0, 3), (byte, i) =>
     (i === 0 ? byte & 0x7f : byte).toString(16).padStart(2, '0'),
   );
@@ -39,6 +45,8 @@ export function vifSettings(spec: VifSpec, random: Uint8Array): VifSettings {
     gatewayDevice: spec.gatewayDevice ?? '',
     vifName: spec.vifName ?? '',
     rate: spec.rate ?? null,
+    antispoof: spec.antispoof,
+    token,
   };
 }
 
@@ -89,10 +97,13 @@ export function parseVifSettings(json: string): VifSettings {
     gatewayDevice: text(s.gatewayDevice),
     vifName: text(s.vifName),
     rate: rate ? { bytesPerInterval: rate.bytesPerInterval, intervalUs: rate.intervalUs } : null,
+    antispoof: s.antispoof !== false,
+    token: text(s.token),
   };
 }
 
 export function makeVif(access: GuestAccess, spec: string, log: (line: string) => void): Vif {
-  const { mac, rate } = parseVifSettings(spec);
-  return new Vif(access, { mac, rate: rate ?? undefined }, spec, log);
+  const { mac, rate, ip, antispoof } = parseVifSettings(spec);
+  const filter = antispoof ? new SourceFilter(parseMac(mac), parseIps(ip)) : undefined;
+  return new Vif(access, { mac, rate: rate ?? undefined, filter }, spec, log);
 }

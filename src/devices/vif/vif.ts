@@ -15,6 +15,7 @@ import { findHeaders, newHeaders } from '../../net/headers.js';
 import type { LinkClient, NetLink } from '../../net/link.js';
 import { formatMac, parseMac } from '../../net/mac.js';
 import { finishFrame } from '../../net/segment.js';
+import type { SourceFilter } from '../../net/source-filter.js';
 import { RecordError } from '../../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord } from '../../records/record.js';
 import { NETIF_RSP_ERROR, NETIF_RSP_OKAY, XEN_NETIF_EXTRA_TYPE_MCAST_ADD } from '../../xen/netif.js';
@@ -38,11 +39,21 @@ export interface VifConfig {
   /** "00:16:3e:...". */
   readonly mac: string;
   readonly rate: VifRate | undefined;
+  /** What it may send; undefined: anything. */
+  readonly filter?: SourceFilter;
 }
 
 export class Vif implements XenbusDriver, LinkClient {
   bus: Bus | undefined;
-  readonly stats = { txPackets: 0, txBytes: 0, txErrors: 0, rxPackets: 0, rxBytes: 0, rxDropped: 0 };
+  readonly stats = {
+    txPackets: 0,
+    txBytes: 0,
+    txErrors: 0,
+    txForeign: 0,
+    rxPackets: 0,
+    rxBytes: 0,
+    rxDropped: 0,
+  };
   private link: NetLink | undefined;
   private devid = 0;
   private alarms: Alarms | undefined;
@@ -50,6 +61,7 @@ export class Vif implements XenbusDriver, LinkClient {
   private features: VifFeatures | undefined;
   private frozen = false;
   private readonly filter = new MulticastFilter();
+  private readonly sources: SourceFilter | undefined;
   private readonly credit: Credit | undefined;
   private readonly announcer: Announcer;
   private readonly mac: number;
@@ -64,6 +76,7 @@ export class Vif implements XenbusDriver, LinkClient {
     private readonly log: (line: string) => void,
   ) {
     this.mac = parseMac(config.mac);
+    this.sources = config.filter;
     this.credit = config.rate === undefined ? undefined : new Credit(config.rate);
     this.announcer = new Announcer(this.mac);
   }
@@ -238,6 +251,14 @@ export class Vif implements XenbusDriver, LinkClient {
       stats.txErrors++;
       return NETIF_RSP_ERROR;
     }
+    // As a bridge with Xen's antispoof: the guest is not told.
+    if (this.sources?.passes(frame.bytes) === false) {
+      if (stats.txForeign++ === 0)
+        this.log(
+          `vif ${formatMac(this.mac)}: frames from addresses that are not its own are dropped (antispoof)`,
+        );
+      return NETIF_RSP_OKAY;
+    }
     stats.txPackets++;
     stats.txBytes += frame.bytes.length;
     this.announcer.addresses.look(frame.bytes);
@@ -373,7 +394,8 @@ export class Vif implements XenbusDriver, LinkClient {
     this.features = { sg, gso4, gso6, csum4, csum6 };
     this.filter.enabled = saved.multicastControl;
     for (const mac of saved.groups) this.filter.add(mac);
-    this.announcer.restore(saved.addresses);
+    // Nothing that is saved is announced for others either.
+    this.announcer.restore(saved.addresses.filter((a) => this.sources?.has(a) !== false));
     this.queues = saved.queues.map((one) => {
       const queue = VifQueue.restore(this.access, one, one.txIndex, one.rxIndex);
       if (queue === undefined) throw new RecordError(0, "a vif's ring is not among the grants in use");

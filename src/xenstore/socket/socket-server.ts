@@ -108,6 +108,8 @@ export class SocketServer {
       self.listener.once('error', reject);
       self.listener.listen({ path, backlog: 511 }, resolve);
     });
+    // A connection that cannot be taken, for want of descriptors for instance, ends nothing.
+    self.listener.on('error', () => {});
     await chmod(path, 0o600);
     return self;
   }

@@ -16,6 +16,20 @@ const CONNECT_MS = 10_000;
 
 export const isNbd = (target: string): boolean => /^nbds?(\+unix)?:\/\//.test(target);
 
+/** URL knows hosts and ports only of schemes that it has heard of. Throws where it cannot be read. */
+const asUrl = (target: string): URL =>
+  new URL(target.replace(/^nbds?(\+unix)?:/, 'http:').replace(/^http:\/\/\//, 'http://unix/'));
+
+/** What an address names of this host's own files: sockets and certificates. */
+export function nbdPaths(target: string): string[] {
+  try {
+    const { searchParams } = asUrl(target);
+    return [...searchParams.getAll('socket'), ...searchParams.getAll('tls-certificates')];
+  } catch {
+    return [];
+  }
+}
+
 /** Throws with a message for people. */
 export function parseNbd(target: string): Pick<NbdOptions, 'exportName' | 'lostS' | 'connect' | 'secure'> {
   const fail = (why: string): never => {
@@ -23,8 +37,7 @@ export function parseNbd(target: string): Pick<NbdOptions, 'exportName' | 'lostS
   };
   let url: URL;
   try {
-    // URL knows hosts and ports only of schemes that it has heard of.
-    url = new URL(target.replace(/^nbds?(\+unix)?:/, 'http:').replace(/^http:\/\/\//, 'http://unix/'));
+    url = asUrl(target);
   } catch {
     return fail('the address cannot be read');
   }

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import type { VifHost, VifTimers } from '../../../devices/links.js';
 import { parseVifSettings, type VifSettings } from '../../../devices/vif/settings.js';
+import type { LinkClaim } from '../../../net/framing.js';
 import type { LinkClient, NetLink } from '../../../net/link.js';
 import { type LinkAddress, parseLinkAddress } from './address.js';
 import { DatagramLink } from './datagram-link.js';
@@ -38,18 +39,19 @@ function addressFor(devid: number, { bridge }: VifSettings, networks: Networks):
   );
 }
 
-/** Opens a link. Rejects with a message for people when it is not to be had now. */
+/** Opens a link; `claim`: which interface is behind it, for a switch of ours. Rejects with a message for people when it is not to be had now. */
 export async function openLink(
   address: LinkAddress,
   client: LinkClient,
   log: (line: string) => void,
+  claim?: LinkClaim,
 ): Promise<NetLink> {
   switch (address.kind) {
     case 'none':
       return new NoLink();
     case 'switch':
     case 'stream':
-      return StreamLink.connect(address.to, address.kind === 'switch', client, log);
+      return StreamLink.connect(address.to, address.kind === 'switch', client, log, claim);
     case 'dgram':
       return DatagramLink.open(address.local, address.remote, client, log);
     case 'tap':
@@ -61,13 +63,20 @@ export async function openLink(
   }
 }
 
+/** What a switch is told of a vif, unless that may use addresses that are not its own. */
+function claimOf({ mac, ip, antispoof, token }: VifSettings): LinkClaim | undefined {
+  return antispoof ? { mac, ips: ip.split(/[\s;]+/).filter((one) => one !== ''), token } : undefined;
+}
+
 /** How a host with these networks gives links to vifs. */
 export function vifLinks(
   networks: Networks,
   log: (line: string) => void,
 ): (devid: number, spec: string, client: LinkClient) => Promise<VifHost> {
   return async (devid, spec, client) => {
-    const address = addressFor(devid, parseVifSettings(spec), networks);
-    return { link: await openLink(address, client, (line) => log(`vif ${devid}: ${line}`)), timers };
+    const settings = parseVifSettings(spec);
+    const address = addressFor(devid, settings, networks);
+    const words = (line: string): void => log(`vif ${devid}: ${line}`);
+    return { link: await openLink(address, client, words, claimOf(settings)), timers };
   };
 }

@@ -5,7 +5,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import type { Frame } from '../../../net/frame.js';
-import { OFFLOAD_HELLO } from '../../../net/framing.js';
+import { CLAIM_HELLO, claimHello, type LinkClaim, OFFLOAD_HELLO } from '../../../net/framing.js';
 import type { LinkClient, NetLink } from '../../../net/link.js';
 import { formatSocketAddress, type SocketAddress } from './address.js';
 import { FrameStream } from './frame-stream.js';
@@ -32,18 +32,20 @@ export class StreamLink implements NetLink {
     readonly offloads: boolean,
     private readonly client: LinkClient,
     private readonly log: (line: string) => void,
+    private readonly claim: LinkClaim | undefined,
   ) {
     this.name = `${offloads ? 'switch' : 'stream'}:${formatSocketAddress(to)}`;
   }
 
-  /** Connects. Rejects if the far end cannot be reached now. */
+  /** Connects; `claim`: what a switch of ours is told. Rejects if the far end cannot be reached now. */
   static async connect(
     to: SocketAddress,
     offloads: boolean,
     client: LinkClient,
     log: (line: string) => void,
+    claim?: LinkClaim,
   ): Promise<StreamLink> {
-    const link = new StreamLink(to, offloads, client, log);
+    const link = new StreamLink(to, offloads, client, log, claim);
     await link.attempt();
     return link;
   }
@@ -100,13 +102,14 @@ export class StreamLink implements NetLink {
         return;
       }
       let got = Buffer.alloc(0);
-      socket.on('connect', () => socket.write(OFFLOAD_HELLO));
+      const { claim } = this;
+      const answer = claim === undefined ? OFFLOAD_HELLO : CLAIM_HELLO;
+      socket.on('connect', () => socket.write(claim === undefined ? OFFLOAD_HELLO : claimHello(claim)));
       socket.on('data', (chunk: Buffer) => {
         got = Buffer.concat([got, chunk]);
-        const hello = got.subarray(0, OFFLOAD_HELLO.length);
-        if (hello.compare(OFFLOAD_HELLO.subarray(0, hello.length)) !== 0)
-          failed('the far end is no switch of ours');
-        else if (hello.length === OFFLOAD_HELLO.length) ready(got.subarray(hello.length));
+        const hello = got.subarray(0, answer.length);
+        if (hello.compare(answer.subarray(0, hello.length)) !== 0) failed('the far end is no switch of ours');
+        else if (hello.length === answer.length) ready(got.subarray(hello.length));
       });
     });
   }

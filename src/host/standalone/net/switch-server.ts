@@ -4,9 +4,17 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import { OFFLOAD_HELLO } from '../../../net/framing.js';
+import {
+  CLAIM_HELLO,
+  type LinkClaim,
+  MAX_CLAIM_BYTES,
+  OFFLOAD_HELLO,
+  readClaim,
+} from '../../../net/framing.js';
 import type { LinkClient, NetLink } from '../../../net/link.js';
-import { LearningSwitch, type SwitchPort } from '../../../net/switch.js';
+import { parseMac } from '../../../net/mac.js';
+import { parseIp, SourceFilter } from '../../../net/source-filter.js';
+import { LearningSwitch, type PortGuard, type SwitchPort } from '../../../net/switch.js';
 import type { SocketAddress } from './address.js';
 import { FrameStream } from './frame-stream.js';
 
@@ -32,14 +40,19 @@ export class SwitchServer {
 
   constructor(private readonly log: (line: string) => void) {}
 
-  /** Listens; resolves with the port (0 for a unix socket). `mode`: of a unix socket's file. */
-  async listen(at: SocketAddress, mode: number): Promise<number> {
+  /**
+   * Listens; resolves with the port (0 for a unix socket). `mode`: of a unix socket's file. `open`: for other switches,
+   * behind which addresses come and go.
+   */
+  async listen(at: SocketAddress, mode: number, open = false): Promise<number> {
     if ('path' in at) await removeStale(at.path);
-    const server = createServer((socket) => this.accept(socket));
+    const server = createServer((socket) => this.accept(socket, open));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(at, resolve);
     });
+    // A connection that cannot be taken, for want of descriptors for instance, ends nothing.
+    server.on('error', (error) => this.log(`a connection could not be taken: ${error.message}`));
     if ('path' in at) chmodSync(at.path, mode);
     this.servers.push(server);
     const address = server.address();
@@ -61,7 +74,7 @@ export class SwitchServer {
     this.fabric.attach(link);
   }
 
-  private accept(socket: Socket): void {
+  private accept(socket: Socket, open: boolean): void {
     socket.on('error', () => {});
     if (this.streams.size >= MAX_PORTS) {
       this.log(`more than ${MAX_PORTS} ports: a connection was refused`);
@@ -71,24 +84,38 @@ export class SwitchServer {
     this.sockets.add(socket);
     socket.on('close', () => this.sockets.delete(socket));
     let got = Buffer.alloc(0);
-    const silent = setTimeout(() => begin(false), SILENT_MS);
-    const begin = (ours: boolean): void => {
+    const silent = setTimeout(() => begin(got, false), SILENT_MS);
+    const begin = (rest: Buffer, ours: boolean, claim?: LinkClaim): void => {
       clearTimeout(silent);
       socket.off('data', first);
       if (socket.destroyed) return;
-      if (ours) socket.write(OFFLOAD_HELLO);
-      this.port(socket, ours, ours ? got.subarray(OFFLOAD_HELLO.length) : got);
+      if (ours) socket.write(claim === undefined ? OFFLOAD_HELLO : CLAIM_HELLO);
+      this.port(socket, ours, rest, open ? { kind: 'open' } : guardOf(claim));
     };
     const first = (chunk: Buffer): void => {
       got = Buffer.concat([got, chunk]);
-      const hello = got.subarray(0, OFFLOAD_HELLO.length);
-      const ours = hello.compare(OFFLOAD_HELLO.subarray(0, hello.length)) === 0;
-      if (!ours || hello.length === OFFLOAD_HELLO.length) begin(ours);
+      const beginsAs = (hello: Uint8Array): boolean =>
+        got.subarray(0, hello.length).compare(hello.subarray(0, got.length)) === 0;
+      if (beginsAs(CLAIM_HELLO) && got.length > CLAIM_HELLO.length) {
+        const from = CLAIM_HELLO.length + 2;
+        const end = got.length < from ? Number.POSITIVE_INFINITY : from + got.readUInt16BE(from - 2);
+        if (end > from + MAX_CLAIM_BYTES && end < Number.POSITIVE_INFINITY) socket.destroy();
+        if (got.length < end) return;
+        try {
+          begin(got.subarray(end), true, readClaim(got.subarray(from, end)));
+        } catch (error) {
+          this.log(`a connection was refused: ${(error as Error).message}`);
+          clearTimeout(silent);
+          socket.destroy();
+        }
+      } else if (beginsAs(OFFLOAD_HELLO) && got.length >= OFFLOAD_HELLO.length)
+        begin(got.subarray(OFFLOAD_HELLO.length), true);
+      else if (!beginsAs(OFFLOAD_HELLO) && !beginsAs(CLAIM_HELLO)) begin(got, false);
     };
     socket.on('data', first);
   }
 
-  private port(socket: Socket, offloads: boolean, rest: Uint8Array): void {
+  private port(socket: Socket, offloads: boolean, rest: Uint8Array, guard: PortGuard): void {
     const name = `port ${++this.count}`;
     const stream: FrameStream = new FrameStream(socket, offloads, PORT_LIMIT_BYTES, {
       receive: (frame) => this.fabric.forward(port, frame),
@@ -110,7 +137,7 @@ export class SwitchServer {
       flush: () => stream.flush(),
     };
     this.streams.add(stream);
-    this.fabric.attach(port);
+    this.fabric.attach(port, guard);
     this.log(`${name} joined${offloads ? '' : ' (plain frames)'}`);
     if (rest.length > 0) stream.take(rest);
   }
@@ -124,6 +151,12 @@ export class SwitchServer {
     ]);
     for (const socket of this.sockets) socket.destroy();
   }
+}
+
+function guardOf(claim: LinkClaim | undefined): PortGuard {
+  if (claim === undefined) return { kind: 'plain' };
+  const ips = claim.ips.map(parseIp).filter((ip) => ip !== undefined);
+  return { kind: 'claimed', filter: new SourceFilter(parseMac(claim.mac), ips), token: claim.token };
 }
 
 /** Removes a socket's file that nobody listens on any more. Rejects when somebody does. */
