@@ -8,10 +8,14 @@ import type { Rpc, RpcHandlers } from './rpc.js';
 const started = { attachMs: 1, recordMs: 1, startMs: 1 };
 
 /** A destination that does all at once, and a guest process whose last answer is late. */
-function moveWithLateAnswer(drop = async (): Promise<void> => undefined, done: string[] = []) {
+function moveWithLateAnswer(
+  drop = async (): Promise<void> => undefined,
+  done: string[] = [],
+  broken?: { data: string; reason: string },
+) {
   let handlers: RpcHandlers = {};
-  const tell = (message: string): void =>
-    handlers.notice?.('move', { handover: 'h', message, domid: 9, started });
+  const tell = (message: string, reason?: string): void =>
+    handlers.notice?.('move', { handover: 'h', message, domid: 9, started, reason });
   const answers: Record<string, string> = { offer: 'accepted', forget: 'forgotten' };
   const rpc = {
     request: async (method: string) => (method === 'clock' ? 0 : { version: 1, port: 1, host: '' }),
@@ -25,6 +29,10 @@ function moveWithLateAnswer(drop = async (): Promise<void> => undefined, done: s
   const domain = {
     state: { name: 'guest', uuid: 'u', vcpus: 1, memoryKib: 1024 },
     ask: async (method: string) => {
+      if (method === 'send' && broken !== undefined) {
+        setTimeout(() => tell('refused', broken.reason), 20);
+        throw new Error(broken.data);
+      }
       if (method === 'send') {
         await move.stopping();
         tell('ready');
@@ -97,5 +105,18 @@ describe('a move whose guest went on when its process had lost its daemon', () =
     await expect(move.run(DEFAULT_MOVE, true)).rejects.toThrow('the guest here cannot be locked');
     expect(done).toEqual(['erase']);
     expect(move.phase).toBe('idle');
+  });
+});
+
+describe('a move whose data a destination does not take any more', () => {
+  it('fails with the words of the destination, which come later than the end of the connection', async () => {
+    const data = 'the data connection failed: read ECONNRESET';
+    const move = moveWithLateAnswer(undefined, [], {
+      data,
+      reason: 'the disk that comes cannot be kept here: ENOSPC',
+    });
+    await expect(move.run(DEFAULT_MOVE, true)).rejects.toThrow(
+      'the destination refused: the disk that comes cannot be kept here: ENOSPC; the guest goes on here',
+    );
   });
 });

@@ -112,6 +112,8 @@ const SIGNS_OF_LIFE = 3;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 10_000;
 /** After this a caller is told that the outcome is being settled. */
+/** How long a destination that gave up may take to say why. */
+const THEIR_REASON_MS = 3_000;
 const SETTLE_TIMEOUT_MS = 10_000;
 const STUCK_DISK_RETRY_MS = 500;
 
@@ -203,15 +205,17 @@ export class OutgoingMove {
       this.file = { ...this.file, disks: files.map((d) => d.path) };
       this.watchLife(domain);
       sent = await unlessGivenUp(
-        domain.ask('send', {
-          to: { host, port: opened.port, identity: this.handover, key },
-          options,
-          handover: true,
-          version: opened.version,
-          clockDifference,
-          disks,
-          answerMs,
-        }),
+        domain
+          .ask('send', {
+            to: { host, port: opened.port, identity: this.handover, key },
+            options,
+            handover: true,
+            version: opened.version,
+            clockDifference,
+            disks,
+            answerMs,
+          })
+          .catch((error) => this.withTheirReason(error)),
       );
       await this.event('sent');
       // The destination may have said so before our own guest process told us that it has sent all.
@@ -262,6 +266,18 @@ export class OutgoingMove {
         void this.event('abort');
       });
     }, answerMs / SIGNS_OF_LIFE);
+  }
+
+  /**
+   * The data does not arrive any more. A destination that gave up says why, but over its own connection, and only when it
+   * is rid of the guest: its words say more than that its process is gone.
+   */
+  private async withTheirReason(error: unknown): Promise<never> {
+    const end = nowMs() + THEIR_REASON_MS;
+    if (describeError(error).code === 'internal')
+      while (this.reason === undefined && this.rpc !== undefined && nowMs() < end)
+        await new Promise((done) => setTimeout(done, 20));
+    throw error;
   }
 
   /** All is sent: the destination has so long to say that it has the whole guest. */

@@ -9,6 +9,16 @@ import type { OutgoingFile } from './outgoing-move.js';
 import type { ProcessId } from './spawn.js';
 
 const incomingRef = v.object({ handover: text(64), peer: text(256) });
+/** Files that a guest's user was let have: what is taken back is named here. */
+const grant = v.object({
+  path,
+  dev: count,
+  ino: count,
+  how: v.picklist(['entry', 'found', 'owner']),
+  perm: count,
+  uid: count,
+  gid: count,
+});
 /** Loose: a later version may keep more, and an earlier one that comes back lets it be. */
 const domainState = v.looseObject({
   domid,
@@ -26,6 +36,7 @@ const domainState = v.looseObject({
   consolePort: count,
   storeFrame: count,
   consoleFrame: count,
+  grants: v.optional(many(grant, 4096)),
 });
 const domids = v.looseObject({ next: domid, generation: v.optional(count) });
 const outgoing = v.looseObject({

@@ -9,6 +9,7 @@ import {
   makeImages,
   nameImages,
   retireImages,
+  travellingImages,
 } from './storage.js';
 
 const here = mkdtempSync(join(tmpdir(), 'stillpoint-storage-'));
@@ -46,7 +47,21 @@ describe('disks that come with a guest', () => {
       expect(() => expected(bad), bad).toThrow('not a proper disk');
     expect(() => expected('/srv/images/x', { bytes: -1 })).toThrow('not a proper disk');
     expect(() => expected('/srv/images/x', { format: 'exe' })).toThrow('not a proper disk');
+    for (const fileBytes of [1024, 512, 0, -1, 1000.5, '1000'])
+      expect(() => expected('/srv/images/x', { fileBytes }), String(fileBytes)).toThrow('not a proper disk');
+    expect(expected('/srv/images/x', { fileBytes: 1000 })).toMatchObject([{ bytes: 1024, fileBytes: 1000 }]);
     expect(() => expectedImages({}, 'id', folders)).toThrow('not a proper list');
+  });
+
+  it('are announced with the size of the disk, and of a file that ends within its last sector', () => {
+    const announced = (bytes: number) => {
+      writeFileSync(join(here, 'announced'), Buffer.alloc(bytes));
+      const spec = JSON.stringify({ target: '/srv/images/announced', format: 'raw', readOnly: false });
+      return travellingImages([{ kind: 'vbd', devid: 1, spec }], folders, () => 1024)[0];
+    };
+    expect(announced(1000)).toMatchObject({ bytes: 1024, fileBytes: 1000 });
+    expect(announced(1024).fileBytes).toBeUndefined();
+    rmSync(join(here, 'announced'));
   });
 
   it('have their name with the guest, leave nothing without it, and are said to be stale where it was', async () => {

@@ -28,7 +28,10 @@ export interface TravellingImage {
   readonly path: string;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
+  /** Of the disk: whole sectors. */
   readonly bytes: number;
+  /** Of a raw file, where it ends within its last sector. */
+  readonly fileBytes?: number;
 }
 
 /** An image that is being filled: `path` as ReceivedImage has it, and the name that it gets. */
@@ -49,9 +52,13 @@ export function travellingImages(
     const { target, format, readOnly } = JSON.parse(spec) as DiskSpec;
     if (format === 'empty' || isNbd(target)) continue;
     const path = placeOf(target, folders);
-    if (!statSync(path).isFile())
+    const stats = statSync(path);
+    if (!stats.isFile())
       throw new Failure('bad-state', `disk ${path} is a device; only files travel with a guest`);
-    all.push({ devid, target, path, format, readOnly, bytes: bytes(devid) });
+    const whole = bytes(devid);
+    const ends = format === 'raw' && stats.size > whole - 512 && stats.size < whole;
+    const fileBytes = ends ? { fileBytes: stats.size } : {};
+    all.push({ devid, target, path, format, readOnly, bytes: whole, ...fileBytes });
   }
   return all;
 }
@@ -63,7 +70,8 @@ export function expectedImages(announced: unknown, handover: string, folders: Im
   if (!Array.isArray(announced) || announced.length > 256)
     throw new Failure('usage', 'not a proper list of disks');
   const expected: IncomingImage[] = [];
-  for (const { devid, target, format, readOnly, bytes } of announced as TravellingImage[]) {
+  for (const one of announced as TravellingImage[]) {
+    const { devid, target, format, readOnly, bytes, fileBytes } = Object(one) as TravellingImage;
     const proper =
       Number.isInteger(devid) &&
       typeof target === 'string' &&
@@ -72,7 +80,9 @@ export function expectedImages(announced: unknown, handover: string, folders: Im
       FORMATS.has(format) &&
       typeof readOnly === 'boolean' &&
       Number.isSafeInteger(bytes) &&
-      bytes > 0;
+      bytes > 0 &&
+      (fileBytes === undefined ||
+        (format === 'raw' && Number.isInteger(fileBytes) && fileBytes > bytes - 512 && fileBytes < bytes));
     if (!proper) throw new Failure('usage', 'not a proper disk');
     // Files are made only where this host's own configuration expects images.
     if (folderOf(target, folders) === undefined)
@@ -87,7 +97,9 @@ export function expectedImages(announced: unknown, handover: string, folders: Im
     if (there !== undefined) {
       throw new Failure('move-failed', `${path} is there already; a disk that comes does not replace it`);
     }
-    expected.push({ devid, target: path, path: `${path}.${handover}.incoming`, format, readOnly, bytes });
+    const incoming = `${path}.${handover}.incoming`;
+    const ends = fileBytes === undefined ? {} : { fileBytes };
+    expected.push({ devid, target: path, path: incoming, format, readOnly, bytes, ...ends });
   }
   return expected;
 }

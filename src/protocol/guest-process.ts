@@ -128,6 +128,7 @@ export const ANSWERS = {
       format: v.picklist(['raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty']),
       readOnly: v.boolean(),
       bytes: count,
+      fileBytes: v.optional(count),
     }),
     MAX_DEVICES,
   ),

@@ -10,7 +10,7 @@ describe.skipIf(process.getuid?.() !== 0)(
     let hosts: TwoHosts;
     let image = '';
     beforeAll(async () => {
-      hosts = await TwoHosts.open(17_640);
+      hosts = await TwoHosts.open(17_660);
     });
     afterAll(() => hosts?.close());
     beforeEach(() => {

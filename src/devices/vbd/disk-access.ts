@@ -10,6 +10,16 @@ import {
   DiskTransfer,
 } from './disk-link.js';
 
+/** The errors of Linux that a disk has for reasons that somebody can do something about. */
+const WORDS: Readonly<Record<number, string>> = {
+  5: 'EIO, input/output error',
+  27: 'EFBIG, file too large',
+  28: 'ENOSPC, no space left on device',
+  30: 'EROFS, read-only file system',
+  122: 'EDQUOT, disk quota exceeded',
+};
+const wordsOf = (status: number): string => WORDS[status] ?? `error ${status}`;
+
 /** Longest transfer in bytes. */
 export const ACCESS_BYTES = 1 << 20;
 
@@ -57,7 +67,7 @@ export class DiskAccess implements DiskClient<Access> {
       transfer.settle = (status) =>
         status === 0
           ? resolve()
-          : reject(new Error(`disk ${link.name}: ${bytes} bytes at ${at}: error ${status}`));
+          : reject(new Error(`disk ${link.name}: ${bytes} bytes at ${at}: ${wordsOf(status)}`));
       link.submit(transfer);
       link.commit();
     });

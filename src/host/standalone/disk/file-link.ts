@@ -24,7 +24,7 @@ import { WORKER_LIMITS } from '../worker-limits.js';
 
 import { DiskLock } from './disk-lock.js';
 import { FileRing, ringBuffer, SLOTS } from './file-ring.js';
-import { transferFile } from './file-transfer.js';
+import { EIO, transferFile } from './file-transfer.js';
 import type { FileWorkerData } from './file-worker.js';
 
 /** Threads of one disk: as many transfers are with the kernel at once. */
@@ -42,17 +42,20 @@ export interface FileLinkOptions {
   readonly discard: boolean;
 }
 
+/** MAJOR:MINOR, as Linux's C libraries pack them: of both, the bits that came later are above those of before. */
+export function deviceNumber(rdev: number): string {
+  const dev = BigInt(rdev);
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & 0xffff_f000n);
+  const minor = (dev & 0xffn) | ((dev >> 12n) & 0xffff_ff00n);
+  return `${major}:${minor}`;
+}
+
 /** What a file or device is, without opening it as a disk. Throws with a message for people. */
 function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
   const { path, readOnly } = options;
   if (stats.isBlockDevice()) {
     const number = (name: string): number =>
-      Number(
-        readFileSync(
-          `/sys/dev/block/${Number(stats.rdev) >> 8}:${Number(stats.rdev) & 0xff}/${name}`,
-          'latin1',
-        ),
-      );
+      Number(readFileSync(`/sys/dev/block/${deviceNumber(stats.rdev)}/${name}`, 'latin1'));
     // A partition has no queue of its own: its disk's.
     const queue = (name: string): number => {
       try {
@@ -73,7 +76,8 @@ function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
     };
   }
   if (!stats.isFile()) throw new Error(`disk ${path}: neither a file nor a block device`);
-  const sectors = Math.floor(stats.size / 512);
+  // The guest sees whole sectors: the last one reads as zeros beyond the file's end, and a write to it makes it whole.
+  const sectors = Math.ceil(stats.size / 512);
   if (sectors === 0) throw new Error(`disk ${path}: the file is empty`);
   const discard = options.discard && !readOnly ? { granularity: stats.blksize, alignment: 0 } : undefined;
   return { sectors, sectorBytes: 512, physicalSectorBytes: 512, readOnly, discard };
@@ -100,6 +104,8 @@ export class FileLink implements DiskLink {
   private toWake = 0;
   private idle: (() => void)[] = [];
   private reported = 0;
+  /** Its threads have failed. */
+  private broken = false;
 
   private constructor(
     private fd: number,
@@ -159,10 +165,27 @@ export class FileLink implements DiskLink {
         resourceLimits: WORKER_LIMITS,
       });
       thread.on('message', () => this.poll());
-      thread.on('error', (error) => this.log(`disk ${this.name}: a thread failed: ${error.message}`));
+      thread.on('error', (error) => this.lostThread(thread, error));
       thread.unref();
       this.threads.push(thread);
     }
+  }
+
+  /** When the last one is gone, nobody answers what they have. */
+  private lostThread(thread: Worker, { message }: Error): void {
+    this.log(`disk ${this.name}: a thread failed: ${message}`);
+    this.threads.splice(this.threads.indexOf(thread), 1);
+    if (this.threads.length > 0) return;
+    this.poll();
+    const all = [...this.lent.filter((transfer) => transfer !== undefined), ...this.waiting.splice(0)];
+    // What stands in the ring would be done by threads that were started again, and is answered now.
+    this.broken = true;
+    this.lent.fill(undefined);
+    this.free.length = 0;
+    for (let slot = 0; slot < SLOTS; slot++) this.free.push(slot);
+    for (const transfer of all) this.answer(transfer, EIO);
+    if (all.length > 0) this.client?.batchDone();
+    for (const resolve of this.idle.splice(0)) resolve();
   }
 
   submit(transfer: DiskTransfer): void {
@@ -214,6 +237,11 @@ export class FileLink implements DiskLink {
 
   /** Gives a transfer to the threads. */
   private hand(transfer: DiskTransfer): void {
+    if (this.broken) {
+      this.answer(transfer, EIO);
+      this.client?.batchDone();
+      return;
+    }
     if (this.threads.length === 0) this.startThreads();
     const slot = this.free.pop();
     if (slot === undefined) {

@@ -36,6 +36,11 @@ function transfer(fd: number, u8: Uint8Array, request: SlotRequest): number {
       for (let i = first + 1; i < nrExtents; i++) all.push(u8.subarray(address[i], address[i] + length[i]));
       moved = reads ? readvSync(fd, all, position) : writevSync(fd, all, position);
     }
+    if (moved === 0 && reads && position % SECTOR_BYTES !== 0) {
+      // The end of a file, within its last sector.
+      moved = SECTOR_BYTES - (position % SECTOR_BYTES);
+      from.fill(0, 0, moved);
+    }
     if (moved === 0) return EIO;
     position += moved;
     skip += moved;

@@ -1,7 +1,8 @@
 /**
  * Addresses of NBD servers, as the NBD project writes them: nbd://HOST[:PORT]/EXPORT, nbds:// (TLS),
  * nbd+unix:///EXPORT?socket=PATH, nbds+unix://. Parameters: tls-certificates=DIR (ca-cert.pem, and client-cert.pem
- * with client-key.pem where the server wants one), and ours: lost=wait (the default), lost=fail, or lost=SECONDS.
+ * with client-key.pem where the server wants one), and ours: lost=wait (the default), lost=fail, or lost=SECONDS; and
+ * answer=SECONDS, how long a server may take for a connection, and then for the handshake (10).
  * Source: doc/uri.md of the NBD project; libnbd for tls-certificates.
  */
 import { existsSync, readFileSync } from 'node:fs';
@@ -12,7 +13,8 @@ import tls from 'node:tls';
 import type { NbdOptions } from './nbd-link.js';
 
 const DEFAULT_PORT = 10_809;
-const CONNECT_MS = 10_000;
+const ANSWER_S = 10;
+const MOST_ANSWER_S = 3600;
 
 export const isNbd = (target: string): boolean => /^nbds?(\+unix)?:\/\//.test(target);
 
@@ -31,7 +33,9 @@ export function nbdPaths(target: string): string[] {
 }
 
 /** Throws with a message for people. */
-export function parseNbd(target: string): Pick<NbdOptions, 'exportName' | 'lostS' | 'connect' | 'secure'> {
+export function parseNbd(
+  target: string,
+): Pick<NbdOptions, 'exportName' | 'lostS' | 'answerMs' | 'connect' | 'secure'> {
   const fail = (why: string): never => {
     throw new Error(`disk ${target}: ${why}`);
   };
@@ -45,18 +49,22 @@ export function parseNbd(target: string): Pick<NbdOptions, 'exportName' | 'lostS
   const unix = scheme.endsWith('+unix');
   const { searchParams: query } = url;
   for (const key of query.keys())
-    if (!['socket', 'tls-certificates', 'lost'].includes(key)) fail(`parameter ${key} is unknown`);
+    if (!['socket', 'tls-certificates', 'lost', 'answer'].includes(key)) fail(`parameter ${key} is unknown`);
   const socket = query.get('socket');
   if (unix && !socket) fail('socket= is missing');
   if (!unix && socket) fail('socket= is for nbd+unix');
   const lost = query.get('lost') ?? 'wait';
   const lostS = lost === 'wait' ? Number.POSITIVE_INFINITY : lost === 'fail' ? 0 : Number(lost);
   if (!(lostS >= 0)) fail(`lost=${lost} is neither wait, fail nor a number of seconds`);
+  const answerS = Number(query.get('answer') ?? ANSWER_S);
+  if (!(answerS > 0 && answerS <= MOST_ANSWER_S))
+    fail(`answer=${query.get('answer')} is no number of seconds up to ${MOST_ANSWER_S}`);
   const certificates = query.get('tls-certificates') ?? undefined;
   const host = url.hostname.replace(/^\[|\]$/g, '');
   return {
     exportName: decodeURIComponent(url.pathname.slice(1)),
     lostS,
+    answerMs: answerS * 1000,
     connect: () =>
       connect(
         unix ? { path: socket as string } : { host, port: url.port === '' ? DEFAULT_PORT : Number(url.port) },
@@ -65,16 +73,12 @@ export function parseNbd(target: string): Pick<NbdOptions, 'exportName' | 'lostS
   };
 }
 
+/** A connection that is not wanted any more when it comes is closed by whoever gets it. */
 function connect(to: net.NetConnectOpts): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(to);
-    const timer = setTimeout(() => socket.destroy(new Error('the server does not answer')), CONNECT_MS);
-    socket.once('error', (error) => {
-      clearTimeout(timer);
-      reject(error);
-    });
+    socket.once('error', reject);
     socket.once('connect', () => {
-      clearTimeout(timer);
       socket.setNoDelay(true);
       resolve(socket);
     });

@@ -7,6 +7,7 @@
  * each other. Bytes of a reply go into guest memory only while its transfer is lent to this link.
  */
 import type { Duplex } from 'node:stream';
+import { getSystemErrorMap } from 'node:util';
 import {
   DISK_DISCARD,
   DISK_FLUSH,
@@ -50,7 +51,10 @@ const RELEASE_MS = 4_000;
 const ACQUIRE_MS = 10_000;
 /** Errors that say that the other side has closed, or is dead: it does nothing of ours any more. */
 const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED']);
+/** Between two attempts to connect: twice as long each time, until an answer comes. */
 const RECONNECT_MS = 250;
+const MAX_RECONNECT_MS = 4_000;
+const ENOSPC = 28;
 
 export interface NbdOptions {
   /** For people. */
@@ -60,6 +64,8 @@ export interface NbdOptions {
   readonly discard: boolean;
   /** Seconds that requests wait for a lost server before they fail; Infinity: for ever. */
   readonly lostS: number;
+  /** How long it may take to connect, and then to shake hands. */
+  readonly answerMs: number;
   /** A connection to the server, TLS not yet begun. */
   connect(): Promise<Duplex>;
   readonly secure: ((stream: Duplex) => Promise<Duplex>) | undefined;
@@ -77,14 +83,48 @@ function geometryOf(e: NbdExport, { readOnly, discard, name }: NbdOptions): Disk
     throw new Error(`disk ${name}: the server exports it read-only`);
   if (e.minimumBlock > 4096) throw new Error(`disk ${name}: its smallest block is ${e.minimumBlock} bytes`);
   const sectorBytes = Math.max(512, e.minimumBlock);
+  // The last sector may be a part of one: it is read as zeros beyond the end.
+  const sectors = e.minimumBlock > 1 ? Math.floor(e.bytes / 512) : Math.ceil(e.bytes / 512);
   const can = discard && !readOnly && (e.flags & NBD_FLAG_SEND_TRIM) !== 0;
   return {
-    sectors: Math.floor(e.bytes / 512),
+    sectors,
     sectorBytes,
     physicalSectorBytes: sectorBytes,
     readOnly,
     discard: can ? { granularity: Math.max(4096, sectorBytes), alignment: 0 } : undefined,
   };
+}
+
+/** Connects and shakes hands, each within its time. Rejects with what is wrong; the connection is closed then. */
+async function dial(options: NbdOptions): Promise<{ stream: Duplex; export: NbdExport }> {
+  const { answerMs } = options;
+  const seconds = `within ${answerMs / 1000} s`;
+  const connecting = options.connect();
+  let plain: Duplex;
+  try {
+    plain = await within(connecting, answerMs, `the server does not answer ${seconds}`);
+  } catch (error) {
+    connecting.then(
+      (late) => late.destroy(),
+      () => undefined,
+    );
+    throw error;
+  }
+  const step = { at: '' };
+  const shaking = handshake(plain, options.exportName, options.secure, step);
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the server does not send ${step.at} ${seconds}`)), answerMs);
+  });
+  try {
+    return await Promise.race([shaking, late]);
+  } catch (error) {
+    shaking.catch(() => undefined);
+    plain.destroy();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 export class NbdLink implements DiskLink {
@@ -109,6 +149,7 @@ export class NbdLink implements DiskLink {
   private lastFlush: DiskTransfer | undefined;
   private cookie = 0;
   private lostAt: number | undefined;
+  private reconnectMs = RECONNECT_MS;
   private failTimer: NodeJS.Timeout | undefined;
   private idle: (() => void)[] = [];
   private corked = false;
@@ -123,6 +164,8 @@ export class NbdLink implements DiskLink {
     stream: Duplex,
     private canFlush: boolean,
     readonly geometry: DiskGeometry,
+    /** Of the export: up to a sector less than the geometry has. */
+    private exportBytes: number,
     private readonly options: NbdOptions,
   ) {
     this.listen(stream);
@@ -134,13 +177,14 @@ export class NbdLink implements DiskLink {
 
   /** Connects. Rejects with a message for people. */
   static async open(options: NbdOptions): Promise<NbdLink> {
-    let plain: Duplex | undefined;
+    let stream: Duplex | undefined;
     try {
-      plain = await options.connect();
-      const { stream, export: e } = await handshake(plain, options.exportName, options.secure);
-      return new NbdLink(stream, (e.flags & NBD_FLAG_SEND_FLUSH) !== 0, geometryOf(e, options), options);
+      const { stream: connected, export: e } = await dial(options);
+      stream = connected;
+      const canFlush = (e.flags & NBD_FLAG_SEND_FLUSH) !== 0;
+      return new NbdLink(stream, canFlush, geometryOf(e, options), e.bytes, options);
     } catch (error) {
-      plain?.destroy();
+      stream?.destroy();
       // Nothing was written.
       await options.released?.(true).catch(() => undefined);
       options.closed?.();
@@ -218,30 +262,37 @@ export class NbdLink implements DiskLink {
   }
 
   private async reconnect(): Promise<void> {
+    let said = '';
     while (this.wanted && this.stream === undefined) {
-      await this.later();
+      await pause(this.reconnectMs);
+      this.reconnectMs = Math.min(2 * this.reconnectMs, MAX_RECONNECT_MS);
       if (!this.wanted) break;
-      await this.connectAgain().catch(() => undefined);
+      try {
+        await this.connectAgain();
+      } catch (error) {
+        const { message } = error as Error;
+        // Not each time: it may take days.
+        if (message !== said && this.wanted) this.log(`disk ${this.name}: ${message}; tried again`);
+        said = message;
+      }
     }
     this.connecting = undefined;
   }
 
   private async connectAgain(): Promise<void> {
     const { options, geometry } = this;
-    const plain = await options.connect();
+    const { stream, export: e } = await dial(options);
     try {
-      const { stream, export: e } = await handshake(plain, options.exportName, options.secure);
       const now = geometryOf(e, options);
-      if (now.sectors < geometry.sectors) {
-        this.log(`disk ${this.name}: it came back with ${now.sectors} sectors, it had ${geometry.sectors}`);
-        throw new Error('smaller');
-      }
+      if (now.sectors < geometry.sectors)
+        throw new Error(`it came back with ${now.sectors} sectors, it had ${geometry.sectors}`);
       if (!this.wanted || this.stream !== undefined) throw new Error('no longer wanted');
       this.canFlush = (e.flags & NBD_FLAG_SEND_FLUSH) !== 0;
+      this.exportBytes = e.bytes;
       if (this.lostAt !== undefined) this.log(`disk ${this.name}: the server is back`);
       this.listen(stream);
     } catch (error) {
-      plain.destroy();
+      stream.destroy();
       throw error;
     }
     this.sendWaiting();
@@ -268,21 +319,39 @@ export class NbdLink implements DiskLink {
       this.stream?.cork();
       this.corked = true;
     }
-    const { operation, sector, sectors } = transfer;
-    const bytes = sectors * 512;
+    const { operation, sector } = transfer;
+    const bytes = this.bytesOf(transfer);
     if (isWrite(transfer)) this.dirty = true;
     if (operation === DISK_READ) this.command(transfer, NBD_CMD_READ, sector * 512, bytes);
     else if (operation === DISK_WRITE) {
+      const behind = this.behind(transfer, bytes);
+      if (behind?.some((byte) => byte !== 0)) {
+        this.nothing(transfer, ENOSPC);
+        return;
+      }
       this.command(transfer, NBD_CMD_WRITE, sector * 512, bytes);
       // A copy: what is sent may stay with the socket after the guest has its answer and the pages back.
       const u8 = (this.memory as LinearMemory).u8;
-      for (let i = 0; i < transfer.nrExtents; i++)
-        this.stream?.write(
-          Buffer.from(u8.slice(transfer.address[i], transfer.address[i] + transfer.length[i])),
-        );
+      for (let i = 0, left = bytes; i < transfer.nrExtents; left -= transfer.length[i++]) {
+        const length = Math.min(transfer.length[i], left);
+        this.stream?.write(Buffer.from(u8.slice(transfer.address[i], transfer.address[i] + length)));
+      }
     } else if (operation === DISK_DISCARD) this.discard(transfer, sector * 512, bytes);
     else if (this.canFlush) this.command(transfer, NBD_CMD_FLUSH, 0, 0);
     else this.nothing(transfer);
+  }
+
+  /** Of a transfer, as the server has them: its last sector may be a part of one. */
+  private bytesOf({ sector, sectors }: DiskTransfer): number {
+    return Math.min(sectors * 512, Math.max(0, this.exportBytes - sector * 512));
+  }
+  /** The end of a transfer's memory, from byte `bytes` on: less than a sector, in its last piece; undefined: nothing. */
+  private behind(transfer: DiskTransfer, bytes: number): Uint8Array | undefined {
+    const length = transfer.sectors * 512 - bytes;
+    if (length === 0 || transfer.nrExtents === 0) return undefined;
+    const last = transfer.nrExtents - 1;
+    const end = transfer.address[last] + transfer.length[last];
+    return (this.memory as LinearMemory).u8.subarray(end - length, end);
   }
 
   private discard(transfer: DiskTransfer, from: number, bytes: number): void {
@@ -292,13 +361,13 @@ export class NbdLink implements DiskLink {
   }
 
   /** A server that has no volatile cache, or cannot discard: there is nothing to do. */
-  private nothing(transfer: DiskTransfer): void {
+  private nothing(transfer: DiskTransfer, status = 0): void {
     this.parts.set(transfer, { left: 1, status: 0 });
     const cookie = this.cookie++ >>> 0;
     this.sent.set(cookie, transfer);
     queueMicrotask(() => {
       if (this.sent.get(cookie) !== transfer) return;
-      this.answered(cookie, transfer, 0);
+      this.answered(cookie, transfer, status);
       this.client?.batchDone();
       this.settle();
     });
@@ -349,11 +418,12 @@ export class NbdLink implements DiskLink {
         this.lost('the server sent a reply that is none');
         break;
       }
+      this.reconnectMs = RECONNECT_MS;
       const status = this.head.readUInt32BE(4);
       if (status === 0 && transfer.operation === DISK_READ) {
         this.into = transfer;
         this.intoAt = 0;
-        this.intoLeft = transfer.sectors * 512;
+        this.intoLeft = this.bytesOf(transfer);
         this.sent.delete(cookie);
         this.sent.set(cookie, transfer);
         this.readingCookie = cookie;
@@ -389,7 +459,10 @@ export class NbdLink implements DiskLink {
     }
     this.intoAt += bytes;
     this.intoLeft -= bytes;
-    if (this.intoLeft === 0) this.answered(this.readingCookie, transfer, 0);
+    if (this.intoLeft === 0) {
+      this.behind(transfer, this.intoAt)?.fill(0);
+      this.answered(this.readingCookie, transfer, 0);
+    }
     return bytes;
   }
 
@@ -404,7 +477,7 @@ export class NbdLink implements DiskLink {
     if (parts.status !== 0)
       this.log(
         `disk ${this.name}: ${['read', 'write', 'flush', 'discard'][transfer.operation]} of ${transfer.sectors} ` +
-          `sectors at ${transfer.sector}: the server answers error ${parts.status}`,
+          `sectors at ${transfer.sector}: the server answers ${nameOf(parts.status)}`,
       );
     if (transfer === this.lastFlush) this.dirty &&= parts.status !== 0;
     else this.client?.done(transfer, parts.status);
@@ -515,6 +588,12 @@ export class NbdLink implements DiskLink {
 
 const isWrite = ({ operation }: DiskTransfer): boolean =>
   operation === DISK_WRITE || operation === DISK_DISCARD;
+
+/** NBD's errors are Linux's. */
+const nameOf = (status: number): string => {
+  const [name, text] = getSystemErrorMap().get(-status) ?? [`error ${status}`, ''];
+  return text === '' ? name : `${name}, ${text}`;
+};
 
 const pause = (ms: number): Promise<void> =>
   new Promise((resolve) => {

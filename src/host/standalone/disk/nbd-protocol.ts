@@ -10,15 +10,23 @@ const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
 const NBD_FLAG_FIXED_NEWSTYLE = 1;
 const NBD_FLAG_C_FIXED_NEWSTYLE = 1;
 const NBD_FLAG_C_NO_ZEROES = 2;
+const NBD_FLAG_NO_ZEROES = 2;
+const NBD_OPT_EXPORT_NAME = 1;
 const NBD_OPT_STARTTLS = 5;
 const NBD_OPT_GO = 7;
 const NBD_REP_ACK = 1;
 const NBD_REP_INFO = 3;
 const NBD_REP_FLAG_ERROR = 0x8000_0000;
+const NBD_REP_ERR_UNSUP = 0x8000_0001;
+/** Zeros after the answer to NBD_OPT_EXPORT_NAME, of a server that must send them. */
+const RESERVED_BYTES = 124;
 const NBD_INFO_EXPORT = 0;
 const NBD_INFO_BLOCK_SIZE = 3;
 /** A server that sends more in one reply of the handshake is none. */
 const MAX_OPTION_BYTES = 65_536;
+/** Nor does one that sends more than anybody asked for. */
+const MAX_HELD_BYTES = 1 << 20;
+const MAX_REPLIES = 1000;
 
 export const NBD_REQUEST_MAGIC = 0x2560_9513;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x6744_6698;
@@ -59,6 +67,7 @@ class Taker {
   }
   private readonly onData = (chunk: Buffer): void => {
     this.held = Buffer.concat([this.held, chunk]);
+    if (this.held.length > MAX_HELD_BYTES) this.onError(new Error('the server sends what nobody asked for'));
     this.wake();
   };
   private readonly onError = (error: Error): void => {
@@ -89,44 +98,74 @@ class Taker {
   }
 }
 
-/** Speaks the handshake; `secure` turns the stream into TLS where that is wanted. Rejects with what is wrong. */
+/** Where a handshake is, for people. */
+export interface HandshakeStep {
+  at: string;
+}
+
+/**
+ * Speaks the handshake; `secure` turns the stream into TLS where that is wanted. `step` is kept up to date: a server may
+ * never answer, and who waits says for what. Rejects with what is wrong.
+ */
 export async function handshake(
   plain: Duplex,
   exportName: string,
   secure: ((stream: Duplex) => Promise<Duplex>) | undefined,
+  step: HandshakeStep = { at: '' },
 ): Promise<{ stream: Duplex; export: NbdExport }> {
   let stream = plain;
   let from = new Taker(stream);
+  step.at = 'its greeting';
   const hello = await from.take(18);
   if (hello.readBigUInt64BE(0) !== NBDMAGIC || hello.readBigUInt64BE(8) !== IHAVEOPT)
     throw new Error('what answers is no NBD server of the newstyle');
-  if ((hello.readUInt16BE(16) & NBD_FLAG_FIXED_NEWSTYLE) === 0)
-    throw new Error('the server does not speak the fixed newstyle handshake');
+  const server = hello.readUInt16BE(16);
+  const fixed = (server & NBD_FLAG_FIXED_NEWSTYLE) !== 0;
+  const noZeroes = (server & NBD_FLAG_NO_ZEROES) !== 0;
+  if (secure !== undefined && !fixed)
+    throw new Error('the server does not speak the fixed newstyle handshake, without which there is no TLS');
   const flags = Buffer.alloc(4);
-  flags.writeUInt32BE(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES);
+  flags.writeUInt32BE((fixed ? NBD_FLAG_C_FIXED_NEWSTYLE : 0) | (noZeroes ? NBD_FLAG_C_NO_ZEROES : 0));
   stream.write(flags);
   if (secure !== undefined) {
+    step.at = 'its answer to STARTTLS';
     sendOption(stream, NBD_OPT_STARTTLS, Buffer.alloc(0));
     const reply = await takeReply(from);
     if (reply.type !== NBD_REP_ACK) throw refused('TLS', reply);
     from.finish();
+    step.at = 'TLS';
     stream = await secure(stream);
     from = new Taker(stream);
   }
+  step.at = `its word on export "${exportName}"`;
+  // Without the fixed handshake a server may close the connection at any option but one.
+  const found =
+    (fixed ? await go(stream, from, exportName) : undefined) ??
+    (await byName(stream, from, exportName, noZeroes));
+  check(found);
+  from.finish();
+  return { stream, export: found };
+}
+
+/** Asks for the export and all about it; undefined: the server does not know how to answer. */
+async function go(stream: Duplex, from: Taker, exportName: string): Promise<NbdExport | undefined> {
   const name = Buffer.from(exportName);
-  const go = Buffer.alloc(4 + name.length + 4);
-  go.writeUInt32BE(name.length);
-  name.copy(go, 4);
-  go.writeUInt16BE(1, 4 + name.length);
-  go.writeUInt16BE(NBD_INFO_BLOCK_SIZE, 6 + name.length);
-  sendOption(stream, NBD_OPT_GO, go);
+  const data = Buffer.alloc(4 + name.length + 4);
+  data.writeUInt32BE(name.length);
+  name.copy(data, 4);
+  data.writeUInt16BE(1, 4 + name.length);
+  data.writeUInt16BE(NBD_INFO_BLOCK_SIZE, 6 + name.length);
+  sendOption(stream, NBD_OPT_GO, data);
   let bytes: number | undefined;
   let transmission = 0;
   let minimumBlock = 1;
-  for (;;) {
+  for (let replies = 0; ; replies++) {
     const reply = await takeReply(from);
     if (reply.type === NBD_REP_ACK) break;
+    if (reply.type === NBD_REP_ERR_UNSUP) return undefined;
     if (reply.type !== NBD_REP_INFO) throw refused(`export "${exportName}"`, reply);
+    if (replies === MAX_REPLIES)
+      throw new Error('the server does not come to an end with what it says of the export');
     const kind = reply.data.length >= 2 ? reply.data.readUInt16BE(0) : -1;
     if (kind === NBD_INFO_EXPORT && reply.data.length === 12) {
       bytes = Number(reply.data.readBigUInt64BE(2));
@@ -135,8 +174,34 @@ export async function handshake(
       minimumBlock = reply.data.readUInt32BE(2);
   }
   if (bytes === undefined) throw new Error('the server did not say how large the export is');
-  from.finish();
-  return { stream, export: { bytes, flags: transmission, minimumBlock } };
+  return { bytes, flags: transmission, minimumBlock };
+}
+
+/** The way of before: the server tells the size, or closes the connection. */
+async function byName(
+  stream: Duplex,
+  from: Taker,
+  exportName: string,
+  noZeroes: boolean,
+): Promise<NbdExport> {
+  sendOption(stream, NBD_OPT_EXPORT_NAME, Buffer.from(exportName));
+  let head: Buffer;
+  try {
+    head = await from.take(10);
+  } catch (error) {
+    throw new Error(`the server refuses export "${exportName}" without a word (${(error as Error).message})`);
+  }
+  if (!noZeroes) await from.take(RESERVED_BYTES);
+  return { bytes: Number(head.readBigUInt64BE(0)), flags: head.readUInt16BE(8), minimumBlock: 1 };
+}
+
+/** What no export can be. */
+function check({ bytes, minimumBlock }: NbdExport): void {
+  if (bytes === 0) throw new Error('the export is empty');
+  if (!(bytes <= Number.MAX_SAFE_INTEGER))
+    throw new Error(`the server says that the export has ${bytes} bytes`);
+  if (minimumBlock === 0 || (minimumBlock & (minimumBlock - 1)) !== 0)
+    throw new Error(`the server says that its smallest block is ${minimumBlock} bytes`);
 }
 
 function sendOption(stream: Duplex, option: number, data: Buffer): void {

@@ -14,6 +14,8 @@ import { NbdLink } from './nbd-link.js';
 import { PROGRAM_ENV } from './programs.js';
 
 const START_MS = 10_000;
+/** It says so itself when it does not start. */
+const ANSWER_MS = START_MS + 1000;
 /** QEMU's names of the formats of xl. */
 const FORMATS: Readonly<Record<string, string>> = { vhd: 'vpc' };
 
@@ -143,6 +145,7 @@ export async function openQemuImage(image: QemuImage): Promise<NbdLink> {
       readOnly: image.readOnly,
       discard: image.discard,
       lostS: Number.POSITIVE_INFINITY,
+      answerMs: ANSWER_MS,
       connect: () => server.connect(),
       secure: undefined,
       released: (flushed) => server.stop(flushed),

@@ -38,6 +38,7 @@ describe('a disk whose server hangs', () => {
       exportName: '',
       readOnly: false,
       discard: false,
+      answerMs: 10_000,
       lostS: Number.POSITIVE_INFINITY,
       connect: async () => net.connect(port, '127.0.0.1'),
       secure: undefined,

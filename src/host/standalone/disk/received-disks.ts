@@ -1,7 +1,10 @@
 /** Disks that come with a guest: written into images that its daemon made for them. */
+import { truncate } from 'node:fs/promises';
 import { ACCESS_BYTES, DiskAccess } from '../../../devices/vbd/disk-access.js';
 import type { DiskFormat } from '../../../guest/disk-spec.js';
 import { openImage } from './open-disk.js';
+
+const SECTOR_BYTES = 512;
 
 /** An image that is to be filled. */
 export interface ReceivedImage {
@@ -9,6 +12,8 @@ export interface ReceivedImage {
   readonly path: string;
   readonly format: DiskFormat;
   readonly bytes: number;
+  /** Where the file ended within its last sector when it was announced. */
+  readonly fileBytes?: number;
 }
 
 export class ReceivedDisks {
@@ -34,11 +39,26 @@ export class ReceivedDisks {
     const buffer = disk.buffer(0, bytes);
     if (data === undefined) buffer.fill(0);
     else buffer.set(data);
-    await disk.write(0, at, bytes);
+    try {
+      await disk.write(0, at, bytes);
+    } catch (error) {
+      throw new Error(`the disk that comes cannot be kept here: ${(error as Error).message}`);
+    }
   }
 
   async flush(): Promise<void> {
+    for (const [devid, disk] of this.disks) await this.endAsThere(devid, disk);
     await Promise.all([...this.disks.values()].map((disk) => disk.flush()));
+  }
+
+  /** A file that ended within its last sector does so here, unless the guest has written behind its end since. */
+  private async endAsThere(devid: number, disk: DiskAccess): Promise<void> {
+    const image = this.images.find((one) => one.devid === devid);
+    if (image?.fileBytes === undefined) return;
+    const { path, bytes, fileBytes } = image;
+    await disk.read(0, bytes - SECTOR_BYTES, SECTOR_BYTES);
+    const behind = disk.buffer(0, SECTOR_BYTES).subarray(SECTOR_BYTES - (bytes - fileBytes));
+    if (behind.every((byte) => byte === 0)) await truncate(path, fileBytes);
   }
 
   /** Lets go of the images. */
