@@ -113,14 +113,41 @@ function realNames(name, options) {
   return all.includes(undefined) ? undefined : all.flat();
 }
 
+const SERIES = /^linux-image-(\d+\.\d+)[\d.]*(?:-\d+)?(?:\+deb[\d.]+)?(-\S+)$/;
+/** Older builds that are tried where a mirror lacks the newest that its lists name. */
+const OLDER = 5;
+
+/** Other builds of the same series and kind of kernel that the package lists name, the newest first. */
+function olderBuilds(name, options) {
+  const [, series, kind] = SERIES.exec(name) ?? [];
+  if (series === undefined) return [];
+  const names = run('apt-cache', [...options, 'pkgnames', `linux-image-${series}`]).stdout ?? '';
+  return names
+    .split('\n')
+    .filter((other) => {
+      const found = SERIES.exec(other);
+      return other !== name && found?.[1] === series && found[2] === kind;
+    })
+    .sort((a, b) => b.localeCompare(a, 'en', { numeric: true }))
+    .slice(0, OLDER);
+}
+
 /** Downloads into `dir` with these apt options; returns apt's own complaint, or undefined when all came. */
 function download(packages, dir, options) {
-  const names = packages.map((name) => [name, realNames(name, options)]);
-  const lost = names.find(([, real]) => real === undefined);
-  if (lost) return `E: no package list names ${lost[0]}`;
-  const r = run('apt-get', [...options, '-q', 'download', ...names.flatMap(([, real]) => real)], dir);
-  if (r.error) return String(r.error);
-  return r.status === 0 ? undefined : r.stderr.trim();
+  const names = [];
+  for (const name of packages) {
+    const real = realNames(name, options);
+    if (real === undefined) return `E: no package list names ${name}`;
+    names.push(...real);
+  }
+  const get = (wanted) => {
+    const r = run('apt-get', [...options, '-q', 'download', ...wanted], dir);
+    if (r.error) return String(r.error);
+    return r.status === 0 ? undefined : r.stderr.trim();
+  };
+  const complaint = get(names);
+  if (complaint === undefined || packages.length !== 1 || packages[0] === names[0]) return complaint;
+  return olderBuilds(names[0], options).some((name) => get([name]) === undefined) ? undefined : complaint;
 }
 
 /** Package lists made anew in `dir`; apt's complaint, or undefined. */

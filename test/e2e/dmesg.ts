@@ -18,18 +18,22 @@ const MAY_DIFFER: readonly RegExp[] = [
   /^(xen_netfront|Invalid max_queues|xen:xen_privcmd)/,
 ];
 
-/** Without time stamps; numbers, addresses and digests are all alike. */
+/** A line of a log without its time stamp; numbers, addresses and digests are all alike. */
+export const wordsOf = (line: string): string =>
+  line
+    .replace(/^\[ *\d+\.\d+\] /, '')
+    .trimEnd()
+    // Said by Linux from 6.1.180 or so on.
+    .replace(/ rcu_task_cpu_ids=\d+/, '')
+    .replace(/\b[0-9a-f]{40}\b/g, '#')
+    .replace(/0x[0-9a-f]+|\d+(\.\d+)*/g, '#');
+
 function normalised(log: string): string[] {
-  return (
-    log
-      .split(/\r?\n/)
-      .filter((line) => /^\[ *\d+\.\d+\] /.test(line))
-      .map((line) => line.replace(/^\[ *\d+\.\d+\] /, '').trimEnd())
-      // Said by Linux from 6.1.180 or so on.
-      .map((line) => line.replace(/ rcu_task_cpu_ids=\d+/, ''))
-      .map((line) => line.replace(/\b[0-9a-f]{40}\b/g, '#').replace(/0x[0-9a-f]+|\d+(\.\d+)*/g, '#'))
-      .filter((line) => line !== '' && !MAY_DIFFER.some((pattern) => pattern.test(line)))
-  );
+  return log
+    .split(/\r?\n/)
+    .filter((line) => /^\[ *\d+\.\d+\] /.test(line))
+    .map(wordsOf)
+    .filter((line) => line !== '' && !MAY_DIFFER.some((pattern) => pattern.test(line)));
 }
 
 /** Lines that the log lacks, and lines that it has too many. */
