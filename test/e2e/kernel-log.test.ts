@@ -21,6 +21,8 @@ describe('a kernel’s log', () => {
     "[    3.100000] clocksource: timekeeping watchdog: Marking clocksource 'tsc' as unstable because the skew is too large:",
     '[  242.656000] INFO: task dd:99 blocked for more than 120 seconds.',
     '[    7.700000] xen_netfront: backend supports neither of them: failed',
+    '[    4.039884] BUG: scheduling while atomic: swapper/1/0/0x00000002',
+    '[    4.040202] Call Trace:',
   ])('is odd with %s', (line) => {
     expect(oddLines(`${onXen}\n${line}\n`)).toEqual([line]);
   });
