@@ -117,6 +117,36 @@ for (const [party, pidsOf] of Object.entries(PARTIES))
         async () => signal(stopped, 'SIGCONT'),
       );
     }
+
+// --- a daemon that is killed while its guest reboots ---
+
+for (let ms = 0; ms < 1600; ms += 80) {
+  const row = 'its daemon is killed while it reboots';
+  if (!row.includes(only)) break;
+  const count = counts.get(row) ?? { cases: 0, failures: 0 };
+  counts.set(row, count);
+  count.cases++;
+  try {
+    const { name, domid } = await fake.guest();
+    await fake.a.ask('reboot', { guest: name });
+    await pause(ms);
+    await fake.a.kill();
+    await fake.a.start();
+    const { row: again } = await fake.settled(name);
+    const lives = await until('another domain of it lives', async () => {
+      const { row: now } = await fake.settled(name);
+      return now.domid === domid ? undefined : now;
+    });
+    await until('one guest process', () => fake.processes().length === 1 || undefined);
+    console.log(`${row}: after ${ms} ms: domain ${domid}, ${again.domid}, ${lives.domid}`);
+  } catch (error) {
+    count.failures++;
+    failures++;
+    console.log(`${row}: after ${ms} ms: FAILED: ${error.stack}`);
+    console.log(fake.a.log().split('\n').slice(-12).join('\n'));
+  }
+  await fake.clear();
+}
 await fake.close();
 
 // --- servers of disks and networks, with a real kernel ---
@@ -248,7 +278,7 @@ await server.close().catch(() => {});
 console.log(`${failures} failures`);
 soaked(
   [...counts].map(([row, { cases, failures: failed }]) => ({
-    property: `the words of migrate are true, and one guest lives, when ${row}`,
+    property: `one guest lives, where the words say, when ${row}`,
     cases,
     failures: failed,
   })),
