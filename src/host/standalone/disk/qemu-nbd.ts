@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
 import { NbdLink } from './nbd-link.js';
@@ -52,7 +52,7 @@ class QemuNbd {
   private start(): void {
     const { path, format, readOnly, discard } = this.image;
     // The guest's connection, and one that copies the disk.
-    const args = [`--socket=${this.socket}`, `--format=${FORMATS[format] ?? format}`, '--shared=2'];
+    const args = [`--socket=${fromRoot(this.socket)}`, `--format=${FORMATS[format] ?? format}`, '--shared=2'];
     if (discard) args.push('--discard=unmap');
     if (readOnly) args.push('--read-only');
     this.errors = '';
@@ -134,6 +134,9 @@ class QemuNbd {
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
+
+/** It takes no other path; and a socket's must be short, so it goes by way of the folder that we both are in. */
+const fromRoot = (path: string): string => (isAbsolute(path) ? path : join('/proc/self/cwd', path));
 
 export async function openQemuImage(image: QemuImage): Promise<NbdLink> {
   const server = new QemuNbd(image);
