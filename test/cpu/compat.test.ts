@@ -1,0 +1,148 @@
+/** Compatibility mode on the bare machine: what the comparison with the processor cannot show. */
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Exit } from '../../src/machine/machine.js';
+import { decodeAll, encodeRaw } from '../../src/records/record.js';
+import { type Bare, CODE, DATA, openBare } from './bare.js';
+
+const WHOLE = 0xffff_ffff;
+const CODE_32 = 0xcf_fb00;
+const CODE_16 = 0x00_fb00;
+const DATA_32 = 0xcf_f300;
+const DB = 1;
+const GP = 13;
+
+let bare: Bare;
+beforeEach(async () => {
+  bare = await openBare();
+});
+
+const hex = (code: string): number[] => [...Buffer.from(code.replaceAll(' ', ''), 'hex')];
+
+/** 32-bit code with flat segments; cs and gs as given. */
+function enter(codeBase = 0, codeLimit = WHOLE, rights = CODE_32, gsBase = 0): void {
+  const { cpu } = bare;
+  cpu.cs = 0x23;
+  for (const i of [0, 2, 3, 4, 5]) cpu.setSegment(i, 0, WHOLE, DATA_32);
+  cpu.setSegment(1, codeBase, codeLimit, rights);
+  cpu.gsBase = gsBase;
+  cpu.setCompatibility();
+}
+
+describe('32-bit code', () => {
+  it('saves eight vector registers by fxsave, and leaves what is behind them', () => {
+    enter();
+    const { mem } = bare.machine;
+    mem.u8.fill(0xee, bare.data, bare.data + 512);
+    bare.cpu.setReg(3, DATA);
+    expect(bare.run(hex('0fae03'))).toBe(Exit.budget);
+    expect(mem.u8[bare.data + 287]).toBe(0);
+    expect(mem.u8.subarray(bare.data + 288, bare.data + 512).every((b) => b === 0xee)).toBe(true);
+  });
+
+  it("shows its own selectors in x87's environment", () => {
+    enter();
+    const { cpu, machine } = bare;
+    cpu.ds = 0x2b;
+    cpu.setReg(3, DATA);
+    // fld dword [ebx]; fnstenv [ebx + 64]
+    expect(bare.run(hex('d903 d97340'), 2)).toBe(Exit.budget);
+    expect(machine.mem.getU32(bare.data + 64 + 12)).toBe(CODE);
+    expect(machine.mem.getU16(bare.data + 64 + 16)).toBe(0x23);
+    expect(machine.mem.getU32(bare.data + 64 + 20)).toBe(DATA);
+    expect(machine.mem.getU16(bare.data + 64 + 24)).toBe(0x2b);
+  });
+
+  it('is 64-bit code again, at the same place, when cs is loaded so', () => {
+    // inc eax in the one; a prefix of the nop behind it in the other
+    const code = hex('40 90');
+    enter();
+    bare.cpu.setReg(0, 7);
+    bare.run(code, 2);
+    expect(bare.cpu.reg(0)).toBe(8);
+    bare.cpu.cs = 0x33;
+    bare.cpu.rip = CODE;
+    expect(bare.machine.run(0, 1)).toBe(Exit.budget);
+    expect([bare.cpu.reg(0), bare.cpu.rip]).toEqual([8, CODE + 2]);
+    enter();
+    bare.cpu.rip = CODE;
+    bare.machine.run(0, 1);
+    expect([bare.cpu.reg(0), bare.cpu.rip]).toEqual([9, CODE + 1]);
+  });
+
+  it('meets data breakpoints by linear address', () => {
+    enter(0, WHOLE, CODE_32, DATA);
+    const { cpu } = bare;
+    cpu.setDr(0, DATA + 8);
+    cpu.setDr(7, 0xf_0001);
+    // mov eax, gs:[8]
+    expect(bare.run(hex('65a108000000'), 5)).toBe(Exit.exception);
+    expect([cpu.exitVector, cpu.rip, cpu.dr(6) & 1]).toEqual([DB, CODE + 6, 1]);
+  });
+});
+
+describe('code in a segment', () => {
+  it('meets instruction breakpoints by linear address, and counts rip from its base', () => {
+    enter(CODE, 0xfff);
+    const { cpu } = bare;
+    cpu.setDr(0, CODE + 1);
+    cpu.setDr(7, 1);
+    bare.run([]);
+    cpu.rip = 0;
+    expect(bare.machine.run(0, 5)).toBe(Exit.exception);
+    expect([cpu.exitVector, cpu.rip]).toEqual([DB, 1]);
+  });
+
+  it('takes single steps', () => {
+    enter(CODE, 0xfff, CODE_16);
+    const { cpu } = bare;
+    bare.run([]);
+    cpu.rflags = 0x302;
+    cpu.rip = 3;
+    expect(bare.machine.run(0, 5)).toBe(Exit.exception);
+    expect([cpu.exitVector, cpu.rip]).toEqual([DB, 4]);
+  });
+
+  it('is refused behind its end: an instruction that begins before it, and one that does not', () => {
+    const { cpu } = bare;
+    for (const [limit, rip] of [
+      [4, 4],
+      [3, 4],
+    ]) {
+      enter(CODE, limit);
+      bare.run(hex('90 90 90 90 b800000000'));
+      enter(CODE, limit);
+      cpu.rip = rip;
+      expect(bare.machine.run(0, 1)).toBe(Exit.exception);
+      expect([cpu.exitVector, cpu.exitErrorCode, cpu.rip]).toEqual([GP, 0, rip]);
+    }
+  });
+});
+
+describe('saved state', () => {
+  it('of version 1, which knew 64-bit code alone, is still restored', () => {
+    bare.cpu.setReg(5, 77);
+    const [{ version, body }] = decodeAll(bare.machine.save());
+    expect(version).toBe(2);
+    // Version 2 has the segments at its end: here, none of them.
+    const old = encodeRaw('VCPU', 1, body.subarray(0, body.length - 4));
+    enter();
+    bare.cpu.setReg(5, 0);
+    bare.machine.restore(old);
+    expect([bare.cpu.reg(5), bare.cpu.codeKind, bare.cpu.cs]).toEqual([77, 0, 0x33]);
+  });
+
+  it('has the segments as the processor had them, whatever the tables say by now', () => {
+    enter(CODE, 0xfff, CODE_16, DATA);
+    const saved = bare.machine.save();
+    bare.cpu.cs = 0x33;
+    bare.machine.restore(saved);
+    const { cpu } = bare;
+    expect([cpu.codeKind, cpu.codeBits, cpu.segmentBase(1), cpu.segmentLimit(1)]).toEqual([
+      3,
+      16,
+      CODE,
+      0xfff,
+    ]);
+    expect([cpu.gsBase, cpu.segmentRights(5)]).toEqual([DATA, DATA_32]);
+  });
+});
