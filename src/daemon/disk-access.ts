@@ -8,7 +8,7 @@
  * What an image itself names as lying beneath it is given only in folders that the host's configuration has for that.
  */
 import { constants, fchownSync, readlinkSync, type Stats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { DiskFormat, DiskSpec } from '../guest/disk-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
@@ -16,7 +16,7 @@ import { flock } from '../host/standalone/disk/flock.js';
 import { isNbd } from '../host/standalone/disk/nbd-address.js';
 import { type ImageFolders, placeOf } from '../host/standalone/disk/place.js';
 import { Failure } from './failure.js';
-import { beneath, isFormat } from './image-chain.js';
+import { beneath, isFormat, isProtocol, namedBeneath } from './image-chain.js';
 import { ACL_READ, ACL_WRITE, Acl, type AclCalls, aclCalls } from './posix-acl.js';
 
 /** What was done to a file for a guest. */
@@ -146,6 +146,54 @@ async function giveBeneath(
     } finally {
       await file.handle.close();
     }
+  }
+}
+
+/**
+ * Fails where an image of somebody else's names a file beneath it that lies in none of the folders, whoever could open
+ * that: it would be read for a guest of his. An image that is not there names nothing.
+ */
+export async function mustNameWithin(
+  path: string,
+  format: DiskFormat,
+  folders: readonly string[],
+): Promise<void> {
+  const real = await Promise.all(folders.map((folder) => realpath(folder).catch(() => folder)));
+  let left = MOST_BENEATH;
+  const look = async (file: OpenFile, as: DiskFormat): Promise<void> => {
+    for (const { name, kind, format: under } of namedBeneath(as, file.fd)) {
+      const what = `disk ${path}: its ${kind} file ${name}`;
+      if (isProtocol(name))
+        throw new Failure('not-trusted', `${what} is behind a protocol, and the image itself names it`);
+      if (--left < 0)
+        throw new Failure('bad-config', `disk ${path}: more than ${MOST_BENEATH} files lie beneath it`);
+      const below = await openFile(resolve(dirname(readlinkSync(`/proc/self/fd/${file.fd}`)), name), what);
+      try {
+        const place = readlinkSync(`/proc/self/fd/${below.fd}`);
+        if (!real.some((folder) => place.startsWith(`${folder}/`)))
+          throw new Failure(
+            'not-trusted',
+            `${what} leads to ${place}, which is in no folder of "images" or "backing" in this host's configuration; the image itself names it, and it is another host's`,
+          );
+        const known = (['qcow', 'qcow2', 'qed'] as const).find((f) =>
+          under === '' ? isFormat(f, below.fd, below.stats.size) : under === f,
+        );
+        // What QEMU would guess, or other formats, may name more files than are looked at here.
+        if (known === undefined && under !== 'raw')
+          throw new Failure('not-trusted', `${what} must be said to be raw, qcow, qcow2 or qed`);
+        if (known !== undefined) await look(below, known);
+      } finally {
+        await below.handle.close();
+      }
+    }
+  };
+  const there = await stat(path).catch(() => undefined);
+  if (there === undefined) return;
+  const file = await openFile(path, `disk ${path}`);
+  try {
+    await look(file, format);
+  } finally {
+    await file.handle.close();
   }
 }
 

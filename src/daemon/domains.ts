@@ -12,7 +12,7 @@ import { standaloneClock } from '../host/standalone/clock.js';
 import { placeOf } from '../host/standalone/disk/place.js';
 import { within } from '../host/standalone/within.js';
 import { confinementOf } from './confinement.js';
-import { type DiskGiver, type Grant, giveDisks, keepDisks, takeBack } from './disk-access.js';
+import { type DiskGiver, type Grant, giveDisks, keepDisks, mustNameWithin, takeBack } from './disk-access.js';
 import { lendDisk, lentName, takeBackDisk } from './disk-lending.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
 import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from './durable.js';
@@ -297,6 +297,19 @@ export class Domains {
       this.log.warn({ domid: domain.domid }, line);
   }
 
+  /** Fails where files that an operator did not name, or what lies beneath such images, are not where they may be. */
+  async admit(config: GuestConfig, foreign: readonly string[]): Promise<void> {
+    checkPlaces(config, foreign, this.config);
+    const { images, backing } = this.config;
+    for (const { kind, spec } of config.devices) {
+      if (kind !== 'vbd') continue;
+      const { target, format } = JSON.parse(spec) as DiskSpec;
+      if (format === 'raw' || !foreign.includes(target)) continue;
+      const looked = mustNameWithin(placeOf(target, images), format, [...Object.values(images), ...backing]);
+      await within(looked, this.config.moveAnswerS * 1000, `disk ${target} does not answer`);
+    }
+  }
+
   private kernelPlace(path = ''): string {
     return placeOf(path, this.config.kernels);
   }
@@ -350,7 +363,7 @@ export class Domains {
   ): Promise<void> {
     const { config, foreign = [] } = domain.state;
     // Whatever was looked at before: the folders may have changed since.
-    if (config !== null) checkPlaces({ ...config, devices }, foreign, this.config);
+    if (config !== null) await this.admit({ ...config, devices }, foreign);
     const uid = this.uidOf(domain.domid);
     if (uid === undefined) return;
     const giver: DiskGiver = {

@@ -50,11 +50,18 @@ export function isFormat(format: DiskFormat, fd: number, bytes: number): boolean
 }
 
 /** Files of this host that the image names; those behind protocols are not ours. */
-export function beneath(format: DiskFormat, fd: number): Beneath[] {
+export const beneath = (format: DiskFormat, fd: number): Beneath[] =>
+  namedBeneath(format, fd).filter(({ name }) => !isProtocol(name));
+
+/** Whether QEMU takes the name for one behind a protocol, of which `file:` and `json:` lead to this host's files too. */
+export const isProtocol = (name: string): boolean => /^[a-z][a-z0-9+-]*:/i.test(name);
+
+/** All that the image names. */
+export function namedBeneath(format: DiskFormat, fd: number): Beneath[] {
   const head = read(fd, 0, HEAD_BYTES);
   const all =
     format === 'qed' ? ofQed(head) : format === 'qcow' || format === 'qcow2' ? ofQcow(head, fd) : [];
-  return all.filter(({ name }) => name !== '' && !/^[a-z][a-z0-9+-]*:/i.test(name));
+  return all.filter(({ name }) => name !== '');
 }
 
 function ofQcow(head: Buffer, fd: number): Beneath[] {

@@ -20,7 +20,6 @@ import { Failure } from './failure.js';
 import { connectOwnSocket } from './guest-directory.js';
 import { DATA_SOCKET } from './guest-protocol.js';
 import type { GuestConfig } from './guest-runner.js';
-import { checkPlaces } from './places.js';
 import { openSavedConfig, savedConfig, savedConfigRecord } from './saved-config.js';
 
 /** Of one of the records before the memory. */
@@ -144,7 +143,7 @@ async function openSaved(dir: string, path: string): Promise<SavedGuest> {
 export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<Domain> {
   const { file, from, name, uuid, frames, saved } = await openSaved(domains.dir, path);
   try {
-    if (saved !== undefined) checkPlaces(saved.config, saved.foreign, domains.config);
+    if (saved !== undefined) await domains.admit(saved.config, saved.foreign);
     const domain = await domains.make({
       name,
       uuid,

@@ -33,7 +33,7 @@ import {
 } from './outgoing-move.js';
 import type { PeerAddress } from './peer.js';
 import { moveOpenRequest, toDestinationNotice } from './peer-messages.js';
-import { checkPlaces, foreignPaths } from './places.js';
+import { foreignPaths } from './places.js';
 import { competeAgain, yieldToOthers } from './priority.js';
 import type { Params, Rpc, RpcHandlers } from './rpc.js';
 import { readIncoming, readOutgoing } from './state-files.js';
@@ -237,7 +237,7 @@ export class Moves implements MoveWatcher {
   async open(caller: { rpc: Rpc; fingerprint: string }, params: Params): Promise<OpenedMove> {
     const request = checked(moveOpenRequest, params, 'not a proper request to open a move');
     const { handover, name, uuid, vcpus, memoryKib, versions, paused, key, disks, config = null } = request;
-    const foreign = config === null ? [] : this.admit(config, request);
+    const foreign = config === null ? [] : await this.admit(config, request);
     const version = STREAM_VERSIONS.find((v) => versions.includes(v));
     if (version === undefined) {
       throw new Failure(
@@ -284,15 +284,15 @@ export class Moves implements MoveWatcher {
   }
 
   /** Looks at the configuration of a guest that is announced; returns the files that it names. */
-  private admit(
+  private async admit(
     config: GuestConfig,
     announced: { name: string; uuid: string; vcpus: number; memoryKib: number },
-  ): string[] {
+  ): Promise<string[]> {
     mustBeOf(config, announced, 'the configuration');
     if (config.vcpus !== announced.vcpus || config.maxMemoryKib !== announced.memoryKib)
       throw new Failure('usage', 'the configuration is of a guest of another size than was announced');
     const foreign = foreignPaths(config);
-    checkPlaces(config, foreign, this.domains.config);
+    await this.domains.admit(config, foreign);
     return foreign;
   }
 

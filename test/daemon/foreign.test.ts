@@ -20,6 +20,23 @@ import { Line } from './line.js';
 const PORT = 17_860;
 const KEY = 'cd'.repeat(32);
 
+/** The head of a qcow2 image with a backing file. */
+function qcow2(backing: string, format = 'raw'): Buffer {
+  const head = Buffer.alloc(4096);
+  head.write('QFI\xfb', 0, 'latin1');
+  head.writeUInt32BE(2, 4);
+  head.writeBigUInt64BE(1024n, 8);
+  head.writeUInt32BE(backing.length, 16);
+  head.writeUInt32BE(16, 20);
+  head.writeBigUInt64BE(1n << 20n, 24);
+  // Extension: the format of the backing file.
+  head.writeUInt32BE(0xe2792aca, 72);
+  head.writeUInt32BE(format.length, 76);
+  head.write(format, 80);
+  head.write(backing, 1024);
+  return head;
+}
+
 describe('what others say of a guest', () => {
   let hosts: TwoHosts;
   let mallory: Identity;
@@ -44,6 +61,15 @@ describe('what others say of a guest', () => {
     symlinkSync(join(root, 'elsewhere', 'secret'), join(root, 'images', 'link'));
     symlinkSync(join(root, 'elsewhere'), join(root, 'images', 'folder'));
     symlinkSync(join(root, 'elsewhere', 'secret'), join(root, 'kernels', 'link'));
+    // Images that name what lies beneath them: by its path, by another image, and by a protocol that is this host's files.
+    const secret = join(root, 'elsewhere', 'secret');
+    for (const [name, backing, format] of [
+      ['q', secret],
+      ['q2', 'q', 'qcow2'],
+      ['p', `file:${secret}`],
+      ['good', 'd'],
+    ])
+      writeFileSync(join(root, 'images', name), qcow2(backing, format));
     mallory = await initIdentity(join(root, 'M'));
     trust(hosts.b.dir, 'M', mallory.certificate, '', ['move']);
     b = { port: hosts.b.port, certificate: loadIdentity(hosts.b.dir)!.certificate };
@@ -56,12 +82,12 @@ describe('what others say of a guest', () => {
     expect(hosts.violations()).toEqual([]);
   });
 
-  const disk = (target: string) => ({
+  const disk = (target: string, format = 'raw') => ({
     kind: 'vbd',
     devid: 51_712,
     spec: JSON.stringify({
       target,
-      format: 'raw',
+      format,
       vdev: 'xvda',
       virtualDevice: 51_712,
       readOnly: false,
@@ -126,6 +152,15 @@ describe('what others say of a guest', () => {
       [opening(configuration({ devices: [disk('/srv/images/folder/secret')] })), /leads to .*secret, out of/],
       [opening(configuration({ devices: [disk('/srv/images/folder/new')] })), /leads to .*elsewhere, out of/],
       [opening(configuration({ devices: [disk('/srv/images/../elsewhere')] })), /has "." or ".." in it/],
+      [
+        opening(configuration({ devices: [disk('/srv/images/q', 'qcow2')] })),
+        /leads to .*secret, which is in no folder/,
+      ],
+      [
+        opening(configuration({ devices: [disk('/srv/images/q2', 'qcow2')] })),
+        /leads to .*secret, which is in no folder/,
+      ],
+      [opening(configuration({ devices: [disk('/srv/images/p', 'qcow2')] })), /is behind a protocol/],
       [opening(configuration({ devices: [disk('d')] })), /lies in no folder of "images"/],
       [
         opening(configuration({ devices: [disk('nbd+unix:///x?socket=/run/secret.sock')] })),
@@ -152,8 +187,15 @@ describe('what others say of a guest', () => {
       expect((await line.answer(100 + i)).error?.message, JSON.stringify(request)).toMatch(message);
     }
     expect(hosts.b.files('guests')).toEqual([]);
-    line.say({ id: 200, do: 'moveOpen', with: opening(configuration({ devices: [disk('/srv/images/d')] })) });
-    expect((await line.answer(200)).ok).toBeDefined();
+    const right = [disk('/srv/images/d'), disk('/srv/images/good', 'qcow2')];
+    for (const [i, one] of right.entries()) {
+      line.say({
+        id: 200 + i,
+        do: 'moveOpen',
+        with: opening(configuration({ name: `right${i}`, devices: [one] })),
+      });
+      expect((await line.answer(200 + i)).ok).toBeDefined();
+    }
     line.socket.destroy();
   });
 
