@@ -121,6 +121,8 @@ async function linkSoak(operations) {
     }
     link.submit(transfer);
   };
+  // A link's threads keep no process alive.
+  const alive = setInterval(() => undefined, 1000);
   const MOST = 2 * SLOTS;
   await new Promise((resolve) => {
     const fill = () => {
@@ -141,6 +143,7 @@ async function linkSoak(operations) {
     );
     fill();
   });
+  clearInterval(alive);
   await link.quiesce();
   await link.close();
   closeSync(fd);
