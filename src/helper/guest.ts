@@ -210,6 +210,11 @@ export class Guest {
       {
         monotonic: () => host.clock.uptime(),
         wallClock: () => guest()?.wallClock() ?? 0,
+        keptFromRunning: (ns) => {
+          const it = guest() as Guest;
+          it.points.outage.unforeseen(ns);
+          it.points.wallClock.follow(host);
+        },
         log: (line) => around.log(line),
         engine: around.engine,
       },

@@ -140,6 +140,31 @@ describe('the system time of a guest that moves', () => {
   });
 });
 
+describe('a guest whose process was stopped, or its host', () => {
+  it.each([
+    ['elapse', 40 * S],
+    ['freeze', 0],
+  ] as const)('has that counted as one outage, under %s', async (clock, seen) => {
+    const { a } = hosts();
+    a.clock.uptime = () => {
+      a.pass(2000);
+      return a.uptimeNs as ReturnType<typeof a.clock.uptime>;
+    };
+    const { guest } = await TestGuest.on(a, { clock, hostTime: true });
+    guest.start();
+    for (let i = 0; i < 20; i++) guest.run(2 * MS);
+    const before = { time: guest.domain.clock.now(), uptime: a.uptimeNs };
+    a.pass(40 * S);
+    for (let i = 0; i < 20; i++) guest.run(2 * MS);
+    const passed = a.uptimeNs - before.uptime - 40 * S;
+    // Asleep, it was to wake within 10 ms.
+    expect(Math.abs(guest.points.outage.total - 40 * S)).toBeLessThan(11 * MS);
+    const after = guest.domain.clock.now() - before.time;
+    expect(Math.abs(after - seen - passed)).toBeLessThan(11 * MS);
+    expect(Math.abs(guest.wallClock() - a.wallNs)).toBeLessThan(S);
+  });
+});
+
 describe('what is counted in system time', () => {
   it('a timer that came due during the outage fires once after it', async () => {
     const { there, before, after } = await moved({ outage: 40 * MS });

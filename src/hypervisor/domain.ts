@@ -4,7 +4,7 @@
  * Who may call what: create, then either powerOn or restore; then start; then run as often as wanted; pause and
  * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
  */
-import { HostClock, InstructionClock, type VirtualClock } from '../machine/clock.js';
+import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../machine/clock.js';
 import { Machine, type MachineConfig } from '../machine/machine.js';
 import {
   SHUTDOWN_crash,
@@ -19,7 +19,7 @@ import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
 import { BACKEND_DOMID, Backend } from './backend.js';
 import { type CrashReport, crashReport } from './crash-report.js';
 import { DR6_DEFAULT, DR7_DEFAULT } from './debug-registers.js';
-import { elapse } from './elapse.js';
+import { advance, longStop } from './elapse.js';
 import { EventChannels } from './event-channels.js';
 import { FrameTable, Owner } from './frames.js';
 import { GrantTable } from './grant-table.js';
@@ -31,7 +31,7 @@ import { PageTables } from './page-tables.js';
 import { CR0_FIXED, fixupCr4, setCr4 } from './privileged.js';
 import { RSI, RSP } from './registers.js';
 import { restoreState, saveState } from './saved-state.js';
-import { Scheduler } from './scheduler.js';
+import { type RunResult, Scheduler } from './scheduler.js';
 import { DomainState, type MemoryRange } from './state.js';
 import { LONG_STOP_NS, markStopped, updateSystemTime, updateWallClock } from './time.js';
 import { VcpuContext } from './vcpu-context.js';
@@ -58,6 +58,11 @@ export interface DomainHost {
   monotonic(): number;
   /** True time, ns since 1970. */
   wallClock(): number;
+  /**
+   * So much time has passed at once, ns, while the guest was meant to run: its process was stopped, or the host. Whoever
+   * hears of it says what it is to the guest; without it the guest's time goes on by it. The guest is paused meanwhile.
+   */
+  keptFromRunning?(ns: number): void;
   /** What the guest writes to Xen's own console. */
   log?(line: string): void;
   /** With the instruction clock: whether back ends still work for the guest, so that idle time must be waited for. */
@@ -87,6 +92,10 @@ const REASONS = new Map<number, ShutdownReason>([
   [SHUTDOWN_watchdog, 'watchdog'],
 ]);
 
+/** Instructions of the guest's with which a long stop passes by before it runs, and in one turn of those after that. */
+const PASS_AT_ONCE = 20_000_000;
+const PASS_IN_TURN = 200_000;
+
 export class Domain {
   readonly machine: Machine;
   readonly backend: Backend;
@@ -94,14 +103,19 @@ export class Domain {
   /** Ports that the toolstack made for the guest, as a new guest has them. */
   storePort = 0 as Port;
   consolePort = 0 as Port;
-  /** When, by its clock, the guest was to run again at the latest: much later, and its host did not let it. */
+  /** With a clock that only others move ahead: when, by it, the guest was to run again at the latest. */
   private expected = Number.POSITIVE_INFINITY;
+  /** A long stop that passes by just now, and nothing else of the guest runs. */
+  private passing: ReturnType<typeof longStop> | undefined;
+  /** Where it leads, virtual time. */
+  private passingTo: () => number = () => 0;
 
   private constructor(
     readonly config: DomainConfig,
     readonly layout: FrameLayout,
     readonly state: DomainState,
     private readonly scheduler: Scheduler,
+    private readonly host: DomainHost,
   ) {
     this.machine = state.machine;
     this.clock = state.clock;
@@ -127,7 +141,7 @@ export class Domain {
     };
     clock =
       nsPerInstruction === undefined
-        ? new HostClock(() => host.monotonic())
+        ? new HostClock(() => host.monotonic(), 0, LONG_STOP_NS)
         : new InstructionClock(retired, nsPerInstruction);
     const frames = new FrameTable(layout.total);
     frames.owner.fill(Owner.xen, layout.guest);
@@ -162,7 +176,7 @@ export class Domain {
     frames.setOwner(layout.sharedInfo, Owner.shared);
     m2p.create();
     m2p.install();
-    return new Domain(config, layout, state, scheduler);
+    return new Domain(config, layout, state, scheduler, host);
   }
 
   /** Prepares an empty container for the domain builder: RAM owned, M2P filled, grants and ports of the toolstack. */
@@ -232,23 +246,67 @@ export class Domain {
 
   /** Time goes on and the guest may run. */
   start(): void {
-    this.expected = Number.POSITIVE_INFINITY;
     this.clock.start();
+    this.looked(this.clock.now());
     this.updateWallClock();
   }
 
   /**
    * The guest was kept from running for `ns` and is to see it: the time is stolen from every vCPU that wanted to run.
-   * Only while paused.
+   * Only while paused. Of 2 s and more the guest is told (elapse.ts), and runs what it needs to hear it; where that takes
+   * long, which only months do, run() goes on with it.
    */
   elapse(ns: number): void {
-    this.scheduler.interrupt();
-    elapse(this.state, ns);
+    if (!(ns > 0)) return;
+    const { state, scheduler, clock, host } = this;
+    clock.stop();
+    scheduler.interrupt();
+    const to = clock.now() + Math.floor(ns);
+    if (ns < LONG_STOP_NS) {
+      advance(state, to);
+      return;
+    }
+    const began = host.monotonic();
+    // While the guest learns of it, time goes on.
+    const since = (): number => (clock.deterministic ? 0 : Math.max(0, Math.floor(host.monotonic() - began)));
+    this.passingTo = () => to + since();
+    // The guest runs before its devices do.
+    state.events.hold();
+    this.passing = longStop(state, this.passingTo, scheduler);
+    this.pass(PASS_AT_ONCE);
+  }
+
+  /** Goes on with a long stop, for about so many instructions of the guest's. */
+  private pass(instructions: number): void {
+    const executed = (): number => this.machine.vcpus.reduce((sum, cpu) => sum + cpu.retired, 0);
+    const end = executed() + instructions;
+    while (executed() < end) {
+      if (this.passing?.next().done !== false) {
+        this.passing = undefined;
+        return;
+      }
+    }
   }
 
   /** Time stands still; nothing of the guest changes until start(). */
   pause(): void {
     this.clock.stop();
+    this.giveKept();
+    this.state.events.letGo();
+    if (this.passing === undefined) return;
+    // What it has not seen yet of a long stop passes at once.
+    this.passing = undefined;
+    advance(this.state, this.passingTo());
+    markStopped(this.state);
+  }
+
+  /** Time that the clock kept, while it is stopped. */
+  private giveKept(): void {
+    const kept = this.clock.takeKept();
+    // A long stop that passes by leads to the true time in any case.
+    if (kept === 0 || this.passing !== undefined) return;
+    if (this.host.keptFromRunning === undefined) this.elapse(kept);
+    else this.host.keptFromRunning(kept);
   }
 
   /** The host's true time was stepped, or the guest arrives on another host. */
@@ -258,12 +316,35 @@ export class Domain {
 
   /** Runs guest code for at most `limitNs` of virtual time. */
   run(limitNs: number): DomainRun {
-    if (this.clock.now() - this.expected >= LONG_STOP_NS) markStopped(this.state);
-    const result = this.scheduler.run(limitNs);
-    this.expected = result.state === 'idle' ? (result.wakeAt ?? Number.POSITIVE_INFINITY) : this.clock.now();
+    const { clock, state } = this;
+    state.events.letGo();
+    if (clock.now() - this.expected >= LONG_STOP_NS) markStopped(state);
+    clock.due(ALL_THE_TIME);
+    this.catchUp();
+    let result: RunResult = { state: 'running' };
+    if (this.passing === undefined) result = this.scheduler.run(limitNs);
+    else this.pass(PASS_IN_TURN);
+    this.catchUp();
+    this.looked(result.state === 'idle' ? (result.wakeAt ?? Number.POSITIVE_INFINITY) : clock.now());
     if (result.state !== 'shutdown') return result;
-    const { code, message } = this.state.shutdown as { code: number; message?: string };
+    const { code, message } = state.shutdown as { code: number; message?: string };
     return { state: 'shutdown', reason: REASONS.get(code) ?? 'unknown', code, message };
+  }
+
+  /** The guest is to run again by then. */
+  private looked(time: number): void {
+    this.clock.due(time);
+    this.expected = this.clock.deterministic ? time : Number.POSITIVE_INFINITY;
+  }
+
+  /** The guest was kept from running until now: the time that its clock kept is given to it. */
+  private catchUp(): void {
+    if (this.clock.kept === 0) return;
+    this.clock.stop();
+    this.giveKept();
+    this.state.events.letGo();
+    this.clock.start();
+    this.updateWallClock();
   }
 
   /** Takes a suspend back: the guest's hypercall returns 1, as after a suspend that was cancelled. */

@@ -44,6 +44,8 @@ export class EventChannels {
   readonly target = new Uint16Array(EVTCHN_2L_NR_CHANNELS);
   /** Back ends' handlers, by local port. */
   private readonly backends: (undefined | (() => void))[] = [];
+  /** Ports whose back ends hear of their signals later. */
+  private held: Set<number> | undefined;
   /** Ports that Xen has storage for. */
   validPorts = PORTS_PER_BUCKET;
   /** Bit a vCPU that polls. */
@@ -283,6 +285,7 @@ export class EventChannels {
     switch (this.state[port]) {
       case PortState.interdomain:
         if (this.remoteDomid[port] === this.domid) this.setPending(this.target[port]);
+        else if (this.held !== undefined) this.held.add(port);
         else this.backends[port]?.();
         return 0;
       case PortState.ipi:
@@ -293,6 +296,17 @@ export class EventChannels {
       default:
         return -EINVAL;
     }
+  }
+
+  /** Back ends, which stand still as yet, hear of what the guest signals from here on in `letGo`, once a port. */
+  hold(): void {
+    this.held ??= new Set();
+  }
+  letGo(): void {
+    const { held } = this;
+    if (held === undefined) return;
+    this.held = undefined;
+    for (const port of held) if (this.state[port] === PortState.interdomain) this.backends[port]?.();
   }
 
   /** Closes every port the guest holds (EVTCHNOP_reset). */

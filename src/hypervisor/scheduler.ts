@@ -98,7 +98,7 @@ export class Scheduler {
     this.leave(cut, this.d.clock.now());
   }
 
-  private runnable(v: VcpuContext): boolean {
+  runnable(v: VcpuContext): boolean {
     return v.initialised && !v.down && !v.blocked;
   }
 
@@ -154,11 +154,25 @@ export class Scheduler {
       const after = clock.now();
       if (after >= end && this.runnable(v) && !d.reschedule && !this.over(after)) this.cut = v;
       else this.leave(v, after);
+      if (clock.kept !== 0) return RUNNING;
       if (after - now > MEASURED_NS) {
         const measured = (v.cpu.retired - before) / (after - now);
         this.rate += (measured - this.rate) / 8;
       }
     }
+  }
+
+  /**
+   * Runs one vCPU out of turn, for at most so many instructions, until it gives the processor away, or until it is
+   * enough after what it asked of the hypervisor.
+   */
+  alone(v: VcpuContext, instructions: number, enough: (v: VcpuContext) => boolean): void {
+    const { clock } = this.d;
+    this.enter(v, clock.now());
+    this.executing = v;
+    this.slice(v, instructions, true, enough);
+    this.executing = undefined;
+    this.leave(v, clock.now());
   }
 
   /** True when the present turn ends at `now`, or a timer is due. */
@@ -193,7 +207,12 @@ export class Scheduler {
    * Runs one vCPU for at most `budget` instructions, or until it gives the processor away. `entering`: events that
    * wait for it are delivered first.
    */
-  private slice(v: VcpuContext, budget: number, entering: boolean): void {
+  private slice(
+    v: VcpuContext,
+    budget: number,
+    entering: boolean,
+    enough?: (v: VcpuContext) => boolean,
+  ): void {
     const { d } = this;
     const { machine } = d;
     const { cpu } = v;
@@ -209,7 +228,8 @@ export class Scheduler {
       const exit = machine.run(v.id, left);
       if (exit === Exit.budget || exit === Exit.halted) return;
       handleExit(d, v, exit);
-      if ((d.reschedule && cpu.stackShadow < 0) || d.shutdown !== undefined) return;
+      if (d.shutdown !== undefined) return;
+      if ((d.reschedule || enough?.(v) === true) && cpu.stackShadow < 0) return;
     }
   }
 }

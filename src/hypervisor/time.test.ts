@@ -95,6 +95,98 @@ describe('a guest that was kept waiting', () => {
   });
 });
 
+describe('a guest whose host clock jumps', () => {
+  /** Reads its clock all the time: the longest gap, the sum of all gaps over 1 s, and what its record said then. */
+  const READER = `
+    mov rbx, DATA
+    ${NOW}
+    mov [rbx], rax
+  again:
+    ${NOW}
+    mov rcx, rax
+    sub rcx, [rbx]
+    mov [rbx], rax
+    mov rdx, 1000000000
+    cmp rcx, rdx
+    jb again
+    add [rbx+8], rcx
+    inc qword [rbx+16]
+    mov al, [SHARED+61]
+    mov [rbx+24], al
+    mov byte [SHARED+61], 1
+    jmp again`;
+  /** A host's clock that goes on by 2 us a look, and by `jump` before look number `at`. */
+  const host = (jumps: Readonly<Record<number, number>>) => {
+    const clock = { looks: 0, ns: 7e9 };
+    const monotonic = (): number => {
+      clock.ns += 2_000 + (jumps[clock.looks++] ?? 0);
+      return clock.ns;
+    };
+    return { clock, monotonic };
+  };
+  const seen = (g: TinyGuest) => ({ sum: g.s64(DATA + 8), gaps: g.s64(DATA + 16), mark: g.u8(DATA + 24) });
+
+  it('while it runs, finds the mark of a long stop before it can see the jump, once for each', async () => {
+    // Both looks are the guest's own, amid a slice: a slice is some hundred of them.
+    const { clock, monotonic } = host({ 5000: 40e9, 30000: 3600e9 });
+    const g = await TinyGuest.boot(READER, { monotonic });
+    const inSlice: boolean[] = [];
+    while (clock.looks < 40_000) {
+      const before = clock.looks;
+      g.run(2e6);
+      for (const at of [5_000, 30_000]) if (before < at && at < clock.looks - 1) inSlice.push(true);
+    }
+    expect(inSlice).toEqual([true, true]);
+    const { sum, gaps, mark } = seen(g);
+    expect([gaps, mark]).toEqual([2, 3]);
+    expect(sum).toBeGreaterThanOrEqual(3640e9);
+    expect(sum).toBeLessThan(3640.01e9);
+  });
+
+  it('is told nothing by a host that is slow, or while it sleeps', async () => {
+    const slow = host(Object.fromEntries(Array.from({ length: 100 }, (_, i) => [400 * i, 1.9e9])));
+    const g = await TinyGuest.boot(READER, { monotonic: slow.monotonic });
+    while (slow.clock.looks < 40_000) g.run(2e6);
+    expect(seen(g).mark).toBe(1);
+    const quiet = host({});
+    const s = await TinyGuest.boot(ticking(`${NOW}mov rdx, 100000000000\nadd rax, rdx\n${SET_TIMER}`), {
+      monotonic: quiet.monotonic,
+    });
+    expect(s.run(2e6)).toMatchObject({ state: 'idle' });
+    quiet.clock.ns += 100.5e9;
+    s.run(2e6);
+    expect(s.s64(DATA)).toBe(1);
+    expect(s.u8(0x80_0000 + 61) & 2).toBe(0);
+  });
+
+  it('asleep, was kept from running from the time on at which it was to wake', async () => {
+    const { clock, monotonic } = host({});
+    const g = await TinyGuest.boot(ticking(`${NOW}mov rdx, 100000000000\nadd rax, rdx\n${SET_TIMER}`), {
+      monotonic,
+    });
+    expect(g.run(2e6)).toMatchObject({ state: 'idle' });
+    const { state } = g.domain;
+    const [stolen, blocked] = [1, 2].map((i) => state.vcpus[0].runstateTime[i]);
+    clock.ns += 300e9;
+    g.run(2e6);
+    expect(state.mem.getU8(state.vcpus[0].vcpuInfo + 61) & 2).toBe(2);
+    expect(state.vcpus[0].runstateTime[1] - stolen).toBeGreaterThan(199.9e9);
+    expect(state.vcpus[0].runstateTime[1] - stolen).toBeLessThan(200.1e9);
+    expect(state.vcpus[0].runstateTime[2] - blocked).toBeLessThan(100.1e9);
+  });
+
+  it('and is paused then, has it in its state', async () => {
+    const { clock, monotonic } = host({});
+    const g = await TinyGuest.boot(READER, { monotonic });
+    for (let i = 0; i < 5; i++) g.run(2e6);
+    const before = g.domain.clock.now();
+    clock.ns += 50e9;
+    g.domain.pause();
+    expect(g.domain.clock.now() - before).toBeGreaterThanOrEqual(50e9);
+    expect(g.domain.state.mem.getU8(g.domain.state.vcpus[0].vcpuInfo + 61)).toBe(3);
+  });
+});
+
 describe('a timer', () => {
   it('fires once, at its deadline, and wakes a sleeping guest', async () => {
     const g = await TinyGuest.boot(ticking(`${NOW}add rax, 1000000\nmov [rbx+400], rax\n${SET_TIMER}`));

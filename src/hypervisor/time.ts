@@ -48,10 +48,11 @@ export const LONG_STOP_NS = 2e9;
 
 /**
  * Says, as the record of each vCPU can, that the guest was stopped and did not hang: Linux puts its watchdogs off
- * and takes the mark away. Xen defines it and never sets it; its guests hear of a long stop by a suspend.
+ * and takes the mark away, on the vCPU (`only`) that reads it. Xen defines it and never sets it; its guests hear of a long stop by a suspend.
  */
-export function markStopped(d: DomainState): void {
+export function markStopped(d: DomainState, only?: VcpuContext): void {
   for (const v of d.vcpus) {
+    if (only !== undefined && v !== only) continue;
     const at = v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags;
     d.mem.setU8(at, XEN_PVCLOCK_TSC_STABLE_BIT | XEN_PVCLOCK_GUEST_STOPPED);
     d.machine.touch(at);

@@ -19,6 +19,12 @@ export interface VirtualClock {
   advanceTo(time: number): void;
   /** Sets the time of a clock that has not run yet: a restore. */
   set(time: number): void;
+  /** When somebody looks at this clock again at the latest, virtual time: `longest` later, and time was kept. */
+  due(time: number): void;
+  /** Time that was kept back, ns: it passed while nobody looked, and the clock did not go on by it. */
+  readonly kept: number;
+  /** What was kept, for whoever gives it to the guest; nothing is kept any more. */
+  takeKept(): number;
   /** True if only executed instructions and advanceTo() move this clock. */
   readonly deterministic: boolean;
 }
@@ -28,17 +34,28 @@ export const clockRecord = recordType('CLCK', 1, 'the virtual clock', {
   deterministic: [bool, 'counts instructions instead of time'],
 });
 
-/** Follows a monotonic host clock from any origin, in ns. */
+/** While a guest runs it is looked at all the time. */
+export const ALL_THE_TIME = Number.NEGATIVE_INFINITY;
+
+/**
+ * Follows a monotonic host clock from any origin, in ns. A jump of it, from one look to the next or beyond the time at
+ * which the next was due, is not followed but kept: nobody has seen it yet, and what it is to the guest is another's
+ * decision.
+ */
 export class HostClock implements VirtualClock {
   readonly deterministic = false;
   /** Virtual time minus host time while running; virtual time while stopped. */
   private offset: number;
   private running = false;
   private last: number;
+  private dueBy = Number.POSITIVE_INFINITY;
+  kept = 0;
 
   constructor(
     private readonly monotonic: () => number,
     from = 0,
+    /** As much is a jump, ns. */
+    private readonly longest = Number.POSITIVE_INFINITY,
   ) {
     this.offset = from;
     this.last = from;
@@ -47,8 +64,17 @@ export class HostClock implements VirtualClock {
   now(): number {
     const time = this.running ? Math.floor(this.monotonic() + this.offset) : this.offset;
     // A host clock that steps back must not take the guest's with it.
-    if (time > this.last) this.last = time;
-    return this.last;
+    if (time <= this.last) return this.last;
+    const due = this.dueBy === ALL_THE_TIME ? this.last : this.dueBy;
+    if (this.running && time - due >= this.longest) {
+      const seen = Math.max(this.last, due);
+      this.kept += time - seen;
+      this.offset -= time - seen;
+      this.last = seen;
+      return seen;
+    }
+    this.last = time;
+    return time;
   }
 
   start(): void {
@@ -65,12 +91,24 @@ export class HostClock implements VirtualClock {
 
   advanceTo(time: number): void {
     const ahead = time - this.now();
-    if (ahead > 0) this.offset += ahead;
+    if (!(ahead > 0)) return;
+    this.offset += ahead;
+    this.last = time;
   }
 
   set(time: number): void {
     this.offset = this.running ? time - this.monotonic() : time;
     this.last = time;
+  }
+
+  due(time: number): void {
+    this.dueBy = time;
+  }
+
+  takeKept(): number {
+    const { kept } = this;
+    this.kept = 0;
+    return kept;
   }
 }
 
@@ -79,6 +117,8 @@ export class InstructionClock implements VirtualClock {
   readonly deterministic = true;
   /** Time at which the count was 0; grows when idle time is jumped over. */
   private base: number;
+  /** The time while it is stopped. */
+  private stopped: number | undefined;
 
   constructor(
     private readonly retired: () => number,
@@ -94,18 +134,37 @@ export class InstructionClock implements VirtualClock {
   }
 
   now(): number {
+    return this.stopped ?? this.counted();
+  }
+
+  private counted(): number {
     return this.base + this.retired() * this.nsPerInstruction;
   }
 
-  start(): void {}
-  stop(): void {}
+  start(): void {
+    if (this.stopped === undefined) return;
+    const at = this.stopped;
+    this.stopped = undefined;
+    this.set(at);
+  }
+
+  /** What is executed from here on takes no time, until start(). */
+  stop(): void {
+    this.stopped ??= this.counted();
+  }
 
   advanceTo(time: number): void {
-    const ahead = time - this.now();
-    if (ahead > 0) this.base += ahead;
+    if (time > this.now()) this.set(time);
   }
 
   set(time: number): void {
-    this.base = time - this.retired() * this.nsPerInstruction;
+    if (this.stopped === undefined) this.base = time - this.retired() * this.nsPerInstruction;
+    else this.stopped = time;
+  }
+
+  readonly kept = 0;
+  due(): void {}
+  takeKept(): number {
+    return 0;
   }
 }

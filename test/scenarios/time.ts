@@ -176,8 +176,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(await w.guest.command(`cat ${sources}/current_clocksource`)).toBe('tsc\n');
     const { clock } = w.inner.domain;
     const first = { least: clock.now(), ...(await w.now()), most: clock.now() };
-    // 300 s: a clock that is wrong by 100 ppm is wrong by more than a command takes. No outage is as long as RCU waits
-    // for a processor (21 s): with this clock source Linux does not read the mark of a long stop before it judges.
+    // 300 s: a clock that is wrong by 100 ppm is wrong by more than a command takes.
     for (let i = 0; i < 20; i++) {
       await w.move(undefined, { outageNs: 15 * SECOND });
       await w.guest.command('sleep 0.05');

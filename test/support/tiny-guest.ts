@@ -65,6 +65,8 @@ export interface TinyOptions {
   readonly wallClock?: () => number;
   /** As guests of old have it: false. */
   readonly wholeM2p?: boolean;
+  /** Time follows this clock, ns, in place of counting instructions. */
+  readonly monotonic?: () => number;
 }
 
 export class TinyGuest {
@@ -110,10 +112,10 @@ export class TinyGuest {
         maxFrames: options.maxFrames ?? FRAMES,
         memoryMap: [{ start: 0n, bytes: BigInt(FRAMES * 4096), type: 1 }],
         identity: virtualXen417(vcpus),
-        nsPerInstruction: options.nsPerInstruction ?? 1,
+        nsPerInstruction: options.monotonic ? undefined : (options.nsPerInstruction ?? 1),
         wholeM2p: options.wholeM2p,
       },
-      { monotonic: () => 0, wallClock: options.wallClock ?? (() => 1_600_000_000e9) },
+      { monotonic: options.monotonic ?? (() => 0), wallClock: options.wallClock ?? (() => 1_600_000_000e9) },
     );
     return new TinyGuest(domain, assemble(source + POWEROFF, BigInt(CODE), CONSTANTS), () =>
       TinyGuest.empty(source, options),

@@ -52,10 +52,13 @@ export const outageRecord = recordType('OUTG', 1, 'the outage that a guest is in
 export const about: PointDescription = {
   name: 'outage',
   rows: 'T8',
-  seen: 'a stop: under `elapse` as stolen time (2 s and more also as the mark that the ABI has for it), under `freeze` not at all',
+  seen: 'a stop: under `elapse` as stolen time (2 s and more also as the mark that the ABI has for it, which every vCPU finds before its clock goes on), under `freeze` not at all',
   held: 'measured between stop and first instruction and added to the virtual clock, or not, as `clock` says',
   proof: [
     'src/hypervisor/time.test.ts: is told of a stop of 2 s and more, and of a host that kept it waiting so long',
+    'src/hypervisor/elapse.test.ts: is known to all vCPUs before one judges, where a timer interrupt looks',
+    'src/hypervisor/time.test.ts: while it runs, finds the mark of a long stop before it can see the jump, once for each',
+    'src/helper/seam.test.ts: has that counted as one outage',
     'src/helper/seam.test.ts: goes on by the outage on a host whose uptime is lower',
     'src/helper/seam.test.ts: stands still under freeze',
     'src/helper/seam.test.ts: is usable after it was stopped for a virtual day, under both policies',
@@ -125,6 +128,12 @@ export class Outage implements MigrationPoint {
     const policy = this.terms.clock ?? this.policy;
     this.terms = {};
     if (policy === 'elapse') this.guest.domain.elapse(length);
+  }
+
+  /** It stood still for so long, ns, and nobody had stopped it: its process or its host was. It goes on. */
+  unforeseen(ns: number): void {
+    this.total += ns;
+    if (this.policy === 'elapse') this.guest.domain.elapse(ns);
   }
 
   private elsewhere(host: Host, sinceHere: number): number {
