@@ -1,10 +1,10 @@
 /** How a verb reaches a daemon: by the unix socket in its directory, or another host's by mutual TLS. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import net from 'node:net';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Failure } from '../daemon/failure.js';
-import { CONTROL_SOCKET } from '../daemon/host-daemon.js';
+import { CONTROL_KEY, CONTROL_SOCKET } from '../daemon/host-daemon.js';
 import { loadIdentity, loadTrusted } from '../daemon/identity.js';
 import { connectPeer, PROTOCOL_VERSIONS, resolvePeer } from '../daemon/peer.js';
 import { type Params, Rpc, type RpcHandlers } from '../daemon/rpc.js';
@@ -58,6 +58,15 @@ export async function connectDaemon(
     });
   });
   const rpc = new Rpc(socket, handlers);
-  await rpc.request('hello', { versions: PROTOCOL_VERSIONS }, 10_000);
+  await rpc.request('hello', { versions: PROTOCOL_VERSIONS, key: controlKey(where.dir) }, 10_000);
   return rpc;
+}
+
+/** Undefined where there is none, as beside a daemon of an earlier version, or where it is not ours to read. */
+function controlKey(dir: string): string | undefined {
+  try {
+    return readFileSync(join(dir, CONTROL_KEY), 'utf8');
+  } catch {
+    return undefined;
+  }
 }

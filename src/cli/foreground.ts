@@ -12,6 +12,7 @@ import { hugePages } from '../host/standalone/huge-pages.js';
 import type { Networks } from '../host/standalone/net/networks.js';
 import { Terminal } from '../host/standalone/terminal.js';
 import { nodeUnpackers } from '../host/standalone/unpackers.js';
+import { printableLines } from '../protocol/printable.js';
 import type { Nanoseconds } from '../xen/types.js';
 import { profileText } from './profile.js';
 
@@ -125,7 +126,7 @@ export class Foreground {
 
   private async powerOn(spec: () => GuestSpec, wake: () => void): Promise<Guest> {
     const { deterministic, networks = {}, profile } = this.options;
-    const log = (line: string): void => void process.stderr.write(`(XEN) ${line}\n`);
+    const log = (line: string): void => void process.stderr.write(`(XEN) ${printableLines(line)}\n`);
     const host = hostAlone('run', { networks, log });
     return Guest.powerOn(
       deterministic ? { ...spec(), nsPerInstruction: NS_PER_INSTRUCTION } : spec(),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { duration, listTable, uptimeTable, vcpuTable } from './table.js';
+import { duration, listTable, pointsTable, uptimeTable, vcpuTable } from './table.js';
 
 const row = {
   domid: 9,
@@ -17,6 +17,12 @@ const row = {
 };
 
 describe('tables', () => {
+  it('keep what a guest had a say in to its cell', () => {
+    const lines = listTable([{ ...row, name: 'evil\nroot  0' }]);
+    expect(lines.join('\n').split('\n')).toHaveLength(2);
+    const [, point] = pointsTable([{ name: 'p', rows: '', inner: '\x1b[2J', outer: '', moves: 0 }]);
+    expect(point).toContain('\\x1b[2J');
+  });
   it('list has the columns of xl list', () => {
     expect(listTable([row])).toEqual([
       'Name                                        ID   Mem VCPUs\tState\tTime(s)',

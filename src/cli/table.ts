@@ -5,8 +5,10 @@ import type { PointRow, VcpuStatus } from '../daemon/guest-runner.js';
 import type { NetworkRow } from '../daemon/network-requests.js';
 import type { MoveProgress } from '../migration/source.js';
 import type { StorageProgress } from '../migration/storage.js';
+import { printable } from '../protocol/printable.js';
 
-const left = (text: string, width: number): string => text.padEnd(width);
+/** What a guest may have had a say in stays in its cell. */
+const left = (text: string, width: number): string => printable(text).padEnd(width);
 const right = (value: string | number, width: number): string => String(value).padStart(width);
 
 /** `xl list`. */
@@ -63,7 +65,7 @@ export function diskTable(rows: readonly DiskRow[]): string[] {
     'Vdev   BE  handle state evt-ch ring-ref mode BE-path                                  Link',
     ...rows.map(
       (r) =>
-        `${left(r.vdev, 6)} 0  ${right(r.devid, 7)} ${right(r.state, 5)} ${right(r.evtchn, 6)} ${right(r.ringRef, 8)} ${left(r.readOnly ? 'r' : 'w', 4)} ${left(r.backend, 40)} ${r.link}`,
+        `${left(r.vdev, 6)} 0  ${right(r.devid, 7)} ${right(r.state, 5)} ${right(r.evtchn, 6)} ${right(r.ringRef, 8)} ${left(r.readOnly ? 'r' : 'w', 4)} ${left(r.backend, 40)} ${left(r.link, 0)}`,
     ),
   ];
 }
@@ -74,7 +76,7 @@ export function networkTable(rows: readonly NetworkRow[]): string[] {
     'Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path                        Link',
     ...rows.map(
       (r) =>
-        `${left(String(r.devid), 3)} 0  ${left(r.mac, 17)} ${right(r.devid, 6)} ${right(r.state, 5)} ${right(r.evtchn, 6)} ${right(r.txRingRef, 5)}/${left(String(r.rxRingRef), 11)} ${left(r.backend, 30)} ${r.link}`,
+        `${left(String(r.devid), 3)} 0  ${left(r.mac, 17)} ${right(r.devid, 6)} ${right(r.state, 5)} ${right(r.evtchn, 6)} ${right(r.txRingRef, 5)}/${left(String(r.rxRingRef), 11)} ${left(r.backend, 30)} ${left(r.link, 0)}`,
     ),
   ];
 }

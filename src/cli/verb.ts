@@ -6,6 +6,7 @@
 import type { Command } from 'commander';
 import { describeError, EXIT_STATUS } from '../daemon/failure.js';
 import type { Params, Rpc } from '../daemon/rpc.js';
+import { printableJson, printableLines } from '../protocol/printable.js';
 import { connectDaemon, defaultDirectory, type Where } from './daemon-client.js';
 
 export interface VerbOptions extends Where {
@@ -25,8 +26,8 @@ export function verb(program: Command, usage: string, description: string): Comm
 /** Prints a failure and sets the exit status. */
 export function fail(error: unknown, json: boolean | undefined): void {
   const { code, message } = describeError(error);
-  if (json === true) process.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
-  process.stderr.write(`stillpoint: ${message}\n`);
+  if (json === true) printJson({ error: { code, message } });
+  process.stderr.write(`stillpoint: ${printableLines(message)}\n`);
   process.exitCode = EXIT_STATUS[code];
 }
 
@@ -73,8 +74,8 @@ export function withDaemon(
 }
 
 export const printJson = (value: unknown): void => {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  process.stdout.write(`${printableJson(JSON.stringify(value))}\n`);
 };
 export const printLine = (line: string): void => {
-  process.stdout.write(`${line}\n`);
+  process.stdout.write(`${printableLines(line)}\n`);
 };

@@ -1,8 +1,20 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { readJson, removeUnfinished, writeDurable } from './durable.js';
+import { check } from '../protocol/check.js';
+import { readForeign, readJson, readOrSetAside, removeUnfinished, writeDurable } from './durable.js';
+import { cutLog, lastLine, sizeOfDirectory } from './process-log.js';
 
 describe('durable files', () => {
   let dir = '';
@@ -32,5 +44,56 @@ describe('durable files', () => {
     writeFileSync(join(dir, 'b.json.new'), '');
     removeUnfinished(dir);
     expect(readdirSync(dir)).toEqual(['a.json']);
+  });
+
+  it('that are damaged are set aside under a name of their own, and told of by their own', () => {
+    const path = join(dir, 'a.json');
+    const told: string[] = [];
+    const read = (): unknown =>
+      readOrSetAside(
+        path,
+        (value) => check(v.object({ of: v.number() }), value, 'a thing'),
+        (m) => told.push(m),
+      );
+    expect(read()).toBeUndefined();
+    for (const text of ['', '{"of":', 'null', '{"of":"x"}']) {
+      writeFileSync(path, text);
+      expect(read()).toBeUndefined();
+      expect(told.pop()).toContain(path);
+    }
+    expect(readdirSync(dir)).toEqual(['', '.2', '.3', '.4'].map((end) => `a.json.damaged${end}`));
+    writeFileSync(path, '{"of":1}');
+    expect(read()).toEqual({ of: 1 });
+    expect(told).toEqual([]);
+  });
+
+  it('of others are read only where they are files, and not longer than they may be', () => {
+    const path = join(dir, 'a');
+    writeFileSync(path, 'first\nlast');
+    expect(readForeign(path, 100)).toBe('first\nlast');
+    expect(readForeign(path, 5)).toBe('');
+    expect(readForeign(path, 4, 'end')).toBe('last');
+    symlinkSync(path, join(dir, 'link'));
+    expect(readForeign(join(dir, 'link'), 100)).toBe('');
+    linkSync(path, join(dir, 'second'));
+    expect(readForeign(path, 100)).toBe('');
+    for (const other of ['/dev/zero', dir, join(dir, 'none')]) expect(readForeign(other, 100)).toBe('');
+  });
+
+  it('logs are cut to their end, and what a directory takes up is counted up to a limit', () => {
+    const path = join(dir, 'log');
+    writeFileSync(path, `${'x'.repeat(2 << 20)}\nthe \x1b[31mend\n`);
+    expect(lastLine(path)).toBe('the \\x1b[31mend');
+    cutLog(path);
+    expect(readFileSync(path, 'utf8')).toBe('');
+    expect(lastLine(`${path}.1`)).toBe('the \\x1b[31mend');
+    mkdirSync(join(dir, 'more'));
+    for (let i = 0; i < 20; i++) writeFileSync(join(dir, 'more', String(i)), 'x'.repeat(5000));
+    linkSync(join(dir, 'more', '0'), join(dir, 'second'));
+    const whole = sizeOfDirectory(dir, 100, new Set());
+    expect(whole.names).toBe(24);
+    expect(whole.bytes).toBeGreaterThanOrEqual(21 * 8192);
+    expect(sizeOfDirectory(dir, 10, new Set()).names).toBeLessThan(13);
+    expect(sizeOfDirectory(dir, 100, new Set([join(dir, 'second')])).bytes).toBeLessThan(whole.bytes);
   });
 });

@@ -2,7 +2,8 @@
  * `stillpoint host`: one host's daemon. Listens on a unix socket in its directory for people of this machine, and on
  * TCP for other hosts; settles what an earlier daemon left before it listens anywhere.
  */
-import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -45,6 +46,11 @@ const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
 
 /** Names of the sockets in the daemon's directory: the verbs', and the host's xenstore for xenstore-ls and friends. */
 export const CONTROL_SOCKET = 'control.sock';
+/**
+ * What who speaks on the control socket has to know: a file that only the daemon's user can read, and no guest's process.
+ * A kernel that cannot keep those from a socket keeps them from a file.
+ */
+export const CONTROL_KEY = 'control.key';
 export const XENSTORE_SOCKET = 'xenstore.sock';
 
 /** So long is waited for guests' processes before anybody is listened to, ms. */
@@ -74,6 +80,7 @@ export class HostDaemon {
   /** All connections of this daemon, and whose they are: a peer's fingerprint, or undefined. */
   private readonly connections = new Map<Rpc, string | undefined>();
   private xenstore: SocketServer | undefined;
+  private readonly controlKey = randomBytes(32).toString('hex');
   /** Whether another daemon runs here cannot be read. */
   private otherUnknown = false;
   private stopWatching: () => void = () => {};
@@ -133,7 +140,9 @@ export class HostDaemon {
     // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
     await Promise.race([recovered, new Promise((done) => setTimeout(done, RECOVERY_MS))]);
     rmSync(path, { force: true });
-    const control = net.createServer((socket) => this.accept(socket, undefined, () => true));
+    const control = net.createServer((socket) => this.accept(socket, undefined, () => true, this.controlKey));
+    rmSync(join(dir, CONTROL_KEY), { force: true });
+    writeFileSync(join(dir, CONTROL_KEY), this.controlKey, { mode: 0o600, flag: 'wx' });
     await new Promise<void>((resolve, reject) => {
       control.once('error', reject);
       control.listen({ path }, resolve);
@@ -161,8 +170,11 @@ export class HostDaemon {
     return (server.address() as net.AddressInfo).port;
   }
 
-  /** `peer`: fingerprint of who is connected; undefined: a person of this machine, or plain loopback. */
-  private accept(socket: net.Socket, peer: string | undefined, known: () => boolean): void {
+  /**
+   * `peer`: fingerprint of who is connected; undefined: a person of this machine, or plain loopback. `key`: what the
+   * greeting has to show, or undefined.
+   */
+  private accept(socket: net.Socket, peer: string | undefined, known: () => boolean, key?: string): void {
     let greeted = false;
     const fingerprint = peer ?? '';
     const rpc: Rpc = new Rpc(socket, {
@@ -178,6 +190,8 @@ export class HostDaemon {
           if (version === undefined) {
             throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
           }
+          if (key !== undefined && !sameKey(params.key, key))
+            throw new Failure('not-trusted', `${CONTROL_KEY} of this daemon was not shown`);
           if (!greeted && !known()) {
             setImmediate(() => rpc.destroy());
             throw new Failure('bad-state', 'too many connections');
@@ -248,5 +262,12 @@ export class HostDaemon {
     rmSync(join(this.dir, XENSTORE_SOCKET), { force: true });
     rmSync(join(this.dir, 'daemon.pid'), { force: true });
     rmSync(join(this.dir, CONTROL_SOCKET), { force: true });
+    rmSync(join(this.dir, CONTROL_KEY), { force: true });
   }
+}
+
+/** In a time that says nothing of where they differ. */
+function sameKey(shown: unknown, key: string): boolean {
+  const hash = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return typeof shown === 'string' && timingSafeEqual(hash(shown), hash(key));
 }

@@ -1,14 +1,36 @@
 // A runner of guests that has been taken over: before it makes its guest it tries what no guest process may, and what
 // every one must be able to, and prints what came of it as JSON on the guest's console.
-import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  linkSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import net from 'node:net';
 import { Worker } from 'node:worker_threads';
 import koffi from 'koffi';
 import * as fake from '../migration/fake-guest.mjs';
 
-export const readConfig = fake.readConfig;
+/** Its image is its disk. */
+export function readConfig(...args) {
+  const config = fake.readConfig(...args);
+  const disk = {
+    target: config.more.image,
+    format: 'raw',
+    vdev: 'xvda',
+    virtualDevice: 51712,
+    readOnly: false,
+  };
+  return { ...config, devices: [{ kind: 'vbd', devid: 51712, spec: JSON.stringify(disk) }] };
+}
 
 const lib = koffi.load('libc.so.6');
 const number = 'unsigned long';
@@ -44,7 +66,47 @@ const ownProgram = () => {
   return execute('./evil');
 };
 
-async function probe({ other, daemonPid, daemonDir, socket }) {
+/** Speaks on the daemon's own socket as a person of this machine would. */
+const speak = (path) =>
+  new Promise((done) => {
+    const client = net.connect({ path }, () =>
+      client.write('{"id":1,"do":"hello","with":{"versions":[1]}}\n{"id":2,"do":"list"}\n'),
+    );
+    let heard = '';
+    client.on('data', (chunk) => {
+      heard += chunk;
+      if (heard.includes('"id":2')) done(/"ok"/.test(heard) ? 'done' : 'refused');
+    });
+    client.on('error', () => done('refused'));
+    client.on('close', () => done('refused'));
+  });
+/** Beyond the longest file that it may write. */
+const longFile = () => {
+  const fd = openSync('long', 'w');
+  try {
+    writeSync(fd, 'x', 2 ** 45);
+  } finally {
+    closeSync(fd);
+    rmSync('long');
+  }
+};
+const refused = (outcome) => (outcome === 'done' ? 'done' : 'refused');
+
+const mkfifo = lib.func('int mkfifo(const char *path, unsigned int mode)');
+const execFifo = (path) => (mkfifo(path, 0o600) === 0 ? 'done' : 'refused');
+/** The errno with a minus of what a child says to the call of this name. */
+const inChild = (name) => {
+  const code = `import koffi from '${import.meta.resolve('koffi')}';
+    const lib = koffi.load('libc.so.6');
+    const call = lib.func('${name === 'setsid' ? 'int setsid()' : 'int setpgid(int pid, int group)'}');
+    process.exit(call(${name === 'setsid' ? '' : '0, 0'}) < 0 ? koffi.errno() : 0);`;
+  const { status, error } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: 'ignore',
+  });
+  return error?.code ?? -status;
+};
+
+async function probe({ root, other, daemonPid, daemonDir, socket }) {
   const PTRACE_SEIZE = 0x4206;
   const O_RDONLY = 0;
   return {
@@ -56,6 +118,21 @@ async function probe({ other, daemonPid, daemonDir, socket }) {
     hostsKey: attempt(() => readFileSync(`${daemonDir}/identity/key.pem`)),
     guests: attempt(() => readdirSync(`${daemonDir}/guests`)),
     own: attempt(() => writeFileSync('own', 'x')),
+    ownDisk: attempt(() => closeSync(openSync(`${root}/own.img`, 'r+'))),
+    otherDisk: attempt(() => closeSync(openSync(`${root}/other.img`, 'r+'))),
+    outside: attempt(() => closeSync(openSync(`${root}/outside`, 'a'))),
+    makeOutside: attempt(() => writeFileSync(`${root}/made`, 'x')),
+    removeOutside: attempt(() => unlinkSync(`${root}/outside`)),
+    symbolicLink: attempt(() => symlinkSync('/etc/shadow', 'exit.json')),
+    pipe: execFifo('pipe'),
+    hardLink: refused(attempt(() => linkSync(`${root}/outside`, 'linked'))),
+    logOfItsOwn: attempt(() => closeSync(openSync(`${daemonDir}/logs/1.log`, 'r'))),
+    longFile: attempt(longFile),
+    controlKey: attempt(() => readFileSync(`${daemonDir}/control.key`)),
+    control: await speak(`${daemonDir}/control.sock`),
+    // In a process that leads neither: its daemon ends all that is in its session.
+    session: inChild('setsid'),
+    processGroup: inChild('setpgid'),
     ptrace: call(101, PTRACE_SEIZE, daemonPid),
     readMemory: call(310, daemonPid),
     signal: attempt(() => process.kill(daemonPid, 0)),
@@ -89,14 +166,41 @@ async function probe({ other, daemonPid, daemonDir, socket }) {
   };
 }
 
+/** What it does when it has said what it found; longer than the tests want to wait. */
+const EVILS = {
+  // As many processes as it can, each of which makes more.
+  forks: () => {
+    const code =
+      'const { spawn } = require("node:child_process"); setInterval(() => { try { spawn(process.execPath, ["-e", process.argv[1], process.argv[1]], { stdio: "ignore", detached: true }).on("error", () => {}); } catch {} }, 20)';
+    spawn(process.execPath, ['-e', code, code], { stdio: 'ignore', detached: true });
+  },
+  names: () => {
+    for (let i = 0; ; i++) writeFileSync(`name${i}`, '');
+  },
+  bytes: () => {
+    for (let i = 0; ; i++) writeFileSync(`full${i % 900}`, Buffer.alloc(4 << 20, i));
+  },
+  log: () => {
+    const line = 'x'.repeat(1 << 20);
+    const end = performance.now() + 20_000;
+    const more = () => {
+      writeSync(1, line);
+      if (performance.now() < end) setTimeout(more, 5);
+    };
+    more();
+  },
+};
+
 export function openFactory(host, hooks) {
   const factory = fake.openFactory(host, hooks);
   return {
     ...factory,
     create: async (config, ...rest) => {
-      const found = await probe(JSON.parse(Buffer.from(config.more.probe, 'hex').toString()));
+      const told = JSON.parse(Buffer.from(config.more.probe, 'hex').toString());
+      const found = await probe(told);
       const runner = await factory.create(config, ...rest);
       hooks.console(Buffer.from(`PROBE ${JSON.stringify(found)} END\n`));
+      if (told.evil !== '') setTimeout(EVILS[told.evil], 1000);
       return runner;
     },
     construct: (description, given) => factory.construct(description, given),

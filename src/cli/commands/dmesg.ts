@@ -1,6 +1,6 @@
 /** `stillpoint dmesg`: what the guest's hypervisor has to say. */
 import type { Command } from 'commander';
-import { printJson, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 export function register(program: Command): void {
   verb(program, 'dmesg <guest>', "print the messages of a guest's hypervisor").action(
@@ -8,7 +8,7 @@ export function register(program: Command): void {
       withDaemon(options, async (ask) => {
         const text = await ask<string>('dmesg', { guest });
         if (options.json === true) printJson(text.split('\n'));
-        else process.stdout.write(text.endsWith('\n') || text === '' ? text : `${text}\n`);
+        else if (text !== '') printLine(text.replace(/\n$/, ''));
       }),
   );
 }
