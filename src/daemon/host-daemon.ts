@@ -17,6 +17,7 @@ import { Failure } from './failure.js';
 import type { HostConfig } from './host-config.js';
 import { HostXenstore } from './host-store.js';
 import { loadIdentity, type Right, TrustedHosts } from './identity.js';
+import { type Libc, loadLibc } from './libc.js';
 import { Moves } from './moves.js';
 import {
   type Caller,
@@ -28,7 +29,7 @@ import {
 } from './peer.js';
 import { helloRequest } from './peer-messages.js';
 import { Rpc, type RpcHandlers } from './rpc.js';
-import { isAlive, startTicks } from './spawn.js';
+import { isAlive, sessionOf, startTicks } from './spawn.js';
 import { readProcessId } from './state-files.js';
 
 export interface HostOptions {
@@ -140,7 +141,12 @@ export class HostDaemon {
     // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
     await Promise.race([recovered, new Promise((done) => setTimeout(done, RECOVERY_MS))]);
     rmSync(path, { force: true });
-    const control = net.createServer((socket) => this.accept(socket, undefined, () => true, this.controlKey));
+    const libc = await loadLibc();
+    const admit = (socket: net.Socket): boolean => !this.isGuests(libc, socket);
+    const control = net.createServer((socket) => {
+      if (admit(socket)) this.accept(socket, undefined, () => true, this.controlKey);
+      else socket.destroy();
+    });
     rmSync(join(dir, CONTROL_KEY), { force: true });
     writeFileSync(join(dir, CONTROL_KEY), this.controlKey, { mode: 0o600, flag: 'wx' });
     await new Promise<void>((resolve, reject) => {
@@ -152,7 +158,7 @@ export class HostDaemon {
     control.on('error', failed);
     chmodSync(path, 0o600);
     this.servers.push(control);
-    this.xenstore = await SocketServer.listen(this.store.server, join(dir, XENSTORE_SOCKET));
+    this.xenstore = await SocketServer.listen(this.store.server, join(dir, XENSTORE_SOCKET), { admit });
     if (listen === undefined) return 0;
     const door = new Doorkeeper({ ...DOOR_LIMITS, greetingMs: this.config.greetingS * 1000 });
     const server = await listenForPeers(
@@ -168,6 +174,20 @@ export class HostDaemon {
     );
     this.servers.push(server);
     return (server.address() as net.AddressInfo).port;
+  }
+
+  /**
+   * Whether a guest's process is at the other end, or one that it has started: all of them are of one session, which
+   * their sandbox does not let them leave. One that is gone already is nobody that has to be heard.
+   */
+  private isGuests(libc: Libc | undefined, socket: net.Socket): boolean {
+    const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+    const pid = libc?.peerProcess(fd);
+    // 0: of another namespace of processes than ours, where no guest is.
+    if (pid === undefined || pid === 0) return false;
+    const session = sessionOf(pid);
+    if (session === undefined) return true;
+    return [...this.domains.all.values()].some(({ state }) => state.process?.pid === session);
   }
 
   /**

@@ -3,6 +3,8 @@
 const PR_SET_NO_NEW_PRIVS = 38;
 const SECCOMP_SET_MODE_FILTER = 1;
 const F_SETFD = 2;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
 const RULE_PATH_BENEATH = 1;
 /** Numbers above 423 are the same on all processors. */
 const SYS_LANDLOCK_CREATE_RULESET = 444;
@@ -18,6 +20,8 @@ export interface Libc {
   createRuleset(attributes: Uint8Array | null, size: number, flags: number): number;
   addRule(ruleset: number, pathBeneath: Uint8Array): number;
   restrictSelf(ruleset: number): number;
+  /** The process that connected this unix socket, as the kernel noted it then; undefined where that is not known. */
+  peerProcess(descriptor: number): number | undefined;
   /** This descriptor stays open when another program is executed: Node sees to it that none does. */
   keepOpen(descriptor: number): void;
   /** Becomes another program, with an empty environment. Returns only when that fails. */
@@ -46,6 +50,7 @@ export async function loadLibc(): Promise<Libc | undefined> {
     const create = lib.func('syscall', 'long', ['long', 'void *', 'size_t', 'unsigned int']);
     const add = lib.func('syscall', 'long', ['long', 'int', 'int', 'void *', 'unsigned int']);
     const restrict = lib.func('syscall', 'long', ['long', 'int', 'unsigned int']);
+    const getsockopt = lib.func('int getsockopt(int fd, int level, int name, void *value, void *length)');
     const fcntl = lib.func('fcntl', 'int', ['int', 'int', 'int']);
     const execve = lib.func('execve', 'int', ['str', 'str *', 'str *']);
     return {
@@ -58,6 +63,14 @@ export async function loadLibc(): Promise<Libc | undefined> {
         create(SYS_LANDLOCK_CREATE_RULESET, attributes, size, flags),
       addRule: (ruleset, rule) => add(SYS_LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0),
       restrictSelf: (ruleset) => restrict(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0),
+      peerProcess(descriptor) {
+        // struct ucred: process, user, group.
+        const credentials = new Int32Array(3);
+        const length = Uint32Array.of(credentials.byteLength);
+        return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, credentials, length) === 0
+          ? credentials[0]
+          : undefined;
+      },
       keepOpen: (descriptor) => void fcntl(descriptor, F_SETFD, 0),
       execve: (path, argv) => execve(path, [...argv, null], [null]),
     };

@@ -221,6 +221,9 @@ function processesOf(id: ProcessId): number[] {
   return found;
 }
 
+/** The session that a process is of; undefined if it is not there any more. */
+export const sessionOf = (pid: number): number | undefined => statOf(pid)?.session;
+
 /** SIGKILL, to exactly this process and to all that came of it. Resolves when they are dead. */
 export async function killProcess(id: ProcessId): Promise<void> {
   for (;;) {

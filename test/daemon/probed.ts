@@ -29,8 +29,10 @@ export interface Probed {
   log(): string;
   /** Whether the guest is there. */
   lives(): Promise<boolean>;
-  /** The daemon's directory. */
+  /** The daemon's directory, and the one that it is in. */
   readonly dir: string;
+  readonly root: string;
+  ask<T>(method: string, params?: object): Promise<T>;
   /** The guest's process. */
   pid(): Promise<number>;
   /** Ends all of it. */
@@ -47,7 +49,7 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
   const config = join(root, 'host.json');
   writeFileSync(config, JSON.stringify({ runner: PROBE, guestProcesses: 200 }));
   // Its own disk, and what is nobody's business of a guest's: another guest's disk, a file of the daemon's user.
-  for (const name of ['own.img', 'other.img', 'outside']) {
+  for (const name of ['own.img', 'other.img', 'later.img', 'outside']) {
     writeFileSync(join(root, name), 'a secret', { mode: 0o600 });
     if (name !== 'outside') truncateSync(join(root, name), 65_536);
   }
@@ -109,6 +111,8 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
       log: () => readFileSync(log, 'utf8'),
       lives: async () => (await ask<unknown[]>('list')).length > 0,
       dir,
+      root,
+      ask,
       pid: async () => (await ask<{ pid: number }>('domain', { guest: 'probe' })).pid,
       clean,
     };
@@ -144,6 +148,7 @@ export const REFUSED = {
   hostsKey: 'EACCES',
   controlKey: 'EACCES',
   control: 'refused',
+  xenstore: 'refused',
   guests: 'EACCES',
   otherDisk: 'EACCES',
   outside: 'EACCES',

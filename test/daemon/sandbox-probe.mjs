@@ -80,6 +80,17 @@ const speak = (path) =>
     client.on('error', () => done('refused'));
     client.on('close', () => done('refused'));
   });
+const readStore = (path) =>
+  new Promise((done) => {
+    const body = Buffer.from('/tool\0');
+    const header = Buffer.alloc(16);
+    header.writeUInt32LE(2, 0);
+    header.writeUInt32LE(body.length, 12);
+    const client = net.connect({ path }, () => client.write(Buffer.concat([header, body])));
+    client.on('data', () => done('done'));
+    client.on('error', () => done('refused'));
+    client.on('close', () => done('refused'));
+  });
 /** Beyond the longest file that it may write. */
 const longFile = () => {
   const fd = openSync('long', 'w');
@@ -130,6 +141,8 @@ async function probe({ root, other, daemonPid, daemonDir, socket }) {
     longFile: attempt(longFile),
     controlKey: attempt(() => readFileSync(`${daemonDir}/control.key`)),
     control: await speak(`${daemonDir}/control.sock`),
+    // XS_READ of a node that only the host's domain 0 may read, as xenstored's protocol has it.
+    xenstore: await readStore(`${daemonDir}/xenstore.sock`),
     // In a process that leads neither: its daemon ends all that is in its session.
     session: inChild('setsid'),
     processGroup: inChild('setpgid'),
@@ -200,6 +213,12 @@ export function openFactory(host, hooks) {
       const found = await probe(told);
       const runner = await factory.create(config, ...rest);
       hooks.console(Buffer.from(`PROBE ${JSON.stringify(found)} END\n`));
+      // A disk that it gets while it runs is opened as its configuration names it.
+      runner.plug = async (device) => {
+        const link = await host.links.vbd(device.devid, device.spec);
+        hooks.console(Buffer.from(`GOT ${link.geometry.sectors} SECTORS\n`));
+        runner.config = { ...runner.config, devices: [...runner.config.devices, device] };
+      };
       if (told.evil !== '') setTimeout(EVILS[told.evil], 1000);
       return runner;
     },

@@ -11,6 +11,8 @@ import type { XenstoreServer } from '../server/server.js';
 export interface SocketOptions {
   /** Called before answers are sent: what they acknowledge must last from then on. */
   readonly beforeSend?: () => void;
+  /** Whether this client is listened to; undefined: all are. */
+  readonly admit?: (socket: Socket) => boolean;
 }
 
 class SocketTransport implements Transport {
@@ -89,6 +91,10 @@ export class SocketServer {
       });
     };
     this.listener = createServer((socket) => {
+      if (options.admit?.(socket) === false) {
+        socket.destroy();
+        return;
+      }
       this.sockets.add(socket);
       socket.on('close', () => this.sockets.delete(socket));
       const connection = server.connect('socket', 0);
