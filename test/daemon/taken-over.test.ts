@@ -33,6 +33,7 @@ class OneHost {
     writeFileSync(join(this.root, 'A.json'), JSON.stringify({ guestFolders: [this.root], ...config }));
     this.host = new TestHost('A', join(this.root, 'A'), port, join(this.root, 'A.json'), [
       '--plain-loopback',
+      '--i-know',
     ]);
   }
   create(name: string, more = ''): Promise<DomainRow> {
@@ -52,7 +53,7 @@ class OneHost {
   }
   async close(): Promise<void> {
     await this.clear().catch(() => {});
-    if (this.host.process !== undefined) await this.host.kill();
+    if (this.host.process?.exitCode === null) await this.host.kill();
     rmSync(this.root, { recursive: true, force: true });
   }
 }
