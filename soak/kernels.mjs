@@ -101,7 +101,7 @@ async function live(where, name, kernel, vcpus) {
   const write =
     'r() { n=$((n+1)); yes "round $n" | head -c 131072 >/tmp/d; dd if=/tmp/d of=/dev/xvda bs=32k seek=$((n%64*4)) conv=fsync 2>/dev/null || echo BAD write; ' +
     'echo 1 >/proc/sys/vm/drop_caches; dd if=/dev/xvda bs=32k skip=$((n%64*4)) count=4 2>/dev/null | cmp -s - /tmp/d || echo BAD read; }; ' +
-    'w() { n=0; while [ -e /tmp/on ]; do r; echo $n >/tmp/n; done >/tmp/w 2>&1; }';
+    'w() { n=0; while [ -e /tmp/on ]; do r; echo $n >/tmp/m; mv /tmp/m /tmp/n; done >/tmp/w 2>&1; }';
   const ping = `ping -c 1 -W 20 ${PEER}`;
   const works = async (at) => {
     const said = await command(at, name, `${ping} | grep -c "1 packets received"; cat /tmp/n /tmp/w`);
