@@ -162,9 +162,13 @@ const real = await TwoHosts.open(18_720, { runner: undefined }, (root, name) => 
 }));
 const MAIN = new URL('../dist/cli/main.js', import.meta.url).pathname;
 async function startSwitch() {
-  network = spawn(process.execPath, [MAIN, 'switch', '--listen', `unix:${join(real.root, 'switch')}`], {
-    stdio: 'ignore',
-  });
+  network = spawn(
+    process.execPath,
+    [MAIN, 'switch', '--listen', `unix:${join(real.root, 'switch')}`, '--mode', '666'],
+    {
+      stdio: 'ignore',
+    },
+  );
   await until('the switch listens', () => existsSync(join(real.root, 'switch')) || undefined);
 }
 writeFileSync(join(real.root, 'kernel'), smallKernelElf());
@@ -256,7 +260,14 @@ for (const [row, devices, harm, heal] of SERVERS) {
   if (!row.includes(only)) continue;
   // Before the move, and at instants within it.
   for (const ms of [-1, 0, 50, 150, 400, 1000]) {
-    const { name, pid } = await create(devices());
+    const made = await create(devices()).catch((error) => console.log(`${row}: FAILED: ${error.message}`));
+    if (made === undefined) {
+      const count = counts.get(row) ?? { cases: 0, failures: 0 };
+      counts.set(row, { cases: count.cases + 1, failures: count.failures + 1 });
+      failures++;
+      continue;
+    }
+    const { name, pid } = made;
     if (ms < 0) await harm(pid);
     await tried(
       row,
