@@ -177,16 +177,18 @@ export function compatForm(ins: iced.Instruction, kind: number): DecodedForm | u
 
 const usage = new iced.InstructionInfoFactory();
 
-/** Whether it writes to its memory operand, whatever is there. */
-export function writesMemory(ins: iced.Instruction): boolean {
+/** These look at their operand's segment when they write: they do so but at times, or read something else first. */
+const CHECKED_LATER = new Set<number>([M.Arpl, M.Pop]);
+
+/** Whether it writes to its memory operand, in the code's segment, whatever is there. */
+export function writesToCode(ins: iced.Instruction): boolean {
+  if (CHECKED_LATER.has(ins.mnemonic)) return false;
   const info = usage.info(ins);
   let writes = false;
   for (const used of info.usedMemory()) {
     const { access } = used;
     writes ||=
-      used.base !== Register.ESP &&
-      used.base !== Register.SP &&
-      ins.mnemonic !== M.Arpl &&
+      used.segment === Register.CS &&
       (access === iced.OpAccess.Write ||
         access === iced.OpAccess.ReadWrite ||
         access === iced.OpAccess.CondWrite ||

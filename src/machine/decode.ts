@@ -23,7 +23,7 @@ import {
   ZERO,
 } from './core/layout.js';
 import { Form, G, Op } from './core/ops.js';
-import { compatForm, writesMemory } from './decode-compat.js';
+import { compatForm, writesToCode } from './decode-compat.js';
 import { type DecodedForm, Flow, integerForm, isReusable } from './decode-forms.js';
 import { decodeFp, type FpOperation } from './decode-fp.js';
 import { KnownForms } from './decode-known.js';
@@ -263,7 +263,7 @@ export class BlockDecoder {
     const key = code * 2 + (memory ? 1 : 0);
     const forms = this.forms[this.kind];
     let form = forms.get(key);
-    if (this.kind !== KIND_LONG && memory && ins.memorySegment === Register.CS && writesMemory(ins))
+    if (this.kind !== KIND_LONG && memory && ins.memorySegment === Register.CS && writesToCode(ins))
       return this.raise(slot, GP, ins.length);
     if (form === undefined) {
       form = (this.kind === KIND_LONG ? undefined : compatForm(ins, this.kind)) ?? integerForm(ins);

@@ -190,8 +190,8 @@ function makeStep(r: Random, form: CompatForm, segments: Segments): Step | undef
         ESP,
         flat ? STACK + 4 * r.below(32) : offsetIn(r, segments, Register.SS, size) + (r.chance(80) ? 64 : 0),
       );
-      // Which registers it has popped when it faults is each processor's own affair.
-      if (INTEL && /^popa/.test(m)) return undefined;
+      // Which registers they have moved when they fault is each processor's own affair.
+      if (INTEL && /^(pusha|popa)/.test(m)) return undefined;
       if (m === 'leave') set(5, offsetIn(r, segments, Register.SS, 8));
       if (m === 'enter') {
         set(5, offsetIn(r, segments, Register.SS, 8));

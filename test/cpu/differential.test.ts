@@ -18,7 +18,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const seed = Number(process.env.STILLPOINT_CPU_SEED ?? randomInt(2 ** 31));
 const only = process.env.STILLPOINT_CPU_INDEX;
 const sequences = Number(process.env.STILLPOINT_CPU_SEQUENCES ?? 100_000);
-const compat = Number(process.env.STILLPOINT_CPU_COMPAT ?? 4000);
+const compat = Number(process.env.STILLPOINT_CPU_COMPAT ?? 2000);
 const WORKERS = 2;
 /** Sequences of compatibility mode with which every form comes up. */
 const ENOUGH_COMPAT = 8000;

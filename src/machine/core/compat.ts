@@ -42,12 +42,11 @@ function countDown(cpu: usize, op: usize): void {
   if (load<u8>(op, O_R2) != 0) setSized(cpu, RCX, getSized(cpu, RCX, log) - 1, log);
 }
 
-/** pusha: the order of the manual, all or nothing. */
+/** pusha, in the order of the manual: what was pushed stays when a later access faults, as on processors. */
 function pushAll(cpu: usize, op: usize, log: u32): void {
   const mask = stackMask(cpu);
   const size: u64 = 1 << log;
   const rsp = load<u64>(cpu, RSP);
-  for (let i: u64 = 1; i <= 8; i++) slowProbe(cpu, op | STACK, stackAddress(cpu, (rsp - i * size) & mask), <u32>size);
   for (let i: u64 = 1; i <= 8; i++) {
     writeSized(cpu, op | STACK, stackAddress(cpu, (rsp - i * size) & mask), load<u64>(cpu + ((<usize>i - 1) << 3)), log);
   }

@@ -15,7 +15,7 @@ import { doubleShift, shiftOrRotate } from './shift';
 import { stringOperation } from './string';
 import { noteAccess } from './watch';
 import { floatOperation } from './float';
-import { setStackPointer, stackAddress, stackMask } from './segment';
+import { isLong, setStackPointer, stackAddress, stackMask } from './segment';
 import { Form, G } from './ops';
 
 /** generic() says so when the same instruction is to go on. */
@@ -459,6 +459,7 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
         const after = load<u64>(cpu, RSP);
         const va = address(cpu, op);
         store<u64>(cpu, rsp, RSP);
+        if (!isLong(cpu)) slowProbe(cpu, op, va, 1 << log);
         writeSized(cpu, op, va, v, log);
         store<u64>(cpu, after, RSP);
       } else {
