@@ -235,7 +235,7 @@ export class HostDaemon {
         if (method === 'move' && greeted && this.rightsOf(peer)?.has('move') === true)
           this.moves.heard({ rpc, fingerprint }, params);
       },
-      closed: () => {
+      closed: (rpc) => {
         this.connections.delete(rpc);
         this.moves.cut(rpc);
       },
@@ -264,9 +264,9 @@ export class HostDaemon {
     const fingerprint = trusted.find((t) => t.name === peer.name)?.fingerprint;
     const rpc = await connectPeer(peer, loadIdentity(this.dir), trusted, {
       ...handlers,
-      closed: () => {
+      closed: (rpc) => {
         this.connections.delete(rpc);
-        handlers.closed?.();
+        handlers.closed?.(rpc);
       },
     });
     if (!rpc.closed) this.connections.set(rpc, fingerprint);

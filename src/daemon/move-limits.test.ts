@@ -234,7 +234,7 @@ class World {
       this.arriving.alive = false;
       this.destination = 'dead';
     }
-    queueMicrotask(() => this.handlers.closed?.());
+    queueMicrotask(() => this.handlers.closed?.({} as Rpc));
   }
 
   private async connect(given: RpcHandlers): Promise<Rpc> {

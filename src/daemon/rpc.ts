@@ -28,8 +28,8 @@ export type Params = Readonly<Record<string, unknown>>;
 export interface RpcHandlers {
   request?(method: string, params: Params): unknown;
   notice?(method: string, params: Params): void;
-  /** Once, when nothing more can come. */
-  closed?(): void;
+  /** Once, when nothing more can come; it may be before whoever made `rpc` has got it. */
+  closed?(rpc: Rpc): void;
 }
 
 interface Pending {
@@ -126,7 +126,7 @@ export class Rpc {
       reject(new Failure('io', 'the connection was closed'));
     }
     this.pending.clear();
-    this.handlers.closed?.();
+    this.handlers.closed?.(this);
   }
 
   private take(chunk: Buffer): void {

@@ -195,7 +195,7 @@ describe('a host that is trusted, and hostile', () => {
   });
 
   /** A host M that takes a guest of A's, as `play` plays it. */
-  const listen = async (play: (line: Rpcish, request: Request) => void): Promise<void> => {
+  const listen = async (play: (line: Rpcish, request: Request) => void, greets = true): Promise<void> => {
     const server = tls.createServer(
       {
         key: mallory.key,
@@ -210,6 +210,7 @@ describe('a host that is trusted, and hostile', () => {
         const say = (message: object | string): void =>
           void socket.write(typeof message === 'string' ? message : `${JSON.stringify(message)}\n`);
         socket.on('data', (bytes) => {
+          if (!greets) return void socket.destroy();
           const lines = (held + bytes.toString('utf8')).split('\n');
           held = lines.pop()!;
           for (const one of lines) {
@@ -247,6 +248,14 @@ describe('a host that is trusted, and hostile', () => {
     });
     const { name } = await hosts.guest();
     await expect(hosts.a.ask('migrate', { guest: name, host: 'M' })).rejects.toThrow('goes on here');
+    expect((await hosts.settled(name)).on).toBe('A');
+  });
+
+  it('that closes before it has greeted leaves the guest where it was, and the daemon too', async () => {
+    await listen(() => {}, false);
+    const { name } = await hosts.guest();
+    for (let i = 0; i < 3; i++)
+      await expect(hosts.a.ask('migrate', { guest: name, host: 'M' })).rejects.toThrow('goes on here');
     expect((await hosts.settled(name)).on).toBe('A');
   });
 

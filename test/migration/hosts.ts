@@ -122,6 +122,7 @@ export class TestHost {
   /** kill -9. */
   async kill(): Promise<void> {
     const child = this.process!;
+    if (child.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise((done) => child.once('exit', done));
     child.kill('SIGKILL');
     await gone;
