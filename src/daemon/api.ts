@@ -85,6 +85,19 @@ const guest = (daemon: HostDaemon, params: Params): Domain => {
   const called = text(params, 'guest');
   return daemon.domains.find(params.uuid === undefined ? called : text(params, 'uuid'), called);
 };
+/** Asks a guest's process. Of a guest that is removed meanwhile the answer is that there is none. */
+async function asked<T>(
+  daemon: HostDaemon,
+  params: Params,
+  what: (domain: Domain) => Promise<T>,
+): Promise<T> {
+  const domain = guest(daemon, params);
+  try {
+    return await what(domain);
+  } catch (error) {
+    throw domain.leaving ? daemon.domains.missing(text(params, 'guest')) : error;
+  }
+}
 const resting = (daemon: HostDaemon, params: Params): Domain => {
   const domain = guest(daemon, params);
   if (domain.state.phase === 'building')
@@ -247,8 +260,8 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
   cancelMove: (daemon, params) => daemon.moves.cancel(guest(daemon, params)),
   settle: (daemon, params) => daemon.moves.decide(guest(daemon, params), params.keep === true),
   moves: (daemon) => daemon.moves.stats,
-  points: (daemon, params) => guest(daemon, params).ask('points', {}),
-  dmesg: (daemon, params) => guest(daemon, params).ask('dmesg', {}),
+  points: (daemon, params) => asked(daemon, params, (domain) => domain.ask('points', {})),
+  dmesg: (daemon, params) => asked(daemon, params, (domain) => domain.ask('dmesg', {})),
   vcpus: async (daemon, params) => {
     const domains = params.guest === undefined ? [...daemon.domains.all.values()] : [guest(daemon, params)];
     return Promise.all(
@@ -267,7 +280,8 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     caller.rpc.stream.once('close', () => domain.consoles.delete(watcher));
     return { latest, domid: domain.domid, uuid: domain.state.uuid };
   },
-  type: (daemon, params) => guest(daemon, params).ask('type', { data: text(params, 'data') }),
+  type: (daemon, params) =>
+    asked(daemon, params, (domain) => domain.ask('type', { data: text(params, 'data') })),
   /** Resolves when the domain is no more here. */
   async gone(daemon, params) {
     const domain = guest(daemon, params);

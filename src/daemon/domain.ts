@@ -125,6 +125,8 @@ async function within(something: Promise<void>, timeoutMs: number): Promise<void
 
 export class Domain {
   rpc: Rpc | undefined;
+  /** It is being removed: whatever is still asked of it comes too late. */
+  leaving = false;
   readonly consoles = new Set<(data: string) => void>();
   onProgress: ((progress: unknown) => void) | undefined;
   /** While an earlier daemon's domain is being taken up; it never fails. */

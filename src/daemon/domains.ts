@@ -220,7 +220,11 @@ export class Domains {
         if (reference === name || reference === uuid) return domain;
       }
     }
-    throw new Failure('no-such-guest', `there is no domain ${called} on ${this.hostName}`);
+    throw this.missing(called);
+  }
+
+  missing(called: string): Failure {
+    return new Failure('no-such-guest', `there is no domain ${called} on ${this.hostName}`);
   }
 
   nameIsFree(name: string): boolean {
@@ -558,6 +562,7 @@ export class Domains {
 
   /** Ends the process and removes all traces of a domain. */
   async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
+    domain.leaving = true;
     await domain.endProcess(reason);
     if (this.all.get(domain.domid) === domain) await this.takeDisks(domain, () => true);
     this.forget(domain);

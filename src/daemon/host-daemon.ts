@@ -11,6 +11,7 @@ import { DOOR_LIMITS, Doorkeeper } from '../host/standalone/net/doorkeeper.js';
 import { SocketServer } from '../xenstore/socket/socket-server.js';
 import { controlRequests, moveRequests } from './api.js';
 import { checked } from './checked.js';
+import { CONTROL_KEY, CONTROL_SOCKET, XENSTORE_SOCKET } from './control-files.js';
 import { Domains } from './domains.js';
 import { readOrSetAside } from './durable.js';
 import { Failure } from './failure.js';
@@ -44,15 +45,6 @@ export interface HostOptions {
 }
 
 const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
-
-/** Names of the sockets in the daemon's directory: the verbs', and the host's xenstore for xenstore-ls and friends. */
-export const CONTROL_SOCKET = 'control.sock';
-/**
- * What who speaks on the control socket has to know: a file that only the daemon's user can read, and no guest's process.
- * A kernel that cannot keep those from a socket keeps them from a file.
- */
-export const CONTROL_KEY = 'control.key';
-export const XENSTORE_SOCKET = 'xenstore.sock';
 
 /** So long is waited for guests' processes before anybody is listened to, ms. */
 const RECOVERY_MS = 1_000;

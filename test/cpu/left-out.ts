@@ -10,7 +10,7 @@ export interface LeftOut {
 }
 
 export const LEFT_OUT: readonly LeftOut[] = [
-  { names: /^(Syscall|Int_imm8)$/, why: 'natively they enter the kernel of the host' },
+  { names: /^(Syscall|Sysenter|Int_imm8)$/, why: 'natively they enter the kernel of the host' },
   { names: /^Int1$/, why: 'some hypervisors that tests run under leave rip on it, against the manuals' },
   { names: /^(Cpuid|Rdtsc)$/, why: 'the answers are our own' },
   {

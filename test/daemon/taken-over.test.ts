@@ -49,7 +49,11 @@ class OneHost {
     return readFileSync(join(this.host.dir, 'daemon.log'), 'utf8');
   }
   async clear(): Promise<void> {
-    for (const row of await this.host.list()) await this.host.ask('destroy', { guest: String(row.domid) });
+    for (const row of await this.host.list())
+      await this.host.ask('destroy', { guest: String(row.domid) }).catch((error: Error) => {
+        // It ended by itself meanwhile.
+        if (!/there is no domain/.test(error.message)) throw error;
+      });
   }
   async close(): Promise<void> {
     await this.clear().catch(() => {});

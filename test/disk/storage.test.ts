@@ -88,7 +88,10 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
       // The destination's daemon dies, and with it the process that takes the guest in.
       const dies = until('a disk arrives', () => files('B').some((f) => f.endsWith('.incoming')) || undefined)
         .then(() => hosts.b.kill())
-        .then(() => until('its guest process is gone', () => hosts.processes().length === 1 || undefined));
+        // One that its daemon had not spoken to yet waits for it for a minute.
+        .then(() =>
+          until('its guest process is gone', () => hosts.processes().length === 1 || undefined, 100),
+        );
       await expect(migrate(hosts.a, hosts.b)).rejects.toThrow();
       await dies;
       await hosts.b.start();

@@ -76,7 +76,10 @@ describe('a move that its user gives up', () => {
     await ended(said);
     expect(said.err).toContain('cancelled');
     await until('no guest process', () => hosts.processes().length === 0 || undefined);
-    expect([...(await hosts.a.list()), ...(await hosts.b.list())]).toEqual([]);
+    await until(
+      'nobody knows it any more',
+      async () => [...(await hosts.a.list()), ...(await hosts.b.list())].length === 0 || undefined,
+    );
   });
 
   it('by destroy of what arrives goes on where it was', async () => {

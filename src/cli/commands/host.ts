@@ -1,12 +1,8 @@
 /** `stillpoint host`: runs a host's daemon; `host init` makes its key, `host trust` trusts another's certificate. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import pino from 'pino';
 import { Failure } from '../../daemon/failure.js';
-import { loadHostConfig } from '../../daemon/host-config.js';
-import { HostDaemon } from '../../daemon/host-daemon.js';
 import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../daemon/identity.js';
-import { LogOutput } from '../../daemon/log-output.js';
 import { parseAddress } from '../../daemon/peer.js';
 import type { Rpc } from '../../daemon/rpc.js';
 import { connectDaemon, defaultDirectory } from '../daemon-client.js';
@@ -31,6 +27,13 @@ async function run(options: RunOptions): Promise<void> {
       'usage',
       '--plain-loopback lets every user of this machine do all that root can by this daemon: --i-know says that it shall',
     );
+  // The other verbs of the command line need none of it: they start sooner without.
+  const [{ pino }, { loadHostConfig }, { HostDaemon }, { LogOutput }] = await Promise.all([
+    import('pino'),
+    import('../../daemon/host-config.js'),
+    import('../../daemon/host-daemon.js'),
+    import('../../daemon/log-output.js'),
+  ]);
   const log = pino({ base: { host: options.name } }, new LogOutput(STDERR));
   const daemon = new HostDaemon({
     name: options.name,
