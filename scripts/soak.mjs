@@ -47,7 +47,7 @@ const BUDGETS = {
   scenarios: { minutes: 20, args: [] },
   tiers: { minutes: 25, args: ['--moved-in'], alone: true },
   fuzz: { minutes: 10, args: [] },
-  outages: { minutes: 12, args: ['100'] },
+  outages: { minutes: 12, args: ['30'] },
   node: { minutes: 15, args: ['--quick', '22.23.5', '26.12.1'] },
   hangs: { minutes: 20, args: [] },
   rings: { minutes: 10, args: [] },

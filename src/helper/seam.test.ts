@@ -125,6 +125,34 @@ describe('the system time of a guest that moves', () => {
     },
   );
 
+  it('goes on, after a pause or a move, by what was left of a long stop that passed by in parts', async () => {
+    const { a, b } = hosts();
+    const here = await TestGuest.on(a);
+    here.guest.start();
+    here.run(50 * MS);
+    const at = here.guest.domain.clock.now();
+    await here.guest.pause();
+    a.pass(DAY);
+    b.pass(DAY + 50 * MS);
+    const computes = ({ guest }: TestGuest): void => {
+      guest.domain.state.vcpus[0].blocked = false;
+    };
+    for (const hours of [1, 2, 3]) {
+      computes(here);
+      here.guest.start();
+      expect(here.guest.domain.clock.now() - at).toBe(hours * 3600 * S);
+      await here.guest.pause();
+    }
+    const there = await here.arriveOn(b);
+    there.guest.start();
+    // A timer has woken it; when it sleeps again all that is left passes at once.
+    expect(there.guest.domain.clock.now() - at).toBe(4 * 3600 * S);
+    there.run(300 * MS);
+    expect(there.guest.domain.clock.now() - at).toBeGreaterThanOrEqual(DAY);
+    expect(there.guest.domain.clock.now() - at).toBeLessThan(DAY + S);
+    expect(Math.abs(there.guest.points.outage.total - DAY)).toBeLessThan(MS);
+  });
+
   it('goes on by the time for which it was paused', async () => {
     const { a } = hosts();
     const here = await TestGuest.on(a);

@@ -11,7 +11,8 @@
  * clock goes on, and every vCPU takes the timers that came due, the mark set again after each few instructions, before
  * any of them does anything else. Between the two no vCPU runs code that would count with the old time on one processor
  * and the new time on another. A stop that is longer than kernels can multiply goes by in steps, each of them so; what
- * kernels do outside of timer interrupts runs once, after the last step. docs/hypervisor.md has what was measured.
+ * kernels do outside of timer interrupts runs once, after the last step. While the guest learns of it, its clock goes on: a
+ * kernel that compares two clocks takes those that stand still for broken ones. docs/hypervisor.md has what was measured.
  */
 import { VIRQ_TIMER } from '../xen/event-channel.js';
 import { VcpuInfo } from '../xen/shared-info.js';
@@ -23,6 +24,8 @@ import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 
 /** Linux before 6.13 multiplies what passed since its last look by 2^23, in 64 bits: more than 2199 s overflow. */
 const STEP_NS = 1_800e9;
+/** Of that, what is left for the clock to go on by while the guest learns of the last step. */
+const LEARN_NS = 100e6;
 /** Instructions of one vCPU between two looks whether the mark has to be set again. */
 const LOOK = 500;
 /** Looks at one vCPU before the next has its turn, and rounds of turns before nobody is waited for any more. */
@@ -70,7 +73,7 @@ export function* longStop(d: DomainState, to: () => number, runner: Runner): Gen
     // What has passed while the guest learnt of the stop is no stop.
     if (to() - now < LONG_STOP_NS || d.shutdown !== undefined) break;
     let all = yield* warn(d, runner);
-    advance(d, Math.min(to(), now + STEP_NS));
+    advance(d, Math.min(to() - LEARN_NS, now + STEP_NS));
     all = (yield* takeTimers(d, runner)) && all;
     // Of one that does not take its timers nothing more is to be known.
     if (!all) break;

@@ -57,9 +57,11 @@ export const about: PointDescription = {
   proof: [
     'src/hypervisor/time.test.ts: is told of a stop of 2 s and more, and of a host that kept it waiting so long',
     'src/hypervisor/elapse.test.ts: is known to all vCPUs before one judges, where a timer interrupt looks',
+    'src/hypervisor/elapse.test.ts: of more than an hour passes by in parts where vCPUs compute',
     'src/hypervisor/time.test.ts: while it runs, finds the mark of a long stop before it can see the jump, once for each',
     'src/helper/seam.test.ts: has that counted as one outage',
     'src/helper/seam.test.ts: goes on by the outage on a host whose uptime is lower',
+    'src/helper/seam.test.ts: goes on, after a pause or a move, by what was left of a long stop that passed by in parts',
     'src/helper/seam.test.ts: stands still under freeze',
     'src/helper/seam.test.ts: is usable after it was stopped for a virtual day, under both policies',
   ],
@@ -100,7 +102,10 @@ export class Outage implements MigrationPoint {
 
   /** The guest has just been stopped. */
   stopped(host: Host): void {
-    this.since = host.clock.uptime();
+    // What it had yet to see of the last outage it sees with this one.
+    const owed = this.guest.domain.takeOwed();
+    this.total -= owed;
+    this.since = host.clock.uptime() - owed;
     this.stoppedWall = undefined;
     this.terms = {};
   }
