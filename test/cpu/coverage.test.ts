@@ -56,7 +56,7 @@ const EXPECTED: readonly (readonly [RegExp, (name: string, bytes: Uint8Array) =>
   [/^Int1$/, (_, bytes) => raises(bytes, 1, false)],
   [/^(Sysret|Sysexit|Swapgs|Rdmsr|Wrmsr|Rdpmc|Wbnoinvd)/, (_, bytes) => leaves(bytes, Exit.privileged, 0)],
   [
-    /^(Iret|Retf|Call_m16|Jmp_m16|Mov_Sreg|Pop[wq]_[FG]S|L[sfg]s_|Lar_|Lsl_|Verr_|Verw_|Sgdt|Sidt|Sldt|Str_|Smsw)/,
+    /^(Iret|Retf|Call_m16|Jmp_m16|Mov_Sreg|Pop[wq]_[FG]S|L[sfg]s_|Lar_|Lsl_|Verr_|Verw_|Sgdt|Sidt|Sldt|Str_|Smsw|Sysenter)/,
     (_, bytes) => leaves(bytes, Exit.descriptor, 0),
   ],
   [/^Cpuid$/, answersCpuid],
