@@ -103,7 +103,10 @@ function* warn(d: DomainState, runner: Runner): Generator<void, boolean> {
 function* takeTimers(d: DomainState, runner: Runner): Generator<void, boolean> {
   const taken = (v: VcpuContext): boolean =>
     v.down || (!timerPending(d, v) && (v.singleshot !== NEVER || atRest(d, v)));
-  let waiting = d.vcpus.filter((v) => v.initialised && !v.down && timerPending(d, v));
+  // Those that mask events first: one of them may have been stopped amid a comparison of two clocks.
+  let waiting = d.vcpus
+    .filter((v) => v.initialised && !v.down && timerPending(d, v))
+    .sort((a, b) => Number(atRest(d, a)) - Number(atRest(d, b)));
   for (let round = 0; waiting.length > 0; round++) {
     if (round === ROUNDS) return false;
     let ran = false;
