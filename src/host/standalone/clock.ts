@@ -4,6 +4,8 @@
  */
 import type { Nanoseconds } from '../../xen/types.js';
 import type { HostClock } from '../host.js';
+import { monotonicNs } from './monotonic.js';
+import { machineSuspends } from './suspends.js';
 
 /** How a host's clocks differ from the kernel's. All zero: they do not. */
 export interface ClockSkew {
@@ -14,16 +16,14 @@ export interface ClockSkew {
   readonly tscKhz: number;
 }
 
-// performance.now() costs 40 ns and allocates nothing; hrtime ties it to CLOCK_MONOTONIC, which all processes share.
-const originNs = Number(process.hrtime.bigint()) - performance.now() * 1e6;
-
-/** Time since the machine was started, the same in all processes, in nanoseconds. */
-export const monotonicNs = (): number => originNs + performance.now() * 1e6;
-
-export function standaloneClock(skew: ClockSkew): HostClock {
+/** `suspends`: what the machine's monotonic clock has missed. It is an outage like any other for the guests of this host. */
+export function standaloneClock(
+  skew: ClockSkew,
+  suspends: { readonly totalNs: number } = machineSuspends(),
+): HostClock {
   return {
     tscKhz: skew.tscKhz,
-    uptime: () => Math.floor(monotonicNs() + skew.uptimeS * 1e9) as Nanoseconds,
+    uptime: () => Math.floor(monotonicNs() + suspends.totalNs + skew.uptimeS * 1e9) as Nanoseconds,
     wallClock: () => ((Date.now() + skew.wallClockS * 1000) * 1e6) as Nanoseconds,
   };
 }
