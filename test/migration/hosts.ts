@@ -93,6 +93,12 @@ export class CutProxy {
   }
 }
 
+/** Daemons of this process's tests: none outlives it, whatever a test left undone. */
+const daemons = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const daemon of daemons) daemon.kill('SIGKILL');
+});
+
 export class TestHost {
   process: ChildProcess | undefined;
   constructor(
@@ -113,6 +119,8 @@ export class TestHost {
       ...(uid === undefined ? {} : { uid, gid: uid }),
     });
     this.process = child;
+    daemons.add(child);
+    child.once('exit', () => daemons.delete(child));
     await new Promise<void>((done, fail) => {
       child.stdout!.once('data', () => done());
       const said = (): string => readFileSync(join(this.dir, 'daemon.log'), 'utf8');
@@ -309,9 +317,12 @@ export class TwoHosts {
   }
 
   async close(): Promise<void> {
-    await this.clear();
-    for (const host of [this.a, this.b]) await host.kill();
-    this.proxy.close();
-    rmSync(this.root, { recursive: true, force: true });
+    try {
+      await this.clear();
+    } finally {
+      for (const host of [this.a, this.b]) await host.kill();
+      this.proxy.close();
+      rmSync(this.root, { recursive: true, force: true });
+    }
   }
 }
