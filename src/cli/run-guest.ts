@@ -14,6 +14,7 @@ import { DEFAULT_NETWORK } from '../host/standalone/net/networks.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import type { RunOptions } from './commands/run.js';
 import { BadInput, Foreground, type Outcome, openLog } from './foreground.js';
+import { printNote } from './verb.js';
 
 /** Exit statuses of `run`. */
 const EXIT_POWEROFF = 0;
@@ -31,7 +32,7 @@ export async function runInForeground(file: string | undefined, options: RunOpti
     return await run(file, options);
   } catch (error) {
     if (!(error instanceof BadInput || error instanceof ConfigError)) throw error;
-    process.stderr.write(`stillpoint: ${error.message}\n`);
+    printNote(error.message);
     return EXIT_BAD_INPUT;
   }
 }
@@ -140,7 +141,7 @@ const plain = (name: string, makeUuid: (name: string) => string): GuestConfig =>
 function fromFile(file: string, makeUuid: (name: string) => string): GuestConfig {
   const text = given('configuration', file, (name) => readFileSync(name, 'utf8'));
   const config = readGuestConfig(text, file, process.cwd(), makeUuid);
-  for (const warning of config.more.warnings as string[]) process.stderr.write(`stillpoint: ${warning}\n`);
+  for (const warning of config.more.warnings as string[]) printNote(warning);
   return config;
 }
 
@@ -158,7 +159,7 @@ const readVif = (spec: string): VifSpec =>
     (message) => {
       throw new BadInput(message);
     },
-    (message) => process.stderr.write(`stillpoint: ${message}\n`),
+    printNote,
   );
 
 /** "BRIDGE=LINK", or "LINK" for vifs that name no bridge. */

@@ -27,7 +27,7 @@ export function verb(program: Command, usage: string, description: string): Comm
 export function fail(error: unknown, json: boolean | undefined): void {
   const { code, message } = describeError(error);
   if (json === true) printJson({ error: { code, message } });
-  process.stderr.write(`stillpoint: ${printableLines(message)}\n`);
+  printNote(message);
   process.exitCode = EXIT_STATUS[code];
 }
 
@@ -75,6 +75,10 @@ export function withDaemon(
 
 export const printJson = (value: unknown): void => {
   process.stdout.write(`${printableJson(JSON.stringify(value))}\n`);
+};
+/** To standard error: what is no result. Others may have had a hand in its words, as in those of a failure. */
+export const printNote = (text: string): void => {
+  process.stderr.write(`stillpoint: ${printableLines(text)}\n`);
 };
 export const printLine = (line: string): void => {
   process.stdout.write(`${printableLines(line)}\n`);

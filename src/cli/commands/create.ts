@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CreatedRow } from '../../daemon/api.js';
 import { attachConsole } from '../console.js';
-import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { printJson, printLine, printNote, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly paused?: boolean;
@@ -26,7 +26,7 @@ export function register(program: Command): void {
           directory: resolve('.'),
           paused: options.paused === true,
         });
-        for (const warning of made.warnings ?? []) process.stderr.write(`stillpoint: ${warning}\n`);
+        for (const warning of made.warnings ?? []) printNote(warning);
         if (options.json === true) printJson(made);
         else if (options.console !== true) printLine(`${made.name}: domain ${made.domid}`);
       });

@@ -7,7 +7,7 @@ import { DEFAULT_MOVE, type MoveProgress } from '../../migration/source.js';
 import type { StorageProgress } from '../../migration/storage.js';
 import { decimal, MAX_TIMEOUT_S, whole } from '../arguments.js';
 import { progressLine } from '../table.js';
-import { type Ask, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { type Ask, printJson, printLine, printNote, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly maxDowntime: number;
@@ -30,9 +30,7 @@ function cancellable<T>(moving: Promise<T>, guest: string, uuid: string, ask: As
         return;
       }
       process.stderr.write('cancelling the move; Ctrl-C once more leaves it to itself in the background\n');
-      ask('cancelMove', { guest, uuid }).catch((error: Error) =>
-        process.stderr.write(`stillpoint: ${error.message}\n`),
-      );
+      ask('cancelMove', { guest, uuid }).catch((error: Error) => printNote(error.message));
     };
     process.on('SIGINT', pressed);
     moving.then(resolve, reject).finally(() => process.off('SIGINT', pressed));

@@ -3,6 +3,8 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { parseLinkAddress, parseSocketAddress } from '../../host/standalone/net/address.js';
 import { openLink } from '../../host/standalone/net/networks.js';
 import { SwitchServer } from '../../host/standalone/net/switch-server.js';
+import { printableLines } from '../../protocol/printable.js';
+import { printNote } from '../verb.js';
 
 const EXIT_BAD_INPUT = 2;
 
@@ -37,7 +39,7 @@ on the network: over TCP nothing is encrypted or authenticated.`,
     )
     .action(async (options: Options) => {
       const log = (line: string): void => {
-        if (options.quiet !== true) process.stderr.write(`stillpoint switch: ${line}\n`);
+        if (options.quiet !== true) process.stderr.write(`stillpoint switch: ${printableLines(line)}\n`);
       };
       const server = new SwitchServer(log);
       const end = (status: number): void => {
@@ -57,7 +59,7 @@ on the network: over TCP nothing is encrypted or authenticated.`,
           process.stdout.write(`listening on ${port === 0 ? listen : `port ${port}`}\n`);
         }
       } catch (error) {
-        process.stderr.write(`stillpoint: ${(error as Error).message}\n`);
+        printNote((error as Error).message);
         end(EXIT_BAD_INPUT);
       }
     });

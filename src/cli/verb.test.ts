@@ -1,0 +1,9 @@
+import { expect, test, vi } from 'vitest';
+import { printNote } from './verb.js';
+
+test('what is said beside the results moves no cursor, whoever had a hand in it', () => {
+  const write = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
+  printNote('g.cfg:1: \x1b[2Jgone\nand more\u202e');
+  expect(write.mock.calls).toEqual([['stillpoint: g.cfg:1: \\x1b[2Jgone\nand more\\u202e\n']]);
+  write.mockRestore();
+});
