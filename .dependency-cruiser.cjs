@@ -5,18 +5,32 @@ const layers = [
   'net',
   'xen',
   'xenstore',
-  'machine',
+  'asm',
+  'engine',
   'hypervisor',
   'guest',
   'devices',
+  'os',
   'host',
   'helper',
   'migration',
-  'daemon',
+  'guest-process',
+  'control',
   'cli',
 ];
 // Everything the guest touches: no Node API, so that it also runs in a worker or in a browser.
-const pure = ['records', 'protocol', 'net', 'xen', 'machine', 'hypervisor', 'guest', 'devices', 'helper'];
+const pure = [
+  'records',
+  'protocol',
+  'net',
+  'xen',
+  'asm',
+  'engine',
+  'hypervisor',
+  'guest',
+  'devices',
+  'helper',
+];
 const alone = (name, from, to) => ({ name, severity: 'error', from, to });
 
 module.exports = {
@@ -57,7 +71,7 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    exclude: { path: '^src/(machine|records)/core/' },
+    exclude: { path: '^src/(engine/wasm|records)/core/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {

@@ -26,7 +26,7 @@ function compile(source, target, name) {
   );
 }
 
-compile('src/machine/core', 'src/machine/generated/core-wasm.ts', 'coreWasmBase64');
+compile('src/engine/wasm/core', 'src/engine/wasm/generated/core-wasm.ts', 'coreWasmBase64');
 compile('src/records/core', 'src/records/generated/crc32c-wasm.ts', 'crc32cWasmBase64');
 if (!process.argv.includes('--core')) {
   if (process.argv.includes('--clean')) rmSync('dist', { recursive: true, force: true });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { soaked } from './lib/soaked.mjs';
 
 const rounds = Number(process.argv[2] ?? 3);
-const { GOES_ON, probed, REFUSED } = await import('../test/daemon/probed.ts');
+const { GOES_ON, probed, REFUSED } = await import('../test/control/probed.ts');
 const { until } = await import('../test/migration/hosts.ts');
 
 const NOBODY = 65_534;

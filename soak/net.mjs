@@ -13,8 +13,8 @@ const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
 const { LinuxGuest } = await import('../test/support/linux-guest.ts');
 const { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } = await import('../scripts/lib/passt.mjs');
 const { NetPeer } = await import('../test/support/net-peer.ts');
-const { vifConfig } = await import('../src/daemon/guest-config.ts');
-const { hostAlone } = await import('../src/host/standalone/alone.ts');
+const { vifConfig } = await import('../src/guest-process/device-requests.ts');
+const { hostAlone } = await import('../src/host/standalone/single-host.ts');
 const { openLink } = await import('../src/host/standalone/net/networks.ts');
 const { SwitchServer } = await import('../src/host/standalone/net/switch-server.ts');
 

@@ -9,7 +9,7 @@ import { soaked } from './lib/soaked.mjs';
 const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
 const { ensureKernel } = await import('../scripts/lib/kernels.mjs');
 const { Guest } = await import('../src/helper/guest.ts');
-const { hostAlone } = await import('../src/host/standalone/alone.ts');
+const { hostAlone } = await import('../src/host/standalone/single-host.ts');
 
 const runs = Number(process.argv[2] ?? 30);
 const seed = Number(process.argv[3] ?? Date.now() % 1e9);

@@ -11,7 +11,7 @@ register('../test/support/ts-hooks.mjs', import.meta.url);
 const { soaked } = await import('./lib/soaked.mjs');
 const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
 const { LinuxGuest } = await import('../test/support/linux-guest.ts');
-const { hostAlone } = await import('../src/host/standalone/alone.ts');
+const { hostAlone } = await import('../src/host/standalone/single-host.ts');
 
 const movedIn = process.argv.includes('--moved-in');
 const asked = process.argv.slice(2).filter((word) => !word.startsWith('--'));

@@ -10,7 +10,7 @@ const dir = mkdtempSync(join(tmpdir(), 'stillpoint-layers-'));
 afterAll(() => rmSync(dir, { recursive: true }));
 
 const CORE = [
-  ...['records', 'xen', 'machine', 'hypervisor', 'guest', 'devices', 'helper'],
+  ...['records', 'xen', 'engine', 'hypervisor', 'guest', 'devices', 'helper'],
   ...['core', 'wire', 'ring', 'server', 'state'].map((name) => `xenstore/${name}`),
 ];
 const READS_FILES = "import { readFileSync } from 'node:fs';\nexport const read = readFileSync;\n";
@@ -19,7 +19,7 @@ const READS_FILES = "import { readFileSync } from 'node:fs';\nexport const read 
 const FILES: Readonly<Record<string, string>> = {
   'src/xen/errno.ts': 'export const EPERM = 1;\n',
   'src/xenstore/core/good.ts': "import { EPERM } from '../../xen/errno.js';\nexport const x = EPERM;\n",
-  'src/daemon/good.ts': READS_FILES,
+  'src/control/good.ts': READS_FILES,
   'src/xenstore/socket/good.ts': READS_FILES,
   'src/xen/upwards.ts': "import { x } from '../xenstore/core/good.js';\nexport const a = x;\n",
   ...Object.fromEntries(CORE.map((folder) => [`src/${folder}/bad.ts`, READS_FILES])),

@@ -1,10 +1,11 @@
 // Guests for benches: a kernel of a few lines on bare tables, and Linux with a console.
+
+import { assemble } from '../../dist/asm/assembler.js';
+import { MFN_BASE } from '../../dist/engine/wasm/machine.js';
 import { Guest } from '../../dist/helper/guest.js';
-import { hostAlone } from '../../dist/host/standalone/alone.js';
+import { hostAlone } from '../../dist/host/standalone/single-host.js';
 import { Domain } from '../../dist/hypervisor/domain.js';
 import { virtualXen417 } from '../../dist/hypervisor/identity.js';
-import { assemble } from '../../dist/machine/assembler.js';
-import { MFN_BASE } from '../../dist/machine/machine.js';
 
 const PAGE = 4096;
 const DOMID = 1;

@@ -67,9 +67,9 @@ export async function benchGuest() {
   const { LinuxGuest } = await import('../../test/support/linux-guest.ts');
   const { GATEWAY, GUEST_ADDRESS, Passt } = await import('../../scripts/lib/passt.mjs');
   const { NetPeer } = await import('../../test/support/net-peer.ts');
-  const { vifConfig } = await import('../../src/daemon/guest-config.ts');
+  const { vifConfig } = await import('../../src/guest-process/device-requests.ts');
   const { vifSettings } = await import('../../src/devices/vif/settings.ts');
-  const { hostAlone } = await import('../../src/host/standalone/alone.ts');
+  const { hostAlone } = await import('../../src/host/standalone/single-host.ts');
   const { openLink } = await import('../../src/host/standalone/net/networks.ts');
   let files;
   let passt;

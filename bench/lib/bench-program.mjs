@@ -1,6 +1,6 @@
 // A static Linux program, assembled by our own assembler, that times system calls with the TSC (1 tick is 1 ns in
 // our guests) and prints "BENCH name: ns" for each; and a cpio archive that holds it.
-import { assemble } from '../../dist/machine/assembler.js';
+import { assemble } from '../../dist/asm/assembler.js';
 
 const BASE = 0x400000n;
 const HEADER = 120;

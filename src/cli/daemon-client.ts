@@ -3,11 +3,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import net from 'node:net';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { CONTROL_KEY, CONTROL_SOCKET } from '../daemon/control-files.js';
-import { Failure } from '../daemon/failure.js';
-import { loadIdentity, loadTrusted } from '../daemon/identity.js';
-import { connectPeer, PROTOCOL_VERSIONS, resolvePeer } from '../daemon/peer.js';
-import { type Params, Rpc, type RpcHandlers } from '../daemon/rpc.js';
+import { CONTROL_KEY, CONTROL_SOCKET } from '../control/control-files.js';
+import { loadIdentity, loadTrusted } from '../control/transport/identity.js';
+import { connectPeer, PROTOCOL_VERSIONS, resolvePeer } from '../control/transport/peer.js';
+import { type Params, Rpc, type RpcHandlers } from '../os/rpc.js';
+import { Failure } from '../protocol/failure.js';
 
 /** Where a host keeps its things when nothing else is said. */
 export function defaultDirectory(): string {

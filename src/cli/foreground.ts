@@ -3,13 +3,13 @@
  * Invariant: the console log has every byte that the guest printed, in order, also when we are killed.
  */
 import { openSync, writeSync } from 'node:fs';
-import { type GuestEnd, guestLoop } from '../daemon/guest-loop.js';
+import { type GuestEnd, guestLoop } from '../guest-process/guest-loop.js';
 import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
-import { hostAlone } from '../host/standalone/alone.js';
 import { collectGarbage } from '../host/standalone/garbage.js';
 import { hugePages } from '../host/standalone/huge-pages.js';
 import type { Networks } from '../host/standalone/net/networks.js';
+import { hostAlone } from '../host/standalone/single-host.js';
 import { Terminal } from '../host/standalone/terminal.js';
 import { nodeUnpackers } from '../host/standalone/unpackers.js';
 import { printableLines } from '../protocol/printable.js';

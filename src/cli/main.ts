@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command line. Each verb lives in commands/, one file each. */
 import { Command } from 'commander';
-import { EXIT_STATUS } from '../daemon/failure.js';
+import { EXIT_STATUS } from '../protocol/failure.js';
 import { register as blockAttach } from './commands/block-attach.js';
 import { register as blockDetach } from './commands/block-detach.js';
 import { register as blockList } from './commands/block-list.js';

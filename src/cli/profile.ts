@@ -1,5 +1,5 @@
 /** What `run --profile` prints: tier shares, exits of translated code by cause, cost of translation, hot regions. */
-import type { Machine } from '../machine/machine.js';
+import type { Machine } from '../engine/wasm/machine.js';
 
 const HOT_REGIONS = 20;
 

@@ -3,11 +3,11 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { guestSpec, readGuestConfig, vifConfig } from '../daemon/guest-config.js';
-import type { EndAction, GuestConfig } from '../daemon/guest-runner.js';
 import { KernelError } from '../guest/kernel-error.js';
 import { parseVif, type VifSpec } from '../guest/vif-spec.js';
 import { ConfigError } from '../guest/xl-cfg.js';
+import { guestSpec, readGuestConfig, vifConfig } from '../guest-process/device-requests.js';
+import type { EndAction, GuestConfig } from '../guest-process/guest-runner.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { parseLinkAddress } from '../host/standalone/net/address.js';
 import { DEFAULT_NETWORK } from '../host/standalone/net/networks.js';

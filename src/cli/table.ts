@@ -1,10 +1,10 @@
 /** Output in the columns that `xl` prints, so that scripts written for it can read it. */
-import type { DomainRow } from '../daemon/api.js';
-import type { DiskRow } from '../daemon/disk-requests.js';
-import type { PointRow, VcpuStatus } from '../daemon/guest-runner.js';
-import type { NetworkRow } from '../daemon/network-requests.js';
+import type { DomainRow } from '../control/api/api.js';
+import type { DiskRow } from '../control/api/disk-requests.js';
+import type { NetworkRow } from '../control/api/network-requests.js';
+import type { PointRow, VcpuStatus } from '../guest-process/guest-runner.js';
 import type { MoveProgress } from '../migration/source.js';
-import type { StorageProgress } from '../migration/storage.js';
+import type { StorageProgress } from '../migration/storage-copy.js';
 import { printable } from '../protocol/printable.js';
 
 /** What a guest may have had a say in stays in its cell. */

@@ -4,8 +4,8 @@
  * a line; the exit status follows from the failure's code (docs/hosts.md).
  */
 import type { Command } from 'commander';
-import { describeError, EXIT_STATUS } from '../daemon/failure.js';
-import type { Params, Rpc } from '../daemon/rpc.js';
+import type { Params, Rpc } from '../os/rpc.js';
+import { describeError, EXIT_STATUS } from '../protocol/failure.js';
 import { printableJson, printableLines } from '../protocol/printable.js';
 import { connectDaemon, defaultDirectory, type Where } from './daemon-client.js';
 

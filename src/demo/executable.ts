@@ -1,5 +1,5 @@
 /** A static ELF executable for Linux from assembly: one segment that can be read, written and executed. */
-import { assemble } from '../machine/assembler.js';
+import { assemble } from '../asm/assembler.js';
 
 const BASE = 0x400000;
 const HEADER = 0x78; // ELF header and one program header

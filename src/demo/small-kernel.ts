@@ -9,7 +9,7 @@
  * Command line: `interval_ms=N samples=N` (0: until `q` is typed); it then powers off. Typing `d` prints the whole
  * view as text, so that what it sees here can be held against what it sees on another Xen.
  */
-import { assemble } from '../machine/assembler.js';
+import { assemble } from '../asm/assembler.js';
 import {
   DECIMAL,
   EVERY_FIFTY,

@@ -13,13 +13,13 @@ import { MAX_GUEST_CMDLINE, SIF_MOD_START_PFN, START_INFO_MAGIC, StartInfo } fro
 import type { Mfn, Pfn } from '../xen/types.js';
 import { XENFEAT_pae_pgdir_above_4gb } from '../xen/version.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
+import { type Layout, planLayout } from './boot-layout.js';
 import { unpackKernel } from './bzimage.js';
 import { gunzip, isGzip, type Unpackers } from './decompress.js';
 import { type Elf, PT_LOAD, parseElf, within } from './elf.js';
 import { writeHypercallPage } from './hypercall-page.js';
 import { hex, KernelError } from './kernel-error.js';
 import { type KernelParameters, kernelParameters } from './kernel-parameters.js';
-import { type Layout, planLayout } from './layout.js';
 
 /** Files as they lie on disk. */
 export interface GuestImage {

@@ -8,13 +8,13 @@
  */
 import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
+import { MFN_BASE, PAGE } from '../engine/wasm/machine.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
 import type { Unpackers } from '../guest/decompress.js';
 import { domainTree } from '../guest/domain-tree.js';
 import type { Host } from '../host/host.js';
 import { Domain, type DomainHost, type DomainRun } from '../hypervisor/domain.js';
 import { type Identity, identityRecord, virtualXen417 } from '../hypervisor/identity.js';
-import { MFN_BASE, PAGE } from '../machine/machine.js';
 import { bool, bytes, RecordError, struct, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { DomId, Port } from '../xen/types.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { TestHost } from '../../test/support/guest-on-host.js';
-import { assemble } from '../machine/assembler.js';
+import { assemble } from '../asm/assembler.js';
 import type { Nanoseconds } from '../xen/types.js';
 import { Guest } from './guest.js';
 import { PRACTICE_BASE, PRACTICE_CODE, PRACTICE_SOURCE, practiceKernel } from './practice-kernel.js';

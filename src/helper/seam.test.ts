@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { TestGuest, TestHost } from '../../test/support/guest-on-host.js';
 import { programKernel } from '../../test/support/program-kernel.js';
-import { Runstate } from '../hypervisor/vcpu-context.js';
+import { Runstate } from '../hypervisor/vcpu/vcpu-context.js';
 import { VcpuInfo } from '../xen/shared-info.js';
 import type { ClockPolicy, OutageBounds, OutageTerms } from './points/outage.js';
 

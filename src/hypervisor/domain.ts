@@ -4,8 +4,8 @@
  * Who may call what: create, then either powerOn or restore; then start; then run as often as wanted; pause and
  * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
  */
-import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../machine/clock.js';
-import { Machine, type MachineConfig } from '../machine/machine.js';
+import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../engine/clock.js';
+import { Machine, type MachineConfig } from '../engine/wasm/machine.js';
 import {
   SHUTDOWN_crash,
   SHUTDOWN_poweroff,
@@ -16,25 +16,25 @@ import {
 import { VcpuInfo } from '../xen/shared-info.js';
 import type { Port } from '../xen/types.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
+import { type FrameLayout, frameLayout, mfnOf } from './address-space.js';
 import { BACKEND_DOMID, Backend } from './backend.js';
 import { type CrashReport, crashReport } from './crash-report.js';
-import { DR6_DEFAULT, DR7_DEFAULT } from './debug-registers.js';
-import { advance, longStop } from './elapse.js';
-import { EventChannels } from './event-channels.js';
-import { FrameTable, Owner } from './frames.js';
-import { GrantTable } from './grant-table.js';
+import { CR0_FIXED, fixupCr4, setCr4 } from './emulation/privileged.js';
+import { EventChannels } from './events/event-channels.js';
+import { GrantTable } from './grants/grant-table.js';
 import type { Identity } from './identity.js';
-import { type FrameLayout, frameLayout, mfnOf } from './layout.js';
-import { M2p } from './m2p.js';
-import { newBaseptr, pinTable } from './mmuext-op.js';
-import { PageTables } from './page-tables.js';
-import { CR0_FIXED, fixupCr4, setCr4 } from './privileged.js';
-import { RSI, RSP } from './registers.js';
+import { FrameTable, Owner } from './mmu/frames.js';
+import { M2p } from './mmu/m2p.js';
+import { newBaseptr, pinTable } from './mmu/mmuext-op.js';
+import { PageTables } from './mmu/page-tables.js';
 import { restoreState, saveState } from './saved-state.js';
-import { type RunResult, Scheduler } from './scheduler.js';
 import { DomainState, type MemoryRange } from './state.js';
-import { LONG_STOP_NS, markStopped, updateSystemTime, updateWallClock } from './time.js';
-import { VcpuContext } from './vcpu-context.js';
+import { advance, longStop } from './time/elapse.js';
+import { LONG_STOP_NS, markStopped, updateSystemTime, updateWallClock } from './time/time-info.js';
+import { DR6_DEFAULT, DR7_DEFAULT } from './vcpu/debug-registers.js';
+import { RSI, RSP } from './vcpu/registers.js';
+import { type RunResult, Scheduler } from './vcpu/scheduler.js';
+import { VcpuContext } from './vcpu/vcpu-context.js';
 
 /** What a domain is made of; the same on every host (domainRecord in saved-state.ts). */
 export interface DomainConfig {

@@ -3,14 +3,14 @@
  * Source: handle_exception and switch_to_kernel of xen/arch/x86/x86_64/entry.S; do_page_fault,
  * do_general_protection, do_debug, do_device_not_available of arch/x86/traps.c.
  */
-import { KIND_LONG } from '../machine/core/layout.js';
-import { Exit } from '../machine/machine.js';
+import { KIND_LONG } from '../engine/wasm/core/layout.js';
+import { Exit } from '../engine/wasm/machine.js';
 import { TI_DPL_MASK } from '../xen/vcpu.js';
-import { systemCall } from './fast-calls.js';
-import { hypercall } from './hypercalls.js';
-import { CR0_TS, emulateForced, emulatePrivileged, setTaskSwitched } from './privileged.js';
-import { emulatePageTableWrite } from './ptwr.js';
-import { emulateDescriptorInstruction } from './segments.js';
+import { systemCall } from './calls/fast-calls.js';
+import { hypercall } from './calls/hypercalls.js';
+import { CR0_TS, emulateForced, emulatePrivileged, setTaskSwitched } from './emulation/privileged.js';
+import { emulateDescriptorInstruction } from './emulation/segments.js';
+import { emulatePageTableWrite } from './mmu/ptwr.js';
 import type { DomainState } from './state.js';
 import {
   injectException,
@@ -20,8 +20,8 @@ import {
   TRAP_int3,
   TRAP_no_device,
   TRAP_page_fault,
-} from './traps.js';
-import type { VcpuContext } from './vcpu-context.js';
+} from './vcpu/traps.js';
+import type { VcpuContext } from './vcpu/vcpu-context.js';
 
 const TRAP_overflow = 4;
 const LEGACY_SYSCALL_VECTOR = 0x80;

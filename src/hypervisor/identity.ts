@@ -4,7 +4,7 @@
  * Source: what Debian's Xen 4.17 told its guests (strings, feature word); cpuid_hypervisor_leaves of
  * xen/arch/x86/traps.c; x86-64 baseline of the psABI for the processor's features.
  */
-import { type CpuidEntry, lookupCpuid } from '../machine/cpuid.js';
+import { type CpuidEntry, lookupCpuid } from '../engine/cpuid.js';
 import { list, struct, text, u32 } from '../records/fields.js';
 import { recordType } from '../records/record.js';
 import {

@@ -4,8 +4,8 @@
  * Invariant: everything is read and checked before anything takes effect in the container; what is restored is
  * what was saved, so that the guest's next instruction finds the same machine.
  */
-import { clockRecord } from '../machine/clock.js';
-import { MFN_BASE } from '../machine/machine.js';
+import { clockRecord } from '../engine/clock.js';
+import { MFN_BASE } from '../engine/wasm/machine.js';
 import { big64, bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
 import {
   concatBytes,
@@ -16,12 +16,17 @@ import {
   recordType,
 } from '../records/record.js';
 import { EVTCHN_2L_NR_CHANNELS, VcpuInfo } from '../xen/shared-info.js';
-import { PortState } from './event-channels.js';
-import { Owner } from './frames.js';
-import { MAX_GRANT_FRAMES } from './grant-table.js';
-import type { Turns } from './scheduler.js';
+import { PortState } from './events/event-channels.js';
+import { MAX_GRANT_FRAMES } from './grants/grant-table.js';
+import { Owner } from './mmu/frames.js';
 import type { DomainState } from './state.js';
-import { readVcpuContext, restoreVcpuContext, saveVcpuContext, vcpuContextRecord } from './vcpu-record.js';
+import type { Turns } from './vcpu/scheduler.js';
+import {
+  readVcpuContext,
+  restoreVcpuContext,
+  saveVcpuContext,
+  vcpuContextRecord,
+} from './vcpu/vcpu-context-record.js';
 
 export const machineRecord = recordType('MACH', 1, 'the processors', {
   records: [bytes, 'records of the machine'],

@@ -2,20 +2,20 @@
  * The parts of one domain, joined: what every hypercall family works on. The behaviour is in those families;
  * here is only what all of them need: the parts, the copy buffers, and how a domain ends.
  */
-import type { VirtualClock } from '../machine/clock.js';
-import type { Machine } from '../machine/machine.js';
+import type { VirtualClock } from '../engine/clock.js';
+import type { Machine } from '../engine/wasm/machine.js';
 import { DOMID_SELF } from '../xen/hypercalls.js';
 import type { LinearMemory } from '../xen/memory.js';
 import { SHUTDOWN_crash } from '../xen/sched.js';
-import { HypercallArgs } from './args.js';
-import type { EventChannels } from './event-channels.js';
-import type { FrameTable } from './frames.js';
-import type { GrantTable } from './grant-table.js';
-import { GuestMemory } from './guest-memory.js';
+import { HypercallArgs } from './calls/args.js';
+import type { EventChannels } from './events/event-channels.js';
+import type { GrantTable } from './grants/grant-table.js';
 import type { Identity } from './identity.js';
-import type { M2p } from './m2p.js';
-import type { PageTables } from './page-tables.js';
-import type { VcpuContext } from './vcpu-context.js';
+import type { FrameTable } from './mmu/frames.js';
+import { GuestMemory } from './mmu/guest-memory.js';
+import type { M2p } from './mmu/m2p.js';
+import type { PageTables } from './mmu/page-tables.js';
+import type { VcpuContext } from './vcpu/vcpu-context.js';
 
 /** An entry of the memory map that XENMEM_memory_map gives (struct e820entry). */
 export interface MemoryRange {

@@ -2,7 +2,7 @@
  * Prepares a guest's code before the guest is here, in short turns between the arrivals of its memory. Invariant: it is
  * of use and never needed; it may be stopped at any time, and after that it touches the guest no more.
  */
-import type { IncomingGuest } from './guest.js';
+import type { IncomingGuest } from './moving-guest.js';
 
 /** Between two looks at the clock. */
 const AT_A_TIME = 16;

@@ -7,9 +7,9 @@
  */
 import type { ClockPolicy } from '../helper/points/outage.js';
 import { bitmapBytes, fillBits } from './bitmap.js';
-import type { MovableGuest } from './guest.js';
+import type { MovableGuest } from './moving-guest.js';
 import type { PageSender } from './page-sender.js';
-import { type StorageProgress, StorageSender, type TravellingDisk } from './storage.js';
+import { type StorageProgress, StorageSender, type TravellingDisk } from './storage-copy.js';
 import { MAX_CODE_STARTS, PAGE_BYTES, PLAIN_VERSION } from './stream-records.js';
 
 export interface MoveOptions {

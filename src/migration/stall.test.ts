@@ -3,7 +3,7 @@ import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openData, socketSink } from './data-channel.js';
 import type { PageSender } from './page-sender.js';
-import { StorageSender, type TravellingDisk } from './storage.js';
+import { StorageSender, type TravellingDisk } from './storage-copy.js';
 import { WRITES_UNDER_WAY } from './stream-writer.js';
 
 const ANSWER_MS = 1000;

@@ -13,7 +13,7 @@ import {
   recordSize,
 } from '../records/record.js';
 import { alignedStart, decodeBatch } from './page-batch.js';
-import type { DiskTaker } from './storage.js';
+import type { DiskTaker } from './storage-copy.js';
 import {
   blocksRecord,
   codeRecord,

@@ -4,7 +4,7 @@
  *
  *     NOTICES    what the process says of its own, over its socket
  *     REQUESTS   what it asks the daemon for
- *     ANSWERS    what it answers to the daemon's requests (src/daemon/guest-protocol.ts has those)
+ *     ANSWERS    what it answers to the daemon's requests (src/guest-process/guest-protocol.ts has those)
  *     FILES      what it leaves in its directory, and the most that such a file may have, in bytes
  */
 import * as v from 'valibot';

@@ -1,7 +1,7 @@
 /** Which instructions the machine executes: those that its decoder does not turn into an invalid one. */
-import { FP_DESCRIPTORS, FP_NEXT, BLOCK_HEADER as HEADER } from '../../src/machine/core/layout.js';
-import { Form, G, Op } from '../../src/machine/core/ops.js';
-import { BlockDecoder } from '../../src/machine/decode.js';
+import { FP_DESCRIPTORS, FP_NEXT, BLOCK_HEADER as HEADER } from '../../src/engine/wasm/core/layout.js';
+import { Form, G, Op } from '../../src/engine/wasm/core/ops.js';
+import { BlockDecoder } from '../../src/engine/wasm/decode/decode.js';
 import { encodings } from './encodings.js';
 
 const AT = 0x38_0000;

@@ -1,8 +1,8 @@
 /** Instructions decoded by what is known of their form are decoded as iced-x86 does it, whatever surrounds them. */
 import { expect, it } from 'vitest';
-import { ARENA, FP_DESCRIPTORS, FP_NEXT } from '../../src/machine/core/layout.js';
-import { BlockDecoder } from '../../src/machine/decode.js';
-import { KnownForms } from '../../src/machine/decode-known.js';
+import { ARENA, FP_DESCRIPTORS, FP_NEXT } from '../../src/engine/wasm/core/layout.js';
+import { BlockDecoder } from '../../src/engine/wasm/decode/decode.js';
+import { KnownForms } from '../../src/engine/wasm/decode/known.js';
 
 const CODE = ARENA + 0x10000;
 const ROUNDS = 1;

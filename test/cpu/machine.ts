@@ -1,5 +1,5 @@
 /** A machine for tests: one vCPU, the baseline's CPUID, time that stands still. */
-import { Machine, type Tier } from '../../src/machine/machine.js';
+import { Machine, type Tier } from '../../src/engine/wasm/machine.js';
 
 /** Leaf 1, EDX: FPU, TSC, MSR, CX8, SEP, CMOV, CLFLUSH, MMX, FXSR, SSE, SSE2. ECX: CMPXCHG16B. */
 const FEATURES_EDX = 0x0788_8931;

@@ -9,7 +9,7 @@
  * Sources: Linux x86-64 sigaction, ucontext and sigcontext layouts; SDM volume 1, section 10.5 (FXSAVE).
  */
 import koffi from 'koffi';
-import { assemble } from '../../src/machine/assembler.js';
+import { assemble } from '../../src/asm/assembler.js';
 import {
   BLOCK,
   CODE,

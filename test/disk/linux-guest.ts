@@ -14,11 +14,11 @@ const { Guest: Guests } = (await import(
   dist('helper/guest.js')
 )) as typeof import('../../src/helper/guest.js');
 const { hostAlone } = (await import(
-  dist('host/standalone/alone.js')
-)) as typeof import('../../src/host/standalone/alone.js');
+  dist('host/standalone/single-host.js')
+)) as typeof import('../../src/host/standalone/single-host.js');
 const { guestLoop } = (await import(
-  dist('daemon/guest-loop.js')
-)) as typeof import('../../src/daemon/guest-loop.js');
+  dist('guest-process/guest-loop.js')
+)) as typeof import('../../src/guest-process/guest-loop.js');
 const { vbdConfig } = (await import(
   dist('helper/kinds/vbd.js')
 )) as typeof import('../../src/helper/kinds/vbd.js');

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
 import { Guest } from '../../src/helper/guest.js';
-import { hostAlone } from '../../src/host/standalone/alone.js';
+import { hostAlone } from '../../src/host/standalone/single-host.js';
 import type { Nanoseconds } from '../../src/xen/types.js';
 import { orSkipped } from '../support/debian.js';
 import { differences } from './dmesg.js';

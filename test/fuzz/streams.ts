@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
-import { MAX_LINE_BYTES, Rpc } from '../../src/daemon/rpc.js';
 import { StreamReader } from '../../src/migration/stream-reader.js';
 import { StreamWriter } from '../../src/migration/stream-writer.js';
+import { MAX_LINE_BYTES, Rpc } from '../../src/os/rpc.js';
 import { RecordError } from '../../src/records/fields.js';
 import { concatBytes, decodeAll, encodeRaw, type RawRecord } from '../../src/records/record.js';
 import { TinyGuest } from '../support/tiny-guest.js';

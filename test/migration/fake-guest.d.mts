@@ -3,7 +3,7 @@ import type {
   IncomingRunner,
   RunnerFactory,
   RunnerHooks,
-} from '../../src/daemon/guest-runner.js';
+} from '../../src/guest-process/guest-runner.js';
 import type { Host } from '../../src/host/host.js';
 
 export interface FakeGuest extends IncomingRunner {
@@ -19,4 +19,4 @@ export function makeFakeGuest(
   config: GuestConfig,
   host: Host | undefined,
   hooks: RunnerHooks,
-): FakeGuest & import('../../src/migration/guest.js').MovableGuest;
+): FakeGuest & import('../../src/migration/moving-guest.js').MovableGuest;

@@ -16,8 +16,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { connectDaemon } from '../../src/cli/daemon-client.js';
-import type { DomainRow } from '../../src/daemon/api.js';
-import { initIdentity, loadIdentity, trust } from '../../src/daemon/identity.js';
+import type { DomainRow } from '../../src/control/api/api.js';
+import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const CACHE = fileURLToPath(new URL('../../.cache', import.meta.url));

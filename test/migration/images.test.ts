@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { openFactory } from '../../src/daemon/pv-runner.js';
+import { openFactory } from '../../src/guest-process/pv-runner.js';
 import { receiveGuest } from '../../src/migration/destination.js';
 import { StreamReader } from '../../src/migration/stream-reader.js';
 import { crc32c } from '../../src/records/crc32c.js';

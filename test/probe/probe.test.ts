@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { Guest } from '../../src/helper/guest.js';
-import { hostAlone } from '../../src/host/standalone/alone.js';
+import { hostAlone } from '../../src/host/standalone/single-host.js';
 import { CALLS } from './calls.js';
 import { probeKernel } from './kernel.js';
 

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { Guest } from '../../src/helper/guest.js';
-import { hostAlone } from '../../src/host/standalone/alone.js';
+import { hostAlone } from '../../src/host/standalone/single-host.js';
 
 /** Lines of the view, from 1, that are another machine's, another guest's or another processor's by their nature. */
 const DIFFERENT: Record<string, readonly number[]> = {

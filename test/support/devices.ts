@@ -1,7 +1,8 @@
 /** Devices as a configuration has them, from the words of xl.cfg. */
-import { vifConfig } from '../../src/daemon/guest-config.js';
+
 import { parseDisk } from '../../src/guest/disk-spec.js';
 import { parseVif } from '../../src/guest/vif-spec.js';
+import { vifConfig } from '../../src/guest-process/device-requests.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
 import { vbdConfig } from '../../src/helper/kinds/vbd.js';
 

@@ -2,14 +2,14 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Guests } from '../../scripts/fetch-guests.mjs';
-import { guestLoop } from '../../src/daemon/guest-loop.js';
+import type { Tier } from '../../src/engine/wasm/machine.js';
+import { guestLoop } from '../../src/guest-process/guest-loop.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
 import { Guest, type GuestSurroundings } from '../../src/helper/guest.js';
 import type { OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
 import { uuidBytes } from '../../src/helper/uuid.js';
 import type { Host } from '../../src/host/host.js';
 import type { GuestLoop } from '../../src/host/standalone/loop.js';
-import type { Tier } from '../../src/machine/machine.js';
 
 export interface LinuxOptions {
   readonly devices?: readonly DeviceConfig[];

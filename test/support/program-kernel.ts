@@ -3,7 +3,7 @@
  * linked at address 0, as GRUB is; r15 is start_info's address. `call print` prints the zero-ended text at rsi on
  * the console, `call hex` the word in rax; `jmp poweroff`, `jmp reboot` and `jmp crash` end the guest.
  */
-import { assemble } from '../../src/machine/assembler.js';
+import { assemble } from '../../src/asm/assembler.js';
 import { BASIC, makeElf, NOTE } from '../guest/make-elf.js';
 
 const LOAD = 0x10_0000n;

@@ -6,10 +6,10 @@
  * Code starts at CODE with rsp = STACK. Words that the test looks at go to DATA.
  */
 
+import { type Assembled, assemble } from '../../src/asm/assembler.js';
+import { MFN_BASE } from '../../src/engine/wasm/machine.js';
 import { Domain, type DomainRun } from '../../src/hypervisor/domain.js';
 import { virtualXen417 } from '../../src/hypervisor/identity.js';
-import { type Assembled, assemble } from '../../src/machine/assembler.js';
-import { MFN_BASE } from '../../src/machine/machine.js';
 
 export const FRAMES = 2048;
 export const CODE = 0x1_0000;

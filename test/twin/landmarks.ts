@@ -3,7 +3,7 @@
  * Times are virtual, ns, and so count instructions.
  */
 import { OpKind } from 'iced-x86';
-import { Exit, type Machine } from '../../src/machine/machine.js';
+import { Exit, type Machine } from '../../src/engine/wasm/machine.js';
 import { EVTCHNOP_send } from '../../src/xen/event-channel.js';
 import { __HYPERVISOR_event_channel_op, __HYPERVISOR_multicall } from '../../src/xen/hypercalls.js';
 import type { Random } from './random.js';

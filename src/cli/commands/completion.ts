@@ -1,6 +1,6 @@
 /** `stillpoint completion bash`: a script for bash that completes verbs, their options, and names of guests. */
 import type { Command } from 'commander';
-import { Failure } from '../../daemon/failure.js';
+import { Failure } from '../../protocol/failure.js';
 import { guarded } from '../verb.js';
 
 /** Verbs whose first argument is a file; those of most others is a guest. */

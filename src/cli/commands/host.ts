@@ -1,10 +1,10 @@
 /** `stillpoint host`: runs a host's daemon; `host init` makes its key, `host trust` trusts another's certificate. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { Failure } from '../../daemon/failure.js';
-import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../daemon/identity.js';
-import { parseAddress } from '../../daemon/peer.js';
-import type { Rpc } from '../../daemon/rpc.js';
+import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../control/transport/identity.js';
+import { parseAddress } from '../../control/transport/peer.js';
+import type { Rpc } from '../../os/rpc.js';
+import { Failure } from '../../protocol/failure.js';
 import { connectDaemon, defaultDirectory } from '../daemon-client.js';
 import { guarded, printJson, printLine } from '../verb.js';
 
@@ -30,9 +30,9 @@ async function run(options: RunOptions): Promise<void> {
   // The other verbs of the command line need none of it: they start sooner without.
   const [{ pino }, { loadHostConfig }, { HostDaemon }, { LogOutput }] = await Promise.all([
     import('pino'),
-    import('../../daemon/host-config.js'),
-    import('../../daemon/host-daemon.js'),
-    import('../../daemon/log-output.js'),
+    import('../../control/host-config.js'),
+    import('../../control/host-daemon.js'),
+    import('../../os/log-output.js'),
   ]);
   const log = pino({ base: { host: options.name } }, new LogOutput(STDERR));
   const daemon = new HostDaemon({

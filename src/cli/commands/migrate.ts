@@ -1,10 +1,10 @@
 /** `stillpoint migrate`: a running guest to another host, without its help or knowledge. */
 import type { Command } from 'commander';
-import type { DomainIdentity } from '../../daemon/api.js';
-import { Failure } from '../../daemon/failure.js';
-import type { MoveStats } from '../../daemon/outgoing-move.js';
+import type { DomainIdentity } from '../../control/api/api.js';
+import type { MoveStats } from '../../control/moves/outgoing-move.js';
 import { DEFAULT_MOVE, type MoveProgress } from '../../migration/source.js';
-import type { StorageProgress } from '../../migration/storage.js';
+import type { StorageProgress } from '../../migration/storage-copy.js';
+import { Failure } from '../../protocol/failure.js';
 import { decimal, MAX_TIMEOUT_S, whole } from '../arguments.js';
 import { progressLine } from '../table.js';
 import { type Ask, printJson, printLine, printNote, type VerbOptions, verb, withDaemon } from '../verb.js';

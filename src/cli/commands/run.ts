@@ -1,7 +1,7 @@
 /** `stillpoint run`: one guest in the foreground, on this terminal or on pipes. */
 import type { Command } from 'commander';
-import type { EndAction } from '../../daemon/guest-runner.js';
 import { LIMITS } from '../../guest/config.js';
+import type { EndAction } from '../../guest-process/guest-runner.js';
 import { MAX_TIMEOUT_S, oneOf, whole } from '../arguments.js';
 
 export interface RunOptions {

@@ -1,7 +1,7 @@
 /** `stillpoint save`: a guest into a file. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { SaveStats } from '../../daemon/images.js';
+import type { SaveStats } from '../../control/images/images.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {

@@ -3,7 +3,7 @@
  * guests or none; the daemon cannot check them. Without need: it settles by itself when the destination is back.
  */
 import type { Command } from 'commander';
-import { Failure } from '../../daemon/failure.js';
+import { Failure } from '../../protocol/failure.js';
 import { guarded, printJson, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {

@@ -7,7 +7,7 @@ export const about: PointDescription = {
   rows: 'T9',
   seen: 'ports 0x70, 0x71, 0x42, 0x43, 0x61',
   held: 'made from the wall clock that the guest sees; the selected register is saved',
-  proof: ['src/hypervisor/privileged.test.ts: finds no hardware behind the I/O ports'],
+  proof: ['src/hypervisor/emulation/privileged.test.ts: finds no hardware behind the I/O ports'],
 };
 
 export const rtc = (guest: Guest): MigrationPoint =>

@@ -11,7 +11,7 @@ export const about: PointDescription = {
   held: 'saved with each vCPU; the outage is added to the state in which it waited',
   proof: [
     'src/helper/seam.test.ts: counts the outage as time in which its processor waited',
-    'src/hypervisor/time.test.ts: adds up to the time that has passed',
+    'src/hypervisor/time/time-info.test.ts: adds up to the time that has passed',
   ],
 };
 

@@ -1,5 +1,5 @@
 /** Timers: single-shot, periodic, time-outs of polls, watchdogs; all in virtual time. */
-import { armed } from '../../hypervisor/timers.js';
+import { armed } from '../../hypervisor/time/timers.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 

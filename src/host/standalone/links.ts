@@ -2,8 +2,8 @@
 import type { HostLinks } from '../../devices/links.js';
 import type { DiskSpec } from '../../guest/disk-spec.js';
 import { prepareFlock } from './disk/flock.js';
+import type { ImageFolders } from './disk/image-folders.js';
 import { openDisk } from './disk/open-disk.js';
-import type { ImageFolders } from './disk/place.js';
 import { type Networks, vifLinks } from './net/networks.js';
 
 export interface LinkOptions {

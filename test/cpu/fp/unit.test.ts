@@ -5,7 +5,7 @@
 import { randomInt } from 'node:crypto';
 import * as iced from 'iced-x86';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { lookupFp } from '../../../src/machine/decode-fp.js';
+import { lookupFp } from '../../../src/engine/wasm/decode/fp.js';
 import { BASELINE } from '../forms.js';
 import { type Native, openNative } from '../native.js';
 import { Random } from '../values.js';

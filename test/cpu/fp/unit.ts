@@ -5,8 +5,8 @@
 
 import asc from 'assemblyscript/asc';
 import * as iced from 'iced-x86';
-import { FpOp } from '../../../src/machine/core/fp/ops.js';
-import { decodeFp, type FpOperation } from '../../../src/machine/decode-fp.js';
+import { FpOp } from '../../../src/engine/wasm/core/fp/ops.js';
+import { decodeFp, type FpOperation } from '../../../src/engine/wasm/decode/fp.js';
 
 interface Core {
   fpExec(cpu: number, op: number, dst: number, src: number, imm: number): number;
@@ -39,7 +39,7 @@ export async function openUnit(): Promise<Unit> {
   const files = new Map<string, Uint8Array>();
   const { error, stderr } = await asc.main(
     [
-      'src/machine/core/fp/index.ts',
+      'src/engine/wasm/core/fp/index.ts',
       '--outFile',
       'fp.wasm',
       '--importMemory',

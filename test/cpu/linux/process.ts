@@ -3,7 +3,7 @@
  * tests only. The process outlives its machine: it can go on in another one that was restored from the first.
  */
 import { readFileSync } from 'node:fs';
-import { Exit, type Machine, PAGE } from '../../../src/machine/machine.js';
+import { Exit, type Machine, PAGE } from '../../../src/engine/wasm/machine.js';
 import { AddressSpace } from '../address-space.js';
 import { type Elf, EXECUTE, LOAD, readElf, WRITE } from './elf.js';
 import { Files } from './files.js';

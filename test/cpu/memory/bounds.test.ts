@@ -10,8 +10,8 @@ import {
   VCPU_BASE,
   VCPU_STRIDE,
   XEN_SLOTS,
-} from '../../../src/machine/core/layout.js';
-import { Exit, type Machine, MFN_BASE, PAGE } from '../../../src/machine/machine.js';
+} from '../../../src/engine/wasm/core/layout.js';
+import { Exit, type Machine, MFN_BASE, PAGE } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import {
   ALL,

@@ -3,7 +3,7 @@
  * it only the new. SDM vol. 3, 4.10.4.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type Machine, MFN_BASE, PAGE } from '../../../src/machine/machine.js';
+import { type Machine, MFN_BASE, PAGE } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import {
   A,

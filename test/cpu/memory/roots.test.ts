@@ -3,7 +3,7 @@
  * half that both show.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type Machine, MFN_BASE } from '../../../src/machine/machine.js';
+import { type Machine, MFN_BASE } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import { ALL, fault, go, mfnBits, NOT_PRESENT, ran, Tables, USER } from './tables.js';
 

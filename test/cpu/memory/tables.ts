@@ -2,8 +2,8 @@
  * Page tables for tests of the memory management: any entry at any level, bit by bit, and little programs on them.
  * Frames are taken in order and never given back.
  */
-import { assemble } from '../../../src/machine/assembler.js';
-import { Exit, type Machine, MFN_BASE, PAGE, type Vcpu } from '../../../src/machine/machine.js';
+import { assemble } from '../../../src/asm/assembler.js';
+import { Exit, type Machine, MFN_BASE, PAGE, type Vcpu } from '../../../src/engine/wasm/machine.js';
 
 /** Bits of a page-table entry, SDM vol. 3, 4.5. */
 export const P = 0x1n;

@@ -1,11 +1,11 @@
 /** What a few dozen shapes of guest code are translated to, word for word: `vitest -u` writes the files anew. */
 import { expect, test } from 'vitest';
-import { assemble } from '../../../src/machine/assembler.js';
-import { PAGE } from '../../../src/machine/machine.js';
-import { Blocks } from '../../../src/machine/translate/blocks.js';
-import { FunctionWriter } from '../../../src/machine/translate/function.js';
-import * as L from '../../../src/machine/translate/locals.js';
-import { formRegion } from '../../../src/machine/translate/region.js';
+import { assemble } from '../../../src/asm/assembler.js';
+import { PAGE } from '../../../src/engine/wasm/machine.js';
+import { Blocks } from '../../../src/engine/wasm/translate/blocks.js';
+import { FunctionWriter } from '../../../src/engine/wasm/translate/function.js';
+import * as L from '../../../src/engine/wasm/translate/locals.js';
+import { formRegion } from '../../../src/engine/wasm/translate/region.js';
 import { AddressSpace } from '../address-space.js';
 import { createMachine } from '../machine.js';
 import { bodyText } from './text.js';

@@ -1,5 +1,5 @@
 /** WebAssembly function bodies as text, for people and for snapshots: the instructions that the translator writes. */
-import { V, VECTOR_PREFIX, W } from '../../../src/machine/translate/opcodes.js';
+import { V, VECTOR_PREFIX, W } from '../../../src/engine/wasm/translate/opcodes.js';
 
 const names = (of: Record<string, number>): Map<number, string> =>
   new Map(Object.entries(of).map(([name, code]) => [code, name.replace('_', '.')]));

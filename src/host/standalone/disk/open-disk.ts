@@ -3,9 +3,9 @@ import type { DiskLink } from '../../../devices/vbd/disk-link.js';
 import { EmptyLink } from '../../../devices/vbd/empty-link.js';
 import type { DiskSpec } from '../../../guest/disk-spec.js';
 import { FileLink } from './file-link.js';
+import { type ImageFolders, placeOf } from './image-folders.js';
 import { isNbd, parseNbd } from './nbd-address.js';
 import { NbdLink } from './nbd-link.js';
-import { type ImageFolders, placeOf } from './place.js';
 import { openQemuImage, type QemuImage } from './qemu-nbd.js';
 
 /** Rejects with a message for people. */

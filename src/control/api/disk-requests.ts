@@ -1,0 +1,82 @@
+/** The verbs on a running guest's disks: block-attach, block-detach, block-list. */
+import { type DiskSpec, parseDisk, sharedImage, sharingFault, vdevNumber } from '../../guest/disk-spec.js';
+import { vbdConfig } from '../../helper/kinds/vbd.js';
+import { Failure } from '../../protocol/failure.js';
+import type { Domain } from '../domains/domain.js';
+import type { Domains } from '../domains/domains.js';
+
+/** One line of `block-list`. */
+export interface DiskRow {
+  readonly vdev: string;
+  readonly devid: number;
+  /** The guest's XenbusState. */
+  readonly state: number;
+  /** Event channel and ring reference of its first queue; -1 where it is not connected. */
+  readonly evtchn: number;
+  readonly ringRef: number;
+  readonly readOnly: boolean;
+  readonly backend: string;
+  /** What this host gave. */
+  readonly link: string;
+}
+
+const disks = (domain: Domain): DiskSpec[] =>
+  (domain.state.config?.devices ?? [])
+    .filter((d) => d.kind === 'vbd')
+    .map((d) => JSON.parse(d.spec) as DiskSpec);
+
+/** Plugs in a disk, in xl's syntax. */
+export async function blockAttach(
+  domains: Domains,
+  domain: Domain,
+  spec: string,
+): Promise<{ devid: number; vdev: string }> {
+  const disk = parseDisk(spec, (message) => {
+    throw new Failure('usage', message);
+  });
+  if (disks(domain).some((d) => d.virtualDevice === disk.virtualDevice))
+    throw new Failure(
+      'bad-state',
+      `the guest has a disk ${disk.vdev} (one that it was asked to let go of is its own until it has)`,
+    );
+  const sharing = sharedImage(disk, disks(domain));
+  if (sharing !== undefined) throw new Failure('bad-state', `disk ${disk.vdev}: ${sharingFault(sharing)}`);
+  await domains.plug(domain, vbdConfig(disk));
+  return { devid: disk.virtualDevice, vdev: disk.vdev };
+}
+
+/** Unplugs the disk with this name or number. */
+export async function blockDetach(
+  domains: Domains,
+  domain: Domain,
+  which: string,
+  force: boolean,
+): Promise<{ devid: number }> {
+  const devid = vdevNumber(which);
+  const disk = disks(domain).find((d) => d.virtualDevice === devid);
+  if (disk === undefined) throw new Failure('usage', `the guest has no disk ${which}`);
+  await domains.unplug(domain, vbdConfig(disk), force);
+  return { devid: disk.virtualDevice };
+}
+
+export async function blockList(domain: Domain): Promise<DiskRow[]> {
+  const { domid } = domain.state;
+  const rows = await domain.ask('devices', {});
+  return rows
+    .filter((d) => d.kind === 'vbd')
+    .map(({ devid, spec, front, link }) => {
+      const { vdev, readOnly } = JSON.parse(spec) as DiskSpec;
+      const number = (...names: string[]): number =>
+        Number(names.map((name) => front[name]).find((value) => value !== undefined) ?? -1);
+      return {
+        vdev,
+        devid,
+        state: number('state'),
+        evtchn: number('event-channel', 'queue-0/event-channel'),
+        ringRef: number('ring-ref', 'ring-ref0', 'queue-0/ring-ref', 'queue-0/ring-ref0'),
+        readOnly,
+        backend: `/local/domain/0/backend/vbd/${domid}/${devid}`,
+        link,
+      };
+    });
+}

@@ -1,0 +1,95 @@
+/** The verbs on a running guest's networks: network-attach, network-detach, network-list. */
+import { parseVifSettings } from '../../devices/vif/settings.js';
+import { parseVif } from '../../guest/vif-spec.js';
+import { vifConfig } from '../../guest-process/device-requests.js';
+import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import { Failure } from '../../protocol/failure.js';
+import type { Domain } from '../domains/domain.js';
+import type { Domains } from '../domains/domains.js';
+
+/** One line of `network-list`. */
+export interface NetworkRow {
+  readonly devid: number;
+  readonly mac: string;
+  readonly bridge: string;
+  /** The guest's XenbusState. */
+  readonly state: number;
+  /** Event channel and ring references of its first queue; -1 where it is not connected. */
+  readonly evtchn: number;
+  readonly txRingRef: number;
+  readonly rxRingRef: number;
+  readonly backend: string;
+  /** What this host gave. */
+  readonly link: string;
+}
+
+const vifs = (domain: Domain): GuestConfig['devices'] =>
+  (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vif');
+
+/** Plugs in a vif, in xl's syntax. Resolves with its number. */
+export async function networkAttach(
+  domains: Domains,
+  domain: Domain,
+  spec: string,
+): Promise<{ devid: number; mac: string }> {
+  const vif = parseVif(
+    spec,
+    (message) => {
+      throw new Failure('usage', message);
+    },
+    () => {},
+  );
+  const taken = new Set(vifs(domain).map((d) => d.devid));
+  let devid = vif.devid ?? 0;
+  while (vif.devid === undefined && taken.has(devid)) devid++;
+  if (taken.has(devid)) throw new Failure('bad-state', `the guest has a vif ${devid}`);
+  const device = vifConfig(vif, devid, domain.state.uuid);
+  const { mac } = parseVifSettings(device.spec);
+  if (vifs(domain).some((d) => parseVifSettings(d.spec).mac === mac))
+    throw new Failure('bad-state', `the guest has a vif with the address ${mac}`);
+  await domains.plug(domain, device);
+  return { devid, mac };
+}
+
+/** Unplugs the vif with this number or address. */
+export async function networkDetach(
+  domains: Domains,
+  domain: Domain,
+  which: string,
+  force: boolean,
+): Promise<{ devid: number }> {
+  const found = vifs(domain).find(
+    (d) => String(d.devid) === which || parseVifSettings(d.spec).mac === which.toLowerCase(),
+  );
+  if (found === undefined) throw new Failure('usage', `the guest has no vif ${which}`);
+  await domains.unplug(domain, found, force);
+  return { devid: found.devid };
+}
+
+export async function networkList(domain: Domain): Promise<NetworkRow[]> {
+  const { domid } = domain.state;
+  const rows = await domain.ask('devices', {});
+  return rows
+    .filter((d) => d.kind === 'vif')
+    .map(({ devid, spec, front, link }) => {
+      const { mac, bridge } = parseVifSettings(spec);
+      const number = (...names: string[]): number =>
+        Number(names.map((name) => front[name]).find((value) => value !== undefined) ?? -1);
+      return {
+        devid,
+        mac,
+        bridge,
+        state: number('state'),
+        evtchn: number(
+          'event-channel',
+          'event-channel-tx',
+          'queue-0/event-channel-tx',
+          'queue-0/event-channel',
+        ),
+        txRingRef: number('tx-ring-ref', 'queue-0/tx-ring-ref'),
+        rxRingRef: number('rx-ring-ref', 'queue-0/rx-ring-ref'),
+        backend: `/local/domain/0/backend/vif/${domid}/${devid}`,
+        link,
+      };
+    });
+}

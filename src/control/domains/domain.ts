@@ -1,0 +1,373 @@
+/**
+ * One domain of this host: its state on disk, its process, and the connection to it.
+ * Invariant: the state file is on disk before the process is told anything, and is removed after the process is
+ * dead; so a daemon that starts again finds every process there is.
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { GenericSchema } from 'valibot';
+import {
+  EXIT_FILE,
+  type ExpectedGuest,
+  type GuestExit,
+  type GuestHello,
+  type GuestNotices,
+  type GuestRequests,
+  OWNER_FILE,
+} from '../../guest-process/guest-protocol.js';
+import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import type { IncomingImage } from '../../guest-process/travelling-storage.js';
+import type { HostNode } from '../../host/host.js';
+import { readForeign, writeDurable } from '../../os/durable.js';
+import { removeTree } from '../../os/foreign-directory.js';
+import { killedBecause, wordsOfEnd } from '../../os/process-end.js';
+import { type Params, Rpc } from '../../os/rpc.js';
+import { check, ProtocolError } from '../../protocol/check.js';
+import { Failure } from '../../protocol/failure.js';
+import { ANSWERS, FILES, NOTICES, REQUESTS } from '../../protocol/guest-process.js';
+import { printable } from '../../protocol/printable.js';
+import type { Grant } from '../disks/disk-access.js';
+import { Seldom } from '../seldom.js';
+import { lastLine } from './process-log.js';
+import {
+  connectGuest,
+  deathOf,
+  isAlive,
+  killProcess,
+  type ProcessId,
+  type ProcessPlaces,
+  socketOf,
+} from './spawn.js';
+
+/** The hand-over by which a guest came, until its source has closed the books. */
+export interface IncomingRef {
+  readonly handover: string;
+  /** Fingerprint of the source's certificate; "" on plain loopback. */
+  readonly peer: string;
+}
+
+export interface DomainState {
+  readonly domid: number;
+  name: string;
+  readonly uuid: string;
+  vcpus: number;
+  readonly memoryKib: number;
+  config: GuestConfig | null;
+  /** The files of its configuration that a peer or a saved file named: they must lie in this host's folders. */
+  foreign?: readonly string[];
+  process: ProcessId | null;
+  readonly createdMs: number;
+  /** Rises by one with each domain of this host, whatever its clock says: the greater of two is the newer. */
+  readonly generation?: number;
+  /** The domain whose reboot this is; it stays on record until this one lives. */
+  readonly replaces?: number;
+  phase: 'building' | 'incoming' | 'live' | 'ended';
+  exit: GuestExit | null;
+  incoming: IncomingRef | null;
+  /** Images that were made for the disks that come with it, until it is ours. */
+  disks?: readonly IncomingImage[];
+  /** Files that its process's user was let have, and has to give back. */
+  grants?: readonly Grant[];
+  /** Machine frames and ports that this host gave; see HostGrant. */
+  readonly storePort: number;
+  readonly consolePort: number;
+  readonly storeFrame: number;
+  readonly consoleFrame: number;
+}
+
+export interface DomainHooks {
+  /** The guest stopped of its own, or its process died. Once. */
+  ended(domain: Domain, exit: GuestExit): void;
+  store(domain: Domain, nodes: readonly HostNode[]): void;
+  /** A device is no longer the guest's. */
+  unplugged(domain: Domain, kind: string, devid: number): void;
+  /** The guest process is about to stop its guest for a move. */
+  stopping(domain: Domain): Promise<void>;
+  /** Its process is dead: how that came, in words; its last words, or "". */
+  processEnded(domain: Domain, how: string, lastWords: string): void;
+  /** Something of its process that is worth a line in the log, and of which there is not much. */
+  odd(domain: Domain, what: string): void;
+}
+
+/** What its process may say: the tables of src/protocol, held against the types that are used here. */
+const notices: { readonly [M in keyof GuestNotices]: GenericSchema<unknown, GuestNotices[M]> } = NOTICES;
+const answers: { readonly [M in keyof GuestRequests]: GenericSchema<unknown, GuestRequests[M][1]> } = ANSWERS;
+
+/** How long is waited for an answer that needs no more than a look, ms: also a hung process does not hold its caller. */
+const LOOK_MS = 10_000;
+/** And for the first answer of a process that may have just been started. */
+const START_MS = 20_000;
+const LOOKS: ReadonlySet<keyof GuestRequests> = new Set([
+  'hello',
+  'status',
+  'points',
+  'dmesg',
+  'devices',
+  'type',
+  'watchConsole',
+  'rename',
+]);
+
+const END_TIMEOUT_MS = 5_000;
+/** A process that closed its connection must be dead soon after. */
+const DEATH_GRACE_MS = 2_000;
+
+/** Waits for something, but no longer than so many milliseconds; 0 for as long as it takes. */
+async function within(something: Promise<void>, timeoutMs: number): Promise<void> {
+  if (timeoutMs === 0) return something;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((done) => {
+    timer = setTimeout(done, timeoutMs);
+  });
+  await Promise.race([something, late]);
+  clearTimeout(timer);
+}
+
+export class Domain {
+  rpc: Rpc | undefined;
+  /** It is being removed: whatever is still asked of it comes too late. */
+  leaving = false;
+  readonly consoles = new Set<(data: string) => void>();
+  onProgress: ((progress: unknown) => void) | undefined;
+  /** While an earlier daemon's domain is being taken up; it never fails. */
+  recovering: Promise<void> | undefined;
+  /** Its process has lived without a connection to us: a guest that a move had stopped has gone on there. */
+  livedOn = false;
+  private told = false;
+  /** How its process ended, in words, once that is known. */
+  private how: string | undefined;
+  /** When this daemon met it; CLOCK_MONOTONIC, ms. */
+  readonly since = performance.now();
+  /** Its guest ended, and is being switched on again as another domain. */
+  restarting = false;
+  private readonly oddities = new Seldom();
+
+  constructor(
+    readonly state: DomainState,
+    readonly places: ProcessPlaces,
+    private readonly stateFile: string,
+    private readonly hooks: DomainHooks,
+  ) {}
+
+  /** Its process's own directory. */
+  get directory(): string {
+    return this.places.directory;
+  }
+
+  get domid(): number {
+    return this.state.domid;
+  }
+
+  save(): void {
+    writeDurable(this.stateFile, this.state);
+  }
+
+  /** The guest's configuration is another one from here on, on disk too. */
+  keepConfig(config: GuestConfig): void {
+    this.state.config = config;
+    this.save();
+  }
+
+  /** What its process is to hold a stream against. */
+  expectation(): ExpectedGuest {
+    const { name, uuid, config } = this.state;
+    return { name, uuid, config };
+  }
+
+  get alive(): boolean {
+    return this.state.process !== null && isAlive(this.state.process);
+  }
+
+  /** Connects to the process; from now on its death is noticed. */
+  async connect(): Promise<GuestHello> {
+    const socket = await connectGuest(this.places, this.state.process!);
+    const rpc: Rpc = new Rpc(socket, {
+      request: async (method) => {
+        if (!Object.hasOwn(REQUESTS, method)) throw new Failure('usage', `unknown request ${method}`);
+        await this.hooks.stopping(this);
+      },
+      notice: (method, params) => this.noticed(method, params),
+      closed: () => {
+        if (this.rpc !== rpc) return;
+        this.livedOn ||= rpc.cutHere;
+        void this.lost();
+      },
+    });
+    this.rpc = rpc;
+    try {
+      // It may be just beginning.
+      return await this.request(rpc, 'hello', {}, START_MS);
+    } catch (error) {
+      this.rpc = undefined;
+      rpc.destroy();
+      if (await deathOf(this.state.process!, 0))
+        throw new Failure('crashed', `the guest's process ended: ${lastLine(this.places.log)}`);
+      throw error;
+    }
+  }
+
+  private noticed(method: string, params: Params): void {
+    try {
+      if (!Object.hasOwn(notices, method)) throw new ProtocolError(`unknown notice ${method}`);
+      this.notice(method as keyof GuestNotices, params);
+    } catch (error) {
+      // It may say what it wants: what is wrong with it is noted, now and then, and nothing else comes of it.
+      this.odd(error);
+    }
+  }
+
+  private notice(method: keyof GuestNotices, params: Params): void {
+    const said = <M extends keyof GuestNotices>(name: M): GuestNotices[M] =>
+      check(notices[name] as GenericSchema<unknown, GuestNotices[M]>, params, `notice ${name}`);
+    switch (method) {
+      case 'console': {
+        const { data } = said('console');
+        for (const watcher of this.consoles) watcher(data);
+        return;
+      }
+      case 'progress':
+        this.onProgress?.(said('progress'));
+        return;
+      case 'store':
+        this.hooks.store(this, said('store').nodes as HostNode[]);
+        return;
+      case 'unplugged': {
+        const { kind, devid } = said('unplugged');
+        this.hooks.unplugged(this, kind, devid);
+        return;
+      }
+      case 'stopped':
+        this.tell(said('stopped'));
+    }
+  }
+
+  private odd(error: unknown): void {
+    if (this.oddities.allows())
+      this.hooks.odd(this, printable(error instanceof Error ? error.message : String(error), 300));
+  }
+
+  private tell(exit: GuestExit): void {
+    if (this.told) return;
+    this.told = true;
+    this.hooks.ended(this, exit);
+  }
+
+  private async lost(): Promise<void> {
+    this.rpc = undefined;
+    const { process } = this.state;
+    if (process === null) return;
+    if (!(await deathOf(process, DEATH_GRACE_MS))) {
+      this.livedOn = true;
+      killedBecause(process.pid, 'its connection was closed and it lived on');
+    }
+    await killProcess(process);
+    await this.noteEnd(process);
+    this.tell(this.exitOnDisk());
+  }
+
+  /** The end of its process has a reason in the log, whatever becomes of the guest. Once. */
+  private async noteEnd({ pid }: ProcessId): Promise<void> {
+    if (this.how !== undefined) return;
+    this.how = '';
+    this.how = await wordsOfEnd(pid);
+    this.hooks.processEnded(this, this.how, lastLine(this.places.log));
+  }
+
+  /** What stands in a file of its process, if that is what such a file has. */
+  private fileOf<F extends keyof typeof FILES>(name: string, file: F): unknown {
+    const text = readForeign(join(this.directory, name), FILES[file].most);
+    try {
+      return text === '' ? undefined : check(FILES[file].schema, JSON.parse(text), name);
+    } catch {
+      // A half-written file is none.
+      return undefined;
+    }
+  }
+
+  /** How the process said that it ended; a crash if it said nothing. */
+  exitOnDisk(): GuestExit {
+    const exit = this.fileOf(EXIT_FILE, 'exit') as GuestExit | undefined;
+    if (exit !== undefined) return exit;
+    const details = `the guest's process ${this.how || 'died'} ${lastLine(this.places.log)}`.trim();
+    return { reason: 'crash', details };
+  }
+
+  /** Whether the guest became ours by this hand-over. */
+  ownedBy(handover: string): boolean {
+    const record = this.fileOf(OWNER_FILE, 'owner') as { handover: string } | undefined;
+    return record?.handover === handover;
+  }
+
+  /** Fails with 'io' where the answer is not what such an answer may be. */
+  async ask<M extends keyof GuestRequests>(
+    method: M,
+    params: GuestRequests[M][0],
+    timeoutMs = LOOKS.has(method) ? LOOK_MS : 0,
+  ): Promise<GuestRequests[M][1]> {
+    if (this.rpc === undefined && this.recovering !== undefined) await within(this.recovering, timeoutMs);
+    if (this.rpc === undefined) throw new Failure('bad-state', `domain ${this.domid} has no process`);
+    return this.request(this.rpc, method, params, timeoutMs);
+  }
+
+  private async request<M extends keyof GuestRequests>(
+    rpc: Rpc,
+    method: M,
+    params: GuestRequests[M][0],
+    timeoutMs: number,
+  ): Promise<GuestRequests[M][1]> {
+    const answer = await rpc.request<unknown>(method, params, timeoutMs);
+    try {
+      return check(answers[method], answer, `the answer to ${method}`) as GuestRequests[M][1];
+    } catch (error) {
+      this.odd(error);
+      throw new Failure('io', `the process of domain ${this.domid}: ${(error as Error).message}`);
+    }
+  }
+
+  changed(node: HostNode): void {
+    this.rpc?.notice('storeChanged', node);
+  }
+
+  /** Ends the process, in order if it answers, and resolves when it is dead. No policy applies. */
+  async endProcess(reason: GuestExit['reason']): Promise<void> {
+    this.told = true;
+    const { process } = this.state;
+    if (process === null) return;
+    if (this.rpc !== undefined) {
+      try {
+        await this.ask('end', { reason }, END_TIMEOUT_MS);
+        await deathOf(process, END_TIMEOUT_MS);
+      } catch {
+        // Killed below.
+      }
+    }
+    killedBecause(process.pid, `it did not end by itself (${reason})`);
+    await killProcess(process);
+    await this.noteEnd(process);
+  }
+
+  /** Its connection is gone: whether its process is dead, or is so within the time that a dying one takes. */
+  async diesSoon(): Promise<boolean> {
+    return this.state.process === null || deathOf(this.state.process, DEATH_GRACE_MS);
+  }
+
+  /** SIGKILL without a word, to the process and to all that it has started; resolves when they are dead. */
+  async kill(): Promise<void> {
+    const { process } = this.state;
+    if (process === null) return;
+    killedBecause(process.pid, 'it did not answer, and must not go on');
+    await killProcess(process);
+  }
+
+  /** Removes all traces; the process is dead. */
+  remove(): void {
+    for (const path of [this.directory, this.places.log, `${this.places.log}.1`, socketOf(this.places)]) {
+      try {
+        removeTree(path);
+      } catch {
+        // What a guest's process made so that it cannot be removed is looked at again when a daemon starts.
+      }
+    }
+    rmSync(this.stateFile, { force: true });
+  }
+}

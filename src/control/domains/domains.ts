@@ -1,0 +1,785 @@
+/**
+ * All domains of this host: makes them, finds them by id, name or uuid, and applies on_poweroff, on_reboot and
+ * on_crash. Domain ids only rise, and begin again from 1 after the greatest, as Xen's do.
+ */
+import { mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { DiskSpec } from '../../guest/disk-spec.js';
+import { isDomainId, nameFault, quotedName } from '../../guest/name.js';
+import type { GuestExit, GuestHello, HostGrant, ReceivedInfo } from '../../guest-process/guest-protocol.js';
+import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import { checkGuestConfig } from '../../guest-process/peer-messages.js';
+import {
+  discardImages,
+  type IncomingImage,
+  keepImages,
+  type TravellingImage,
+  travellingImages,
+} from '../../guest-process/travelling-storage.js';
+import type { DeviceConfig } from '../../helper/devices.js';
+import { standaloneClock } from '../../host/standalone/clock.js';
+import { placeOf } from '../../host/standalone/disk/image-folders.js';
+import { within } from '../../host/standalone/within.js';
+import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
+import { removeTree } from '../../os/foreign-directory.js';
+import { Failure } from '../../protocol/failure.js';
+import { checkPlaces, foreignPaths, mustLieWithin } from '../disks/allowed-files.js';
+import {
+  type DiskGiver,
+  type Grant,
+  giveDisks,
+  keepDisks,
+  mustNameWithin,
+  takeBack,
+} from '../disks/disk-access.js';
+import { lendDisk, lentName, takeBackDisk } from '../disks/disk-lending.js';
+import type { HostConfig } from '../host-config.js';
+import { Seldom } from '../seldom.js';
+import { confinementOf } from './confinement.js';
+import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
+import type { HostXenstore, Relay } from './host-store.js';
+import { cutLog, sizeOfDirectory } from './process-log.js';
+import { type ProcessPlaces, passable, spawnGuest } from './spawn.js';
+import { readDomids, readState } from './state-files.js';
+
+/** Why the moves of a domain have a word in its end; see moves.ts. */
+export interface MoveWatcher {
+  /** True if the domain is being handed over: its end is no crash, and what remains is the hand-over's business. */
+  ended(domain: Domain, exit: GuestExit): boolean;
+  stopping(domain: Domain): Promise<void>;
+  /** The domain's traces are about to go. */
+  removing(domain: Domain): void;
+}
+
+export interface NewDomain {
+  readonly name: string;
+  readonly uuid: string;
+  readonly vcpus: number;
+  readonly memoryKib: number;
+  readonly config: GuestConfig | null;
+  readonly incoming: IncomingRef | null;
+  /** A domain that ended, whose place this one takes. */
+  readonly replaces?: number;
+  /** Images for the disks that come with it. */
+  readonly disks?: readonly IncomingImage[];
+  /** As DomainState has it. */
+  readonly foreign?: readonly string[];
+  /** It comes from a file. */
+  readonly saved?: boolean;
+}
+
+export interface DomainsOptions {
+  readonly dir: string;
+  readonly hostName: string;
+  readonly config: HostConfig;
+  readonly store: HostXenstore;
+  readonly log: Logger;
+  /** Guests' processes start also where they cannot be confined. */
+  readonly unconfined: boolean;
+}
+
+/** A guest that ends and restarts faster than this is broken, not rebooting. */
+const LEAST_LIFE_MS = 1_000;
+/** Between two attempts to switch a guest on again, which fail for lack of room, or of its kernel: the first, the last. */
+const RESTART_RETRY_MS = [1_000, 60_000] as const;
+/** How long a guest is given to let go of a device: it may have to write much back to a disk. */
+const DETACH_TIMEOUT_S = 30;
+/** How long a guest's process may take to tell which devices it has. */
+const LOOK_MS = 10_000;
+/** How long files may take to answer a daemon that takes them back from a guest. */
+const TAKE_BACK_MS = 5_000;
+/** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
+const FIRST_FRAME = 0x4_0000;
+
+/** Throws where this is no name for a guest, whoever gave it. */
+export function checkName(name: unknown): void {
+  const fault = nameFault(name);
+  if (fault !== undefined) throw new Failure('usage', fault);
+}
+
+const wait = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
+const isNewer = (one: DomainState, other: DomainState): boolean =>
+  (one.generation ?? 0) > (other.generation ?? 0);
+
+/** What guest-launcher.ts says is at the beginning of a process's log. */
+const LOG_BEGINNING = 64 << 10;
+const SANDBOX_LINE = 'sandbox: ';
+
+/** Between two attempts to speak to a process that does not answer, ms. */
+const RETRY_MS = 2_000;
+/** Between two looks at what guests' processes have on the disk, ms. */
+const LOOK_AFTER_MS = 2_000;
+/** What such a process may have in its own directory: its console's log is most of what it needs. */
+const MOST_DIRECTORY_BYTES = 256 << 20;
+const MOST_NAMES = 1_000;
+/** Fails where one part of what came says that it is another guest than that which was announced. */
+export function mustBeOf(
+  found: { readonly name: string; readonly uuid: string },
+  announced: { readonly name: string; readonly uuid: string },
+  where: string,
+): void {
+  for (const field of ['name', 'uuid'] as const) {
+    if (found[field] !== announced[field])
+      throw new Failure(
+        'bad-image',
+        `${where} is of a guest with the ${field} ${quotedName(found[field])}; ${quotedName(announced[field])} was announced`,
+      );
+  }
+}
+
+const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));
+
+export class Domains {
+  readonly all = new Map<number, Domain>();
+  moves: MoveWatcher | undefined;
+  private readonly relays = new Map<Domain, Relay>();
+  private readonly refusals = new Seldom();
+  /** Numbers of domains whose records cannot be read: what they have is left as it is. */
+  private readonly unreadable = new Set<number>();
+  private nextDomid: number;
+  private generation: number;
+  private readonly hooks: DomainHooks = {
+    ended: (domain, exit) => this.ended(domain, exit),
+    store: (domain, nodes) => {
+      const refused = this.relays.get(domain)?.write(nodes) ?? [];
+      if (refused.length > 0 && this.refusals.allows())
+        this.log.warn({ domid: domain.domid, refused: refused.slice(0, 8) }, 'nodes refused by the host');
+    },
+    unplugged: (domain, kind, devid) => this.unplugged(domain, kind, devid),
+    processEnded: ({ domid, state }, how, lastWords) =>
+      this.log.info({ domid, name: state.name, pid: state.process?.pid, how, lastWords }, 'process ended'),
+    odd: (domain, what) => this.log.warn({ domid: domain.domid, what }, "a guest's process says nonsense"),
+    stopping: async (domain) => this.moves?.stopping(domain),
+  };
+
+  readonly dir: string;
+  readonly hostName: string;
+  readonly config: HostConfig;
+  readonly store: HostXenstore;
+  readonly log: Logger;
+
+  constructor(private readonly options: DomainsOptions) {
+    const { dir, hostName, config, store, log } = options;
+    this.dir = dir;
+    this.hostName = hostName;
+    this.config = config;
+    this.store = store;
+    this.log = log;
+    passable(dir);
+    passable(join(dir, 'guests'));
+    mkdirSync(join(dir, 'state'), { recursive: true, mode: 0o700 });
+    const counters = this.read('domids.json', readDomids);
+    this.nextDomid = counters?.next ?? config.firstDomid;
+    this.generation = counters?.generation ?? 0;
+  }
+
+  /** What one of our own files has; one that cannot be read is set aside. */
+  read<T>(name: string, read: (value: unknown) => T): T | undefined {
+    return readOrSetAside(join(this.dir, name), read, (message) => this.log.error({ file: name }, message));
+  }
+
+  /** This host's true time, ns since 1970. */
+  wallClock(): number {
+    return standaloneClock(this.config).wallClock();
+  }
+
+  private domid(): number {
+    let domid = this.nextDomid;
+    while (this.all.has(domid) || this.unreadable.has(domid))
+      domid = domid >= this.config.maxDomid ? 1 : domid + 1;
+    this.nextDomid = domid >= this.config.maxDomid ? 1 : domid + 1;
+    this.generation++;
+    writeDurable(join(this.dir, 'domids.json'), { next: this.nextDomid, generation: this.generation });
+    return domid;
+  }
+
+  private places(domid: number): ProcessPlaces {
+    return {
+      directory: join(this.dir, 'guests', String(domid)),
+      log: join(this.dir, 'logs', `${domid}.log`),
+      socket: join(this.dir, 'sockets', String(domid)),
+      uid: this.uidOf(domid),
+    };
+  }
+
+  private domain(state: DomainState): Domain {
+    const domain = new Domain(
+      state,
+      this.places(state.domid),
+      join(this.dir, 'state', `${state.domid}.json`),
+      this.hooks,
+    );
+    this.all.set(state.domid, domain);
+    this.generation = Math.max(this.generation, state.generation ?? 0);
+    return domain;
+  }
+
+  /** Finds by domain id, name or uuid; digits only are a domain id. */
+  /** By domain id, name or uuid; `called`: how people call it. */
+  find(reference: string, called = reference): Domain {
+    if (isDomainId(reference)) {
+      const domain = this.all.get(Number(reference));
+      if (domain !== undefined) return domain;
+    } else {
+      for (const domain of this.all.values()) {
+        const { name, uuid } = domain.state;
+        if (reference === name || reference === uuid) return domain;
+      }
+    }
+    throw this.missing(called);
+  }
+
+  missing(called: string): Failure {
+    return new Failure('no-such-guest', `there is no domain ${called} on ${this.hostName}`);
+  }
+
+  nameIsFree(name: string): boolean {
+    return ![...this.all.values()].some((domain) => domain.state.name === name);
+  }
+
+  /** Makes a domain with its process, in which there is no guest yet. `prepare`: what must be there before that. */
+  async make(wanted: NewDomain, prepare?: (domain: Domain) => Promise<void>): Promise<Domain> {
+    const { name, uuid } = wanted;
+    checkName(name);
+    for (const domain of this.all.values()) {
+      if (domain.domid === wanted.replaces) continue;
+      if (domain.state.name === name || domain.state.uuid === uuid) {
+        throw new Failure(
+          'name-taken',
+          `domain ${domain.domid} on ${this.hostName} has the ${domain.state.name === name ? `name ${name}` : `uuid ${uuid}`}`,
+        );
+      }
+    }
+    const domid = this.domid();
+    const { saved, ...kept } = wanted;
+    const domain = this.domain({
+      ...kept,
+      domid,
+      generation: this.generation,
+      process: null,
+      createdMs: Date.now(),
+      phase: wanted.incoming === null ? 'building' : 'incoming',
+      exit: null,
+      storePort: pick(1, 64),
+      consolePort: pick(64, 128),
+      storeFrame: pick(FIRST_FRAME, 2 * FIRST_FRAME),
+      consoleFrame: pick(2 * FIRST_FRAME, 3 * FIRST_FRAME),
+    });
+    const coming = wanted.incoming !== null || saved === true;
+    try {
+      removeTree(domain.directory);
+      // On disk before anything is made for it, so that nothing of it is ever without a name.
+      domain.save();
+      await prepare?.(domain);
+      const { places } = domain;
+      domain.state.process = await spawnGuest({
+        places,
+        runner: this.config.runner,
+        // A guest that comes brings its kernel in its memory.
+        kernel: coming ? '' : this.kernelPlace(wanted.config?.kernel),
+        ramdisk: coming ? '' : this.kernelPlace(wanted.config?.ramdisk),
+        kernelFolders: this.kernelFolders(wanted),
+        memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
+        sandbox: confinementOf({
+          dir: this.dir,
+          config: this.config,
+          uid: places.uid,
+          devices: wanted.config?.devices,
+          images: (wanted.disks ?? []).map(({ path }) => path),
+          unconfined: this.options.unconfined,
+        }),
+        yielding: wanted.incoming !== null,
+      });
+      domain.save();
+      await domain.connect();
+      this.tellConfinement(domain);
+      return domain;
+    } catch (error) {
+      await this.discard(domain, 'failed');
+      throw error;
+    }
+  }
+
+  /** What its process could not be kept from, as it said before anything else ran in it. */
+  private tellConfinement(domain: Domain): void {
+    const lines = readForeign(domain.places.log, LOG_BEGINNING, 'end').split('\n');
+    for (const line of lines.filter((l) => l.startsWith(SANDBOX_LINE)))
+      this.log.warn({ domid: domain.domid }, line);
+  }
+
+  /** Fails where files that an operator did not name, or what lies beneath such images, are not where they may be. */
+  async admit(config: GuestConfig, foreign: readonly string[]): Promise<void> {
+    checkPlaces(config, foreign, this.config);
+    const { images, backing } = this.config;
+    for (const { kind, spec } of config.devices) {
+      if (kind !== 'vbd') continue;
+      const { target, format } = JSON.parse(spec) as DiskSpec;
+      if (format === 'raw' || !foreign.includes(target)) continue;
+      const looked = mustNameWithin(placeOf(target, images), format, [...Object.values(images), ...backing]);
+      await within(looked, this.config.moveAnswerS * 1000, `disk ${target} does not answer`);
+    }
+  }
+
+  private kernelPlace(path = ''): string {
+    return placeOf(path, this.config.kernels);
+  }
+
+  private kernelFolders({ config, foreign = [] }: NewDomain): readonly string[] | undefined {
+    const named = foreign.some((path) => path === config?.kernel || path === config?.ramdisk);
+    return named ? Object.values(this.config.kernels) : undefined;
+  }
+
+  /** Creates a guest from its configuration and starts it. `more`: what is known of one that was here before. */
+  async create(
+    config: GuestConfig,
+    paused: boolean,
+    more: Pick<NewDomain, 'foreign' | 'replaces'> = {},
+  ): Promise<Domain> {
+    checkPlaces(config, more.foreign ?? [], this.config);
+    const { name, uuid, vcpus, maxMemoryKib } = config;
+    const memoryKib = maxMemoryKib;
+    const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null, ...more });
+    try {
+      await this.introduce(domain, config);
+      await domain.ask('create', { config, host: this.grant(domain), paused });
+      this.settle(domain);
+      await this.keepDisks(domain);
+      return domain;
+    } catch (error) {
+      await this.discard(domain, 'failed');
+      throw error;
+    }
+  }
+
+  /** The domain's guest is here and ours: written down. */
+  settle(domain: Domain): void {
+    if (domain.state.phase !== 'ended') domain.state.phase = 'live';
+    keepImages(domain.state.disks ?? []);
+    domain.state.disks = [];
+    domain.save();
+    this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
+  }
+
+  /** User of a domain's process; undefined: our own. */
+  uidOf(domid: number): number | undefined {
+    return process.getuid?.() === 0 ? this.config.guestUid + domid : undefined;
+  }
+
+  /** Lets the domain's process have these disks. Fails with what is wrong with one, and has changed nothing then. */
+  private async giveDisks(
+    domain: Domain,
+    devices: readonly DeviceConfig[],
+    folders = this.config.images,
+  ): Promise<void> {
+    const { config, foreign = [] } = domain.state;
+    // Whatever was looked at before: the folders may have changed since.
+    if (config !== null) await this.admit({ ...config, devices }, foreign);
+    const uid = this.uidOf(domain.domid);
+    if (uid === undefined) return;
+    const giver: DiskGiver = {
+      uid,
+      folders,
+      backing: this.config.backing,
+      grants: domain.state.grants ?? [],
+      opened: (fd, target) => {
+        if (foreign.includes(target)) mustLieWithin(fd, Object.values(this.config.images), target);
+      },
+      record(grants) {
+        domain.state.grants = grants;
+        domain.save();
+      },
+    };
+    await giveDisks(giver, devices);
+  }
+
+  /** The same for images that are being filled. */
+  giveImages(domain: Domain, images: readonly IncomingImage[]): Promise<void> {
+    const devices = images.map(({ devid, path, format }) => ({
+      kind: 'vbd' as const,
+      devid,
+      spec: JSON.stringify({ target: path, format, readOnly: false }),
+    }));
+    return this.giveDisks(domain, devices, {});
+  }
+
+  /** What the domain was let have is its own: nobody else has to do with it any more. */
+  async keepDisks(domain: Domain): Promise<void> {
+    const { grants } = domain.state;
+    const uid = this.uidOf(domain.domid);
+    if (uid === undefined || grants === undefined || grants.length === 0) return;
+    const kept = await keepDisks(uid, grants);
+    if (this.all.get(domain.domid) !== domain) return;
+    domain.state.grants = kept;
+    domain.save();
+  }
+
+  /** Takes back what of it the domain was let have. */
+  private async takeDisks(domain: Domain, which: (grant: Grant) => boolean): Promise<void> {
+    const { grants = [] } = domain.state;
+    const uid = this.uidOf(domain.domid);
+    const taken = grants.filter(which);
+    if (uid === undefined || taken.length === 0) return;
+    // What serves a file may hang: its entry in there is of no use to anybody then.
+    await within(takeBack(uid, taken), TAKE_BACK_MS, 'the files of its disks do not answer').catch(
+      (error: Error) =>
+        this.log.warn({ domid: domain.domid, error: error.message }, 'disks are not taken back'),
+    );
+    domain.state.grants = grants.filter((grant) => !taken.includes(grant));
+    domain.save();
+  }
+
+  /** Plugs a device into a guest that runs; it stands in the host's xenstore from before that, as with libxl. */
+  async plug(domain: Domain, device: DeviceConfig): Promise<void> {
+    const before = domain.state.grants ?? [];
+    await this.giveDisks(domain, [device]);
+    const at = domain.places.uid === undefined ? lendDisk(domain, device, this.config.images) : null;
+    this.store.addDevice(domain.domid, device);
+    try {
+      await domain.ask('plug', { device, at });
+      const { config } = domain.state;
+      if (config !== null) domain.keepConfig({ ...config, devices: [...config.devices, device] });
+    } catch (error) {
+      // What the guest has and nobody remembers could not be taken away again.
+      const { kind, devid } = device;
+      if (domain.rpc !== undefined)
+        await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
+      this.store.removeDevice(domain.domid, device);
+      await this.takeDisks(domain, (grant) => !before.includes(grant));
+      takeBackDisk(domain, device);
+      throw error;
+    }
+  }
+
+  /** Asks the guest to let go of a device, or takes it away. */
+  async unplug(domain: Domain, device: DeviceConfig, force: boolean): Promise<void> {
+    const { kind, devid } = device;
+    await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S });
+    this.unplugged(domain, kind, devid);
+  }
+
+  /** A device is gone, in time or late: its place is free. */
+  private unplugged(domain: Domain, kind: string, devid: number): void {
+    const { config } = domain.state;
+    const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
+    if (config === null || device === undefined) return;
+    this.store.removeDevice(domain.domid, device);
+    takeBackDisk(domain, device);
+    domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
+    if (kind !== 'vbd') return;
+    // What lies beneath it may lie beneath another of its disks too.
+    const place = placeOf((JSON.parse(device.spec) as DiskSpec).target, this.config.images);
+    void this.takeDisks(domain, (grant) => grant.path === place);
+  }
+
+  /** Those of its devices that went while no daemon was there. */
+  private async findUnplugged(domain: Domain): Promise<void> {
+    if ((domain.state.config?.devices ?? []).length === 0) return;
+    const has = await domain.ask('devices', {}, LOOK_MS);
+    for (const { kind, devid } of domain.state.config?.devices ?? [])
+      if (!has.some((one) => one.kind === kind && one.devid === devid)) this.unplugged(domain, kind, devid);
+  }
+
+  /**
+   * Takes a configuration that came in a stream, where its daemon sent none: as a stranger's. Fails where it is of
+   * another guest than the one that was announced, or names what this host does not let it have.
+   */
+  takeConfig(domain: Domain, given: unknown): void {
+    const { state } = domain;
+    const config = checkGuestConfig(given, 'bad-image');
+    mustBeOf(config, state, "the stream's configuration");
+    const foreign = foreignPaths(config);
+    checkPlaces(config, foreign, this.config);
+    state.config = config;
+    state.vcpus = config.vcpus;
+    state.foreign = foreign;
+  }
+
+  /** The disks that can travel with a guest, by our own record of it; its process tells only how large they are. */
+  async travelling(domain: Domain): Promise<TravellingImage[]> {
+    const sizes = await domain.ask('travellingDisks', {}, this.config.moveAnswerS * 1000);
+    return travellingImages(domain.state.config?.devices ?? [], this.config.images, (devid) => {
+      const bytes = sizes.find((disk) => disk.devid === devid)?.bytes;
+      if (bytes === undefined || !Number.isSafeInteger(bytes))
+        throw new Failure('bad-state', `the guest's process has no disk ${devid}`);
+      return bytes;
+    });
+  }
+
+  /** A guest's process has a whole guest. */
+  arrived(domain: Domain, guest: ReceivedInfo): void {
+    mustBeOf(guest, domain.state, 'what was received');
+    if (domain.state.config === null) this.takeConfig(domain, guest.config);
+  }
+
+  grant(domain: Domain): HostGrant {
+    const { domid, storePort, consolePort, storeFrame, consoleFrame } = domain.state;
+    const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS, networks, images } = this.config;
+    const name = this.hostName;
+    return {
+      name,
+      xenVersion,
+      cpuModel,
+      tscKhz,
+      uptimeS,
+      wallClockS,
+      domid,
+      storePort,
+      consolePort,
+      storeFrame,
+      consoleFrame,
+      networks,
+      images,
+    };
+  }
+
+  /** Writes the domain's nodes into the host's xenstore, as libxl does. */
+  private show(domain: Domain, config: GuestConfig): void {
+    const { domid, uuid, storePort, consolePort, storeFrame, consoleFrame, createdMs } = domain.state;
+    const tree = {
+      domid,
+      name: domain.state.name,
+      uuid,
+      vcpus: config.vcpus,
+      onlineVcpus: config.onlineVcpus ?? config.vcpus,
+      staticMaxKib: config.maxMemoryKib,
+      targetKib: config.memoryKib,
+      storePort,
+      storeRingRef: storeFrame,
+      consolePort,
+      consoleRingRef: consoleFrame,
+      consoleTty: '',
+      kernel: config.kernel,
+      ramdisk: config.ramdisk,
+      cmdline: config.cmdline,
+      startTime: (createdMs / 1000).toFixed(2),
+    };
+    this.store.addDomain(tree, config.devices ?? []);
+    this.relays.set(
+      domain,
+      this.store.relay(domid, (node) => domain.changed(node)),
+    );
+  }
+
+  /** Before its process is told to start: its disks, and its nodes in the host's xenstore. */
+  async introduce(domain: Domain, config: GuestConfig): Promise<void> {
+    await this.giveDisks(domain, config.devices);
+    this.show(domain, config);
+  }
+
+  /** Ends the process and removes all traces of a domain. */
+  async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
+    domain.leaving = true;
+    await domain.endProcess(reason);
+    if (this.all.get(domain.domid) === domain) await this.takeDisks(domain, () => true);
+    this.forget(domain);
+  }
+
+  /** Its nodes in the host's xenstore, and what it hears of them. */
+  private unlist(domain: Domain): void {
+    if (!this.relays.delete(domain)) return;
+    this.store.removeDomain(domain.domid, domain.state.uuid);
+  }
+
+  private forget(domain: Domain): void {
+    if (this.all.get(domain.domid) !== domain) return;
+    this.moves?.removing(domain);
+    const { incoming, disks = [] } = domain.state;
+    if (incoming !== null && domain.ownedBy(incoming.handover)) keepImages(disks);
+    else discardImages(disks);
+    this.unlist(domain);
+    domain.remove();
+    this.all.delete(domain.domid);
+    this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain is gone');
+  }
+
+  private ended(domain: Domain, exit: GuestExit): void {
+    domain.state.exit = exit;
+    domain.state.phase = 'ended';
+    this.log.info({ domid: domain.domid, name: domain.state.name, ...exit }, 'guest ended');
+    if (this.moves?.ended(domain, exit) === true) return;
+    this.applyPolicy(domain, exit);
+  }
+
+  /** Begins what the configuration wants after such an end. Nobody waits for that: a guest may be switched on again. */
+  applyPolicy(domain: Domain, exit: GuestExit): void {
+    this.followEnd(domain, exit).catch((error: Error) =>
+      this.log.error({ domid: domain.domid, error: error.message }, 'what follows the end of a guest failed'),
+    );
+  }
+
+  private async followEnd(domain: Domain, exit: GuestExit): Promise<void> {
+    const { config } = domain.state;
+    const wanted =
+      exit.reason === 'crash'
+        ? config?.onCrash
+        : exit.reason === 'reboot'
+          ? config?.onReboot
+          : exit.reason === 'poweroff'
+            ? config?.onPoweroff
+            : 'destroy';
+    if (wanted === 'preserve') {
+      domain.save();
+      return;
+    }
+    if (wanted === 'restart' && config !== null) await this.restart(domain, config);
+    else await this.discard(domain, 'destroyed');
+  }
+
+  /**
+   * Switches the guest on again, as another domain. Invariant: a record from which the guest can be switched on is on
+   * disk throughout: the old domain's is removed after the new one's says that it lives. What fails meanwhile is done
+   * again; `destroy` of the old domain ends that.
+   */
+  private async restart(old: Domain, config: GuestConfig): Promise<void> {
+    if (old.restarting) return;
+    old.restarting = true;
+    const { domid } = old;
+    const wanted = (): boolean => this.all.get(domid) === old;
+    // Its process will have other last words.
+    await this.untilDone(old, 'is not on record yet', wanted, () => old.save());
+    if (!wanted()) return;
+    await old.endProcess('destroyed');
+    const life = performance.now() - old.since;
+    if (life < LEAST_LIFE_MS) await wait(LEAST_LIFE_MS - life);
+    const again = await this.untilDone(old, 'cannot be switched on again yet', wanted, () => {
+      this.unlist(old);
+      return this.create(config, false, { foreign: old.state.foreign, replaces: domid });
+    });
+    if (again === undefined) return;
+    if (!wanted()) await this.discard(again, 'destroyed');
+    else
+      await this.untilDone(old, 'is on record still', wanted, async () => {
+        await this.takeDisks(old, () => true);
+        this.forget(old);
+      });
+  }
+
+  /** Does it again while it fails and is wanted; undefined when it is not wanted any more. */
+  private async untilDone<T>(
+    domain: Domain,
+    words: string,
+    wanted: () => boolean,
+    what: () => Promise<T> | T,
+  ): Promise<T | undefined> {
+    const [first, last] = RESTART_RETRY_MS;
+    for (let ms: number = first; wanted(); ms = Math.min(2 * ms, last)) {
+      try {
+        return await what();
+      } catch (error) {
+        const { domid } = domain;
+        const { name } = domain.state;
+        this.log.error({ domid, name, error: (error as Error).message }, `a guest that rebooted ${words}`);
+        await wait(ms);
+      }
+    }
+    return undefined;
+  }
+
+  /**
+   * Of a reboot that an earlier daemon did not finish: the newer domain if it lives, or else the older, from which it
+   * begins anew. Returns those that remain.
+   */
+  private async finishReboots(found: readonly Domain[]): Promise<Domain[]> {
+    const gone = new Set<Domain>();
+    for (const domain of found) {
+      const old = found.find((other) => other.domid === domain.state.replaces);
+      const pair = old?.state.uuid === domain.state.uuid && isNewer(domain.state, old.state);
+      if (old === undefined || !pair) continue;
+      const loser = domain.state.phase === 'building' ? domain : old;
+      gone.add(loser);
+      await this.discard(loser, loser === old ? 'destroyed' : 'failed').catch((error: Error) =>
+        this.log.error({ domid: loser.domid, error: error.message }, 'what a reboot left is on record still'),
+      );
+    }
+    return found.filter((domain) => !gone.has(domain));
+  }
+
+  /** What an earlier daemon left on disk. No process is spoken to; what a reboot left over is ended. */
+  async recover(): Promise<Domain[]> {
+    const found: Domain[] = [];
+    removeUnfinished(this.dir);
+    removeUnfinished(join(this.dir, 'state'));
+    for (const file of readdirSync(join(this.dir, 'state'))) {
+      if (!/^\d+\.json$/.test(file)) continue;
+      const state = this.read(join('state', file), (value) => readState(value, Number.parseInt(file, 10)));
+      if (state !== undefined) found.push(this.domain(state));
+    }
+    const damaged = new Set(readdirSync(join(this.dir, 'state')).map((file) => Number.parseInt(file, 10)));
+    for (const number of damaged) if (!this.all.has(number)) this.unreadable.add(number);
+    this.generation = Math.max(this.generation, ...found.map(({ state }) => state.generation ?? 0));
+    // A directory without state was never told anything, or is what a removal left.
+    for (const name of readdirSync(join(this.dir, 'guests'))) {
+      if (this.all.has(Number(name)) || damaged.has(Number(name))) continue;
+      const path = join(this.dir, 'guests', name);
+      try {
+        removeTree(path);
+      } catch (error) {
+        this.log.warn({ path, error: (error as Error).message }, 'cannot be removed');
+      }
+    }
+    return this.finishReboots(found);
+  }
+
+  /**
+   * Takes up a domain whose guest is ours: connects, shows it in xenstore, or applies the policy of its end. Resolves
+   * when that is done, for as long as its process does not answer; with what it said, if it lives.
+   */
+  async adopt(domain: Domain): Promise<GuestHello | undefined> {
+    const { config } = domain.state;
+    // Its process has its disks.
+    if (config !== null) this.show(domain, config);
+    let hello: GuestHello | undefined;
+    for (let attempt = 0; hello === undefined; attempt++) {
+      if (this.all.get(domain.domid) !== domain) return undefined;
+      if (domain.state.exit !== null || !domain.alive) {
+        this.ended(domain, domain.state.exit ?? domain.exitOnDisk());
+        return undefined;
+      }
+      try {
+        hello = domain.rpc === undefined ? await domain.connect() : await domain.ask('hello', {});
+      } catch (error) {
+        if (attempt === 0)
+          this.log.error(
+            { domid: domain.domid, name: domain.state.name, error: (error as Error).message },
+            'the process of a guest does not answer; it is asked again, and `destroy` ends it',
+          );
+        await wait(RETRY_MS);
+      }
+    }
+    if (hello.phase === 'ended') {
+      this.ended(domain, domain.exitOnDisk());
+      return hello;
+    }
+    if (domain.state.config === null && hello.config !== null) {
+      this.takeConfig(domain, hello.config);
+      this.show(domain, domain.state.config!);
+    }
+    this.settle(domain);
+    await this.findUnplugged(domain).catch((error: Error) =>
+      this.log.warn({ domid: domain.domid, error: error.message }, 'which devices it has is not known'),
+    );
+    return hello;
+  }
+
+  /** Looks after what guests' processes leave on the disk, from time to time. */
+  watchDisk(): () => void {
+    const timer = setInterval(() => {
+      for (const domain of this.all.values()) this.lookAfter(domain);
+    }, LOOK_AFTER_MS);
+    timer.unref();
+    return () => clearInterval(timer);
+  }
+
+  private lookAfter(domain: Domain): void {
+    cutLog(domain.places.log);
+    const lent = (domain.state.config?.devices ?? []).map(({ devid }) => lentName(domain, devid));
+    const { bytes, names } = sizeOfDirectory(domain.directory, MOST_NAMES, new Set(lent));
+    if (bytes <= MOST_DIRECTORY_BYTES && names <= MOST_NAMES) return;
+    this.log.error(
+      { domid: domain.domid, name: domain.state.name, bytes, names },
+      "a guest's process fills its directory, and is ended",
+    );
+    void domain.kill();
+  }
+}

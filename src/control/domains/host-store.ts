@@ -1,0 +1,134 @@
+/**
+ * The host's xenstore as a toolstack keeps it: the nodes of every running domain under this host's domain ids.
+ * Guests never see it; their own xenstore is theirs for life.
+ */
+import { deviceTree, libxlDeviceTree } from '../../guest/device-tree.js';
+import {
+  type DomainTreeInput,
+  domainTree,
+  hostTree,
+  libxlTree,
+  type TreeNode,
+} from '../../guest/domain-tree.js';
+import { DEVICE_KINDS } from '../../helper/device-kinds.js';
+import type { DeviceConfig } from '../../helper/devices.js';
+import type { HostNode } from '../../host/host.js';
+import type { LocalClient } from '../../xenstore/server/local.js';
+import { XenstoreServer } from '../../xenstore/server/server.js';
+
+export class HostXenstore {
+  readonly server = new XenstoreServer();
+  private readonly dom0 = this.server.local(0);
+  private readonly relays = new Map<number, Relay>();
+
+  constructor() {
+    this.put(hostTree());
+  }
+
+  private put(nodes: readonly TreeNode[]): void {
+    for (const { path, value, perms } of nodes) {
+      this.dom0.write(path, value);
+      this.dom0.setPermissions(path, perms);
+    }
+  }
+
+  addDomain(domain: DomainTreeInput, devices: readonly DeviceConfig[]): void {
+    this.put(domainTree(domain));
+    this.put(libxlTree(domain.domid));
+    for (const device of devices) this.addDevice(domain.domid, device);
+  }
+
+  addDevice(domid: number, { kind, devid, spec }: DeviceConfig): void {
+    const type = DEVICE_KINDS[kind];
+    if (type === undefined) return;
+    const input = { ...type.nodes(devid, spec), domid };
+    this.put(deviceTree(input));
+    this.put(libxlDeviceTree(input));
+  }
+
+  removeDevice(domid: number, { kind, devid }: DeviceConfig): void {
+    for (const path of [
+      `/local/domain/${domid}/device/${kind}/${devid}`,
+      `/local/domain/0/backend/${kind}/${domid}/${devid}`,
+      `/libxl/${domid}/device/${kind}/${devid}`,
+    ]) {
+      if (this.dom0.exists(path)) this.dom0.remove(path);
+    }
+  }
+
+  /** The domain's process writes into its home through the relay, and hears of what others write there. */
+  relay(domid: number, changed: (node: HostNode) => void): Relay {
+    this.relays.get(domid)?.stop();
+    const relay = new Relay(this.server.local(domid), this.dom0, `/local/domain/${domid}`, changed);
+    this.relays.set(domid, relay);
+    return relay;
+  }
+
+  rename(domid: number, uuid: string, name: string): void {
+    this.dom0.write(`/local/domain/${domid}/name`, name);
+    this.dom0.write(`/vm/${uuid}/name`, name);
+  }
+
+  removeDomain(domid: number, uuid: string): void {
+    this.relays.get(domid)?.stop();
+    this.relays.delete(domid);
+    for (const path of [
+      `/local/domain/${domid}`,
+      `/vm/${uuid}`,
+      `/libxl/${domid}`,
+      `/local/domain/0/backend/console/${domid}`,
+      `/local/domain/0/backend/vbd/${domid}`,
+      `/local/domain/0/backend/vif/${domid}`,
+    ]) {
+      if (this.dom0.exists(path)) this.dom0.remove(path);
+    }
+  }
+}
+
+/** One domain's way to its home in the host's xenstore, with the domain's rights. */
+export class Relay {
+  /** The node that the domain itself is writing: an event about it, which comes meanwhile, is no news. */
+  private own: HostNode | undefined;
+  private readonly watch: { stop(): void };
+  private first = true;
+
+  constructor(
+    private readonly domain: LocalClient,
+    dom0: LocalClient,
+    private readonly home: string,
+    changed: (node: HostNode) => void,
+  ) {
+    this.watch = dom0.watch(home, (path) => {
+      if (this.first || !path.startsWith(`${home}/`)) {
+        this.first = false;
+        return;
+      }
+      const relative = path.slice(home.length + 1);
+      const value = dom0.tryRead(path) ?? null;
+      if (this.own?.path === relative && this.own.value === value) return;
+      changed({ path: relative, value });
+    });
+  }
+
+  /** Writes what may be written; the rest is refused as xenstored would, one by one. Returns the refused paths. */
+  write(nodes: readonly HostNode[]): string[] {
+    const refused: string[] = [];
+    for (const node of nodes) {
+      const { path, value } = node;
+      this.own = node;
+      try {
+        if (value === null) this.domain.remove(`${this.home}/${path}`);
+        else this.domain.write(`${this.home}/${path}`, value);
+      } catch {
+        refused.push(path);
+      }
+    }
+    this.own = undefined;
+    return refused;
+  }
+
+  stop(): void {
+    this.watch.stop();
+    this.domain.close();
+  }
+}

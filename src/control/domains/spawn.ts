@@ -1,0 +1,279 @@
+/**
+ * Starts a guest process with no more rights than it needs, and finds those that outlived an earlier daemon.
+ *
+ * The process gets: its own directory as working directory (0700, its own), the kernel and ramdisk, its log and the
+ * socket on which its daemon finds it as open descriptors, a user and group of its own when the daemon is root, no
+ * supplementary groups, an empty environment, limits, a sandbox (sandbox.ts), and a session of its own, so that it
+ * outlives us. The sandbox lets nothing leave that session: so all that it starts ends with it.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
+import net from 'node:net';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
+import { GUEST_SOCKET } from '../../guest-process/guest-protocol.js';
+import { MAIN_CODE_RANGE_KIB } from '../../host/standalone/worker-limits.js';
+import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
+import { connectOwnSocket } from '../../os/foreign-directory.js';
+import { watchEnd } from '../../os/process-end.js';
+import { Failure } from '../../protocol/failure.js';
+import { mustLieWithin } from '../disks/allowed-files.js';
+import { lastLine } from './process-log.js';
+
+/** Where a guest's process has its things, and who it is. All but `directory` only the daemon can reach. */
+export interface ProcessPlaces {
+  readonly directory: string;
+  readonly log: string;
+  readonly socket: string;
+  /** User and group id of the process, or undefined to stay who we are. */
+  readonly uid: number | undefined;
+}
+
+export interface SpawnOptions {
+  readonly places: ProcessPlaces;
+  readonly runner: string;
+  /** "" for none. */
+  readonly kernel: string;
+  readonly ramdisk: string;
+  /** Folders in which these must lie; undefined: anywhere. */
+  readonly kernelFolders: readonly string[] | undefined;
+  readonly memoryLimitKib: number;
+  readonly sandbox: Omit<LauncherOptions, 'runner'>;
+  /** The process yields to others until competeAgain(), or for MOST_YIELD_MS: a host may have no time to spare at all. */
+  readonly yielding: boolean;
+}
+
+export interface ProcessId {
+  readonly pid: number;
+  /** Start time in clock ticks since boot: tells a process from a later one with its number. */
+  readonly startTicks: number;
+}
+
+/** Young objects get 4 MiB twice, not 16: a guest's process makes few that last, and keeps what it once had. */
+const ENGINE_OPTIONS = ['--max-semi-space-size=4'];
+const LAUNCHER = fileURLToPath(new URL('../../guest-process/guest-launcher.js', import.meta.url));
+const CONNECT_TIMEOUT_MS = 20_000;
+const MOST_YIELD_MS = 2_000;
+
+export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
+  const { directory, log, socket, uid } = options.places;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  if (uid !== undefined) chownSync(directory, uid, uid);
+  for (const path of [log, socket]) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const open: number[] = [];
+  const file = (path: string, flags: number): number => {
+    const fd = openSync(path, flags, 0o600);
+    open.push(fd);
+    return fd;
+  };
+  const input = (path: string): number => {
+    let fd: number;
+    try {
+      // A pipe that nobody writes to must not hold up the daemon.
+      fd = file(path === '' ? '/dev/null' : path, constants.O_RDONLY | constants.O_NONBLOCK);
+    } catch (error) {
+      throw new Failure('bad-config', `cannot open ${path}: ${(error as Error).message}`);
+    }
+    if (path !== '') {
+      if (!fstatSync(fd).isFile()) throw new Failure('bad-config', `${path} is no file`);
+      if (options.kernelFolders !== undefined) mustLieWithin(fd, options.kernelFolders, path);
+    }
+    return fd;
+  };
+  // A kernel of its own name while it is made: closing the server removes that name, not the one that it is given.
+  const server = net.createServer();
+  try {
+    const kernel = input(options.kernel);
+    const ramdisk = input(options.ramdisk);
+    rmSync(log, { force: true });
+    const { O_WRONLY, O_CREAT, O_APPEND, O_NOFOLLOW } = constants;
+    const out = file(log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW);
+    rmSync(`${socket}.new`, { force: true });
+    server.listen({ path: `${socket}.new` });
+    await once(server, 'listening');
+    renameSync(`${socket}.new`, socket);
+    const listening = (server as unknown as { _handle: { fd: number } })._handle.fd;
+    const told: LauncherOptions = { ...options.sandbox, runner: options.runner };
+    // The shell sets the limit that must hold from the beginning, and becomes Node.
+    const child = spawn(
+      '/bin/sh',
+      [
+        '-c',
+        'ulimit -d "$1" && ulimit -c 0 && shift && exec "$@"',
+        'sh',
+        String(options.memoryLimitKib + MAIN_CODE_RANGE_KIB),
+        process.execPath,
+        ...ENGINE_OPTIONS,
+        LAUNCHER,
+        JSON.stringify(told),
+      ],
+      {
+        cwd: directory,
+        env: {},
+        detached: true,
+        stdio: ['ignore', out, out, kernel, ramdisk, listening],
+        ...(uid === undefined ? {} : { uid, gid: uid }),
+      },
+    );
+    child.on('error', () => {});
+    watchEnd(child, options.memoryLimitKib);
+    child.unref();
+    if (child.pid === undefined)
+      throw new Failure('io', `cannot start a process for the guest in ${directory}`);
+    const id = { pid: child.pid, startTicks: startTicks(child.pid) ?? 0 };
+    if (options.yielding) {
+      yieldToOthers(id.pid);
+      setTimeout(() => isAlive(id) && competeAgain(id.pid), MOST_YIELD_MS).unref();
+    }
+    return id;
+  } finally {
+    server.close();
+    for (const fd of open) closeSync(fd);
+  }
+}
+
+interface ProcessStat {
+  readonly state: string;
+  readonly group: number;
+  readonly session: number;
+  readonly startTicks: number;
+}
+
+/** What /proc/PID/stat says; undefined if there is no such process. */
+function statOf(pid: number | string): ProcessStat | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return {
+      state: fields[0],
+      group: Number(fields[2]),
+      session: Number(fields[3]),
+      startTicks: Number(fields[19]),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+const isOver = (stat: ProcessStat): boolean => stat.state === 'Z' || stat.state === 'X';
+
+/** Start time of a process; undefined if there is no such process, or only its remains; 0 if that cannot be read now. */
+export function startTicks(pid: number): number | undefined {
+  const stat = statOf(pid);
+  // Where we have no descriptor to read it with, nobody has died of that.
+  if (stat === undefined) return exists(pid) ? 0 : undefined;
+  return isOver(stat) ? undefined : stat.startTicks;
+}
+
+function exists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Where one of the two times is not known, by its number alone. */
+export function isAlive(id: ProcessId): boolean {
+  const ticks = startTicks(id.pid);
+  return ticks !== undefined && (ticks === 0 || id.startTicks === 0 || ticks === id.startTicks);
+}
+
+function numbersOfProcesses(): string[] {
+  try {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * The processes that are of this guest: of the session that its process made, which its sandbox lets none of them leave.
+ * A number that a session has is no other process's as long as one of it is there. (Not by their user: guests of
+ * another daemon of this machine may have the same.)
+ */
+function processesOf(id: ProcessId): number[] {
+  const leader = statOf(id.pid);
+  if (leader !== undefined && id.startTicks !== 0 && leader.startTicks !== id.startTicks) return [];
+  // Known also while there is no descriptor to look with.
+  const found: number[] = isAlive(id) ? [id.pid] : [];
+  for (const name of numbersOfProcesses()) {
+    const stat = statOf(name);
+    if (stat === undefined || isOver(stat)) continue;
+    if (stat.session === id.pid || stat.group === id.pid) found.push(Number(name));
+  }
+  return found;
+}
+
+/** The session that a process is of; undefined if it is not there any more. */
+export const sessionOf = (pid: number): number | undefined => statOf(pid)?.session;
+
+/** SIGKILL, to exactly this process and to all that came of it. Resolves when they are dead. */
+export async function killProcess(id: ProcessId): Promise<void> {
+  for (;;) {
+    const found = processesOf(id);
+    if (found.length === 0) return;
+    for (const pid of found) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It died between the two.
+      }
+    }
+    await new Promise((done) => setTimeout(done, 5));
+  }
+}
+
+export async function deathOf(id: ProcessId, timeoutMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+  const end = performance.now() + timeoutMs;
+  while (isAlive(id)) {
+    if (performance.now() > end) return false;
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  return true;
+}
+
+/** The socket of a guest's process: of one that an earlier version started it is in the process's own directory. */
+export function socketOf({ directory, socket }: ProcessPlaces): string {
+  const earlier = join(directory, GUEST_SOCKET);
+  try {
+    lstatSync(socket);
+    return socket;
+  } catch {
+    return lstatSync(earlier, { throwIfNoEntry: false })?.isSocket() === true ? earlier : socket;
+  }
+}
+
+/** Connects to the process's socket, waiting for it to come up. Fails when the process dies before. */
+export async function connectGuest(places: ProcessPlaces, id: ProcessId): Promise<net.Socket> {
+  const end = performance.now() + CONNECT_TIMEOUT_MS;
+  for (;;) {
+    const socket = await connectOwnSocket(socketOf(places));
+    if (socket !== undefined) return socket;
+    if (!isAlive(id)) throw new Failure('crashed', `the guest's process ended: ${lastLine(places.log)}`);
+    if (performance.now() > end) throw new Failure('timed-out', `the guest's process does not answer`);
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}
+
+/** Makes a directory through which guests' processes may pass but not look. */
+export function passable(path: string): void {
+  mkdirSync(path, { recursive: true });
+  chmodSync(path, 0o711);
+}

@@ -1,0 +1,285 @@
+/**
+ * `stillpoint host`: one host's daemon. Listens on a unix socket in its directory for people of this machine, and on
+ * TCP for other hosts; settles what an earlier daemon left before it listens anywhere.
+ */
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { helloRequest } from '../guest-process/peer-messages.js';
+import { DOOR_LIMITS, Doorkeeper } from '../host/standalone/net/doorkeeper.js';
+import { readOrSetAside } from '../os/durable.js';
+import { type Libc, loadLibc } from '../os/libc.js';
+import { Rpc, type RpcHandlers } from '../os/rpc.js';
+import { checked } from '../protocol/checked.js';
+import { Failure } from '../protocol/failure.js';
+import { SocketServer } from '../xenstore/socket/socket-server.js';
+import { controlRequests, moveRequests } from './api/api.js';
+import { CONTROL_KEY, CONTROL_SOCKET, XENSTORE_SOCKET } from './control-files.js';
+import { Domains } from './domains/domains.js';
+import { HostXenstore } from './domains/host-store.js';
+import { isAlive, sessionOf, startTicks } from './domains/spawn.js';
+import { readProcessId } from './domains/state-files.js';
+import type { HostConfig } from './host-config.js';
+import { Moves } from './moves/moves.js';
+import { loadIdentity, type Right, TrustedHosts } from './transport/identity.js';
+import {
+  type Caller,
+  connectPeer,
+  keepAlive,
+  listenForPeers,
+  type PeerAddress,
+  PROTOCOL_VERSIONS,
+} from './transport/peer.js';
+
+export interface HostOptions {
+  readonly name: string;
+  readonly dir: string;
+  readonly listen: { readonly host: string; readonly port: number } | undefined;
+  readonly plainLoopback: boolean;
+  readonly config: HostConfig;
+  readonly log: Logger;
+  /** Guests' processes start also where they cannot be confined. */
+  readonly unconfined?: boolean;
+}
+
+const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
+
+/** So long is waited for guests' processes before anybody is listened to, ms. */
+const RECOVERY_MS = 1_000;
+
+/** Whether somebody listens on this socket. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ path }, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+export class HostDaemon {
+  readonly name: string;
+  readonly dir: string;
+  readonly config: HostConfig;
+  readonly plain: boolean;
+  readonly store = new HostXenstore();
+  readonly domains: Domains;
+  readonly moves: Moves;
+  private readonly servers: net.Server[] = [];
+  readonly trusted: TrustedHosts;
+  /** All connections of this daemon, and whose they are: a peer's fingerprint, or undefined. */
+  private readonly connections = new Map<Rpc, string | undefined>();
+  private xenstore: SocketServer | undefined;
+  private readonly controlKey = randomBytes(32).toString('hex');
+  /** Whether another daemon runs here cannot be read. */
+  private otherUnknown = false;
+  private stopWatching: () => void = () => {};
+
+  constructor(private readonly options: HostOptions) {
+    const { name, dir, config, plainLoopback, log } = options;
+    this.name = name;
+    this.dir = dir;
+    this.config = config;
+    this.plain = plainLoopback;
+    this.trusted = new TrustedHosts(dir, (message) => log.error(message));
+    this.lockDirectory();
+    this.domains = new Domains({
+      dir,
+      hostName: name,
+      config,
+      store: this.store,
+      log,
+      unconfined: options.unconfined === true,
+    });
+    this.moves = new Moves({
+      dir,
+      domains: this.domains,
+      log,
+      listenHost: options.listen?.host ?? '127.0.0.1',
+      plain: plainLoopback,
+      connect: (peer, handlers) => this.connect(peer, handlers),
+    });
+    this.domains.moves = this.moves;
+  }
+
+  /** One daemon a directory: two would both own its guests. */
+  private lockDirectory(): void {
+    mkdirSync(this.dir, { recursive: true });
+    const path = join(this.dir, 'daemon.pid');
+    const other = readOrSetAside(path, readProcessId, (message) => {
+      this.options.log.error(message);
+      this.otherUnknown = true;
+    });
+    if (other !== undefined && other.pid !== process.pid && isAlive(other)) {
+      throw new Failure('bad-state', `a daemon (process ${other.pid}) runs in ${this.dir} already`);
+    }
+    rmSync(path, { force: true });
+    const fd = openSync(path, 'wx', 0o600);
+    writeSync(fd, JSON.stringify({ pid: process.pid, startTicks: startTicks(process.pid) }));
+    closeSync(fd);
+  }
+
+  /** Settles the past, then listens. Resolves with the TCP port, or 0. */
+  async start(): Promise<number> {
+    const { dir, listen, log } = this.options;
+    const path = join(dir, CONTROL_SOCKET);
+    if (this.otherUnknown && (await answers(path)))
+      throw new Failure('bad-state', `a daemon answers in ${dir} already`);
+    const recovered = this.moves.recover(await this.domains.recover());
+    this.stopWatching = this.domains.watchDisk();
+    // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
+    await Promise.race([recovered, new Promise((done) => setTimeout(done, RECOVERY_MS))]);
+    rmSync(path, { force: true });
+    const libc = await loadLibc();
+    const admit = (socket: net.Socket): boolean => !this.isGuests(libc, socket);
+    const control = net.createServer((socket) => {
+      if (admit(socket)) this.accept(socket, undefined, () => true, this.controlKey);
+      else socket.destroy();
+    });
+    rmSync(join(dir, CONTROL_KEY), { force: true });
+    writeFileSync(join(dir, CONTROL_KEY), this.controlKey, { mode: 0o600, flag: 'wx' });
+    await new Promise<void>((resolve, reject) => {
+      control.once('error', reject);
+      control.listen({ path }, resolve);
+    });
+    const failed = (error: Error): void =>
+      log.error({ error: error.message }, 'a connection could not be taken');
+    control.on('error', failed);
+    chmodSync(path, 0o600);
+    this.servers.push(control);
+    this.xenstore = await SocketServer.listen(this.store.server, join(dir, XENSTORE_SOCKET), { admit });
+    if (listen === undefined) return 0;
+    const door = new Doorkeeper({ ...DOOR_LIMITS, greetingMs: this.config.greetingS * 1000 });
+    const server = await listenForPeers(
+      {
+        ...listen,
+        plainLoopback: this.plain,
+        identity: loadIdentity(dir),
+        trusted: () => this.trusted.all(),
+        door,
+        failed,
+      },
+      (socket, fingerprint) => this.accept(socket, fingerprint, () => door.known(socket, fingerprint ?? '')),
+    );
+    this.servers.push(server);
+    return (server.address() as net.AddressInfo).port;
+  }
+
+  /**
+   * Whether a guest's process is at the other end, or one that it has started: all of them are of one session, which
+   * their sandbox does not let them leave. One that is gone already is nobody that has to be heard.
+   */
+  private isGuests(libc: Libc | undefined, socket: net.Socket): boolean {
+    const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+    const pid = libc?.peerProcess(fd);
+    // 0: of another namespace of processes than ours, where no guest is.
+    if (pid === undefined || pid === 0) return false;
+    const session = sessionOf(pid);
+    if (session === undefined) return true;
+    return [...this.domains.all.values()].some(({ state }) => state.process?.pid === session);
+  }
+
+  /**
+   * `peer`: fingerprint of who is connected; undefined: a person of this machine, or plain loopback. `key`: what the
+   * greeting has to show, or undefined.
+   */
+  private accept(socket: net.Socket, peer: string | undefined, known: () => boolean, key?: string): void {
+    let greeted = false;
+    const fingerprint = peer ?? '';
+    const rpc: Rpc = new Rpc(socket, {
+      request: async (method, params) => {
+        const rights = this.rightsOf(peer);
+        if (rights === undefined) {
+          rpc.destroy();
+          throw new Failure('not-trusted', 'no longer trusted');
+        }
+        if (method === 'hello') {
+          const { versions } = checked(helloRequest, params, 'hello');
+          const version = PROTOCOL_VERSIONS.find((v) => versions.includes(v));
+          if (version === undefined) {
+            throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
+          }
+          if (key !== undefined && !sameKey(params.key, key))
+            throw new Failure('not-trusted', `${CONTROL_KEY} of this daemon was not shown`);
+          if (!greeted && !known()) {
+            setImmediate(() => rpc.destroy());
+            throw new Failure('bad-state', 'too many connections');
+          }
+          greeted = true;
+          // Other hosts ask for signs of life too; so a silent one is noticed on both sides.
+          if (peer !== undefined || this.plain) keepAlive(rpc);
+          return { version, name: this.name };
+        }
+        if (!greeted) throw new Failure('usage', 'hello comes first');
+        if (method === 'ping') return null;
+        const caller: Caller = { rpc, fingerprint };
+        if (rights.has('control') && Object.hasOwn(controlRequests, method))
+          return controlRequests[method](this, params, caller);
+        if (rights.has('move') && Object.hasOwn(moveRequests, method)) {
+          return moveRequests[method](this, params, caller);
+        }
+        throw new Failure('not-trusted', `${method} is not allowed here, or unknown`);
+      },
+      notice: (method, params) => {
+        if (method === 'move' && greeted && this.rightsOf(peer)?.has('move') === true)
+          this.moves.heard({ rpc, fingerprint }, params);
+      },
+      closed: (rpc) => {
+        this.connections.delete(rpc);
+        this.moves.cut(rpc);
+      },
+    });
+    this.connections.set(rpc, peer);
+  }
+
+  /** What a peer may do now; undefined: it is not trusted any more. */
+  private rightsOf(peer: string | undefined): ReadonlySet<Right> | undefined {
+    if (peer === undefined) return ALL_RIGHTS;
+    const entry = this.trusted.all().find((t) => t.fingerprint === peer);
+    return entry === undefined ? undefined : new Set(entry.allow);
+  }
+
+  /** Somebody changed whom this host trusts: who is trusted no more is cut off, whoever connected to whom. */
+  trustChanged(): void {
+    this.trusted.forget();
+    const fingerprints = new Set(this.trusted.all().map((t) => t.fingerprint));
+    for (const [rpc, peer] of this.connections)
+      if (peer !== undefined && !fingerprints.has(peer)) rpc.destroy();
+  }
+
+  /** Connects to another host's daemon. */
+  private async connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc> {
+    const trusted = this.trusted.all();
+    const fingerprint = trusted.find((t) => t.name === peer.name)?.fingerprint;
+    const rpc = await connectPeer(peer, loadIdentity(this.dir), trusted, {
+      ...handlers,
+      closed: (rpc) => {
+        this.connections.delete(rpc);
+        handlers.closed?.(rpc);
+      },
+    });
+    if (!rpc.closed) this.connections.set(rpc, fingerprint);
+    return rpc;
+  }
+
+  /** Stops listening. The guests' processes live on. */
+  close(): void {
+    this.stopWatching();
+    for (const server of this.servers) server.close();
+    for (const rpc of this.connections.keys()) rpc.destroy();
+    void this.xenstore?.close();
+    rmSync(join(this.dir, XENSTORE_SOCKET), { force: true });
+    rmSync(join(this.dir, 'daemon.pid'), { force: true });
+    rmSync(join(this.dir, CONTROL_SOCKET), { force: true });
+    rmSync(join(this.dir, CONTROL_KEY), { force: true });
+  }
+}
+
+/** In a time that says nothing of where they differ. */
+function sameKey(shown: unknown, key: string): boolean {
+  const hash = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return typeof shown === 'string' && timingSafeEqual(hash(shown), hash(key));
+}

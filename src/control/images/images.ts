@@ -1,0 +1,178 @@
+/** `save` and `restore`: the migration stream between a guest's process and a file that only the daemon can reach. */
+import { type FileHandle, open as openFile } from 'node:fs/promises';
+import type net from 'node:net';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { DATA_SOCKET } from '../../guest-process/guest-protocol.js';
+import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import { createImage, readImage } from '../../migration/image-file.js';
+import { DEFAULT_MOVE } from '../../migration/source.js';
+import { preambleRecord } from '../../migration/stream-records.js';
+import { connectOwnSocket } from '../../os/foreign-directory.js';
+import { Failure } from '../../protocol/failure.js';
+import { RecordError } from '../../records/fields.js';
+import {
+  decodeRaw,
+  decodeRecord,
+  type RawRecord,
+  RECORD_HEADER_BYTES,
+  recordSize,
+} from '../../records/record.js';
+import type { Domain } from '../domains/domain.js';
+import { type Domains, mustBeOf } from '../domains/domains.js';
+import { openSavedConfig, savedConfig, savedConfigRecord } from './saved-config.js';
+
+/** Of one of the records before the memory. */
+const MAX_HEAD_BYTES = 4 << 20;
+
+export interface SaveStats {
+  readonly bytes: number;
+  readonly totalMs: number;
+}
+
+/** Longest that a guest's process is waited for to offer its data. */
+const DATA_TIMEOUT_MS = 20_000;
+
+/** Saves the guest to `path` and ends it here, or lets it go on (`keep`). When this fails the guest goes on. */
+export async function saveDomain(
+  domains: Domains,
+  domain: Domain,
+  path: string,
+  keep: boolean,
+): Promise<SaveStats> {
+  const started = performance.now();
+  const { config, foreign = [] } = domain.state;
+  if (config === null) throw new Failure('bad-state', 'the configuration of this guest is not known here');
+  const image = await createImage(path);
+  let written = 0;
+  const over = new AbortController();
+  try {
+    // What the guest's process writes comes after what we know ourselves.
+    const head = savedConfig(domains.dir, config, foreign);
+    await image.sink(head);
+    const to = { path: DATA_SOCKET, host: '', port: 0, identity: 'save' };
+    // Nobody waits for a guest that is being saved to stop: one round, then the rest.
+    const options = { ...DEFAULT_MOVE, maxRounds: 1 };
+    const sent = domain.ask('send', { to, options, handover: false });
+    const stored = dataOf(domain, over.signal).then(async (socket) => {
+      for await (const chunk of socket as AsyncIterable<Uint8Array>) {
+        await image.sink(chunk);
+        written += chunk.length;
+      }
+    });
+    stored.catch(() => {});
+    const failed = stored.then(() => new Promise<never>(() => {}));
+    const { bytes } = await Promise.race([sent, failed]);
+    await stored;
+    if (written !== bytes) throw new Failure('io', `${bytes} bytes were sent, ${written} were written`);
+    written += head.length;
+    await image.commit();
+  } catch (error) {
+    over.abort();
+    await image.discard();
+    await domain.ask('abortSend', { reason: 'the image cannot be written' }).catch(() => {});
+    await domain.ask('resume', {}).catch(() => {});
+    throw error;
+  }
+  if (keep) await domain.ask('resume', {});
+  else await domains.discard(domain, 'saved');
+  return { bytes: written, totalMs: performance.now() - started };
+}
+
+/** Connects to the socket that the guest's process opens for a stream; gives up on `signal`. */
+async function dataOf(domain: Domain, signal: AbortSignal): Promise<net.Socket> {
+  const end = performance.now() + DATA_TIMEOUT_MS;
+  for (;;) {
+    signal.throwIfAborted();
+    const socket = await connectOwnSocket(join(domain.directory, DATA_SOCKET));
+    if (socket !== undefined) return socket;
+    if (!domain.alive) throw new Failure('crashed', "the guest's process ended");
+    if (performance.now() > end) throw new Failure('timed-out', "the guest's process offers no data");
+    await new Promise((done) => setTimeout(done, 5));
+  }
+}
+
+/** A file of a saved guest, and what its head says. */
+interface SavedGuest {
+  readonly file: FileHandle;
+  /** Where the stream begins. */
+  readonly from: number;
+  readonly name: string;
+  readonly uuid: string;
+  readonly frames: number;
+  /** Undefined in a file of version 0.1: it is in the stream then. */
+  readonly saved: { readonly config: GuestConfig; readonly foreign: readonly string[] } | undefined;
+}
+
+async function readRecord(file: FileHandle, at: number): Promise<{ record: RawRecord; end: number }> {
+  const header = new Uint8Array(RECORD_HEADER_BYTES);
+  const { bytesRead } = await file.read(header, 0, RECORD_HEADER_BYTES, at);
+  if (bytesRead < RECORD_HEADER_BYTES)
+    throw new RecordError(at + bytesRead, 'the file ends in its first records');
+  const size = recordSize(header);
+  if (size > MAX_HEAD_BYTES) throw new RecordError(at, 'not an image of a guest');
+  const record = new Uint8Array(size);
+  const whole = await file.read(record, 0, size, at);
+  return { record: decodeRaw(record.subarray(0, whole.bytesRead)), end: at + size };
+}
+
+async function openSaved(dir: string, path: string): Promise<SavedGuest> {
+  const file = await openFile(path, 'r');
+  try {
+    let from = 0;
+    let { record, end } = await readRecord(file, 0);
+    let saved: SavedGuest['saved'];
+    if (record.tag === savedConfigRecord.tag) {
+      saved = openSavedConfig(dir, decodeRecord(savedConfigRecord, record));
+      from = end;
+      ({ record, end } = await readRecord(file, from));
+    }
+    const { name, uuid, frames } = decodeRecord(preambleRecord, record);
+    if (saved !== undefined) mustBeOf({ name, uuid }, saved.config, "the stream's head");
+    return { file, from, name, uuid, frames, saved };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Makes a guest from a saved image; its configuration is a stranger's, unless this daemon itself has written it. When
+ * this fails nothing was started and the image is as it was.
+ */
+export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<Domain> {
+  const { file, from, name, uuid, frames, saved } = await openSaved(domains.dir, path);
+  try {
+    if (saved !== undefined) await domains.admit(saved.config, saved.foreign);
+    const domain = await domains.make({
+      name,
+      uuid,
+      vcpus: saved?.config.vcpus ?? 1,
+      memoryKib: saved?.config.maxMemoryKib ?? frames * 4,
+      config: saved?.config ?? null,
+      foreign: saved?.foreign,
+      saved: true,
+      incoming: null,
+    });
+    try {
+      const to = { path: DATA_SOCKET, host: '', identity: 'restore' };
+      const expected = domain.expectation();
+      await domain.ask('receive', { host: domains.grant(domain), from: to, ports: [0], disks: [], expected });
+      const socket = await dataOf(domain, AbortSignal.timeout(DATA_TIMEOUT_MS));
+      // What is wrong with the image is said by the guest's process, not by the broken pipe that follows.
+      const copied = pipeline(readImage(file, from), socket).catch(() => {});
+      domains.arrived(domain, await domain.ask('received', {}));
+      await copied;
+      await domains.introduce(domain, domain.state.config!);
+      await domain.ask('go', { handover: null, paused });
+      domains.settle(domain);
+      await domains.keepDisks(domain);
+      return domain;
+    } catch (error) {
+      await domains.discard(domain, 'failed');
+      throw error;
+    }
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The head that a daemon gives to a saved guest: the guest's configuration as the daemon itself has it, before the
+ * stream that the guest's process writes. A seal shows that it is this daemon's own; then what an operator named
+ * here he has named. Without it, as in a file from elsewhere, the configuration is a stranger's (places.ts).
+ *
+ * The key of the seal is in DIR/save.json (0600), made when it is first needed.
+ */
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { join } from 'node:path';
+import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import { checkGuestConfig } from '../../guest-process/peer-messages.js';
+import { readJson, writeDurable } from '../../os/durable.js';
+import { bytes, list, text } from '../../records/fields.js';
+import { encodeRecord, recordType } from '../../records/record.js';
+import { foreignPaths } from '../disks/allowed-files.js';
+
+export const savedConfigRecord = recordType(
+  'CONF',
+  1,
+  "a guest's configuration, before the stream in a file",
+  {
+    config: [text, 'as the daemon that saved it has it, JSON'],
+    foreign: [list(text), 'files in it that no operator named at that daemon'],
+    seal: [bytes, "HMAC-SHA-256 of the other two under that daemon's key"],
+  },
+);
+type SavedConfig = Parameters<typeof savedConfigRecord.body.write>[1];
+
+const SEALED = 'stillpoint: the configuration of a saved guest, version 1';
+
+function key(dir: string): Buffer {
+  const path = join(dir, 'save.json');
+  const found = readJson<{ key: string }>(path);
+  if (found !== undefined) return Buffer.from(found.key, 'hex');
+  const made = randomBytes(32);
+  writeDurable(path, { key: made.toString('hex') });
+  return made;
+}
+
+const sealOf = (dir: string, config: string, foreign: readonly string[]): Buffer =>
+  createHmac('sha256', key(dir))
+    .update(JSON.stringify([SEALED, config, foreign]))
+    .digest();
+
+/** The record, for the daemon in `dir`. */
+export function savedConfig(dir: string, config: GuestConfig, foreign: readonly string[]): Uint8Array {
+  const json = JSON.stringify(config);
+  return encodeRecord(savedConfigRecord, {
+    config: json,
+    foreign: [...foreign],
+    seal: sealOf(dir, json, foreign),
+  });
+}
+
+/** What such a record says, to the daemon in `dir`: the configuration, and the files in it that no operator named. */
+export function openSavedConfig(
+  dir: string,
+  record: SavedConfig,
+): { config: GuestConfig; foreign: readonly string[] } {
+  const { config: json, foreign, seal } = record;
+  const right = sealOf(dir, json, foreign);
+  const ours = seal.length === right.length && timingSafeEqual(seal, right);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(json);
+  } catch {
+    // No object either, and said to be none.
+  }
+  const config = checkGuestConfig(parsed, 'bad-image');
+  return { config, foreign: ours ? foreign : foreignPaths(config) };
+}

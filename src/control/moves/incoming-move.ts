@@ -1,0 +1,178 @@
+/**
+ * A guest on its way in: runs the destination's machine of src/migration/handover.ts.
+ *
+ * Invariant: "refused" is said only when the guest's process is dead without an owner record, "accepted" only when
+ * there is one. The record is written by the guest's process, right before its first instruction.
+ */
+import type { Logger } from 'pino';
+import type { ReceivedInfo, StartedInfo } from '../../guest-process/guest-protocol.js';
+import { within } from '../../host/standalone/within.js';
+import {
+  type DestinationAction,
+  type DestinationEvent,
+  type DestinationPhase,
+  type FoundAtDestination,
+  restartDestination,
+  type Step,
+  stepDestination,
+  type ToSource,
+} from '../../migration/handover.js';
+import type { Rpc } from '../../os/rpc.js';
+import { describeError } from '../../protocol/failure.js';
+import type { Domain } from '../domains/domain.js';
+import { Serial } from '../one-at-a-time.js';
+
+export interface IncomingContext {
+  readonly log: Logger;
+  /** How long the guest's process may take to answer, ms. */
+  readonly answerMs: number;
+  /** Before the process is told to start: the host's xenstore and all that it will look for. */
+  introduce(domain: Domain): Promise<void> | void;
+  /** The process says that it has a whole guest: fails where that is not the one that was announced. */
+  received(domain: Domain, guest: ReceivedInfo): void;
+  /** The guest is ours. */
+  settle(domain: Domain): void;
+  discard(domain: Domain): Promise<void>;
+  /** The source has closed its books. */
+  erase(handover: string, domain: Domain | undefined): void;
+  /** Nothing can come of this hand-over any more. */
+  finished(move: IncomingMove): void;
+}
+
+export class IncomingMove {
+  phase: DestinationPhase = 'none';
+  /** The latest connection on which the source spoke of this. */
+  private rpc: Rpc | undefined;
+  private readonly serial = new Serial();
+  private reason = '';
+  private started: StartedInfo | undefined;
+
+  constructor(
+    private readonly context: IncomingContext,
+    readonly handover: string,
+    readonly peer: string,
+    /** Undefined when the guest has ended since. */
+    readonly domain: Domain | undefined,
+    private readonly paused: boolean,
+  ) {}
+
+  /** The process listens for the stream: what it says becomes events. */
+  async open(rpc: Rpc): Promise<void> {
+    this.rpc = rpc;
+    await this.event('open');
+    this.domain!.ask('received', {})
+      .then(async (received) => {
+        this.context.received(this.domain!, received);
+        await this.event('received');
+      })
+      .catch((error) => this.fail(error));
+  }
+
+  /** What an earlier daemon left, once `find` has found it; whatever is heard meanwhile comes after that. */
+  recover(find: () => Promise<'owner' | 'waiting'>): Promise<void> {
+    return this.serial.run(async () => {
+      const found = await find();
+      if (found === 'owner') this.phase = 'owner';
+      else await this.perform(restartDestination(found satisfies FoundAtDestination));
+    });
+  }
+
+  heardFrom(rpc: Rpc): void {
+    this.rpc = rpc;
+  }
+
+  /** This host does not want it. True if it has not been told to start; then nothing is left of it. */
+  async refuse(reason: string): Promise<boolean> {
+    if (this.phase === 'receiving' || this.phase === 'ready') this.reason = reason;
+    await this.event('unwanted');
+    return this.phase === 'none';
+  }
+
+  /** A connection to the source ended. */
+  cut(rpc: Rpc): void {
+    if (this.rpc !== rpc) return;
+    this.rpc = undefined;
+    this.reason = 'the connection to the source was cut';
+    void this.event('cut');
+  }
+
+  event(event: DestinationEvent): Promise<void> {
+    return this.serial.run(() => this.perform(stepDestination(this.phase, event)));
+  }
+
+  /** The process died or gave up. Whether it owns the guest is on disk. */
+  async processEnded(): Promise<void> {
+    this.reason ||= this.domain?.exitOnDisk().details ?? '';
+    await this.event(this.domain?.ownedBy(this.handover) === true ? 'started' : 'failed');
+  }
+
+  private async fail(error: unknown): Promise<void> {
+    this.reason ||= describeError(error).message;
+    if (this.domain?.alive === true) await this.event('failed');
+    else await this.processEnded();
+  }
+
+  private async perform(step: Step<DestinationPhase, DestinationAction>): Promise<void> {
+    const before = this.phase;
+    this.phase = step.phase;
+    for (const action of step.actions) {
+      try {
+        await this.act(action);
+      } catch (error) {
+        const { message } = describeError(error);
+        this.context.log.error({ handover: this.handover, action: action.do, error: message }, 'hand-over');
+      }
+    }
+    if (this.phase === before && step.actions.length === 0) return;
+    this.context.log.info({ handover: this.handover, from: before, to: this.phase }, 'hand-over');
+    if (this.phase === 'owner' && this.domain !== undefined) this.context.settle(this.domain);
+    if (this.phase === 'none' || this.phase === 'settled') this.context.finished(this);
+  }
+
+  private async act(action: DestinationAction): Promise<void> {
+    switch (action.do) {
+      case 'send':
+        this.say(action.message);
+        return;
+      case 'start-guest':
+        // Its outcome is an event of its own.
+        void this.start();
+        return;
+      case 'discard-guest':
+        if (this.domain !== undefined) await this.context.discard(this.domain);
+        return;
+      case 'erase':
+        this.context.erase(this.handover, this.domain);
+        return;
+    }
+  }
+
+  private async start(): Promise<void> {
+    const domain = this.domain!;
+    try {
+      const { answerMs } = this.context;
+      await within(
+        Promise.resolve(this.context.introduce(domain)),
+        answerMs,
+        `the files of its disks do not answer within ${answerMs / 1000} s`,
+      );
+      this.started = await domain.ask('go', { handover: this.handover, paused: this.paused }, answerMs);
+      await this.event('started');
+    } catch (error) {
+      this.reason = describeError(error).message;
+      // Lost connection or honest failure: what is on disk when it is dead decides.
+      if (!domain.ownedBy(this.handover)) await domain.kill();
+      await this.processEnded();
+    }
+  }
+
+  private say(message: ToSource): void {
+    this.rpc?.notice('move', {
+      handover: this.handover,
+      message,
+      reason: this.reason,
+      domid: this.domain?.domid,
+      started: this.started,
+    });
+  }
+}

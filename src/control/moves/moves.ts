@@ -1,0 +1,456 @@
+/**
+ * All hand-overs of this host, going and coming, and what is on disk of them:
+ *
+ *     handovers/out-ID.json   at the source: OutgoingFile, from before the guest stops until the books are closed
+ *     handovers/in-ID.json    at the destination: written when a guest that came ends before the source has asked
+ *     state/DOMID.json        at the destination: `incoming` names the hand-over by which the guest came
+ *     guests/DOMID/owner.json at the destination: the owner record
+ */
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import * as v from 'valibot';
+import type { GuestExit } from '../../guest-process/guest-protocol.js';
+import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import { moveOpenRequest, toDestinationNotice } from '../../guest-process/peer-messages.js';
+import {
+  expectedImages,
+  makeImages,
+  mustBeConfigured,
+  nameImages,
+  retireImages,
+} from '../../guest-process/travelling-storage.js';
+import { within } from '../../host/standalone/within.js';
+import type { MoveOptions, MoveProgress } from '../../migration/source.js';
+import type { StorageProgress } from '../../migration/storage-copy.js';
+import { STREAM_VERSIONS } from '../../migration/stream-records.js';
+import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
+import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.js';
+import type { Params, Rpc, RpcHandlers } from '../../os/rpc.js';
+import { checked } from '../../protocol/checked.js';
+import { Failure } from '../../protocol/failure.js';
+import { foreignPaths } from '../disks/allowed-files.js';
+import type { Domain } from '../domains/domain.js';
+import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js';
+import { readIncoming, readOutgoing } from '../domains/state-files.js';
+import { dataPorts } from '../host-config.js';
+import type { PeerAddress } from '../transport/peer.js';
+import { type IncomingContext, IncomingMove } from './incoming-move.js';
+import {
+  type MoveStats,
+  type OpenedMove,
+  type OutgoingContext,
+  type OutgoingFile,
+  OutgoingMove,
+} from './outgoing-move.js';
+
+interface IncomingFile {
+  readonly handover: string;
+  readonly peer: string;
+  readonly uuid: string;
+}
+
+export interface MovesOptions {
+  readonly dir: string;
+  readonly domains: Domains;
+  readonly log: Logger;
+  /** Address on which arriving guests' processes listen. */
+  readonly listenHost: string;
+  readonly plain: boolean;
+  connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
+}
+
+/** How many guests of other hosts may be on their way at once. */
+const MAX_ARRIVING = 16;
+/** Statistics of the last moves are kept. */
+const KEPT_STATS = 100;
+
+export class Moves implements MoveWatcher {
+  readonly stats: MoveStats[] = [];
+  private readonly outgoing = new Map<Domain | string, OutgoingMove>();
+  private readonly incoming = new Map<string, IncomingMove>();
+  /** Guests that wait for a hand-over of which nothing can be read any more; people decide (decide()). */
+  private readonly unclear = new Set<Domain>();
+  private readonly dir: string;
+  private readonly domains: Domains;
+
+  constructor(private readonly options: MovesOptions) {
+    this.dir = join(options.dir, 'handovers');
+    this.domains = options.domains;
+    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+  }
+
+  private get answerMs(): number {
+    return this.domains.config.moveAnswerS * 1000;
+  }
+
+  // --- source ---
+
+  private readonly outgoingContext = (): OutgoingContext => ({
+    log: this.options.log,
+    answerMs: this.answerMs,
+    connect: this.options.connect,
+    wallClock: () => this.domains.wallClock(),
+    travelling: (domain) => this.domains.travelling(domain),
+    persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file),
+    erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`)),
+    resume: async (domain) => {
+      if (domain.alive && domain.state.phase !== 'ended') {
+        // One whose connection broke goes on by itself, unless it was locked.
+        if (domain.rpc === undefined) await domain.connect();
+        await domain.ask('resume', {}, this.answerMs);
+      } else {
+        this.outgoing.delete(domain);
+        this.domains.applyPolicy(domain, domain.state.exit ?? domain.exitOnDisk());
+      }
+    },
+    drop: async (domain) => {
+      // To give a guest's memory back takes a while, which its new host needs where both are one machine.
+      if (domain.state.process !== null) yieldToOthers(domain.state.process.pid);
+      await this.domains.discard(domain, 'moved');
+    },
+    retire: retireImages,
+    finished: (move) => {
+      this.outgoing.delete(move.domain ?? move.handover);
+    },
+  });
+
+  async migrate(
+    domain: Domain,
+    peer: PeerAddress,
+    options: MoveOptions,
+    progress: (progress: MoveProgress | StorageProgress) => void,
+  ): Promise<MoveStats> {
+    if (domain.state.phase !== 'live')
+      throw new Failure('bad-state', `domain ${domain.state.name} is ${domain.state.phase}`);
+    if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
+    const file = { handover: randomUUID(), domid: domain.domid, uuid: domain.state.uuid, peer };
+    const move = new OutgoingMove(this.outgoingContext(), domain, file);
+    this.outgoing.set(domain, move);
+    domain.onProgress = progress as (p: unknown) => void;
+    try {
+      const stats = await move.run(options, this.options.plain);
+      this.stats.push(stats);
+      if (this.stats.length > KEPT_STATS) this.stats.shift();
+      return stats;
+    } finally {
+      domain.onProgress = undefined;
+    }
+  }
+
+  /** When this resolves the guest goes on here. */
+  async cancel(domain: Domain): Promise<void> {
+    const move = this.outgoing.get(domain);
+    if (move === undefined) throw new Failure('bad-state', `domain ${domain.state.name} is not moving`);
+    await move.cancel();
+  }
+
+  /** No move of the domain is under way when this resolves: it is here, or was only arriving and is no more. */
+  async giveUp(domain: Domain): Promise<void> {
+    if (this.outgoing.has(domain)) await this.cancel(domain);
+    if (domain.state.phase !== 'incoming') return;
+    const { name, incoming } = domain.state;
+    const move = incoming === null ? undefined : this.incoming.get(incoming.handover);
+    if (move !== undefined && !(await move.refuse('it was destroyed while it arrived')))
+      throw new Failure('bad-state', `domain ${name} is about to run here; destroy it then`);
+  }
+
+  /** The operator knows that the destination is lost for good, or has seen the guest there. */
+  async decide(domain: Domain, keep: boolean): Promise<void> {
+    const move = this.outgoing.get(domain);
+    if (move === undefined && this.unclear.has(domain)) {
+      this.unclear.delete(domain);
+      if (keep) await domain.ask('resume', {});
+      else await this.domains.discard(domain, 'moved');
+      return;
+    }
+    if (move?.phase !== 'offered')
+      throw new Failure('bad-state', `no move of ${domain.state.name} waits to be settled`);
+    await move.event(keep ? 'refused' : 'accepted');
+  }
+
+  isMoving(domain: Domain): boolean {
+    return this.outgoing.has(domain);
+  }
+
+  /** Throws where a verb would disturb a hand-over. */
+  mustRest(domain: Domain): void {
+    if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
+    if (domain.state.phase === 'incoming')
+      throw new Failure('bad-state', `domain ${domain.state.name} is arriving`);
+  }
+
+  async stopping(domain: Domain): Promise<void> {
+    const move = this.outgoing.get(domain);
+    if (move === undefined) throw new Failure('bad-state', 'no move is under way');
+    await move.stopping();
+  }
+
+  ended(domain: Domain, _exit: GuestExit): boolean {
+    const coming =
+      domain.state.incoming === null ? undefined : this.incoming.get(domain.state.incoming.handover);
+    if (coming !== undefined && coming.phase !== 'owner') {
+      void coming.processEnded();
+      return true;
+    }
+    const move = this.outgoing.get(domain);
+    if (move === undefined) return false;
+    void move.guestDied();
+    return true;
+  }
+
+  removing(domain: Domain): void {
+    const ref = domain.state.incoming;
+    if (ref === null || !domain.ownedBy(ref.handover)) return;
+    // The source may still ask: the answer must outlive the guest.
+    const file: IncomingFile = { ...ref, uuid: domain.state.uuid };
+    writeDurable(join(this.dir, `in-${ref.handover}.json`), file);
+  }
+
+  // --- destination ---
+
+  private readonly incomingContext = (): IncomingContext => ({
+    log: this.options.log,
+    answerMs: this.answerMs,
+    introduce: async (domain) => {
+      nameImages(domain.state.disks ?? []);
+      await this.domains.introduce(domain, domain.state.config!);
+    },
+    received: (domain, guest) => this.domains.arrived(domain, guest),
+    settle: (domain) => {
+      if (this.domains.all.get(domain.domid) !== domain) return;
+      this.domains.settle(domain);
+      // Ended between its first instruction and now.
+      if (!domain.alive) this.domains.applyPolicy(domain, domain.exitOnDisk());
+    },
+    discard: (domain) => this.domains.discard(domain, 'discarded'),
+    erase: (handover, domain) => {
+      if (domain !== undefined && this.domains.all.get(domain.domid) === domain) {
+        domain.state.incoming = null;
+        domain.save();
+        // The source has taken back what it had given to its own guest, which may have had the same number.
+        void this.domains.keepDisks(domain);
+      }
+      removeDurable(join(this.dir, `in-${handover}.json`));
+    },
+    finished: (move) => {
+      this.incoming.delete(move.handover);
+    },
+  });
+
+  /** Another host wants to send a guest. Answers where its data goes. */
+  async open(caller: { rpc: Rpc; fingerprint: string }, params: Params): Promise<OpenedMove> {
+    const request = checked(moveOpenRequest, params, 'not a proper request to open a move');
+    const { handover, name, uuid, vcpus, memoryKib, versions, paused, key, disks, config = null } = request;
+    const foreign = config === null ? [] : await this.admit(config, request);
+    const version = STREAM_VERSIONS.find((v) => versions.includes(v));
+    if (version === undefined) {
+      throw new Failure(
+        'move-failed',
+        `no version of the stream in common: here ${STREAM_VERSIONS}, there ${versions}`,
+      );
+    }
+    if (key === undefined && !this.options.plain)
+      throw new Failure('not-trusted', 'data without encryption is not taken here');
+    // All that are on their way, at this moment: a domain counts from when it is begun, before anything is waited for.
+    const arriving = [...this.domains.all.values()].filter((d) => d.state.phase === 'incoming');
+    if (arriving.length >= MAX_ARRIVING)
+      throw new Failure('bad-state', `${arriving.length} guests are arriving already`);
+    if (
+      arriving.some((d) => d.state.incoming?.handover === handover) ||
+      this.incoming.has(handover) ||
+      this.history(handover) !== undefined
+    )
+      throw new Failure('bad-state', 'this hand-over was opened before');
+    const ref = { handover, peer: caller.fingerprint };
+    const { images } = this.domains.config;
+    const expected = disks === undefined ? [] : expectedImages(disks, handover, images);
+    if (config !== null) mustBeConfigured(expected, config, images);
+    const wanted = { name, uuid, vcpus, memoryKib, config, foreign, incoming: ref, disks: expected };
+    const domain = await this.domains.make(wanted, (made) =>
+      within(
+        makeImages(expected).then(() => this.domains.giveImages(made, expected)),
+        this.answerMs,
+        `the images for its disks are not made within ${this.answerMs / 1000} s`,
+      ),
+    );
+    const move = new IncomingMove(this.incomingContext(), handover, caller.fingerprint, domain, paused);
+    this.incoming.set(handover, move);
+    try {
+      const port = await this.listenForData(domain, handover, key);
+      await move.open(caller.rpc);
+      if (caller.rpc.closed) move.cut(caller.rpc);
+      return { version, port, host: '', disks: expected.map((d) => d.devid) };
+    } catch (error) {
+      this.incoming.delete(handover);
+      await this.domains.discard(domain, 'failed');
+      throw error;
+    }
+  }
+
+  /** Looks at the configuration of a guest that is announced; returns the files that it names. */
+  private async admit(
+    config: GuestConfig,
+    announced: { name: string; uuid: string; vcpus: number; memoryKib: number },
+  ): Promise<string[]> {
+    mustBeOf(config, announced, 'the configuration');
+    if (config.vcpus !== announced.vcpus || config.maxMemoryKib !== announced.memoryKib)
+      throw new Failure('usage', 'the configuration is of a guest of another size than was announced');
+    const foreign = foreignPaths(config);
+    await this.domains.admit(config, foreign);
+    return foreign;
+  }
+
+  private async listenForData(domain: Domain, identity: string, key: string | undefined): Promise<number> {
+    const host = this.domains.grant(domain);
+    const from = { host: this.options.listenHost, identity, key };
+    const ports = dataPorts(this.domains.config);
+    const disks = domain.state.disks ?? [];
+    const wanted = { host, from, ports, disks, expected: domain.expectation() };
+    const { port } = await domain.ask('receive', wanted, this.answerMs);
+    competeAgain(domain.state.process!.pid);
+    return port;
+  }
+
+  private history(handover: string): IncomingFile | undefined {
+    if (!/^[0-9a-f-]{36}$/.test(handover)) return undefined;
+    return this.domains.read(join('handovers', `in-${handover}.json`), readIncoming);
+  }
+
+  /** Whether a file that could not be read may have said that this hand-over brought a guest. */
+  private mayBeOurs(handover: string): boolean {
+    const ofState = (name: string): boolean => name.includes('.json.damaged');
+    return (
+      existsSync(join(this.dir, `in-${handover}.json.damaged`)) ||
+      readdirSync(join(this.options.dir, 'state')).some(ofState)
+    );
+  }
+
+  /** A source says something about a hand-over. */
+  heard(caller: { rpc: Rpc; fingerprint: string }, params: Params): void {
+    const notice = v.safeParse(toDestinationNotice, params);
+    if (!notice.success) return;
+    const { handover, message } = notice.output;
+    let move = this.incoming.get(handover);
+    if (move === undefined) {
+      const past = this.history(handover);
+      // Of a guest that may be ours nothing is said: its source asks again, until people have looked.
+      if (past === undefined && this.mayBeOurs(handover)) return;
+      move = new IncomingMove(
+        this.incomingContext(),
+        handover,
+        past?.peer ?? caller.fingerprint,
+        undefined,
+        false,
+      );
+      if (past !== undefined) move.phase = 'owner';
+    }
+    // Only the source itself learns and decides anything.
+    if (move.peer !== caller.fingerprint) return;
+    move.heardFrom(caller.rpc);
+    void move.event(message);
+  }
+
+  /** A connection ended. */
+  cut(rpc: Rpc): void {
+    for (const move of this.incoming.values()) move.cut(rpc);
+  }
+
+  // --- after a restart ---
+
+  /**
+   * Begins to settle what an earlier daemon left; domains have been found, and not yet adopted. What a hand-over says is
+   * heard from here on, each after what was found of it. Resolves when all is settled: a guest whose process does not
+   * answer keeps nobody waiting but its own.
+   */
+  recover(found: readonly Domain[]): Promise<void> {
+    removeUnfinished(this.dir);
+    const names = readdirSync(this.dir).filter((name) => /^out-.*\.json$/.test(name));
+    const outgoing = names
+      .map((name) => this.domains.read(join('handovers', name), readOutgoing))
+      .filter((file) => file !== undefined);
+    const damaged = readdirSync(this.dir).some((name) => /^out-.*\.damaged/.test(name));
+    const restarts = new Map<Domain | undefined, OutgoingMove>();
+    for (const file of outgoing) {
+      const domain = found.find((d) => d.domid === file.domid && d.state.uuid === file.uuid);
+      const move = new OutgoingMove(this.outgoingContext(), domain, file);
+      // From here on the end of its process is no crash.
+      move.phase = file.record;
+      this.outgoing.set(domain ?? file.handover, move);
+      if (domain === undefined) void move.restart(file.record);
+      else restarts.set(domain, move);
+    }
+    const works = found.map((domain) => {
+      const work = this.takeUp(domain, damaged)
+        .then(() => {
+          const move = restarts.get(domain);
+          if (move !== undefined) void move.restart(move.phase as OutgoingFile['record']);
+        })
+        .catch((error: Error) => {
+          const { domid, name } = domain.state;
+          this.options.log.error({ domid, name, error: error.message }, 'a guest cannot be taken up');
+        })
+        .finally(() => {
+          domain.recovering = undefined;
+        });
+      domain.recovering = work;
+      return work;
+    });
+    return Promise.all(works).then(() => {});
+  }
+
+  private async takeUp(domain: Domain, damaged: boolean): Promise<void> {
+    const ref = domain.state.incoming;
+    if (ref !== null && domain.state.phase === 'incoming') return this.recoverIncoming(domain, ref);
+    if (domain.state.phase === 'building') return this.domains.discard(domain, 'failed');
+    if (ref !== null) this.incomingOf(domain, ref.handover, ref.peer).phase = 'owner';
+    const hello = await this.domains.adopt(domain);
+    // A guest that a move had stopped goes on, unless its destination may have it.
+    if (this.outgoing.has(domain) || domain.rpc === undefined) return;
+    if (hello?.locked === true && damaged) {
+      this.unclear.add(domain);
+      const { domid, name } = domain.state;
+      this.options.log.error(
+        { domid, name },
+        'what is known of the move of this guest cannot be read; it stands still until `settle` says where it lives',
+      );
+    } else await domain.ask('resume', {}, this.answerMs);
+  }
+
+  private incomingOf(domain: Domain, handover: string, peer: string): IncomingMove {
+    const move = new IncomingMove(this.incomingContext(), handover, peer, domain, false);
+    this.incoming.set(handover, move);
+    return move;
+  }
+
+  private recoverIncoming(domain: Domain, ref: { handover: string; peer: string }): Promise<void> {
+    const move = this.incomingOf(domain, ref.handover, ref.peer);
+    return move.recover(() => this.findIncoming(domain, ref.handover));
+  }
+
+  /** Whether the guest became ours before the daemon ended, or is about to. */
+  private async findIncoming(domain: Domain, handover: string): Promise<'owner' | 'waiting'> {
+    let starting = false;
+    if (domain.alive && !domain.ownedBy(handover)) {
+      // It ends by itself when it was not told to start; so either it answers "starting", or it is gone.
+      starting = await domain.connect().then(
+        (hello) => hello.phase === 'starting' || hello.phase === 'live',
+        () => false,
+      );
+    }
+    if (starting) {
+      const end = performance.now() + this.answerMs;
+      while (domain.alive && !domain.ownedBy(handover) && performance.now() < end)
+        await new Promise((done) => setTimeout(done, 10));
+    }
+    // One that was not told to start, or does not say so: what is on disk when it is dead decides.
+    if (!domain.ownedBy(handover)) await domain.kill();
+    if (!domain.ownedBy(handover)) return 'waiting';
+    // From here on its end is an end like any other.
+    const move = this.incoming.get(handover);
+    if (move !== undefined) move.phase = 'owner';
+    await this.domains.adopt(domain);
+    return 'owner';
+  }
+}

@@ -1,0 +1,122 @@
+import { pino } from 'pino';
+import { describe, expect, it } from 'vitest';
+import { DEFAULT_MOVE } from '../../migration/source.js';
+import type { Rpc, RpcHandlers } from '../../os/rpc.js';
+import type { Domain } from '../domains/domain.js';
+import { OutgoingMove } from './outgoing-move.js';
+
+const started = { attachMs: 1, recordMs: 1, startMs: 1 };
+
+/** A destination that does all at once, and a guest process whose last answer is late. */
+function moveWithLateAnswer(
+  drop = async (): Promise<void> => undefined,
+  done: string[] = [],
+  broken?: { data: string; reason: string },
+) {
+  let handlers: RpcHandlers = {};
+  const tell = (message: string, reason?: string): void =>
+    handlers.notice?.('move', { handover: 'h', message, domid: 9, started, reason });
+  const answers: Record<string, string> = { offer: 'accepted', forget: 'forgotten' };
+  const rpc = {
+    request: async (method: string) => (method === 'clock' ? 0 : { version: 1, port: 1, host: '' }),
+    notice: (_: string, params: { message: string }) => {
+      const answer = answers[params.message];
+      if (answer !== undefined) setImmediate(() => tell(answer));
+    },
+    close: () => undefined,
+    destroy: () => undefined,
+  } as unknown as Rpc;
+  const domain = {
+    state: { name: 'guest', uuid: 'u', vcpus: 1, memoryKib: 1024 },
+    ask: async (method: string) => {
+      if (method === 'send' && broken !== undefined) {
+        setTimeout(() => tell('refused', broken.reason), 20);
+        throw new Error(broken.data);
+      }
+      if (method === 'send') {
+        await move.stopping();
+        tell('ready');
+        await new Promise((done) => setTimeout(done, 20));
+        return { rounds: [], bytes: 1, stopMs: 1, lastPagesMs: 1, lastPages: 1, reason: 'downtime' };
+      }
+      return { paused: false };
+    },
+  } as unknown as Domain;
+  const move: OutgoingMove = new OutgoingMove(
+    {
+      log: pino({ level: 'silent' }),
+      answerMs: 1000,
+      connect: async (_, given) => {
+        handlers = given;
+        return rpc;
+      },
+      wallClock: () => 0,
+      travelling: async () => [],
+      persist: () => undefined,
+      erase: () => void done.push('erase'),
+      resume: async () => undefined,
+      drop,
+      retire: () => undefined,
+      finished: () => undefined,
+    },
+    domain,
+    { handover: 'h', domid: 1, uuid: 'u', peer: { name: 'B', host: 'b', port: 1 } },
+  );
+  return move;
+}
+
+describe('a move whose destination is ready before the source knows that all was sent', () => {
+  it('is handed over at once', async () => {
+    const move = moveWithLateAnswer();
+    const stats = await move.run(DEFAULT_MOVE, true);
+    expect(stats).toMatchObject({ domid: 9, destination: 'B' });
+    expect(move.phase === 'gone' || move.phase === 'done').toBe(true);
+  });
+});
+
+describe('a move whose guest is gone', () => {
+  it('closes its books after nothing is left of the guest here, and not before', async () => {
+    const done: string[] = [];
+    let attempts = 0;
+    const move = moveWithLateAnswer(async () => {
+      done.push('drop');
+      if (++attempts < 2) throw new Error('ENOSPC');
+    }, done);
+    await move.run(DEFAULT_MOVE, true);
+    for (let i = 0; i < 1000 && move.phase !== 'done'; i++) await new Promise((turn) => setTimeout(turn, 5));
+    expect(done).toEqual(['drop', 'drop', 'erase']);
+  });
+});
+
+describe('a move whose guest went on when its process had lost its daemon', () => {
+  it.each([true, false])('is not offered, also when that is dead since (alive: %s)', async (alive) => {
+    const done: string[] = [];
+    const move = moveWithLateAnswer(undefined, done);
+    Object.assign(move.domain!, {
+      alive,
+      livedOn: true,
+      rpc: undefined,
+      diesSoon: async () => true,
+      ask: (
+        (ask) => (method: string) =>
+          method === 'lock' ? Promise.reject(new Error('no process')) : ask(method as never, {} as never)
+      )(move.domain!.ask),
+    });
+    await expect(move.run(DEFAULT_MOVE, true)).rejects.toThrow('the guest here cannot be locked');
+    expect(done).toEqual(['erase']);
+    expect(move.phase).toBe('idle');
+  });
+});
+
+describe('a move whose data a destination does not take any more', () => {
+  it('fails with the words of the destination, which come later than the end of the connection', async () => {
+    const data = 'the data connection failed: read ECONNRESET';
+    const move = moveWithLateAnswer(undefined, [], {
+      data,
+      reason: 'the disk that comes cannot be kept here: ENOSPC',
+    });
+    await expect(move.run(DEFAULT_MOVE, true)).rejects.toThrow(
+      'the destination refused: the disk that comes cannot be kept here: ENOSPC; the guest goes on here',
+    );
+  });
+});

@@ -1,0 +1,560 @@
+/**
+ * A guest on its way from here to another host: runs the source's machine of src/migration/handover.ts.
+ *
+ * Invariant: every step and its actions are finished before the next event is looked at; `persist` is on disk
+ * before anything is sent. Whatever this daemon may not decide alone it asks for, for as long as it takes.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Logger } from 'pino';
+import * as v from 'valibot';
+import type { StartedInfo } from '../../guest-process/guest-protocol.js';
+import { clockAnswer, moveOpenAnswer, toSourceNotice } from '../../guest-process/peer-messages.js';
+import type { TravellingImage } from '../../guest-process/travelling-storage.js';
+import {
+  restartSource,
+  type SourceAction,
+  type SourceEvent,
+  type SourcePhase,
+  type SourceRecord,
+  type Step,
+  stepSource,
+  type ToDestination,
+  type ToSource,
+} from '../../migration/handover.js';
+import type { MoveOptions, MoveProgress, SentStats } from '../../migration/source.js';
+import { STREAM_VERSIONS } from '../../migration/stream-records.js';
+import type { Rpc, RpcHandlers } from '../../os/rpc.js';
+import { checked } from '../../protocol/checked.js';
+import { describeError, Failure } from '../../protocol/failure.js';
+import type { Domain } from '../domains/domain.js';
+import { Serial } from '../one-at-a-time.js';
+import type { PeerAddress } from '../transport/peer.js';
+
+/** What is on disk of a hand-over at its source. */
+export interface OutgoingFile {
+  readonly handover: string;
+  readonly domid: number;
+  readonly uuid: string;
+  readonly peer: PeerAddress;
+  readonly record: SourceRecord;
+  /** Files of disks that travel with the guest, and are what it had when it is gone. */
+  readonly disks?: readonly string[];
+}
+
+/** Measured parts of a move; times in ms. */
+export interface MoveStats {
+  readonly name: string;
+  readonly destination: string;
+  readonly domid: number;
+  readonly totalMs: number;
+  readonly downtimeMs: number;
+  readonly parts: {
+    readonly stopMs: number;
+    readonly lastPagesMs: number;
+    /** State saved, sent, checked and taken in at the destination. */
+    readonly stateMs: number;
+    readonly handoverMs: number;
+    readonly attachMs: number;
+    readonly recordMs: number;
+    readonly firstInstructionMs: number;
+  };
+  readonly bytes: number;
+  /** Of disks, read and sent. */
+  readonly storageBytes: number;
+  readonly mbPerSecond: number;
+  readonly lastPages: number;
+  readonly stopReason: SentStats['reason'];
+  readonly rounds: readonly MoveProgress[];
+}
+
+/** What a destination answers to `moveOpen`: where the data goes. */
+export interface OpenedMove {
+  readonly version: number;
+  readonly port: number;
+  /** "" for the address of its daemon. */
+  readonly host: string;
+  /** Of the disks that were announced, those that are to be sent. */
+  readonly disks?: readonly number[];
+}
+
+export interface MoveMessage {
+  readonly handover: string;
+  readonly message: ToSource;
+  readonly reason?: string;
+  readonly domid?: number;
+  readonly started?: StartedInfo;
+}
+
+/** What a move needs of its daemon. */
+export interface OutgoingContext {
+  readonly log: Logger;
+  /** How long whoever this move waits for may take to answer, ms. */
+  readonly answerMs: number;
+  connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
+  /** This host's, ns since 1970. */
+  wallClock(): number;
+  /** The guest's disks that can travel with it. */
+  travelling(domain: Domain): Promise<readonly TravellingImage[]>;
+  persist(file: OutgoingFile): void;
+  erase(handover: string): void;
+  /** The guest stays here: resume it, or, if its process died meanwhile, do what follows a crash. */
+  resume(domain: Domain): Promise<void>;
+  /** The guest lives elsewhere: end its process and remove its traces here. */
+  drop(domain: Domain): Promise<void>;
+  /** These files of its disks are no longer the guest's. */
+  retire(disks: readonly string[]): void;
+  finished(move: OutgoingMove): void;
+}
+
+const CLOCK_EXCHANGES = 3;
+/** So often in the time that a guest's process may take to answer it is asked whether it lives. */
+const SIGNS_OF_LIFE = 3;
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 10_000;
+/** After this a caller is told that the outcome is being settled. */
+/** How long a destination that gave up may take to say why. */
+const THEIR_REASON_MS = 3_000;
+const SETTLE_TIMEOUT_MS = 10_000;
+const STUCK_DISK_RETRY_MS = 500;
+
+const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+export class OutgoingMove {
+  phase: SourcePhase = 'streaming';
+  private rpc: Rpc | undefined;
+  private readonly serial = new Serial();
+  private reason: string | undefined;
+  /** The guest stays here, and how much of that has been seen. */
+  private outlook = 'the guest goes on here';
+  private accepted: MoveMessage | undefined;
+  private acceptedAt = 0;
+  private readyAt = 0;
+  private retryTimer: NodeJS.Timeout | undefined;
+  private readyTimer: NodeJS.Timeout | undefined;
+  private lifeTimer: NodeJS.Timeout | undefined;
+  private retryMs = FIRST_RETRY_MS;
+  private settled: { resolve(): void; reject(error: Error): void } | undefined;
+
+  constructor(
+    private readonly context: OutgoingContext,
+    readonly domain: Domain | undefined,
+    private file: Omit<OutgoingFile, 'record'>,
+  ) {}
+
+  get handover(): string {
+    return this.file.handover;
+  }
+
+  /** True while an end of the guest's process here is no crash. */
+  get needsNoGuest(): boolean {
+    return (
+      this.phase === 'sent' || this.phase === 'offered' || this.phase === 'gone' || this.phase === 'done'
+    );
+  }
+
+  /** The whole move. Resolves when the guest lives at the destination, fails when it stays. */
+  async run(options: MoveOptions, plain: boolean): Promise<MoveStats> {
+    const domain = this.domain!;
+    const started = nowMs();
+    const outcome = new Promise<void>((resolve, reject) => {
+      this.settled = { resolve, reject };
+    });
+    outcome.catch(() => {});
+    // What is under way when the move is given up is not waited for.
+    const unlessGivenUp = async <T>(what: Promise<T>): Promise<T> => {
+      what.catch(() => {});
+      const value = await Promise.race([what, outcome as Promise<never>]);
+      if (this.phase === 'idle') throw new Failure('move-failed', 'the move was given up');
+      return value;
+    };
+    const { answerMs } = this.context;
+    let sent: SentStats | undefined;
+    try {
+      this.rpc = await this.connected();
+      const key = plain ? undefined : randomBytes(32).toString('hex');
+      const { name, uuid, vcpus, memoryKib, config } = domain.state;
+      const status = await unlessGivenUp(domain.ask('hello', {}, answerMs));
+      const clockDifference = await unlessGivenUp(this.measureClocks(this.rpc));
+      const travelling =
+        options.copyStorage === true ? await unlessGivenUp(this.context.travelling(domain)) : undefined;
+      const answer = await unlessGivenUp(
+        this.rpc.request<unknown>(
+          'moveOpen',
+          {
+            disks: travelling,
+            handover: this.handover,
+            versions: STREAM_VERSIONS,
+            name,
+            uuid,
+            vcpus,
+            // What its daemon has written down itself; nothing that the guest's process says.
+            memoryKib: config?.maxMemoryKib ?? memoryKib,
+            config: config ?? undefined,
+            paused: status.paused,
+            key,
+          },
+          answerMs,
+        ),
+      );
+      const opened = checked(moveOpenAnswer, answer, 'the destination answered nonsense', 'move-failed');
+      if (!STREAM_VERSIONS.includes(opened.version))
+        throw new Failure('move-failed', 'the destination answered nonsense: version');
+      const host = opened.host === '' ? this.file.peer.host : opened.host;
+      const { disks } = opened;
+      const files = travelling?.filter((d) => disks.includes(d.devid) && !d.readOnly) ?? [];
+      this.file = { ...this.file, disks: files.map((d) => d.path) };
+      this.watchLife(domain);
+      sent = await unlessGivenUp(
+        domain
+          .ask('send', {
+            to: { host, port: opened.port, identity: this.handover, key },
+            options,
+            handover: true,
+            version: opened.version,
+            clockDifference,
+            disks,
+            answerMs,
+          })
+          .catch((error) => this.withTheirReason(error)),
+      );
+      await this.event('sent');
+      // The destination may have said so before our own guest process told us that it has sent all.
+      if (this.readyAt !== 0) await this.event('ready');
+      this.expectReady();
+    } catch (error) {
+      this.reason ??= describeError(error).message;
+      await this.event('abort');
+    } finally {
+      clearInterval(this.lifeTimer);
+    }
+    const patience = setTimeout(
+      () => {
+        this.settled?.reject(
+          new Failure(
+            'move-unsettled',
+            `the destination ${this.peerName} may own the guest and does not answer; it is asked until it does, and the guest here does not run meanwhile`,
+          ),
+        );
+      },
+      SETTLE_TIMEOUT_MS + 2 * answerMs,
+    );
+    try {
+      await outcome;
+    } finally {
+      clearTimeout(patience);
+    }
+    return this.stats(started, sent);
+  }
+
+  /** Connects; a connection to a move that was given up meanwhile is closed again. */
+  private async connected(): Promise<Rpc> {
+    const rpc = await this.context.connect(this.file.peer, this.handlers());
+    if (this.phase !== 'idle') return rpc;
+    rpc.destroy();
+    throw new Failure('move-failed', 'the move was given up');
+  }
+
+  /** A guest's process that hangs cannot say so: a move that waits for it is given up. */
+  private watchLife(domain: Domain): void {
+    const { answerMs } = this.context;
+    this.lifeTimer = setInterval(() => {
+      domain.ask('status', {}, answerMs).catch((error) => {
+        const { code, message } = describeError(error);
+        // One that has ended says so itself.
+        if (code !== 'timed-out' || this.needsNoGuest) return;
+        this.reason ??= `the guest's process does not answer (${message})`;
+        void this.event('abort');
+      });
+    }, answerMs / SIGNS_OF_LIFE);
+  }
+
+  /**
+   * The data does not arrive any more. A destination that gave up says why, but over its own connection, and only when it
+   * is rid of the guest: its words say more than that its process is gone.
+   */
+  private async withTheirReason(error: unknown): Promise<never> {
+    const end = nowMs() + THEIR_REASON_MS;
+    if (describeError(error).code === 'internal')
+      while (this.reason === undefined && this.rpc !== undefined && nowMs() < end)
+        await new Promise((done) => setTimeout(done, 20));
+    throw error;
+  }
+
+  /** All is sent: the destination has so long to say that it has the whole guest. */
+  private expectReady(): void {
+    if (this.phase !== 'sent') return;
+    const { answerMs } = this.context;
+    this.readyTimer = setTimeout(() => {
+      this.reason ??= `the destination did not take the guest in within ${answerMs / 1000} s`;
+      void this.event('abort');
+    }, answerMs);
+  }
+
+  /** The destination's wall clock less ours, ns, from the exchange that took the least time. */
+  private async measureClocks(rpc: Rpc): Promise<number> {
+    let best = Number.POSITIVE_INFINITY;
+    let difference = 0;
+    for (let i = 0; i < CLOCK_EXCHANGES; i++) {
+      const before = nowMs();
+      const ours = this.context.wallClock();
+      const theirs = await rpc.request('clock', {}, this.context.answerMs);
+      const took = nowMs() - before;
+      if (took >= best || !v.is(clockAnswer, theirs)) continue;
+      best = took;
+      difference = theirs - ours - (took / 2) * 1e6;
+    }
+    return difference;
+  }
+
+  private get peerName(): string {
+    const { name, host, port } = this.file.peer;
+    return name === '' ? `${host}:${port}` : name;
+  }
+
+  /** An earlier daemon left this on disk. */
+  async restart(record: SourceRecord): Promise<void> {
+    await this.serial.run(() => this.perform(restartSource(record)));
+  }
+
+  private handlers(): RpcHandlers {
+    return {
+      request: (method) => {
+        if (method === 'ping') return null;
+        throw new Failure('usage', `unknown request ${method}`);
+      },
+      notice: (method, params) => {
+        if (method === 'move' && params.handover === this.handover) {
+          const message = v.safeParse(toSourceNotice, params);
+          if (message.success) this.heard(message.output);
+        }
+      },
+      closed: () => {
+        this.rpc = undefined;
+        this.reason ??= 'the connection to the destination was cut';
+        void this.event('abort');
+      },
+    };
+  }
+
+  private heard(message: MoveMessage): void {
+    if (message.message === 'ready') this.readyAt = nowMs();
+    if (message.message === 'accepted' && this.accepted === undefined) {
+      this.accepted = message;
+      this.acceptedAt = nowMs();
+    }
+    if (message.message === 'refused')
+      this.reason ??= `the destination refused: ${message.reason ?? 'no reason'}`;
+    void this.event(message.message);
+  }
+
+  /** The guest process is about to stop its guest. Fails if the move was given up meanwhile. */
+  async stopping(): Promise<void> {
+    await this.event('stopping');
+    if (this.phase !== 'stopping') throw new Failure('move-failed', this.reason ?? 'the move was given up');
+  }
+
+  /** The user gives up: when this resolves the guest goes on here. Fails where that is not for us to decide any more. */
+  async cancel(): Promise<void> {
+    if (this.phase === 'streaming' || this.phase === 'stopping' || this.phase === 'sent') {
+      this.reason ??= 'cancelled';
+      await this.event('abort');
+    }
+    if (this.phase === 'idle') return;
+    const { peerName } = this;
+    throw new Failure(
+      'bad-state',
+      this.phase === 'offered'
+        ? `too late to cancel: ${peerName} was offered the guest and decides; it is asked until it answers (settle decides by hand)`
+        : `too late to cancel: the guest lives on ${peerName}`,
+    );
+  }
+
+  /** The guest's process is dead. Where that is seen after the move was given up, it is a crash like others. */
+  guestDied(): Promise<void> {
+    return this.serial.run(async () => {
+      if (this.phase === 'idle' && this.domain !== undefined) await this.context.resume(this.domain);
+      else await this.perform(stepSource(this.phase, 'guest-died'), 'guest-died');
+    });
+  }
+
+  event(event: SourceEvent): Promise<void> {
+    return this.serial.run(() => this.perform(stepSource(this.phase, event), event));
+  }
+
+  private async perform(step: Step<SourcePhase, SourceAction>, event?: SourceEvent): Promise<void> {
+    const before = this.phase;
+    for (const action of step.actions) {
+      try {
+        await this.act(action);
+      } catch (error) {
+        const { message } = describeError(error);
+        const undone = this.undone(action);
+        if (undone !== undefined) {
+          // Nothing was offered yet: as if the event had been `abort`.
+          this.reason ??= `${undone}: ${message}`;
+          await this.perform(stepSource(before, 'abort'));
+          return;
+        }
+        this.context.log.error({ handover: this.handover, action: action.do, error: message }, 'hand-over');
+      }
+    }
+    this.phase = step.phase;
+    if (this.phase !== before || event === undefined) this.entered(before);
+  }
+
+  /** Actions that may fail, and the words for it; all others are done, or done again, however long that takes. */
+  private undone(action: SourceAction): string | undefined {
+    if (action.do === 'persist' && action.record === 'offered')
+      return 'cannot write the state of the hand-over';
+    return action.do === 'lock-guest' ? 'the guest here cannot be locked' : undefined;
+  }
+
+  private entered(before: SourcePhase): void {
+    this.context.log.info({ handover: this.handover, from: before, to: this.phase }, 'hand-over');
+    if (this.phase !== 'sent') clearTimeout(this.readyTimer);
+    if (this.phase === 'idle' || this.phase === 'done') {
+      clearTimeout(this.retryTimer);
+      if (this.phase === 'done') this.rpc?.close();
+      else this.rpc?.destroy();
+      this.context.finished(this);
+    }
+    if (this.phase === 'idle') {
+      this.settled?.reject(new Failure('move-failed', `${this.reason ?? 'given up'}; ${this.outlook}`));
+    }
+    if (this.phase === 'gone') this.settled?.resolve();
+    if (this.phase === 'offered' || this.phase === 'gone') this.retryLater();
+  }
+
+  private retryLater(): void {
+    clearTimeout(this.retryTimer);
+    this.retryTimer = setTimeout(() => void this.retry(), this.retryMs);
+    this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
+  }
+
+  private async retry(): Promise<void> {
+    if (this.phase !== 'offered' && this.phase !== 'gone') return;
+    // A destination that is at work on our offer is not asked again over a connection that stands.
+    const standing = this.rpc !== undefined;
+    if (!standing) {
+      try {
+        this.rpc = await this.context.connect(this.file.peer, this.handlers());
+      } catch (error) {
+        this.context.log.warn(
+          { handover: this.handover, error: describeError(error).message },
+          'cannot ask yet',
+        );
+      }
+    }
+    if (this.rpc !== undefined) await this.event('retry');
+    this.retryLater();
+  }
+
+  private async act(action: SourceAction): Promise<void> {
+    switch (action.do) {
+      case 'persist':
+        if (action.record === 'offered') this.context.persist({ ...this.file, record: 'offered' });
+        else await this.untilDone(() => this.context.persist({ ...this.file, record: 'gone' }));
+        return;
+      case 'erase':
+        await this.untilDone(() => this.context.erase(this.handover));
+        return;
+      case 'send':
+        this.say(action.message);
+        return;
+      case 'lock-guest':
+        await this.lock();
+        return;
+      case 'resume-guest':
+        if (this.domain !== undefined) await this.resume(this.domain);
+        return;
+      case 'drop-guest':
+        await this.dropGuest();
+        return;
+    }
+  }
+
+  /** A process that is dead runs nothing, and its disks' locks went with it; a living one has to say that it is locked. */
+  private async lock(): Promise<void> {
+    const { domain } = this;
+    if (domain === undefined) return;
+    if (domain.alive) {
+      try {
+        await domain.ask('lock', {}, this.context.answerMs);
+        return;
+      } catch (error) {
+        if (domain.rpc !== undefined || !(await domain.diesSoon())) throw error;
+      }
+    }
+    if (domain.livedOn) throw new Failure('bad-state', 'its process went on without its daemon');
+  }
+
+  /** Whatever becomes of it, the guest is nobody's but ours by now. */
+  private async resume(domain: Domain): Promise<void> {
+    try {
+      await this.context.resume(domain);
+    } catch (error) {
+      // It has been told; it does so when it hears it.
+      this.outlook = `the guest goes on here as soon as its process answers (${describeError(error).message})`;
+      throw error;
+    }
+  }
+
+  /**
+   * The books are closed after this: what is left of the guest then would be taken, by a daemon that starts again, for one
+   * that has crashed here.
+   */
+  private async dropGuest(): Promise<void> {
+    const { domain } = this;
+    if (domain !== undefined) await this.untilDone(() => this.context.drop(domain));
+    this.context.retire(this.file.disks ?? []);
+  }
+
+  /** A full disk must not make us forget what was decided. */
+  private async untilDone(what: () => Promise<void> | void): Promise<void> {
+    for (;;) {
+      try {
+        await what();
+        return;
+      } catch (error) {
+        this.context.log.error({ handover: this.handover, error: describeError(error).message }, 'once more');
+        await new Promise((done) => setTimeout(done, STUCK_DISK_RETRY_MS));
+      }
+    }
+  }
+
+  private say(message: ToDestination): void {
+    this.rpc?.notice('move', { handover: this.handover, message });
+  }
+
+  private stats(started: number, sent: SentStats | undefined): MoveStats {
+    const done = this.accepted?.started ?? { attachMs: 0, recordMs: 0, startMs: 0 };
+    const stoppedAt = sent?.stoppedAt ?? this.acceptedAt;
+    const stopMs = sent?.stopMs ?? 0;
+    const lastPagesMs = sent?.lastPagesMs ?? 0;
+    const stateMs = this.readyAt - stoppedAt - stopMs - lastPagesMs;
+    const { attachMs, recordMs, startMs } = done;
+    const totalMs = this.acceptedAt - started;
+    return {
+      name: this.domain?.state.name ?? '',
+      destination: this.peerName,
+      domid: this.accepted?.domid ?? -1,
+      totalMs,
+      downtimeMs: this.acceptedAt - stoppedAt,
+      parts: {
+        stopMs,
+        lastPagesMs,
+        stateMs,
+        handoverMs: this.acceptedAt - this.readyAt - attachMs - recordMs - startMs,
+        attachMs,
+        recordMs,
+        firstInstructionMs: startMs,
+      },
+      bytes: sent?.bytes ?? 0,
+      storageBytes: sent?.storageBytes ?? 0,
+      mbPerSecond: (sent?.bytes ?? 0) / Math.max(totalMs, 1) / 1000,
+      lastPages: sent?.lastPages ?? 0,
+      stopReason: sent?.reason ?? 'downtime',
+      rounds: sent?.rounds ?? [],
+    };
+  }
+}

@@ -1,0 +1,87 @@
+/** All records that a stream can hold, in the order in which they come, for its documentation (docs/stream.md). */
+import { consoleRecord } from '../devices/console.js';
+import { vbdRecord } from '../devices/vbd/vbd-record.js';
+import { vifRecord } from '../devices/vif/record.js';
+import { xenbusRecord } from '../devices/xenbus.js';
+import { clockRecord } from '../engine/clock.js';
+import { vcpuRecord } from '../engine/wasm/vcpu-record.js';
+import { runnerRecord } from '../guest-process/pv-runner.js';
+import { containerRecord, guestStateRecord } from '../helper/guest.js';
+import { outageRecord } from '../helper/points/outage.js';
+import { wallClockRecord } from '../helper/points/wall-clock.js';
+import { identityRecord } from '../hypervisor/identity.js';
+import {
+  domainStateRecord,
+  eventChannelsRecord,
+  framesRecord,
+  grantsRecord,
+  machineRecord,
+} from '../hypervisor/saved-state.js';
+import { vcpuContextRecord } from '../hypervisor/vcpu/vcpu-context-record.js';
+import {
+  MAX_BATCH_PAGES,
+  MAX_CODE_STARTS,
+  MAX_RECORD_BYTES,
+  MAX_ZERO_FRAMES,
+  STREAM_VERSIONS,
+  streamRecords,
+} from '../migration/stream-records.js';
+import { savedConfigRecord } from './images/saved-config.js';
+
+export const STREAM_PARTS = [
+  {
+    title: `The stream, version ${STREAM_VERSIONS[0]}`,
+    words: [
+      'Two daemons agree on the version before the first byte: the source offers those that it writes, the destination',
+      'takes the best that it reads. A stream is STPT, DESC, then rounds of RNDS, PAGE and ZERO, then STAT and FINE. Pages',
+      'that are all zero and were never sent are not in it. Every record but the first has a number; one that is missing,',
+      'repeated or out of order is found where it happens. CODE is in streams of version 2, which go from daemon to daemon,',
+      'after the first round; a file is of version 1, and CONF stands before it. Files of version 0.1 have no CONF.',
+    ],
+    records: [savedConfigRecord, ...streamRecords],
+  },
+  {
+    title: 'In DESC: what the container is made from',
+    words: ['Record RUNR; in it GUES; in that IDEN.'],
+    records: [runnerRecord, containerRecord, identityRecord],
+  },
+  {
+    title: 'In STAT: the guest without its memory',
+    words: [
+      "Record GSTA. Its field `store` is in Xen's own format (docs/misc/xenstore-migration.md of Xen, version 2, with records",
+      'of our own for what that leaves out).',
+    ],
+    records: [guestStateRecord],
+  },
+  {
+    title: 'In GSTA.domain: hypervisor and machine',
+    words: ['CLCK, MACH (in it one VCPU for each), DOMN, one VCTX for each vCPU, EVTC, GRNT, FRAM.'],
+    records: [
+      clockRecord,
+      machineRecord,
+      vcpuRecord,
+      domainStateRecord,
+      vcpuContextRecord,
+      eventChannelsRecord,
+      grantsRecord,
+      framesRecord,
+    ],
+  },
+  {
+    title: 'In GSTA.points: migration points with a state of their own',
+    words: ['By the names of the points (docs/migration-points.md).'],
+    records: [wallClockRecord, outageRecord, consoleRecord],
+  },
+  {
+    title: 'In GSTA.devices: disks and networks',
+    words: ['Record XBUS; in it the record of the driver of each connected device.'],
+    records: [xenbusRecord, vbdRecord, vifRecord],
+  },
+];
+
+export const STREAM_LIMITS: readonly (readonly [string, string])[] = [
+  ['bytes of a record', String(MAX_RECORD_BYTES)],
+  ['pages in PAGE', String(MAX_BATCH_PAGES)],
+  ['frames in ZERO', String(MAX_ZERO_FRAMES)],
+  ['places in CODE', String(MAX_CODE_STARTS)],
+];

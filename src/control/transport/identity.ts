@@ -1,0 +1,191 @@
+/**
+ * A host's key and certificate, and whom it trusts. Certificates are self-signed and pinned: trust is the exact
+ * certificate, exchanged by people; no authority, no name on the wire says anything.
+ *
+ * Files in DIR/identity: key.pem (0600), cert.pem, trusted/NAME.json.
+ */
+import { createHash, webcrypto, X509Certificate } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readOrSetAside, removeDurable, writeDurable } from '../../os/durable.js';
+import { Failure } from '../../protocol/failure.js';
+import { readTrusted } from '../domains/state-files.js';
+
+/** What a trusted certificate may be used for: moving guests here, or every verb. */
+export type Right = 'move' | 'control';
+
+export interface Trusted {
+  readonly name: string;
+  readonly certificate: string;
+  /** SHA-256 of the certificate, hexadecimal. */
+  readonly fingerprint: string;
+  /** HOST:PORT of its daemon, "" if it has none. */
+  readonly address: string;
+  readonly allow: readonly Right[];
+}
+
+export interface Identity {
+  readonly key: string;
+  readonly certificate: string;
+  readonly fingerprint: string;
+}
+
+const VALID_YEARS = 20;
+const directory = (dir: string): string => join(dir, 'identity');
+
+export const fingerprintOf = (der: Uint8Array): string => createHash('sha256').update(der).digest('hex');
+
+/** Makes the key and certificate of a host. Refuses to replace those that are there. */
+export async function initIdentity(dir: string): Promise<Identity> {
+  const where = directory(dir);
+  if (existsSync(join(where, 'key.pem'))) {
+    throw new Failure('bad-state', `${where} has a key already; others trust it, so it is not replaced`);
+  }
+  mkdirSync(join(where, 'trusted'), { recursive: true, mode: 0o700 });
+  // Loaded only here: it costs every other verb a tenth of a second. Its container wants reflect-metadata first.
+  await import('reflect-metadata');
+  const x509 = await import('@peculiar/x509');
+  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const notBefore = new Date(Date.now() - 86_400_000);
+  const notAfter = new Date(notBefore);
+  notAfter.setUTCFullYear(notAfter.getUTCFullYear() + VALID_YEARS);
+  // The subject says nothing about the host, as whoever connects can read it; but no two hosts have the same, since
+  // certificates are looked up by it among those that are trusted.
+  const subject = Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex');
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    name: `CN=stillpoint ${subject}`,
+    serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex'),
+    notBefore,
+    notAfter,
+    signingAlgorithm: algorithm,
+    keys: keys as unknown as CryptoKeyPair,
+    extensions: [new x509.BasicConstraintsExtension(true, 0, true)],
+  });
+  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');
+  const key = `-----BEGIN PRIVATE KEY-----\n${pkcs8.replace(/.{64}/g, '$&\n')}\n-----END PRIVATE KEY-----\n`;
+  writeFileSync(join(where, 'key.pem'), key, { mode: 0o600 });
+  writeFileSync(join(where, 'cert.pem'), `${certificate.toString('pem')}\n`, { mode: 0o644 });
+  return loadIdentity(dir)!;
+}
+
+/** The host's identity, or undefined before `host init`. */
+export function loadIdentity(dir: string): Identity | undefined {
+  const where = directory(dir);
+  if (!existsSync(join(where, 'key.pem'))) return undefined;
+  const certificate = readFileSync(join(where, 'cert.pem'), 'utf8');
+  return {
+    key: readFileSync(join(where, 'key.pem'), 'utf8'),
+    certificate,
+    fingerprint: fingerprintOf(new X509Certificate(certificate).raw),
+  };
+}
+
+const isHostName = (name: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name);
+
+/** Trusts `certificate` (PEM) under `name`, in place of what was trusted under it. */
+export function trust(
+  dir: string,
+  name: string,
+  certificate: string,
+  address: string,
+  allow: readonly Right[],
+): Trusted {
+  if (!isHostName(name)) throw new Failure('usage', `not a name for a host: ${name}`);
+  let parsed: X509Certificate;
+  try {
+    parsed = new X509Certificate(certificate);
+  } catch {
+    throw new Failure('usage', 'a certificate in PEM form is expected (identity/cert.pem of the other host)');
+  }
+  mkdirSync(join(directory(dir), 'trusted'), { recursive: true, mode: 0o700 });
+  const entry: Trusted = {
+    name,
+    certificate: parsed.toString(),
+    fingerprint: fingerprintOf(parsed.raw),
+    address,
+    allow,
+  };
+  writeDurable(join(directory(dir), 'trusted', `${name}.json`), entry);
+  return entry;
+}
+
+/** Whom this host trusts. A file that cannot be read is set aside, and `damaged` told of it: nobody is trusted by it. */
+export function loadTrusted(
+  dir: string,
+  damaged: (message: string) => void = (message) => process.stderr.write(`stillpoint: ${message}\n`),
+): Trusted[] {
+  const where = join(directory(dir), 'trusted');
+  if (!existsSync(where)) return [];
+  return readdirSync(where)
+    .filter((file) => file.endsWith('.json'))
+    .sort()
+    .map((file) => readOrSetAside(join(where, file), readTrusted, damaged))
+    .filter((entry) => entry !== undefined);
+}
+
+/** No longer trusts who is trusted under `name`. Fails where nobody is. */
+export function untrust(dir: string, name: string): void {
+  const path = join(directory(dir), 'trusted', `${name}.json`);
+  if (!isHostName(name) || !existsSync(path)) throw new Failure('usage', `no host ${name} is trusted here`);
+  removeDurable(path);
+}
+
+/**
+ * Whom a host trusts, as it is at the moment: for a daemon, which asks at each request. Files that cannot be read are
+ * those of nobody.
+ */
+export class TrustedHosts {
+  private seen = '';
+  private hosts: readonly Trusted[] = [];
+
+  /** `damaged` is told of files that cannot be read; they are set aside. */
+  constructor(
+    private readonly dir: string,
+    private readonly damaged: (message: string) => void,
+  ) {}
+
+  all(): readonly Trusted[] {
+    const where = join(directory(this.dir), 'trusted');
+    let now: string;
+    try {
+      now = String(statSync(where, { bigint: true }).mtimeNs);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.hosts = [];
+      // Else, as where there are no descriptors left: as it was.
+      return this.hosts;
+    }
+    if (now !== this.seen) this.read(where, now);
+    return this.hosts;
+  }
+
+  /** What was read is old. */
+  forget(): void {
+    this.seen = '';
+  }
+
+  private read(where: string, now: string): void {
+    const hosts: Trusted[] = [];
+    let whole = true;
+    let names: string[];
+    try {
+      names = readdirSync(where);
+    } catch {
+      return;
+    }
+    for (const name of names.filter((file) => file.endsWith('.json')).sort()) {
+      const path = join(where, name);
+      try {
+        const found = readOrSetAside(path, readTrusted, this.damaged);
+        if (found !== undefined) hosts.push(found);
+      } catch {
+        // For want of descriptors: it is looked for again.
+        whole = false;
+      }
+    }
+    if (!whole) return;
+    this.hosts = hosts;
+    this.seen = now;
+  }
+}

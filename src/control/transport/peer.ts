@@ -1,0 +1,207 @@
+/**
+ * The connection from one daemon to another, and from a remote command line to a daemon: mutual TLS 1.3 with pinned
+ * certificates, or plain TCP on loopback where both sides were told so.
+ */
+import net from 'node:net';
+import tls from 'node:tls';
+import type { Doorkeeper } from '../../host/standalone/net/doorkeeper.js';
+import { Rpc, type RpcHandlers } from '../../os/rpc.js';
+import { Failure } from '../../protocol/failure.js';
+import { fingerprintOf, type Identity, type Trusted } from './identity.js';
+
+/** Versions of the daemons' protocol, best first. */
+export const PROTOCOL_VERSIONS: readonly number[] = [1];
+const CONNECT_TIMEOUT_MS = 5_000;
+const PING_MS = 5_000;
+const PING_TIMEOUT_MS = 15_000;
+
+export interface PeerAddress {
+  /** Name under which it is trusted; "" on plain loopback. */
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+}
+
+export const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host) || host === '::ffff:127.0.0.1';
+
+/** "HOST:PORT" or "[V6]:PORT". */
+export function parseAddress(text: string): { host: string; port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw new Failure('usage', `HOST:PORT expected, found ${text}`);
+  return { host: match[1] ?? match[2], port };
+}
+
+/** Finds a host by the name under which it is trusted, or by its address. */
+export function resolvePeer(wanted: string, trusted: readonly Trusted[], plain: boolean): PeerAddress {
+  const named = trusted.find((t) => t.name === wanted);
+  if (named !== undefined) {
+    if (named.address === '') {
+      throw new Failure(
+        'usage',
+        `${wanted} is trusted without an address (host trust ... --address HOST:PORT)`,
+      );
+    }
+    return { name: named.name, ...parseAddress(named.address) };
+  }
+  if (!wanted.includes(':')) throw new Failure('not-trusted', `no host ${wanted} is trusted here`);
+  const address = parseAddress(wanted);
+  const known = trusted.find((t) => t.address === wanted);
+  if (known !== undefined) return { name: known.name, ...address };
+  if (plain && isLoopback(address.host)) return { name: '', ...address };
+  throw new Failure('not-trusted', `no host is trusted at ${wanted} (host trust ... --address ${wanted})`);
+}
+
+/** Connects and greets. `identity` undefined: plain, on loopback only. */
+export async function connectPeer(
+  peer: PeerAddress,
+  identity: Identity | undefined,
+  trusted: readonly Trusted[],
+  handlers: RpcHandlers,
+): Promise<Rpc> {
+  const { name, host, port } = peer;
+  const stream = await new Promise<net.Socket>((resolve, reject) => {
+    const entry = trusted.find((t) => t.name === name);
+    let socket: net.Socket;
+    if (name === '') {
+      if (!isLoopback(host)) throw new Failure('not-trusted', 'plain connections are for loopback only');
+      socket = net.connect({ host, port }, () => resolve(socket));
+    } else {
+      if (entry === undefined) throw new Failure('not-trusted', `no host ${name} is trusted here`);
+      if (identity === undefined) throw new Failure('not-trusted', 'this host has no key yet (host init)');
+      const secure = tls.connect(
+        {
+          host,
+          port,
+          key: identity.key,
+          cert: identity.certificate,
+          ca: entry.certificate,
+          minVersion: 'TLSv1.3',
+          // Pinned: exactly this certificate, whatever name it bears.
+          checkServerIdentity: (_name, cert) =>
+            fingerprintOf(cert.raw) === entry.fingerprint
+              ? undefined
+              : new Error('not the trusted certificate'),
+        },
+        () => resolve(secure),
+      );
+      socket = secure;
+    }
+    socket.setNoDelay(true);
+    // Until it is ours to speak on: a host that hangs takes a connection, and says nothing.
+    const timer = setTimeout(() => socket.destroy(new Error('no answer')), CONNECT_TIMEOUT_MS);
+    socket.once(name === '' ? 'connect' : 'secureConnect', () => clearTimeout(timer));
+    socket.once('error', (error) => {
+      clearTimeout(timer);
+      reject(
+        new Failure(
+          /certificate/i.test(error.message) ? 'not-trusted' : 'io',
+          `${name || `${host}:${port}`}: ${error.message}`,
+        ),
+      );
+    });
+  });
+  const rpc = new Rpc(stream, handlers);
+  try {
+    await rpc.request('hello', { versions: PROTOCOL_VERSIONS }, CONNECT_TIMEOUT_MS);
+  } catch (error) {
+    rpc.destroy();
+    // With TLS 1.3 a server's refusal of our certificate comes after our side of the handshake.
+    if (error instanceof Failure && error.code === 'io') {
+      throw new Failure(
+        'not-trusted',
+        `${name || `${host}:${port}`} closed the connection: does it trust this host?`,
+      );
+    }
+    throw error;
+  }
+  keepAlive(rpc);
+  return rpc;
+}
+
+/** Ends a connection whose other side has gone silent. */
+export function keepAlive(rpc: Rpc): void {
+  const timer = setInterval(() => {
+    if (rpc.closed) clearInterval(timer);
+    else rpc.request('ping', {}, PING_TIMEOUT_MS).catch(() => rpc.destroy());
+  }, PING_MS);
+  timer.unref();
+}
+
+/** A connection that came in. */
+export interface Caller {
+  readonly rpc: Rpc;
+  /** Fingerprint of the caller's certificate; "" on plain loopback and on the unix socket. */
+  readonly fingerprint: string;
+}
+
+export interface ListenOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly plainLoopback: boolean;
+  readonly identity: Identity | undefined;
+  readonly door: Doorkeeper;
+  trusted(): readonly Trusted[];
+  /** A connection could not be taken, for want of descriptors for instance. */
+  failed(error: Error): void;
+}
+
+/**
+ * Listens for other hosts and remote command lines. Invariant: no connection, whatever becomes of it, ends the server;
+ * who has not greeted in his time is closed (doorkeeper.ts).
+ */
+export function listenForPeers(
+  options: ListenOptions,
+  accept: (socket: net.Socket, fingerprint: string | undefined) => void,
+): Promise<net.Server> {
+  const { host, port, plainLoopback, identity, door } = options;
+  let server: net.Server;
+  if (plainLoopback) {
+    if (!isLoopback(host))
+      throw new Failure('usage', '--plain-loopback needs a loopback address to listen on');
+    server = net.createServer((socket) => {
+      socket.setNoDelay(true);
+      accept(socket, undefined);
+    });
+  } else {
+    if (identity === undefined)
+      throw new Failure('bad-state', 'this host has no key yet (stillpoint host init)');
+    const context = (): tls.SecureContextOptions => ({
+      key: identity.key,
+      cert: identity.certificate,
+      ca: options.trusted().map((t) => t.certificate),
+      minVersion: 'TLSv1.3',
+    });
+    const secure = tls.createServer(
+      { ...context(), requestCert: true, rejectUnauthorized: true, handshakeTimeout: CONNECT_TIMEOUT_MS },
+      (socket) => {
+        socket.setNoDelay(true);
+        const raw = socket.getPeerCertificate().raw;
+        const entry = options
+          .trusted()
+          .find((t) => raw !== undefined && t.fingerprint === fingerprintOf(raw));
+        if (entry === undefined) socket.destroy();
+        else accept(socket, entry.fingerprint);
+      },
+    );
+    secure.on('tlsClientError', (_error, socket) => socket.destroy());
+    // Whom we trust may have changed since the last caller.
+    let trusted = options.trusted();
+    secure.prependListener('connection', () => {
+      if (options.trusted() === trusted) return;
+      trusted = options.trusted();
+      secure.setSecureContext(context());
+    });
+    server = secure;
+  }
+  server.prependListener('connection', (socket) => door.admit(socket));
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, () => {
+      server.off('error', reject);
+      server.on('error', (error) => options.failed(error));
+      resolve(server);
+    });
+  });
+}

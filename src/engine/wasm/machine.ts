@@ -1,0 +1,484 @@
+/**
+ * What the guest runs on: RAM, page tables, vCPUs, one engine. One shared WebAssembly memory of fixed size holds all
+ * of it; core/layout.ts says where.
+ *
+ * Invariant: the guest's instructions reach nothing but the frames. Between two calls of run() a vCPU's state is
+ * exact: it stands between two instructions, or before the one that faulted.
+ */
+import { Decoder, DecoderError, type Instruction } from 'iced-x86';
+import { concatBytes, decodeAll, decodeRecord, encodeRecord } from '../../records/record.js';
+import { LinearMemory } from '../../xen/memory.js';
+import { type CpuidTable, lookupCpuid } from '../cpuid.js';
+import { breakpointsOn, endWatch, instructionHits, watch } from './breakpoints.js';
+import {
+  ARENA,
+  CODE_KIND,
+  KIND_CHECKED,
+  KIND_LONG,
+  MAX_VCPUS,
+  MFN_BASE,
+  VCPU_BASE,
+  VCPU_STRIDE,
+  XEN_SLOTS,
+} from './core/layout.js';
+import { BlockDecoder } from './decode/decode.js';
+import { coreWasmBase64 } from './generated/core-wasm.js';
+import type { FullProfile, Profile } from './translate/profile.js';
+import { PROFILE_BYTES, type Tier, Translator } from './translate/translator.js';
+import { Vcpu } from './vcpu.js';
+import { restoreVcpu, saveVcpu, vcpuRecord } from './vcpu-record.js';
+
+export { type FullProfile, MFN_BASE, type Tier, Vcpu };
+export const PAGE = 4096;
+
+export interface MachineConfig {
+  /** Machine frames, those of Xen included; up to about 3 GiB. */
+  readonly frames: number;
+  /** 1 to 8. */
+  readonly vcpus: number;
+  readonly cpuid: CpuidTable;
+  /** Virtual time in ns, for rdtsc. */
+  now(): number;
+  /** Room for decoded code; 32 MiB by default. */
+  readonly codeCacheBytes?: number;
+  /** Normal by default. It changes nothing but the time that instructions take. */
+  readonly tier?: Tier;
+  /**
+   * The normal tier waits for the compiler, instead of interpreting on until the event loop has brought what it compiled:
+   * for callers that do not return to the event loop between runs.
+   */
+  readonly compilesAtOnce?: boolean;
+  /** Counts what profile() tells; a clock in milliseconds. */
+  readonly profile?: () => number;
+  /** Told of the machine's memory before anything is in it: how the system should keep it is for others to say. */
+  readonly advise?: (memory: ArrayBufferLike) => void;
+}
+
+/** Why run() returned. */
+export enum Exit {
+  budget = 0,
+  /** `syscall`; rip is after it. */
+  syscall = 1,
+  /** See exitVector, exitErrorCode, exitCr2. */
+  exception = 2,
+  /** An instruction that is #GP at CPL 3: to be emulated or reflected. */
+  privileged = 3,
+  /** Segment loads, far transfers and the like: needs descriptor tables. */
+  descriptor = 4,
+  /** `ud2` followed by "xen". */
+  forcedEmulation = 5,
+  /** requestExit() was called. */
+  halted = 6,
+}
+
+const DB = 1;
+const UD = 6;
+/** BS in DR6: single step. */
+const DR6_BS = 0x4000;
+/** The core's own exit: TF or AC changed. */
+const RECHECK = 7;
+/** In the exit vector after a throw: another exit than an exception. */
+const LEAVING = 0x100;
+/** Most instructions given to the core at a time: its counter has 32 bits. */
+const MOST = 2 ** 30;
+const XEN_SIGNATURE = [0x78, 0x65, 0x6e];
+const MAX_INSTRUCTION = 15;
+const DEFAULT_CODE_CACHE = 32 << 20;
+const WASM_PAGE = 65_536;
+
+interface Core {
+  init(
+    frames: number,
+    count: number,
+    masks: number,
+    blocks: number,
+    dirty: number,
+    end: number,
+    vcpus: number,
+  ): void;
+  run(cpu: number, budget: number): number;
+  unwind(cpu: number): void;
+  endRun(cpu: number): void;
+  translate(cpu: number, va: number, intent: number): number;
+  codePage(cpu: number, va: bigint): number;
+  touch(linear: number): void;
+  flush(cpu: number): void;
+  flushMode(cpu: number, mode: number): void;
+  keepUpperHalf(cpu: number, before: number, after: number): number;
+  invlpg(cpu: number, va: number): void;
+  flushWrites(): void;
+  forbidWriting(frame: number): void;
+  tableChanged(frame: number): void;
+  flushStale(cpu: number): void;
+  prepareBlock(at: number): void;
+  dropAll(): void;
+  readFlags(cpu: number): number;
+  writeFlags(cpu: number, bits: number): void;
+  fninit(cpu: number): void;
+}
+
+/** Thrown through the core by an instruction that cannot complete. */
+const thrown = Symbol('left');
+let compiled: WebAssembly.Module | undefined;
+
+/** Compiles the core for all machines of this process, as the engine is told to at this moment; once. */
+export function compileCore(): WebAssembly.Module {
+  compiled ??= new WebAssembly.Module(Uint8Array.from(atob(coreWasmBase64), (c) => c.charCodeAt(0)));
+  return compiled;
+}
+
+export class Machine {
+  readonly mem: LinearMemory;
+  readonly vcpus: readonly Vcpu[];
+  /** Linear address of 16 u64 page-table entries for L4 slots 256 to 271, in both modes. */
+  readonly xenSlots = XEN_SLOTS;
+  readonly frames: number;
+  private logging = false;
+  /** Code was decoded for a guest that is yet to come. */
+  private prepared = false;
+  private exitRequested = false;
+  private running: Vcpu | undefined;
+
+  private constructor(
+    config: MachineConfig,
+    readonly memory: WebAssembly.Memory,
+    private readonly core: Core,
+    private readonly translator: Translator,
+    readonly framesBase: number,
+    private readonly dirty: number,
+  ) {
+    this.frames = config.frames;
+    this.mem = new LinearMemory(memory.buffer);
+    const flags = {
+      get: (vcpu: number): number => core.readFlags(VCPU_BASE + vcpu * VCPU_STRIDE),
+      set: (vcpu: number, arithmetic: number): void =>
+        core.writeFlags(VCPU_BASE + vcpu * VCPU_STRIDE, arithmetic),
+    };
+    this.vcpus = Array.from({ length: config.vcpus }, (_, i) => new Vcpu(i, this.mem, flags));
+    for (const v of this.vcpus) core.fninit(v.gprs);
+  }
+
+  static async create(config: MachineConfig): Promise<Machine> {
+    const { frames, vcpus } = config;
+    if (vcpus < 1 || vcpus > MAX_VCPUS) throw new RangeError(`1 to ${MAX_VCPUS} vCPUs, not ${vcpus}`);
+    const arenaEnd = ARENA + (((config.codeCacheBytes ?? DEFAULT_CODE_CACHE) + 15) & ~15);
+    const codeMasks = arenaEnd;
+    const frameBlocks = codeMasks + 8 * frames;
+    const dirty = frameBlocks + 4 * frames;
+    const counters = Math.ceil((dirty + frames) / 8) * 8;
+    const profiled = config.profile === undefined ? 0 : PROFILE_BYTES;
+    const framesBase = Math.ceil((counters + profiled) / PAGE) * PAGE;
+    const pages = Math.ceil((framesBase + frames * PAGE) / WASM_PAGE);
+    if (pages > WASM_PAGE) throw new RangeError(`${frames} frames do not fit the machine's 4 GiB`);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    config.advise?.(memory.buffer);
+    const decoder = new BlockDecoder(memory.buffer);
+    const mem = new LinearMemory(memory.buffer);
+    const table = Translator.table();
+    const profiling = config.profile === undefined ? undefined : { at: counters, now: config.profile };
+    const tier = config.tier ?? 'normal';
+    const aside = tier === 'normal' && config.compilesAtOnce !== true;
+    const translator = new Translator(
+      memory,
+      table,
+      { base: framesBase, count: frames },
+      tier,
+      aside,
+      profiling,
+    );
+    const instance = await WebAssembly.instantiate(compileCore(), {
+      env: {
+        memory,
+        table,
+        abort: () => {
+          throw new Error('the engine failed');
+        },
+        raise: () => {
+          throw thrown;
+        },
+        translate: (cpu: number) => translator.translate(cpu),
+        dropped: (block: number) => translator.dropped(block >>> 0),
+        now: () => config.now(),
+        cpuid: (cpu: number) => answerCpuid(config.cpuid, mem, cpu),
+        decode: (cpu: number, va: bigint, at: number, to: number) =>
+          // On its own account, for no vCPU, the core asks for what is in one page.
+          decoder.decode(
+            at >>> 0,
+            to,
+            () => (cpu === 0 ? 0 : core.codePage(cpu, (va | 4095n) + 1n) >>> 0),
+            cpu === 0 ? KIND_LONG : mem.getU32(cpu + CODE_KIND),
+          ),
+      },
+    });
+    const core = instance.exports as unknown as Core;
+    translator.connect(instance.exports);
+    core.init(framesBase, frames, codeMasks, frameBlocks, dirty, arenaEnd, vcpus);
+    return new Machine(config, memory, core, translator, framesBase, dirty);
+  }
+
+  /** Executes at most `budget` instructions; a faulting instruction does not count. */
+  run(vcpu: number, budget: number): Exit {
+    const v = this.vcpus[vcpu];
+    let now = v.retired;
+    const end = now + budget;
+    for (;;) {
+      const { stackShadow } = v;
+      if (this.exitRequested && stackShadow < 0) {
+        this.exitRequested = false;
+        return Exit.halted;
+      }
+      if (now >= end) return Exit.budget;
+      const before = now;
+      const stepping = v.stepping;
+      const breakpoints = breakpointsOn(v);
+      if (breakpoints) {
+        const hits = v.resuming || stackShadow >= 0 ? 0 : instructionHits(v);
+        if (hits !== 0) return raiseDebug(v, hits);
+        watch(v, this.mem);
+      }
+      const single = stepping || breakpoints || stackShadow >= 0 || v.codeKind >= KIND_CHECKED;
+      const exit = this.enter(v, before, single ? 1 : Math.min(MOST, end - before));
+      now = v.retired;
+      let trap = (breakpoints ? endWatch(v, this.mem) : 0) | (stepping ? DR6_BS : 0);
+      if (stackShadow >= 0) {
+        trap |= stackShadow;
+        // The hypervisor does the rest of an instruction that needs descriptors. Of others that leave, what waits is lost: a
+        // processor takes it at the first instruction of Xen, which ignores it.
+        if (exit !== Exit.descriptor) v.stackShadow = -1;
+      }
+      if (trap !== 0 && now > before && (exit === Exit.budget || exit === RECHECK))
+        return raiseDebug(v, trap);
+      if (exit === Exit.budget || exit === RECHECK) continue;
+      if (exit === Exit.forcedEmulation && !this.hasSignature(vcpu, v.linear(v.rip + v.exitLength)))
+        return v.raised(UD);
+      return exit;
+    }
+  }
+
+  private enter(v: Vcpu, before: number, budget: number): number {
+    this.running = v;
+    try {
+      const exit = this.core.run(v.gprs, budget);
+      if (v.resuming && v.retired > before) v.resuming = false;
+      if (exit >= Exit.privileged && exit <= Exit.forcedEmulation) v.resuming = true;
+      return exit;
+    } catch (error) {
+      if (error !== thrown) throw error;
+      this.core.unwind(v.gprs);
+      // Faults have RF set in what they save, so that the instruction is not stopped at twice. SDM volume 3, 17.3.1.1.
+      v.resuming = true;
+      return v.exitVector >= LEAVING ? v.exitVector - LEAVING : Exit.exception;
+    } finally {
+      this.running = undefined;
+    }
+  }
+
+  /**
+   * Linear address of a guest address, or -1 with the vCPU's fault fields set. Intents: 0 read, 1 write (sets A and
+   * D, marks the frame dirty, drops its decoded code), 2 execute; with 4 as guest user, with 8 as guest kernel. Valid
+   * to the end of the page and for this synchronous turn.
+   */
+  translate(vcpu: number, va: number, intent: number): number {
+    const linear = this.core.translate(this.vcpus[vcpu].gprs, va, intent) >>> 0;
+    return linear === 0 ? -1 : linear;
+  }
+
+  /** What the translator did. */
+  get translation(): Readonly<Profile> {
+    return this.translator.profile;
+  }
+
+  /** What was counted, with the `most` regions that executed most; undefined without MachineConfig.profile. */
+  profile(most: number): FullProfile | undefined {
+    return this.translator.fullProfile(most);
+  }
+
+  /** Linear address of a machine frame, -1 if there is none. */
+  frameAddress(mfn: number): number {
+    const frame = mfn - MFN_BASE;
+    return frame >= 0 && frame < this.frames ? this.framesBase + frame * PAGE : -1;
+  }
+
+  /** Host code writes into the frame at this address: dirty log, decoded code. */
+  touch(linear: number): void {
+    this.core.touch(linear);
+  }
+
+  /**
+   * Where the code begins that ran often: offsets from the first frame's first byte, at most `most`, roughly those first
+   * that ran more often. Another machine with the same memory can be prepared by them.
+   */
+  hotCode(most: number): Uint32Array {
+    return this.translator.hotCode(most).map((at) => at - this.framesBase);
+  }
+
+  /**
+   * Decodes the code at an offset of hotCode(), before the guest's state is here. From the first call to restore() who
+   * writes the memory says so by touch(); otherwise restore() forgets what was decoded.
+   */
+  prepareCode(offset: number): void {
+    this.prepared = true;
+    if (offset < this.frames * PAGE) this.core.prepareBlock(this.framesBase + offset);
+  }
+
+  flushTlb(vcpu: number): void {
+    this.core.flush(this.vcpus[vcpu].gprs);
+  }
+  flushTlbAll(): void {
+    for (const v of this.vcpus) this.flushTlb(v.id);
+  }
+  invlpg(vcpu: number, va: number): void {
+    this.core.invlpg(this.vcpus[vcpu].gprs, va);
+  }
+
+  /** A frame, by its index, is not to be written by translations that are known: the next write looks at the tables. */
+  forbidWriting(frame: number): void {
+    this.core.forbidWriting(frame);
+  }
+
+  /** A present entry of the lowest level, which named this frame (by its index), was changed by the host. */
+  tableChanged(frame: number): void {
+    this.core.tableChanged(frame);
+  }
+
+  /**
+   * A flush for who tells of every change of a table in use by tableChanged(), or else by flushTlb(): the translations
+   * that are out of date go, the others, which a walk would find again, stay.
+   */
+  flushStale(vcpu: number): void {
+    this.core.flushStale(this.vcpus[vcpu].gprs);
+  }
+  flushStaleAll(): void {
+    for (const v of this.vcpus) this.flushStale(v.id);
+  }
+
+  /**
+   * Loads the top table of a mode, as MOV to CR3 does: no translation of the old one, and none that is out of date,
+   * is used any more. The kernel keeps what it knows of its own half, if both tables show the same. Needs to be told of
+   * changes as flushStale() does.
+   */
+  loadRoot(vcpu: number, user: boolean, mfn: number): void {
+    const v = this.vcpus[vcpu];
+    const before = user ? v.cr3User : v.cr3Kernel;
+    if (user) v.cr3User = mfn;
+    else v.cr3Kernel = mfn;
+    this.flushStale(vcpu);
+    if (mfn !== before && (user || !this.keepUpperHalf(v, before, mfn)))
+      this.core.flushMode(v.gprs, user ? 1 : 0);
+  }
+
+  private keepUpperHalf(v: Vcpu, before: number, after: number): boolean {
+    const from = this.frameAddress(before);
+    const to = this.frameAddress(after);
+    return from >= 0 && to >= 0 && this.core.keepUpperHalf(v.gprs, from, to) !== 0;
+  }
+  invlpgAll(va: number): void {
+    for (const v of this.vcpus) this.invlpg(v.id, va);
+  }
+
+  startDirtyLog(): void {
+    this.mem.bytes(this.dirty, this.frames).fill(0);
+    this.core.flushWrites();
+    this.logging = true;
+  }
+  /**
+   * ORs the frames of a range (all, if none is given) that were written since they were read last into `into`, one
+   * bit a frame counted from frame 0, and forgets them; how many.
+   */
+  readDirty(into: Uint8Array, first = 0, frames = this.frames - first): number {
+    if (!this.logging) throw new Error('the dirty log is not running');
+    const end = first + frames;
+    if (first < 0 || frames < 0 || end > this.frames || into.length * 8 < end)
+      throw new RangeError(`frames ${first} to ${end} of ${this.frames}, ${into.length} bytes for them`);
+    const dirty = this.mem.bytes(this.dirty, this.frames);
+    let count = 0;
+    const take = (from: number, to: number): void => {
+      for (let frame = from; frame < to; frame++) {
+        if (dirty[frame] === 0) continue;
+        dirty[frame] = 0;
+        into[frame >> 3] |= 1 << (frame & 7);
+        count++;
+      }
+    };
+    // Four at a time, between two ends that are not aligned.
+    const start = Math.min(end, first + (-(this.dirty + first) & 3));
+    take(first, start);
+    if (start < end) {
+      const words = new Uint32Array(this.mem.buffer, this.dirty + start, (end - start) >> 2);
+      for (let w = 0; w < words.length; w++) if (words[w] !== 0) take(start + 4 * w, start + 4 * w + 4);
+      take(start + 4 * words.length, end);
+    }
+    this.core.flushWrites();
+    return count;
+  }
+  stopDirtyLog(): void {
+    this.logging = false;
+  }
+
+  /** run() returns Exit.halted as soon as it can: the one that runs now (if one called this), or the next. */
+  requestExit(): void {
+    this.exitRequested = true;
+    if (this.running !== undefined) this.core.endRun(this.running.gprs);
+  }
+
+  /** The instruction at `rip`, for emulation; null if it cannot be fetched (fault fields). The caller frees it. */
+  decodeAt(vcpu: number, rip: number): Instruction | null {
+    const v = this.vcpus[vcpu];
+    const at = this.translate(vcpu, v.linear(rip), 2);
+    if (at === -1) return null;
+    const room = Math.min(PAGE - (at & (PAGE - 1)), MAX_INSTRUCTION);
+    const bytes = new Uint8Array(MAX_INSTRUCTION);
+    bytes.set(this.mem.bytes(at, room));
+    let length = room;
+    if (room < MAX_INSTRUCTION) {
+      const next = this.translate(vcpu, v.linear(rip + room), 2);
+      if (next !== -1) {
+        bytes.set(this.mem.bytes(next, MAX_INSTRUCTION - room), room);
+        length = MAX_INSTRUCTION;
+      }
+    }
+    const decoder = new Decoder(v.codeBits, bytes.subarray(0, length), 0);
+    decoder.ip = BigInt.asUintN(64, BigInt(rip));
+    const instruction = decoder.decode();
+    const cut = decoder.lastError === DecoderError.NoMoreBytes && length < MAX_INSTRUCTION;
+    decoder.free();
+    if (!cut) return instruction;
+    instruction.free();
+    return null;
+  }
+
+  /** Records of all vCPUs. */
+  save(): Uint8Array {
+    return concatBytes(this.vcpus.map((v) => encodeRecord(vcpuRecord, saveVcpu(v, this.mem))));
+  }
+
+  restore(bytes: Uint8Array): void {
+    const all = decodeAll(bytes).map((raw) => decodeRecord(vcpuRecord, raw));
+    if (all.length !== this.vcpus.length || all.some((saved, i) => saved.number !== i))
+      throw new Error(`${this.vcpus.length} vCPUs expected, found ${all.length}`);
+    for (const [i, saved] of all.entries()) restoreVcpu(this.vcpus[i], this.mem, saved);
+    if (!this.prepared) this.core.dropAll();
+    this.prepared = false;
+    this.flushTlbAll();
+  }
+
+  private hasSignature(vcpu: number, va: number): boolean {
+    return XEN_SIGNATURE.every((byte, i) => {
+      const at = this.translate(vcpu, va + i, 0);
+      return at !== -1 && this.mem.getU8(at) === byte;
+    });
+  }
+}
+
+function raiseDebug(v: Vcpu, status: number): Exit {
+  v.setDr(6, (v.dr(6) | status) >>> 0);
+  return v.raised(DB);
+}
+
+function answerCpuid(table: CpuidTable, mem: LinearMemory, cpu: number): void {
+  const entry = lookupCpuid(table, mem.getU32(cpu), mem.getU32(cpu + 8));
+  mem.setU64(cpu, (entry?.eax ?? 0) >>> 0);
+  mem.setU64(cpu + 24, (entry?.ebx ?? 0) >>> 0);
+  mem.setU64(cpu + 8, (entry?.ecx ?? 0) >>> 0);
+  mem.setU64(cpu + 16, (entry?.edx ?? 0) >>> 0);
+}

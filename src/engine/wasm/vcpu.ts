@@ -1,0 +1,381 @@
+/**
+ * One vCPU's registers, in place in linear memory: nothing is copied, nothing allocates. Numbers are signed 64-bit
+ * values as doubles (exact for canonical addresses); where all bits matter there is a bigint form.
+ */
+import type { LinearMemory } from '../../xen/memory.js';
+import {
+  CODE_KIND,
+  CR0,
+  CR2,
+  CR3_KERNEL,
+  CR3_USER,
+  CR4,
+  CS_BASE,
+  DR,
+  DS_BASE,
+  ES_BASE,
+  EXIT_CR2,
+  EXIT_ERROR,
+  EXIT_LENGTH,
+  EXIT_SOFTWARE,
+  EXIT_VECTOR,
+  FAULT_ADDRESS,
+  FAULT_CODE,
+  FCW,
+  FDP,
+  FIP,
+  FOP,
+  FS_BASE,
+  FSW,
+  FTW,
+  GS_BASE,
+  GS_BASE_OTHER,
+  KIND_16,
+  KIND_CHECKED,
+  KIND_FLAT,
+  KIND_LONG,
+  MODE,
+  MXCSR,
+  RETIRED,
+  RIP,
+  SCRATCH,
+  SEGMENT_LIMITS,
+  SEGMENT_RIGHTS,
+  SEGMENTS_CHECKED,
+  SELECTORS,
+  SS_BASE,
+  SYSTEM_FLAGS,
+  VCPU_BASE,
+  VCPU_STRIDE,
+  X87_ST,
+  XMM,
+} from './core/layout.js';
+
+/** Flags that arithmetic sets: CF, PF, AF, ZF, SF, OF. */
+const ARITHMETIC = 0x8d5;
+/** Flags that are always one at CPL 3 here: bit 1 and IF. */
+const ALWAYS = 0x202;
+/** Flags kept beside them: TF, DF, IOPL, NT, RF, AC, ID. */
+const OTHER = 0x257500;
+const TF = 0x100;
+const RF = 0x1_0000;
+/** ES and B of the x87 status word. */
+const PENDING = 0x8080;
+/** Bits of MXCSR that may be set. */
+const MXCSR_MASK = 0xffff;
+
+/** Numbers of segments. */
+const CS = 1;
+const FS = 4;
+const BASES = [ES_BASE, CS_BASE, SS_BASE, DS_BASE, FS_BASE, GS_BASE];
+/** The core has fs and gs first. */
+const cacheOf = (number: number): number => 4 * ((number + 2) % BASES.length);
+const WHOLE = 0xffff_ffff;
+const SEGMENT_BIG = 0x40_0000;
+/** Code or data, expand down (of code: conforming), and read or write; of a segment that refuses nothing. */
+const NOT_LIMITED = 0xe00;
+const WRITABLE_DATA = 0x200;
+const READABLE_CODE = 0xa00;
+
+export class Vcpu {
+  /** Linear address of the register file: register i is the 8 bytes at 8*i. */
+  readonly gprs: number;
+
+  /**
+   * Behind an instruction that loads SS: the data breakpoints that it hit, as DR6 shows them; -1 elsewhere. Debug
+   * exceptions and events wait until the next instruction is done, so that a stack can be changed by two. SDM volume 3,
+   * 6.8.3. Whoever runs the machine runs one more instruction then: it is no part of the saved state.
+   */
+  stackShadow = -1;
+
+  constructor(
+    readonly id: number,
+    private readonly mem: LinearMemory,
+    private readonly flags: { get(vcpu: number): number; set(vcpu: number, arithmetic: number): void },
+  ) {
+    this.gprs = VCPU_BASE + id * VCPU_STRIDE;
+  }
+
+  reg(i: number): number {
+    return this.mem.getS64(this.gprs + 8 * i);
+  }
+  setReg(i: number, v: number): void {
+    this.mem.setU64(this.gprs + 8 * i, v);
+  }
+  regBig(i: number): bigint {
+    return this.mem.getBig(this.gprs + 8 * i);
+  }
+  setRegBig(i: number, v: bigint): void {
+    this.mem.setBig(this.gprs + 8 * i, BigInt.asUintN(64, v));
+  }
+
+  get rip(): number {
+    return this.mem.getS64(this.gprs + RIP);
+  }
+  set rip(v: number) {
+    this.mem.setU64(this.gprs + RIP, v);
+  }
+  /** All of rflags; IF reads as 1. */
+  get rflags(): number {
+    return (
+      (this.flags.get(this.id) & ARITHMETIC) | (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & OTHER) | ALWAYS
+    );
+  }
+  set rflags(v: number) {
+    this.flags.set(this.id, v & ARITHMETIC);
+    this.mem.setU32(this.gprs + SYSTEM_FLAGS, v & OTHER);
+  }
+  /** TF: an exception after the next instruction. */
+  get stepping(): boolean {
+    return (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & TF) !== 0;
+  }
+  /** RF: the next instruction is begun without a look at instruction breakpoints. */
+  get resuming(): boolean {
+    return (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & RF) !== 0;
+  }
+  set resuming(v: boolean) {
+    const flags = this.mem.getU32(this.gprs + SYSTEM_FLAGS);
+    this.mem.setU32(this.gprs + SYSTEM_FLAGS, v ? flags | RF : flags & ~RF);
+  }
+  /** False: the guest's kernel runs. */
+  get userMode(): boolean {
+    return this.mem.getU32(this.gprs + MODE) !== 0;
+  }
+  set userMode(v: boolean) {
+    this.mem.setU32(this.gprs + MODE, v ? 1 : 0);
+  }
+  get retired(): number {
+    return this.mem.getU64(this.gprs + RETIRED);
+  }
+  set retired(v: number) {
+    this.mem.setU64(this.gprs + RETIRED, v);
+  }
+  get fsBase(): number {
+    return this.mem.getS64(this.gprs + FS_BASE);
+  }
+  set fsBase(v: number) {
+    this.mem.setU64(this.gprs + FS_BASE, v);
+  }
+  get gsBase(): number {
+    return this.mem.getS64(this.gprs + GS_BASE);
+  }
+  set gsBase(v: number) {
+    this.mem.setU64(this.gprs + GS_BASE, v);
+  }
+  /** The GS base of the mode that does not run now. */
+  get gsBaseOther(): number {
+    return this.mem.getS64(this.gprs + GS_BASE_OTHER);
+  }
+  set gsBaseOther(v: number) {
+    this.mem.setU64(this.gprs + GS_BASE_OTHER, v);
+  }
+  /** Machine frame of the kernel's, and of the user's, top page table. The caller flushes the TLB. */
+  get cr3Kernel(): number {
+    return this.mem.getU64(this.gprs + CR3_KERNEL);
+  }
+  set cr3Kernel(mfn: number) {
+    this.mem.setU64(this.gprs + CR3_KERNEL, mfn);
+  }
+  get cr3User(): number {
+    return this.mem.getU64(this.gprs + CR3_USER);
+  }
+  set cr3User(mfn: number) {
+    this.mem.setU64(this.gprs + CR3_USER, mfn);
+  }
+  get cr0(): number {
+    return this.mem.getU32(this.gprs + CR0);
+  }
+  set cr0(v: number) {
+    this.mem.setU64(this.gprs + CR0, v >>> 0);
+  }
+  get cr2(): number {
+    return this.mem.getS64(this.gprs + CR2);
+  }
+  set cr2(v: number) {
+    this.mem.setU64(this.gprs + CR2, v);
+  }
+  get cr4(): number {
+    return this.mem.getU32(this.gprs + CR4);
+  }
+  set cr4(v: number) {
+    this.mem.setU64(this.gprs + CR4, v >>> 0);
+  }
+  dr(i: number): number {
+    return this.mem.getS64(this.gprs + DR + 8 * i);
+  }
+  setDr(i: number, v: number): void {
+    this.mem.setU64(this.gprs + DR + 8 * i, v);
+  }
+  get es(): number {
+    return this.mem.getU16(this.gprs + SELECTORS);
+  }
+  set es(v: number) {
+    this.mem.setU16(this.gprs + SELECTORS, v);
+  }
+  get cs(): number {
+    return this.mem.getU16(this.gprs + SELECTORS + 2);
+  }
+  /** Code is 64-bit code from now on, until setCodeKind() says otherwise. */
+  set cs(v: number) {
+    this.mem.setU16(this.gprs + SELECTORS + 2, v);
+    this.mem.setU32(this.gprs + CODE_KIND, KIND_LONG);
+  }
+  /** How code runs: one of the KIND_ of core/layout.ts. Not KIND_LONG: compatibility mode. */
+  get codeKind(): number {
+    return this.mem.getU32(this.gprs + CODE_KIND);
+  }
+  /** Bits of the present code's operands and addresses by default: 16, 32 or 64. */
+  get codeBits(): number {
+    const kind = this.codeKind;
+    return kind === KIND_LONG ? 64 : kind === KIND_16 ? 16 : 32;
+  }
+  /** Linear address of code at `rip`. */
+  linear(rip: number): number {
+    if (this.codeKind === KIND_LONG) return rip;
+    return (rip + this.mem.getU32(this.gprs + CS_BASE)) % 2 ** 32;
+  }
+  /** `number` counts es cs ss ds fs gs. */
+  selector(number: number): number {
+    return this.mem.getU16(this.gprs + SELECTORS + 2 * number);
+  }
+  /** In compatibility mode, what the processor knows of a segment: `number` counts es cs ss ds fs gs. */
+  segmentBase(number: number): number {
+    return this.mem.getU32(this.gprs + BASES[number]);
+  }
+  segmentLimit(number: number): number {
+    return this.mem.getU32(this.gprs + SEGMENT_LIMITS + cacheOf(number));
+  }
+  /** As in the upper half of a descriptor; 0: the segment cannot be used. */
+  segmentRights(number: number): number {
+    return this.mem.getU32(this.gprs + SEGMENT_RIGHTS + cacheOf(number));
+  }
+  /** Bases of fs and gs are kept as fsBase and gsBase: `base` counts for the others. */
+  setSegment(number: number, base: number, limit: number, rights: number): void {
+    if (number < FS) this.mem.setU64(this.gprs + BASES[number], base);
+    this.mem.setU32(this.gprs + SEGMENT_LIMITS + cacheOf(number), limit);
+    this.mem.setU32(this.gprs + SEGMENT_RIGHTS + cacheOf(number), rights);
+  }
+  /** Begins compatibility mode, whose segments are set, or goes on in it after one was changed. */
+  setCompatibility(): void {
+    const { mem, gprs } = this;
+    const code = this.segmentRights(CS);
+    const flat = this.segmentBase(CS) === 0 && this.segmentLimit(CS) === WHOLE;
+    const kind = (code & SEGMENT_BIG) === 0 ? KIND_16 : flat ? KIND_FLAT : KIND_CHECKED;
+    mem.setU32(gprs + CODE_KIND, kind);
+    let checked = 0;
+    for (let i = 0; i < BASES.length; i++) {
+      const rights = this.segmentRights(i);
+      if (
+        rights !== 0 &&
+        (this.segmentLimit(i) !== WHOLE ||
+          (rights & NOT_LIMITED) !== (i === CS ? READABLE_CODE : WRITABLE_DATA))
+      )
+        checked = 1;
+    }
+    mem.setU32(gprs + SEGMENTS_CHECKED, checked);
+  }
+  get ss(): number {
+    return this.mem.getU16(this.gprs + SELECTORS + 4);
+  }
+  set ss(v: number) {
+    this.mem.setU16(this.gprs + SELECTORS + 4, v);
+  }
+  get ds(): number {
+    return this.mem.getU16(this.gprs + SELECTORS + 6);
+  }
+  set ds(v: number) {
+    this.mem.setU16(this.gprs + SELECTORS + 6, v);
+  }
+  /** Linear addresses of rip and of cr2, for values that are no addresses: all 64 bits. */
+  get ripAt(): number {
+    return this.gprs + RIP;
+  }
+  get cr2At(): number {
+    return this.gprs + CR2;
+  }
+  get fs(): number {
+    return this.mem.getU16(this.gprs + SELECTORS + 8);
+  }
+  set fs(v: number) {
+    this.mem.setU16(this.gprs + SELECTORS + 8, v);
+  }
+  get gs(): number {
+    return this.mem.getU16(this.gprs + SELECTORS + 10);
+  }
+  set gs(v: number) {
+    this.mem.setU16(this.gprs + SELECTORS + 10, v);
+  }
+  /** Makes the exit an exception without an error code; Exit.exception. */
+  raised(vector: number): 2 {
+    this.mem.setU32(this.gprs + EXIT_VECTOR, vector);
+    this.mem.setU32(this.gprs + EXIT_ERROR, 0);
+    this.mem.setU32(this.gprs + EXIT_SOFTWARE, 0);
+    return 2;
+  }
+  get exitVector(): number {
+    return this.mem.getU32(this.gprs + EXIT_VECTOR);
+  }
+  get exitErrorCode(): number {
+    return this.mem.getU32(this.gprs + EXIT_ERROR);
+  }
+  get exitCr2(): number {
+    return this.mem.getS64(this.gprs + EXIT_CR2);
+  }
+  /** Length in bytes of the instruction that left, where rip is still on it. */
+  get exitLength(): number {
+    return this.mem.getU32(this.gprs + EXIT_LENGTH);
+  }
+  /** The exception is an `int`, `int3` or `into` instruction: rip is after it. */
+  get exitSoftware(): boolean {
+    return this.mem.getU32(this.gprs + EXIT_SOFTWARE) !== 0;
+  }
+  /** Why translate() or decodeAt() failed: a page fault's error code and address. */
+  get faultCode(): number {
+    return this.mem.getU32(this.gprs + FAULT_CODE) & 0xffff;
+  }
+  get faultAddress(): number {
+    return this.mem.getS64(this.gprs + FAULT_ADDRESS);
+  }
+  /** Writes, or loads, the 512 bytes of fxsave at a linear address. */
+  fxsave(at: number): void {
+    const { mem, gprs } = this;
+    mem.bytes(at, 512).fill(0);
+    mem.setU16(at, mem.getU16(gprs + FCW));
+    mem.setU16(at + 2, mem.getU16(gprs + FSW));
+    mem.setU8(at + 4, mem.getU8(gprs + FTW));
+    mem.setU16(at + 6, mem.getU16(gprs + FOP));
+    mem.setBig(at + 8, mem.getBig(gprs + FIP));
+    mem.setBig(at + 16, mem.getBig(gprs + FDP));
+    mem.setU32(at + 24, mem.getU32(gprs + MXCSR));
+    mem.setU32(at + 28, MXCSR_MASK);
+    const top = (mem.getU16(gprs + FSW) >> 11) & 7;
+    for (let i = 0; i < 8; i++) {
+      const from = gprs + X87_ST + 16 * ((i + top) & 7);
+      mem.u8.copyWithin(at + 32 + 16 * i, from, from + 10);
+    }
+    mem.u8.copyWithin(at + 160, gprs + XMM, gprs + XMM + 256);
+  }
+  /** Loads an fxsave image that is not in linear memory. */
+  loadFpu(image: Uint8Array): void {
+    this.mem.u8.set(image.subarray(0, 512), this.gprs + SCRATCH);
+    this.fxrstor(this.gprs + SCRATCH);
+  }
+  fxrstor(at: number): void {
+    const { mem, gprs } = this;
+    const fcw = (mem.getU16(at) & 0x1f3f) | 0x40;
+    // An exception is pending exactly if one is flagged that is not masked, whatever the image says.
+    const fsw = mem.getU16(at + 2) & ~PENDING;
+    mem.setU16(gprs + FCW, fcw);
+    mem.setU16(gprs + FSW, fsw | ((fsw & ~fcw & 0x3f) !== 0 ? PENDING : 0));
+    mem.setU8(gprs + FTW, mem.getU8(at + 4));
+    mem.setU16(gprs + FOP, mem.getU16(at + 6));
+    mem.setBig(gprs + FIP, mem.getBig(at + 8));
+    mem.setBig(gprs + FDP, mem.getBig(at + 16));
+    mem.setU32(gprs + MXCSR, mem.getU32(at + 24) & MXCSR_MASK);
+    const top = (mem.getU16(gprs + FSW) >> 11) & 7;
+    for (let i = 0; i < 8; i++) {
+      mem.u8.copyWithin(gprs + X87_ST + 16 * ((i + top) & 7), at + 32 + 16 * i, at + 42 + 16 * i);
+    }
+    mem.u8.copyWithin(gprs + XMM, at + 160, at + 160 + 256);
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * Becomes a guest process in its sandbox: `guest-launcher.js OPTIONS`, LauncherOptions as JSON, in the guest's own
+ * directory. A process of Node's has threads from its beginning, and Landlock binds only the thread that asks for it;
+ * so this one restricts itself and then executes Node anew.
+ */
+import { fileURLToPath } from 'node:url';
+import { loadLibc } from '../os/libc.js';
+import { restrict, type SandboxLimits, type VisibleFiles } from '../os/sandbox.js';
+
+export interface LauncherOptions {
+  /** URL of the runner module. */
+  readonly runner: string;
+  /** Null: the process has a user of its own. */
+  readonly files: VisibleFiles | null;
+  readonly limits: Partial<SandboxLimits>;
+  /** Whether it starts where it cannot be confined. */
+  readonly unconfined: boolean;
+}
+
+/** What links of disks and networks start; Node itself is executed once more, below. */
+const PROGRAMS = ['flock', 'fallocate', 'blkdiscard', 'qemu-nbd', 'ip'];
+/** Input, output, errors, kernel, ramdisk, the socket on which its daemon finds it. */
+const DESCRIPTORS = 6;
+const ENTRY = fileURLToPath(new URL('./main.js', import.meta.url));
+const ANYWAY = 'stillpoint host --unconfined starts guests all the same';
+
+const say = (line: string): void => void process.stderr.write(`sandbox: ${line}\n`);
+
+const { runner, files, limits, unconfined } = JSON.parse(process.argv[2]) as LauncherOptions;
+const libc = await loadLibc();
+const missing =
+  libc === undefined
+    ? { vital: ['koffi, which is not installed'], other: [] }
+    : restrict(libc, {
+        programs: [process.execPath, ...PROGRAMS],
+        own: process.cwd(),
+        files: files ?? undefined,
+        limits: { processes: limits.processes, fileBytes: limits.fileBytes },
+      });
+for (const what of missing.other) say(`this machine has no ${what}`);
+if (missing.vital.length > 0) {
+  const lacks = `a guest's process cannot be confined here, for lack of ${missing.vital.join(' and ')}`;
+  say(unconfined ? `${lacks}; it runs all the same, as --unconfined was given` : `${lacks}; ${ANYWAY}`);
+  if (!unconfined) process.exit(1);
+}
+if (libc !== undefined) {
+  for (let descriptor = 0; descriptor < DESCRIPTORS; descriptor++) libc.keepOpen(descriptor);
+  libc.execve(process.execPath, [process.execPath, ...process.execArgv, ENTRY, runner]);
+  say('Node cannot be executed anew');
+  if (!unconfined) process.exit(1);
+}
+// Without a sandbox: here and now.
+process.argv.splice(1, 2, ENTRY, runner);
+await import('./main.js');

@@ -1,0 +1,494 @@
+/**
+ * The guest process's work: one guest, made by `create` or by a stream, run, moved, ended, on its daemon's word.
+ *
+ * Invariant (docs/handover.md): a guest that came by a move runs no instruction before its owner record is on disk;
+ * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
+ */
+import { readFileSync, rmSync } from 'node:fs';
+import { quotedName } from '../guest/name.js';
+import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
+import { within } from '../host/standalone/within.js';
+import { DataListener } from '../migration/data-channel.js';
+import { receiveGuest } from '../migration/destination.js';
+import type { GuestFactory } from '../migration/moving-guest.js';
+import { sendGuest } from '../migration/source.js';
+import type { StreamHead } from '../migration/stream-writer.js';
+import { WorkerSender } from '../migration/worker-sender.js';
+import { writeDurable } from '../os/durable.js';
+import { logLine } from '../os/log-output.js';
+import type { Rpc } from '../os/rpc.js';
+import { Failure } from '../protocol/failure.js';
+import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
+import { RecordError } from '../records/fields.js';
+import { MAX_DETAILS, recordExit } from './exit-record.js';
+import { ConsoleKeeper } from './guest-console.js';
+import { grantedHost, RelayedStore } from './guest-host.js';
+import {
+  CONSOLE_LOG,
+  type ExpectedGuest,
+  type GuestExit,
+  type GuestHello,
+  type GuestPhase,
+  type GuestRequests,
+  type HostGrant,
+  OWNER_FILE,
+  type ReceivedInfo,
+  type StartedInfo,
+} from './guest-protocol.js';
+import type {
+  GuestConfig,
+  GuestRunner,
+  IncomingRunner,
+  RunnerFactory,
+  RunnerModule,
+  RunnerStorage,
+} from './guest-runner.js';
+
+/** Descriptors that the daemon opened for this process. */
+const KERNEL_FD = 3;
+const RAMDISK_FD = 4;
+
+/** Longest that a guest's disks may take to be let go of, once it stands still. */
+const RELEASE_MS = 5_000;
+/** Characters of a point's value. */
+const MAX_WORDS = 4096;
+
+type With<M extends keyof GuestRequests> = GuestRequests[M][0];
+type Answer<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]> | GuestRequests[M][1];
+
+export class GuestService {
+  private phase: GuestPhase = 'empty';
+  private runner: GuestRunner | undefined;
+  private incoming: IncomingRunner | undefined;
+  private receiving: Promise<ReceivedInfo> | undefined;
+  private sender: WorkerSender | undefined;
+  /** Stopped by a move that has sent everything. */
+  private stoppedByMove = false;
+  private locked = false;
+  /** Devices whose links are being opened. */
+  private plugging = 0;
+  private paused = false;
+  /** Folders of disks that are others here, and files that this process knows by another name. */
+  private folders: Record<string, string> = {};
+  /** What runs the first instruction, of a guest that was created or came paused. */
+  private firstStart: (() => void) | undefined;
+  private watched = false;
+  private daemon: Rpc | undefined;
+  private readonly keeper = new ConsoleKeeper(CONSOLE_LOG);
+  private readonly store = new RelayedStore(() => {
+    const { daemon } = this;
+    return (
+      daemon && { unsent: daemon.stream.writableLength, send: (nodes) => daemon.notice('store', { nodes }) }
+    );
+  });
+
+  constructor(
+    private readonly module: RunnerModule,
+    private readonly exit: (status: number) => void,
+  ) {}
+
+  /** A daemon connected; an earlier one is gone. */
+  attachDaemon(daemon: Rpc): void {
+    this.daemon?.destroy();
+    this.daemon = daemon;
+    this.watched = false;
+  }
+
+  detachDaemon(daemon: Rpc): void {
+    if (this.daemon !== daemon) return;
+    this.daemon = undefined;
+    if (this.phase === 'incoming' || this.phase === 'empty') this.leave('discarded', 'the daemon is gone');
+    this.sender?.abort('the daemon is gone');
+    if (this.stoppedByMove && !this.locked) this.resume();
+  }
+
+  storeChanged(node: { path: string; value: string | null }): void {
+    this.store.changed(node);
+  }
+
+  hello(): GuestHello {
+    // A daemon that has just met this guest knows nothing of what it wrote.
+    this.store.tellAll();
+    return {
+      pid: process.pid,
+      phase: this.phase,
+      paused: this.paused,
+      locked: this.locked,
+      config: this.runner?.config ?? null,
+    };
+  }
+
+  private factory(host: HostGrant): RunnerFactory {
+    this.folders = { ...host.images };
+    return this.module.openFactory(grantedHost({ ...host, images: this.folders }, this.store), {
+      console: (bytes) => {
+        this.keeper.take(bytes);
+        if (this.watched) this.show(bytes);
+      },
+      stopped: (reason, details) => this.stopped({ reason, details }),
+      unplugged: (kind, devid) => this.daemon?.notice('unplugged', { kind, devid }),
+      log: logLine,
+    });
+  }
+
+  private show(bytes: Uint8Array): void {
+    for (let from = 0; from < bytes.length; from += MAX_CONSOLE_BYTES) {
+      const part = Buffer.from(bytes.subarray(from, from + MAX_CONSOLE_BYTES));
+      this.daemon?.notice('console', { data: part.toString('base64') });
+    }
+  }
+
+  private stopped({ reason, details }: GuestExit): void {
+    if (this.phase !== 'live') return;
+    const exit = { reason, details: details.slice(0, MAX_DETAILS) };
+    this.phase = 'ended';
+    recordExit(exit);
+    this.sender?.abort(`the guest stopped: ${exit.reason}`);
+    this.daemon?.notice('stopped', exit);
+  }
+
+  private live(): GuestRunner {
+    if (this.runner === undefined) throw new Failure('bad-state', 'there is no guest yet');
+    if (this.phase === 'ended') throw new Failure('bad-state', 'the guest has stopped');
+    return this.runner;
+  }
+  /** For what would change a guest whose owner is being settled. */
+  private free(): GuestRunner {
+    const runner = this.live();
+    if (this.sender !== undefined || this.stoppedByMove)
+      throw new Failure('bad-state', 'the guest is moving');
+    return runner;
+  }
+
+  async create({ config, host, paused }: With<'create'>): Promise<GuestHello> {
+    if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
+    const kernel = readFileSync(KERNEL_FD);
+    const ramdisk = config.ramdisk === '' ? undefined : readFileSync(RAMDISK_FD);
+    const runner = await this.factory(host).create(config, kernel, ramdisk);
+    this.runner = runner;
+    this.phase = 'live';
+    this.firstStart = () => runner.start();
+    this.paused = paused;
+    if (!paused) this.begin();
+    return this.hello();
+  }
+
+  private begin(): void {
+    const start = this.firstStart;
+    this.firstStart = undefined;
+    start?.();
+  }
+
+  async receive({ host, from, ports, disks, expected }: With<'receive'>): Promise<{ port: number }> {
+    if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
+    this.phase = 'incoming';
+    const factory = this.factory(host);
+    // Before anything is sent, or a small guest would be here, and stand still, in the middle of it. One from a file
+    // stands still in any case.
+    if (from.path === undefined) await this.rehearse(factory);
+    else rmSync(from.path, { force: true });
+    const listener = await DataListener.listen(from, ports);
+    const taker = new ReceivedDisks(disks, logLine);
+    this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker, expected);
+    this.receiving.catch(() => listener.close());
+    return { port: listener.port };
+  }
+
+  private async rehearse(factory: RunnerFactory): Promise<void> {
+    try {
+      await factory.rehearse?.(() => new Promise((done) => setImmediate(done)));
+    } catch (error) {
+      // Of no consequence, but not to be hidden.
+      logLine(`rehearsal: ${(error as Error).stack}`);
+    }
+  }
+
+  private async takeIn(
+    listener: DataListener,
+    factory: RunnerFactory,
+    fromFile: boolean,
+    disks: ReceivedDisks,
+    expected: ExpectedGuest,
+  ): Promise<ReceivedInfo> {
+    const socket = await listener.connection();
+    const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+    const { config: given } = expected;
+    const checking: GuestFactory<IncomingRunner> = {
+      async construct(description) {
+        const incoming = await factory.construct(description, given ?? undefined);
+        mustBeExpected(incoming.runner.config, expected, "the stream's configuration");
+        return incoming;
+      },
+    };
+    const head = (found: StreamHead): void => mustBeExpected(found, expected, "the stream's head");
+    const received = receiveGuest(chunks, checking, { fromFile, disks, head });
+    const { guest, bytes, stateMs } = await received.finally(() => disks.close());
+    socket.end();
+    socket.resume();
+    this.incoming = guest;
+    const { config, movable } = guest.runner;
+    return { name: movable.name, uuid: movable.uuid, config, bytes, stateMs };
+  }
+
+  received(): Promise<ReceivedInfo> {
+    return this.receiving ?? Promise.reject(new Failure('bad-state', 'nothing was to be received'));
+  }
+
+  async go({ handover, paused }: With<'go'>): Promise<StartedInfo> {
+    const { incoming } = this;
+    if (incoming === undefined || this.phase !== 'incoming')
+      throw new Failure('bad-state', 'no guest is waiting');
+    this.phase = 'starting';
+    const t0 = performance.now();
+    try {
+      await incoming.attach();
+    } catch (error) {
+      this.phase = 'incoming';
+      if (this.daemon === undefined) this.leave('failed', String(error));
+      throw error;
+    }
+    const t1 = performance.now();
+    // The moment of decision: before it the guest is the source's, after it ours.
+    if (handover !== null) this.claim(handover, incoming);
+    const t2 = performance.now();
+    this.phase = 'live';
+    this.runner = incoming.runner;
+    this.firstStart = () => incoming.start();
+    this.paused = paused;
+    if (!paused) this.begin();
+    return { attachMs: t1 - t0, recordMs: t2 - t1, startMs: performance.now() - t2 };
+  }
+
+  private claim(handover: string, incoming: IncomingRunner): void {
+    try {
+      writeDurable(OWNER_FILE, { handover, uuid: incoming.runner.movable.uuid });
+    } catch (error) {
+      // Whether the record is there is for the daemon to see, once we are dead and cannot change it.
+      this.leave('failed', `the owner record cannot be written: ${(error as Error).message}`);
+      throw error;
+    }
+  }
+
+  async pause(): Promise<null> {
+    const runner = this.free();
+    if (!this.paused) {
+      this.paused = true;
+      // It stands still in any case; what a disk has not done yet ends when its server answers, as on Xen.
+      await runner.movable.pause().catch((error: Error) => logLine(error.message));
+    }
+    return null;
+  }
+
+  unpause(): null {
+    const runner = this.free();
+    if (!this.paused) return null;
+    this.paused = false;
+    if (this.firstStart !== undefined) this.begin();
+    else runner.movable.resume();
+    return null;
+  }
+
+  status(): Answer<'status'> {
+    if (this.runner === undefined) throw new Failure('bad-state', 'there is no guest yet');
+    const rssKib = Math.round(process.memoryUsage.rss() / 1024);
+    return { ...this.runner.status(), paused: this.paused || this.stoppedByMove, rssKib };
+  }
+  points(): Answer<'points'> {
+    const clip = (text: string): string => text.slice(0, MAX_WORDS);
+    return this.live()
+      .points()
+      .map((row) => ({ ...row, inner: clip(row.inner), outer: clip(row.outer) }));
+  }
+  dmesg(): string {
+    return (this.runner?.dmesg() ?? '').slice(-MAX_DMESG);
+  }
+
+  async shutdown({ kind, timeoutS }: With<'shutdown'>): Promise<null> {
+    const runner = this.free();
+    if (this.paused) throw new Failure('bad-state', 'the guest is paused and cannot answer');
+    const withdraw = new AbortController();
+    const timer = setTimeout(() => withdraw.abort(), timeoutS * 1000);
+    try {
+      await runner.requestShutdown(kind, withdraw.signal);
+    } catch (error) {
+      if (!withdraw.signal.aborted) throw error;
+      throw new Failure(
+        'timed-out',
+        `the guest did not take the request to ${kind === 'poweroff' ? 'shut down' : 'reboot'} within ${timeoutS} s; ` +
+          'a guest without a driver for it never does (destroy ends it)',
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+    return null;
+  }
+
+  rename({ name }: With<'rename'>): null {
+    this.live().rename(name);
+    return null;
+  }
+  devices(): Answer<'devices'> {
+    return this.live().devices();
+  }
+  async plug({ device, at }: With<'plug'>): Promise<GuestConfig> {
+    const runner = this.free();
+    if (at !== null) this.folders[(JSON.parse(device.spec) as { target: string }).target] = at;
+    this.plugging++;
+    try {
+      await runner.plug(device);
+    } finally {
+      this.plugging--;
+    }
+    return runner.config;
+  }
+  async unplug({ kind, devid, force, timeoutS }: With<'unplug'>): Promise<GuestConfig> {
+    const runner = this.free();
+    if (this.paused && !force)
+      throw new Failure(
+        'bad-state',
+        `the guest is paused and cannot let go of ${kind} ${devid} (unpause it, or use --force)`,
+      );
+    if (!(await runner.unplug(kind, devid, force, AbortSignal.timeout(timeoutS * 1000)))) {
+      const who = force ? 'what is behind it' : 'the guest';
+      throw new Failure(
+        'timed-out',
+        `${who} did not let go of ${kind} ${devid} within ${timeoutS} s; it is gone when that has`,
+      );
+    }
+    return runner.config;
+  }
+  type({ data }: With<'type'>): number {
+    return this.live().type(Buffer.from(data, 'base64'));
+  }
+  watchConsole(): string {
+    this.watched = true;
+    return this.keeper.latest().toString('base64');
+  }
+
+  travellingDisks(): Answer<'travellingDisks'> {
+    return this.free().travellingImages?.(this.folders) ?? [];
+  }
+
+  async send(wanted: With<'send'>): Answer2<'send'> {
+    const { to, options, handover, version, clockDifference, disks = [], answerMs } = wanted;
+    const runner = this.free();
+    if (this.plugging > 0) throw new Failure('bad-state', 'a device is being plugged in');
+    const { movable } = runner;
+    const sender = new WorkerSender(to, movable.ram, movable.frames, answerMs);
+    this.sender = sender;
+    let storage: RunnerStorage | undefined;
+    try {
+      if (disks.length > 0) storage = await this.openStorage(runner, disks, answerMs);
+      const stats = await sendGuest(movable, sender, options, {
+        progress: (progress) => this.daemon?.notice('progress', progress),
+        storageProgress: (progress) => this.daemon?.notice('progress', progress),
+        disks: storage?.disks,
+        stopping: async () => {
+          if (!handover) return;
+          if (this.daemon === undefined) throw new Failure('io', 'the daemon is gone');
+          await this.daemon.request('stopping');
+        },
+        alreadyPaused: this.paused,
+        answerMs,
+        version,
+        clockDifference,
+      });
+      this.stoppedByMove = true;
+      if (this.daemon === undefined) this.resume();
+      return stats;
+    } finally {
+      this.sender = undefined;
+      // Not waited for: the guest may be standing still.
+      storage?.close().catch((error: Error) => logLine(error.message));
+      // The thread ends by itself when all is written; a failed one has ended.
+      if (!this.stoppedByMove) sender.close();
+    }
+  }
+
+  private async openStorage(
+    runner: GuestRunner,
+    disks: readonly number[],
+    answerMs = Number.POSITIVE_INFINITY,
+  ): Promise<RunnerStorage | undefined> {
+    const opening = runner.openStorage?.(disks);
+    if (opening === undefined || !Number.isFinite(answerMs)) return opening;
+    try {
+      return await within(
+        opening,
+        answerMs,
+        `its disks cannot be opened for a copy within ${answerMs / 1000} s`,
+      );
+    } catch (error) {
+      // Should it come yet.
+      opening.then(
+        (late) => late.close(),
+        () => undefined,
+      );
+      throw error;
+    }
+  }
+
+  abortSend({ reason }: With<'abortSend'>): null {
+    this.sender?.abort(reason);
+    return null;
+  }
+
+  /**
+   * Answered when nothing of this guest can reach its disks any more. When that cannot be had within RELEASE_MS it is
+   * not locked, and its daemon does not offer it.
+   */
+  async lock(): Promise<null> {
+    if (!this.stoppedByMove) throw new Failure('bad-state', 'only a guest that was sent can be locked');
+    this.locked = true;
+    try {
+      const released = this.runner?.movable.release() ?? Promise.resolve();
+      await within(released, RELEASE_MS, `its disks are not let go of within ${RELEASE_MS / 1000} s`);
+    } catch (error) {
+      this.locked = false;
+      throw error;
+    }
+    return null;
+  }
+
+  resume(): null {
+    this.locked = false;
+    this.sender?.abort('the move was given up');
+    if (this.stoppedByMove) {
+      this.stoppedByMove = false;
+      if (!this.paused) this.runner?.movable.resume();
+    }
+    return null;
+  }
+
+  async end({ reason }: With<'end'>): Promise<null> {
+    await this.runner?.movable.detach().catch((error: Error) => logLine(error.message));
+    if (this.runner === undefined) await this.incoming?.discard();
+    this.leave(reason, '');
+    return null;
+  }
+
+  /** Ends this process in order, after what is being answered has left. */
+  private leave(reason: GuestExit['reason'], details: string): void {
+    this.phase = 'ended';
+    logLine(`this process ends: ${reason} ${details}`.trimEnd());
+    recordExit({ reason, details });
+    setImmediate(() => this.exit(0));
+  }
+}
+
+/** Throws where a part of a stream is of another guest than the one that was announced. */
+function mustBeExpected(
+  found: { readonly name: string; readonly uuid: string },
+  expected: ExpectedGuest,
+  where: string,
+): void {
+  for (const field of ['name', 'uuid'] as const) {
+    if (found[field] !== expected[field])
+      throw new RecordError(
+        0,
+        `${where} is of a guest with the ${field} ${quotedName(found[field])}; ${quotedName(expected[field])} was announced`,
+      );
+  }
+}
+
+type Answer2<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]>;

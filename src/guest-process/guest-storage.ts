@@ -1,0 +1,53 @@
+/** In the guest's process: its disks that travel with it, while they are being copied. */
+import { DiskSource } from '../devices/vbd/disk-source.js';
+import { Vbd } from '../devices/vbd/vbd.js';
+import type { Devices } from '../helper/devices.js';
+import type { TravellingDisk } from '../migration/storage-copy.js';
+import { Failure } from '../protocol/failure.js';
+
+export class GuestStorage {
+  readonly disks: readonly TravellingDisk[];
+
+  private constructor(private readonly sources: readonly { devid: number; source: DiskSource }[]) {
+    this.disks = sources.map(({ devid, source }) => ({
+      devid,
+      bytes: source.bytes,
+      get pending(): number {
+        return source.pending;
+      },
+      sweep: (block) => source.sweep(block),
+    }));
+  }
+
+  /** Opens the disks with these numbers once more, to read; from here on the guest's writes to them are noted. */
+  static async open(
+    devices: Devices,
+    devids: readonly number[],
+    log: (line: string) => void,
+  ): Promise<GuestStorage> {
+    const sources: { devid: number; source: DiskSource }[] = [];
+    try {
+      for (const devid of devids)
+        sources.push({ devid, source: await DiskSource.open(diskOf(devices, devid), log) });
+    } catch (error) {
+      await closeAll(sources);
+      throw error;
+    }
+    return new GuestStorage(sources);
+  }
+
+  close(): Promise<void> {
+    return closeAll(this.sources);
+  }
+}
+
+/** The back end of a disk. Throws where there is none. */
+export function diskOf(devices: Devices, devid: number): Vbd {
+  const driver = devices.find('vbd', devid)?.driver;
+  if (!(driver instanceof Vbd)) throw new Failure('bad-state', `the guest has no disk ${devid}`);
+  return driver;
+}
+
+async function closeAll(sources: readonly { readonly source: DiskSource }[]): Promise<void> {
+  await Promise.all(sources.map(({ source }) => source.close()));
+}

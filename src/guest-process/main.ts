@@ -1,0 +1,82 @@
+/**
+ * The guest process: argv is the URL of the runner module; the working directory is the guest's own.
+ * It serves one daemon at a time on the unix socket that it was given, and lives on when the daemon goes.
+ */
+import net from 'node:net';
+import { logLine } from '../os/log-output.js';
+import { type Params, Rpc } from '../os/rpc.js';
+import { Failure } from '../protocol/failure.js';
+import { recordExit } from './exit-record.js';
+import type { RunnerModule } from './guest-runner.js';
+import { GuestService } from './guest-service.js';
+
+/** Methods of GuestService that are requests. */
+const REQUESTS = new Set([
+  'hello',
+  'create',
+  'receive',
+  'travellingDisks',
+  'received',
+  'go',
+  'pause',
+  'unpause',
+  'status',
+  'points',
+  'dmesg',
+  'shutdown',
+  'rename',
+  'plug',
+  'devices',
+  'unplug',
+  'type',
+  'watchConsole',
+  'send',
+  'abortSend',
+  'lock',
+  'resume',
+  'end',
+]);
+/** A socket that listens where the daemon can find it, and nobody else. */
+const LISTENING_FD = 5;
+/** A guest process that no daemon ever speaks to is a leftover. */
+const LONELY_MS = 60_000;
+
+// Programs that it starts keep their things here: it can write nowhere else.
+process.env.TMPDIR = '.';
+
+const crashed = (error: unknown): void => {
+  const details = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  logLine(`guest process failed: ${details}`);
+  recordExit({ reason: 'crash', details: `guest process failed: ${details}` });
+  process.exit(1);
+};
+process.on('uncaughtException', crashed);
+process.on('unhandledRejection', crashed);
+for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
+
+const module = (await import(process.argv[2])) as RunnerModule;
+const service = new GuestService(module, (status) => process.exit(status));
+const lonely = setTimeout(() => {
+  const details = `no daemon spoke to this process within ${LONELY_MS / 1000} s`;
+  logLine(details);
+  recordExit({ reason: 'discarded', details });
+  process.exit(1);
+}, LONELY_MS);
+
+const server = net.createServer((socket) => {
+  clearTimeout(lonely);
+  const rpc: Rpc = new Rpc(socket, {
+    request(method, params) {
+      if (!REQUESTS.has(method)) throw new Failure('usage', `unknown request ${method}`);
+      return (service as unknown as Record<string, (params: Params) => unknown>)[method](params);
+    },
+    notice(method, params) {
+      if (method === 'storeChanged') service.storeChanged(params as { path: string; value: string | null });
+    },
+    closed: () => service.detachDaemon(rpc),
+  });
+  service.attachDaemon(rpc);
+});
+// A connection that cannot be taken, for want of descriptors for instance, ends no guest.
+server.on('error', (error) => logLine(`a connection could not be taken: ${error.message}`));
+server.listen({ fd: LISTENING_FD });

@@ -1,0 +1,337 @@
+/**
+ * Runs Xen PV guests in a guest process: the helper's guest on Node's event loop, behind the seams of daemon and
+ * move. The module that guest-process.ts loads.
+ */
+import { frontPath } from '../devices/xenbus.js';
+import { PAGE } from '../engine/wasm/machine.js';
+import { KernelError } from '../guest/kernel-error.js';
+import { quotedName } from '../guest/name.js';
+import type { DeviceConfig } from '../helper/devices.js';
+import { Guest, type GuestSurroundings } from '../helper/guest.js';
+import { rehearse } from '../helper/rehearsal.js';
+import { uuidText } from '../helper/uuid.js';
+import type { Host } from '../host/host.js';
+import type { ImageFolders } from '../host/standalone/disk/image-folders.js';
+import { tuneEngine } from '../host/standalone/engine.js';
+import { collectGarbage } from '../host/standalone/garbage.js';
+import { hugePages } from '../host/standalone/huge-pages.js';
+import type { GuestLoop } from '../host/standalone/loop.js';
+import { nodeUnpackers } from '../host/standalone/unpackers.js';
+import { crashText } from '../hypervisor/crash-report.js';
+import type { MovableGuest } from '../migration/moving-guest.js';
+import { Failure } from '../protocol/failure.js';
+import { printable } from '../protocol/printable.js';
+import { bytes, RecordError, text, u32 } from '../records/fields.js';
+import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
+import type { LocalClient } from '../xenstore/server/local.js';
+import { guestSpec, readGuestConfig } from './device-requests.js';
+import { guestLoop } from './guest-loop.js';
+import type {
+  DeviceStatus,
+  GuestConfig,
+  GuestRunner,
+  IncomingRunner,
+  PointRow,
+  RunnerFactory,
+  RunnerHooks,
+  RunnerStatus,
+} from './guest-runner.js';
+import { diskOf, GuestStorage } from './guest-storage.js';
+import { checkGuestConfig } from './peer-messages.js';
+import { type TravellingImage, travellingImages } from './travelling-storage.js';
+
+export const readConfig = readGuestConfig;
+const advise = await hugePages();
+
+/** First in a stream: which guest, of which configuration, after how many moves. */
+export const runnerRecord = recordType('RUNR', 1, 'a guest in a stream', {
+  config: [text, "the daemon's configuration of the guest, JSON"],
+  moves: [u32, 'moves before this one'],
+  container: [bytes, 'record GUES'],
+});
+
+const DMESG_LINES = 1000;
+/** Characters of one of them. */
+const MAX_LINE = 1024;
+/** Of a front end's nodes: how many are looked at, and characters of a value. */
+const MAX_FRONT_NODES = 256;
+const MAX_FRONT_VALUE = 256;
+
+class PvRunner implements GuestRunner {
+  readonly movable: MovableGuest;
+  private readonly loop: GuestLoop;
+  private readonly log: string[] = [];
+
+  constructor(
+    public config: GuestConfig,
+    readonly guest: Guest,
+    private readonly hooks: RunnerHooks,
+    private readonly moves: number,
+  ) {
+    const { domain } = guest;
+    this.loop = guestLoop(
+      guest,
+      (end) => hooks.stopped(end.kind, end.kind === 'crash' ? `${end.reason}\n${crashText(end.report)}` : ''),
+      (error) => {
+        throw error;
+      },
+    );
+    const nameNow = (): string => this.config.name;
+    this.movable = {
+      // It may have another by the time that it is saved.
+      get name() {
+        return nameNow();
+      },
+      uuid: config.uuid,
+      frames: domain.machine.frames,
+      ram: guest.ram,
+      describe: () =>
+        encodeRecord(runnerRecord, {
+          config: JSON.stringify(this.config),
+          moves: this.moves,
+          container: guest.describe(),
+        }),
+      hotCode: (most) => domain.machine.hotCode(most),
+      startDirtyLog: () => domain.machine.startDirtyLog(),
+      readDirty: (into) => domain.machine.readDirty(into),
+      stopDirtyLog: () => domain.machine.stopDirtyLog(),
+      pause: async () => {
+        this.loop.stop();
+        await guest.pause();
+      },
+      quiesce: () => guest.quiesce(),
+      resume: () => this.start(),
+      saveState: (terms) => guest.saveState(terms),
+      release: () => guest.release(),
+      detach: async () => {
+        this.loop.stop();
+        await guest.detach();
+      },
+    };
+  }
+
+  start(): void {
+    this.guest.start();
+    this.loop.start();
+  }
+
+  type(typed: Uint8Array): number {
+    const taken = this.guest.console.type(typed);
+    this.loop.kick();
+    return taken;
+  }
+
+  async requestShutdown(kind: 'poweroff' | 'reboot', signal: AbortSignal): Promise<void> {
+    const { suspendSignal } = this.guest.points;
+    suspendSignal.ask(kind);
+    try {
+      while (suspendSignal.pending(kind)) {
+        signal.throwIfAborted();
+        await new Promise((done) => setTimeout(done, 20));
+      }
+    } catch (error) {
+      suspendSignal.withdraw(kind);
+      throw error;
+    }
+  }
+
+  status(): RunnerStatus {
+    const { domain } = this.guest;
+    const { vcpus } = domain.state;
+    return {
+      vcpus: vcpus.map((v) => ({
+        id: v.id,
+        state: v.down ? 'offline' : v.blocked ? 'blocked' : 'running',
+        seconds: v.runstateTime[0] / 1e9,
+      })),
+      cpuSeconds: this.loop.busyMs / 1000,
+      memoryKib: domain.state.frames.owned * (PAGE / 1024),
+      uptimeSeconds: domain.clock.now() / 1e9,
+      instructions: vcpus.reduce((sum, v) => sum + v.cpu.retired, 0),
+    };
+  }
+
+  points(): readonly PointRow[] {
+    return this.guest.ledgerRows().map((row) => ({ ...row, moves: this.moves }));
+  }
+
+  devices(): readonly DeviceStatus[] {
+    return this.guest.devices.list().map(({ kind, devid, spec, bus, driver }) => ({
+      kind,
+      devid,
+      spec,
+      front: nodesBelow(this.guest.store.dom0, frontPath(bus.id)),
+      link:
+        driver
+          .points?.()
+          .find((p) => p.name === 'link')
+          ?.outer() ?? '',
+    }));
+  }
+
+  async plug(device: DeviceConfig): Promise<void> {
+    await this.guest.plug(device);
+    this.config = { ...this.config, devices: this.guest.devices.configs };
+    this.loop.kick();
+  }
+
+  async unplug(kind: string, devid: number, force: boolean, signal: AbortSignal): Promise<boolean> {
+    const { devices } = this.guest;
+    const device = devices.find(kind, devid);
+    if (device === undefined) throw new Failure('usage', `the guest has no ${kind} ${devid}`);
+    const gone = force ? devices.remove(device, signal) : devices.unplug(device, signal);
+    this.loop.kick();
+    return gone;
+  }
+
+  unplugged(kind: string, devid: number): void {
+    this.config = { ...this.config, devices: this.guest.devices.configs };
+    this.hooks.unplugged?.(kind, devid);
+  }
+
+  travellingImages(folders: ImageFolders): readonly TravellingImage[] {
+    const { devices } = this.guest;
+    return travellingImages(
+      this.config.devices,
+      folders,
+      (devid) => diskOf(devices, devid).disk!.sectors * 512,
+    );
+  }
+  openStorage(devids: readonly number[]): Promise<GuestStorage> {
+    return GuestStorage.open(this.guest.devices, devids, (line) => this.note(line));
+  }
+
+  wake(): void {
+    this.loop.kick();
+  }
+
+  /** What the hypervisor says; in it may stand what the guest has said. */
+  note(text: string): void {
+    for (const line of text.replace(/\n+$/, '').split('\n')) {
+      const shown = printable(line, MAX_LINE);
+      this.log.push(shown);
+      if (this.log.length > DMESG_LINES) this.log.shift();
+      this.hooks.log(shown);
+    }
+  }
+
+  dmesg(): string {
+    return this.log.map((line) => `(XEN) ${line}\n`).join('');
+  }
+
+  rename(name: string): void {
+    this.config = { ...this.config, name };
+  }
+}
+
+/** A stream's configuration, held against the one that the guest's daemon has. Throws RecordError. */
+function mustAgree(carried: GuestConfig, given: GuestConfig): void {
+  for (const field of ['name', 'uuid', 'vcpus', 'maxMemoryKib', 'kernel', 'ramdisk'] as const) {
+    if (carried[field] !== given[field])
+      throw new RecordError(
+        0,
+        `the stream's configuration has ${field} = ${quotedName(carried[field])}; ${quotedName(given[field])} was announced`,
+      );
+  }
+}
+
+/** A container, held against its guest's configuration. `sizes`: as its daemon sent it. Throws RecordError. */
+function mustContain(guest: Guest, config: GuestConfig, sizes: boolean): void {
+  const { uuid, vcpus, maxMemoryMib } = guest.container;
+  const wrong =
+    uuidText(uuid) !== config.uuid.toLowerCase()
+      ? `the uuid ${uuidText(uuid)}`
+      : vcpus !== config.vcpus
+        ? `${vcpus} vCPUs`
+        : sizes && maxMemoryMib * 1024 !== config.maxMemoryKib
+          ? `${maxMemoryMib} MiB`
+          : undefined;
+  if (wrong !== undefined)
+    throw new RecordError(0, `the container is of a guest with ${wrong}, and its configuration of another`);
+}
+
+/** The devices in a guest's state are those of its configuration, and lead to where that says. Throws RecordError. */
+function mustHaveOnly(found: readonly DeviceConfig[], configured: readonly DeviceConfig[]): void {
+  for (const { kind, devid, spec } of found) {
+    const known = configured.find((d) => d.kind === kind && d.devid === devid);
+    if (known === undefined || known.spec !== spec)
+      throw new RecordError(
+        0,
+        `the guest's state has a ${kind} ${devid} that ${known === undefined ? 'is not in' : 'is another than that of'} its configuration`,
+      );
+  }
+}
+
+/** Values of all nodes below `path`, two levels deep as split drivers have them. */
+function nodesBelow(store: LocalClient, path: string): Record<string, string> {
+  const nodes: Record<string, string> = {};
+  let seen = 0;
+  const visit = (prefix: string, depth: number): void => {
+    for (const name of store.list(path + prefix)) {
+      if (seen++ >= MAX_FRONT_NODES) return;
+      const value = store.tryRead(`${path}${prefix}/${name}`) ?? '';
+      nodes[`${prefix}/${name}`.slice(1, 1 + MAX_FRONT_VALUE)] = value.slice(0, MAX_FRONT_VALUE);
+      if (depth > 1) visit(`${prefix}/${name}`, depth - 1);
+    }
+  };
+  if (store.exists(path)) visit('', 2);
+  return nodes;
+}
+
+export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
+  tuneEngine();
+  let runner: PvRunner | undefined;
+  const around: GuestSurroundings = {
+    console(output) {
+      hooks.console(output);
+      return true;
+    },
+    log: (line) => (runner === undefined ? hooks.log(line) : runner.note(line)),
+    wake: () => runner?.wake(),
+    unplugged: (kind, devid) => runner?.unplugged(kind, devid),
+    tidy: collectGarbage,
+    unpackers: nodeUnpackers(),
+    engine: { advise },
+  };
+  return {
+    rehearse: (breathe) => rehearse(host, breathe),
+    async create(config, kernel, ramdisk) {
+      const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around).catch((error) => {
+        throw error instanceof KernelError
+          ? new Failure('bad-config', `kernel ${config.kernel}: ${error.message}`)
+          : error;
+      });
+      collectGarbage();
+      await guest.attach();
+      runner = new PvRunner(config, guest, hooks, 0);
+      return runner;
+    },
+    async construct(description, given): Promise<IncomingRunner> {
+      const { config: carried, moves, container } = decodeRecord(runnerRecord, decodeRaw(description));
+      const config = checkGuestConfig(JSON.parse(carried), 'bad-image');
+      if (given !== undefined) mustAgree(config, given);
+      const guest = await Guest.empty(container, host, around);
+      mustContain(guest, config, given !== undefined);
+      const arrived = new PvRunner(given ?? config, guest, hooks, moves + 1);
+      if (arrived.config.devices.some((device) => device.kind === 'vbd')) host.links.expectDisks?.();
+      runner = arrived;
+      return {
+        runner: arrived,
+        frames: guest.domain.machine.frames,
+        ram: guest.ram,
+        prepareCode: (start) => guest.domain.machine.prepareCode(start),
+        written: (frame) => {
+          const { machine } = guest.domain;
+          machine.touch(machine.framesBase + frame * PAGE);
+        },
+        restoreState: (records, bounds) => {
+          guest.restoreState(records, bounds);
+          mustHaveOnly(guest.devices.configs, arrived.config.devices);
+        },
+        attach: () => guest.attach(),
+        start: () => arrived.start(),
+        discard: () => guest.detach(),
+      };
+    },
+  };
+}

@@ -1,0 +1,97 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import {
+  discardImages,
+  expectedImages,
+  keepImages,
+  makeImages,
+  nameImages,
+  retireImages,
+  travellingImages,
+} from './travelling-storage.js';
+
+const here = mkdtempSync(join(tmpdir(), 'stillpoint-storage-'));
+afterAll(() => rmSync(here, { recursive: true }));
+const folders = { '/srv/images': here, '/srv/images/deep': join(here, 'nowhere') };
+const disk = (target: string, more = {}) => ({
+  devid: 51712,
+  target,
+  format: 'raw',
+  readOnly: false,
+  bytes: 1024,
+  ...more,
+});
+
+describe('disks that come with a guest', () => {
+  it('come only into folders of the host, and replace nothing', () => {
+    const expected = (target: string, more = {}) => expectedImages([disk(target, more)], 'id', folders);
+    writeFileSync(join(here, 'there'), 'there');
+    expect(expected('/srv/images/new')).toEqual([
+      {
+        devid: 51712,
+        target: join(here, 'new'),
+        path: join(here, 'new.id.incoming'),
+        format: 'raw',
+        readOnly: false,
+        bytes: 1024,
+      },
+    ]);
+    expect(expected('/srv/images/deep/new')[0].target).toBe(join(here, 'nowhere/new'));
+    expect(() => expected('/etc/preload')).toThrow('no folder for /etc/preload');
+    expect(() => expected('/srv/images-two/x')).toThrow('no folder for');
+    expect(() => expected('/srv/images/there')).toThrow('is there already');
+    expect(expected('/srv/images/there', { readOnly: true })).toEqual([]);
+    for (const bad of ['/srv/images/../etc/x', '/srv/images/..', 'srv/images/x', '/srv/images/./x'])
+      expect(() => expected(bad), bad).toThrow('not a proper disk');
+    expect(() => expected('/srv/images/x', { bytes: -1 })).toThrow('not a proper disk');
+    expect(() => expected('/srv/images/x', { format: 'exe' })).toThrow('not a proper disk');
+    for (const fileBytes of [1024, 512, 0, -1, 1000.5, '1000'])
+      expect(() => expected('/srv/images/x', { fileBytes }), String(fileBytes)).toThrow('not a proper disk');
+    expect(expected('/srv/images/x', { fileBytes: 1000 })).toMatchObject([{ bytes: 1024, fileBytes: 1000 }]);
+    expect(() => expectedImages({}, 'id', folders)).toThrow('not a proper list');
+  });
+
+  it('are announced with the size of the disk, and of a file that ends within its last sector', () => {
+    const announced = (bytes: number) => {
+      writeFileSync(join(here, 'announced'), Buffer.alloc(bytes));
+      const spec = JSON.stringify({ target: '/srv/images/announced', format: 'raw', readOnly: false });
+      return travellingImages([{ kind: 'vbd', devid: 1, spec }], folders, () => 1024)[0];
+    };
+    expect(announced(1000)).toMatchObject({ bytes: 1024, fileBytes: 1000 });
+    expect(announced(1024).fileBytes).toBeUndefined();
+    rmSync(join(here, 'announced'));
+  });
+
+  it('have their name with the guest, leave nothing without it, and are said to be stale where it was', async () => {
+    const images = expectedImages([disk('/srv/images/one')], 'id', folders);
+    const [{ path, target }] = images;
+    await makeImages(images);
+    expect(statSync(path).size).toBe(1024);
+    await expect(makeImages(images)).rejects.toThrow('EEXIST');
+    discardImages(images);
+    expect([existsSync(path), existsSync(target)]).toEqual([false, false]);
+
+    await makeImages(images);
+    nameImages(images);
+    discardImages(images);
+    expect([existsSync(path), existsSync(target)]).toEqual([false, false]);
+
+    // Somebody else's file of that name stays, whenever it came.
+    await makeImages(images);
+    writeFileSync(target, 'mine');
+    expect(() => nameImages(images)).toThrow('EEXIST');
+    discardImages(images);
+    expect(readFileSync(target, 'utf8')).toBe('mine');
+    rmSync(target);
+
+    await makeImages(images);
+    nameImages(images);
+    keepImages(images);
+    discardImages(images);
+    expect([existsSync(path), existsSync(target)]).toEqual([false, true]);
+    retireImages([target, target, join(here, 'never')]);
+    expect([existsSync(target), existsSync(`${target}.moved`)]).toEqual([false, true]);
+  });
+});

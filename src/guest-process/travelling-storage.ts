@@ -1,0 +1,176 @@
+/**
+ * Disks that travel with a guest (`migrate --copy-storage`): files at the source, new files at the destination.
+ *
+ *     TARGET.HANDOVER.incoming   at the destination: being filled; the domain's state on disk names it before it is made
+ *     TARGET                     a second name of it, made before the guest's process opens its disks there
+ *     TARGET.moved               at the source: what the disk was when the guest left, once it is gone
+ *
+ * Invariant: a file of the guest's name at the destination is removed only while it is the very file that this move
+ * made and the guest is not ours; the source's file is not touched before the destination owns the guest.
+ */
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
+import { open, truncate } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { DiskFormat, DiskSpec } from '../guest/disk-spec.js';
+import type { DeviceConfig } from '../helper/devices.js';
+import { folderOf, type ImageFolders, placeOf } from '../host/standalone/disk/image-folders.js';
+import { isNbd } from '../host/standalone/disk/nbd-address.js';
+import { createQemuImage } from '../host/standalone/disk/qemu-nbd.js';
+import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
+import { Failure } from '../protocol/failure.js';
+import type { GuestConfig } from './guest-runner.js';
+
+/** A disk of a guest that is a file here. */
+export interface TravellingImage {
+  readonly devid: number;
+  /** As the configuration has it. */
+  readonly target: string;
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly readOnly: boolean;
+  /** Of the disk: whole sectors. */
+  readonly bytes: number;
+  /** Of a raw file, where it ends within its last sector. */
+  readonly fileBytes?: number;
+}
+
+/** An image that is being filled: `path` as ReceivedImage has it, and the name that it gets. */
+export interface IncomingImage extends ReceivedImage {
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+/** The disks that are files; those behind NBD are where they are from every host. `bytes`: a disk's size. */
+export function travellingImages(
+  devices: readonly DeviceConfig[],
+  folders: ImageFolders,
+  bytes: (devid: number) => number,
+): TravellingImage[] {
+  const all: TravellingImage[] = [];
+  for (const { kind, devid, spec } of devices) {
+    if (kind !== 'vbd') continue;
+    const { target, format, readOnly } = JSON.parse(spec) as DiskSpec;
+    if (format === 'empty' || isNbd(target)) continue;
+    const path = placeOf(target, folders);
+    const stats = statSync(path);
+    if (!stats.isFile())
+      throw new Failure('bad-state', `disk ${path} is a device; only files travel with a guest`);
+    const whole = bytes(devid);
+    const ends = format === 'raw' && stats.size > whole - 512 && stats.size < whole;
+    const fileBytes = ends ? { fileBytes: stats.size } : {};
+    all.push({ devid, target, path, format, readOnly, bytes: whole, ...fileBytes });
+  }
+  return all;
+}
+
+const FORMATS = new Set(['raw', 'qcow', 'qcow2', 'vhd', 'qed']);
+
+/** Which of the disks that a source announced have to come, and where to. Fails where one cannot. */
+export function expectedImages(announced: unknown, handover: string, folders: ImageFolders): IncomingImage[] {
+  if (!Array.isArray(announced) || announced.length > 256)
+    throw new Failure('usage', 'not a proper list of disks');
+  const expected: IncomingImage[] = [];
+  for (const one of announced as TravellingImage[]) {
+    const { devid, target, format, readOnly, bytes, fileBytes } = Object(one) as TravellingImage;
+    const proper =
+      Number.isInteger(devid) &&
+      typeof target === 'string' &&
+      /^\/[^\0]*$/.test(target) &&
+      !/\/\.\.?(\/|$)/.test(target) &&
+      FORMATS.has(format) &&
+      typeof readOnly === 'boolean' &&
+      Number.isSafeInteger(bytes) &&
+      bytes > 0 &&
+      (fileBytes === undefined ||
+        (format === 'raw' && Number.isInteger(fileBytes) && fileBytes > bytes - 512 && fileBytes < bytes));
+    if (!proper) throw new Failure('usage', 'not a proper disk');
+    // Files are made only where this host's own configuration expects images.
+    if (folderOf(target, folders) === undefined)
+      throw new Failure(
+        'move-failed',
+        `"images" of this host has no folder for ${target}; it takes no disk there`,
+      );
+    const path = placeOf(target, folders);
+    const there = statSync(path, { throwIfNoEntry: false });
+    // A medium that nobody writes may be everywhere already.
+    if (there !== undefined && readOnly) continue;
+    if (there !== undefined) {
+      throw new Failure('move-failed', `${path} is there already; a disk that comes does not replace it`);
+    }
+    const incoming = `${path}.${handover}.incoming`;
+    const ends = fileBytes === undefined ? {} : { fileBytes };
+    expected.push({ devid, target: path, path: incoming, format, readOnly, bytes, ...ends });
+  }
+  return expected;
+}
+
+/** Fails where a disk that was announced is none of the configuration's. */
+export function mustBeConfigured(
+  images: readonly IncomingImage[],
+  config: GuestConfig,
+  folders: ImageFolders,
+): void {
+  const disks = config.devices.filter((d) => d.kind === 'vbd').map((d) => JSON.parse(d.spec) as DiskSpec);
+  for (const { devid, target, format, readOnly } of images) {
+    const disk = disks.find((d) => d.virtualDevice === devid);
+    if (
+      disk === undefined ||
+      placeOf(disk.target, folders) !== target ||
+      disk.format !== format ||
+      disk.readOnly !== readOnly
+    )
+      throw new Failure('usage', `disk ${devid} was announced otherwise than the configuration has it`);
+  }
+}
+
+/** Makes the empty images, ours alone. */
+export async function makeImages(images: readonly IncomingImage[]): Promise<void> {
+  for (const { path, format, readOnly, bytes } of images) {
+    // A medium may be other guests' too.
+    await (await open(path, 'wx', readOnly ? 0o644 : 0o600)).close();
+    if (format === 'raw') await truncate(path, bytes);
+    else await createQemuImage(path, format, bytes);
+  }
+}
+
+/** Gives the images, which are complete, their names. Fails where somebody else has made such a file meanwhile. */
+export function nameImages(images: readonly IncomingImage[]): void {
+  for (const { path, target } of images) {
+    linkSync(path, target);
+    syncFolder(target);
+  }
+}
+
+/** The guest is ours: the images have their own names only. */
+export function keepImages(images: readonly IncomingImage[]): void {
+  for (const { path } of images) rmSync(path, { force: true });
+}
+
+/** The guest is not ours: nothing of what was made is left. */
+export function discardImages(images: readonly IncomingImage[]): void {
+  for (const { path, target } of images) {
+    const made = statSync(path, { throwIfNoEntry: false });
+    const named = statSync(target, { throwIfNoEntry: false });
+    if (made === undefined) continue;
+    if (named?.ino === made.ino && named.dev === made.dev) rmSync(target, { force: true });
+    rmSync(path, { force: true });
+  }
+}
+
+/** The guest has left, and its disks with it: what is here has a name that says so. */
+export function retireImages(paths: readonly string[]): void {
+  for (const path of paths) {
+    if (statSync(path, { throwIfNoEntry: false }) === undefined) continue;
+    renameSync(path, `${path}.moved`);
+    syncFolder(path);
+  }
+}
+
+function syncFolder(path: string): void {
+  const fd = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * How the frames of a container are divided: the guest's RAM from PFN 0, then what belongs to Xen. The same for
+ * the whole life of a guest, on every host.
+ */
+import { MFN_BASE } from '../engine/wasm/machine.js';
+import { MAX_GRANT_FRAMES } from './grants/grant-table.js';
+import { m2pFrames } from './mmu/m2p.js';
+
+/** Frames that libxl lets a domain have beyond its configured memory: 1 MiB. */
+export const SLACK_FRAMES = 256;
+
+export interface FrameLayout {
+  /** Frames that the guest may own, slack included. */
+  readonly guest: number;
+  /** Frame indexes. */
+  readonly sharedInfo: number;
+  readonly grants: number;
+  readonly m2p: number;
+  readonly m2pTables: number;
+  /** All frames of the container. */
+  readonly total: number;
+}
+
+/**
+ * Layout for a guest of at most `maxFrames` frames of memory. `wholeM2p`: with frames to show the machine-to-physical
+ * table from machine frame 0 on.
+ */
+export function frameLayout(maxFrames: number, wholeM2p: boolean): FrameLayout {
+  const guest = maxFrames + SLACK_FRAMES;
+  const sharedInfo = guest;
+  const grants = sharedInfo + 1;
+  const m2p = grants + MAX_GRANT_FRAMES;
+  let total = m2p;
+  for (;;) {
+    const { data, tables } = m2pFrames(total, wholeM2p);
+    if (m2p + data + tables <= total) return { guest, sharedInfo, grants, m2p, m2pTables: m2p + data, total };
+    total = m2p + data + tables;
+  }
+}
+
+export const mfnOf = (frame: number): number => MFN_BASE + frame;

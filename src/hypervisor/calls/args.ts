@@ -1,0 +1,69 @@
+/**
+ * The five arguments of a hypercall, as two halves of 32 bits each so that every bit counts and nothing is
+ * allocated. Source: xen/include/hypercall-defs.c: rdi, rsi, rdx, r10, r8; or `args` of a multicall_entry.
+ */
+import type { LinearMemory } from '../../xen/memory.js';
+
+/** Register numbers of the arguments, in order. */
+const ARGUMENT_REGISTERS = [7, 6, 2, 10, 8];
+const TWO32 = 0x1_0000_0000;
+
+export class HypercallArgs {
+  /** Low halves, unsigned: what C sees as an `unsigned int`. */
+  readonly lo = new Uint32Array(6);
+  /** High halves, signed. */
+  readonly hi = new Int32Array(6);
+
+  /** Signed 64 bits: exact for every canonical address and within 2^53 of zero, rounded elsewhere. */
+  long(i: number): number {
+    return this.hi[i] * TWO32 + this.lo[i];
+  }
+
+  /** The low half as a C `int`. */
+  int(i: number): number {
+    return this.lo[i] | 0;
+  }
+
+  setLong(i: number, value: number): void {
+    this.lo[i] = value;
+    this.hi[i] = Math.floor(value / TWO32);
+  }
+
+  /** A null pointer. */
+  isNull(i: number): boolean {
+    return this.lo[i] === 0 && this.hi[i] === 0;
+  }
+
+  /** From the register file at `gprs` (register i at gprs + 8*i). */
+  fromRegisters(mem: LinearMemory, gprs: number): void {
+    for (let i = 0; i < 5; i++) {
+      const at = gprs + 8 * ARGUMENT_REGISTERS[i];
+      this.lo[i] = mem.getU32(at);
+      this.hi[i] = mem.getS32(at + 4);
+    }
+  }
+
+  /** Back into the registers: what a preempted hypercall goes on with. */
+  toRegisters(mem: LinearMemory, gprs: number): void {
+    for (let i = 0; i < 5; i++) {
+      const at = gprs + 8 * ARGUMENT_REGISTERS[i];
+      mem.setU32(at, this.lo[i]);
+      mem.setU32(at + 4, this.hi[i]);
+    }
+  }
+
+  /** From six 64-bit words. */
+  fromMemory(mem: LinearMemory, at: number): void {
+    for (let i = 0; i < 6; i++) {
+      this.lo[i] = mem.getU32(at + 8 * i);
+      this.hi[i] = mem.getS32(at + 8 * i + 4);
+    }
+  }
+
+  toMemory(mem: LinearMemory, at: number): void {
+    for (let i = 0; i < 6; i++) {
+      mem.setU32(at + 8 * i, this.lo[i]);
+      mem.setU32(at + 8 * i + 4, this.hi[i]);
+    }
+  }
+}

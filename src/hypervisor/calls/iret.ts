@@ -1,0 +1,96 @@
+/**
+ * HYPERVISOR_iret: back from a handler, to user or kernel mode, all from one frame on the guest's stack.
+ * The hottest hypercall of all: every system call and every fault of a process ends with it.
+ * Source: do_iret of xen/arch/x86/pv/iret.c; restore_all_guest of x86_64/entry.S.
+ */
+import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32 } from '../../xen/paging.js';
+import { VcpuInfo } from '../../xen/shared-info.js';
+import { IretContext, VGCF_in_syscall } from '../../xen/vcpu.js';
+import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
+import { checkReturnSelectors, enterFlatCode } from '../emulation/segments.js';
+import { addressOk, isCanonical } from '../mmu/guest-memory.js';
+import type { DomainState } from '../state.js';
+import { gprAddress, R11, RAX, RCX, RSP } from '../vcpu/registers.js';
+import { EFLAGS_IF, EFLAGS_IOPL, injectException, TRAP_gp_fault, toggleMode } from '../vcpu/traps.js';
+
+const EFLAGS_VM = 0x2_0000;
+/** Bits of rflags that exist: what IRET and SYSRET take from the saved word. */
+const EFLAGS_KNOWN = 0x3f_7fd5;
+const EFLAGS_RF = 0x1_0000;
+const READ_KERNEL = 8;
+
+export function iret(d: DomainState): void {
+  const v = d.current;
+  const { cpu } = v;
+  const { mem, machine } = d;
+  const sp = cpu.reg(RSP);
+  let frame = addressOk(sp) ? machine.translate(v.id, sp, READ_KERNEL) : -1;
+  let from = mem;
+  if (frame >= 0 && (frame & 4095) > 4096 - IretContext.sizeof) {
+    frame = d.guest.copyIn(v.id, sp, IretContext.sizeof) ? 0 : -1;
+    from = d.guest.buffer;
+  }
+  if (frame < 0) {
+    d.crash("a fault while reading the frame of an iret hypercall from the guest's stack");
+    return;
+  }
+  const cs = from.getU16(frame + IretContext.cs);
+  const ss = from.getU16(frame + IretContext.ss);
+  const flags = from.getU32(frame + IretContext.rflags);
+  const rip = from.getS64(frame + IretContext.rip);
+  if ((cs & 3) === 3) {
+    if (cpu.cr3User === 0) {
+      d.crash('a return to user mode without page tables of user mode');
+      return;
+    }
+    toggleMode(v);
+  }
+  if (d.vmAssist & (1 << VMASST_TYPE_architectural_iopl)) v.iopl = flags & EFLAGS_IOPL;
+  let newFlags = (flags & EFLAGS_KNOWN & ~(EFLAGS_IOPL | EFLAGS_VM)) | EFLAGS_IF | 2;
+
+  const gprs = gprAddress(v);
+  copy64(from, frame + IretContext.rsp, gprs + 8 * RSP, d);
+  copy64(from, frame + IretContext.rax, gprs + 8 * RAX, d);
+  copy64(from, frame + IretContext.rip, cpu.ripAt, d);
+  cpu.cs = cs | 3;
+  cpu.ss = ss | 3;
+
+  const info = v.vcpuInfo + VcpuInfo.evtchn_upcall_mask;
+  const mask = flags & EFLAGS_IF ? 0 : 1;
+  if (mem.u8[info] !== mask) {
+    mem.u8[info] = mask;
+    machine.touch(info);
+  }
+  if (v.asyncMask !== 0) v.asyncMask = v.nmiOldMask;
+
+  const sysret = (from.getU32(frame + IretContext.flags) & VGCF_in_syscall) !== 0;
+  if (sysret && isCanonical(rip)) {
+    // SYSRET: flat segments whatever the frame says, rcx and r11 as the instruction leaves them.
+    newFlags &= ~EFLAGS_RF;
+    cpu.rflags = newFlags;
+    copy64(from, frame + IretContext.rip, gprs + 8 * RCX, d);
+    cpu.setReg(R11, newFlags);
+    if (cpu.cs === FLAT_USER_CS32) {
+      enterFlatCode(d, v);
+      return;
+    }
+    cpu.cs = FLAT_KERNEL_CS64;
+    cpu.ss = FLAT_KERNEL_SS64;
+    return;
+  }
+  cpu.rflags = newFlags;
+  if (!sysret) {
+    copy64(from, frame + IretContext.r11, gprs + 8 * R11, d);
+    copy64(from, frame + IretContext.rcx, gprs + 8 * RCX, d);
+  }
+  if (!isCanonical(rip)) {
+    injectException(d, v, TRAP_gp_fault, 0);
+    return;
+  }
+  if (cpu.cs !== FLAT_KERNEL_CS64 || cpu.ss !== FLAT_KERNEL_SS64) checkReturnSelectors(d, v);
+}
+
+function copy64(from: DomainState['mem'], at: number, to: number, d: DomainState): void {
+  d.mem.setU32(to, from.getU32(at));
+  d.mem.setU32(to + 4, from.getU32(at + 4));
+}

@@ -1,0 +1,258 @@
+/**
+ * Small hypercalls on the present vCPU and domain: FPU switching, segment bases, assists, I/O privilege, console
+ * output, and the ones that only a privileged domain may use.
+ * Source: xen/arch/x86/pv/misc-hypercalls.c, arch/x86/physdev.c, common/domain.c (vm_assist), drivers/char/console.c.
+ */
+import {
+  E2BIG,
+  EACCES,
+  EBUSY,
+  EFAULT,
+  EINVAL,
+  ENODATA,
+  ENODEV,
+  ENOSPC,
+  ENOSYS,
+  EOPNOTSUPP,
+  EPERM,
+  ESRCH,
+} from '../../xen/errno.js';
+import * as H from '../../xen/hypercalls.js';
+import * as P from '../../xen/physdev.js';
+import {
+  VMASST_CMD_disable,
+  VMASST_CMD_enable,
+  VMASST_TYPE_4gb_segments,
+  VMASST_TYPE_4gb_segments_notify,
+  VMASST_TYPE_architectural_iopl,
+  VMASST_TYPE_m2p_strict,
+  VMASST_TYPE_pae_extended_cr3,
+  VMASST_TYPE_runstate_update_flag,
+  VMASST_TYPE_writable_pagetables,
+} from '../../xen/vm-assist.js';
+import { setTaskSwitched } from '../emulation/privileged.js';
+import { loadUserGs } from '../emulation/segments.js';
+import { addressOk, isCanonical } from '../mmu/guest-memory.js';
+import type { DomainState } from '../state.js';
+
+const ASSISTS = new Set([
+  VMASST_TYPE_4gb_segments,
+  VMASST_TYPE_4gb_segments_notify,
+  VMASST_TYPE_writable_pagetables,
+  VMASST_TYPE_pae_extended_cr3,
+  VMASST_TYPE_architectural_iopl,
+  VMASST_TYPE_runstate_update_flag,
+  VMASST_TYPE_m2p_strict,
+]);
+const MAX_PORTS = 65536;
+/** Interrupt numbers of a domain without devices: those of an I/O APIC, and 32. */
+export const NR_PIRQS = 56;
+const XENIRQSTAT_NEEDS_EOI = 1;
+/** A physdev command from before 2006. */
+const IRQ_UNMASK_NOTIFY = 4;
+/** Of one CONSOLEIO_write, as much as is logged. */
+const LOG_BYTES = 1024;
+
+export function fpuTaskswitch(d: DomainState): number {
+  setTaskSwitched(d.current, d.args.int(0) !== 0);
+  return 0;
+}
+
+export function setSegmentBase(d: DomainState): number {
+  const v = d.current;
+  const base = d.args.long(1);
+  const which = d.args.lo[0];
+  if (which === H.SEGBASE_GS_USER_SEL) {
+    loadUserGs(d, v, d.args.lo[1] & 0xffff);
+    return 0;
+  }
+  if (!isCanonical(base)) return -EINVAL;
+  switch (which) {
+    case H.SEGBASE_FS:
+      v.cpu.fsBase = base;
+      return 0;
+    case H.SEGBASE_GS_USER:
+      v.cpu.gsBaseOther = base;
+      return 0;
+    case H.SEGBASE_GS_KERNEL:
+      v.cpu.gsBase = base;
+      return 0;
+    default:
+      return -EINVAL;
+  }
+}
+
+/** HYPERVISOR_vm_assist(cmd, type). m2p_strict is always on here; being told so changes nothing. */
+export function vmAssist(d: DomainState): number {
+  const type = d.args.lo[1];
+  if (!ASSISTS.has(type)) return -EINVAL;
+  const bit = type < 32 ? 1 << type : 0;
+  switch (d.args.lo[0]) {
+    case VMASST_CMD_enable:
+      d.vmAssist |= bit;
+      return 0;
+    case VMASST_CMD_disable:
+      d.vmAssist &= ~bit;
+      return 0;
+    default:
+      return -ENOSYS;
+  }
+}
+
+export function physdevOp(d: DomainState): number {
+  const { guest } = d;
+  const v = d.current;
+  const arg = d.args.long(1);
+  switch (d.args.int(0)) {
+    case P.PHYSDEVOP_set_iopl: {
+      if (!guest.copyIn(v.id, arg, P.PhysdevSetIopl.sizeof)) return -EFAULT;
+      const iopl = guest.buffer.getU32(P.PhysdevSetIopl.iopl);
+      if (iopl > 3) return -EINVAL;
+      v.iopl = iopl << 12;
+      return 0;
+    }
+    case P.PHYSDEVOP_set_iobitmap: {
+      const s = P.PhysdevSetIobitmap;
+      if (!guest.copyIn(v.id, arg, s.sizeof)) return -EFAULT;
+      const bitmap = guest.buffer.getS64(s.bitmap);
+      const ports = guest.buffer.getU32(s.nr_ports);
+      if (!addressOk(bitmap) && !(bitmap === 0 && ports === 0)) return -EINVAL;
+      if (ports > MAX_PORTS) return -EINVAL;
+      v.iobmp = bitmap;
+      v.iobmpLimit = ports;
+      return 0;
+    }
+    case IRQ_UNMASK_NOTIFY:
+      return 0;
+    case P.PHYSDEVOP_eoi:
+      // There is no physical interrupt that the domain could mean.
+      return guest.copyIn(v.id, arg, 4) ? -EINVAL : -EFAULT;
+    case P.PHYSDEVOP_irq_status_query: {
+      const s = P.PhysdevIrqStatusQuery;
+      if (!guest.copyIn(v.id, arg, s.sizeof)) return -EFAULT;
+      if (guest.buffer.getU32(s.irq) >= NR_PIRQS) return -EINVAL;
+      guest.buffer.setU32(s.flags, XENIRQSTAT_NEEDS_EOI);
+      return guest.copyOut(v.id, arg, s.sizeof) ? 0 : -EFAULT;
+    }
+    case P.PHYSDEVOP_pirq_eoi_gmfn_v1:
+    case P.PHYSDEVOP_pirq_eoi_gmfn_v2: {
+      if (!guest.copyIn(v.id, arg, 8)) return -EFAULT;
+      const frame = d.tables.guestFrame(guest.buffer.getU64(0));
+      // A page for bits of interrupts that never come: taken once, never written.
+      if (frame < 0 || d.frames.type[frame] !== 0) return -EINVAL;
+      if (d.pirqEoiMfn !== 0) return -EBUSY;
+      d.pirqEoiMfn = guest.buffer.getU64(0);
+      return 0;
+    }
+    case P.PHYSDEVOP_apic_read:
+    case P.PHYSDEVOP_apic_write:
+    case P.PHYSDEVOP_alloc_irq_vector:
+      return guest.copyIn(v.id, arg, 4) ? -EPERM : -EFAULT;
+    case P.PHYSDEVOP_map_pirq:
+    case P.PHYSDEVOP_unmap_pirq: {
+      if (!guest.copyIn(v.id, arg, 8)) return -EFAULT;
+      const domid = guest.buffer.getU16(0);
+      return d.isSelf(domid) || domid === 0 ? -EPERM : -ESRCH;
+    }
+    case P.PHYSDEVOP_setup_gsi:
+    case P.PHYSDEVOP_manage_pci_add:
+    case P.PHYSDEVOP_manage_pci_remove:
+    case P.PHYSDEVOP_manage_pci_add_ext:
+    case P.PHYSDEVOP_pci_device_add:
+    case P.PHYSDEVOP_pci_device_remove:
+    case P.PHYSDEVOP_prepare_msix:
+    case P.PHYSDEVOP_release_msix:
+    case P.PHYSDEVOP_restore_msi:
+    case P.PHYSDEVOP_restore_msi_ext:
+      return guest.copyIn(v.id, arg, 8) ? -EPERM : -EFAULT;
+    case P.PHYSDEVOP_pci_mmcfg_reserved:
+    case P.PHYSDEVOP_dbgp_op:
+      return -EPERM;
+    case P.PHYSDEVOP_get_free_pirq:
+      return guest.copyIn(v.id, arg, 8) ? -ENOSPC : -EFAULT;
+    default:
+      return -ENOSYS;
+  }
+}
+
+/** HYPERVISOR_console_io: Xen's own console is not for guests; what they write goes to our log. */
+export function consoleIo(d: DomainState): number {
+  if (d.args.lo[0] === H.CONSOLEIO_write) {
+    const bytes = Math.min(d.args.lo[1], LOG_BYTES);
+    if (d.guest.copyIn(d.current.id, d.args.long(2), bytes)) {
+      let line = '';
+      for (let i = 0; i < bytes; i++) line += String.fromCharCode(d.guest.buffer.u8[i] & 0x7f);
+      d.log(line);
+    }
+  }
+  return -EPERM;
+}
+
+/** HYPERVISOR_hvm_op: a PV domain has no parameters, and nothing but its own translations to flush. */
+export function hvmOp(d: DomainState): number {
+  switch (d.args.lo[0]) {
+    case HVMOP_SET_PARAM:
+    case HVMOP_GET_PARAM:
+      return d.guest.copyIn(d.current.id, d.args.long(1), 16) ? -EINVAL : -EFAULT;
+    case HVMOP_FLUSH_TLBS:
+      return d.args.isNull(1) ? -EPERM : -EINVAL;
+    default:
+      return -ENOSYS;
+  }
+}
+const HVMOP_SET_PARAM = 0;
+const HVMOP_GET_PARAM = 1;
+const HVMOP_FLUSH_TLBS = 5;
+
+/** HYPERVISOR_dm_op: for device models, of which no guest here is one. */
+export function dmOp(d: DomainState): number {
+  const buffers = d.args.lo[1];
+  return buffers === 0 ? -ENODATA : buffers > MAX_DM_OP_BUFFERS ? -E2BIG : -EPERM;
+}
+const MAX_DM_OP_BUFFERS = 2;
+
+/** HYPERVISOR_xenoprof_op, on a machine whose performance counters Xen does not know. */
+export function xenoprofOp(d: DomainState): number {
+  const op = d.args.lo[0];
+  if (op !== 0) return op > XENOPROF_LAST_OP ? -EINVAL : -EPERM;
+  return d.guest.copyIn(d.current.id, d.args.long(1), 4) ? -ENODEV : -EFAULT;
+}
+const XENOPROF_LAST_OP = 16;
+
+/** The first architecture call: how Xen goes on with a domctl for shadow page tables, which it was built without. */
+export function pagingDomctlCont(d: DomainState): number {
+  return d.guest.copyIn(d.current.id, d.args.long(0), 128) ? -EOPNOTSUPP : -EFAULT;
+}
+
+export const notPermitted = (): number => -EPERM;
+
+/** Hypercalls of the tools: their structure begins with a command and the version of the interface. */
+const toolOp =
+  (version: number) =>
+  (d: DomainState): number => {
+    if (!d.guest.copyIn(d.current.id, d.args.long(0), 8)) return -EFAULT;
+    return d.guest.buffer.getU32(4) === version ? -EPERM : -EACCES;
+  };
+export const platformOp = toolOp(0x0300_0001);
+export const sysctl = toolOp(0x15);
+export const domctl = toolOp(0x15);
+
+/** The first interface of physdev_op: a command and its structure in one. */
+export function physdevOpCompat(d: DomainState): number {
+  const op = d.args.long(0);
+  if (!d.guest.copyIn(d.current.id, op, 4)) return -EFAULT;
+  const cmd = d.guest.buffer.getU32(0);
+  if (!COMPAT_COMMANDS.has(cmd)) return -ENOSYS;
+  d.args.setLong(0, cmd);
+  d.args.setLong(1, op + 8);
+  return physdevOp(d);
+}
+const COMPAT_COMMANDS = new Set([
+  P.PHYSDEVOP_irq_status_query,
+  P.PHYSDEVOP_set_iopl,
+  P.PHYSDEVOP_set_iobitmap,
+  P.PHYSDEVOP_apic_read,
+  P.PHYSDEVOP_apic_write,
+  P.PHYSDEVOP_alloc_irq_vector,
+  IRQ_UNMASK_NOTIFY,
+]);

@@ -1,0 +1,27 @@
+/**
+ * The beginning of an instruction that Xen emulates: it is fetched and decoded, or the fetch faults.
+ * Source: xen/arch/x86/pv/emul-priv-op.c.
+ */
+import type * as iced from 'iced-x86';
+import type { DomainState } from '../state.js';
+import { injectPageFault } from '../vcpu/traps.js';
+import type { VcpuContext } from '../vcpu/vcpu-context.js';
+
+/** Gives the instruction at rip to `carryOut`, which must not keep it. */
+export function decodeAndEmulate(
+  d: DomainState,
+  v: VcpuContext,
+  carryOut: (d: DomainState, v: VcpuContext, ins: iced.Instruction) => void,
+): void {
+  const { cpu } = v;
+  const ins = d.machine.decodeAt(v.id, cpu.rip);
+  if (ins === null) {
+    injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
+    return;
+  }
+  try {
+    carryOut(d, v, ins);
+  } finally {
+    ins.free();
+  }
+}

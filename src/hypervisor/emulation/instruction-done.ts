@@ -1,0 +1,54 @@
+/**
+ * The end of an instruction that was carried out here: on to the next one, and the debug traps that follow it.
+ * Source: pv_emul_instruction_done of xen/arch/x86/pv/emulate.c.
+ */
+import { KIND_LONG } from '../../engine/wasm/core/layout.js';
+import type { DomainState } from '../state.js';
+import { injectException, TRAP_debug } from '../vcpu/traps.js';
+import type { VcpuContext } from '../vcpu/vcpu-context.js';
+import { watched } from './operands.js';
+
+const DR_STEP = 0x4000;
+const DR_STATUS_RESERVED_ONE = 0xffff_0ff0;
+
+/** In compatibility mode rip has 32 bits. */
+const within = ({ cpu }: VcpuContext, rip: number): number =>
+  cpu.codeKind === KIND_LONG ? rip : rip % 2 ** 32;
+
+function debugTrap(d: DomainState, v: VcpuContext, status: number): void {
+  const { cpu } = v;
+  cpu.setDr(6, (cpu.dr(6) | status | DR_STATUS_RESERVED_ONE) >>> 0);
+  injectException(d, v, TRAP_debug);
+}
+
+/** Xen did the instruction, which looks at no data breakpoints: those that its own accesses hit are ignored. */
+export function instructionDone(d: DomainState, v: VcpuContext, rip: number): void {
+  const { cpu } = v;
+  cpu.rip = within(v, rip);
+  cpu.resuming = false;
+  if (cpu.stepping) debugTrap(d, v, DR_STEP);
+}
+
+/** The same after an instruction that the processor did, as far as a guest can tell. `stepping`: TF when it began. */
+export function processorDone(d: DomainState, v: VcpuContext, rip: number, stepping = v.cpu.stepping): void {
+  v.cpu.rip = within(v, rip);
+  v.cpu.resuming = false;
+  trapsAfter(d, v, stepping);
+}
+
+/** After MOV or POP to SS: the traps wait until the next instruction is done, unless they have waited for this one. */
+export function stackSegmentDone(d: DomainState, v: VcpuContext, rip: number): void {
+  if (watched.shadowed) {
+    processorDone(d, v, rip);
+    return;
+  }
+  v.cpu.rip = within(v, rip);
+  v.cpu.resuming = false;
+  v.cpu.stackShadow = watched.hits;
+}
+
+/** The debug trap, if there is a reason: a single step, data breakpoints that the instruction's accesses hit. */
+export function trapsAfter(d: DomainState, v: VcpuContext, stepping: boolean): void {
+  const status = watched.hits | (stepping ? DR_STEP : 0);
+  if (status !== 0) debugTrap(d, v, status);
+}

@@ -1,0 +1,49 @@
+/**
+ * I/O ports of a guest that owns none: all ones and dropped writes, but for two latches that read back, the index
+ * of the CMOS clock and the address of PCI configuration space. Clock, PIT and configuration data are not there.
+ * Source: guest_io_read, guest_io_write of xen/arch/x86/pv/emul-priv-op.c; rtc_guest_read of arch/x86/time.c;
+ * pv_pit_handler of arch/x86/emul-i8254.c (all ones for a domain without an emulated PIT).
+ */
+import type { DomainState } from '../state.js';
+import type { VcpuContext } from '../vcpu/vcpu-context.js';
+
+const RTC_INDEX = 0x70;
+const PCI_ADDRESS = 0xcf8;
+const READ_KERNEL = 8;
+
+/** Whether the guest lets its present code use the port: its IOPL, or its bitmap. */
+export function ioAllowed(
+  d: DomainState,
+  v: VcpuContext,
+  port: number,
+  bytes: number,
+  ioplOk: boolean,
+): boolean {
+  if (ioplOk) return true;
+  if (port + bytes > v.iobmpLimit) return false;
+  let bits = 0;
+  for (let i = 0; i < 2; i++) {
+    const at = d.machine.translate(v.id, v.iobmp + (port >>> 3) + i, READ_KERNEL);
+    bits |= (at < 0 ? 0xff : d.mem.u8[at]) << (8 * i);
+  }
+  return (bits & (((1 << bytes) - 1) << (port & 7))) === 0;
+}
+
+/** `bytes` at a port, unsigned. */
+export function readPort(d: DomainState, port: number, bytes: number): number {
+  if (port === PCI_ADDRESS && bytes === 4) return d.pciCf8;
+  let value = 0;
+  for (let i = 0; i < bytes; i++) {
+    const at = port + i;
+    const byte = at === RTC_INDEX ? d.cmosIndex : 0xff;
+    value += byte * 2 ** (8 * i);
+  }
+  return value;
+}
+
+export function writePort(d: DomainState, port: number, bytes: number, value: number): void {
+  if (port === PCI_ADDRESS && bytes === 4) d.pciCf8 = value >>> 0;
+  else {
+    for (let i = 0; i < bytes; i++) if (port + i === RTC_INDEX) d.cmosIndex = (value >>> (8 * i)) & 0xff;
+  }
+}

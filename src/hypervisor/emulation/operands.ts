@@ -1,0 +1,206 @@
+/**
+ * Operands of one decoded instruction that Xen emulates: effective addresses, registers, memory. Slow path:
+ * everything is a bigint of as many bits as the operand has.
+ * A memory access that faults is reported by `fault`, for the caller to hand to the guest.
+ * Source: Intel SDM volume 1, 3.7.5 and 3.4.1.1.
+ */
+import * as iced from 'iced-x86';
+import { dataHits } from '../../engine/wasm/breakpoints.js';
+import { KIND_LONG } from '../../engine/wasm/core/layout.js';
+import { isCanonical } from '../mmu/guest-memory.js';
+import type { DomainState } from '../state.js';
+import { injectException, injectPageFault, TRAP_gp_fault, TRAP_stack_error } from '../vcpu/traps.js';
+import type { VcpuContext } from '../vcpu/vcpu-context.js';
+
+const { OpKind, Register, RegisterExt, MemorySizeExt } = iced;
+
+export const mask = (bytes: number): bigint => (1n << BigInt(bytes * 8)) - 1n;
+
+/** Bytes of a general register's name. */
+export const registerBytes = (register: number): number => RegisterExt.size(register);
+const isHighByte = (register: number): boolean => register >= Register.AH && register <= Register.BH;
+const indexOf = (register: number): number => RegisterExt.number(RegisterExt.fullRegister(register));
+
+export function readRegister(v: VcpuContext, register: number): bigint {
+  if (isHighByte(register)) return (v.cpu.regBig(register - Register.AH) >> 8n) & 0xffn;
+  return BigInt.asUintN(64, v.cpu.regBig(indexOf(register))) & mask(registerBytes(register));
+}
+
+/** Writes a register as instructions do: 32 bits clear the upper half, 8 and 16 keep the rest. */
+export function writeRegister(v: VcpuContext, register: number, value: bigint): void {
+  if (isHighByte(register)) {
+    const i = register - Register.AH;
+    v.cpu.setRegBig(i, (v.cpu.regBig(i) & ~0xff00n) | ((value & 0xffn) << 8n));
+    return;
+  }
+  const i = indexOf(register);
+  const bytes = registerBytes(register);
+  const low = value & mask(bytes);
+  v.cpu.setRegBig(i, bytes >= 4 ? low : (v.cpu.regBig(i) & ~mask(bytes)) | low);
+}
+
+/** Base of the segment of a memory operand. Only FS and GS have one in 64-bit mode. */
+const segmentBase = (v: VcpuContext, segment: number): number =>
+  segment === Register.FS ? v.cpu.fsBase : segment === Register.GS ? v.cpu.gsBase : 0;
+
+const CODE = 0x800;
+const EXPAND_DOWN = 0x400;
+const READ_WRITE = 0x200;
+const BIG = 0x40_0000;
+
+/** Of compatibility mode: whether segment `number` (es cs ss ds fs gs) allows the access. */
+export function segmentAllows(
+  v: VcpuContext,
+  number: number,
+  offset: number,
+  bytes: number,
+  write: boolean,
+): boolean {
+  const rights = v.cpu.segmentRights(number);
+  const limit = v.cpu.segmentLimit(number);
+  const last = offset + bytes - 1;
+  const isCode = (rights & CODE) !== 0;
+  const can = (rights & READ_WRITE) !== 0;
+  if (rights === 0 || (isCode ? write || !can : write && !can)) return false;
+  if (isCode || (rights & EXPAND_DOWN) === 0) return last <= limit;
+  return offset > limit && last <= (rights & BIG ? 0xffff_ffff : 0xffff);
+}
+
+/** The access is refused by its segment: for injectFault(). NaN, as the address that there is not. */
+export function refuseSegment(number: number): number {
+  fault.canonical = false;
+  fault.stack = number === SS;
+  return Number.NaN;
+}
+const SS = 2;
+
+/**
+ * Linear address of the memory operand, as signed number. `offset` is added before the segment's base. In compatibility mode
+ * NaN where the segment does not allow `bytes` bytes there.
+ */
+export function memoryAddress(
+  v: VcpuContext,
+  ins: iced.Instruction,
+  offset = 0n,
+  bytes = 1,
+  write = false,
+): number {
+  let sum = BigInt.asUintN(64, ins.memoryDisplacement) + offset;
+  const isLong = v.cpu.codeKind === KIND_LONG;
+  let addressBytes = isLong ? 8 : 4;
+  const { memoryBase, memoryIndex } = ins;
+  if (memoryBase === Register.EIP) addressBytes = 4;
+  else if (memoryBase !== Register.None && memoryBase !== Register.RIP) {
+    addressBytes = registerBytes(memoryBase);
+    sum += readRegister(v, memoryBase);
+  }
+  if (memoryIndex !== Register.None) {
+    addressBytes = registerBytes(memoryIndex);
+    sum += readRegister(v, memoryIndex) * BigInt(ins.memoryIndexScale);
+  }
+  if (memoryBase === Register.None && memoryIndex === Register.None) {
+    if (ins.memoryDisplSize === 4) addressBytes = 4;
+    else if (!isLong && ins.memoryDisplSize === 2) addressBytes = 2;
+  }
+  return linear(v, ins.memorySegment, sum & mask(addressBytes), bytes, write);
+}
+
+/** Linear address of an offset in a segment; in compatibility mode NaN where it does not allow `bytes` bytes there. */
+export function linear(v: VcpuContext, segment: number, offset: bigint, bytes = 1, write = false): number {
+  if (v.cpu.codeKind !== KIND_LONG) {
+    const number = segment - Register.ES;
+    if (!segmentAllows(v, number, Number(offset), bytes, write)) return refuseSegment(number);
+    return (Number(offset) + v.cpu.segmentBase(number)) % 2 ** 32;
+  }
+  return Number(BigInt.asIntN(64, offset + BigInt(segmentBase(v, segment))));
+}
+
+/**
+ * Of the instruction that is being carried out: data breakpoints that its accesses hit, as DR6 shows them, and whether the
+ * one before it loaded SS (Vcpu.stackShadow).
+ */
+export const watched = { hits: 0, shadowed: false };
+
+/** An instruction begins that the processor does itself, as far as a guest can tell. */
+export function beginWatch(v: VcpuContext): void {
+  const { stackShadow } = v.cpu;
+  watched.shadowed = stackShadow >= 0;
+  watched.hits = Math.max(stackShadow, 0);
+  v.cpu.stackShadow = -1;
+}
+
+/** The last access that failed. */
+export const fault = { address: 0, code: 0, canonical: true, stack: false };
+
+function locate(d: DomainState, v: VcpuContext, va: number, intent: number): number {
+  // Refused by its segment.
+  if (Number.isNaN(va)) return -1;
+  fault.stack = false;
+  if (!isCanonical(va)) {
+    fault.canonical = false;
+    fault.address = va;
+    return -1;
+  }
+  const at = d.machine.translate(v.id, va, intent);
+  if (at < 0) {
+    fault.canonical = true;
+    fault.address = va;
+    fault.code = v.cpu.faultCode;
+  }
+  return at;
+}
+
+/** Reads `bytes` from the guest's memory in its present mode; -1n after a fault. */
+export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: number): bigint {
+  const first = locate(d, v, va, 0);
+  if (first < 0) return -1n;
+  watched.hits |= dataHits(v.cpu, va, bytes, false);
+  if (bytes === 8 && (first & 4095) <= 4088) return d.mem.getBig(first);
+  let value = 0n;
+  for (let i = 0; i < bytes; i++) {
+    const at = ((first + i) & 4095) >= (first & 4095) ? first + i : locate(d, v, va + i, 0);
+    if (at < 0) return -1n;
+    value |= BigInt(d.mem.u8[at]) << BigInt(8 * i);
+  }
+  return value;
+}
+
+/** Writes `bytes` to the guest's memory in its present mode, all or nothing; false after a fault. */
+export function writeMemory(
+  d: DomainState,
+  v: VcpuContext,
+  va: number,
+  bytes: number,
+  value: bigint,
+): boolean {
+  if (locate(d, v, va, 1) < 0 || locate(d, v, va + bytes - 1, 1) < 0) return false;
+  watched.hits |= dataHits(v.cpu, va, bytes, true);
+  for (let i = 0; i < bytes; i++) {
+    const at = locate(d, v, va + i, 1);
+    d.mem.u8[at] = Number((value >> BigInt(8 * i)) & 0xffn);
+  }
+  return true;
+}
+
+/** Gives the guest the fault of the last access. */
+export function injectFault(d: DomainState, v: VcpuContext, stack = false): void {
+  if (fault.canonical) injectPageFault(d, v, fault.address, fault.code);
+  else injectException(d, v, stack || fault.stack ? TRAP_stack_error : TRAP_gp_fault, 0);
+}
+
+/** Bytes of the memory operand. */
+export const memoryBytes = (ins: iced.Instruction): number => MemorySizeExt.size(ins.memorySize);
+
+/** Value of operand `n`: a register, an immediate (sign-extended as encoded), or memory; -1n after a fault. */
+export function readOperand(
+  d: DomainState,
+  v: VcpuContext,
+  ins: iced.Instruction,
+  n: number,
+  bytes: number,
+): bigint {
+  const kind = ins.opKind(n);
+  if (kind === OpKind.Register) return readRegister(v, ins.opRegister(n));
+  if (kind === OpKind.Memory) return readMemory(d, v, memoryAddress(v, ins, 0n, bytes), bytes);
+  return BigInt.asUintN(64, ins.immediate(n)) & mask(bytes);
+}

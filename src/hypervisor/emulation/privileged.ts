@@ -1,0 +1,335 @@
+/**
+ * Privileged instructions: what the processor would refuse at the guest's privilege level, Xen carries out as far
+ * as an unprivileged guest may, or hands back as #GP.
+ * Source: pv_emulate_privileged_op of xen/arch/x86/pv/emul-priv-op.c; emulate_forced_invalid_op of emul-inv-op.c.
+ */
+import * as iced from 'iced-x86';
+import { ENODEV } from '../../xen/errno.js';
+import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
+import { cpuid } from '../identity.js';
+import { newBaseptr } from '../mmu/mmuext-op.js';
+import type { DomainState } from '../state.js';
+import { getDebugreg, setDebugreg } from '../vcpu/debug-registers.js';
+import { gprAddress, RAX, RBX, RCX, RDI, RDX, RSI } from '../vcpu/registers.js';
+import {
+  EFLAGS_DF,
+  injectException,
+  injectPageFault,
+  TRAP_debug,
+  TRAP_gp_fault,
+  TRAP_invalid_op,
+} from '../vcpu/traps.js';
+import type { VcpuContext } from '../vcpu/vcpu-context.js';
+import { decodeAndEmulate } from './decode-and-emulate.js';
+import { instructionDone } from './instruction-done.js';
+import { ioAllowed, readPort, writePort } from './io-ports.js';
+import { readMsr, writeMsr } from './msrs.js';
+import {
+  injectFault,
+  linear,
+  mask,
+  readMemory,
+  readRegister,
+  registerBytes,
+  writeMemory,
+  writeRegister,
+} from './operands.js';
+
+const { Mnemonic, OpKind, Register } = iced;
+
+export const CR0_TS = 8;
+/** PG, AM, WP, NE, ET, MP, PE: the processor's own, which a guest cannot change. */
+export const CR0_FIXED = 0x8005_0033;
+const CR4_TSD = 4;
+const CR4_DE = 8;
+/** What a guest sees of the processor's settings: PAE, MCE, OSFXSR, OSXMMEXCPT. */
+const CR4_VISIBLE = 0x660;
+const XEN_IO_CHECK_DR7 = 0xff;
+
+/** The CR4 that a guest gets when it asks for `value`. */
+export const fixupCr4 = (value: number): number => (value & (CR4_TSD | CR4_DE)) | CR4_VISIBLE;
+
+/** CR0 as the guest reads it. */
+export const guestCr0 = (v: VcpuContext): number => CR0_FIXED + (v.cpu.cr0 & CR0_TS);
+
+export function setTaskSwitched(v: VcpuContext, set: boolean): void {
+  v.cpu.cr0 = set ? v.cpu.cr0 | CR0_TS : v.cpu.cr0 & ~CR0_TS;
+}
+
+/** Whether IOPL lets the present code use I/O instructions, CLI and STI. */
+function ioplOk(d: DomainState, v: VcpuContext): boolean {
+  const cpl = v.cpu.userMode ? 3 : d.vmAssist & (1 << VMASST_TYPE_architectural_iopl) ? 0 : 1;
+  return cpl << 12 <= v.iopl;
+}
+
+const FETCH = 2;
+const CLI = 0xfa;
+const STI = 0xfb;
+/** E4 to E7: IN and OUT with the port in the instruction; EC to EF: in DX. */
+const IO_MASK = 0xfc;
+const IO_IMMEDIATE = 0xe4;
+const IO_BY_DX = 0xec;
+const IO_WIDE = 1;
+const IO_OUT = 2;
+
+/** The exit for a privileged instruction. */
+export function emulatePrivileged(d: DomainState, v: VcpuContext) {
+  const { cpu } = v;
+  // Linux disables interrupts by CLI in its hottest paths: no need to decode that.
+  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), FETCH);
+  const opcode = at < 0 ? 0 : d.mem.getU8(at);
+  if ((opcode === CLI || opcode === STI) && ioplOk(d, v)) return instructionDone(d, v, cpu.rip + 1);
+  // Nor for IN and OUT: it looks for a timer in vain a hundred thousand times while it boots.
+  const short = (opcode & IO_MASK) === IO_IMMEDIATE;
+  if ((short && (at & 4095) < 4095) || (opcode & IO_MASK) === IO_BY_DX) {
+    const port = short ? d.mem.getU8(at + 1) : d.mem.getU16(gprAddress(v) + 8 * RDX);
+    return inOut(d, v, (opcode & IO_OUT) === 0, port, opcode & IO_WIDE ? 4 : 1, cpu.rip + (short ? 2 : 1));
+  }
+  decodeAndEmulate(d, v, carryOut);
+}
+
+function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+  const { cpu } = v;
+  const next = cpu.rip + ins.length;
+  const kernel = !cpu.userMode;
+  const refuse = (): void => injectException(d, v, TRAP_gp_fault, 0);
+  switch (ins.mnemonic) {
+    case Mnemonic.Rdmsr:
+      return kernel ? rdmsr(d, v, next) : refuse();
+    case Mnemonic.Wrmsr: {
+      const value = (readRegister(v, Register.EDX) << 32n) | readRegister(v, Register.EAX);
+      if (!kernel || !writeMsr(v, Number(readRegister(v, Register.ECX)), value)) return refuse();
+      return instructionDone(d, v, next);
+    }
+    case Mnemonic.Cli:
+    case Mnemonic.Sti:
+      // Allowed by IOPL they do nothing: the mask in vcpu_info is the guest's own affair.
+      return ioplOk(d, v) ? instructionDone(d, v, next) : refuse();
+    case Mnemonic.Clts:
+      if (!kernel) return refuse();
+      setTaskSwitched(v, false);
+      return instructionDone(d, v, next);
+    case Mnemonic.Wbinvd:
+      return kernel ? instructionDone(d, v, next) : refuse();
+    case Mnemonic.Mov:
+      return kernel ? movSpecial(d, v, ins, next) : refuse();
+    case Mnemonic.Rdtsc: {
+      if (!kernel) return refuse();
+      const now = BigInt(d.clock.now());
+      cpu.setRegBig(RAX, now & 0xffff_ffffn);
+      cpu.setRegBig(RDX, now >> 32n);
+      return instructionDone(d, v, next);
+    }
+    case Mnemonic.Cpuid:
+      return emulateCpuid(d, v, next);
+    case Mnemonic.In:
+    case Mnemonic.Out: {
+      const input = ins.mnemonic === Mnemonic.In;
+      const data = input ? ins.op0Register : ins.op1Register;
+      const byDx = ins.opKind(input ? 1 : 0) === OpKind.Register;
+      const port = byDx ? Number(readRegister(v, Register.DX)) : ins.immediate8;
+      return inOut(d, v, input, port, registerBytes(data), next);
+    }
+    case Mnemonic.Insb:
+    case Mnemonic.Insw:
+    case Mnemonic.Insd:
+    case Mnemonic.Outsb:
+    case Mnemonic.Outsw:
+    case Mnemonic.Outsd:
+      return insOuts(d, v, ins, next);
+    default:
+      return refuse();
+  }
+}
+
+function rdmsr(d: DomainState, v: VcpuContext, next: number) {
+  const value = readMsr(d, v, Number(readRegister(v, Register.ECX)));
+  if (value === undefined) return injectException(d, v, TRAP_gp_fault, 0);
+  v.cpu.setRegBig(RAX, value & 0xffff_ffffn);
+  v.cpu.setRegBig(RDX, value >> 32n);
+  instructionDone(d, v, next);
+}
+
+/** MOV to and from control and debug registers. */
+function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+  const { cpu } = v;
+  const refuse = (): void => injectException(d, v, TRAP_gp_fault, 0);
+  const to = ins.op0Register;
+  const from = ins.op1Register;
+  if (from >= Register.CR0 && from <= Register.CR15) {
+    let value: bigint;
+    switch (from - Register.CR0) {
+      case 0:
+        value = BigInt(guestCr0(v));
+        break;
+      case 2:
+        value = d.mem.getBig(cpu.cr2At);
+        break;
+      case 3:
+        value = BigInt(cpu.cr3Kernel) << 12n;
+        break;
+      case 4:
+        value = BigInt(v.cr4);
+        break;
+      default:
+        return refuse();
+    }
+    writeRegister(v, to, value);
+    return instructionDone(d, v, next);
+  }
+  if (from >= Register.DR0 && from <= Register.DR15) {
+    const value = getDebugreg(v, from - Register.DR0);
+    if (value === undefined) return injectException(d, v, TRAP_invalid_op);
+    writeRegister(v, to, BigInt.asUintN(64, BigInt(value)));
+    return instructionDone(d, v, next);
+  }
+  const value = readRegister(v, from);
+  if (to >= Register.DR0 && to <= Register.DR15) {
+    const signed = BigInt.asIntN(64, value);
+    const rc = setDebugreg(
+      v,
+      to - Register.DR0,
+      Number(signed),
+      Number(value & 0xffff_ffffn),
+      Number(signed >> 32n),
+    );
+    if (rc === -ENODEV) return injectException(d, v, TRAP_invalid_op);
+    return rc === 0 ? instructionDone(d, v, next) : refuse();
+  }
+  switch (to - Register.CR0) {
+    case 0:
+      if ((value ^ BigInt(guestCr0(v))) & ~BigInt(CR0_TS)) return refuse();
+      setTaskSwitched(v, (value & BigInt(CR0_TS)) !== 0n);
+      break;
+    case 2:
+      d.mem.setBig(cpu.cr2At, value);
+      break;
+    case 3:
+      if (newBaseptr(d, v, Number((value >> 12n) & 0xff_ffff_ffffn)) !== 0) return refuse();
+      break;
+    case 4:
+      setCr4(v, fixupCr4(Number(value & 0xffff_ffffn)));
+      break;
+    default:
+      return refuse();
+  }
+  instructionDone(d, v, next);
+}
+
+export function setCr4(v: VcpuContext, cr4: number): void {
+  v.cr4 = cr4;
+  v.cpu.cr4 = cr4;
+}
+
+/** Enable bits of the I/O breakpoints that the access hits. */
+function ioBreakpoints(v: VcpuContext, port: number, bytes: number): number {
+  if (v.dr7Emul === 0 || !(v.cr4 & CR4_DE)) return 0;
+  let hit = 0;
+  for (let i = 0; i < 4; i++) {
+    if (!(v.dr7Emul & XEN_IO_CHECK_DR7 & (3 << (2 * i)))) continue;
+    const length = [1, 2, 8, 4][(v.cpu.dr(7) >>> (18 + 4 * i)) & 3];
+    const at = v.cpu.dr(i);
+    const start = at - (((at % length) + length) % length);
+    if (start < port + bytes && start + length > port) hit |= 1 << i;
+  }
+  return hit;
+}
+
+function finishIo(d: DomainState, v: VcpuContext, hit: number, next: number) {
+  if (hit === 0) return instructionDone(d, v, next);
+  v.cpu.rip = next;
+  v.cpu.setDr(6, (v.cpu.dr(6) | hit | 0xffff_0ff0) >>> 0);
+  injectException(d, v, TRAP_debug);
+}
+
+/** IN to, or OUT from, the low `bytes` bytes of rax. */
+function inOut(d: DomainState, v: VcpuContext, input: boolean, port: number, bytes: number, next: number) {
+  if (!ioAllowed(d, v, port, bytes, ioplOk(d, v))) return injectException(d, v, TRAP_gp_fault, 0);
+  const hit = ioBreakpoints(v, port, bytes);
+  const { mem } = d;
+  const rax = gprAddress(v) + 8 * RAX;
+  if (input) {
+    const value = readPort(d, port, bytes);
+    if (bytes === 1) mem.setU8(rax, value);
+    else if (bytes === 2) mem.setU16(rax, value);
+    else mem.setU64(rax, value >>> 0);
+  } else
+    writePort(d, port, bytes, bytes === 1 ? mem.getU8(rax) : bytes === 2 ? mem.getU16(rax) : mem.getU32(rax));
+  finishIo(d, v, hit, next);
+}
+
+/** Most iterations of a repeated string instruction in one go; the rest after a look at events. */
+const STRING_ITERATIONS = 256;
+
+function insOuts(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+  const { cpu } = v;
+  const input = [Mnemonic.Insb, Mnemonic.Insw, Mnemonic.Insd].includes(ins.mnemonic);
+  const bytes = [Mnemonic.Insb, Mnemonic.Outsb].includes(ins.mnemonic)
+    ? 1
+    : [Mnemonic.Insw, Mnemonic.Outsw].includes(ins.mnemonic)
+      ? 2
+      : 4;
+  const port = Number(readRegister(v, Register.DX));
+  if (!ioAllowed(d, v, port, bytes, ioplOk(d, v))) return injectException(d, v, TRAP_gp_fault, 0);
+  const repeated = ins.hasRepPrefix || ins.hasRepnePrefix;
+  const memoryKind = ins.opKind(input ? 0 : 1);
+  const is = (...kinds: number[]): boolean => kinds.includes(memoryKind);
+  const size = is(OpKind.MemorySegSI, OpKind.MemoryESDI)
+    ? 2
+    : is(OpKind.MemorySegESI, OpKind.MemoryESEDI)
+      ? 4
+      : 8;
+  const index = input ? RDI : RSI;
+  const step = cpu.rflags & EFLAGS_DF ? -BigInt(bytes) : BigInt(bytes);
+  const segment = input ? Register.ES : ins.memorySegment;
+  const hit = ioBreakpoints(v, port, bytes);
+  const setLow = (n: number, value: bigint): void =>
+    cpu.setRegBig(n, size === 2 ? (cpu.regBig(n) & ~0xffffn) | (value & 0xffffn) : value & mask(size));
+  let left = repeated ? BigInt.asUintN(64, cpu.regBig(RCX)) & mask(size) : 1n;
+  for (let i = 0; i < STRING_ITERATIONS && left > 0n; i++) {
+    const offset = BigInt.asUintN(64, cpu.regBig(index)) & mask(size);
+    const va = linear(v, segment, offset, bytes, input);
+    if (input) {
+      if (!writeMemory(d, v, va, bytes, BigInt(readPort(d, port, bytes)))) return injectFault(d, v);
+    } else {
+      const value = readMemory(d, v, va, bytes);
+      if (value < 0n) return injectFault(d, v);
+      writePort(d, port, bytes, Number(value));
+    }
+    setLow(index, offset + step);
+    left--;
+    if (repeated) setLow(RCX, left);
+    if (hit !== 0) break;
+  }
+  finishIo(d, v, hit, left > 0n && repeated ? cpu.rip : next);
+}
+
+function emulateCpuid(d: DomainState, v: VcpuContext, next: number): void {
+  const { cpu } = v;
+  const result = cpuid(
+    d.identity,
+    Number(readRegister(v, Register.EAX)),
+    Number(readRegister(v, Register.ECX)),
+  );
+  cpu.setReg(RAX, result.eax);
+  cpu.setReg(RBX, result.ebx);
+  cpu.setReg(RCX, result.ecx);
+  cpu.setReg(RDX, result.edx);
+  instructionDone(d, v, next);
+}
+
+const PREFIX_BYTES = 5;
+const READ = 0;
+
+/** The exit for `ud2; "xen"`: the instruction after it is emulated if it is CPUID, or the guest gets #UD. */
+export function emulateForced(d: DomainState, v: VcpuContext) {
+  const { cpu } = v;
+  const { rip } = cpu;
+  for (let i = 0; i < 2; i++) {
+    const va = cpu.linear(rip + PREFIX_BYTES + i);
+    const at = d.machine.translate(v.id, va, READ);
+    if (at < 0) return injectPageFault(d, v, va, 0);
+    if (d.mem.u8[at] !== (i === 0 ? 0x0f : 0xa2)) return injectException(d, v, TRAP_invalid_op);
+  }
+  emulateCpuid(d, v, rip + PREFIX_BYTES + 2);
+}

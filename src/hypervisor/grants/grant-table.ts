@@ -1,0 +1,214 @@
+/**
+ * The guest's grant table, version 1, and who has which grant in use: the back ends (as domain 0), and the guest
+ * itself where it maps its own grants.
+ *
+ * Invariant: an entry is read once, checked and pinned at the moment of use; GTF_reading and GTF_writing are set
+ * exactly while it is pinned so. A frame pinned for writing is the guest's own and no page table.
+ * Source: xen/common/grant_table.c (_set_status_v1, reduce_status_for_pin, map_grant_ref).
+ */
+import { type Machine, MFN_BASE } from '../../engine/wasm/machine.js';
+import {
+  GNTST_bad_gntref,
+  GNTST_bad_page,
+  GNTST_eagain,
+  GNTST_general_error,
+  GNTST_okay,
+  GNTTAB_RESERVED_XENSTORE,
+  GrantEntryV1,
+  GTF_permit_access,
+  GTF_reading,
+  GTF_readonly,
+  GTF_sub_page,
+  GTF_type_mask,
+  GTF_writing,
+} from '../../xen/grant-table.js';
+import { type FrameTable, Owner } from '../mmu/frames.js';
+
+const ENTRIES_PER_FRAME = 4096 / GrantEntryV1.sizeof;
+/** Frames a guest may grow its table to: libxl's default. */
+export const MAX_GRANT_FRAMES = 64;
+/** Most grants that the guest itself has mapped. */
+const MAX_HANDLES = 4096;
+const MAX_PINS = 0xffff;
+
+/** A grant that the guest mapped (maptrack): what it asked for, 0 flags for a free handle. */
+interface Handle {
+  flags: number;
+  ref: number;
+}
+
+export class GrantTable {
+  nrFrames = 0;
+  private readonly readers = new Uint16Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
+  private readonly writers = new Uint16Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
+  private readonly pinDomid = new Uint16Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
+  private readonly pinFrame = new Int32Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
+  readonly handles: Handle[] = [];
+
+  constructor(
+    private readonly machine: Machine,
+    private readonly frames: FrameTable,
+    /** Frame index of the first of MAX_GRANT_FRAMES frames. */
+    readonly firstFrame: number,
+    /** Makes a frame's M2P entry say that it is shared. */
+    private readonly share: (frame: number) => void,
+  ) {}
+
+  get entries(): number {
+    return this.nrFrames * ENTRIES_PER_FRAME;
+  }
+
+  /** Linear address of an entry. */
+  private at(ref: number): number {
+    return this.machine.framesBase + this.firstFrame * 4096 + ref * GrantEntryV1.sizeof;
+  }
+
+  /** Grows the table to `count` frames; new ones are empty. */
+  grow(count: number): void {
+    for (; this.nrFrames < count; this.nrFrames++) {
+      const frame = this.firstFrame + this.nrFrames;
+      const at = this.machine.framesBase + frame * 4096;
+      this.machine.mem.u8.fill(0, at, at + 4096);
+      this.machine.touch(at);
+      this.frames.setOwner(frame, Owner.shared);
+      this.share(frame);
+    }
+  }
+
+  /** MFN of the table's frame `i`. */
+  mfn(i: number): number {
+    return MFN_BASE + this.firstFrame + i;
+  }
+
+  /** Fills an entry, as the domain builder does for the console and xenstore pages. */
+  seed(ref: number, domid: number, mfn: number): void {
+    const at = this.at(ref);
+    const { mem } = this.machine;
+    mem.setU16(at + GrantEntryV1.flags, GTF_permit_access);
+    mem.setU16(at + GrantEntryV1.domid, domid);
+    mem.setU32(at + GrantEntryV1.frame, mfn);
+    this.machine.touch(at);
+  }
+
+  /** Pins a grant for `domid`. Frame index, or a GNTST_ error (negative). */
+  acquire(ref: number, domid: number, write: boolean, mapping: boolean): number {
+    if (!(ref < this.entries)) return GNTST_bad_gntref;
+    const pinned = this.readers[ref] + this.writers[ref] > 0;
+    if (pinned && (this.pinDomid[ref] !== domid || this.readers[ref] + this.writers[ref] >= MAX_PINS)) {
+      return GNTST_general_error;
+    }
+    const { mem } = this.machine;
+    const at = this.at(ref);
+    if (!pinned || (write && this.writers[ref] === 0)) {
+      const flags = mem.getU16(at + GrantEntryV1.flags);
+      const mask = GTF_type_mask | (mapping ? GTF_sub_page : 0);
+      if (
+        !pinned &&
+        ((flags & mask) !== GTF_permit_access || mem.getU16(at + GrantEntryV1.domid) !== domid)
+      ) {
+        return GNTST_general_error;
+      }
+      if (write && flags & GTF_readonly) return GNTST_general_error;
+      let frame = this.pinFrame[ref];
+      if (!pinned) {
+        frame = mem.getU32(at + GrantEntryV1.frame) - MFN_BASE;
+        if (frame < 0 || frame >= this.frames.frames || this.frames.owner[frame] !== Owner.guest)
+          return GNTST_bad_page;
+      }
+      if (write && this.frames.type[frame] !== 0) return GNTST_general_error;
+      const next = flags | GTF_reading | (write ? GTF_writing : 0);
+      if (next !== flags) {
+        mem.setU16(at + GrantEntryV1.flags, next);
+        this.machine.touch(at);
+      }
+      this.pinDomid[ref] = domid;
+      this.pinFrame[ref] = frame;
+    }
+    const frame = this.pinFrame[ref];
+    if (write) {
+      this.writers[ref]++;
+      this.frames.writers[frame]++;
+    } else this.readers[ref]++;
+    return frame;
+  }
+
+  /** Takes a pin back. Nothing happens for a grant that is not pinned so. */
+  release(ref: number, write: boolean): void {
+    if (write) {
+      if (this.writers[ref] === 0) return;
+      this.writers[ref]--;
+      this.frames.writers[this.pinFrame[ref]]--;
+    } else {
+      if (this.readers[ref] === 0) return;
+      this.readers[ref]--;
+    }
+    let clear = 0;
+    if (this.writers[ref] === 0) clear |= GTF_writing;
+    if (this.writers[ref] + this.readers[ref] === 0) clear |= GTF_reading;
+    const at = this.at(ref) + GrantEntryV1.flags;
+    const flags = this.machine.mem.getU16(at);
+    if (flags & clear) {
+      this.machine.mem.setU16(at, flags & ~clear);
+      this.machine.touch(at);
+    }
+  }
+
+  /** Frame of a pinned grant. */
+  pinnedFrame(ref: number): number {
+    return this.pinFrame[ref];
+  }
+  isPinned(ref: number): boolean {
+    return this.readers[ref] + this.writers[ref] > 0;
+  }
+
+  /** A handle for a mapping of the guest's own, or -1 when there are too many. */
+  newHandle(flags: number, ref: number): number {
+    let handle = this.handles.findIndex((h) => h.flags === 0);
+    if (handle < 0) handle = this.handles.length;
+    if (handle >= MAX_HANDLES) return -1;
+    this.handles[handle] = { flags, ref };
+    return handle;
+  }
+
+  /** Exchanges two entries that nobody has in use. */
+  swap(a: number, b: number): number {
+    if (!(a < this.entries) || !(b < this.entries)) return GNTST_bad_gntref;
+    if (a === b) return GNTST_okay;
+    // Console and store keep theirs mapped.
+    if (Math.min(a, b) <= GNTTAB_RESERVED_XENSTORE || this.isPinned(a) || this.isPinned(b))
+      return GNTST_eagain;
+    const { mem } = this.machine;
+    for (const half of [0, 4]) {
+      const kept = mem.getU32(this.at(a) + half);
+      mem.setU32(this.at(a) + half, mem.getU32(this.at(b) + half));
+      mem.setU32(this.at(b) + half, kept);
+    }
+    this.machine.touch(this.at(a));
+    this.machine.touch(this.at(b));
+    return GNTST_okay;
+  }
+
+  /** Pins for a record: grants in use, who by, how often, and the frames they are for. */
+  pins(): { ref: number; domid: number; frame: number; readers: number; writers: number }[] {
+    const all = [];
+    for (let ref = 0; ref < this.entries; ref++) {
+      if (!this.isPinned(ref)) continue;
+      const readers = this.readers[ref];
+      const writers = this.writers[ref];
+      all.push({ ref, domid: this.pinDomid[ref], frame: this.pinFrame[ref], readers, writers });
+    }
+    return all;
+  }
+
+  /** Puts a pin of a record back; the flags are in the guest's table already. */
+  restorePin(pin: { ref: number; domid: number; frame: number; readers: number; writers: number }): void {
+    if (pin.ref >= this.entries || pin.frame >= this.frames.frames) {
+      throw new RangeError(`grant ${pin.ref} of frame ${pin.frame} is not in the table`);
+    }
+    this.readers[pin.ref] = pin.readers;
+    this.writers[pin.ref] = pin.writers;
+    this.pinDomid[pin.ref] = pin.domid;
+    this.pinFrame[pin.ref] = pin.frame;
+    this.frames.writers[pin.frame] += pin.writers;
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * The frame that mmu_update and mmuext_op share: a list of requests, done one by one; how many were done is written
+ * where the guest wants it; a long list is left in the middle and gone on with later.
+ * Arguments: list, count, where to count (or null), whose pages.
+ * Source: do_mmu_update, do_mmuext_op of xen/arch/x86/mm.c.
+ */
+import { EFAULT } from '../../xen/errno.js';
+import type { DomainState } from '../state.js';
+
+/** In `count`: a continuation of a call that was preempted. */
+const MMU_UPDATE_PREEMPTED = 0x8000_0000;
+
+/** A continuation with nothing left to do: its result is in the last argument. */
+export const batchIsOver = (d: DomainState): boolean =>
+  d.args.lo[1] === MMU_UPDATE_PREEMPTED && d.args.isNull(0);
+
+export const batchCount = (d: DomainState): number => (d.args.lo[1] & ~MMU_UPDATE_PREEMPTED) >>> 0;
+
+/**
+ * Calls `one` for each request, of `bytes` bytes, which lies at the beginning of the copy buffer; stops at the first
+ * result that is not 0, and does nothing at all if `rc` is not.
+ */
+export function batch(d: DomainState, bytes: number, rc: number, one: (d: DomainState) => number): number {
+  const { args, guest } = d;
+  const list = args.long(0);
+  const count = batchCount(d);
+  const pdone = args.isNull(2) ? 0 : args.long(2);
+  const vcpu = d.current.id;
+  let done = 0;
+  if (args.lo[1] & MMU_UPDATE_PREEMPTED && pdone !== 0 && guest.copyIn(vcpu, pdone, 4))
+    done = guest.buffer.getU32(0);
+  let i = 0;
+  for (; i < count && rc === 0; i++) {
+    if (i > 0 && d.stepPreempts()) {
+      args.setLong(0, list + i * bytes);
+      args.setLong(1, ((count - i) | MMU_UPDATE_PREEMPTED) >>> 0);
+      d.preempted = true;
+      break;
+    }
+    rc = guest.copyIn(vcpu, list + i * bytes, bytes) ? one(d) : -EFAULT;
+    if (rc !== 0) break;
+  }
+  d.tables.flushUpper();
+  if (pdone !== 0) {
+    guest.buffer.setU32(0, done + i);
+    guest.copyOut(vcpu, pdone, 4);
+  }
+  return rc;
+}

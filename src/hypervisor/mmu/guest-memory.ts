@@ -1,0 +1,82 @@
+/**
+ * Copies between the guest's virtual memory and Xen's own buffers: the only way a hypercall touches what the
+ * guest's pointers name. Invariant: an address is checked page by page at the moment of use, addresses in Xen's
+ * own range are refused, and each byte is read once.
+ * Source: xen/arch/x86/usercopy.c, access_ok() of asm/x86_64/uaccess.h.
+ */
+import type { Machine } from '../../engine/wasm/machine.js';
+import { LinearMemory } from '../../xen/memory.js';
+import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START } from '../../xen/paging.js';
+
+const CANONICAL_END = 0x8000_0000_0000;
+
+const READ = 0;
+const WRITE = 1;
+/** Added to an intent: the vCPU's kernel root and rules, whatever mode it is in. */
+const KERNEL = 8;
+
+export const isCanonical = (va: number): boolean => va >= HYPERVISOR_VIRT_START && va < CANONICAL_END;
+/**
+ * May be a guest's (access_ok): canonical and not in Xen's range. That holds for a range that begins there, too: it meets
+ * an address that is not canonical, where the copy fails, before it comes to Xen's.
+ */
+export const addressOk = (va: number): boolean => va >= HYPERVISOR_VIRT_END && va < CANONICAL_END;
+
+export class GuestMemory {
+  /** What was copied in, and what is to be copied out: 8 KiB, enough for every structure of the ABI. */
+  readonly buffer = new LinearMemory(new ArrayBuffer(8192));
+  private readonly mem: LinearMemory;
+
+  constructor(private readonly machine: Machine) {
+    this.mem = machine.mem;
+  }
+
+  /** Linear address of a byte that the guest's kernel can read, and of those after it in the page; -1 if it cannot. */
+  readable(vcpu: number, va: number): number {
+    return addressOk(va) ? this.machine.translate(vcpu, va, READ | KERNEL) : -1;
+  }
+
+  /** Copies `bytes` from the guest to buffer[to...]. False where a byte cannot be read. */
+  copyIn(vcpu: number, va: number, bytes: number, to = 0): boolean {
+    if (!addressOk(va)) return false;
+    for (let done = 0; done < bytes; ) {
+      const at = this.machine.translate(vcpu, va + done, READ | KERNEL);
+      if (at < 0) return false;
+      const part = Math.min(bytes - done, 4096 - (at & 4095));
+      const target = to + done;
+      copy(this.mem, at, this.buffer, target, part);
+      done += part;
+    }
+    return true;
+  }
+
+  /**
+   * Copies buffer[from...] to the guest. False where a byte cannot be written; bytes before it are written. By the
+   * kernel's page tables, or with `mode` 0 by those of the mode that the vCPU is in.
+   */
+  copyOut(vcpu: number, va: number, bytes: number, from = 0, mode = KERNEL): boolean {
+    if (!addressOk(va)) return false;
+    for (let done = 0; done < bytes; ) {
+      const at = this.machine.translate(vcpu, va + done, WRITE | mode);
+      if (at < 0) return false;
+      const part = Math.min(bytes - done, 4096 - (at & 4095));
+      const source = from + done;
+      copy(this.buffer, source, this.mem, at, part);
+      done += part;
+    }
+    return true;
+  }
+
+  /** Writes text as a zero-padded field of `bytes` bytes at buffer[at]. The last byte is always zero. */
+  putText(at: number, text: string, bytes: number): void {
+    this.buffer.u8.fill(0, at, at + bytes);
+    for (let i = 0; i < Math.min(text.length, bytes - 1); i++) this.buffer.setU8(at + i, text.charCodeAt(i));
+  }
+}
+
+/** Copies a few bytes, by words as far as they go: structures of the ABI are made of words. */
+function copy(from: LinearMemory, at: number, into: LinearMemory, to: number, bytes: number): void {
+  let i = 0;
+  for (; i + 4 <= bytes; i += 4) into.setU32(to + i, from.getU32(at + i));
+  for (; i < bytes; i++) into.u8[to + i] = from.u8[at + i];
+}

@@ -1,0 +1,139 @@
+/**
+ * HYPERVISOR_mmu_update and HYPERVISOR_update_va_mapping: changes of page-table entries, and of the
+ * machine-to-physical table.
+ * Source: do_mmu_update, __do_update_va_mapping of xen/arch/x86/mm.c.
+ */
+import { EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } from '../../xen/errno.js';
+import { DOMID_IO, DOMID_SELF, DOMID_XEN } from '../../xen/hypercalls.js';
+import {
+  MMU_MACHPHYS_UPDATE,
+  MMU_PT_UPDATE_NO_TRANSLATE,
+  MMU_PT_UPDATE_PRESERVE_AD,
+  MmuUpdate,
+  UVMF_ALL,
+  UVMF_FLUSHTYPE_MASK,
+  UVMF_INVLPG,
+  UVMF_LOCAL,
+  UVMF_TLB_FLUSH,
+} from '../../xen/mmu.js';
+import type { DomainState } from '../state.js';
+import { batch, batchCount, batchIsOver } from './batch.js';
+import { Owner } from './frames.js';
+import { addressOk } from './guest-memory.js';
+
+/** Bits of `ptr` below an entry's size: the command. */
+const COMMAND_MASK = 7;
+
+/** Checks the domain that pages are said to belong to (get_pg_owner). 0, or the error. */
+export function checkOwner(domid: number, ioError = -EPERM): number {
+  if (domid === DOMID_SELF) return 0;
+  // Domain 0 and the special domains exist, but not for an unprivileged guest. Its own id is no way to say "self".
+  return domid === 0 || domid === DOMID_XEN ? -EPERM : domid === DOMID_IO ? ioError : -ESRCH;
+}
+
+export function mmuUpdate(d: DomainState): number {
+  const { args } = d;
+  const foreigndom = args.lo[3];
+  if (batchIsOver(d)) return foreigndom | 0;
+  if (!addressOk(args.long(0))) return -EFAULT;
+  const tablesDom = foreigndom >>> 16;
+  if (tablesDom !== 0 && tablesDom - 1 !== d.domid) return tablesDom - 1 === 0 ? -EPERM : -ESRCH;
+  const pagesDom = foreigndom & 0xffff;
+  // Whether domain 0's pages may be touched is asked for each of them.
+  const rc = pagesDom === 0 && batchCount(d) === 0 ? 0 : checkOwner(pagesDom, 0);
+  return batch(d, MmuUpdate.sizeof, rc, one);
+}
+
+/** One request, which lies in the copy buffer. */
+function one(d: DomainState): number {
+  const { buffer } = d.guest;
+  const ptrLo = buffer.getU32(MmuUpdate.ptr);
+  const ptrHi = buffer.getU32(MmuUpdate.ptr + 4);
+  const cmd = ptrLo & COMMAND_MASK;
+  const lo = buffer.getU32(MmuUpdate.val);
+  const hi = buffer.getU32(MmuUpdate.val + 4);
+  const frame = frameOf(d, ptrLo, ptrHi, cmd === MMU_MACHPHYS_UPDATE);
+  if (cmd === MMU_MACHPHYS_UPDATE) {
+    if (frame < 0) return -EINVAL;
+    d.m2p.set(frame, lo, hi);
+    return 0;
+  }
+  if (cmd > MMU_PT_UPDATE_NO_TRANSLATE) return -ENOSYS;
+  if (frame < 0) return -EINVAL;
+  const at = d.tables.address(frame) + (ptrLo & 0xff8);
+  const level = d.frames.type[frame];
+  if (level === 0) {
+    d.mem.setU32(at, lo);
+    d.mem.setU32(at + 4, hi);
+    d.machine.touch(at);
+    return 0;
+  }
+  return d.tables.modify(frame, at, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
+}
+
+/** Frame index of a machine address's frame that the guest owns; for the M2P also of what Xen shares with it. */
+function frameOf(d: DomainState, lo: number, hi: number, shared: boolean): number {
+  const mfn = hi * 0x10_0000 + (lo >>> 12);
+  const frame = d.tables.guestFrame(mfn);
+  if (frame >= 0 || !shared) return frame;
+  const at = d.machine.frameAddress(mfn);
+  if (at < 0) return -1;
+  const index = d.tables.frameAt(at);
+  return d.frames.owner[index] === Owner.shared ? index : -1;
+}
+
+export function updateVaMapping(d: DomainState): number {
+  return update(d, DOMID_SELF);
+}
+
+export function updateVaMappingOtherdomain(d: DomainState): number {
+  return update(d, d.args.lo[3] & 0xffff);
+}
+
+function update(d: DomainState, domid: number): number {
+  const { args, machine } = d;
+  const v = d.current;
+  const va = args.long(0);
+  const rc = checkOwner(domid);
+  if (rc !== 0) return rc;
+  const at = d.tables.walkL1(v.cpu.cr3Kernel, va);
+  if (at < 0) return -EINVAL;
+  const frame = d.tables.frameAt(at);
+  if (d.frames.type[frame] !== 1) return -EINVAL;
+  const done = d.tables.modify(frame, at, args.lo[1], args.hi[1] >>> 0, false);
+  if (done !== 0) return done;
+  const flags = args.lo[2];
+  const flush = flags & UVMF_FLUSHTYPE_MASK;
+  if (flush === 0) return 0;
+  const where = args.hi[2] === 0 ? (flags & ~UVMF_FLUSHTYPE_MASK) >>> 0 : -1;
+  if (flush !== UVMF_TLB_FLUSH && flush !== UVMF_INVLPG) return 0;
+  if (where === UVMF_LOCAL) {
+    if (flush === UVMF_TLB_FLUSH) machine.flushStale(v.id);
+    else machine.invlpg(v.id, va);
+    return 0;
+  }
+  if (where === UVMF_ALL) {
+    if (flush === UVMF_TLB_FLUSH) machine.flushStaleAll();
+    else machine.invlpgAll(va);
+    return 0;
+  }
+  const mask = vcpuMask(d, args.long(2) - flush);
+  if (mask < 0) return mask;
+  flushMask(d, mask, flush === UVMF_INVLPG, va);
+  return 0;
+}
+
+/** Reads a bitmap of vCPUs at a guest address; the bits as a number, or -EFAULT. */
+export function vcpuMask(d: DomainState, va: number): number {
+  if (!d.guest.copyIn(d.current.id, va, 8)) return -EFAULT;
+  return d.guest.buffer.getU32(0) & ((1 << d.vcpus.length) - 1);
+}
+
+/** Flushes one page or everything on the vCPUs of `mask`. */
+export function flushMask(d: DomainState, mask: number, page: boolean, va: number): void {
+  for (const v of d.vcpus) {
+    if (!(mask & (1 << v.id))) continue;
+    if (page) d.machine.invlpg(v.id, va);
+    else d.machine.flushStale(v.id);
+  }
+}

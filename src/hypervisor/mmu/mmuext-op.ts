@@ -1,0 +1,152 @@
+/**
+ * HYPERVISOR_mmuext_op: pinning page tables, switching them, flushing translations, the LDT, clearing and copying
+ * pages.
+ * Source: do_mmuext_op, new_guest_cr3 of xen/arch/x86/mm.c.
+ */
+import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../../xen/errno.js';
+import * as M from '../../xen/mmu.js';
+import type { DomainState } from '../state.js';
+import type { VcpuContext } from '../vcpu/vcpu-context.js';
+import { batch, batchIsOver } from './batch.js';
+import { addressOk } from './guest-memory.js';
+import { checkOwner, flushMask, vcpuMask } from './mmu-update.js';
+
+const MAX_LDT_ENTRIES = 8192;
+
+export function mmuextOp(d: DomainState): number {
+  if (batchIsOver(d)) return d.args.int(3);
+  if (!addressOk(d.args.long(0))) return -EFAULT;
+  return checkOwner(d.args.lo[3] & 0xffff) || batch(d, M.MmuextOp.sizeof, 0, one);
+}
+
+/** One operation, whose structure lies in the copy buffer. */
+function one(d: DomainState): number {
+  const { buffer } = d.guest;
+  const { machine, tables } = d;
+  const v = d.current;
+  const cmd = buffer.getU32(M.MmuextOp.cmd);
+  const mfn = buffer.getU64(M.MmuextOp.arg1_mfn);
+  const va = buffer.getS64(M.MmuextOp.arg1_linear_addr);
+  switch (cmd) {
+    case M.MMUEXT_PIN_L1_TABLE:
+    case M.MMUEXT_PIN_L2_TABLE:
+    case M.MMUEXT_PIN_L3_TABLE:
+    case M.MMUEXT_PIN_L4_TABLE:
+      return pinTable(d, mfn, cmd - M.MMUEXT_PIN_L1_TABLE + 1);
+    case M.MMUEXT_UNPIN_TABLE:
+      return unpin(d, mfn);
+    case M.MMUEXT_NEW_BASEPTR:
+      return newBaseptr(d, v, mfn);
+    case M.MMUEXT_NEW_USER_BASEPTR:
+      return newUserBaseptr(d, v, mfn);
+    case M.MMUEXT_TLB_FLUSH_LOCAL:
+      machine.flushStale(v.id);
+      return 0;
+    case M.MMUEXT_INVLPG_LOCAL:
+      machine.invlpg(v.id, va);
+      return 0;
+    case M.MMUEXT_TLB_FLUSH_MULTI:
+    case M.MMUEXT_INVLPG_MULTI: {
+      const mask = vcpuMask(d, buffer.getS64(M.MmuextOp.arg2_vcpumask));
+      if (mask < 0) return -EINVAL;
+      if (cmd === M.MMUEXT_TLB_FLUSH_MULTI || addressOk(va))
+        flushMask(d, mask, cmd === M.MMUEXT_INVLPG_MULTI, va);
+      return 0;
+    }
+    case M.MMUEXT_TLB_FLUSH_ALL:
+      machine.flushStaleAll();
+      return 0;
+    case M.MMUEXT_INVLPG_ALL:
+      if (addressOk(va)) machine.invlpgAll(va);
+      return 0;
+    case M.MMUEXT_FLUSH_CACHE:
+      return -EACCES;
+    case M.MMUEXT_FLUSH_CACHE_GLOBAL:
+      return -EINVAL;
+    case M.MMUEXT_SET_LDT: {
+      const entries = buffer.getU32(M.MmuextOp.arg2_nr_ents);
+      if (entries > MAX_LDT_ENTRIES) return -EINVAL;
+      if (entries > 0 && ((va & 4095) !== 0 || !addressOk(va))) return -EINVAL;
+      v.ldtEnts = entries;
+      v.ldtBase = entries > 0 ? va : 0;
+      return 0;
+    }
+    case M.MMUEXT_CLEAR_PAGE: {
+      const frame = writable(d, mfn);
+      if (frame < 0) return -EINVAL;
+      const at = tables.address(frame);
+      d.mem.u8.fill(0, at, at + 4096);
+      machine.touch(at);
+      return 0;
+    }
+    case M.MMUEXT_COPY_PAGE: {
+      const source = tables.guestFrame(buffer.getU64(M.MmuextOp.arg2_src_mfn));
+      const target = writable(d, mfn);
+      if (source < 0 || target < 0) return -EINVAL;
+      const from = tables.address(source);
+      const to = tables.address(target);
+      d.mem.u8.copyWithin(to, from, from + 4096);
+      machine.touch(to);
+      return 0;
+    }
+    case M.MMUEXT_MARK_SUPER:
+    case M.MMUEXT_UNMARK_SUPER:
+      return -EOPNOTSUPP;
+    default:
+      return -ENOSYS;
+  }
+}
+
+/** Frame index of a page of the guest's that is no page table, or -1. */
+function writable(d: DomainState, mfn: number): number {
+  const frame = d.tables.guestFrame(mfn);
+  return frame >= 0 && d.frames.type[frame] === 0 ? frame : -1;
+}
+
+/** Pins a page table of `level`. 0 or -EINVAL. */
+export function pinTable(d: DomainState, mfn: number, level: number): number {
+  const frame = d.tables.guestFrame(mfn);
+  if (frame < 0) return -EINVAL;
+  const rc = d.tables.getType(mfn, level);
+  if (rc !== 0) return rc;
+  if (d.frames.pinned[frame]) {
+    d.tables.putType(frame);
+    return -EINVAL;
+  }
+  d.frames.pinned[frame] = 1;
+  return 0;
+}
+
+function unpin(d: DomainState, mfn: number): number {
+  const frame = d.tables.guestFrame(mfn);
+  if (frame < 0 || !d.frames.pinned[frame]) return -EINVAL;
+  d.frames.pinned[frame] = 0;
+  d.tables.putType(frame);
+  return 0;
+}
+
+/** Switches a vCPU's kernel page tables. 0 or -EINVAL. */
+export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
+  const old = v.cpu.cr3Kernel;
+  if (old !== mfn) {
+    const rc = d.tables.getType(mfn, 4);
+    if (rc !== 0) return rc;
+  }
+  d.machine.loadRoot(v.id, false, mfn);
+  if (old !== mfn && old !== 0) d.tables.putType(old - MFN_BASE);
+  return 0;
+}
+
+/** Sets the page tables of user mode; MFN 0 for none. */
+export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
+  const old = v.cpu.cr3User;
+  if (old === mfn) return 0;
+  if (mfn !== 0) {
+    const rc = d.tables.getType(mfn, 4);
+    if (rc !== 0) return rc;
+  }
+  d.machine.loadRoot(v.id, true, mfn);
+  if (old !== 0) d.tables.putType(old - MFN_BASE);
+  return 0;
+}

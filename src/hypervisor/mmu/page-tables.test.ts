@@ -1,0 +1,322 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import {
+  CallingGuest,
+  DATA,
+  L1,
+  L2,
+  L3,
+  L4,
+  mfn,
+  SHARED,
+  TinyGuest,
+} from '../../../test/support/tiny-guest.js';
+import { decodeAll, encodeRaw } from '../../records/record.js';
+import { EINVAL } from '../../xen/errno.js';
+import { framesRecord } from '../saved-state.js';
+
+const SELF = 0x7ff0;
+const PAGE = 4096;
+const WINDOW = 0x60_0000;
+const WINDOW_ENTRY = (L1 + 3) * PAGE;
+/** Frames that no test uses otherwise, for tables. */
+const SPARE = 0x61;
+const KERNEL = 1n << 52n;
+/** The first entry of the machine-to-physical table that is the guest's own frame's. */
+const M2P = BigInt.asUintN(64, 0xffff_8000_0000_0000n + 8n * BigInt(mfn(0)));
+/** Version 2's list of two linear entries: a length of 4 bytes, and a frame and a count each. */
+const LINEAR_BYTES = 4 + 2 * (4 + 8);
+let c: CallingGuest;
+const pte = (frame: number, flags: number): bigint => BigInt(mfn(frame)) * 4096n + BigInt(flags);
+const mmuUpdate = (ptr: number, value: bigint): number => {
+  c.guest.setU64(DATA, ptr);
+  c.guest.setU64(DATA + 8, value);
+  return c.call(1, DATA, 1, 0, SELF);
+};
+const entryAt = (frame: number, index: number): number => mfn(frame) * PAGE + 8 * index;
+const mmuext = (cmd: number, arg1: number): number => {
+  c.guest.setU64(DATA, cmd);
+  c.guest.setU64(DATA + 8, arg1);
+  return c.call(26, DATA, 1, 0, SELF);
+};
+/** An entry of a page that is no table yet. */
+const put = (frame: number, index: number, value: bigint): void =>
+  c.guest.setU64(frame * PAGE + 8 * index, value);
+const entry = (frame: number, index: number): bigint => c.guest.big(frame * PAGE + 8 * index);
+/** What an L1 entry of these flags becomes: USER in all, GLOBAL for user pages, bit 52 for kernel pages. */
+const WAYS: [number, bigint, bigint][] = [
+  [0x01, 0n, 0x05n | KERNEL],
+  [0x63, 0n, 0x67n | KERNEL],
+  [0x05, 0n, 0x105n],
+  [0x267, 0n, 0x367n],
+  [0x105, 0n, 0x105n],
+  // Read back by the guest and written again: as it was.
+  [0x07, KERNEL, 0x07n | KERNEL],
+  [0x107, KERNEL, 0x107n | KERNEL],
+  [0x101, 0n, 0x105n | KERNEL],
+  // Not present: not looked at.
+  [0x0e, 0n, 0x0en],
+];
+
+describe('an entry of the lowest level is kept as Xen keeps it', () => {
+  beforeEach(async () => {
+    c = await CallingGuest.boot();
+  });
+  const all = (write: (value: bigint) => number): void => {
+    for (const [flags, high, kept] of WAYS) {
+      expect(write(pte(0x44, flags) | high)).toBe(0);
+      expect(c.guest.big(WINDOW_ENTRY)).toBe(pte(0x44, 0) | kept);
+      c.guest.setU64(WINDOW_ENTRY, 0);
+    }
+  };
+
+  it('by update_va_mapping', () => all((value) => c.call(14, WINDOW, value, 2)));
+
+  it('by mmu_update', () => all((value) => mmuUpdate(entryAt(L1 + 3, 0), value)));
+
+  it('when only its flags change', () => {
+    expect(c.call(14, WINDOW, pte(0x44, 7), 2)).toBe(0);
+    expect(c.call(14, WINDOW, pte(0x44, 3), 2)).toBe(0);
+    expect(c.guest.big(WINDOW_ENTRY)).toBe(pte(0x44, 7) | KERNEL);
+  });
+
+  it('when the table that it is in becomes one', () => {
+    WAYS.forEach(([flags, high], i) => {
+      put(SPARE, i, pte(0x44, flags) | high);
+    });
+    expect(mmuext(0, mfn(SPARE))).toBe(0);
+    WAYS.forEach(([, , kept], i) => {
+      expect(entry(SPARE, i)).toBe(pte(0x44, 0) | kept);
+    });
+  });
+
+  it('where it maps a grant, and Xen leaves the free bits alone', () => {
+    const { state, layout } = c.guest.domain;
+    const grant = state.machine.framesBase + layout.grants * PAGE + 8 * 9;
+    state.mem.setU32(grant, 1 | (7 << 16));
+    state.mem.setU32(grant + 4, mfn(0x70));
+    const map = (flags: number): void => {
+      for (const [i, word] of [WINDOW, 0, flags, 9, 7].entries()) c.guest.setU32(DATA + 4 * i, word);
+      expect(c.call(20, 0, DATA, 1)).toBe(0);
+      expect(c.guest.u32(DATA + 16) >>> 16).toBe(0);
+    };
+    const NX = 1n << 63n;
+    map(2);
+    expect(c.guest.big(WINDOW_ENTRY)).toBe(pte(0x70, 0x67) | KERNEL | NX);
+    map(2 | 8 | 4);
+    expect(c.guest.big(WINDOW_ENTRY)).toBe(pte(0x70, 0x165) | NX);
+  });
+
+  it('in the tables of the builder', async () => {
+    const g = await TinyGuest.boot('jmp poweroff');
+    expect(g.big((L1 + 3) * PAGE)).toBe(pte(0x600, 0x107));
+    expect(g.big((L1 + 3) * PAGE + 8 * 0x1ff)).toBe(pte(L4, 0x105));
+  });
+});
+
+it('a write of the kernel to a table that it sees read-only is adjusted, too', async () => {
+  const g = await TinyGuest.boot(`
+    xor edi, edi
+    mov esi, 2
+    mov eax, 21
+    syscall
+    mov rbx, ${WINDOW_ENTRY}
+    mov rdx, ${pte(0x44, 3)}
+    mov [rbx], rdx
+    mov rdx, ${pte(0x45, 7)}
+    mov [rbx+8], rdx
+    lock btr qword [rbx+8], 2
+    jmp poweroff`);
+  expect(g.run()).toMatchObject({ reason: 'poweroff' });
+  expect(g.big(WINDOW_ENTRY)).toBe(pte(0x44, 7) | KERNEL);
+  // The guest took USER away: the page is its kernel's now, and stays GLOBAL as the guest had it.
+  expect(g.big(WINDOW_ENTRY + 8)).toBe(pte(0x45, 0x107) | KERNEL);
+});
+
+describe('an entry of an upper level', () => {
+  beforeEach(async () => {
+    c = await CallingGuest.boot();
+  });
+
+  it('always has USER, and in the top table ACCESSED', () => {
+    expect(mmuUpdate(entryAt(L2, 100), pte(SPARE, 1))).toBe(0);
+    expect(entry(L2, 100)).toBe(pte(SPARE, 5));
+    expect(mmuUpdate(entryAt(L3, 100), pte(L2, 1))).toBe(0);
+    expect(entry(L3, 100)).toBe(pte(L2, 5));
+    expect(mmuUpdate(entryAt(L4, 100), pte(L3, 1))).toBe(0);
+    expect(entry(L4, 100)).toBe(pte(L3, 0x25));
+    put(SPARE + 1, 5, pte(L3, 3));
+    expect(mmuext(3, mfn(SPARE + 1))).toBe(0);
+    expect(entry(SPARE + 1, 5)).toBe(pte(L3, 0x27));
+  });
+
+  it('that names a table of its own level read-only cannot be made writable', () => {
+    for (const table of [L2, L3, L4]) {
+      const at = entryAt(table, 300);
+      expect(mmuUpdate(at, pte(table, 1))).toBe(0);
+      const before = entry(table, 300);
+      for (const flags of [3, 7, 0x63]) expect(mmuUpdate(at, pte(table, flags))).toBe(-EINVAL);
+      expect(mmuUpdate(at + 2, pte(table, 3))).toBe(-EINVAL);
+      expect(entry(table, 300)).toBe(before);
+      // What names the next level may change.
+      expect(mmuUpdate(at, 0n)).toBe(0);
+    }
+    for (const flags of [5, 7, 5]) {
+      expect(mmuUpdate(entryAt(L4, 100), pte(L3, flags))).toBe(0);
+      expect(entry(L4, 100)).toBe(pte(L3, flags | 0x20));
+    }
+  });
+
+  it('that names another table of its level makes no chains', () => {
+    for (const table of [SPARE, SPARE + 1, SPARE + 2]) {
+      put(table, 0, pte(L3, 7));
+      expect(mmuext(3, mfn(table))).toBe(0);
+    }
+    const a = entryAt(SPARE, 1);
+    const b = entryAt(SPARE + 1, 1);
+    expect(mmuUpdate(a, pte(SPARE + 1, 1))).toBe(0);
+    // The second is named by the first: it names no third, and not the first; itself it may.
+    expect(mmuUpdate(b, pte(SPARE + 2, 1))).toBe(-EINVAL);
+    expect(mmuUpdate(b, pte(SPARE, 1))).toBe(-EINVAL);
+    expect(mmuUpdate(b, pte(SPARE + 1, 1))).toBe(0);
+    // The first names another: no third names it.
+    expect(mmuUpdate(entryAt(SPARE + 2, 1), pte(SPARE, 1))).toBe(-EINVAL);
+    expect(mmuUpdate(a, 0n)).toBe(0);
+    expect(mmuUpdate(b, pte(SPARE + 2, 1))).toBe(0);
+    expect([...c.guest.domain.state.frames.linear]).toEqual([
+      [SPARE + 1, 1],
+      [SPARE + 2, -1],
+    ]);
+    // A table that goes takes its entries' uses along.
+    expect(mmuext(4, mfn(SPARE + 1))).toBe(0);
+    expect(c.guest.domain.state.frames.linear.size).toBe(0);
+  });
+});
+
+describe('linear page tables of a guest that moves', () => {
+  const linear = async () => {
+    c = await CallingGuest.boot();
+    for (const table of [SPARE, SPARE + 1]) {
+      put(table, 0, pte(L3, 7));
+      expect(mmuext(3, mfn(table))).toBe(0);
+    }
+    expect(mmuUpdate(entryAt(SPARE, 1), pte(SPARE + 1, 1))).toBe(0);
+    return c.guest;
+  };
+
+  it('are counted as before', async () => {
+    const there = await (await linear()).moved();
+    expect([...there.domain.state.frames.linear]).toEqual([
+      [SPARE, 1],
+      [SPARE + 1, -1],
+    ]);
+  });
+
+  it('are counted anew where the state was saved before they were', async () => {
+    const guest = await linear();
+    guest.domain.pause();
+    const saved = decodeAll(guest.domain.save()).map((r) => {
+      if (r.tag !== framesRecord.tag) return encodeRaw(r.tag, r.version, r.body);
+      // Version 1 ends before the list of linear tables: its length and two entries.
+      return encodeRaw(r.tag, 1, r.body.subarray(0, r.body.length - LINEAR_BYTES));
+    });
+    const there = await TinyGuest.empty('again: jmp again');
+    there.ram.set(guest.ram);
+    there.domain.restore(Uint8Array.from(saved.flatMap((bytes) => [...bytes])));
+    expect([...there.domain.state.frames.linear].sort()).toEqual([
+      [SPARE, 1],
+      [SPARE + 1, -1],
+    ]);
+  });
+});
+
+describe('kernel and user mode', () => {
+  /** A top table of user mode in SPARE, with what `entries` put in the tables below it; user code runs at WINDOW. */
+  const twoTables = (body: string): string => `
+    lea rdi, [traps]
+    xor eax, eax
+    syscall
+    lea rdi, [baseptr]
+    mov esi, 1
+    xor edx, edx
+    mov r10d, ${SELF}
+    mov eax, MMUEXT_OP
+    syscall
+    test eax, eax
+    jnz failed
+    mov edi, 0xe02b
+    mov rsi, STACK
+    mov eax, STACK_SWITCH
+    syscall
+    mov eax, 0xe02b
+    push rax
+    push 0
+    push 0x246
+    mov eax, 0xe033
+    push rax
+    mov eax, ${WINDOW}
+    push rax
+    push 0
+    push 0
+    push 0
+    push 0
+    mov eax, IRET
+    syscall
+  failed: ud2
+  faulted:
+    mov rbx, DATA
+    mov rax, [rsp+16]
+    mov [rbx], rax
+    mov rax, [rsp+24]
+    mov [rbx+8], rax
+    mov rax, [${SHARED}+16]
+    mov [rbx+16], rax
+    jmp poweroff
+  baseptr: dq 15, ${mfn(SPARE)}, 0
+  traps:
+    db 14, 4
+    dw 0xe030
+    dd 0
+    dq faulted
+    zero 16
+    ${body}
+  `;
+  /** The user's own tables: one page of code at WINDOW, whose entry the guest wrote without USER. */
+  const boot = async (code: number[], topHasKernel = false): Promise<TinyGuest> => {
+    const g = await TinyGuest.boot(twoTables(''));
+    const set = (table: number, index: number, value: bigint): void =>
+      g.setU64(table * PAGE + 8 * index, value);
+    set(SPARE, 0, pte(SPARE + 1, 1));
+    set(SPARE + 1, 0, pte(SPARE + 2, 1));
+    set(SPARE + 2, 3, pte(SPARE + 3, 1));
+    if (topHasKernel) set(SPARE + 2, 0, pte(L1, 1));
+    set(SPARE + 3, 0, pte(0x44, 1));
+    g.domain.state.mem.u8.set(code, g.domain.machine.framesBase + 0x44 * PAGE);
+    expect(g.run()).toMatchObject({ reason: 'poweroff' });
+    return g;
+  };
+  /** mov eax, [DATA]; ud2's place is never reached. */
+  const LOAD_DATA = [0x8b, 0x04, 0x25, ...[0, 8, 16, 24].map((s) => (DATA >> s) & 0xff)];
+  /** mov rax, [0xffff800000000000 + 8 * mfn]: the machine-to-physical table. */
+  const LOAD_M2P = [
+    0x48,
+    0xa1,
+    ...Array.from({ length: 8 }, (_, i) => Number((M2P >> BigInt(8 * i)) & 0xffn)),
+  ];
+
+  it("are kept apart by their top tables: what the user's has not is a fault of the user's", async () => {
+    const g = await boot(LOAD_DATA);
+    expect(g.words(DATA, 3)).toEqual([4n, BigInt(WINDOW), BigInt(DATA)]);
+  });
+
+  it("are not kept apart by USER: what the user's top table shows can be had", async () => {
+    // The load works; the one after it reads an address that nobody maps.
+    const g = await boot([...LOAD_DATA, 0x8b, 0x04, 0x25, 0, 0, 0x90, 0], true);
+    expect(g.words(DATA, 3)).toEqual([4n, BigInt(WINDOW + LOAD_DATA.length), 0x90_0000n]);
+  });
+
+  it("and Xen's own range is the kernel's alone in both", async () => {
+    const g = await boot(LOAD_M2P);
+    expect(g.big(DATA) & 4n).toBe(4n);
+    expect(g.words(DATA + 8, 2)).toEqual([BigInt(WINDOW), BigInt.asUintN(64, M2P)]);
+  });
+});

@@ -1,0 +1,332 @@
+/**
+ * Page tables of the guest: what makes a frame a table of a level, how entries are changed, and the walk to an
+ * entry. Types and counts live in the frame table (frames.ts) and follow Xen's rules for them; mappings of pages
+ * that are no tables are not counted, since the guest is alone in its container.
+ *
+ * Every present entry has USER, as on Xen: the guest's kernel and its user mode run at the same level of privilege, and
+ * only their two top tables keep them apart. What the guest meant by USER in an entry of the lowest level is kept in
+ * GLOBAL (a user page) and in bit 52 (a kernel page), which it finds when it reads the entry back.
+ *
+ * Departure from Xen, invisible to a guest that follows the ABI: writable mappings are not counted, so a frame that is
+ * mapped writable may become a table.
+ * Source: adjust_guest_l1e..l4e of xen/arch/x86/pv/mm.h; promote_l1..l4_table, get_page_from_l1e..l4e,
+ * get_lN_linear_pagetable, mod_l1..l4_entry of xen/arch/x86/mm.c.
+ */
+import { type Machine, MFN_BASE } from '../../engine/wasm/machine.js';
+import { EBUSY, EINVAL, EPERM } from '../../xen/errno.js';
+import type { LinearMemory } from '../../xen/memory.js';
+import {
+  ENTRIES_PER_TABLE,
+  HYPERVISOR_L4_END,
+  HYPERVISOR_L4_FIRST,
+  PTE_ACCESSED,
+  PTE_AVAIL,
+  PTE_DIRTY,
+  PTE_FRAME_HI_MASK,
+  PTE_GLOBAL,
+  PTE_GUEST_KERNEL_HI,
+  PTE_PRESENT,
+  PTE_PSE,
+  PTE_RW,
+  PTE_USER,
+} from '../../xen/paging.js';
+import { type FrameTable, Owner } from './frames.js';
+import { addressOk } from './guest-memory.js';
+
+/** Bits that an unprivileged guest may not set: cache attributes everywhere, GLOBAL and PSE above L1. */
+const L1_DISALLOW_MASK = 0x098;
+const TABLE_DISALLOW_MASK = 0x198;
+/** The all-ones frame number of a 52-bit physical address: INVALID_MFN as an entry can hold it. */
+const INVALID_ENTRY_MFN = 0xff_ffff_ffff;
+
+/** Frame number of the entry whose halves are given. */
+export const entryMfn = (lo: number, hi: number): number =>
+  (hi & PTE_FRAME_HI_MASK) * 0x10_0000 + (lo >>> 12);
+
+const isXenSlot = (slot: number): boolean => slot >= HYPERVISOR_L4_FIRST && slot < HYPERVISOR_L4_END;
+
+/**
+ * Bits that may change without a look at the frame: accessed, dirty, global, user, free ones. Not RW, above L1 neither:
+ * a linear page table is mapped by an entry of its own level, and must not become writable.
+ */
+const FREE_LO = PTE_ACCESSED | PTE_DIRTY | PTE_GLOBAL | PTE_USER | PTE_AVAIL;
+const FREE_HI = 0xfff0_0000;
+
+/** Whether a present entry names the same frame in the same way as the old one (the fast path of mod_l1_entry). */
+const sameMapping = (lo: number, hi: number, oldLo: number, oldHi: number): boolean =>
+  ((lo ^ oldLo) & ~FREE_LO) === 0 && ((hi ^ oldHi) & ~FREE_HI) === 0;
+
+/** Bits that Xen adds to the lower half of a present entry, by level (adjust_guest_l2e..l4e). */
+const ADDED_LO = [0, 0, PTE_USER, PTE_USER, PTE_USER | PTE_ACCESSED];
+/** Bits by which an entry of the lowest level says whose page it is, to itself and to Xen. */
+const L1_OWNER_LO = PTE_USER | PTE_GLOBAL;
+
+/**
+ * The lower half of a present L1 entry as Xen keeps it (adjust_guest_l1e): USER always; GLOBAL if the guest's user mode
+ * may have the page. That it may not is in the upper half, l1Hi().
+ */
+const l1Lo = (lo: number, hi: number): number =>
+  lo & PTE_USER && !(hi & PTE_GUEST_KERNEL_HI) ? lo | PTE_GLOBAL : lo | PTE_USER;
+/** The upper half: bit 52 marks a page of the guest's kernel, from when its entry had no USER. */
+const l1Hi = (lo: number, hi: number): number => (lo & PTE_USER ? hi : hi | PTE_GUEST_KERNEL_HI);
+
+/** As many linear entries as Xen counts, to a table and in one. */
+const MOST_LINEAR = 0x7fff;
+
+export class PageTables {
+  private readonly mem: LinearMemory;
+  private readonly framesBase: number;
+  /** Set when a present entry above the lowest level was changed: translations of any address may be out of date. */
+  private upperChanged = false;
+
+  constructor(
+    private readonly machine: Machine,
+    private readonly frames: FrameTable,
+  ) {
+    this.mem = machine.mem;
+    this.framesBase = machine.framesBase;
+  }
+
+  /** Index of a frame of the guest's own RAM, or -1. */
+  guestFrame(mfn: number): number {
+    const frame = mfn - MFN_BASE;
+    return frame >= 0 && frame < this.frames.frames && this.frames.owner[frame] === Owner.guest ? frame : -1;
+  }
+
+  /** Linear address of a frame by its index. */
+  address(frame: number): number {
+    return this.framesBase + frame * 4096;
+  }
+
+  /** Index of the frame at a linear address. */
+  frameAt(linear: number): number {
+    return Math.floor((linear - this.framesBase) / 4096);
+  }
+
+  /** Takes a type reference: the frame is a table of `level` from now on. 0, or -EINVAL and others as Xen's. */
+  getType(mfn: number, level: number): number {
+    const frame = this.guestFrame(mfn);
+    if (frame < 0) return -EINVAL;
+    const { type, count } = this.frames;
+    if (count[frame] > 0) {
+      if (type[frame] !== level || count[frame] === 0xffff_ffff) return -EINVAL;
+      count[frame]++;
+      return 0;
+    }
+    if (this.frames.writers[frame] !== 0) return -EINVAL;
+    type[frame] = level;
+    count[frame] = 1;
+    const rc = level === 1 ? this.promoteL1(frame) : this.promoteTable(frame, level);
+    if (rc !== 0) {
+      type[frame] = 0;
+      count[frame] = 0;
+      // From here on every change of it is seen.
+    } else this.machine.forbidWriting(frame);
+    return rc;
+  }
+
+  /** Drops a type reference; the last one drops those that the table's entries hold. */
+  putType(frame: number): void {
+    const { type, count } = this.frames;
+    if (count[frame] === 0) return;
+    if (--count[frame] > 0) return;
+    const level = type[frame];
+    if (level > 1) this.putEntries(frame, level, ENTRIES_PER_TABLE);
+    type[frame] = 0;
+  }
+
+  /** Flushes what changed entries of upper levels make wrong. To be called once at the end of a list of changes. */
+  flushUpper(): void {
+    if (!this.upperChanged) return;
+    this.upperChanged = false;
+    this.machine.flushTlbAll();
+  }
+
+  private promoteL1(frame: number): number {
+    const at = this.address(frame);
+    let adjusted = false;
+    let rc = 0;
+    // Nearly all entries of nearly all tables are empty: the loop is kept small, and the engine makes it fast.
+    for (let i = 0; i < ENTRIES_PER_TABLE && rc === 0; i++) {
+      const lo = this.mem.getU32(at + 8 * i);
+      if (lo & PTE_PRESENT) {
+        rc = this.checkL1(lo, this.mem.getU32(at + 8 * i + 4));
+        if (rc === 0 && (lo & L1_OWNER_LO) !== L1_OWNER_LO) adjusted = this.adjustL1(at + 8 * i) || adjusted;
+      }
+    }
+    if (adjusted) this.machine.touch(at);
+    return rc;
+  }
+
+  /** Makes the present entry at `at` what Xen makes of it; true if it was another. */
+  private adjustL1(at: number): boolean {
+    const lo = this.mem.getU32(at);
+    const hi = this.mem.getU32(at + 4);
+    const wanted = l1Lo(lo, hi);
+    if (wanted === lo) return false;
+    this.mem.setU32(at, wanted);
+    this.mem.setU32(at + 4, l1Hi(lo, hi));
+    return true;
+  }
+
+  private promoteTable(frame: number, level: number): number {
+    const at = this.address(frame);
+    let adjusted = false;
+    for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
+      if (level === 4 && isXenSlot(i)) continue;
+      const lo = this.mem.getU32(at + 8 * i);
+      if (!(lo & PTE_PRESENT)) continue;
+      const rc = this.getEntry(frame, level, lo, this.mem.getU32(at + 8 * i + 4));
+      if (rc !== 0) {
+        this.putEntries(frame, level, i);
+        return rc;
+      }
+      const added = ADDED_LO[level];
+      if ((lo & added) !== added) {
+        this.mem.setU32(at + 8 * i, lo | added);
+        adjusted = true;
+      }
+    }
+    if (adjusted) this.machine.touch(at);
+    return 0;
+  }
+
+  /** The type reference that a present entry of a table of `level` takes. */
+  private getEntry(table: number, level: number, lo: number, hi: number): number {
+    if (lo & TABLE_DISALLOW_MASK) return -EINVAL;
+    const mfn = entryMfn(lo, hi);
+    const rc = this.getType(mfn, level - 1);
+    if (rc !== -EINVAL || lo & PTE_RW) return rc;
+    // A linear page table: a read-only entry that names a table of the same level, perhaps the table itself.
+    const child = this.guestFrame(mfn);
+    if (child < 0 || this.frames.type[child] !== level) return -EINVAL;
+    if (child === table) return 0;
+    // A table that another one names so names no third one: chains of them would hold each other.
+    const { linear, count } = this.frames;
+    const entries = linear.get(table) ?? 0;
+    const uses = linear.get(child) ?? 0;
+    if (entries < 0 || entries >= MOST_LINEAR || uses > 0 || uses <= -MOST_LINEAR) return -EINVAL;
+    if (count[child] === 0xffff_ffff) return -EINVAL;
+    this.frames.addLinear(table, 1);
+    this.frames.addLinear(child, -1);
+    count[child]++;
+    return 0;
+  }
+
+  private putEntry(table: number, level: number, lo: number, hi: number): void {
+    const child = entryMfn(lo, hi) - MFN_BASE;
+    if (child < 0 || child >= this.frames.frames || child === table) return;
+    if (this.frames.type[child] === level) {
+      this.frames.addLinear(table, -1);
+      this.frames.addLinear(child, 1);
+    }
+    this.putType(child);
+  }
+
+  /** Counts all linear entries anew: for a guest that was saved without them. */
+  countLinear(): void {
+    const { frames } = this;
+    for (const table of frames.tables()) {
+      const level = frames.type[table];
+      if (level === 1) continue;
+      const at = this.address(table);
+      for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
+        const lo = this.mem.getU32(at + 8 * i);
+        if (!(lo & PTE_PRESENT) || (level === 4 && isXenSlot(i))) continue;
+        const child = entryMfn(lo, this.mem.getU32(at + 8 * i + 4)) - MFN_BASE;
+        if (child === table || frames.type[child] !== level) continue;
+        frames.addLinear(table, 1);
+        frames.addLinear(child, -1);
+      }
+    }
+  }
+
+  private putEntries(frame: number, level: number, end: number): void {
+    const at = this.address(frame);
+    for (let i = 0; i < end; i++) {
+      if (level === 4 && isXenSlot(i)) continue;
+      const lo = this.mem.getU32(at + 8 * i);
+      if (lo & PTE_PRESENT) this.putEntry(frame, level, lo, this.mem.getU32(at + 8 * i + 4));
+    }
+  }
+
+  /** What Xen checks of a present L1 entry (get_page_from_l1e). 0 or the error. */
+  checkL1(lo: number, hi: number): number {
+    if (lo & L1_DISALLOW_MASK) return -EINVAL;
+    const mfn = entryMfn(lo, hi);
+    const frame = mfn - MFN_BASE;
+    if (frame < 0 || frame >= this.frames.frames) return mfn === INVALID_ENTRY_MFN ? -EINVAL : -EPERM;
+    const owner = this.frames.owner[frame];
+    if (owner !== Owner.guest && owner !== Owner.shared) return -EBUSY;
+    if (lo & PTE_RW && this.frames.type[frame] !== 0) return -EBUSY;
+    return 0;
+  }
+
+  /**
+   * Changes the entry at linear address `at` in the typed table `frame`. With `preserve` the accessed and dirty
+   * bits that are set stay set. 0 or the error; the entry is unchanged then.
+   */
+  modify(frame: number, at: number, lo: number, hi: number, preserve: boolean): number {
+    const level = this.frames.type[frame];
+    const oldLo = this.mem.getU32(at);
+    const oldHi = this.mem.getU32(at + 4);
+    if (level === 4 && isXenSlot((at & 4095) >>> 3)) return -EINVAL;
+    let valueLo = lo;
+    let valueHi = hi;
+    if (lo & PTE_PRESENT) {
+      if (level === 1) {
+        valueLo = l1Lo(lo, hi);
+        valueHi = l1Hi(lo, hi);
+      } else valueLo = lo | ADDED_LO[level];
+      if (sameMapping(valueLo, valueHi, oldLo, oldHi)) {
+        if (lo & (level === 1 ? L1_DISALLOW_MASK : TABLE_DISALLOW_MASK)) return -EINVAL;
+        this.write(level, at, preserve ? valueLo | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : valueLo, valueHi);
+        return 0;
+      }
+      const rc = level === 1 ? this.checkL1(lo, hi) : this.getEntry(frame, level, lo, hi);
+      if (rc !== 0) return rc;
+    }
+    if (preserve) valueLo |= oldLo & (PTE_ACCESSED | PTE_DIRTY);
+    this.write(level, at, valueLo, valueHi);
+    if (level > 1 && oldLo & PTE_PRESENT) this.putEntry(frame, level, oldLo, oldHi);
+    return 0;
+  }
+
+  /** Puts an entry of Xen's own making into a typed L1 table: what maps a grant, or nothing. */
+  replaceL1(at: number, lo: number, hi: number): void {
+    if (lo & PTE_PRESENT) this.write(1, at, l1Lo(lo, hi), l1Hi(lo, hi));
+    else this.write(1, at, lo, hi);
+  }
+
+  private write(level: number, at: number, lo: number, hi: number): void {
+    const old = this.mem.getU32(at);
+    if (old & PTE_PRESENT) {
+      const frame = entryMfn(old, this.mem.getU32(at + 4)) - MFN_BASE;
+      if (level > 1) this.upperChanged = true;
+      else if (frame >= 0 && frame < this.frames.frames) this.machine.tableChanged(frame);
+    }
+    this.mem.setU32(at, lo);
+    this.mem.setU32(at + 4, hi);
+    this.machine.touch(at);
+  }
+
+  /** Linear address of the L1 entry of `va` under the L4 in frame `root` (an MFN), or -1. */
+  walkL1(root: number, va: number): number {
+    if (!addressOk(va)) return -1;
+    let table = root - MFN_BASE;
+    // The walk works on the low 48 bits, as two halves.
+    const low = va >>> 0;
+    const high = Math.floor(va / 0x1_0000_0000) & 0xffff;
+    for (let level = 4; ; level--) {
+      if (table < 0 || table >= this.frames.frames) return -1;
+      const shift = 12 + 9 * (level - 1);
+      const index =
+        shift >= 32 ? (high >>> (shift - 32)) & 511 : ((low >>> shift) | (high << (32 - shift))) & 511;
+      const at = this.address(table) + 8 * index;
+      if (level === 1) return at;
+      const lo = this.mem.getU32(at);
+      if (!(lo & PTE_PRESENT) || lo & PTE_PSE) return -1;
+      table = entryMfn(lo, this.mem.getU32(at + 4)) - MFN_BASE;
+    }
+  }
+}

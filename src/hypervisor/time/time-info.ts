@@ -1,0 +1,102 @@
+/**
+ * What a guest reads to know the time: the record in each vcpu_info, its copy where the guest asked for one, and
+ * the wall clock in shared_info.
+ *
+ * Invariant: the TSC counts nanoseconds, so every record ever published gives the same line: system time = TSC.
+ * A version is odd exactly while the fields behind it change. A guest computes
+ * system_time + ((tsc - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32.
+ * Source: __update_vcpu_system_time of xen/arch/x86/time.c, update_domain_wallclock_time of common/time.c.
+ */
+import {
+  SharedInfo,
+  VcpuInfo,
+  VcpuTimeInfo,
+  XEN_PVCLOCK_GUEST_STOPPED,
+  XEN_PVCLOCK_TSC_STABLE_BIT,
+} from '../../xen/shared-info.js';
+import type { DomainState } from '../state.js';
+import type { VcpuContext } from '../vcpu/vcpu-context.js';
+
+const TSC_TO_SYSTEM_MUL = 0x8000_0000;
+const TSC_SHIFT = 1;
+const WRITE_KERNEL = 1 | 8;
+
+function writeRecord(d: DomainState, at: number, time: number): void {
+  const { mem } = d;
+  mem.setU64(at + VcpuTimeInfo.tsc_timestamp, time);
+  mem.setU64(at + VcpuTimeInfo.system_time, time);
+  mem.setU32(at + VcpuTimeInfo.tsc_to_system_mul, TSC_TO_SYSTEM_MUL);
+  mem.setU8(at + VcpuTimeInfo.tsc_shift, TSC_SHIFT);
+  mem.setU8(at + VcpuTimeInfo.flags, XEN_PVCLOCK_TSC_STABLE_BIT);
+}
+
+/** Publishes the present time to a vCPU. */
+export function updateSystemTime(d: DomainState, v: VcpuContext): void {
+  const { mem } = d;
+  const at = v.vcpuInfo + VcpuInfo.time;
+  const time = d.clock.now();
+  const version = (mem.getU32(at + VcpuTimeInfo.version) + 1) | 1;
+  mem.setU32(at + VcpuTimeInfo.version, version);
+  writeRecord(d, at, time);
+  mem.setU32(at + VcpuTimeInfo.version, version + 1);
+  d.machine.touch(at);
+  if (v.timeArea !== 0) updateTimeArea(d, v, version + 1, time);
+}
+
+/** Time that passes at once from here on is told to the guest, ns: kernels have watchdogs of 2 s and more. */
+export const LONG_STOP_NS = 2e9;
+
+/**
+ * Says, as the record of each vCPU can, that the guest was stopped and did not hang: Linux puts its watchdogs off
+ * and takes the mark away, on the vCPU (`only`) that reads it. Xen defines it and never sets it; its guests hear of a long stop by a suspend.
+ */
+export function markStopped(d: DomainState, only?: VcpuContext): void {
+  for (const v of d.vcpus) {
+    if (only !== undefined && v !== only) continue;
+    const at = v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags;
+    d.mem.setU8(at, XEN_PVCLOCK_TSC_STABLE_BIT | XEN_PVCLOCK_GUEST_STOPPED);
+    d.machine.touch(at);
+  }
+}
+
+/** The secondary record (VCPUOP_register_vcpu_time_memory_area), by its address in the guest's kernel. */
+function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: number): void {
+  if ((v.timeArea & 4095) > 4096 - VcpuTimeInfo.sizeof) {
+    const { buffer } = d.guest;
+    const keep = buffer.u8.slice(0, VcpuTimeInfo.sizeof);
+    buffer.u8.fill(0, 0, VcpuTimeInfo.sizeof);
+    buffer.setU32(VcpuTimeInfo.version, version);
+    buffer.setU64(VcpuTimeInfo.tsc_timestamp, time);
+    buffer.setU64(VcpuTimeInfo.system_time, time);
+    buffer.setU32(VcpuTimeInfo.tsc_to_system_mul, TSC_TO_SYSTEM_MUL);
+    buffer.setU8(VcpuTimeInfo.tsc_shift, TSC_SHIFT);
+    buffer.setU8(VcpuTimeInfo.flags, XEN_PVCLOCK_TSC_STABLE_BIT);
+    d.guest.copyOut(v.id, v.timeArea, VcpuTimeInfo.sizeof);
+    buffer.u8.set(keep);
+    return;
+  }
+  const at = d.machine.translate(v.id, v.timeArea, WRITE_KERNEL);
+  if (at < 0) return;
+  d.mem.setU32(at + VcpuTimeInfo.version, version - 1);
+  writeRecord(d, at, time);
+  d.mem.setU32(at + VcpuTimeInfo.version, version);
+}
+
+/** Publishes the wall clock: the true time at which system time was 0. Writes nothing where that has not changed. */
+export function updateWallClock(d: DomainState): void {
+  const { mem, sharedInfo: at } = d;
+  const origin = d.wallClock() - d.clock.now();
+  const seconds = Math.floor(origin / 1e9);
+  const same =
+    mem.getU32(at + SharedInfo.wc_sec) === seconds % 0x1_0000_0000 &&
+    mem.getU32(at + SharedInfo.wc_sec_hi) === Math.floor(seconds / 0x1_0000_0000) &&
+    mem.getU32(at + SharedInfo.wc_nsec) === Math.floor(origin - seconds * 1e9);
+  if (same) return;
+  const version = (mem.getU32(at + SharedInfo.wc_version) + 1) | 1;
+  mem.setU32(at + SharedInfo.wc_version, version);
+  mem.setU32(at + SharedInfo.wc_sec, seconds % 0x1_0000_0000);
+  mem.setU32(at + SharedInfo.wc_sec_hi, Math.floor(seconds / 0x1_0000_0000));
+  mem.setU32(at + SharedInfo.wc_nsec, Math.floor(origin - seconds * 1e9));
+  mem.setU32(at + SharedInfo.wc_version, version + 1);
+  d.machine.touch(at + SharedInfo.wc_version);
+}

@@ -1,0 +1,137 @@
+/**
+ * HYPERVISOR_vcpu_op: bringing vCPUs up and down, their timers, and where Xen keeps their records.
+ * Source: do_vcpu_op of xen/arch/x86/domain.c; common_vcpu_op, map_vcpu_info of common/domain.c.
+ */
+
+import { EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO } from '../../xen/errno.js';
+import { VIRQ_TIMER } from '../../xen/event-channel.js';
+import { SHUTDOWN_poweroff } from '../../xen/sched.js';
+import { VcpuInfo } from '../../xen/shared-info.js';
+import * as V from '../../xen/vcpu.js';
+import { addressOk } from '../mmu/guest-memory.js';
+import type { DomainState } from '../state.js';
+import { changeRunstate, fillRunstate } from '../time/runstate.js';
+import { updateSystemTime } from '../time/time-info.js';
+import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
+import { initialiseVcpu } from './vcpu-initialise.js';
+
+const MIN_PERIOD_NS = 1_000_000;
+/** STIME_DELTA_MAX and 1. */
+const PERIOD_LIMIT_NS = 2 ** 62;
+
+export function vcpuOp(d: DomainState): number {
+  const { args, guest } = d;
+  const cmd = args.int(0);
+  const v = d.vcpus[args.lo[1]];
+  const arg = args.long(2);
+  const self = d.current;
+  if (v === undefined) return -ENOENT;
+  switch (cmd) {
+    case V.VCPUOP_initialise:
+      return initialiseVcpu(d, v, arg);
+    case V.VCPUOP_up:
+      if (!v.initialised) return -EINVAL;
+      if (v.down) {
+        v.down = false;
+        changeRunstate(d, v, Runstate.runnable, d.clock.now());
+        d.reschedule = true;
+      }
+      return 0;
+    case V.VCPUOP_down:
+      if (d.vcpus.every((other) => other === v || other.down)) {
+        d.stop(SHUTDOWN_poweroff);
+        return 0;
+      }
+      v.down = true;
+      d.reschedule = true;
+      return 0;
+    case V.VCPUOP_is_up:
+      return v.down ? 0 : 1;
+    case V.VCPUOP_get_runstate_info:
+      fillRunstate(d, v, true);
+      return guest.copyOut(self.id, arg, V.VcpuRunstateInfo.sizeof) ? 0 : -EFAULT;
+    case V.VCPUOP_register_runstate_memory_area: {
+      if (!guest.copyIn(self.id, arg, 8)) return -EFAULT;
+      const area = guest.buffer.getS64(0);
+      if (area !== 0 && !addressOk(area)) return -EFAULT;
+      v.runstateArea = area;
+      fillRunstate(d, v, v !== self);
+      if (area !== 0) guest.copyOut(self.id, area, V.VcpuRunstateInfo.sizeof);
+      return 0;
+    }
+    case V.VCPUOP_set_periodic_timer: {
+      if (!guest.copyIn(self.id, arg, 8)) return -EFAULT;
+      const period = guest.buffer.getU64(0);
+      if (period < MIN_PERIOD_NS || period >= PERIOD_LIMIT_NS) return -EINVAL;
+      v.periodicPeriod = period;
+      d.reschedule = true;
+      return 0;
+    }
+    case V.VCPUOP_stop_periodic_timer:
+      v.periodicPeriod = 0;
+      return 0;
+    case V.VCPUOP_set_singleshot_timer: {
+      if (v !== self) return -EINVAL;
+      if (!guest.copyIn(self.id, arg, V.VcpuSetSingleshotTimer.sizeof)) return -EFAULT;
+      // Signed, as for Xen's timers: what is negative so is over.
+      const timeout = guest.buffer.getS64(V.VcpuSetSingleshotTimer.timeout_abs_ns);
+      if (timeout < d.clock.now()) {
+        v.singleshot = NEVER;
+        d.events.virq(v, VIRQ_TIMER);
+        // A time that numbers do not hold is a hundred days away, or more: it does not come.
+      } else v.singleshot = timeout <= Number.MAX_SAFE_INTEGER ? timeout : NEVER;
+      d.reschedule = true;
+      return 0;
+    }
+    case V.VCPUOP_stop_singleshot_timer:
+      if (v !== self) return -EINVAL;
+      v.singleshot = NEVER;
+      return 0;
+    case V.VCPUOP_register_vcpu_info: {
+      const s = V.VcpuRegisterVcpuInfo;
+      if (!guest.copyIn(self.id, arg, s.sizeof)) return -EFAULT;
+      return registerVcpuInfo(d, v, guest.buffer.getU64(s.mfn), guest.buffer.getU32(s.offset));
+    }
+    case V.VCPUOP_send_nmi:
+      if (!args.isNull(2)) return -EINVAL;
+      if (!v.nmiPending) {
+        v.nmiPending = true;
+        d.events.unblock(v);
+      }
+      return 0;
+    case V.VCPUOP_register_vcpu_time_memory_area: {
+      if (!guest.copyIn(self.id, arg, 8)) return -EFAULT;
+      const area = guest.buffer.getS64(0);
+      if (area !== 0 && !addressOk(area)) return -EFAULT;
+      v.timeArea = area;
+      updateSystemTime(d, v);
+      return 0;
+    }
+    case V.VCPUOP_get_physid:
+      return -EINVAL;
+    default:
+      return -ENOSYS;
+  }
+}
+
+/** Moves a vcpu_info into a page of the guest's, once in a vCPU's life. */
+function registerVcpuInfo(d: DomainState, v: VcpuContext, mfn: number, offset: number): number {
+  if (offset > 4096 - VcpuInfo.sizeof || offset & 7) return -ENXIO;
+  if (v.vcpuInfoMfn !== 0) return -EINVAL;
+  if (v !== d.current && !v.down) return -EINVAL;
+  const frame = d.tables.guestFrame(mfn);
+  if (frame < 0 || d.frames.type[frame] !== 0) return -EINVAL;
+  const at = d.tables.address(frame) + offset;
+  d.mem.u8.copyWithin(at, v.vcpuInfo, v.vcpuInfo + VcpuInfo.sizeof);
+  v.vcpuInfo = at;
+  v.vcpuInfoMfn = mfn;
+  d.frames.writers[frame]++;
+  v.vcpuInfoOffset = offset;
+  // Everything counts as pending, so that nothing is lost: the guest copes with a spurious event.
+  d.mem.setU32(at + VcpuInfo.evtchn_pending_sel, 0xffff_ffff);
+  d.mem.setU32(at + VcpuInfo.evtchn_pending_sel + 4, 0xffff_ffff);
+  d.machine.touch(at);
+  d.events.markPending(v);
+  updateSystemTime(d, v);
+  return 0;
+}

@@ -1,0 +1,229 @@
+/**
+ * Requests, answers and notices over one byte stream, both ways: one JSON value a line.
+ *
+ *     {"id":1,"do":"list","with":{}}       a request
+ *     {"id":1,"ok":[...]}                  its answer, or {"id":1,"error":{"code":"...","message":"..."}}
+ *     {"do":"console","with":{...}}        a notice, not answered
+ *
+ * Invariant: a peer cannot make us hold more than a line of MAX_LINE_BYTES, nor have more than MAX_PENDING requests
+ * worked on at once, nor more than MAX_UNSENT_BYTES of answers that it does not take; we send no line that it would
+ * not take; when the stream ends every pending request fails, once.
+ */
+import type { Duplex } from 'node:stream';
+import { describeError, Failure, isFailureCode } from '../protocol/failure.js';
+
+export const MAX_LINE_BYTES = 4 << 20;
+const MAX_PENDING = 256;
+/** When the other side reads nothing, notices beyond this are dropped; with answers beyond it, it is cut off. */
+const MAX_UNSENT_BYTES = 16 << 20;
+/** What one side says is taken at this rate: of who says more, nothing is read until the time is over. */
+const RATE_MS = 100;
+const MAX_LINES_AT_ONCE = 4000;
+const MAX_BYTES_AT_ONCE = 32 << 20;
+/** Characters of an error's message. */
+const MAX_MESSAGE = 64 << 10;
+
+export type Params = Readonly<Record<string, unknown>>;
+
+export interface RpcHandlers {
+  request?(method: string, params: Params): unknown;
+  notice?(method: string, params: Params): void;
+  /** Once, when nothing more can come; it may be before whoever made `rpc` has got it. */
+  closed?(rpc: Rpc): void;
+}
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export class Rpc {
+  closed = false;
+  /** It was we who cut it: the other side lived then. */
+  cutHere = false;
+  private readonly pending = new Map<number, Pending>();
+  private nextId = 1;
+  private serving = 0;
+  private parts: Buffer[] = [];
+  private held = 0;
+  /** Since when, and how much, was taken; see RATE_MS. */
+  private since = 0;
+  private lines = 0;
+  private bytes = 0;
+
+  constructor(
+    readonly stream: Duplex,
+    private handlers: RpcHandlers,
+  ) {
+    stream.on('data', (chunk: Buffer) => this.take(chunk));
+    stream.on('error', () => this.end());
+    stream.on('end', () => this.end());
+    stream.on('close', () => this.end());
+  }
+
+  /** Others take over what arrives. */
+  setHandlers(handlers: RpcHandlers): void {
+    this.handlers = handlers;
+  }
+
+  /** Fails with what the other side answered, or 'io' when the stream ends; after `timeoutMs` with 'timed-out'. */
+  request<T = unknown>(method: string, params: object = {}, timeoutMs = 0): Promise<T> {
+    if (this.closed) return Promise.reject(new Failure('io', `${method}: the connection is closed`));
+    const id = this.nextId++;
+    return new Promise<T>((resolve, reject) => {
+      const timer =
+        timeoutMs === 0
+          ? undefined
+          : setTimeout(() => {
+              this.pending.delete(id);
+              reject(new Failure('timed-out', `${method}: no answer within ${timeoutMs / 1000} s`));
+            }, timeoutMs);
+      this.pending.set(id, { resolve: resolve as (value: unknown) => void, reject, timer });
+      if (this.write({ id, do: method, with: params })) return;
+      this.pending.delete(id);
+      clearTimeout(timer);
+      reject(new Failure('usage', `${method}: more is asked for than one message may have`));
+    });
+  }
+
+  notice(method: string, params: object = {}): void {
+    if (this.closed || this.stream.writableLength > MAX_UNSENT_BYTES) return;
+    this.write({ do: method, with: params });
+  }
+
+  close(): void {
+    this.stream.end();
+    this.end();
+  }
+
+  destroy(): void {
+    if (!this.closed) this.cutHere = true;
+    this.stream.destroy();
+    this.end();
+  }
+
+  /** False for what is longer than the other side takes; nothing is sent of it. */
+  private write(message: object): boolean {
+    const line = `${JSON.stringify(message)}\n`;
+    if (Buffer.byteLength(line) > MAX_LINE_BYTES) return false;
+    this.stream.write(line);
+    return true;
+  }
+
+  private answer(id: number, message: object): void {
+    if (this.closed) return;
+    if (this.stream.writableLength > MAX_UNSENT_BYTES) this.destroy();
+    else if (!this.write({ id, ...message }))
+      this.write({ id, error: { code: 'internal', message: 'the answer is longer than a message may be' } });
+  }
+
+  private end(): void {
+    if (this.closed) return;
+    this.closed = true;
+    for (const { reject, timer } of this.pending.values()) {
+      clearTimeout(timer);
+      reject(new Failure('io', 'the connection was closed'));
+    }
+    this.pending.clear();
+    this.handlers.closed?.(this);
+  }
+
+  private take(chunk: Buffer): void {
+    this.pace(chunk);
+    let from = 0;
+    for (let at = chunk.indexOf(10); at >= 0 && !this.closed; at = chunk.indexOf(10, from)) {
+      this.parts.push(chunk.subarray(from, at));
+      const line = this.parts.length === 1 ? this.parts[0] : Buffer.concat(this.parts);
+      this.parts = [];
+      this.held = 0;
+      from = at + 1;
+      this.lines++;
+      if (line.length > MAX_LINE_BYTES) this.destroy();
+      else this.line(line.toString('utf8'));
+    }
+    if (from < chunk.length) {
+      this.parts.push(chunk.subarray(from));
+      this.held += chunk.length - from;
+      if (this.held > MAX_LINE_BYTES) this.destroy();
+    }
+  }
+
+  private pace(chunk: Buffer): void {
+    const now = performance.now();
+    if (now - this.since >= RATE_MS) {
+      this.since = now;
+      this.lines = 0;
+      this.bytes = 0;
+    }
+    this.bytes += chunk.length;
+    if (this.lines < MAX_LINES_AT_ONCE && this.bytes < MAX_BYTES_AT_ONCE) return;
+    this.stream.pause();
+    setTimeout(() => this.stream.resume(), RATE_MS - (now - this.since));
+  }
+
+  private line(line: string): void {
+    let message: Record<string, unknown>;
+    try {
+      message = JSON.parse(line);
+    } catch {
+      this.destroy();
+      return;
+    }
+    if (typeof message !== 'object' || message === null) {
+      this.destroy();
+      return;
+    }
+    const { id, do: method } = message;
+    if (typeof method === 'string') {
+      const params =
+        typeof message.with === 'object' && message.with !== null ? (message.with as Params) : {};
+      if (typeof id === 'number') void this.serve(id, method, params);
+      else this.noticed(method, params);
+    } else if (typeof id === 'number') this.answered(id, message);
+  }
+
+  /** What a notice does may fail; then nothing more is heard of who sent it. */
+  private noticed(method: string, params: Params): void {
+    try {
+      this.handlers.notice?.(method, params);
+    } catch {
+      this.destroy();
+    }
+  }
+
+  private async serve(id: number, method: string, params: Params): Promise<void> {
+    try {
+      if (this.serving >= MAX_PENDING) throw new Failure('bad-state', 'too many requests at once');
+      this.serving++;
+      try {
+        if (this.handlers.request === undefined) throw new Failure('usage', 'no requests are taken here');
+        const value = await this.handlers.request(method, params);
+        this.answer(id, { ok: value ?? null });
+      } finally {
+        this.serving--;
+      }
+    } catch (error) {
+      const { code, message } = describeError(error);
+      this.answer(id, { error: { code, message: message.slice(0, MAX_MESSAGE) } });
+    }
+  }
+
+  private answered(id: number, message: Record<string, unknown>): void {
+    const waiting = this.pending.get(id);
+    if (waiting === undefined) return;
+    this.pending.delete(id);
+    clearTimeout(waiting.timer);
+    if (message.error === undefined) waiting.resolve(message.ok);
+    else {
+      // Any JSON value, from somebody who may be no friend.
+      const error = Object(message.error) as { code?: unknown; message?: unknown };
+      waiting.reject(
+        new Failure(
+          isFailureCode(error.code) ? error.code : 'internal',
+          typeof error.message === 'string' ? error.message : 'an error without words',
+        ),
+      );
+    }
+  }
+}
