@@ -13,7 +13,7 @@ import { soaked } from './lib/soaked.mjs';
 
 const { TwoHosts } = await import('../test/migration/hosts.ts');
 const { NetPeer } = await import('../test/support/net-peer.ts');
-const { SwitchServer } = await import('../src/host/standalone/net/switch-server.ts');
+const { SwitchServer } = await import('../src/net/links/switch-server.ts');
 const { oddLines } = await import('../test/e2e/kernel-log.ts');
 
 const { values } = parseArgs({

@@ -15,8 +15,8 @@ const { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } = await import('../scripts
 const { NetPeer } = await import('../test/support/net-peer.ts');
 const { vifConfig } = await import('../src/guest-process/device-requests.ts');
 const { hostAlone } = await import('../src/host/standalone/single-host.ts');
-const { openLink } = await import('../src/host/standalone/net/networks.ts');
-const { SwitchServer } = await import('../src/host/standalone/net/switch-server.ts');
+const { openLink } = await import('../src/net/links/open-link.ts');
+const { SwitchServer } = await import('../src/net/links/switch-server.ts');
 
 const moves = Number(process.argv[2] ?? 100);
 const vcpus = Number(process.argv[3] ?? 2);

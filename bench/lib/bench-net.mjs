@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { report } from '../harness.mjs';
 
-const { SwitchServer } = await import('../../src/host/standalone/net/switch-server.ts');
-const { StreamLink } = await import('../../src/host/standalone/net/stream-link.ts');
+const { SwitchServer } = await import('../../src/net/links/switch-server.ts');
+const { StreamLink } = await import('../../src/net/links/stream-link.ts');
 const { plainFrame } = await import('../../src/net/frame.ts');
 const { udp, pattern } = await import('../../test/support/packets.ts');
 
@@ -70,7 +70,7 @@ export async function benchGuest() {
   const { vifConfig } = await import('../../src/guest-process/device-requests.ts');
   const { vifSettings } = await import('../../src/devices/vif/settings.ts');
   const { hostAlone } = await import('../../src/host/standalone/single-host.ts');
-  const { openLink } = await import('../../src/host/standalone/net/networks.ts');
+  const { openLink } = await import('../../src/net/links/open-link.ts');
   let files;
   let passt;
   try {

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { Exit, Machine, MFN_BASE } from '../../dist/engine/wasm/machine.js';
 import { parseElf } from '../../dist/guest/elf.js';
-import { tuneEngine } from '../../dist/host/standalone/engine.js';
 import { virtualXen417 } from '../../dist/hypervisor/identity.js';
+import { tuneEngine } from '../../dist/os/tune-engine.js';
 import { FRAME, processorSeconds } from './cpu-program.mjs';
 
 const PAGE = 4096;

@@ -2,8 +2,9 @@
  * A guest's console on this terminal. First the latest output that the guest's process kept, then what comes.
  * Ends with Ctrl-], with the guest, or with the end of a piped input once the guest has taken all of it.
  */
-import { Terminal } from '../host/standalone/terminal.js';
+
 import { connectDaemon } from './daemon-client.js';
+import { Terminal } from './terminal.js';
 import { guarded, type VerbOptions } from './verb.js';
 
 /** Typed bytes on their way; more make the terminal wait. */

@@ -6,15 +6,15 @@ import { openSync, writeSync } from 'node:fs';
 import { type GuestEnd, guestLoop } from '../guest-process/guest-loop.js';
 import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
-import { collectGarbage } from '../host/standalone/garbage.js';
-import { hugePages } from '../host/standalone/huge-pages.js';
 import type { Networks } from '../host/standalone/net/networks.js';
 import { hostAlone } from '../host/standalone/single-host.js';
-import { Terminal } from '../host/standalone/terminal.js';
-import { nodeUnpackers } from '../host/standalone/unpackers.js';
+import { collectGarbage } from '../os/garbage.js';
+import { hugePages } from '../os/huge-pages.js';
+import { nodeUnpackers } from '../os/unpackers.js';
 import { printableLines } from '../protocol/printable.js';
 import type { Nanoseconds } from '../xen/types.js';
 import { profileText } from './profile.js';
+import { Terminal } from './terminal.js';
 
 /** Console output kept for the report of a crash, in bytes. */
 const LAST_OUTPUT_BYTES = 4096;

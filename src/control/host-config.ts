@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { parseLinkAddress } from '../host/standalone/net/address.js';
+import { parseLinkAddress } from '../net/links/address.js';
 import { Failure } from '../protocol/failure.js';
 
 export interface HostConfig {

@@ -8,7 +8,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { helloRequest } from '../guest-process/peer-messages.js';
-import { DOOR_LIMITS, Doorkeeper } from '../host/standalone/net/doorkeeper.js';
+import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
 import { readOrSetAside } from '../os/durable.js';
 import { type Libc, loadLibc } from '../os/libc.js';
 import { Rpc, type RpcHandlers } from '../os/rpc.js';

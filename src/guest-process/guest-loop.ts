@@ -1,7 +1,7 @@
 /** A guest on Node's event loop: what its domain says of a slice, in the loop's words, and how it ended. */
 import type { Guest } from '../helper/guest.js';
-import { GuestLoop } from '../host/standalone/loop.js';
 import type { CrashReport } from '../hypervisor/crash-report.js';
+import { GuestLoop } from './event-loop.js';
 
 /** How a guest's power cycle ended of its own. */
 export type GuestEnd =

@@ -7,7 +7,6 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { quotedName } from '../guest/name.js';
 import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
-import { within } from '../host/standalone/within.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import type { GuestFactory } from '../migration/moving-guest.js';
@@ -17,6 +16,7 @@ import { WorkerSender } from '../migration/worker-sender.js';
 import { writeDurable } from '../os/durable.js';
 import { logLine } from '../os/log-output.js';
 import type { Rpc } from '../os/rpc.js';
+import { within } from '../os/within.js';
 import { Failure } from '../protocol/failure.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
 import { RecordError } from '../records/fields.js';

@@ -12,19 +12,19 @@ import { rehearse } from '../helper/rehearsal.js';
 import { uuidText } from '../helper/uuid.js';
 import type { Host } from '../host/host.js';
 import type { ImageFolders } from '../host/standalone/disk/image-folders.js';
-import { tuneEngine } from '../host/standalone/engine.js';
-import { collectGarbage } from '../host/standalone/garbage.js';
-import { hugePages } from '../host/standalone/huge-pages.js';
-import type { GuestLoop } from '../host/standalone/loop.js';
-import { nodeUnpackers } from '../host/standalone/unpackers.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/moving-guest.js';
+import { collectGarbage } from '../os/garbage.js';
+import { hugePages } from '../os/huge-pages.js';
+import { tuneEngine } from '../os/tune-engine.js';
+import { nodeUnpackers } from '../os/unpackers.js';
 import { Failure } from '../protocol/failure.js';
 import { printable } from '../protocol/printable.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 import { guestSpec, readGuestConfig } from './device-requests.js';
+import type { GuestLoop } from './event-loop.js';
 import { guestLoop } from './guest-loop.js';
 import type {
   DeviceStatus,

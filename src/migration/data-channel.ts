@@ -8,8 +8,8 @@
 import { rmSync } from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
-import { Doorkeeper, type DoorLimits } from '../host/standalone/net/doorkeeper.js';
-import { within } from '../host/standalone/within.js';
+import { Doorkeeper, type DoorLimits } from '../os/doorkeeper.js';
+import { within } from '../os/within.js';
 import { type StreamSink, WRITES_UNDER_WAY } from './stream-writer.js';
 
 /** How the other end is found and known. */

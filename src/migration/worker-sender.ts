@@ -18,7 +18,7 @@
  */
 
 import { Worker } from 'node:worker_threads';
-import { WORKER_LIMITS } from '../host/standalone/worker-limits.js';
+import { WORKER_LIMITS } from '../os/worker-limits.js';
 import type { DataAddress } from './data-channel.js';
 import type { PageSender } from './page-sender.js';
 import type { SenderRequest, SenderResponse } from './sender-protocol.js';

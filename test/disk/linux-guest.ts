@@ -5,8 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ensureGuests } from '../../scripts/fetch-guests.mjs';
+import type { GuestLoop } from '../../src/guest-process/event-loop.js';
 import type { Guest } from '../../src/helper/guest.js';
-import type { GuestLoop } from '../../src/host/standalone/loop.js';
 import type { E2fsprogs } from './e2fsprogs.js';
 
 const dist = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url));

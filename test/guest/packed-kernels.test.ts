@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { bzImagePayload, unpackKernel } from '../../src/guest/bzimage.js';
 import { type Unpackers, unpackPayload } from '../../src/guest/decompress.js';
 import { KernelError } from '../../src/guest/kernel-error.js';
-import { nodeUnpackers } from '../../src/host/standalone/unpackers.js';
+import { nodeUnpackers } from '../../src/os/unpackers.js';
 import { bzImage, PACKED, packedKernel, ZSTD_BLOCK, zstdOfBlocks } from './packed-kernels.js';
 
 const kernel = packedKernel();

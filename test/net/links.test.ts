@@ -4,12 +4,13 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { parseLinkAddress } from '../../src/host/standalone/net/address.js';
-import { openLink, vifLinks } from '../../src/host/standalone/net/networks.js';
-import { SwitchServer } from '../../src/host/standalone/net/switch-server.js';
+import { vifLinks } from '../../src/host/standalone/net/networks.js';
 import { checksumHolds } from '../../src/net/checksum.js';
 import { copyFrame, type Frame, GSO_TCPV4, NEEDS_CSUM, plainFrame } from '../../src/net/frame.js';
 import type { LinkClient, NetLink } from '../../src/net/link.js';
+import { parseLinkAddress } from '../../src/net/links/address.js';
+import { openLink } from '../../src/net/links/open-link.js';
+import { SwitchServer } from '../../src/net/links/switch-server.js';
 import { ethernet, pattern, tcp, udp } from '../support/packets.js';
 
 class Client implements LinkClient {

@@ -3,13 +3,13 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Guests } from '../../scripts/fetch-guests.mjs';
 import type { Tier } from '../../src/engine/wasm/machine.js';
+import type { GuestLoop } from '../../src/guest-process/event-loop.js';
 import { guestLoop } from '../../src/guest-process/guest-loop.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
 import { Guest, type GuestSurroundings } from '../../src/helper/guest.js';
 import type { OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
 import { uuidBytes } from '../../src/helper/uuid.js';
 import type { Host } from '../../src/host/host.js';
-import type { GuestLoop } from '../../src/host/standalone/loop.js';
 
 export interface LinuxOptions {
   readonly devices?: readonly DeviceConfig[];

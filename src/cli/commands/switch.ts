@@ -1,8 +1,8 @@
 /** `stillpoint switch`: a learning switch that vifs of several hosts connect to, with an uplink if it has one. */
 import { type Command, InvalidArgumentError } from 'commander';
-import { parseLinkAddress, parseSocketAddress } from '../../host/standalone/net/address.js';
-import { openLink } from '../../host/standalone/net/networks.js';
-import { SwitchServer } from '../../host/standalone/net/switch-server.js';
+import { parseLinkAddress, parseSocketAddress } from '../../net/links/address.js';
+import { openLink } from '../../net/links/open-link.js';
+import { SwitchServer } from '../../net/links/switch-server.js';
 import { printableLines } from '../../protocol/printable.js';
 import { printNote } from '../verb.js';
 

@@ -7,7 +7,7 @@ import type { DiskSpec } from '../../guest/disk-spec.js';
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
 import type { DeviceConfig } from '../../helper/devices.js';
 import { placeOf } from '../../host/standalone/disk/image-folders.js';
-import { parseLinkAddress } from '../../host/standalone/net/address.js';
+import { parseLinkAddress } from '../../net/links/address.js';
 import type { VisibleFiles } from '../../os/sandbox.js';
 import type { HostConfig } from '../host-config.js';
 

@@ -20,9 +20,9 @@ import {
 import type { DeviceConfig } from '../../helper/devices.js';
 import { standaloneClock } from '../../host/standalone/clock.js';
 import { placeOf } from '../../host/standalone/disk/image-folders.js';
-import { within } from '../../host/standalone/within.js';
 import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
 import { removeTree } from '../../os/foreign-directory.js';
+import { within } from '../../os/within.js';
 import { Failure } from '../../protocol/failure.js';
 import { checkPlaces, foreignPaths, mustLieWithin } from '../disks/allowed-files.js';
 import {

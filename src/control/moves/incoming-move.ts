@@ -6,7 +6,6 @@
  */
 import type { Logger } from 'pino';
 import type { ReceivedInfo, StartedInfo } from '../../guest-process/guest-protocol.js';
-import { within } from '../../host/standalone/within.js';
 import {
   type DestinationAction,
   type DestinationEvent,
@@ -18,6 +17,7 @@ import {
   type ToSource,
 } from '../../migration/handover.js';
 import type { Rpc } from '../../os/rpc.js';
+import { within } from '../../os/within.js';
 import { describeError } from '../../protocol/failure.js';
 import type { Domain } from '../domains/domain.js';
 import { Serial } from '../one-at-a-time.js';

@@ -21,13 +21,13 @@ import {
   nameImages,
   retireImages,
 } from '../../guest-process/travelling-storage.js';
-import { within } from '../../host/standalone/within.js';
 import type { MoveOptions, MoveProgress } from '../../migration/source.js';
 import type { StorageProgress } from '../../migration/storage-copy.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
 import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
 import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.js';
 import type { Params, Rpc, RpcHandlers } from '../../os/rpc.js';
+import { within } from '../../os/within.js';
 import { checked } from '../../protocol/checked.js';
 import { Failure } from '../../protocol/failure.js';
 import { foreignPaths } from '../disks/allowed-files.js';

@@ -4,7 +4,7 @@
  */
 import net from 'node:net';
 import tls from 'node:tls';
-import type { Doorkeeper } from '../../host/standalone/net/doorkeeper.js';
+import type { Doorkeeper } from '../../os/doorkeeper.js';
 import { Rpc, type RpcHandlers } from '../../os/rpc.js';
 import { Failure } from '../../protocol/failure.js';
 import { fingerprintOf, type Identity, type Trusted } from './identity.js';

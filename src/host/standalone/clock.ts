@@ -2,9 +2,10 @@
  * The clocks of a host without Xen: the kernel's monotonic and real time clocks, shifted by the host's
  * configuration so that two hosts on one machine can be as unlike as two machines are.
  */
+
+import { monotonicNs } from '../../os/monotonic.js';
 import type { Nanoseconds } from '../../xen/types.js';
 import type { HostClock } from '../host.js';
-import { monotonicNs } from './monotonic.js';
 import { machineSuspends } from './suspends.js';
 
 /** How a host's clocks differ from the kernel's. All zero: they do not. */

@@ -1,7 +1,7 @@
 /** The links that a host without Xen has for devices: opened in the guest's process, with its rights. */
 import type { HostLinks } from '../../devices/links.js';
 import type { DiskSpec } from '../../guest/disk-spec.js';
-import { prepareFlock } from './disk/flock.js';
+import { prepareFlock } from '../../os/flock.js';
 import type { ImageFolders } from './disk/image-folders.js';
 import { openDisk } from './disk/open-disk.js';
 import { type Networks, vifLinks } from './net/networks.js';

@@ -1,9 +1,9 @@
 /** A host for one guest without a daemon: the machine's own clocks, nobody who reads its xenstore. */
 import { cpus } from 'node:os';
+import { tuneEngine } from '../../os/tune-engine.js';
 import type { DomId, Port } from '../../xen/types.js';
 import type { Host } from '../host.js';
 import { standaloneClock } from './clock.js';
-import { tuneEngine } from './engine.js';
 import { type LinkOptions, standaloneLinks } from './links.js';
 
 export function hostAlone(

@@ -3,7 +3,7 @@
  * CLOCK_BOOTTIME goes on. /proc/uptime shows the latter, in steps of 10 ms (Linux, fs/proc/uptime.c).
  */
 import { openSync, readSync } from 'node:fs';
-import { monotonicNs } from './monotonic.js';
+import { monotonicNs } from '../../os/monotonic.js';
 
 /** Less than this is no suspend, but two clocks that were not read at one instant. */
 const LEAST_NS = 2e9;

@@ -4,7 +4,7 @@
  * (NFS, and every cluster file system), it holds between hosts.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import { flock } from './flock.js';
+import { flock } from '../../../os/flock.js';
 
 export class DiskLock {
   private fd = -1;

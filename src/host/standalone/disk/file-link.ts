@@ -16,11 +16,9 @@ import {
   type DiskTransfer,
   QUIESCE_LIMIT_MS,
 } from '../../../devices/vbd/disk-link.js';
+import { within } from '../../../os/within.js';
+import { WORKER_LIMITS } from '../../../os/worker-limits.js';
 import type { LinearMemory } from '../../../xen/memory.js';
-
-import { within } from '../within.js';
-
-import { WORKER_LIMITS } from '../worker-limits.js';
 
 import { DiskLock } from './disk-lock.js';
 import { FileRing, ringBuffer, SLOTS } from './file-ring.js';

@@ -19,8 +19,8 @@ import {
   DiskTransfer,
   QUIESCE_LIMIT_MS,
 } from '../../../devices/vbd/disk-link.js';
+import { within } from '../../../os/within.js';
 import type { LinearMemory } from '../../../xen/memory.js';
-import { within } from '../within.js';
 import {
   handshake,
   NBD_CMD_DISC,

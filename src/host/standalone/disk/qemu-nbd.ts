@@ -10,8 +10,8 @@ import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
+import { PROGRAM_ENV } from '../../../os/program-environment.js';
 import { NbdLink } from './nbd-link.js';
-import { PROGRAM_ENV } from './programs.js';
 
 const START_MS = 10_000;
 /** It says so itself when it does not start. */

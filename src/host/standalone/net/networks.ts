@@ -6,11 +6,9 @@ import { existsSync } from 'node:fs';
 import type { VifHost, VifTimers } from '../../../devices/links.js';
 import { parseVifSettings, type VifSettings } from '../../../devices/vif/settings.js';
 import type { LinkClaim } from '../../../net/framing.js';
-import type { LinkClient, NetLink } from '../../../net/link.js';
-import { type LinkAddress, parseLinkAddress } from './address.js';
-import { DatagramLink } from './datagram-link.js';
-import { NoLink } from './no-link.js';
-import { StreamLink } from './stream-link.js';
+import type { LinkClient } from '../../../net/link.js';
+import { type LinkAddress, parseLinkAddress } from '../../../net/links/address.js';
+import { openLink } from '../../../net/links/open-link.js';
 
 /** Links as people write them (address.ts), by bridge; under "default" for vifs that name no bridge. */
 export type Networks = Readonly<Record<string, string>>;
@@ -37,30 +35,6 @@ function addressFor(devid: number, { bridge }: VifSettings, networks: Networks):
       ? `vif ${devid} names no bridge, and this host has no network "${DEFAULT_NETWORK}"`
       : `vif ${devid}: this host has no network or bridge "${bridge}"`,
   );
-}
-
-/** Opens a link; `claim`: which interface is behind it, for a switch of ours. Rejects with a message for people when it is not to be had now. */
-export async function openLink(
-  address: LinkAddress,
-  client: LinkClient,
-  log: (line: string) => void,
-  claim?: LinkClaim,
-): Promise<NetLink> {
-  switch (address.kind) {
-    case 'none':
-      return new NoLink();
-    case 'switch':
-    case 'stream':
-      return StreamLink.connect(address.to, address.kind === 'switch', client, log, claim);
-    case 'dgram':
-      return DatagramLink.open(address.local, address.remote, client, log);
-    case 'tap':
-    case 'bridge': {
-      // Loaded only where it is asked for: it needs a package that may be missing.
-      const { openTap } = await import('./tap-link.js');
-      return openTap(address, client);
-    }
-  }
 }
 
 /** What a switch is told of a vif, unless that may use addresses that are not its own. */

@@ -1,6 +1,6 @@
 /** How Node's engine treats the WebAssembly that guests' code becomes. */
 import { setFlagsFromString } from 'node:v8';
-import { compileCore } from '../../engine/wasm/machine.js';
+import { compileCore } from '../engine/wasm/machine.js';
 
 const FLAGS = [
   // Whole modules are compiled by the engine's own threads, not each function when the guest first comes to it.

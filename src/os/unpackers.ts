@@ -1,7 +1,7 @@
 /** Unpackers of kernels that this Node has: zstd since 22.15. They leave no memory behind, as one in WebAssembly does. */
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
-import type { Unpackers } from '../../guest/decompress.js';
+import type { Unpackers } from '../guest/decompress.js';
 
 type ZstdDecompress = (
   packed: Uint8Array,

@@ -8,9 +8,9 @@
 import { execFile } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { type Frame, MAX_FRAME_BYTES, plainFrame } from '../../../net/frame.js';
-import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from '../../../net/framing.js';
-import type { LinkClient, NetLink } from '../../../net/link.js';
+import { type Frame, MAX_FRAME_BYTES, plainFrame } from '../frame.js';
+import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from '../framing.js';
+import type { LinkClient, NetLink } from '../link.js';
 
 const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;

@@ -4,8 +4,8 @@
  * of it has left. Frames that are sent all the same are kept whole: the stream never breaks in mid-frame.
  */
 import type { Socket } from 'node:net';
-import type { Frame } from '../../../net/frame.js';
-import { FrameDecoder, framedBytes, writeFramed } from '../../../net/framing.js';
+import type { Frame } from '../frame.js';
+import { FrameDecoder, framedBytes, writeFramed } from '../framing.js';
 
 /** Frames are gathered up to so many bytes for one write. */
 const BATCH_BYTES = 262_144;

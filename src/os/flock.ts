@@ -3,7 +3,7 @@
  * program of that name, to which the descriptor is given: the lock belongs to the open file, not to the process.
  */
 import { spawn } from 'node:child_process';
-import { PROGRAM_ENV } from './programs.js';
+import { PROGRAM_ENV } from './program-environment.js';
 
 const LOCK_SH = 1;
 const LOCK_EX = 2;

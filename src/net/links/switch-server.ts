@@ -4,17 +4,11 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import {
-  CLAIM_HELLO,
-  type LinkClaim,
-  MAX_CLAIM_BYTES,
-  OFFLOAD_HELLO,
-  readClaim,
-} from '../../../net/framing.js';
-import type { LinkClient, NetLink } from '../../../net/link.js';
-import { parseMac } from '../../../net/mac.js';
-import { parseIp, SourceFilter } from '../../../net/source-filter.js';
-import { LearningSwitch, type PortGuard, type SwitchPort } from '../../../net/switch.js';
+import { CLAIM_HELLO, type LinkClaim, MAX_CLAIM_BYTES, OFFLOAD_HELLO, readClaim } from '../framing.js';
+import type { LinkClient, NetLink } from '../link.js';
+import { parseMac } from '../mac.js';
+import { parseIp, SourceFilter } from '../source-filter.js';
+import { LearningSwitch, type PortGuard, type SwitchPort } from '../switch.js';
 import type { SocketAddress } from './address.js';
 import { FrameStream } from './frame-stream.js';
 

@@ -1,9 +1,9 @@
 /** A link over UDP, a frame a datagram, as QEMU's `-netdev dgram` has it. Frames that do not fit are lost. */
 import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
-import type { Frame } from '../../../net/frame.js';
-import { plainFrame } from '../../../net/frame.js';
-import type { LinkClient, NetLink } from '../../../net/link.js';
+import type { Frame } from '../frame.js';
+import { plainFrame } from '../frame.js';
+import type { LinkClient, NetLink } from '../link.js';
 import type { Endpoint } from './address.js';
 
 /** The largest UDP payload over IPv4. */

@@ -4,9 +4,9 @@
  * a cable that is out.
  */
 import { connect, type Socket } from 'node:net';
-import type { Frame } from '../../../net/frame.js';
-import { CLAIM_HELLO, claimHello, type LinkClaim, OFFLOAD_HELLO } from '../../../net/framing.js';
-import type { LinkClient, NetLink } from '../../../net/link.js';
+import type { Frame } from '../frame.js';
+import { CLAIM_HELLO, claimHello, type LinkClaim, OFFLOAD_HELLO } from '../framing.js';
+import type { LinkClient, NetLink } from '../link.js';
 import { formatSocketAddress, type SocketAddress } from './address.js';
 import { FrameStream } from './frame-stream.js';
 

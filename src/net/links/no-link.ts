@@ -1,5 +1,5 @@
 /** No cable: a vif that is there, and reaches nobody. */
-import type { NetLink } from '../../../net/link.js';
+import type { NetLink } from '../link.js';
 
 export class NoLink implements NetLink {
   readonly name = 'none';
