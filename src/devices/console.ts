@@ -1,10 +1,10 @@
 /**
- * The console's back end: moves bytes between the guest's shared console page and a terminal.
+ * The back end of the guest's console: it moves bytes between the guest's shared console page and a terminal.
  *
- * Invariant: the indices in the page belong to the guest as much as to us, so they are read once a turn, and a
- * distance larger than the ring is a broken guest (nothing is moved), never a length.
- * Output that the terminal cannot take yet stays in the guest's ring: the guest waits, and nothing here grows
- * without bound. Source: xen/include/public/io/console.h; tools/console/daemon/io.c.
+ * Invariant: the guest can write the ring's indices at any time, so each is read once per call. If the distance
+ * between them is larger than the ring, the guest is broken and nothing is moved; the distance is never used as a
+ * length. Output that the terminal cannot take yet stays in the guest's ring, so the guest waits and no buffer here
+ * grows without bound. Source: xen/include/public/io/console.h; tools/console/daemon/io.c.
  */
 import { bool, bytes, struct } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
@@ -17,21 +17,24 @@ import {
 } from '../xen/console.js';
 import type { LinearMemory } from '../xen/memory.js';
 
-/** Most typed bytes that wait for the guest to take them; more are refused, as a terminal does when it is full. */
+/** How many typed bytes may wait for the guest to take them. Further bytes are refused, as a full terminal does. */
 export const INPUT_LIMIT_BYTES = 65_536;
 
-/** What the back end needs of the guest's container. */
+/** The part of the guest's container that the console's back end uses. */
 export interface ConsolePort {
   readonly mem: LinearMemory;
   /** Linear address of the console page. */
   readonly page: number;
-  /** Says that host code writes into the page: dirty log, decoded code. */
+  /**
+   * To be called after host code has written into the page at `linear`: it marks the page dirty for a migration and
+   * drops code that was decoded from it.
+   */
   touch(linear: number): void;
   /** Raises the guest's console event. */
   notify(): void;
 }
 
-/** Where output goes: takes the bytes and returns false when it wants no more until `drained`. */
+/** Where output goes. It takes all the bytes, and returns false if it wants no more until `drained` is called. */
 export type ConsoleSink = (output: Uint8Array) => boolean;
 
 const input = [bytes, 'typed bytes that did not fit the ring yet'] as const;
@@ -53,7 +56,7 @@ export const consoleRecord = recordType(
 export class ConsoleBackend {
   private input: Uint8Array = new Uint8Array(0);
   private ready = true;
-  /** The guest has signalled while the sink wanted nothing. */
+  /** True if the guest has signalled new output while the sink could not take any. */
   private owed = false;
 
   constructor(
@@ -62,8 +65,9 @@ export class ConsoleBackend {
   ) {}
 
   /**
-   * Says in the page that the ring is served: a guest that knows the field drops its output until then. Once, before the
-   * guest's first instruction, without an event, so that it finds what it finds where no such field is known.
+   * Marks the connection in the page as established. A guest that knows this field discards its output until then. It
+   * is called once, before the guest's first instruction and without an event, so a guest that does not know the
+   * field sees no difference.
    */
   connect(): void {
     const { mem, page } = this.port;
@@ -71,7 +75,7 @@ export class ConsoleBackend {
     mem.setU8(page + XENCONS_CONNECTION, XENCONSOLE_CONNECTED);
   }
 
-  /** The guest notified us: it has written output, or taken input. */
+  /** To be called when the guest has notified us: it has written output, or has taken input. */
   service(): void {
     this.pushInput();
     this.owed = !this.ready;
@@ -79,26 +83,27 @@ export class ConsoleBackend {
   }
 
   /**
-   * The guest goes on, here or elsewhere: what it has signalled before is done now. What it has put on the ring and
-   * not signalled yet stays there, so that it cannot tell that it was stopped in between.
+   * To be called when the guest continues, on this host or another. It serves what the guest had already signalled
+   * before it was stopped. Output that the guest has put on the ring but not signalled stays there: if it were taken
+   * now, the guest could tell that it had been stopped.
    */
   resume(): void {
     if (this.owed) this.service();
   }
 
-  /** The sink takes bytes again. */
+  /** To be called when the sink can take bytes again. */
   drained(): void {
     this.ready = true;
     this.service();
   }
 
-  /** Another terminal takes over; what is in the ring goes to it. */
+  /** Replaces the terminal. The new one also gets what is still in the ring. */
   setSink(sink: ConsoleSink): void {
     this.sink = sink;
     this.drained();
   }
 
-  /** Typed bytes for the guest. Returns how many were taken. */
+  /** Offers typed bytes to the guest. Returns how many were accepted. */
   type(typed: Uint8Array): number {
     const taken = Math.min(typed.length, INPUT_LIMIT_BYTES - this.input.length);
     const joined = new Uint8Array(this.input.length + taken);

@@ -1,37 +1,43 @@
 /**
- * What a host gives to a guest's devices. A device terminates the guest's rings and speaks to a link at request
- * level; the link is this host's, and another one on the next host.
+ * What a host provides for a guest's devices. A device terminates the guest's rings and passes requests on to a link.
+ * The link belongs to the present host; on the next host the device gets another one.
  */
 
 import type { LinkClient, NetLink } from '../net/link.js';
 import type { DiskLink } from './vbd/disk-link.js';
 
-/** The host's time, for what a vif does by itself: announcements, and the credit of one with a rate. */
+/** The host's time, for what a vif does on its own: announcements, and the credit of a vif with a rate limit. */
 export interface VifTimers {
-  /** Milliseconds, never backwards. */
+  /** Milliseconds; the value never goes backwards. */
   now(): number;
-  /** Runs `run` once, later; the result takes that back. */
+  /** Calls `run` once after `ms` milliseconds. The function that it returns cancels the call. */
   after(ms: number, run: () => void): () => void;
 }
 
-/** What a host gives to a vif. */
+/** What a host provides for a vif. */
 export interface VifHost {
   readonly link: NetLink;
   readonly timers: VifTimers;
 }
 
-/** By kind of device; a host that has nothing for a kind leaves it out. `src/host/standalone/links.ts` has them. */
+/**
+ * One function for each kind of device. A host that cannot serve a kind leaves its function out.
+ * `src/host/standalone/links.ts` has the functions of a host without Xen.
+ */
 export interface HostLinks {
-  /** Opens what `spec` (the device's settings, JSON) names. Fails with a message for people when it is not to be had. */
+  /**
+   * Opens what `spec` (the device's settings as JSON) names. Rejects with a message for the user if that is not
+   * possible.
+   */
   readonly vbd?: (devid: number, spec: string) => Promise<DiskLink>;
-  /** A guest with disks is on its way: what takes time can be done before it stands still. */
+  /** A guest with disks is arriving: slow preparations can be made now, before the guest is stopped. */
   readonly expectDisks?: () => void;
   readonly vif?: (devid: number, spec: string, client: LinkClient) => Promise<VifHost>;
 }
 
-/** One migration point of a device, for the ledger: both values are read when asked for. */
+/** One migration point of a device, for the ledger. Both values are computed each time they are asked for. */
 export interface DevicePoint {
-  /** Beside the device's own name: "event channel", "link". */
+  /** What follows the device's own name in the ledger: "event channel", "link". */
   readonly name: string;
   inner(): string;
   outer(): string;

@@ -1,12 +1,12 @@
 /**
- * The back end's side of a split driver's handshake, the same for disks and networks: it watches the front end's
- * `state` in the guest's own xenstore and answers with its own, as Linux's back ends do.
+ * The back end's side of a split driver's handshake, which is the same for disks and networks. It watches the front
+ * end's `state` node in the guest's own xenstore and answers with a state of its own, as Linux's back ends do.
  *
- * Invariants: the driver holds rings, grants and ports of the guest exactly while `connected`; while it lets go of
- * them (I/O may be under way) the front end's state is not looked at, and then as it is by then. Every state may
- * follow every other, and the same one may be written again: what has been done is not done twice. What the
- * front end wrote is read at the moment of use and trusted in nothing.
- * Source: xen/include/public/io/xenbus.h; Linux, drivers/block/xen-blkback/xenbus.c (frontend_changed),
+ * Invariants: the driver holds rings, grants and ports of the guest exactly while `connected`. While it releases
+ * them, which takes time if I/O is in progress, it ignores changes of the front end's state; afterwards it acts on
+ * the state that the front end has by then. Any state may follow any other, and the same one may be written twice:
+ * nothing is done twice. What the front end wrote is read at the moment of use and never trusted. Source:
+ * xen/include/public/io/xenbus.h; Linux, drivers/block/xen-blkback/xenbus.c (frontend_changed),
  * drivers/xen/xenbus/xenbus_client.c (xenbus_dev_fatal).
  */
 import { bool, bytes, list, struct, text, u8, u32 } from '../records/fields.js';
@@ -23,7 +23,7 @@ import {
 import type { LocalClient, LocalWatch } from '../xenstore/server/local.js';
 import type { DevicePoint, HostLinks } from './links.js';
 
-/** What the front end wrote cannot be used; the message goes to the log and into the device's error node. */
+/** The front end wrote something that cannot be used. The message goes to the log and into the device's error node. */
 export class XenbusError extends Error {
   constructor(message: string) {
     super(message);
@@ -31,62 +31,70 @@ export class XenbusError extends Error {
   }
 }
 
-/** Nodes below the back end's directory. */
+/** Nodes below the back end's directory, by name. */
 export type Nodes = Readonly<Record<string, string | number>>;
 
 /** What a driver may ask of the bus at any time. */
 export interface Bus {
-  /** The front end broke the protocol: closes the device and says why. */
+  /** The front end broke the protocol: closes the device and records the reason. */
   fatal(message: string): void;
-  /** Writes nodes of a connected device anew (a size, a link's state). */
+  /** Updates nodes of a connected device (a size, the state of a link). */
   write(nodes: Nodes): void;
 }
 
 /** What a kind of device (vbd, vif) adds to the handshake. */
 export interface XenbusDriver {
-  /** Set before anything else is called. */
+  /** Is set before any other member is used. */
   bus: Bus | undefined;
-  /** Whether a front end in this state has written all that `connect` needs: Initialised or Connected. */
+  /** Whether a front end in this state (Initialised or Connected) has written all that `connect` needs. */
   connectsAt(frontState: number): boolean;
-  /** Written before InitWait: what is offered to the front end. The same on every host. */
+  /** The nodes that are written before InitWait: what is offered to the front end. They are the same on every host. */
   offers(): Nodes;
   /**
-   * Takes the front end's rings and ports. The nodes it returns are written before the state becomes Connected.
-   * Throws XenbusError; then nothing is held.
+   * Takes the front end's rings and ports. The nodes that it returns are written before the state becomes Connected.
+   * Throws XenbusError; in that case it holds nothing.
    */
   connect(front: FrontEnd): Nodes;
-  /** The guest goes on, after `connect`, `restore` or `pause`: requests may be in the rings already. */
+  /** The guest continues, after `connect`, `restore` or `pause`. There may already be requests in the rings. */
   start(): void;
-  /** The guest stands still; when this resolves nothing of ours changes its memory or its disk until `start`. */
+  /**
+   * The guest is stopped. When the promise resolves, the back end changes neither the guest's memory nor its disk
+   * until `start`.
+   */
   pause(): Promise<void>;
-  /** Lets go of all that `connect` took and calls `done` (now or later) when nothing uses it any more. */
+  /** Releases all that `connect` took. Calls `done`, at once or later, when nothing uses it any more. */
   disconnect(done: () => void): void;
-  /** Everything of a connected device that is not in guest memory. Only while the guest is paused. */
+  /**
+   * Returns all state of a connected device that is not in guest memory. It is only called while the guest is paused.
+   */
   save(): Uint8Array;
   /** Continues a connected device on the same rings, grants and ports. Throws RecordError. */
   restore(record: Uint8Array): void;
   /**
-   * Takes this host's link: once on each host, after `restore` where there was one, before the guest's first
-   * instruction there. A failure leaves the guest with its source; nothing may be left open then.
+   * Takes this host's link. It is called once on each host: after `restore`, if there was one, and before the guest's
+   * first instruction there. If it fails, the guest stays with its source; the driver must then leave nothing open.
    */
   attach?(links: HostLinks, devid: number): Promise<void>;
   /**
-   * The guest stands still and is about to be another host's: what only one host may have at a time is let go, and
-   * taken back by a `start` that follows nevertheless.
+   * The guest is stopped and about to be handed to another host: releases what only one host may hold at a time. If
+   * the guest continues here after all, `start` takes it back.
    */
   release?(): Promise<void>;
-  /** Lets go of the link for good: the guest lives elsewhere, ended, or loses the device. Any state; once. */
+  /**
+   * Releases the link for good, because the guest now lives elsewhere, has ended, or loses the device. It is called
+   * once, in any state.
+   */
   detach?(): Promise<void>;
-  /** For the ledger: what the guest sees of the device, and what this host gave. */
+  /** The rows of the ledger: what the guest sees of the device, and what this host provides. */
   points?(): readonly DevicePoint[];
 }
 
-/** Where a device is in the guest's xenstore. */
+/** Identifies a device in the guest's xenstore. */
 export interface XenbusId {
   /** "vbd", "vif". */
   readonly kind: string;
   readonly devid: number;
-  /** The guest's, as it sees itself. */
+  /** The guest's domain id as the guest sees it. */
   readonly domid: number;
 }
 
@@ -95,7 +103,7 @@ export const frontPath = ({ kind, devid, domid }: XenbusId): string =>
 export const backPath = ({ kind, devid, domid }: XenbusId): string =>
   `/local/domain/0/backend/${kind}/${domid}/${devid}`;
 
-/** The front end's nodes, as domain 0 reads them. */
+/** The front end's nodes, read as domain 0. */
 export class FrontEnd {
   constructor(
     private readonly store: LocalClient,
@@ -105,7 +113,10 @@ export class FrontEnd {
   text(name: string): string | undefined {
     return this.store.tryRead(`${this.path}/${name}`);
   }
-  /** An unsigned decimal number up to `max`, or undefined where there is no such node. Throws XenbusError. */
+  /**
+   * Reads an unsigned decimal number of at most `max`. Returns undefined if the node does not exist. Throws
+   * XenbusError.
+   */
   optional(name: string, max: number): number | undefined {
     const value = this.text(name);
     if (value === undefined) return undefined;
@@ -118,13 +129,13 @@ export class FrontEnd {
     if (n === undefined) throw new XenbusError(`${name} is missing`);
     return n;
   }
-  /** A feature node: present and not 0. */
+  /** A feature node: true if it exists and is not 0. */
   flag(name: string): boolean {
     return (this.optional(name, 0xffff_ffff) ?? 0) !== 0;
   }
 }
 
-/** One device as it is saved. `spec` is what its host's link is made from, in the daemon's words. */
+/** One device as it is saved. From `spec`, the device's settings as JSON, each host makes its link. */
 export const xenbusDeviceField = struct({
   kind: [text, 'vbd or vif'],
   devid: [u32, 'device id'],
@@ -141,7 +152,7 @@ export const xenbusRecord = recordType('XBUS', 1, 'split devices; their xenstore
 
 export interface XenbusEvents {
   log(line: string): void;
-  /** The device was unplugged and the front end has let go of it; its nodes are still there. */
+  /** The device was unplugged and the front end has released it. Its nodes still exist. */
   gone(): void;
 }
 
@@ -149,7 +160,7 @@ export class XenbusBackend implements Bus {
   private state = XenbusStateUnknown;
   private online = true;
   private connected = false;
-  /** The driver is letting go. */
+  /** True while the driver is releasing the front end's rings. */
   private leaving = false;
   private watch: LocalWatch | undefined;
   private readonly front: FrontEnd;
@@ -177,21 +188,21 @@ export class XenbusBackend implements Bus {
     return this.connected;
   }
 
-  /** A new device, whose nodes of the toolstack are there: offers, and waits for a front end. */
+  /** Starts a new device whose toolstack nodes already exist: it makes its offers and waits for a front end. */
   begin(): void {
     this.write(this.driver.offers());
     this.switchTo(XenbusStateInitWait);
     this.listen();
   }
 
-  /** A device that arrives with its guest; the store is as it was. Throws RecordError. */
+  /** Restores a device that arrives with its guest. The store is unchanged. Throws RecordError. */
   restore(saved: SavedXenbusDevice): void {
     this.state = saved.state;
     this.online = saved.online;
     if (saved.connected) this.driver.restore(saved.driver);
     this.connected = saved.connected;
   }
-  /** After `restore`, when the guest may see changes again. */
+  /** To be called after `restore`, once the guest may see changes again. */
   resume(): void {
     this.listen();
     if (this.connected && !this.leaving) this.driver.start();
@@ -204,27 +215,30 @@ export class XenbusBackend implements Bus {
   save(spec: string): SavedXenbusDevice {
     const { kind, devid } = this.id;
     const { state, online, connected } = this;
-    // A device that is letting go is saved as connected: the next host lets go of it again.
+    // A device that is releasing its rings is saved as connected. The next host releases them again.
     const driver = connected ? this.driver.save() : new Uint8Array(0);
     return { kind, devid, spec, state, online, connected, driver };
   }
 
-  /** Asks the front end to let go, as the toolstack does on a detach; `gone` follows when it has. */
+  /**
+   * Asks the front end to release the device, as the toolstack does on a detach. `gone` is called when it has done
+   * so.
+   */
   unplug(): void {
     this.online = false;
     this.store.write(`${this.back}/online`, '0');
     this.store.write(`${this.back}/state`, String(XenbusStateClosing));
-    // Where no front end holds anything there is nothing to wait for.
+    // If no front end holds anything, there is nothing to wait for.
     if (!this.connected && !this.leaving) this.close();
   }
 
-  /** Takes the device away, whatever the front end does: `gone` follows when no I/O is under way any more. */
+  /** Removes the device whatever the front end does. `gone` is called when no I/O is in progress any more. */
   surpriseRemove(): void {
     this.online = false;
     this.close();
   }
 
-  /** Ends watching; nothing of the guest changes. */
+  /** Stops watching the front end. Nothing changes for the guest. */
   stop(): void {
     this.watch?.stop();
     this.watch = undefined;
@@ -239,7 +253,7 @@ export class XenbusBackend implements Bus {
     const front = this.frontState;
     switch (front) {
       case XenbusStateInitialising:
-        // A front end that starts anew without having closed has forgotten its rings.
+        // A front end that initialises again without having closed has forgotten its rings.
         if (this.connected) this.close(XenbusStateInitWait);
         else if (this.state === XenbusStateClosed || this.state === XenbusStateClosing)
           this.switchTo(XenbusStateInitWait);
@@ -247,7 +261,8 @@ export class XenbusBackend implements Bus {
       case XenbusStateInitialised:
       case XenbusStateConnected:
         if (!this.driver.connectsAt(front)) break;
-        // Closing: it went back without having closed, or it was refused and has to close first.
+        // While we are Closing, the front end has gone back to this state without having closed, or it was refused
+        // and has to close first.
         if (this.state !== XenbusStateClosing) this.connect();
         else if (this.connected) this.close(XenbusStateInitWait);
         break;
@@ -276,7 +291,7 @@ export class XenbusBackend implements Bus {
     this.driver.start();
   }
 
-  /** Lets go of the front end; then `next`, unless the device was unplugged. */
+  /** Releases the front end's rings and then switches to `next`, or to Closed if the device was unplugged. */
   private close(next = XenbusStateClosed): void {
     const done = (): void => {
       this.leaving = false;
@@ -295,7 +310,7 @@ export class XenbusBackend implements Bus {
     else this.switchTo(next);
   }
 
-  /** Says why, where Linux's tools look for it, and closes. */
+  /** Writes the reason to where Linux's tools look for it, and closes the device. */
   fatal(message: string): void {
     const { kind, devid, domid } = this.id;
     this.events.log(`${kind} ${devid}: ${message}`);

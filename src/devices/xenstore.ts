@@ -1,7 +1,7 @@
 /**
- * The guest's own xenstore: a whole store that lives in the container and is saved with the guest, so that what
- * the guest reads, watches and has half asked never changes because of a host. The guest reaches it by its shared
- * ring; the helper reaches it as dom0 does.
+ * The guest's own xenstore. It is a complete store that lives in the guest's container and is saved with the guest,
+ * so a change of host never changes what the guest reads, what it watches, or a transaction that it has open. The
+ * guest reaches the store through its shared ring; the helper reaches it in the role of domain 0.
  */
 import type { TreeNode } from '../guest/domain-tree.js';
 import type { LinearMemory } from '../xen/memory.js';
@@ -11,20 +11,20 @@ import type { Connection } from '../xenstore/server/connection.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
 
-/** What the store needs of the guest's container. */
+/** The part of the guest's container that the store uses. */
 export interface StorePort {
   readonly mem: LinearMemory;
   /** Linear address of the store's page. */
   readonly page: number;
   readonly domid: DomId;
   readonly port: Port;
-  /** Says that host code writes into the page. */
+  /** To be called after host code has written into the page. */
   touch(linear: number): void;
   /** Raises the guest's store event. */
   notify(): void;
 }
 
-/** Writes nodes with their permissions, as the toolstack does; parents are expected before children. */
+/** Writes nodes with their permissions, as the toolstack does. Parents must come before their children. */
 export function plant(dom0: LocalClient, nodes: readonly TreeNode[]): void {
   dom0.transact((view) => {
     for (const node of nodes) {
@@ -49,7 +49,7 @@ export class GuestStore {
     this.ring = new RingTransport(server, this.connection, port.mem, port.page, port, fresh);
   }
 
-  /** How many transactions and watches the guest has. */
+  /** How many transactions and watches the guest has open. */
   get openTransactions(): number {
     return this.connection.transactions.size;
   }
@@ -57,19 +57,22 @@ export class GuestStore {
     return this.connection.watches.length;
   }
 
-  /** A store for a guest that is being switched on, with the nodes that the toolstack makes. */
+  /** Makes the store of a guest that is being switched on, with the nodes that the toolstack makes. */
   static create(port: StorePort, nodes: readonly TreeNode[]): GuestStore {
     const server = new XenstoreServer();
     plant(server.local(0), nodes);
     return new GuestStore(server, port, true);
   }
 
-  /** The store of a guest that arrives: `server` as it was restored, the ring as it is in memory. */
+  /**
+   * Makes the store of an arriving guest: `server` is the restored store, and the ring is as it is in the guest's
+   * memory.
+   */
   static arrive(port: StorePort, server: XenstoreServer): GuestStore {
     return new GuestStore(server, port, false);
   }
 
-  /** The guest notified us, or may have. */
+  /** To be called when the guest has notified us, or may have done so. */
   service(): void {
     this.ring.pump();
   }

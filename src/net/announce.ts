@@ -1,7 +1,8 @@
 /**
- * After a move nobody knows where the guest is now: these frames say it for the guest, which does not know that it
- * moved. RARP teaches switches the address; ARP and Neighbour Advertisement also those who speak to the guest.
- * Source: RFC 903, RFC 5227 (announcement), RFC 4861 7.2.6; QEMU, net/announce.c (the same RARP frame).
+ * Frames that announce where the guest is after a move. They speak for the guest, which does not know that it has
+ * moved. RARP teaches switches the new port of its address; ARP and Neighbour Advertisements also reach those who
+ * talk to the guest. Source: RFC 903, RFC 5227 (announcement), RFC 4861 7.2.6; QEMU, net/announce.c (the same RARP
+ * frame).
  */
 import { fold, pseudoSum, sumBytes } from './checksum.js';
 import {
@@ -16,31 +17,31 @@ import {
 } from './headers.js';
 import { BROADCAST, readMac, writeMac } from './mac.js';
 
-/** Most addresses of each kind that are remembered for one interface. */
+/** How many addresses of each kind are remembered for one interface. */
 const MAX_ADDRESSES = 8;
 const NEIGHBOUR_SOLICITATION = 135;
 const NEIGHBOUR_ADVERTISEMENT = 136;
 const NA_OVERRIDE = 0x20;
-/** Bytes of a frame without its check sequence, at least. */
+/** The minimum size of a frame in bytes, without its check sequence. */
 const MIN_FRAME_BYTES = 60;
 
 const headers = newHeaders();
 const isZero = (b: Uint8Array): boolean => b.every((byte) => byte === 0);
 const same = (a: Uint8Array, b: Uint8Array): boolean => a.every((byte, i) => byte === b[i]);
 
-/** The IP addresses of one interface, as its own ARP and Neighbour Discovery show them. Latest last. */
+/** The IP addresses of one interface, learned from its own ARP and Neighbour Discovery. The latest one is last. */
 export class SnoopedAddresses {
   constructor(
     private readonly mac: number,
-    /** Each of 4 or 16 bytes. */
+    /** Each has 4 or 16 bytes. */
     readonly addresses: Uint8Array[] = [],
   ) {}
 
-  /** Looks at a frame that the interface sends. */
+  /** Inspects a frame that the interface sends. */
   look(b: Uint8Array): void {
     const type = u16be(b, 12);
     if (type === ETHERTYPE_ARP) {
-      // Ethernet and IPv4, sender's address at 22, sender's protocol address at 28.
+      // ARP for Ethernet and IPv4: the sender's Ethernet address is at 22, its IP address at 28.
       if (b.length >= 42 && u16be(b, 16) === 0x0800 && readMac(b, 22) === this.mac)
         this.know(b.slice(28, 32));
     } else if (
@@ -69,7 +70,7 @@ export class SnoopedAddresses {
   }
 }
 
-/** The frames that announce an interface: RARP, then one for each address. */
+/** The frames that announce an interface: a RARP frame, then one frame for each address. */
 export function announcements(mac: number, addresses: readonly Uint8Array[]): Uint8Array[] {
   return [rarp(mac), ...addresses.map((a) => (a.length === 4 ? arp(mac, a) : advertisement(mac, a)))];
 }
@@ -120,7 +121,7 @@ function advertisement(mac: number, address: Uint8Array): Uint8Array {
   b[54] = NEIGHBOUR_ADVERTISEMENT;
   b[58] = NA_OVERRIDE;
   b.set(address, 62);
-  // Option: target's link-layer address, in units of 8 bytes.
+  // The option with the target's link-layer address; its length is given in units of 8 bytes.
   b[78] = 2;
   b[79] = 1;
   writeMac(b, 80, mac);

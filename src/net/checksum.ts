@@ -1,4 +1,4 @@
-/** The Internet checksum (RFC 1071), and what a frame needs of it. */
+/** The Internet checksum (RFC 1071) and how it is applied to frames. */
 import { type Frame, NEEDS_CSUM } from './frame.js';
 import {
   checksumOffset,
@@ -10,10 +10,14 @@ import {
   u16be,
 } from './headers.js';
 
-/** Adds the bytes from..to as big-endian 16-bit words to `sum`; an odd last byte is the high half of one. */
+/**
+ * Adds the bytes from `from` up to `to` to `sum` as big-endian 16-bit words. An odd last byte is the high half of a
+ * word.
+ */
 export function sumBytes(b: Uint8Array, from: number, to: number, sum: number): number {
   let at = from;
-  // 2^15 words of 2^16 fit an int32 sum with room; folding every 64 bytes would cost more than it saves.
+  // An int32 holds the sum of 2^15 bytes, taken as 16-bit words, with room to spare. Folding every 64 bytes would
+  // cost more than it saves.
   while (at < to) {
     const stop = Math.min(to, at + 32_768);
     let part = 0;
@@ -28,13 +32,13 @@ export function sumBytes(b: Uint8Array, from: number, to: number, sum: number): 
   return sum;
 }
 
-/** The sum as 16 bits, end-around carries added. */
+/** Reduces the sum to 16 bits by adding the carries back in (end-around carry). */
 export function fold(sum: number): number {
   while (sum > 0xffff) sum = (sum % 0x1_0000) + Math.floor(sum / 0x1_0000);
   return sum;
 }
 
-/** Sum of the pseudo header for a transport packet of `length` bytes. */
+/** The sum of the pseudo header for a transport packet of `length` bytes. */
 export function pseudoSum(b: Uint8Array, h: Headers, length: number): number {
   const [from, to] = h.ip === 4 ? [h.l3 + 12, h.l3 + 20] : [h.l3 + 8, h.l3 + 40];
   return sumBytes(b, from, to, h.protocol + (length >>> 16) + (length & 0xffff));
@@ -49,8 +53,8 @@ export function sumIpv4Header(b: Uint8Array, l3: number, bytes: number): void {
 const headers = newHeaders();
 
 /**
- * Marks the frame's transport checksum as still to be done, from what stands in its headers. False where there is
- * no TCP or UDP header whole: then nothing is changed.
+ * Marks the frame's transport checksum as still to be computed, based on the frame's headers. Returns false and
+ * changes nothing if there is no complete TCP or UDP header.
  */
 export function leaveChecksum(f: Frame, h: Headers): boolean {
   const offset = checksumOffset(h);
@@ -62,7 +66,7 @@ export function leaveChecksum(f: Frame, h: Headers): boolean {
   return true;
 }
 
-/** Does the checksum that was left to do. The frame's other work is not touched. */
+/** Computes the checksum that was left to do. Segmentation, if it is left to do, stays so. */
 export function completeChecksum(f: Frame): void {
   if ((f.flags & NEEDS_CSUM) === 0) return;
   const b = f.bytes;
@@ -77,7 +81,7 @@ export function completeChecksum(f: Frame): void {
   f.csumOffset = 0;
 }
 
-/** Whether the transport checksum that stands in the frame is right; true where there is none. */
+/** Whether the transport checksum in the frame is correct. Returns true if the frame has none. */
 export function checksumHolds(b: Uint8Array): boolean {
   findHeaders(b, headers);
   const offset = checksumOffset(headers);

@@ -1,4 +1,4 @@
-/** A number that is the same for all packets of one flow, so that a flow stays on one queue and in order. */
+/** A hash that is the same for all packets of one flow, so that a flow stays on one queue and its packets in order. */
 import { findHeaders, newHeaders, PROTOCOL_TCP, PROTOCOL_UDP } from './headers.js';
 
 const headers = newHeaders();

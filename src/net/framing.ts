@@ -1,34 +1,36 @@
 /**
  * Frames on a stream, as QEMU's `-netdev stream` and passt send them: the length in 4 bytes, big-endian, then the
- * frame; and our switch's own form, where 10 bytes of virtio-net header stand before each frame and count in the
- * length. Source: QEMU, net/stream.c; passt, tap.c; virtio 1.2, 5.1.6.
+ * frame. Our switch also has a form of its own, with 10 bytes of virtio-net header before each frame, which count
+ * towards the length. Source: QEMU, net/stream.c; passt, tap.c; virtio 1.2, 5.1.6.
  */
 import { type Frame, GSO_NONE, MAX_FRAME_BYTES, MIN_GSO_BYTES, NEEDS_CSUM, plainFrame } from './frame.js';
 import { setU32be, u32be } from './headers.js';
 
-/** The stream broke its protocol; nothing that follows can be understood. */
+/** The stream broke the protocol, so nothing after this point can be decoded. */
 export class FramingError extends Error {}
 
 export const LENGTH_BYTES = 4;
 export const VNET_HEADER_BYTES = 10;
-/** First on a connection to our switch, from both ends: what follows has virtio-net headers. A plain stream never
- * begins so, as its first length would be far too great. */
+/**
+ * The first bytes, in both directions, of a connection to our switch on which frames have virtio-net headers. A plain
+ * stream never begins with them, because as a length they would be far too large.
+ */
 export const OFFLOAD_HELLO = Uint8Array.from('SPNET01\n', (c) => c.charCodeAt(0));
 
-/** The same, and what follows at first is a claim: its length in 2 bytes, big-endian, and JSON. */
+/** The same, but a claim follows first: its length in 2 bytes, big-endian, and then JSON. */
 export const CLAIM_HELLO = Uint8Array.from('SPNET02\n', (c) => c.charCodeAt(0));
-/** Bytes of a claim's JSON. */
+/** The largest size of a claim's JSON, in bytes. */
 export const MAX_CLAIM_BYTES = 4096;
 
-/** The addresses of the interface behind a link, and a secret that it has on every host. */
+/** The addresses of the interface behind a link, and a secret that is the same on every host. */
 export interface LinkClaim {
   readonly mac: string;
-  /** IP addresses; none: it may use any. */
+  /** The IP addresses that it may use. If the list is empty, it may use any. */
   readonly ips: readonly string[];
   readonly token: string;
 }
 
-/** What such a link says first. */
+/** The first bytes that a link with a claim sends. */
 export function claimHello(claim: LinkClaim): Uint8Array {
   const json = new TextEncoder().encode(JSON.stringify(claim));
   const hello = new Uint8Array(CLAIM_HELLO.length + 2 + json.length);
@@ -39,13 +41,13 @@ export function claimHello(claim: LinkClaim): Uint8Array {
   return hello;
 }
 
-/** A claim from its JSON. Throws FramingError on one that is none. */
+/** Parses and checks a claim. Throws FramingError. */
 export function readClaim(json: Uint8Array): LinkClaim {
   let claim: Partial<Record<keyof LinkClaim, unknown>>;
   try {
     claim = Object(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json)));
   } catch {
-    throw new FramingError('a claim that is no JSON');
+    throw new FramingError('the claim is not JSON');
   }
   const { mac, ips, token } = claim;
   const right =
@@ -54,15 +56,15 @@ export function readClaim(json: Uint8Array): LinkClaim {
     Array.isArray(ips) &&
     ips.every((ip) => typeof ip === 'string') &&
     typeof token === 'string';
-  if (!right) throw new FramingError('a claim that is none');
+  if (!right) throw new FramingError('the claim lacks a valid mac, ips or token');
   return { mac, ips, token };
 }
 
-/** Bytes that a frame takes on a stream. */
+/** How many bytes a frame takes on a stream. */
 export const framedBytes = (f: Frame, offloads: boolean): number =>
   LENGTH_BYTES + (offloads ? VNET_HEADER_BYTES : 0) + f.bytes.length;
 
-/** Writes a frame at `at`; the end of what was written. */
+/** Writes a frame at `at` and returns the offset after it. */
 export function writeFramed(out: Uint8Array, at: number, f: Frame, offloads: boolean): number {
   setU32be(out, at, f.bytes.length + (offloads ? VNET_HEADER_BYTES : 0));
   let to = at + LENGTH_BYTES;
@@ -71,7 +73,7 @@ export function writeFramed(out: Uint8Array, at: number, f: Frame, offloads: boo
   return to + f.bytes.length;
 }
 
-/** Little-endian, as all machines that we run on. `hdr_len` is a hint, left out. */
+/** Writes the header in little-endian order. The field `hdr_len` is only a hint and stays 0. */
 export function writeVnetHeader(out: Uint8Array, at: number, f: Frame): number {
   out[at] = f.flags;
   out[at + 1] = f.gsoType;
@@ -86,7 +88,10 @@ export function writeVnetHeader(out: Uint8Array, at: number, f: Frame): number {
   return at + VNET_HEADER_BYTES;
 }
 
-/** Reads the header at `at` into `f`, whose bytes are set already. False if it says what cannot be. */
+/**
+ * Reads the header at `at` into `f`, whose bytes are already set. Returns false if the header is impossible for the
+ * frame.
+ */
 export function readVnetHeader(b: Uint8Array, at: number, f: Frame): boolean {
   f.flags = b[at] & 3;
   f.gsoType = b[at + 1] & 0x7f;
@@ -99,9 +104,9 @@ export function readVnetHeader(b: Uint8Array, at: number, f: Frame): boolean {
 
 const HEADER = LENGTH_BYTES + VNET_HEADER_BYTES;
 
-/** Takes a stream apart. `emit`'s frame is good during the call only. */
+/** Splits a stream into frames. The frame that `emit` gets is valid during the call only. */
 export class FrameDecoder {
-  /** A frame, with its length, that has not come whole yet. */
+  /** A frame with its length, of which only a part has arrived so far. */
   private partial: Uint8Array = new Uint8Array(2048);
   private have = 0;
   private readonly frame = plainFrame(this.partial);
@@ -111,7 +116,7 @@ export class FrameDecoder {
     private readonly emit: (f: Frame) => void,
   ) {}
 
-  /** Throws FramingError. */
+  /** Takes the next piece of the stream. Throws FramingError. */
   push(chunk: Uint8Array): void {
     let at = 0;
     if (this.have > 0) {
@@ -143,7 +148,7 @@ export class FrameDecoder {
     this.have = need;
   }
 
-  /** Completes the frame that is there in part; how many bytes of `chunk` it took. */
+  /** Continues the partial frame. Returns how many bytes of `chunk` it took. */
   private complete(chunk: Uint8Array): number {
     let at = 0;
     if (this.have < LENGTH_BYTES) {
@@ -164,9 +169,11 @@ export class FrameDecoder {
   private give(bytes: Uint8Array): void {
     const { frame } = this;
     if (this.offloads) {
-      if (bytes.length < VNET_HEADER_BYTES) throw new FramingError('a frame without its header');
+      if (bytes.length < VNET_HEADER_BYTES)
+        throw new FramingError('a frame is too short for its virtio-net header');
       frame.bytes = bytes.subarray(VNET_HEADER_BYTES);
-      if (!readVnetHeader(bytes, 0, frame)) throw new FramingError('a header that cannot be');
+      if (!readVnetHeader(bytes, 0, frame))
+        throw new FramingError('a virtio-net header does not fit its frame');
     } else {
       frame.bytes = bytes;
       frame.flags = 0;

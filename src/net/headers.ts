@@ -1,7 +1,8 @@
 /**
- * Finds the headers in a frame: Ethernet with VLAN tags, IPv4, IPv6 with extension headers, TCP, UDP, ICMPv6.
- * Invariant: every offset that is given lies within the frame; what does not fit is not found.
- * Source: IEEE 802.1Q, RFC 791, RFC 8200, RFC 9293.
+ * Finds the headers in a frame: Ethernet with VLAN tags, IPv4, IPv6 with extension headers, TCP, UDP and ICMPv6.
+ *
+ * Invariant: every offset in the result lies within the frame. A header that does not fit is not reported. Source:
+ * IEEE 802.1Q, RFC 791, RFC 8200, RFC 9293.
  */
 import { ETHERNET_HEADER_BYTES } from './frame.js';
 
@@ -19,9 +20,9 @@ const IPV4_BYTES = 20;
 const IPV6_BYTES = 40;
 export const TCP_BYTES = 20;
 const UDP_BYTES = 8;
-/** Extension headers of IPv6 that say how long they are: hop-by-hop, routing, destination options. */
+/** IPv6 extension headers that contain their own length: hop-by-hop, routing and destination options. */
 const EXTENSIONS = new Set([0, 43, 60]);
-/** A frame with more tags or extensions than this is left alone. */
+/** A packet with more extension headers than this is not parsed further. */
 const MAX_HEADERS = 8;
 
 export const u16be = (b: Uint8Array, at: number): number => (b[at] << 8) | b[at + 1];
@@ -38,19 +39,19 @@ export function setU32be(b: Uint8Array, at: number, v: number): void {
   b[at + 3] = v;
 }
 
-/** Where the headers of a frame are. `ip` is 4, 6 or 0 for neither; `protocol` is -1 where there is none to see. */
+/** Where the headers of a frame are. `ip` is 4, 6, or 0 for neither; `protocol` is -1 if none is visible. */
 export interface Headers {
   etherType: number;
   l3: number;
   ip: 0 | 4 | 6;
   protocol: number;
   l4: number;
-  /** End of the IP packet: what follows is padding. */
+  /** The end of the IP packet; the bytes after it are padding. */
   end: number;
 }
 export const newHeaders = (): Headers => ({ etherType: 0, l3: 0, ip: 0, protocol: -1, l4: 0, end: 0 });
 
-/** Looks through `b` and fills `h`. A fragment other than the first has no protocol. */
+/** Parses `b` and fills `h`. In a fragment other than the first no protocol is visible. */
 export function findHeaders(b: Uint8Array, h: Headers): void {
   h.ip = 0;
   h.protocol = -1;
@@ -104,7 +105,7 @@ function ipv6(b: Uint8Array, h: Headers): void {
   h.protocol = next;
 }
 
-/** Offset of the checksum in the transport header that `h` found whole, or 0 where there is none. */
+/** Offset of the checksum within the transport header, or 0 if `h` has no complete TCP or UDP header. */
 export function checksumOffset(h: Headers): number {
   if (h.protocol === PROTOCOL_TCP) return h.l4 + TCP_BYTES <= h.end ? 16 : 0;
   if (h.protocol === PROTOCOL_UDP) return h.l4 + UDP_BYTES <= h.end ? 6 : 0;

@@ -1,35 +1,35 @@
 /**
- * A link: the host's end of a guest's network interface. The back end speaks to it in frames; what is behind it
- * (a switch, a tap, another program) differs from host to host, and the guest never learns of it.
+ * A link: the host's end of a guest's network interface. The back end exchanges frames with it. What is behind it (a
+ * switch, a tap device, another program) differs from host to host, and the guest never sees that.
  */
 import type { Frame } from './frame.js';
 
-/** Who gets a link's frames. */
+/** The receiver of a link's frames. */
 export interface LinkClient {
-  /** A frame arrived; its bytes are good during the call only, and may be changed. */
+  /** A frame arrived. Its bytes are valid during the call only, and may be changed. */
   receive(frame: Frame): void;
-  /** No more frames for now: the moment to notify. */
+  /** No more frames have arrived for now: this is the time to notify the guest. */
   received(): void;
-  /** The link takes frames again after `writable` was false. */
+  /** The link can take frames again after `writable` was false. */
   drained(): void;
-  /** The far end came (again) or went. */
+  /** The far end has appeared (true) or gone away (false). */
   linkChanged(up: boolean): void;
 }
 
 export interface NetLink {
-  /** For people: "switch unix:/run/x.sock". */
+  /** For messages, for example "switch unix:/run/x.sock". */
   readonly name: string;
-  /** Whether frames may have work left (checksums, segments); if not, `send` must get finished ones. */
+  /** Whether frames may have work left (checksums, segmentation). If not, `send` must get finished frames. */
   readonly offloads: boolean;
-  /** False while so much waits that the sender should. A link that is down takes frames, and drops them. */
+  /** False while too much is queued: the sender should wait. A link that is down accepts frames and drops them. */
   readonly writable: boolean;
   readonly up: boolean;
-  /** Takes a frame; its bytes are free again when the call returns. */
+  /** Sends a frame. Its bytes may be reused when the call returns. */
   send(frame: Frame): void;
-  /** All of a batch has been sent. */
+  /** To be called after the last frame of a batch. */
   flush(): void;
-  /** Stops and continues the arrival of frames. */
+  /** Stops or continues the arrival of frames. */
   setReading(on: boolean): void;
-  /** Ends the link; what was sent leaves first, if it can soon. */
+  /** Closes the link. Frames that were sent leave first, if that is possible soon. */
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** Ethernet addresses as numbers of 48 bits, which a double holds exactly. */
+/** Ethernet addresses as 48-bit numbers, which a double holds exactly. */
 
 export const BROADCAST = 0xffff_ffff_ffff;
 
@@ -13,10 +13,10 @@ export function writeMac(b: Uint8Array, at: number, mac: number): void {
   }
 }
 
-/** True for addresses of groups, broadcast among them. */
+/** True for group addresses, including broadcast. */
 export const isGroup = (b: Uint8Array, at: number): boolean => (b[at] & 1) !== 0;
 
-/** "00:16:3e:01:02:03" as a number. */
+/** Converts "00:16:3e:01:02:03" to a number. */
 export const parseMac = (text: string): number => Number.parseInt(text.replaceAll(':', ''), 16);
 
 export const formatMac = (mac: number): string =>

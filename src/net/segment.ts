@@ -1,6 +1,6 @@
 /**
- * Cuts a large TCP packet into segments as a card with TSO does, and makes frames fit for those who can take no
- * work over. Source: RFC 9293; Linux, Documentation/networking/segmentation-offloads.rst.
+ * Cuts a large TCP packet into segments, as a network card with TSO does, and finishes frames for links that accept
+ * none with work left to do. Source: RFC 9293; Linux, Documentation/networking/segmentation-offloads.rst.
  */
 import { completeChecksum, fold, pseudoSum, sumBytes, sumIpv4Header } from './checksum.js';
 import { type Frame, GSO_NONE, GSO_TCPV4, GSO_TCPV6, plainFrame } from './frame.js';
@@ -25,8 +25,8 @@ const segment = plainFrame(new Uint8Array(0));
 let room = new Uint8Array(4096);
 
 /**
- * Length of the headers of a frame that may be cut as `gsoType` says, or 0 if it is none such: then the sender
- * is wrong.
+ * The length of the headers of a frame that may be cut as `gsoType` says. Returns 0 if it may not; the sender is then
+ * at fault.
  */
 export function segmentHeaderBytes(b: Uint8Array, gsoType: number): number {
   findHeaders(b, headers);
@@ -39,8 +39,8 @@ export function segmentHeaderBytes(b: Uint8Array, gsoType: number): number {
 }
 
 /**
- * Gives the frame to `emit` in pieces that need no work any more. What is emitted is good during the call only.
- * A frame that claims to be a large TCP packet and is none goes nowhere.
+ * Passes the frame to `emit` in pieces on which no work is left. Each piece is valid during the call only. A frame
+ * that claims to be a large TCP packet but is not one is dropped.
  */
 export function finishFrame(f: Frame, emit: (f: Frame) => void): void {
   if (f.gsoType === GSO_NONE) {

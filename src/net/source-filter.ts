@@ -1,11 +1,12 @@
 /**
- * Holds an interface to its own addresses: what it sends must say that it is from there, as Xen's vif-bridge does it
- * with `antispoof`. Ethernet's source, ARP's and RARP's sender, Neighbour Discovery's link-layer addresses always; and
- * the IP addresses where the interface has some that are known.
+ * Restricts an interface to its own addresses: every frame that it sends must name it as the source, as with
+ * `antispoof` of Xen's vif-bridge. The filter always checks the Ethernet source, the sender of ARP and RARP, and the
+ * link-layer addresses in Neighbour Discovery; if the interface has known IP addresses, it checks those too.
  *
- * What an interface with known IP addresses may say besides: that it has none yet (DHCP, ARP probes, duplicate address
- * detection), and what follows from its Ethernet address (the link-local address of RFC 4291, appendix A).
- * Source: Xen, tools/hotplug/Linux/vif-common.sh (handle_iptable); RFC 5227; RFC 4861, 4.1 to 4.6; RFC 4862, 5.4.2.
+ * An interface with known IP addresses may also send what it needs while it has no address yet (DHCP, ARP probes,
+ * duplicate address detection), and may use the address that follows from its Ethernet address (the link-local
+ * address of RFC 4291, appendix A). Source: Xen, tools/hotplug/Linux/vif-common.sh (handle_iptable); RFC 5227; RFC
+ * 4861, 4.1 to 4.6; RFC 4862, 5.4.2.
  */
 import {
   ETHERTYPE_ARP,
@@ -30,7 +31,7 @@ const ROUTER_ADVERTISEMENT = 134;
 const NEIGHBOUR_SOLICITATION = 135;
 const NEIGHBOUR_ADVERTISEMENT = 136;
 const REDIRECT = 137;
-/** Where the options of such messages begin, from the message's own beginning. */
+/** Offset of the options in each Neighbour Discovery message, from the start of the message. */
 const OPTIONS_AT: Readonly<Record<number, number>> = {
   [ROUTER_SOLICITATION]: 8,
   [ROUTER_ADVERTISEMENT]: 16,
@@ -38,7 +39,10 @@ const OPTIONS_AT: Readonly<Record<number, number>> = {
   [NEIGHBOUR_ADVERTISEMENT]: 24,
   [REDIRECT]: 40,
 };
-/** Of a message from its sender: option 1. Of its target: option 2, which a redirect has of others. */
+/**
+ * Option 1 is the link-layer address of the message's sender, option 2 that of its target. In a redirect the target
+ * is another machine.
+ */
 const SOURCE_LINK_ADDRESS = 1;
 const TARGET_LINK_ADDRESS = 2;
 
@@ -56,7 +60,7 @@ export class SourceFilter {
   private readonly addresses: readonly Uint8Array[];
   private readonly linkLocal: Uint8Array;
 
-  /** `addresses`: of 4 or 16 bytes each; none: any may be used. */
+  /** `addresses` are of 4 or 16 bytes each. If there are none, any may be used. */
   constructor(
     readonly mac: number,
     addresses: readonly Uint8Array[] = [],
@@ -65,7 +69,7 @@ export class SourceFilter {
     this.linkLocal = linkLocalOf(mac);
   }
 
-  /** Whether an interface may have this address, of 4 or 16 bytes. */
+  /** Whether the interface may have this address (4 or 16 bytes). */
   has(address: Uint8Array): boolean {
     return this.addresses.length === 0 || this.owns(address, 0, address.length);
   }
@@ -75,7 +79,7 @@ export class SourceFilter {
     return bytes === 16 && same(b, at, this.linkLocal);
   }
 
-  /** Whether this frame may leave. Frames too short to have an Ethernet header may not. */
+  /** Whether this frame may be sent. A frame that is too short for an Ethernet header may not. */
   passes(b: Uint8Array): boolean {
     if (b.length < 14 || readMac(b, 6) !== this.mac) return false;
     const { headers } = this;
@@ -90,7 +94,7 @@ export class SourceFilter {
         return headers.ip === 6 ? this.ipv6(b) : this.addresses.length === 0;
       case ETHERTYPE_VLAN:
       case ETHERTYPE_QINQ:
-        // More tags than anybody looks behind.
+        // The frame has more tags than are parsed, so its contents are unknown.
         return this.addresses.length === 0;
       default:
         return true;
@@ -98,7 +102,7 @@ export class SourceFilter {
   }
 
   private arp(b: Uint8Array, at: number): boolean {
-    // Of Ethernet and IPv4, which is all that ARP is for on such an interface.
+    // Only ARP for Ethernet and IPv4 passes; such an interface uses no other.
     if (b.length < at + ARP_BYTES || u32be(b, at) !== 0x0001_0800 || u16be(b, at + 4) !== 0x0604)
       return false;
     if (readMac(b, at + 8) !== this.mac) return false;
@@ -117,9 +121,9 @@ export class SourceFilter {
     const known = this.addresses.length > 0;
     const unspecified = isZero(b, l3 + 8, 16);
     if (known && !unspecified && !this.owns(b, l3 + 8, 16)) return false;
-    // Without an address there is only what ICMPv6 has for that.
+    // A packet without a source address can only be ICMPv6, which allows that.
     if (known && unspecified && protocol !== PROTOCOL_ICMPV6) return false;
-    // Discovery in fragments is taken by nobody (RFC 6980).
+    // Nobody accepts Neighbour Discovery in fragments (RFC 6980).
     if (protocol !== PROTOCOL_ICMPV6) return true;
     const options = l4 < end ? OPTIONS_AT[b[l4]] : undefined;
     return options === undefined || this.discovery(b, b[l4], l4, l4 + options, end, known);
@@ -134,7 +138,7 @@ export class SourceFilter {
     known: boolean,
   ): boolean {
     if (options > end) return false;
-    // An interface that has its own addresses only is no router.
+    // An interface that is restricted to its own addresses is not a router.
     if (known && (type === ROUTER_ADVERTISEMENT || type === REDIRECT)) return false;
     if (known && type === NEIGHBOUR_ADVERTISEMENT && !this.owns(b, at + 8, 16)) return false;
     for (let o = options; o + 8 <= end; ) {
@@ -157,7 +161,10 @@ function linkLocalOf(mac: number): Uint8Array {
   return b;
 }
 
-/** An address in text as 4 or 16 bytes, a prefix length after it left out; undefined: it is none. */
+/**
+ * Parses an IP address into 4 or 16 bytes and ignores a prefix length after it. Returns undefined if the text is not
+ * an address.
+ */
 export function parseIp(text: string): Uint8Array | undefined {
   const plain = text.replace(/\/\d{1,3}$/, '');
   return plain.includes(':') ? parseIpv6(plain) : parseIpv4(plain);
@@ -195,7 +202,7 @@ function parseIpv6(text: string): Uint8Array | undefined {
   );
 }
 
-/** The addresses in a text, apart by blanks. What is none is left out. */
+/** Parses addresses that are separated by blanks or semicolons. Words that are not addresses are left out. */
 export const parseIps = (text: string): Uint8Array[] =>
   text
     .split(/[\s;]+/)

@@ -1,30 +1,32 @@
 /**
- * A learning switch: which port an address was last seen on, and where a frame goes.
- * Invariant: a frame never leaves on the port that it came from; a port that does not keep up loses its own frames
- * and nobody else's; the table has a limit for each port, so that one port cannot push the others out.
- * Source: IEEE 802.1Q, 8.7 and 8.8 (learning and ageing).
+ * A learning switch: it remembers on which port each address was last seen, and sends frames there.
  *
- * Whose an address is: a port that says which it has (a claim) is held to that, and nobody but its like takes it over,
- * who knows the claim's token, as a guest's link on another host does after a move. A port that says nothing may use
- * any address that is nobody else's now. Only ports that lead to other switches may use all, since what is behind
- * them moves; such a port is the operator's word.
+ * Invariants: a frame never leaves on the port on which it came in. A port that does not keep up loses its own frames
+ * only. Each port has a limit in the address table, so that no port can push out the addresses of others. Source:
+ * IEEE 802.1Q, 8.7 and 8.8 (learning and ageing).
+ *
+ * Who may use an address: a port that has claimed an address (see framing.ts) may send from that address only, and
+ * only another port with the same secret token can take the address over, as a guest's link on another host does
+ * after a move. A port without a claim may use any address that nobody else has claimed or is using. Only ports that
+ * lead to other switches may use all addresses, because the machines behind them move; the operator decides which
+ * ports those are.
  */
 import type { Frame } from './frame.js';
 import { BROADCAST, isGroup, readMac } from './mac.js';
 import { finishFrame } from './segment.js';
 import type { SourceFilter } from './source-filter.js';
 
-/** An address that was not seen for so long is forgotten, ms (802.1Q's default). */
+/** An address that was not seen for this long is forgotten, in ms (the default of 802.1Q). */
 const AGE_MS = 300_000;
-/** Addresses that are known behind one port. */
+/** How many addresses may be known behind one port. */
 const MAX_PER_PORT = 1024;
 
-/** One port, as the switch sees it: where frames leave. */
+/** A port, as the switch sees it: where frames leave. */
 export interface SwitchPort {
   readonly name: string;
-  /** Whether frames may leave with work undone (frame.ts). */
+  /** Whether frames may leave with work left to do (frame.ts). */
   readonly offloads: boolean;
-  /** False while so much waits there that frames are dropped. */
+  /** False while so much is queued on this port that frames to it are dropped. */
   readonly writable: boolean;
   send(frame: Frame): void;
   flush(): void;
@@ -32,15 +34,15 @@ export interface SwitchPort {
 
 /** What a port may send. */
 export type PortGuard =
-  /** Leads to another switch, or is trusted as if it did. */
+  /** The port leads to another switch, or is trusted as if it did. */
   | { readonly kind: 'open' }
-  /** Has said nothing of itself. */
+  /** The port has claimed nothing. */
   | { readonly kind: 'plain' }
   | { readonly kind: 'claimed'; readonly filter: SourceFilter; readonly token: string };
 
 const OPEN: PortGuard = { kind: 'open' };
 
-/** The ports that have claimed an address with the same token. */
+/** The ports that have claimed one address with the same token. */
 interface Claim {
   readonly token: string;
   readonly ports: Set<SwitchPort>;
@@ -56,7 +58,7 @@ export interface PortCounters {
   txFrames: number;
   txBytes: number;
   dropped: number;
-  /** Frames from there that said they were from somebody else. */
+  /** Frames from this port that were refused because of their source address. */
   refused: number;
   addresses: number;
 }
@@ -70,7 +72,7 @@ export class LearningSwitch {
   private readonly counters = new Map<SwitchPort, PortState>();
   private readonly claims = new Map<number, Claim>();
 
-  /** `now`: milliseconds, never backwards. */
+  /** `now` gives milliseconds that never go backwards. */
   constructor(private readonly now: () => number) {}
 
   get ports(): ReadonlyMap<SwitchPort, PortCounters> {
@@ -91,7 +93,7 @@ export class LearningSwitch {
     if (guard.kind === 'claimed') this.claim(port, guard.filter.mac, guard.token);
   }
 
-  /** Whether the address is this port's: it is the first to claim it, or knows what the first one knows. */
+  /** Whether the port may have this address: it is the first to claim it, or it has the same token as the first. */
   private claim(port: SwitchPort, mac: number, token: string): boolean {
     const known = this.claims.get(mac);
     if (known === undefined) this.claims.set(mac, { token, ports: new Set([port]) });
@@ -109,12 +111,15 @@ export class LearningSwitch {
     for (const [mac, entry] of this.table) if (entry.port === port) this.table.delete(mac);
   }
 
-  /** Port behind which an address is, if it is known. */
+  /** The port behind which an address was seen, if it is known. */
   where(mac: number): SwitchPort | undefined {
     return this.table.get(mac)?.port;
   }
 
-  /** A frame came in on `from`. Its bytes are good during the call, and may be changed. */
+  /**
+   * To be called for a frame that came in on `from`. Its bytes must be valid during the call, and may be changed by
+   * it.
+   */
   forward(from: SwitchPort, frame: Frame): void {
     const b = frame.bytes;
     const counters = this.counters.get(from);
@@ -133,7 +138,7 @@ export class LearningSwitch {
       if (entry.port !== from) this.out(entry.port, frame);
       return;
     }
-    // Ports that take work over come first: doing the work changes the frame.
+    // Ports that accept frames with work left come first, because doing the work changes the frame.
     for (const port of this.counters.keys()) if (port !== from && port.offloads) this.out(port, frame);
     for (const port of this.counters.keys()) if (port !== from && !port.offloads) this.out(port, frame);
   }
@@ -175,12 +180,12 @@ export class LearningSwitch {
     }
   }
 
-  /** All frames of a batch are in: lets what waits leave. */
+  /** To be called after the last frame of a batch: sends what is queued. */
   flush(): void {
     for (const port of this.counters.keys()) port.flush();
   }
 
-  /** Forgets what was not seen lately; to be called now and then. */
+  /** Forgets addresses that were not seen lately. To be called from time to time. */
   age(): void {
     const oldest = this.now() - AGE_MS;
     for (const [mac, { port, seen }] of this.table) {

@@ -1,4 +1,4 @@
-/** Reads and writes of a disk through a link, in memory of our own: for the copy of a disk, without a guest. */
+/** Reads and writes a disk through a link, with buffers of our own: a disk is copied this way, without its guest. */
 import { LinearMemory } from '../../xen/memory.js';
 import {
   DISK_FLUSH,
@@ -10,17 +10,17 @@ import {
   DiskTransfer,
 } from './disk-link.js';
 
-/** The errors of Linux that a disk has for reasons that somebody can do something about. */
-const WORDS: Readonly<Record<number, string>> = {
+/** Linux errno values whose cause an administrator can remove. */
+const ERRORS: Readonly<Record<number, string>> = {
   5: 'EIO, input/output error',
   27: 'EFBIG, file too large',
   28: 'ENOSPC, no space left on device',
   30: 'EROFS, read-only file system',
   122: 'EDQUOT, disk quota exceeded',
 };
-const wordsOf = (status: number): string => WORDS[status] ?? `error ${status}`;
+const describe = (status: number): string => ERRORS[status] ?? `error ${status}`;
 
-/** Longest transfer in bytes. */
+/** The longest transfer, in bytes. */
 export const ACCESS_BYTES = 1 << 20;
 
 class Access extends DiskTransfer {
@@ -28,7 +28,7 @@ class Access extends DiskTransfer {
 }
 
 export class DiskAccess implements DiskClient<Access> {
-  /** `buffers` pieces of ACCESS_BYTES, each for one transfer at a time. */
+  /** `buffers` buffers of ACCESS_BYTES each. Each serves one transfer at a time. */
   private readonly memory: LinearMemory;
 
   constructor(
@@ -40,12 +40,12 @@ export class DiskAccess implements DiskClient<Access> {
     link.begin(this as DiskClient, this.memory, log);
   }
 
-  /** The first `bytes` of a buffer, shared memory. */
+  /** The first `bytes` of a buffer, as a view of shared memory. */
   buffer(index: number, bytes: number): Uint8Array {
     return this.memory.bytes(index * ACCESS_BYTES, bytes);
   }
 
-  /** Fills the buffer from the disk. `at` and `bytes`: multiples of 512. */
+  /** Fills the buffer from the disk. `at` and `bytes` are multiples of 512. */
   read(index: number, at: number, bytes: number): Promise<void> {
     return this.transfer(DISK_READ, index, at, bytes);
   }
@@ -67,7 +67,7 @@ export class DiskAccess implements DiskClient<Access> {
       transfer.settle = (status) =>
         status === 0
           ? resolve()
-          : reject(new Error(`disk ${link.name}: ${bytes} bytes at ${at}: ${wordsOf(status)}`));
+          : reject(new Error(`disk ${link.name}: ${bytes} bytes at ${at}: ${describe(status)}`));
       link.submit(transfer);
       link.commit();
     });

@@ -1,13 +1,15 @@
 /**
- * The contents of a disk for a copy, while its guest goes on writing.
- * Invariant: a block is read after it was taken from the log, and a write is noted after it was done; so what a write
- * changed is read after it or is noted again. Writes that a link gave up go with the guest and are done again there.
+ * Reads a disk for a copy while its guest goes on writing to it.
+ *
+ * Invariant: a block is taken from the log before it is read, and a write is noted in the log after it is done. So a
+ * block that a write has changed is either read after the write or noted again. Writes that a link has given up move
+ * with the guest and are done again at the destination.
  */
 import { ACCESS_BYTES, DiskAccess } from './disk-access.js';
 import type { Vbd } from './vbd.js';
 import { type Run, WrittenLog } from './written-log.js';
 
-/** Buffers in turn: one is read into while the other is sent. */
+/** The number of buffers. One is filled while another is sent. */
 const BUFFERS = 2;
 
 export class DiskSource {
@@ -18,7 +20,7 @@ export class DiskSource {
     readonly bytes: number,
   ) {}
 
-  /** From here on writes are noted. Rejects where the disk's link cannot be read beside the guest. */
+  /** Starts to note the guest's writes. Rejects if the disk's link cannot be opened a second time for reading. */
   static async open(vbd: Vbd, log: (line: string) => void): Promise<DiskSource> {
     const { attached, disk } = vbd;
     if (attached?.another === undefined || disk === undefined)
@@ -38,7 +40,10 @@ export class DiskSource {
     return this.log.pending;
   }
 
-  /** Once over the disk: each block that is noted when its turn comes goes to `block`. The data is reused after it. */
+  /**
+   * Goes over the disk once and passes each block that is noted when its turn comes to `block`. The data is
+   * overwritten after `block` has resolved.
+   */
   async sweep(block: (at: number, data: Uint8Array) => Promise<void>): Promise<void> {
     let buffer = 0;
     let reading = this.next(0, buffer);

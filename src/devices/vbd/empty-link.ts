@@ -1,4 +1,4 @@
-/** A drive without a medium. */
+/** The link of a drive without a medium. */
 import type { DiskClient, DiskGeometry, DiskLink, DiskTransfer } from './disk-link.js';
 
 const ENOMEDIUM = 123;

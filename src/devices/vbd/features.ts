@@ -1,27 +1,31 @@
 /**
- * What a disk offers its front end, and what the two agreed on. Invariant: what was announced and agreed stays the
- * same until the front end closes, on whatever link the disk is by then; what a link cannot do is done here.
- * Source: xen/include/public/io/blkif.h.
+ * What a disk offers to its front end, and what both have agreed on.
+ *
+ * Invariant: what was announced and agreed stays the same until the front end closes, whatever link the disk has by
+ * then. What a link cannot do is done by the back end. Source: xen/include/public/io/blkif.h.
  */
 import { VDISK_CDROM, VDISK_READONLY, XEN_IO_PROTO_ABI_X86_64 } from '../../xen/blkif.js';
 import { type FrontEnd, type Nodes, XenbusError } from '../xenbus.js';
 import type { DiskGeometry } from './disk-link.js';
 
-/** Linux's own limits: xen_blkif_max_segments, XENBUS_MAX_RING_GRANT_ORDER, max_buffer_pages' persistent grants. */
+/**
+ * The limits of Linux's back end: xen_blkif_max_segments, XENBUS_MAX_RING_GRANT_ORDER, and the persistent grants that
+ * max_buffer_pages allows.
+ */
 export const MAX_INDIRECT_SEGMENTS = 256;
 export const MAX_RING_PAGE_ORDER = 4;
 export const MAX_QUEUES = 4;
 export const MAX_PERSISTENT_GRANTS_PER_QUEUE = 1056;
 
-/** A disk as its guest sees it, from the moment it was plugged in. */
+/** A disk as its guest sees it, from the moment at which it was plugged in. */
 export interface DiskIdentity extends DiskGeometry {
   readonly cdrom: boolean;
 }
 
-/** What a front end chose. */
+/** What a front end has chosen. */
 export interface Agreement {
   readonly persistent: boolean;
-  /** Grant references of the pages of each queue's ring, and its port. */
+  /** For each queue, the grant references of its ring's pages and its event-channel port. */
   readonly queues: readonly { readonly refs: readonly number[]; readonly port: number }[];
 }
 
@@ -54,7 +58,7 @@ export function connectNodes(disk: DiskIdentity): Nodes {
   };
 }
 
-/** Reads what the front end wrote. Throws XenbusError. */
+/** Reads and checks what the front end wrote. Throws XenbusError. */
 export function readAgreement(front: FrontEnd): Agreement {
   const protocol = front.text('protocol') ?? XEN_IO_PROTO_ABI_X86_64;
   if (protocol !== XEN_IO_PROTO_ABI_X86_64 && protocol !== 'native')
@@ -75,7 +79,7 @@ export function readAgreement(front: FrontEnd): Agreement {
 }
 
 function ringRefs(front: FrontEnd, prefix: string, pages: number): number[] {
-  // A ring of one page is named with or without its number.
+  // The node of a ring of one page may be named with or without the number 0.
   if (pages === 1) {
     const one = front.optional(`${prefix}ring-ref`, 0xffff_ffff);
     if (one !== undefined) return [one];

@@ -1,23 +1,29 @@
 /**
- * The pages that a disk's front end granted: mapped for one request, or kept (persistent grants).
- * Invariant: every grant is mapped as often as it is unmapped; a kept one stays mapped for writing until `clear`.
+ * The pages that a disk's front end has granted: they are mapped for one request, or kept mapped (persistent grants).
+ *
+ * Invariant: every grant is unmapped as often as it is mapped. A kept grant stays mapped for writing until `clear`.
  * Source: xen/include/public/io/blkif.h (feature-persistent); Linux, drivers/block/xen-blkback/blkback.c.
  */
 import type { GuestAccess } from '../guest-access.js';
 
-/** More than a grant table of 64 frames has. */
+/** More grant references than a grant table of 64 frames has. */
 const MAX_REFS = 65_536;
 
 export class GrantedPages {
-  /** Linear address of each kept grant, 0 for none: page 0 of linear memory is never a guest's. */
+  /**
+   * The linear address of each kept grant, or 0 if the grant is not kept: page 0 of linear memory is never a guest's.
+   */
   private readonly kept = new Uint32Array(MAX_REFS);
   private readonly refs: number[] = [];
-  /** Most grants that are kept; 0 without persistent grants. */
+  /** How many grants may be kept; 0 without persistent grants. */
   limit = 0;
 
   constructor(private readonly access: GuestAccess) {}
 
-  /** Linear address of a page, negative for a bad grant. `write`: the back end will write into it. */
+  /**
+   * Returns the linear address of a granted page, or a negative number for a bad grant. `write` says that the back
+   * end will write into the page.
+   */
   map(ref: number, write: boolean): number {
     if (ref < MAX_REFS) {
       const address = this.kept[ref];
@@ -40,12 +46,12 @@ export class GrantedPages {
     return ref < MAX_REFS && this.kept[ref] !== 0;
   }
 
-  /** The counterpart of `map`. */
+  /** Undoes one call of `map`. */
   unmap(ref: number, write: boolean): void {
     if (!this.isKept(ref)) this.access.grantUnmap(ref, write);
   }
 
-  /** Lets go of the kept ones. */
+  /** Unmaps all kept grants. */
   clear(): void {
     for (const ref of this.refs) {
       this.access.grantUnmap(ref, true);
@@ -58,7 +64,7 @@ export class GrantedPages {
   keptRefs(): readonly number[] {
     return this.refs;
   }
-  /** Takes up grants that are mapped already; false for one that is not. */
+  /** Takes over grants that are already mapped. Returns false if one of them is not. */
   restore(refs: readonly number[]): boolean {
     for (const ref of refs) {
       const address = ref < MAX_REFS ? this.access.grantMapped(ref) : -1;

@@ -1,6 +1,6 @@
 /**
- * One ring of a disk. Invariant: every request that was consumed is answered exactly once, and responses are
- * published in whole batches.
+ * One ring of a disk. Invariant: every consumed request is answered exactly once, and responses are published in
+ * whole batches.
  */
 import { BlkifRequest, BlkifResponse } from '../../xen/blkif.js';
 import {
@@ -25,7 +25,7 @@ export interface SavedQueue {
 }
 
 export class Queue {
-  /** The front end wrote indices that no ring can have; it is served no more. */
+  /** True after the front end has written indices that are impossible for the ring. It is not served any more. */
   broken = false;
   private unpublished = false;
   private readonly slot = new SlotReader();
@@ -38,7 +38,7 @@ export class Queue {
     readonly port: Port,
   ) {}
 
-  /** Maps the ring and binds the port. Throws XenbusError. */
+  /** Maps the ring's pages and binds the port. Throws XenbusError. */
   static connect(access: GuestAccess, refs: readonly number[], port: number, onNotify: () => void): Queue {
     const pages: number[] = [];
     for (const ref of refs) {
@@ -58,7 +58,9 @@ export class Queue {
     return new Queue(access, ring, refs, port as Port);
   }
 
-  /** A queue on a ring that is mapped and a port that is bound already; undefined if they are not. */
+  /**
+   * Restores a queue whose ring is already mapped and whose port is already bound. Returns undefined if they are not.
+   */
   static restore(access: GuestAccess, saved: SavedQueue, onNotify: () => void): Queue | undefined {
     const pages = saved.refs.map((ref) => access.grantMapped(ref));
     if (pages.length === 0 || pages.some((page) => page < 0)) return undefined;
@@ -84,7 +86,10 @@ export class Queue {
     for (const ref of this.refs) this.access.grantUnmap(ref, true);
   }
 
-  /** The next request's slot; undefined when there is none, having asked to be told of the next. */
+  /**
+   * Returns the slot of the next request. If there is none, it asks the front end to signal the next request and
+   * returns undefined.
+   */
   next(): SlotReader | undefined {
     const { ring } = this;
     const { mem } = this.access;
@@ -102,7 +107,7 @@ export class Queue {
     return slot;
   }
 
-  /** Puts a response into the ring; `publish` shows it. */
+  /** Writes a response into the ring. The front end sees it after `publish`. */
   respond(idLow: number, idHigh: number, op: number, status: number): void {
     const { ring } = this;
     const { mem } = this.access;
@@ -126,7 +131,7 @@ export class Queue {
     if (pushResponses(this.access.mem, this.ring)) this.access.notify(this.port);
   }
 
-  /** Slots of the ring, and requests consumed and not answered. */
+  /** The number of slots in the ring, and the number of requests that are consumed but not answered. */
   get slots(): number {
     return this.ring.slots;
   }

@@ -1,7 +1,7 @@
 /**
- * One request of a front end: read from its slot field by field, each once, checked, its pages mapped; what is kept
- * here is all that is needed to do it again on another host.
- * Source: xen/include/public/io/blkif.h; Linux, drivers/block/xen-blkback/blkback.c (dispatch_rw_block_io,
+ * One request of a front end. It is read from its slot field by field, each field once; it is checked, and its pages
+ * are mapped. This object holds all that is needed to do the request again on another host. Source:
+ * xen/include/public/io/blkif.h; Linux, drivers/block/xen-blkback/blkback.c (dispatch_rw_block_io,
  * xen_blkbk_parse_indirect, dispatch_discard_io).
  */
 import {
@@ -32,7 +32,7 @@ import type { vbdRecord } from './vbd-record.js';
 
 const SECTORS_PER_PAGE = 4096 / BLKIF_SECTOR_SIZE;
 
-/** The links' operations that a request needs, one after the other. */
+/** The link's operations that a request needs, one after the other. */
 const STEPS_READ = [DISK_READ] as const;
 const STEPS_WRITE = [DISK_WRITE] as const;
 const STEPS_FLUSH = [DISK_FLUSH] as const;
@@ -40,7 +40,7 @@ const STEPS_FLUSH_WRITE = [DISK_FLUSH, DISK_WRITE] as const;
 const STEPS_BARRIER = [DISK_FLUSH, DISK_WRITE, DISK_FLUSH] as const;
 const STEPS_DISCARD = [DISK_DISCARD] as const;
 
-/** Operations that have segments, or none: all but a discard. */
+/** All operations except discard. These may have segments. */
 const KINDS: ReadonlySet<number> = new Set([
   BLKIF_OP_READ,
   BLKIF_OP_WRITE,
@@ -52,44 +52,49 @@ export type SavedRequest = ReturnType<typeof vbdRecord.body.read>['requests'][nu
 
 export class BlockRequest extends DiskTransfer {
   queue = 0;
-  /** The two halves of `id`. */
+  /** The lower and the upper half of `id`. */
   idLow = 0;
   idHigh = 0;
-  /** BLKIF_OP_READ, _WRITE...: what is to be done, and what the response names. Never BLKIF_OP_INDIRECT. */
+  /** The operation (BLKIF_OP_READ, _WRITE...), which the response names too. It is never BLKIF_OP_INDIRECT. */
   kind = 0;
-  /** Where in `steps` it is. */
+  /** Index of the present step in `steps`. */
   step = 0;
   steps: readonly (0 | 1 | 2 | 3)[] = STEPS_READ;
   nrSegments = 0;
   readonly ref = new Uint32Array(MAX_INDIRECT_SEGMENTS);
   readonly first = new Uint8Array(MAX_INDIRECT_SEGMENTS);
   readonly last = new Uint8Array(MAX_INDIRECT_SEGMENTS);
-  /** Place in the device's list, and its order there. */
+  /** Index in the device's list of active requests, and the order in which the request was consumed. */
   index = -1;
   order = 0;
-  /** Lent to a link. */
+  /** True while the request is lent to a link. */
   submitted = false;
 
   constructor() {
     super(MAX_INDIRECT_SEGMENTS);
   }
 
-  /** The back end writes into its pages. */
+  /** True if the back end writes into the request's pages. */
   get intoMemory(): boolean {
     return this.kind === BLKIF_OP_READ;
   }
-  /** Nothing before it may be under way when it begins, and nothing after it before it is done. */
+  /**
+   * True if no earlier request may be in progress when this one begins, and no later request may begin before it is
+   * done.
+   */
   get isBarrier(): boolean {
     return this.kind === BLKIF_OP_WRITE_BARRIER;
   }
 
-  /** Reads and checks the request in a slot, and maps its pages. BLKIF_RSP_OKAY, or the status to answer with. */
+  /**
+   * Reads and checks the request in a slot and maps its pages. Returns BLKIF_RSP_OKAY, or the status to answer with.
+   */
   take(mem: LinearMemory, slot: SlotReader, disk: DiskIdentity, pages: GrantedPages): number {
     this.nrSegments = 0;
     this.nrExtents = 0;
     this.step = 0;
     this.kind = mem.getU8(slot.at(BlkifRequest.operation));
-    // The id stands at the same place in all three forms.
+    // The id is at the same offset in all three forms of a request.
     this.idLow = mem.getU32(slot.at(BlkifRequest.id));
     this.idHigh = mem.getU32(slot.at(BlkifRequest.id + 4));
     switch (this.kind) {
@@ -152,7 +157,7 @@ export class BlockRequest extends DiskTransfer {
     this.last[i] = mem.getU8(at + BlkifRequestSegment.last_sect);
   }
 
-  /** Whether segments and sectors make sense for the disk; sets `sectors` and `steps`. */
+  /** Checks that segments and sectors are possible for the disk, and sets `sectors` and `steps`. */
   check(disk: DiskIdentity): boolean {
     const { kind, nrSegments, first, last } = this;
     let sectors = 0;
@@ -170,7 +175,7 @@ export class BlockRequest extends DiskTransfer {
     } else if (sectors === 0) this.steps = STEPS_FLUSH;
     else this.steps = kind === BLKIF_OP_WRITE_BARRIER ? STEPS_BARRIER : STEPS_FLUSH_WRITE;
     if (sectors === 0) {
-      // Linux's front end gives a flush the sector -1.
+      // Linux's front end sends a flush with sector -1.
       this.sector = 0;
       return true;
     }
@@ -191,7 +196,7 @@ export class BlockRequest extends DiskTransfer {
     return true;
   }
 
-  /** Takes up a request that was saved; its pages are mapped already. False for one that cannot be. */
+  /** Restores a saved request, whose pages are already mapped. Returns false if the saved request is impossible. */
   restore(saved: SavedRequest, disk: DiskIdentity, access: GuestAccess): boolean {
     const { segments } = saved;
     if (segments.length > MAX_INDIRECT_SEGMENTS) return false;

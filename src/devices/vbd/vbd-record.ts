@@ -1,4 +1,7 @@
-/** A disk's saved state: what was agreed with the front end, its rings, and the requests not answered yet. */
+/**
+ * The saved state of a disk: what was agreed with the front end, its rings, and the requests that are not answered
+ * yet.
+ */
 import { bool, int, list, optional, struct, u8, u16, u32 } from '../../records/fields.js';
 import { recordType } from '../../records/record.js';
 

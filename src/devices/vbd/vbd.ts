@@ -1,9 +1,10 @@
 /**
- * A disk of the guest: takes requests from its rings, has the host's link do them, answers.
+ * A disk of the guest: it takes requests from the guest's rings, passes them to the host's link, and answers them.
  *
- * Invariants: each consumed request is answered exactly once, on whatever host it ends. A request is lent to at most
- * one link at a time; one that a link gave up is submitted again by `start`. What the guest was told of the disk
- * holds on every link: a link that is too small, or cannot be written, is refused; what it cannot do is done here.
+ * Invariants: each consumed request is answered exactly once, on whatever host it finishes. A request is lent to at
+ * most one link at a time; a request that a link has given up is submitted again by `start`. What the guest was told
+ * of the disk holds on every link: a link that is too small or read-only is refused, and other things that a link
+ * cannot do are done here.
  */
 import type { DiskSpec } from '../../guest/disk-spec.js';
 import { RecordError } from '../../records/fields.js';
@@ -34,7 +35,7 @@ import { BlockRequest } from './request.js';
 import { vbdRecord } from './vbd-record.js';
 import type { WrittenLog } from './written-log.js';
 
-/** Counters since the guest was switched on, or came here. */
+/** Counters since the guest was switched on or arrived on this host. */
 export interface DiskCounters {
   requests: number;
   sectorsRead: number;
@@ -45,33 +46,39 @@ export interface DiskCounters {
 export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   bus: Bus | undefined;
   readonly counters: DiskCounters = { requests: 0, sectorsRead: 0, sectorsWritten: 0, errors: 0 };
-  /** Told of each write that was done, while the disk is being copied. */
+  /** While the disk is being copied, every finished write is noted here. */
   written: WrittenLog | undefined;
   private link: DiskLink | undefined;
   private identity: DiskIdentity | undefined;
   private persistent = false;
   private queues: Queue[] = [];
   private readonly pages: GrantedPages;
-  /** Consumed and not answered, in no order. */
+  /** Requests that are consumed but not answered, in no particular order. */
   private readonly active: BlockRequest[] = [];
   private readonly free: BlockRequest[] = [];
   private order = 0;
-  /** Consumed, but waits for all others to be done; no further request is consumed. Not in `active` yet. */
+  /**
+   * A consumed barrier that waits for all other requests to be done. No further request is consumed until then. It is
+   * not in `active` yet.
+   */
   private barrierWaits: BlockRequest | undefined;
-  /** A barrier is under way. */
+  /** True while a barrier is in progress. */
   private barrierRuns = false;
-  /** Requests are taken. */
+  /** True while requests are taken from the rings. */
   private running = false;
   private serving = false;
-  /** The rings are to be looked at when it starts: what stands in them may have been signalled to nobody. */
+  /**
+   * True if the rings have to be looked at on the next start, because a signal may have arrived while requests were
+   * not taken.
+   */
   private owed = false;
-  /** The link's lock is let go for a move; requests wait until it is ours again. */
+  /** True while the link's lock is released for a migration. Requests wait until it is taken back. */
   private released = false;
   private retake: Promise<void> | undefined;
   private releasing: Promise<void> = Promise.resolve();
   readonly spec: DiskSpec;
 
-  /** `spec`: a DiskSpec, JSON. */
+  /** `spec` is a DiskSpec as JSON. */
   constructor(
     private readonly access: GuestAccess,
     spec: string,
@@ -87,7 +94,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
 
   // --- link ---
 
-  /** Why this link cannot be the disk that the guest knows; undefined: it can. */
+  /** Returns why this link cannot serve the disk that the guest knows, or undefined if it can. */
   unfit(link: DiskLink): string | undefined {
     const { identity: is } = this;
     const { geometry: g } = link;
@@ -109,7 +116,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     }
     this.use(link);
   }
-  /** Gives the disk a link that fits. */
+  /** Gives the disk a link, which must fit. */
   use(link: DiskLink): void {
     this.identity ??= { ...link.geometry, cdrom: this.spec.cdrom };
     this.link = link;
@@ -122,7 +129,8 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     const { link } = this;
     this.running = false;
     await this.retake;
-    // For good: what its server has by then it may do or not, as when a machine loses its power.
+    // The link is given up for good. Its server may or may not do what it has received, as when a machine loses
+    // power.
     await link?.quiesce().catch((error: Error) => this.log(error.message));
     this.link = undefined;
     await link?.close();
@@ -135,7 +143,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     await releasing;
   }
 
-  /** Takes the lock back, however long it takes: until then the guest's requests wait. */
+  /** Takes the lock back, however long that takes. The guest's requests wait until then. */
   private async takeBack(link: DiskLink): Promise<void> {
     await this.releasing;
     for (let attempt = 0; this.link === link && this.running; attempt++) {
@@ -185,7 +193,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   get attached(): DiskLink | undefined {
     return this.link;
   }
-  /** What the guest was told, or will be. */
+  /** What the guest was told of the disk, or will be told. */
   get disk(): DiskIdentity | undefined {
     return this.identity;
   }
@@ -232,8 +240,8 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     for (const request of again) this.lend(request);
     this.beginBarrier();
     this.link?.commit();
-    // A guest that was stopped with a request in its ring and not yet signalled will signal it: looking earlier would
-    // tell it that it was stopped.
+    // If the guest was stopped after it had put a request on the ring and before it signalled it, it will still
+    // signal it. Taking that request earlier would show the guest that it was stopped.
     if (this.owed) this.serve();
   }
 
@@ -258,7 +266,10 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     else end();
   }
 
-  /** Resolves when the link has nothing of ours, however long that takes: the guest's memory is its until then. */
+  /**
+   * Resolves when the link has none of our requests any more, however long that takes. Until then the link may use
+   * the guest's memory.
+   */
   private async quiet(): Promise<void> {
     for (let attempt = 0; this.active.some((request) => request.submitted); attempt++) {
       const { link } = this;
@@ -272,7 +283,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     }
   }
 
-  /** After a link has quiesced: what it gave up is ours again. */
+  /** To be called after a link has quiesced. The requests that it has given up are ours again. */
   private reclaim(): void {
     for (const request of this.active) request.submitted = false;
   }
@@ -296,7 +307,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   };
 
   private takeAll(): void {
-    // Rings in turn, so that none starves another.
+    // The rings take turns, so that no ring starves another.
     for (let took = true; took; ) {
       took = false;
       for (let i = 0; i < this.queues.length; i++) {
@@ -344,7 +355,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     this.lend(request);
   }
 
-  /** Submits a request's present step. Without a link it waits for one. */
+  /** Submits the present step of a request. If there is no link, the request waits for one. */
   private lend(request: BlockRequest): void {
     const { link } = this;
     if (link === undefined || this.released) return;
@@ -356,7 +367,7 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   done(request: BlockRequest, status: DiskStatus): void {
     request.submitted = false;
     if (this.written !== undefined) this.noteWritten(request);
-    // A discard is advice: on a link that cannot do it, it is taken and nothing happens.
+    // A discard is only advice. A link that cannot discard does nothing, and the guest gets no error.
     const failed = status !== 0 && request.operation !== DISK_DISCARD;
     if (!failed && ++request.step < request.steps.length) {
       if (this.running) this.lend(request);
@@ -395,7 +406,8 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
     if (this.serving) return;
     for (const queue of this.queues) queue.publish();
     this.beginBarrier();
-    // Requests may have been left in the rings for a barrier; steps of others may have been submitted.
+    // Requests may have been left in the rings because of a barrier, and further steps of other requests may have
+    // been submitted.
     this.serve();
   }
 

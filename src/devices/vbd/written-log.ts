@@ -1,10 +1,13 @@
-/** Which blocks of a disk are still to be copied: all at first, then those that the guest wrote since they were taken. */
+/**
+ * Which blocks of a disk are still to be copied: at first all of them, later those that the guest has written since
+ * they were taken.
+ */
 
-/** Grain of the log in bytes. */
+/** The size of a block, in bytes. */
 export const LOG_BLOCK_BYTES = 65_536;
 const LOG_BLOCK_SECTORS = LOG_BLOCK_BYTES / 512;
 
-/** Blocks one after the other, in bytes. */
+/** A run of adjacent blocks: where it begins and how long it is, in bytes. */
 export interface Run {
   readonly at: number;
   readonly bytes: number;
@@ -19,7 +22,7 @@ export class WrittenLog {
     this.noted = new Uint8Array(this.count).fill(1);
   }
 
-  /** The guest's write to these sectors is done, or has failed and may have been done in part. */
+  /** To be called when the guest's write to these sectors is done, or has failed and may have been done in part. */
   add(sector: number, sectors: number): void {
     const end = Math.min(Math.ceil((sector + sectors) / LOG_BLOCK_SECTORS), this.noted.length);
     for (let i = Math.floor(sector / LOG_BLOCK_SECTORS); i < end; i++) {
@@ -28,12 +31,15 @@ export class WrittenLog {
     }
   }
 
-  /** Bytes that are to be copied. */
+  /** How many bytes are still to be copied. */
   get pending(): number {
     return Math.min(this.count * LOG_BLOCK_BYTES, this.bytes);
   }
 
-  /** The first run of noted blocks from `from` on, at most `most` bytes, which are forgotten; undefined: none. */
+  /**
+   * Removes the first run of noted blocks at or after `from` from the log and returns it; it is at most `most` bytes
+   * long. Returns undefined if there is none.
+   */
   take(from: number, most: number): Run | undefined {
     const first = this.noted.indexOf(1, Math.ceil(from / LOG_BLOCK_BYTES));
     if (first < 0) return undefined;

@@ -1,4 +1,4 @@
-/** The timers of one vif on its present host: all of them can be taken back at once, when the guest stands still. */
+/** The timers of one vif on its present host. All of them can be cancelled at once when the guest is stopped. */
 import type { VifTimers } from '../links.js';
 
 export class Alarms {

@@ -1,18 +1,19 @@
 /**
- * Says where the guest is now, for a guest that does not know that it moved: by RARP, and by the addresses that were
- * seen in its own frames. Repeated, until bridges and switches on the way forward (STP, LACP).
+ * Announces the guest's new location to the network after a move, because the guest does not know that it has moved.
+ * It sends a RARP frame, and one frame for each IP address that was seen in the guest's own frames. It repeats them,
+ * because bridges and switches on the way (STP, LACP) may not forward yet.
  */
 import { announcements, SnoopedAddresses } from '../../net/announce.js';
 import { plainFrame } from '../../net/frame.js';
 import type { NetLink } from '../../net/link.js';
 import type { Alarms } from './alarms.js';
 
-/** When, in ms after the guest runs here. */
+/** When the announcements are sent, in ms after the guest has started to run here. */
 const AT_MS = [0, 100, 300, 700, 1500, 3000];
 
 export class Announcer {
   addresses: SnoopedAddresses;
-  /** To be done when guest and link are both ready. */
+  /** True if the announcements have to be sent as soon as both guest and link are ready. */
   due = false;
 
   constructor(private readonly mac: number) {
@@ -24,7 +25,7 @@ export class Announcer {
     this.due = true;
   }
 
-  /** Now and a few times more. */
+  /** Sends the announcements now and at the later times of AT_MS. */
   begin(link: NetLink, alarms: Alarms): void {
     this.due = false;
     for (const ms of AT_MS) alarms.after(ms, () => this.once(link));

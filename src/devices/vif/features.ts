@@ -1,18 +1,18 @@
-/** What a front end can take, and where its queues are: its nodes, read at the moment of connecting. */
+/** What a front end can take and where its queues are. Its nodes are read at the moment of connecting. */
 import { type FrontEnd, XenbusError } from '../xenbus.js';
 import type { QueueEnds } from './queue.js';
 
-/** Queues that are offered; a Linux front end opens as many as it has vCPUs. */
+/** How many queues are offered. A Linux front end opens as many as it has vCPUs. */
 export const MAX_QUEUES = 8;
 const MAX_PORT = 4095;
 const U32 = 0xffff_ffff;
 
 export interface VifFeatures {
-  /** Packets in more than one slot. */
+  /** Packets may occupy more than one slot. */
   readonly sg: boolean;
   readonly gso4: boolean;
   readonly gso6: boolean;
-  /** Packets whose TCP or UDP checksum is left blank. */
+  /** Packets may arrive with a blank TCP or UDP checksum. */
   readonly csum4: boolean;
   readonly csum6: boolean;
 }
@@ -52,7 +52,7 @@ function readQueue(front: FrontEnd, prefix: string): QueueEnds {
   return { txRef, rxRef, txPort, rxPort };
 }
 
-/** The features agreed on, by the front end's names for them. */
+/** The agreed features, by the names that the front end uses. */
 export function featureNames(f: VifFeatures | undefined): string {
   if (f === undefined) return 'not connected';
   const names: [boolean, string][] = [

@@ -1,15 +1,15 @@
-/** Which groups' frames the guest wants, once it asked for control over that. */
+/** Which multicast groups the guest wants frames from, once it has asked to control that. */
 import { BROADCAST, isGroup, readMac } from '../../net/mac.js';
 
-/** As many as netback keeps (XEN_NETBK_MCAST_MAX). */
+/** The same limit as in netback (XEN_NETBK_MCAST_MAX). */
 const MAX_GROUPS = 64;
 
 export class MulticastFilter {
-  /** Off: every group passes. */
+  /** While this is false, frames of every group pass. */
   enabled = false;
   readonly groups = new Set<number>();
 
-  /** False when there are too many. */
+  /** Returns false if there are already too many groups. */
   add(mac: number): boolean {
     if (this.groups.size >= MAX_GROUPS && !this.groups.has(mac)) return false;
     this.groups.add(mac);

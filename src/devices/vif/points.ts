@@ -1,4 +1,4 @@
-/** The rows of a vif in the ledger: what the guest sees, and what its present host gave. */
+/** The rows of a vif in the ledger: what the guest sees, and what its present host provides. */
 import type { NetLink } from '../../net/link.js';
 import type { DevicePoint } from '../links.js';
 import { featureNames, type VifFeatures } from './features.js';

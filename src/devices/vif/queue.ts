@@ -1,6 +1,9 @@
 /**
- * One queue of a vif: a transmit and a receive ring of the guest, their ports, and the frames that wait for the
- * guest to make room. Invariant: its grants are mapped and its ports bound from construction to `close`.
+ * One queue of a vif: a transmit and a receive ring of the guest, their event-channel ports, and the backlog of
+ * frames for which the receive ring has no room yet.
+ *
+ * Invariant: from construction to `close` the rings' grants are mapped; the ports are bound from `bind` (or
+ * `restore`, which finds them bound) to `unbind`.
  */
 import { copyFrame, type Frame } from '../../net/frame.js';
 import { NetifRxRequest, NetifTxRequest } from '../../xen/netif.js';
@@ -11,14 +14,17 @@ import { XenbusError } from '../xenbus.js';
 import { Put, RxRing } from './rx-ring.js';
 import { TxRing } from './tx-ring.js';
 
-/** What waits for the guest beyond its ring: more is left with the link, and then with its sender. */
+/**
+ * The size of a queue's backlog at which it counts as full, in bytes. The vif then stops reading from its link, so
+ * that further frames wait in the link and finally at their sender.
+ */
 export const BACKLOG_BYTES = 512 * 1024;
 
-/** Where the front end has put its end of a queue. */
+/** The front end's grants and ports of one queue. */
 export interface QueueEnds {
   readonly txRef: number;
   readonly rxRef: number;
-  /** The same for both directions where the front end does not split its event channels. */
+  /** Both ports are the same if the front end does not split its event channels. */
   readonly txPort: number;
   readonly rxPort: number;
 }
@@ -28,13 +34,13 @@ export class VifQueue {
   readonly rx: RxRing;
   backlog: Frame[] = [];
   backlogBytes = 0;
-  /** The front end broke a ring: the queue stands still until it connects anew. */
+  /** True after the front end has broken a ring. The queue stops until the front end connects again. */
   broken = false;
-  /** A packet waits for credit, and a timer will look again. */
+  /** True while a packet waits for credit (the vif's rate limit). A timer will try again. */
   waits = false;
-  /** Packets stand in the transmit ring of which nobody will tell us again. */
+  /** True if there may be packets in the transmit ring for which no further event will come. */
   txOwed = true;
-  /** Frames came while the guest stood still, and it has not been told. */
+  /** True if frames arrived while the guest was stopped and the guest has not been notified of them. */
   rxOwed = true;
 
   private constructor(
@@ -47,7 +53,7 @@ export class VifQueue {
     this.rx = new RxRing(access, rx);
   }
 
-  /** Takes the front end's rings and ports. Throws XenbusError; then nothing is held. */
+  /** Maps the front end's rings. Throws XenbusError; in that case nothing stays mapped. */
   static connect(access: GuestAccess, ends: QueueEnds): VifQueue {
     const held: (() => void)[] = [];
     const ring = (ref: number, slotBytes: number): BackRing => {
@@ -66,7 +72,7 @@ export class VifQueue {
     }
   }
 
-  /** The queue of a restored guest, whose grants are mapped. Undefined if they are not. */
+  /** Restores the queue of a restored guest, whose grants are already mapped. Returns undefined if they are not. */
   static restore(
     access: GuestAccess,
     ends: QueueEnds,
@@ -83,7 +89,7 @@ export class VifQueue {
     return new VifQueue(access, ends, tx, rx);
   }
 
-  /** Takes the far ends of the ports. Throws XenbusError; then none is taken. */
+  /** Binds the ports. Throws XenbusError; in that case no port stays bound. */
   bind(onTx: () => void, onRx: () => void): void {
     const { access, ends } = this;
     const split = ends.txPort !== ends.rxPort;
@@ -110,7 +116,7 @@ export class VifQueue {
     this.access.unbindBackend(this.ends.rxPort as Port);
   }
 
-  /** Lets go of the rings. */
+  /** Unmaps the rings. */
   close(): void {
     this.access.grantUnmap(this.ends.txRef, true);
     this.access.grantUnmap(this.ends.rxRef, true);
@@ -126,7 +132,7 @@ export class VifQueue {
     return this.backlogBytes >= BACKLOG_BYTES;
   }
 
-  /** A frame waits; false when too much does, and it is lost. */
+  /** Adds a copy of a frame to the backlog. Returns false if the backlog is full, and the frame is lost. */
   wait(f: Frame): boolean {
     if (this.full) return false;
     this.backlog.push(copyFrame(f));
@@ -134,7 +140,7 @@ export class VifQueue {
     return true;
   }
 
-  /** Puts what waits into the ring as far as there is room. Put.done: nothing waits any more. */
+  /** Moves frames from the backlog into the ring as long as there is room. Returns Put.done if the backlog is empty. */
   drain(): number {
     let at = 0;
     let result: number = Put.done;

@@ -1,8 +1,11 @@
-/** Holds a guest to the rate of its vif: so many bytes in each interval, as netback's credit does. */
+/** Limits a guest to the rate of its vif: a number of bytes in each interval, as netback's credit does. */
 import type { VifRate } from '../../guest/vif-spec.js';
 
 export class Credit {
-  /** Negative after a packet larger than an interval's bytes, until that is paid back. */
+  /**
+   * The credit that is left, in bytes. It is negative after a packet larger than one interval's credit, until that is
+   * paid back.
+   */
   private left: number;
   private intervalEnds = 0;
 
@@ -10,7 +13,7 @@ export class Credit {
     this.left = rate.bytesPerInterval;
   }
 
-  /** Takes `bytes` at the time `now` (ms): 0, or how many ms to wait before asking again. */
+  /** Tries to spend `bytes` at the time `now` (ms). Returns 0, or how many ms to wait before the next attempt. */
   take(bytes: number, now: number): number {
     const { bytesPerInterval, intervalUs } = this.rate;
     if (now >= this.intervalEnds) {

@@ -1,4 +1,7 @@
-/** A connected vif as it is saved: its rings' private indices, what was agreed, and the frames on their way in. */
+/**
+ * The saved state of a connected vif: its rings' private indices, what was agreed, and the frames that wait for the
+ * guest.
+ */
 import { bool, bytes, int, list, struct, u8, u16, u32 } from '../../records/fields.js';
 import { recordType } from '../../records/record.js';
 
@@ -15,16 +18,16 @@ const queueFields = {
   txRef: [u32, 'grant of the transmit ring'],
   rxRef: [u32, 'grant of the receive ring'],
   txPort: [u32, 'event channel'],
-  rxPort: [u32, 'event channel; txPort again where there is one for both'],
+  rxPort: [u32, 'event channel; the same as txPort if both rings share one'],
   txIndex: [u32, 'requests taken and answered'],
   rxIndex: [u32, 'requests taken and answered'],
   broken: [bool, 'the front end broke a ring'],
-  backlog: [list(frame), 'arrived, for the guest to make room'],
+  backlog: [list(frame), 'frames that arrived and wait for room in the ring'],
 } as const;
 const queue = struct({
   ...queueFields,
   txOwed: [bool, 'the guest has signalled packets that could not be taken yet'],
-  rxOwed: [bool, 'frames came for which the guest had not to make room'],
+  rxOwed: [bool, 'frames came that the guest has not been notified of'],
 });
 const queue1 = struct(queueFields);
 
@@ -35,7 +38,7 @@ const agreed = {
   csum4: [bool, 'not feature-no-csum-offload'],
   csum6: [bool, 'feature-ipv6-csum-offload'],
   multicastControl: [bool, 'request-multicast-control'],
-  groups: [list(int), 'addresses of groups that were asked for'],
+  groups: [list(int), 'addresses of the multicast groups that the guest asked for'],
   addresses: [list(bytes), "the guest's IP addresses as seen in its ARP and Neighbour Discovery"],
 } as const;
 const vif1 = struct({ ...agreed, queues: [list(queue1), 'in order'] });

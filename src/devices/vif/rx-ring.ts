@@ -1,10 +1,10 @@
 /**
- * Packets into the guest: copied into the pages that the requests of the receive ring grant.
+ * Packets into the guest: they are copied into the pages that the requests of the receive ring grant.
  *
- * Invariants: a packet is put into the ring whole or not at all, so that none is half delivered between two calls;
- * a request is read once, and its slot then holds its response. A page that the guest does not let us write to
- * gets an error response, and with it the guest loses that packet.
- * Source: xen/include/public/io/netif.h; Linux, drivers/net/xen-netback/rx.c.
+ * Invariants: a packet is put into the ring completely or not at all, so that no packet is half delivered between two
+ * calls. A request is read once; its slot then holds its response. If the guest does not let us write to a granted
+ * page, that request gets an error response and the guest loses the packet. Source: xen/include/public/io/netif.h;
+ * Linux, drivers/net/xen-netback/rx.c.
  */
 import { DATA_VALID, type Frame, GSO_NONE, GSO_TCPV4, NEEDS_CSUM } from '../../net/frame.js';
 import type { LinearMemory } from '../../xen/memory.js';
@@ -32,7 +32,7 @@ import type { GuestAccess } from '../guest-access.js';
 
 const PAGE = 4096;
 
-/** What `put` did. */
+/** The result of `put`. */
 export const Put = { done: 0, noRoom: 1, broken: 2 } as const;
 
 export class RxRing {
@@ -46,7 +46,7 @@ export class RxRing {
     this.mem = access.mem;
   }
 
-  /** Slots that a frame takes. */
+  /** How many slots a frame takes. */
   static slots(f: Frame): number {
     return Math.ceil(f.bytes.length / PAGE) + (f.gsoType === GSO_NONE ? 0 : 1);
   }
@@ -112,14 +112,14 @@ export class RxRing {
     mem.setU16(at + NetifExtraInfo.u_gso_features, 0);
   }
 
-  /** Publishes the responses; true when the guest wants to hear of them. */
+  /** Publishes the responses. Returns true if the guest wants to be notified of them. */
   push(): boolean {
     if (this.mem.getU32(this.ring.pages[0] + Sring.rsp_prod) === this.ring.rsp_prod_pvt) return false;
     this.access.touch(this.ring.pages[0]);
     return pushResponses(this.mem, this.ring);
   }
 
-  /** Asks to hear of the next request. True: there are more than before. */
+  /** Asks the guest to signal its next request. Returns true if there are more requests than before. */
   wantMore(): boolean {
     const head = this.ring.pages[0];
     const produced = this.mem.getU32(head + Sring.req_prod);

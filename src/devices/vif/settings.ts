@@ -1,6 +1,6 @@
 /**
- * A vif as it is configured: what the guest sees of it, and which of a host's networks it belongs to. Travels with
- * the guest, and is the same on every host.
+ * The configuration of a vif: what the guest sees of it, and which of a host's networks it is connected to. It moves
+ * with the guest and is the same on every host.
  */
 import type { DeviceTreeInput } from '../../guest/device-tree.js';
 import type { VifRate, VifSpec } from '../../guest/vif-spec.js';
@@ -10,29 +10,34 @@ import { RecordError } from '../../records/fields.js';
 import type { GuestAccess } from '../guest-access.js';
 import { Vif } from './vif.js';
 
-/** libxl's prefix for addresses that it makes: Xen's OUI. */
+/** The prefix of the addresses that libxl makes up: Xen's OUI. */
 const XEN_OUI = '00:16:3e';
 const DEFAULT_MTU = 1500;
-/** The script that libxl would have named; a guest's tools may look for the node, nobody runs it. */
+/** The script that libxl would have named. A guest's tools may look for the node, but nobody runs the script. */
 const SCRIPT = '/etc/xen/scripts/vif-bridge';
 
-/** Plain JSON. */
+/** The settings are saved as JSON. */
 export interface VifSettings {
   readonly mac: string;
   readonly mtu: number;
-  /** A host's name for the network; "" for the host's default. */
+  /** The host's name for the network, or "" for the host's default network. */
   readonly bridge: string;
   readonly ip: string;
   readonly gatewayDevice: string;
   readonly vifName: string;
   readonly rate: VifRate | null;
-  /** Whether it is held to its own addresses. */
+  /** Whether the vif may only send from its own addresses. */
   readonly antispoof: boolean;
-  /** Shows a switch that the vif is the same on another host; "" in settings of version 0.1. */
+  /**
+   * A secret that shows a switch that this vif is the same one on another host. It is "" in settings of version 0.1.
+   */
   readonly token: string;
 }
 
-/** `random`: three random bytes, used where the configuration has no address. `token`: a secret of this vif's. */
+/**
+ * `random` holds three random bytes, which are used if the configuration has no address. `token` becomes the vif's
+ * secret.
+ */
 export function vifSettings(spec: VifSpec, random: Uint8Array, token: string): VifSettings {
   const made = Array.from(random.subarray(0, 3), (byte, i) =>
     (i === 0 ? byte & 0x7f : byte).toString(16).padStart(2, '0'),
@@ -74,7 +79,7 @@ export function vifNodes(devid: number, spec: string): Omit<DeviceTreeInput, 'do
   };
 }
 
-/** Settings from their JSON. Throws RecordError. */
+/** Parses and checks settings. Throws RecordError. */
 export function parseVifSettings(json: string): VifSettings {
   const wrong = (what: string): never => {
     throw new RecordError(0, `settings of a vif: ${what}`);

@@ -1,13 +1,12 @@
 /**
- * Packets out of the guest: chains of requests in the transmit ring, checked, copied out of the granted pages, and
- * answered.
+ * Packets out of the guest: chains of requests in the transmit ring. They are checked, copied out of the granted
+ * pages, and answered.
  *
- * Invariants: a packet is taken when all its slots are in the ring and never before, so that between two calls no
- * packet is half assembled; its slots are read once; every slot that is taken is answered in the same call. A
- * packet that is wrong costs its sender an error response and nothing else; a ring whose indices are wrong, or
- * whose packet has no end, is broken and never looked at again.
- * Source: xen/include/public/io/netif.h; Linux, drivers/net/xen-netback/netback.c (xenvif_count_requests,
- * xenvif_tx_build_gops, make_tx_response).
+ * Invariants: a packet is taken only when all its slots are in the ring, so no packet is half assembled between two
+ * calls. Its slots are read once, and every slot that is taken is answered in the same call. A bad packet gets an
+ * error response and does no other harm. A ring with bad indices, or with a packet that has no end, is marked broken
+ * and never read again. Source: xen/include/public/io/netif.h; Linux, drivers/net/xen-netback/netback.c
+ * (xenvif_count_requests, xenvif_tx_build_gops, make_tx_response).
  */
 import { leaveChecksum } from '../../net/checksum.js';
 import {
@@ -54,14 +53,17 @@ import type { GuestAccess } from '../guest-access.js';
 const PAGE = 4096;
 const MAX_PACKET_BYTES = 0xffff;
 
-/** What `peek` found. */
+/** The result of `peek`. */
 export const Found = { nothing: 0, packet: 1, broken: 2 } as const;
 
 const headers = newHeaders();
 
 export class TxRing {
   private readonly mem: LinearMemory;
-  /** Slots of the packet found: those of requests, first one first, and those of extra infos. */
+  /**
+   * The slots of the packet that was found: how many are requests (with the first one in front), and how many are
+   * extra infos.
+   */
   private requests = 0;
   private extras = 0;
   private readonly grefs: Uint32Array;
@@ -72,12 +74,12 @@ export class TxRing {
   private badExtra = false;
   private gsoType = 0;
   private gsoSize = 0;
-  /** XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL when the packet is no packet but that request; else 0. */
+  /** XEN_NETIF_EXTRA_TYPE_MCAST_ADD or _DEL if the slots hold such a request instead of a packet; otherwise 0. */
   multicast = 0;
   multicastMac = 0;
   /** Why the ring is broken. */
   trouble = '';
-  /** Producer index at the last look. */
+  /** The guest's producer index when it was last read. */
   private seen = 0;
   private readonly buffer = new Uint8Array(MAX_PACKET_BYTES);
 
@@ -92,12 +94,12 @@ export class TxRing {
     this.sizes = new Uint16Array(ring.slots);
   }
 
-  /** Bytes of the packet found, as its first slot says. */
+  /** Size of the packet that was found, in bytes, as its first slot gives it. */
   get size(): number {
     return this.sizes[0];
   }
 
-  /** Looks for a whole packet. What it found stays good whatever the guest does to the ring. */
+  /** Looks for a complete packet. What was found stays valid whatever the guest does to the ring afterwards. */
   peek(): number {
     const { mem, ring } = this;
     this.seen = mem.getU32(ring.pages[0] + Sring.req_prod);
@@ -150,7 +152,7 @@ export class TxRing {
     return offsetAndFlags >>> 16;
   }
 
-  /** True when another extra info follows. */
+  /** Returns true if another extra info follows. */
   private readExtra(index: number): boolean {
     const at = slotAddress(this.ring, index);
     const { mem } = this;
@@ -171,12 +173,15 @@ export class TxRing {
     return ((typeAndFlags >>> 8) & XEN_NETIF_EXTRA_FLAG_MORE) !== 0;
   }
 
-  /** Copies the packet found into `f`, whose bytes are good until the next call. False: it is wrong. */
+  /**
+   * Copies the packet that was found into `f`, whose bytes stay valid until the next call. Returns false if the
+   * packet is bad.
+   */
   copy(f: Frame): boolean {
     const { requests, sizes, offsets } = this;
     const total = sizes[0];
     if (this.badExtra || requests > XEN_NETIF_NR_SLOTS_MIN || total < ETHERNET_HEADER_BYTES) return false;
-    // The first slot says the whole packet's size; its own part is what the others leave.
+    // The first slot gives the size of the whole packet. Its own part is what remains after the other slots.
     let first = total;
     for (let i = 1; i < requests; i++) {
       if (sizes[i] > first) return false;
@@ -201,7 +206,7 @@ export class TxRing {
     return true;
   }
 
-  /** Says what work the guest left to do. False where the headers do not bear it. */
+  /** Sets in `f` what work the guest has left to do. Returns false if that does not match the headers. */
   private describe(f: Frame): boolean {
     f.flags = 0;
     f.csumStart = 0;
@@ -226,7 +231,7 @@ export class TxRing {
     return true;
   }
 
-  /** Answers the packet found, all its slots. */
+  /** Answers all slots of the packet that was found. */
   respond(status: number): void {
     const { ring } = this;
     this.access.touch(ring.pages[0]);
@@ -244,14 +249,17 @@ export class TxRing {
     this.ring.rsp_prod_pvt = (this.ring.rsp_prod_pvt + 1) >>> 0;
   }
 
-  /** Publishes the responses; true when the guest wants to hear of them. */
+  /** Publishes the responses. Returns true if the guest wants to be notified of them. */
   push(): boolean {
     if (this.mem.getU32(this.ring.pages[0] + Sring.rsp_prod) === this.ring.rsp_prod_pvt) return false;
     this.access.touch(this.ring.pages[0]);
     return pushResponses(this.mem, this.ring);
   }
 
-  /** Before sleeping: asks to hear of the next request. True: there are more already. */
+  /**
+   * To be called before waiting: asks the guest to signal its next request. Returns true if there are already more
+   * requests.
+   */
   finalCheck(): boolean {
     const head = this.ring.pages[0];
     this.access.touch(head);

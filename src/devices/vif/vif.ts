@@ -1,11 +1,10 @@
 /**
- * The network back end: packets between the guest's rings and the link that its present host gave.
+ * The network back end: it moves packets between the guest's rings and the link of the guest's present host.
  *
- * Invariants: while `frozen` (from the stop of the guest to its next instruction) nothing of the guest's memory
- * changes, and what arrives waits; every packet that the guest handed over was given to the link at most once and
- * answered exactly once. What was agreed with the front end stays agreed on every host: a link that can do less has
- * its work done here.
- * Source: xen/include/public/io/netif.h; Linux, drivers/net/xen-netback.
+ * Invariants: while `frozen` (from the moment the guest stops to its next instruction) no guest memory changes, and
+ * frames that arrive wait. Every packet from the guest is given to the link at most once and answered exactly once.
+ * What was agreed with the front end holds on every host: if a link can do less, the back end does the rest of the
+ * work. Source: xen/include/public/io/netif.h; Linux, drivers/net/xen-netback.
  */
 import type { VifRate } from '../../guest/vif-spec.js';
 import { completeChecksum } from '../../net/checksum.js';
@@ -36,10 +35,10 @@ import { Put, RxRing } from './rx-ring.js';
 import { Found } from './tx-ring.js';
 
 export interface VifConfig {
-  /** "00:16:3e:...". */
+  /** For example "00:16:3e:01:02:03". */
   readonly mac: string;
   readonly rate: VifRate | undefined;
-  /** What it may send; undefined: anything. */
+  /** Restricts what the vif may send. Undefined: it may send anything. */
   readonly filter?: SourceFilter;
 }
 
@@ -71,7 +70,7 @@ export class Vif implements XenbusDriver, LinkClient {
   constructor(
     private readonly access: GuestAccess,
     config: VifConfig,
-    /** Its settings as they travel, for the host that finds a link for it. */
+    /** The vif's settings as they move with the guest. From them each host finds a link. */
     private readonly spec: string,
     private readonly log: (line: string) => void,
   ) {
@@ -81,7 +80,7 @@ export class Vif implements XenbusDriver, LinkClient {
     this.announcer = new Announcer(this.mac);
   }
 
-  /** The host's link; the caller opened it and closes it. Undefined: unplugged from this host. */
+  /** Sets the host's link, which the caller opens and closes. Undefined: the vif has no link on this host. */
   setLink(link: NetLink | undefined, timers: VifTimers): void {
     this.link = link;
     this.alarms = new Alarms(timers);
@@ -166,7 +165,8 @@ export class Vif implements XenbusDriver, LinkClient {
   start(): void {
     this.frozen = false;
     if (this.announcer.due) this.announce();
-    // What the guest has put on a ring and not signalled yet it will signal: looking earlier would tell it of the stop.
+    // If the guest was stopped after it had put something on a ring and before it signalled it, it will still signal
+    // it. Serving the ring earlier would show the guest that it was stopped.
     for (const queue of this.queues) {
       if (queue.txOwed) this.transmit(queue);
       if (queue.rxOwed) this.deliver(queue);
@@ -222,7 +222,7 @@ export class Vif implements XenbusDriver, LinkClient {
     this.link?.flush();
   }
 
-  /** Whether the packet found may leave now; if not, something will call again. */
+  /** Whether the packet that was found may be sent now. If not, `transmit` will be called again later. */
   private mayTake(queue: VifQueue): boolean {
     if (this.link?.writable === false) return false;
     if (this.credit === undefined || this.alarms === undefined) return true;
@@ -238,7 +238,7 @@ export class Vif implements XenbusDriver, LinkClient {
     return false;
   }
 
-  /** Sends the packet found, or does what it asks for; its status. */
+  /** Sends the packet that was found, or does what it asks for. Returns the status of the response. */
   private take(queue: VifQueue): number {
     const { tx } = queue;
     const { stats, frame, link } = this;
@@ -251,7 +251,7 @@ export class Vif implements XenbusDriver, LinkClient {
       stats.txErrors++;
       return NETIF_RSP_ERROR;
     }
-    // As a bridge with Xen's antispoof: the guest is not told.
+    // The guest gets no error for the dropped frame, as with a bridge under Xen's antispoof.
     if (this.sources?.passes(frame.bytes) === false) {
       if (stats.txForeign++ === 0)
         this.log(
@@ -322,7 +322,7 @@ export class Vif implements XenbusDriver, LinkClient {
     for (const queue of this.queues) this.deliver(queue);
   }
 
-  /** Puts what waits into the ring, and tells the guest. */
+  /** Moves waiting frames into the ring and notifies the guest. */
   private deliver(queue: VifQueue): void {
     if (this.frozen || queue.broken) return;
     queue.rxOwed = false;
@@ -334,7 +334,7 @@ export class Vif implements XenbusDriver, LinkClient {
     this.readOn();
   }
 
-  /** The link reads while no queue is full. */
+  /** The link is read only while no queue's backlog is full. */
   private readOn(): void {
     this.link?.setReading(!this.frozen && !this.queues.some((q) => q.full));
   }
@@ -345,7 +345,7 @@ export class Vif implements XenbusDriver, LinkClient {
     this.log(`vif ${formatMac(this.mac)}: ${why}; the queue is stopped`);
   }
 
-  // The link's state, and what the world is told.
+  // The link's state, and the announcements to the network.
 
   linkChanged(up: boolean): void {
     if (!up) return;
@@ -356,7 +356,7 @@ export class Vif implements XenbusDriver, LinkClient {
     }
   }
 
-  /** Where there is a link and a front end that may be spoken to. */
+  /** Sends the announcements if there is a link and the front end is connected. */
   private announce(): void {
     const { link, alarms } = this;
     if (link !== undefined && alarms !== undefined && this.queues.length > 0)
@@ -394,7 +394,7 @@ export class Vif implements XenbusDriver, LinkClient {
     this.features = { sg, gso4, gso6, csum4, csum6 };
     this.filter.enabled = saved.multicastControl;
     for (const mac of saved.groups) this.filter.add(mac);
-    // Nothing that is saved is announced for others either.
+    // A saved state must not make this vif announce addresses that it may not use.
     this.announcer.restore(saved.addresses.filter((a) => this.sources?.has(a) !== false));
     this.queues = saved.queues.map((one) => {
       const queue = VifQueue.restore(this.access, one, one.txIndex, one.rxIndex);
