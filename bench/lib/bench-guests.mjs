@@ -1,7 +1,7 @@
 // Guests for benches: a kernel of a few lines on bare tables, and Linux with a console.
 
 import { assemble } from '../../dist/asm/assembler.js';
-import { MFN_BASE } from '../../dist/engine/wasm/machine.js';
+import { MFN_BASE } from '../../dist/engine/engine.js';
 import { Guest } from '../../dist/helper/guest.js';
 import { hostAlone } from '../../dist/host/standalone/single-host.js';
 import { Domain } from '../../dist/hypervisor/domain.js';

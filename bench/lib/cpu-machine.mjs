@@ -1,7 +1,8 @@
 // Runs a kernel on our machine: the static Linux program, in guest user mode, on page tables of 4 KiB pages with the
 // rights that its segments ask for. Of Linux it needs two clock_gettime, a write and an exit.
 import { readFileSync } from 'node:fs';
-import { Exit, Machine, MFN_BASE } from '../../dist/engine/wasm/machine.js';
+import { Exit, MFN_BASE } from '../../dist/engine/engine.js';
+import { Machine } from '../../dist/engine/wasm/machine.js';
 import { parseElf } from '../../dist/guest/elf.js';
 import { virtualXen417 } from '../../dist/hypervisor/identity.js';
 import { tuneEngine } from '../../dist/os/tune-engine.js';

@@ -3,6 +3,7 @@
  * Invariant: the console log has every byte that the guest printed, in order, also when we are killed.
  */
 import { openSync, writeSync } from 'node:fs';
+import type { Machine } from '../engine/wasm/machine.js';
 import { type GuestEnd, guestLoop } from '../guest-process/guest-loop.js';
 import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
@@ -118,7 +119,7 @@ export class Foreground {
     } finally {
       stop();
       this.guest = undefined;
-      if (this.options.profile) process.stderr.write(profileText(guest.domain.machine));
+      if (this.options.profile) process.stderr.write(profileText(guest.domain.machine as Machine));
       this.ended = undefined;
       await guest.detach();
     }

@@ -3,7 +3,7 @@
  * move. The module that guest-process.ts loads.
  */
 import { frontPath } from '../devices/xenbus.js';
-import { PAGE } from '../engine/wasm/machine.js';
+import { PAGE } from '../engine/engine.js';
 import { KernelError } from '../guest/kernel-error.js';
 import { quotedName } from '../guest/name.js';
 import type { DeviceConfig } from '../helper/devices.js';
@@ -91,7 +91,7 @@ class PvRunner implements GuestRunner {
           moves: this.moves,
           container: guest.describe(),
         }),
-      hotCode: (most) => domain.machine.hotCode(most),
+      warmUp: domain.machine.abilities.warmUp,
       startDirtyLog: () => domain.machine.startDirtyLog(),
       readDirty: (into) => domain.machine.readDirty(into),
       stopDirtyLog: () => domain.machine.stopDirtyLog(),
@@ -319,7 +319,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
         runner: arrived,
         frames: guest.domain.machine.frames,
         ram: guest.ram,
-        prepareCode: (start) => guest.domain.machine.prepareCode(start),
+        warmUp: guest.domain.machine.abilities.warmUp,
         written: (frame) => {
           const { machine } = guest.domain;
           machine.touch(machine.framesBase + frame * PAGE);

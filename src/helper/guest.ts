@@ -8,7 +8,7 @@
  */
 import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
-import { MFN_BASE, PAGE } from '../engine/wasm/machine.js';
+import { MFN_BASE, PAGE } from '../engine/engine.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
 import type { Unpackers } from '../guest/decompress.js';
 import { domainTree } from '../guest/domain-tree.js';

@@ -2,7 +2,7 @@
  * How the frames of a container are divided: the guest's RAM from PFN 0, then what belongs to Xen. The same for
  * the whole life of a guest, on every host.
  */
-import { MFN_BASE } from '../engine/wasm/machine.js';
+import { MFN_BASE } from '../engine/engine.js';
 import { MAX_GRANT_FRAMES } from './grants/grant-table.js';
 import { m2pFrames } from './mmu/m2p.js';
 

@@ -5,6 +5,7 @@
  * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
  */
 import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../engine/clock.js';
+import type { CpuEngine } from '../engine/engine.js';
 import { Machine, type MachineConfig } from '../engine/wasm/machine.js';
 import {
   SHUTDOWN_crash,
@@ -104,7 +105,7 @@ const PART_NS = 3600e9;
 const BETWEEN_PARTS_NS = 200e6;
 
 export class Domain {
-  readonly machine: Machine;
+  readonly machine: CpuEngine;
   readonly backend: Backend;
   readonly clock: VirtualClock;
   /** Ports that the toolstack made for the guest, as a new guest has them. */

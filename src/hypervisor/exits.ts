@@ -3,8 +3,7 @@
  * Source: handle_exception and switch_to_kernel of xen/arch/x86/x86_64/entry.S; do_page_fault,
  * do_general_protection, do_debug, do_device_not_available of arch/x86/traps.c.
  */
-import { KIND_LONG } from '../engine/wasm/core/layout.js';
-import { Exit } from '../engine/wasm/machine.js';
+import { Exit } from '../engine/engine.js';
 import { TI_DPL_MASK } from '../xen/vcpu.js';
 import { systemCall } from './calls/fast-calls.js';
 import { hypercall } from './calls/hypercalls.js';
@@ -30,7 +29,7 @@ const ERROR_CODE_IDT = 2;
 export function handleExit(d: DomainState, v: VcpuContext, exit: Exit) {
   switch (exit) {
     case Exit.syscall:
-      if (v.cpu.userMode || v.cpu.codeKind !== KIND_LONG) systemCall(d, v);
+      if (v.cpu.userMode || v.cpu.codeBits !== 64) systemCall(d, v);
       else hypercall(d, v);
       return;
     case Exit.exception:

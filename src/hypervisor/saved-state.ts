@@ -5,7 +5,7 @@
  * what was saved, so that the guest's next instruction finds the same machine.
  */
 import { clockRecord } from '../engine/clock.js';
-import { MFN_BASE } from '../engine/wasm/machine.js';
+import { MFN_BASE } from '../engine/engine.js';
 import { big64, bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
 import {
   concatBytes,

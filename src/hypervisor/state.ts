@@ -3,7 +3,7 @@
  * here is only what all of them need: the parts, the copy buffers, and how a domain ends.
  */
 import type { VirtualClock } from '../engine/clock.js';
-import type { Machine } from '../engine/wasm/machine.js';
+import type { CpuEngine } from '../engine/engine.js';
 import { DOMID_SELF } from '../xen/hypercalls.js';
 import type { LinearMemory } from '../xen/memory.js';
 import { SHUTDOWN_crash } from '../xen/sched.js';
@@ -36,7 +36,7 @@ export interface Shutdown {
 }
 
 export interface DomainParts {
-  readonly machine: Machine;
+  readonly machine: CpuEngine;
   readonly clock: VirtualClock;
   readonly identity: Identity;
   readonly frames: FrameTable;

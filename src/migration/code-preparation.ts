@@ -17,15 +17,16 @@ export class CodePreparation {
     private readonly guest: IncomingGuest,
     private readonly starts: readonly number[],
   ) {
-    if (guest.prepareCode !== undefined) this.turn = setImmediate(() => this.prepare());
+    if (guest.warmUp !== undefined) this.turn = setImmediate(() => this.prepare());
   }
 
   private prepare(): void {
-    const { guest, starts } = this;
+    const { starts } = this;
+    const { warmUp } = this.guest;
     const end = performance.now() + TURN_MS;
     while (this.next < starts.length && performance.now() < end) {
       const pause = Math.min(this.next + AT_A_TIME, starts.length);
-      while (this.next < pause) guest.prepareCode!(starts[this.next++]);
+      while (this.next < pause) warmUp?.prepareCode(starts[this.next++]);
     }
     this.turn = this.next < starts.length ? setImmediate(() => this.prepare()) : undefined;
   }

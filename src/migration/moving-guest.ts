@@ -3,6 +3,7 @@
  * Invariant: between `pause` and `resume` not one byte of RAM or state changes, so that what was sent is the guest.
  * All synchronous parts run on the guest's own thread.
  */
+import type { WarmUp } from '../engine/engine.js';
 import type { OutageBounds, OutageTerms } from '../helper/points/outage.js';
 
 /** The guest that is to be moved or saved, on the side where it lives. */
@@ -20,8 +21,8 @@ export interface MovableGuest {
   /** ORs the frames written since the last call into `into` (one bit a frame) and forgets them; returns how many. */
   readDirty(into: Uint8Array): number;
   stopDirtyLog(): void;
-  /** Where code begins that it runs often: bytes from the first frame; at most `most`. */
-  hotCode?(most: number): Uint32Array;
+  /** What its engine tells of the code that it runs often. */
+  readonly warmUp?: Pick<WarmUp, 'hotCode'>;
   /**
    * Stops between two instructions and quiesces links. Rejects when a disk has not ended what it was asked to do within
    * the limit of its link: then the guest stands still, and may be resumed, but must not be sent.
@@ -49,8 +50,8 @@ export interface IncomingGuest {
    * the arriving side knows of the outage; undefined for a guest from a file.
    */
   restoreState(records: Uint8Array, bounds: OutageBounds | undefined): void;
-  /** Prepares the code that begins so many bytes from the first frame. Whoever writes RAM after this says so. */
-  prepareCode?(start: number): void;
+  /** Makes code ready before the guest is here. Whoever writes RAM after this says so by `written`. */
+  readonly warmUp?: Pick<WarmUp, 'prepareCode'>;
   written?(frame: number): void;
   /** Takes this host's resources (links, locks, outer values). A failure leaves the guest with its source. */
   attach(): Promise<void>;

@@ -222,7 +222,7 @@ export async function sendGuest(
  * would otherwise stand still there for longer than the whole move stops it.
  */
 async function sendCode(guest: MovableGuest, sender: PageSender): Promise<void> {
-  const starts = guest.hotCode?.(MAX_CODE_STARTS);
+  const starts = guest.warmUp?.hotCode(MAX_CODE_STARTS);
   if (starts === undefined || starts.length === 0) return;
   await sender.code(starts);
   await new Promise((done) => setTimeout(done, starts.length / PREPARED_PER_MS));

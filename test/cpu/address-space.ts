@@ -2,7 +2,8 @@
  * Page tables built in a machine's frames, for tests that run programs on the bare machine: 4 KiB user pages
  * at chosen virtual addresses. Frames are taken in order and never given back.
  */
-import { type Machine, MFN_BASE, PAGE } from '../../src/engine/wasm/machine.js';
+import { MFN_BASE, PAGE } from '../../src/engine/engine.js';
+import type { Machine } from '../../src/engine/wasm/machine.js';
 
 const PRESENT = 1;
 const WRITABLE = 2;

@@ -1,7 +1,7 @@
 /** Alignment checks: AC with CR0.AM set, by the manual alone. SDM volume 3, 6.15, interrupt 17. */
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../src/asm/assembler.js';
-import { Exit } from '../../src/engine/wasm/machine.js';
+import { Exit } from '../../src/engine/engine.js';
 import { type Bare, CODE, DATA, openBare } from './bare.js';
 
 const AC = 17;

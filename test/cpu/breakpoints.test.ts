@@ -1,7 +1,7 @@
 /** Hardware breakpoints and what else makes a #DB, on the bare machine. SDM volume 3, 17.2 and 17.3. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../src/asm/assembler.js';
-import { Exit } from '../../src/engine/wasm/machine.js';
+import { Exit } from '../../src/engine/engine.js';
 import { type Bare, CODE, DATA, openBare } from './bare.js';
 
 const DB = 1;

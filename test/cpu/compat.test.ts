@@ -1,6 +1,6 @@
 /** Compatibility mode on the bare machine: what the comparison with the processor cannot show. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Exit } from '../../src/engine/wasm/machine.js';
+import { Exit } from '../../src/engine/engine.js';
 import { decodeAll, encodeRaw } from '../../src/records/record.js';
 import { type Bare, CODE, DATA, openBare } from './bare.js';
 

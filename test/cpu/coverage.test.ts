@@ -3,7 +3,7 @@
  * the processor leaves out does what the manuals say. SDM volume 2; AMD's manual, volume 3.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Exit } from '../../src/engine/wasm/machine.js';
+import { Exit } from '../../src/engine/engine.js';
 import { type Bare, CODE, DATA, openBare } from './bare.js';
 import { encodings, withoutEncoding } from './encodings.js';
 import { executedForms } from './executed.js';

@@ -2,7 +2,8 @@
  * Our machine in the place of the processor: the same addresses, the same blocks of registers in and out as
  * native.ts. Sequences end in an undefined instruction where the native ones jump out.
  */
-import { Exit, type Machine, PAGE } from '../../src/engine/wasm/machine.js';
+import { Exit, PAGE } from '../../src/engine/engine.js';
+import type { Machine } from '../../src/engine/wasm/machine.js';
 import { AddressSpace } from './address-space.js';
 import { loadSegments } from './compat-segments.js';
 import {

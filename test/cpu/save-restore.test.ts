@@ -1,6 +1,7 @@
 /** A guest that is saved anywhere and restored into a fresh machine goes on as if nothing had been. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Exit, type Machine, MFN_BASE, PAGE } from '../../src/engine/wasm/machine.js';
+import { Exit, MFN_BASE, PAGE } from '../../src/engine/engine.js';
+import type { Machine } from '../../src/engine/wasm/machine.js';
 import { vcpuRecord } from '../../src/engine/wasm/vcpu-record.js';
 import { decodeAll, decodeRecord } from '../../src/records/record.js';
 import { busybox, type Command, outcomeOf, perl, runNatively, someText, startOn } from './linux/programs.js';

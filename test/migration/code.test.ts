@@ -75,7 +75,7 @@ describe('code that is prepared', () => {
     const guest = {
       frames: FRAMES,
       ram: new Uint8Array(FRAMES * PAGE_BYTES),
-      prepareCode: (start: number) => prepared.push(start),
+      warmUp: { prepareCode: (start: number) => void prepared.push(start) },
       written: (frame: number) => prepared.push(`frame ${frame}`),
       restoreState: () => prepared.push('state'),
       attach: async () => {},

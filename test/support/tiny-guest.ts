@@ -7,7 +7,7 @@
  */
 
 import { type Assembled, assemble } from '../../src/asm/assembler.js';
-import { MFN_BASE } from '../../src/engine/wasm/machine.js';
+import { MFN_BASE } from '../../src/engine/engine.js';
 import { Domain, type DomainRun } from '../../src/hypervisor/domain.js';
 import { virtualXen417 } from '../../src/hypervisor/identity.js';
 

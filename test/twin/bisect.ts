@@ -3,6 +3,7 @@
  * the two guests' registers, or else their memories, are not the same.
  */
 import { Formatter, FormatterSyntax } from 'iced-x86';
+import { decodeAt } from '../../src/hypervisor/emulation/decode-at.js';
 import { difference } from './compare.js';
 import type { TwinGuest } from './twin.js';
 
@@ -60,7 +61,7 @@ function otherRegisters(a: TwinGuest, b: TwinGuest): string | undefined {
 function describe(t: TwinGuest): string {
   const { domain } = t.guest;
   const v = domain.state.current;
-  const instruction = domain.machine.decodeAt(v.id, v.cpu.rip);
+  const instruction = decodeAt(domain.machine, v.id, v.cpu.rip);
   const rip = BigInt.asUintN(64, BigInt(v.cpu.rip)).toString(16);
   if (instruction === null) return `vCPU ${v.id} at ${rip}`;
   const formatter = new Formatter(FormatterSyntax.Nasm);

@@ -1,6 +1,6 @@
 /** Where two twins differ, in words a person can use; undefined: nowhere. */
 
-import { PAGE } from '../../src/engine/wasm/machine.js';
+import { PAGE } from '../../src/engine/engine.js';
 import { decodeAll } from '../../src/records/record.js';
 import type { TwinGuest } from './twin.js';
 

@@ -3,7 +3,8 @@
  * Times are virtual, ns, and so count instructions.
  */
 import { OpKind } from 'iced-x86';
-import { Exit, type Machine } from '../../src/engine/wasm/machine.js';
+import { type CpuEngine, Exit } from '../../src/engine/engine.js';
+import { decodeAt } from '../../src/hypervisor/emulation/decode-at.js';
 import { EVTCHNOP_send } from '../../src/xen/event-channel.js';
 import { __HYPERVISOR_event_channel_op, __HYPERVISOR_multicall } from '../../src/xen/hypercalls.js';
 import type { Random } from './random.js';
@@ -29,11 +30,11 @@ const RSI = 6;
 const PAGE_FAULT = 14;
 
 /** Whether the instruction at `rip` is a string instruction with a prefix of repetition. */
-export function repStringAt(machine: Machine, id: number, rip: number): boolean {
+export function repStringAt(machine: CpuEngine, id: number, rip: number): boolean {
   // Cheap first: most instructions begin with no such prefix.
   const at = machine.translate(id, rip, 2);
   if (at < 0 || (machine.mem.getU8(at) !== 0xf3 && machine.mem.getU8(at) !== 0xf2)) return false;
-  const instruction = machine.decodeAt(id, rip);
+  const instruction = decodeAt(machine, id, rip);
   if (instruction === null) return false;
   const string =
     (instruction.hasRepPrefix || instruction.hasRepnePrefix) &&

@@ -5,18 +5,24 @@
  * Invariant: the guest's instructions reach nothing but the frames. Between two calls of run() a vCPU's state is
  * exact: it stands between two instructions, or before the one that faulted.
  */
-import { Decoder, DecoderError, type Instruction } from 'iced-x86';
 import { concatBytes, decodeAll, decodeRecord, encodeRecord } from '../../records/record.js';
 import { LinearMemory } from '../../xen/memory.js';
+import { breakpointsOn, instructionHits } from '../breakpoints.js';
 import { type CpuidTable, lookupCpuid } from '../cpuid.js';
-import { breakpointsOn, endWatch, instructionHits, watch } from './breakpoints.js';
+import {
+  type Abilities,
+  type CpuEngine,
+  type EngineConfig,
+  Exit,
+  MAX_VCPUS,
+  MFN_BASE,
+  PAGE,
+} from '../engine.js';
 import {
   ARENA,
   CODE_KIND,
   KIND_CHECKED,
   KIND_LONG,
-  MAX_VCPUS,
-  MFN_BASE,
   VCPU_BASE,
   VCPU_STRIDE,
   XEN_SLOTS,
@@ -27,18 +33,11 @@ import type { FullProfile, Profile } from './translate/profile.js';
 import { PROFILE_BYTES, type Tier, Translator } from './translate/translator.js';
 import { Vcpu } from './vcpu.js';
 import { restoreVcpu, saveVcpu, vcpuRecord } from './vcpu-record.js';
+import { endWatch, watch } from './watch.js';
 
-export { type FullProfile, MFN_BASE, type Tier, Vcpu };
-export const PAGE = 4096;
+export { type FullProfile, type Tier, Vcpu };
 
-export interface MachineConfig {
-  /** Machine frames, those of Xen included; up to about 3 GiB. */
-  readonly frames: number;
-  /** 1 to 8. */
-  readonly vcpus: number;
-  readonly cpuid: CpuidTable;
-  /** Virtual time in ns, for rdtsc. */
-  now(): number;
+export interface MachineConfig extends EngineConfig {
   /** Room for decoded code; 32 MiB by default. */
   readonly codeCacheBytes?: number;
   /** Normal by default. It changes nothing but the time that instructions take. */
@@ -54,23 +53,6 @@ export interface MachineConfig {
   readonly advise?: (memory: ArrayBufferLike) => void;
 }
 
-/** Why run() returned. */
-export enum Exit {
-  budget = 0,
-  /** `syscall`; rip is after it. */
-  syscall = 1,
-  /** See exitVector, exitErrorCode, exitCr2. */
-  exception = 2,
-  /** An instruction that is #GP at CPL 3: to be emulated or reflected. */
-  privileged = 3,
-  /** Segment loads, far transfers and the like: needs descriptor tables. */
-  descriptor = 4,
-  /** `ud2` followed by "xen". */
-  forcedEmulation = 5,
-  /** requestExit() was called. */
-  halted = 6,
-}
-
 const DB = 1;
 const UD = 6;
 /** BS in DR6: single step. */
@@ -82,7 +64,6 @@ const LEAVING = 0x100;
 /** Most instructions given to the core at a time: its counter has 32 bits. */
 const MOST = 2 ** 30;
 const XEN_SIGNATURE = [0x78, 0x65, 0x6e];
-const MAX_INSTRUCTION = 15;
 const DEFAULT_CODE_CACHE = 32 << 20;
 const WASM_PAGE = 65_536;
 
@@ -127,12 +108,18 @@ export function compileCore(): WebAssembly.Module {
   return compiled;
 }
 
-export class Machine {
+export class Machine implements CpuEngine {
   readonly mem: LinearMemory;
   readonly vcpus: readonly Vcpu[];
   /** Linear address of 16 u64 page-table entries for L4 slots 256 to 271, in both modes. */
   readonly xenSlots = XEN_SLOTS;
   readonly frames: number;
+  readonly abilities: Abilities = {
+    exactCounts: true,
+    rdtsc: 'asked',
+    parallelVcpus: false,
+    warmUp: this,
+  };
   private logging = false;
   /** Code was decoded for a guest that is yet to come. */
   private prepared = false;
@@ -419,32 +406,6 @@ export class Machine {
   requestExit(): void {
     this.exitRequested = true;
     if (this.running !== undefined) this.core.endRun(this.running.gprs);
-  }
-
-  /** The instruction at `rip`, for emulation; null if it cannot be fetched (fault fields). The caller frees it. */
-  decodeAt(vcpu: number, rip: number): Instruction | null {
-    const v = this.vcpus[vcpu];
-    const at = this.translate(vcpu, v.linear(rip), 2);
-    if (at === -1) return null;
-    const room = Math.min(PAGE - (at & (PAGE - 1)), MAX_INSTRUCTION);
-    const bytes = new Uint8Array(MAX_INSTRUCTION);
-    bytes.set(this.mem.bytes(at, room));
-    let length = room;
-    if (room < MAX_INSTRUCTION) {
-      const next = this.translate(vcpu, v.linear(rip + room), 2);
-      if (next !== -1) {
-        bytes.set(this.mem.bytes(next, MAX_INSTRUCTION - room), room);
-        length = MAX_INSTRUCTION;
-      }
-    }
-    const decoder = new Decoder(v.codeBits, bytes.subarray(0, length), 0);
-    decoder.ip = BigInt.asUintN(64, BigInt(rip));
-    const instruction = decoder.decode();
-    const cut = decoder.lastError === DecoderError.NoMoreBytes && length < MAX_INSTRUCTION;
-    decoder.free();
-    if (!cut) return instruction;
-    instruction.free();
-    return null;
   }
 
   /** Records of all vCPUs. */

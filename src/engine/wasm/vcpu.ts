@@ -3,6 +3,7 @@
  * values as doubles (exact for canonical addresses); where all bits matter there is a bigint form.
  */
 import type { LinearMemory } from '../../xen/memory.js';
+import { type EngineVcpu, RIP as RIP_NUMBER } from '../engine.js';
 import {
   CODE_KIND,
   CR0,
@@ -77,7 +78,7 @@ const NOT_LIMITED = 0xe00;
 const WRITABLE_DATA = 0x200;
 const READABLE_CODE = 0xa00;
 
-export class Vcpu {
+export class Vcpu implements EngineVcpu {
   /** Linear address of the register file: register i is the 8 bytes at 8*i. */
   readonly gprs: number;
 
@@ -96,17 +97,32 @@ export class Vcpu {
     this.gprs = VCPU_BASE + id * VCPU_STRIDE;
   }
 
+  /** Linear address of a register by its number. */
+  private at(i: number): number {
+    return this.gprs + (i < RIP_NUMBER ? 8 * i : i === RIP_NUMBER ? RIP : CR2);
+  }
   reg(i: number): number {
-    return this.mem.getS64(this.gprs + 8 * i);
+    return this.mem.getS64(this.at(i));
   }
   setReg(i: number, v: number): void {
-    this.mem.setU64(this.gprs + 8 * i, v);
+    this.mem.setU64(this.at(i), v);
+  }
+  regLo(i: number): number {
+    return this.mem.getU32(this.at(i));
+  }
+  regHi(i: number): number {
+    return this.mem.getS32(this.at(i) + 4);
+  }
+  setRegHalves(i: number, lo: number, hi: number): void {
+    const at = this.at(i);
+    this.mem.setU32(at, lo);
+    this.mem.setU32(at + 4, hi);
   }
   regBig(i: number): bigint {
-    return this.mem.getBig(this.gprs + 8 * i);
+    return this.mem.getBig(this.at(i));
   }
   setRegBig(i: number, v: bigint): void {
-    this.mem.setBig(this.gprs + 8 * i, BigInt.asUintN(64, v));
+    this.mem.setBig(this.at(i), BigInt.asUintN(64, v));
   }
 
   get rip(): number {
@@ -286,13 +302,6 @@ export class Vcpu {
   set ds(v: number) {
     this.mem.setU16(this.gprs + SELECTORS + 6, v);
   }
-  /** Linear addresses of rip and of cr2, for values that are no addresses: all 64 bits. */
-  get ripAt(): number {
-    return this.gprs + RIP;
-  }
-  get cr2At(): number {
-    return this.gprs + CR2;
-  }
   get fs(): number {
     return this.mem.getU16(this.gprs + SELECTORS + 8);
   }
@@ -329,7 +338,7 @@ export class Vcpu {
   get exitSoftware(): boolean {
     return this.mem.getU32(this.gprs + EXIT_SOFTWARE) !== 0;
   }
-  /** Why translate() or decodeAt() failed: a page fault's error code and address. */
+  /** Why translate() failed: a page fault's error code and address. */
   get faultCode(): number {
     return this.mem.getU32(this.gprs + FAULT_CODE) & 0xffff;
   }

@@ -1,5 +1,5 @@
 /** Whether the console's back end reads: a byte in the console page. */
-import { PAGE } from '../../engine/wasm/machine.js';
+import { PAGE } from '../../engine/engine.js';
 import { XENCONS_CONNECTION, XENCONSOLE_CONNECTED } from '../../xen/console.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';

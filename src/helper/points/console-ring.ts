@@ -1,6 +1,6 @@
 /** The console's ring: output not yet shown, typed bytes not yet taken. */
 
-import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import type { Host } from '../../host/host.js';
 import type { Guest } from '../guest.js';
 import { type MigrationPoint, NOT_ATTACHED, type PointDescription } from '../point.js';

@@ -1,5 +1,5 @@
 /** The ring to xenstore: indices, requests half written, answers half read. */
-import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
 

@@ -2,6 +2,7 @@
  * The five arguments of a hypercall, as two halves of 32 bits each so that every bit counts and nothing is
  * allocated. Source: xen/include/hypercall-defs.c: rdi, rsi, rdx, r10, r8; or `args` of a multicall_entry.
  */
+import type { EngineVcpu } from '../../engine/engine.js';
 import type { LinearMemory } from '../../xen/memory.js';
 
 /** Register numbers of the arguments, in order. */
@@ -34,22 +35,17 @@ export class HypercallArgs {
     return this.lo[i] === 0 && this.hi[i] === 0;
   }
 
-  /** From the register file at `gprs` (register i at gprs + 8*i). */
-  fromRegisters(mem: LinearMemory, gprs: number): void {
+  fromRegisters(cpu: EngineVcpu): void {
     for (let i = 0; i < 5; i++) {
-      const at = gprs + 8 * ARGUMENT_REGISTERS[i];
-      this.lo[i] = mem.getU32(at);
-      this.hi[i] = mem.getS32(at + 4);
+      const register = ARGUMENT_REGISTERS[i];
+      this.lo[i] = cpu.regLo(register);
+      this.hi[i] = cpu.regHi(register);
     }
   }
 
   /** Back into the registers: what a preempted hypercall goes on with. */
-  toRegisters(mem: LinearMemory, gprs: number): void {
-    for (let i = 0; i < 5; i++) {
-      const at = gprs + 8 * ARGUMENT_REGISTERS[i];
-      mem.setU32(at, this.lo[i]);
-      mem.setU32(at + 4, this.hi[i]);
-    }
+  toRegisters(cpu: EngineVcpu): void {
+    for (let i = 0; i < 5; i++) cpu.setRegHalves(ARGUMENT_REGISTERS[i], this.lo[i], this.hi[i]);
   }
 
   /** From six 64-bit words. */

@@ -5,7 +5,6 @@
  * Source: lstar_enter, cstar_enter, sysenter_entry and switch_to_kernel of xen/arch/x86/x86_64/entry.S; AMD APM volume 3,
  * SYSCALL, SYSENTER; Intel SDM volume 2, the same.
  */
-import { KIND_LONG } from '../../engine/wasm/core/layout.js';
 import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32, FLAT_USER_SS32 } from '../../xen/paging.js';
 import { amdLike } from '../identity.js';
 import type { DomainState } from '../state.js';
@@ -30,7 +29,7 @@ const NULL_CS = 3;
  */
 export function systemCall(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
-  const isLong = cpu.codeKind === KIND_LONG;
+  const isLong = cpu.codeBits === 64;
   const callback = isLong ? v.syscallCallback : v.syscall32Callback;
   if (!isLong && !amdLike(d.identity)) {
     cpu.rip -= SYSCALL_BYTES;

@@ -17,7 +17,7 @@ import type { DomainState } from '../state.js';
 import { callbackOp, nmiOp, setCallbacks, setTrapTable, stackSwitch } from '../vcpu/callbacks.js';
 import { getDebugregOp, setDebugregOp } from '../vcpu/debug-registers.js';
 import { setGdt, updateDescriptor } from '../vcpu/descriptors.js';
-import { gprAddress, R11, RAX, RCX } from '../vcpu/registers.js';
+import { R11, RAX, RCX } from '../vcpu/registers.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 import { vcpuOp } from '../vcpu/vcpu-op.js';
 import { HypercallArgs } from './args.js';
@@ -94,10 +94,8 @@ for (const [nr, handler] of HANDLERS) table[nr] = handler;
 /** A hypercall by `syscall` from the guest's kernel. */
 export function hypercall(d: DomainState, v: VcpuContext): void {
   const { cpu } = v;
-  const { mem } = d;
-  const gprs = gprAddress(v);
-  const nr = mem.getU32(gprs + 8 * RAX);
-  const known = nr < TABLE_SIZE && mem.getU32(gprs + 8 * RAX + 4) === 0;
+  const nr = cpu.regLo(RAX);
+  const known = nr < TABLE_SIZE && cpu.regHi(RAX) === 0;
   cpu.setReg(RCX, cpu.rip);
   cpu.setReg(R11, cpu.rflags);
   if (known && nr === H.__HYPERVISOR_iret) {
@@ -108,7 +106,7 @@ export function hypercall(d: DomainState, v: VcpuContext): void {
   cpu.ss = FLAT_KERNEL_SS64;
   let result: number | bigint = -ENOSYS;
   if (known) {
-    d.args.fromRegisters(mem, gprs);
+    d.args.fromRegisters(cpu);
     d.steps = 0;
     result = table[nr](d);
     if (d.preempted) {
@@ -116,7 +114,8 @@ export function hypercall(d: DomainState, v: VcpuContext): void {
       return;
     }
   }
-  putResult(mem, gprs + 8 * RAX, result);
+  if (typeof result === 'number') cpu.setReg(RAX, result);
+  else cpu.setRegBig(RAX, result);
 }
 
 function putResult(mem: LinearMemory, at: number, result: number | bigint): void {
@@ -128,7 +127,7 @@ function putResult(mem: LinearMemory, at: number, result: number | bigint): void
 /** `syscall` is executed again, with arguments that say how far the call has come. */
 function goOnLater(d: DomainState, v: VcpuContext): void {
   d.preempted = false;
-  d.args.toRegisters(d.mem, gprAddress(v));
+  d.args.toRegisters(v.cpu);
   v.cpu.rip -= SYSCALL_BYTES;
   d.reschedule = true;
   // With the instruction clock, work that executes no instructions takes time too.
@@ -182,10 +181,11 @@ function multicall(d: DomainState): number {
       // The last call, whatever follows. Its result is the RAX that it returns with; Xen keeps it in an `int` on the
       // way, and stores it as far as the mode that it returns to can be written.
       iret(d);
-      const rax = gprAddress(d.current) + 8 * RAX;
-      guest.buffer.setBig(0, d.mem.getBig(rax));
+      const { cpu } = d.current;
+      guest.buffer.setU32(0, cpu.regLo(RAX));
+      guest.buffer.setU32(4, cpu.regHi(RAX));
       guest.copyOut(vcpu, at + s.result, 8, 0, 0);
-      rc = d.mem.getS32(rax);
+      rc = cpu.regLo(RAX) | 0;
       break;
     }
     inner.fromMemory(mem, from + s.args);

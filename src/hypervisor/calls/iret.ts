@@ -3,6 +3,8 @@
  * The hottest hypercall of all: every system call and every fault of a process ends with it.
  * Source: do_iret of xen/arch/x86/pv/iret.c; restore_all_guest of x86_64/entry.S.
  */
+import type { EngineVcpu } from '../../engine/engine.js';
+import type { LinearMemory } from '../../xen/memory.js';
 import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32 } from '../../xen/paging.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
 import { IretContext, VGCF_in_syscall } from '../../xen/vcpu.js';
@@ -10,7 +12,7 @@ import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
 import { checkReturnSelectors, enterFlatCode } from '../emulation/segments.js';
 import { addressOk, isCanonical } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
-import { gprAddress, R11, RAX, RCX, RSP } from '../vcpu/registers.js';
+import { R11, RAX, RCX, RIP, RSP } from '../vcpu/registers.js';
 import { EFLAGS_IF, EFLAGS_IOPL, injectException, TRAP_gp_fault, toggleMode } from '../vcpu/traps.js';
 
 const EFLAGS_VM = 0x2_0000;
@@ -25,7 +27,7 @@ export function iret(d: DomainState): void {
   const { mem, machine } = d;
   const sp = cpu.reg(RSP);
   let frame = addressOk(sp) ? machine.translate(v.id, sp, READ_KERNEL) : -1;
-  let from = mem;
+  let from: LinearMemory = mem;
   if (frame >= 0 && (frame & 4095) > 4096 - IretContext.sizeof) {
     frame = d.guest.copyIn(v.id, sp, IretContext.sizeof) ? 0 : -1;
     from = d.guest.buffer;
@@ -48,10 +50,9 @@ export function iret(d: DomainState): void {
   if (d.vmAssist & (1 << VMASST_TYPE_architectural_iopl)) v.iopl = flags & EFLAGS_IOPL;
   let newFlags = (flags & EFLAGS_KNOWN & ~(EFLAGS_IOPL | EFLAGS_VM)) | EFLAGS_IF | 2;
 
-  const gprs = gprAddress(v);
-  copy64(from, frame + IretContext.rsp, gprs + 8 * RSP, d);
-  copy64(from, frame + IretContext.rax, gprs + 8 * RAX, d);
-  copy64(from, frame + IretContext.rip, cpu.ripAt, d);
+  load(cpu, RSP, from, frame + IretContext.rsp);
+  load(cpu, RAX, from, frame + IretContext.rax);
+  load(cpu, RIP, from, frame + IretContext.rip);
   cpu.cs = cs | 3;
   cpu.ss = ss | 3;
 
@@ -68,7 +69,7 @@ export function iret(d: DomainState): void {
     // SYSRET: flat segments whatever the frame says, rcx and r11 as the instruction leaves them.
     newFlags &= ~EFLAGS_RF;
     cpu.rflags = newFlags;
-    copy64(from, frame + IretContext.rip, gprs + 8 * RCX, d);
+    load(cpu, RCX, from, frame + IretContext.rip);
     cpu.setReg(R11, newFlags);
     if (cpu.cs === FLAT_USER_CS32) {
       enterFlatCode(d, v);
@@ -80,8 +81,8 @@ export function iret(d: DomainState): void {
   }
   cpu.rflags = newFlags;
   if (!sysret) {
-    copy64(from, frame + IretContext.r11, gprs + 8 * R11, d);
-    copy64(from, frame + IretContext.rcx, gprs + 8 * RCX, d);
+    load(cpu, R11, from, frame + IretContext.r11);
+    load(cpu, RCX, from, frame + IretContext.rcx);
   }
   if (!isCanonical(rip)) {
     injectException(d, v, TRAP_gp_fault, 0);
@@ -90,7 +91,7 @@ export function iret(d: DomainState): void {
   if (cpu.cs !== FLAT_KERNEL_CS64 || cpu.ss !== FLAT_KERNEL_SS64) checkReturnSelectors(d, v);
 }
 
-function copy64(from: DomainState['mem'], at: number, to: number, d: DomainState): void {
-  d.mem.setU32(to, from.getU32(at));
-  d.mem.setU32(to + 4, from.getU32(at + 4));
+/** Loads all 64 bits of a register from memory. */
+function load(cpu: EngineVcpu, register: number, from: LinearMemory, at: number): void {
+  cpu.setRegHalves(register, from.getU32(at), from.getS32(at + 4));
 }

@@ -185,7 +185,7 @@ describe('32-bit code', () => {
     g.run(20_000);
     expect(g.domain.machine.vcpus[0].cs).toBe(FLAT_USER_CS32);
     const moved = await g.moved();
-    expect(moved.domain.machine.vcpus[0].codeKind).toBe(1);
+    expect(moved.domain.machine.vcpus[0].codeBits).toBe(32);
     const f = end(moved);
     expect([f.by, f.eax]).toEqual([0x80, 20_000n]);
     expect(moved.u32(DATA + 0x404)).toBe(20_000);

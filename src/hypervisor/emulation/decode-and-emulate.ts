@@ -2,19 +2,20 @@
  * The beginning of an instruction that Xen emulates: it is fetched and decoded, or the fetch faults.
  * Source: xen/arch/x86/pv/emul-priv-op.c.
  */
-import type * as iced from 'iced-x86';
+import type { Instruction } from 'iced-x86';
 import type { DomainState } from '../state.js';
 import { injectPageFault } from '../vcpu/traps.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
+import { decodeAt } from './decode-at.js';
 
 /** Gives the instruction at rip to `carryOut`, which must not keep it. */
 export function decodeAndEmulate(
   d: DomainState,
   v: VcpuContext,
-  carryOut: (d: DomainState, v: VcpuContext, ins: iced.Instruction) => void,
+  carryOut: (d: DomainState, v: VcpuContext, ins: Instruction) => void,
 ): void {
   const { cpu } = v;
-  const ins = d.machine.decodeAt(v.id, cpu.rip);
+  const ins = decodeAt(d.machine, v.id, cpu.rip);
   if (ins === null) {
     injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
     return;

@@ -2,7 +2,6 @@
  * The end of an instruction that was carried out here: on to the next one, and the debug traps that follow it.
  * Source: pv_emul_instruction_done of xen/arch/x86/pv/emulate.c.
  */
-import { KIND_LONG } from '../../engine/wasm/core/layout.js';
 import type { DomainState } from '../state.js';
 import { injectException, TRAP_debug } from '../vcpu/traps.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
@@ -12,8 +11,7 @@ const DR_STEP = 0x4000;
 const DR_STATUS_RESERVED_ONE = 0xffff_0ff0;
 
 /** In compatibility mode rip has 32 bits. */
-const within = ({ cpu }: VcpuContext, rip: number): number =>
-  cpu.codeKind === KIND_LONG ? rip : rip % 2 ** 32;
+const within = ({ cpu }: VcpuContext, rip: number): number => (cpu.codeBits === 64 ? rip : rip % 2 ** 32);
 
 function debugTrap(d: DomainState, v: VcpuContext, status: number): void {
   const { cpu } = v;

@@ -5,8 +5,7 @@
  * Source: Intel SDM volume 1, 3.7.5 and 3.4.1.1.
  */
 import * as iced from 'iced-x86';
-import { dataHits } from '../../engine/wasm/breakpoints.js';
-import { KIND_LONG } from '../../engine/wasm/core/layout.js';
+import { dataHits } from '../../engine/breakpoints.js';
 import { isCanonical } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
 import { injectException, injectPageFault, TRAP_gp_fault, TRAP_stack_error } from '../vcpu/traps.js';
@@ -86,7 +85,7 @@ export function memoryAddress(
   write = false,
 ): number {
   let sum = BigInt.asUintN(64, ins.memoryDisplacement) + offset;
-  const isLong = v.cpu.codeKind === KIND_LONG;
+  const isLong = v.cpu.codeBits === 64;
   let addressBytes = isLong ? 8 : 4;
   const { memoryBase, memoryIndex } = ins;
   if (memoryBase === Register.EIP) addressBytes = 4;
@@ -107,7 +106,7 @@ export function memoryAddress(
 
 /** Linear address of an offset in a segment; in compatibility mode NaN where it does not allow `bytes` bytes there. */
 export function linear(v: VcpuContext, segment: number, offset: bigint, bytes = 1, write = false): number {
-  if (v.cpu.codeKind !== KIND_LONG) {
+  if (v.cpu.codeBits !== 64) {
     const number = segment - Register.ES;
     if (!segmentAllows(v, number, Number(offset), bytes, write)) return refuseSegment(number);
     return (Number(offset) + v.cpu.segmentBase(number)) % 2 ** 32;

@@ -10,7 +10,7 @@ import { cpuid } from '../identity.js';
 import { newBaseptr } from '../mmu/mmuext-op.js';
 import type { DomainState } from '../state.js';
 import { getDebugreg, setDebugreg } from '../vcpu/debug-registers.js';
-import { gprAddress, RAX, RBX, RCX, RDI, RDX, RSI } from '../vcpu/registers.js';
+import { CR2, RAX, RBX, RCX, RDI, RDX, RSI } from '../vcpu/registers.js';
 import {
   EFLAGS_DF,
   injectException,
@@ -82,7 +82,7 @@ export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   // Nor for IN and OUT: it looks for a timer in vain a hundred thousand times while it boots.
   const short = (opcode & IO_MASK) === IO_IMMEDIATE;
   if ((short && (at & 4095) < 4095) || (opcode & IO_MASK) === IO_BY_DX) {
-    const port = short ? d.mem.getU8(at + 1) : d.mem.getU16(gprAddress(v) + 8 * RDX);
+    const port = short ? d.mem.getU8(at + 1) : cpu.regLo(RDX) & 0xffff;
     return inOut(d, v, (opcode & IO_OUT) === 0, port, opcode & IO_WIDE ? 4 : 1, cpu.rip + (short ? 2 : 1));
   }
   decodeAndEmulate(d, v, carryOut);
@@ -163,7 +163,7 @@ function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next:
         value = BigInt(guestCr0(v));
         break;
       case 2:
-        value = d.mem.getBig(cpu.cr2At);
+        value = cpu.regBig(CR2);
         break;
       case 3:
         value = BigInt(cpu.cr3Kernel) << 12n;
@@ -202,7 +202,7 @@ function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next:
       setTaskSwitched(v, (value & BigInt(CR0_TS)) !== 0n);
       break;
     case 2:
-      d.mem.setBig(cpu.cr2At, value);
+      cpu.setRegBig(CR2, value);
       break;
     case 3:
       if (newBaseptr(d, v, Number((value >> 12n) & 0xff_ffff_ffffn)) !== 0) return refuse();
@@ -246,15 +246,15 @@ function finishIo(d: DomainState, v: VcpuContext, hit: number, next: number) {
 function inOut(d: DomainState, v: VcpuContext, input: boolean, port: number, bytes: number, next: number) {
   if (!ioAllowed(d, v, port, bytes, ioplOk(d, v))) return injectException(d, v, TRAP_gp_fault, 0);
   const hit = ioBreakpoints(v, port, bytes);
-  const { mem } = d;
-  const rax = gprAddress(v) + 8 * RAX;
-  if (input) {
+  const { cpu } = v;
+  const eax = cpu.regLo(RAX);
+  // 8 and 16 bits leave the rest of the register, 32 bits clear its upper half.
+  const low = bytes === 1 ? 0xff : bytes === 2 ? 0xffff : -1;
+  if (!input) writePort(d, port, bytes, (eax & low) >>> 0);
+  else {
     const value = readPort(d, port, bytes);
-    if (bytes === 1) mem.setU8(rax, value);
-    else if (bytes === 2) mem.setU16(rax, value);
-    else mem.setU64(rax, value >>> 0);
-  } else
-    writePort(d, port, bytes, bytes === 1 ? mem.getU8(rax) : bytes === 2 ? mem.getU16(rax) : mem.getU32(rax));
+    cpu.setRegHalves(RAX, (eax & ~low) | value, bytes === 4 ? 0 : cpu.regHi(RAX));
+  }
   finishIo(d, v, hit, next);
 }
 

@@ -9,7 +9,6 @@
  * Source: Intel SDM volume 2 (MOV, IRET, LAR, LSL, VERR), volume 3 chapter 5.
  */
 import * as iced from 'iced-x86';
-import { KIND_LONG } from '../../engine/wasm/core/layout.js';
 import { FLAT_USER_CS32, FLAT_USER_SS32 } from '../../xen/paging.js';
 import { sysenter } from '../calls/fast-calls.js';
 import { amdLike } from '../identity.js';
@@ -29,7 +28,7 @@ import {
   SEGMENT_TYPE,
   SEGMENT_WR,
 } from '../vcpu/descriptors.js';
-import { gprAddress, RSP } from '../vcpu/registers.js';
+import { RSP } from '../vcpu/registers.js';
 import { moveStack, readStack, writeStack } from '../vcpu/stack.js';
 import {
   EFLAGS_IF,
@@ -141,7 +140,7 @@ export function loadSegment(d: DomainState, v: VcpuContext, register: number, se
   if (vector !== NONE) return vector;
   const { cpu } = v;
   const isNull = (selector & 0xfffc) === 0;
-  if (cpu.codeKind !== KIND_LONG) {
+  if (cpu.codeBits !== 64) {
     const rights = isNull ? 0 : descriptor.b & RIGHTS;
     cpu.setSegment(register - Register.ES, isNull ? 0 : base(), isNull ? 0 : limit(), rights);
     cpu.setCompatibility();
@@ -210,7 +209,7 @@ export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
     }
   }
   enterCode(d, v, cpu.cs);
-  if (cpu.codeKind !== KIND_LONG && !withinCode(v)) injectException(d, v, TRAP_gp_fault, 0);
+  if (cpu.codeBits !== 64 && !withinCode(v)) injectException(d, v, TRAP_gp_fault, 0);
 }
 
 const CS = 1;
@@ -238,12 +237,12 @@ export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   // that it has changed by `iretq`: no need to decode them.
   const at = d.machine.translate(v.id, cpu.linear(cpu.rip), FETCH);
   const opcode = at >= 0 && (at & 4095) < 4095 ? d.mem.getU16(at) : 0;
-  if (opcode === IRETQ && cpu.codeKind === KIND_LONG) return iretInstruction(d, v, 8);
+  if (opcode === IRETQ && cpu.codeBits === 64) return iretInstruction(d, v, 8);
   if ((opcode & 0xff) === MOV_TO_SEGMENT) {
     const modrm = opcode >>> 8;
     const register = SEGMENTS[(modrm >>> 3) & 7];
     if (modrm >= REGISTER_FORM && register !== undefined) {
-      moveToSegment(d, v, register, d.mem.getU16(gprAddress(v) + 8 * (modrm & 7)), cpu.rip + 2);
+      moveToSegment(d, v, register, cpu.regLo(modrm & 7) & 0xffff, cpu.rip + 2);
       return;
     }
   }
@@ -272,7 +271,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
       const value = readStack(d, v, 0, bytes);
       if (value < 0n) return injectFault(d, v, true);
       if (!loadOrFault(d, v, ins.op0Register, Number(value & 0xffffn))) return;
-      moveStack(d, v, bytes);
+      moveStack(v, bytes);
       if (ins.op0Register === Register.SS) return stackSegmentDone(d, v, next);
       return processorDone(d, v, next);
     }
@@ -300,7 +299,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     case Mnemonic.Sidt: {
       const gdt = ins.mnemonic === Mnemonic.Sgdt;
       const value = gdt ? (GDT_BASE << 16n) | BigInt(GDT_LIMIT) : (IDT_BASE << 16n) | BigInt(IDT_LIMIT);
-      const bytes = cpu.codeKind === KIND_LONG ? 10 : 6;
+      const bytes = cpu.codeBits === 64 ? 10 : 6;
       if (!writeMemory(d, v, memoryAddress(v, ins, 0n, bytes, true), bytes, value)) return injectFault(d, v);
       return processorDone(d, v, next);
     }
@@ -406,7 +405,7 @@ function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number
 function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   const { cpu } = v;
   const { stepping } = cpu;
-  const isLong = cpu.codeKind === KIND_LONG;
+  const isLong = cpu.codeBits === 64;
   const words = isLong ? 5 : 3;
   const frame: bigint[] = [];
   for (let i = 0; i < words; i++) {
@@ -428,7 +427,7 @@ function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   if (!canGoTo(target)) return injectException(d, v, TRAP_gp_fault, 0);
   const change = bytes === 2 ? IRET_FLAGS & 0xffff : IRET_FLAGS;
   if (isLong) cpu.setRegBig(RSP, frame[3]);
-  else moveStack(d, v, words * bytes);
+  else moveStack(v, words * bytes);
   cpu.ss = ss;
   cpu.rflags = (cpu.rflags & ~change) | (Number(flags & 0xffff_ffffn) & change) | EFLAGS_IF;
   cpu.rip = target;
@@ -448,7 +447,7 @@ function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
   if (vector !== NONE) return injectException(d, v, vector, cs & 0xfffc);
   const target = Number(BigInt.asIntN(64, rip));
   if (!canGoTo(target)) return injectException(d, v, TRAP_gp_fault, 0);
-  moveStack(d, v, 2 * bytes + extra);
+  moveStack(v, 2 * bytes + extra);
   enterCode(d, v, cs);
   processorDone(d, v, target);
 }
@@ -488,7 +487,7 @@ function farTransfer(d: DomainState, v: VcpuContext, ins: iced.Instruction, next
   if (ins.mnemonic === Mnemonic.Call) {
     const frame = (BigInt(next) & mask(bytes)) | (BigInt(cpu.cs) << BigInt(8 * bytes));
     if (!writeStack(d, v, -2 * bytes, 2 * bytes, frame)) return injectFault(d, v, true);
-    moveStack(d, v, -2 * bytes);
+    moveStack(v, -2 * bytes);
   }
   enterCode(d, v, cs);
   processorDone(d, v, target);

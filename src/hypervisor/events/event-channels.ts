@@ -6,7 +6,7 @@
  * domain 0 (backend.ts).
  * Source: xen/common/event_channel.c, event_2l.c.
  */
-import type { Machine } from '../../engine/wasm/machine.js';
+import type { CpuEngine } from '../../engine/engine.js';
 import { EEXIST, EINVAL, ENOENT, ENOSPC } from '../../xen/errno.js';
 import { NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU } from '../../xen/event-channel.js';
 import { DOMID_SELF } from '../../xen/hypercalls.js';
@@ -53,7 +53,7 @@ export class EventChannels {
   private readonly mem: LinearMemory;
 
   constructor(
-    private readonly machine: Machine,
+    private readonly machine: CpuEngine,
     private readonly vcpus: readonly VcpuContext[],
     private readonly sharedInfo: number,
     readonly domid: number,

@@ -3,7 +3,7 @@
  * both ends. Grants of other domains do not exist for it: domain 0 grants nothing.
  * Source: xen/common/grant_table.c, arch/x86/pv/grant_table.c.
  */
-import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import * as G from '../../xen/grant-table.js';
 import { DOMID_SELF } from '../../xen/hypercalls.js';

@@ -6,7 +6,9 @@
  * exactly while it is pinned so. A frame pinned for writing is the guest's own and no page table.
  * Source: xen/common/grant_table.c (_set_status_v1, reduce_status_for_pin, map_grant_ref).
  */
-import { type Machine, MFN_BASE } from '../../engine/wasm/machine.js';
+
+import type { CpuEngine } from '../../engine/engine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import {
   GNTST_bad_gntref,
   GNTST_bad_page,
@@ -46,7 +48,7 @@ export class GrantTable {
   readonly handles: Handle[] = [];
 
   constructor(
-    private readonly machine: Machine,
+    private readonly machine: CpuEngine,
     private readonly frames: FrameTable,
     /** Frame index of the first of MAX_GRANT_FRAMES frames. */
     readonly firstFrame: number,

@@ -4,7 +4,7 @@
  * own range are refused, and each byte is read once.
  * Source: xen/arch/x86/usercopy.c, access_ok() of asm/x86_64/uaccess.h.
  */
-import type { Machine } from '../../engine/wasm/machine.js';
+import type { CpuEngine } from '../../engine/engine.js';
 import { LinearMemory } from '../../xen/memory.js';
 import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START } from '../../xen/paging.js';
 
@@ -27,7 +27,7 @@ export class GuestMemory {
   readonly buffer = new LinearMemory(new ArrayBuffer(8192));
   private readonly mem: LinearMemory;
 
-  constructor(private readonly machine: Machine) {
+  constructor(private readonly machine: CpuEngine) {
     this.mem = machine.mem;
   }
 

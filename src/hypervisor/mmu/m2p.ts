@@ -10,7 +10,9 @@
  * Source: RO_MPT_VIRT_START of xen/arch/x86/include/asm/config.h; paging_init and set_gpfn_from_mfn of
  * xen/arch/x86/x86_64/mm.c; share_xen_page_with_guest of xen/arch/x86/mm.c.
  */
-import { type Machine, MFN_BASE } from '../../engine/wasm/machine.js';
+
+import type { CpuEngine } from '../../engine/engine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 
 /** Entry of a frame that has no pseudo-physical number: it is free, Xen's, or shared by Xen with the guest. */
 export const INVALID_M2P_ENTRY = 0xffff_ffff_ffff_ffffn;
@@ -35,7 +37,7 @@ export function m2pFrames(frames: number, whole: boolean): { data: number; table
 
 export class M2p {
   constructor(
-    private readonly machine: Machine,
+    private readonly machine: CpuEngine,
     /** Frame index of the first frame of the table itself, and of its page tables. */
     readonly firstFrame: number,
     private readonly tables: number,

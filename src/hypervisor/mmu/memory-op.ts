@@ -3,7 +3,7 @@
  * Frames that the guest gives back stay in the container, unowned, and are handed out again, zeroed.
  * Source: do_memory_op of xen/common/memory.c; arch_memory_op, subarch_memory_op of arch/x86.
  */
-import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import { EACCES, EDOM, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import * as M from '../../xen/memory-op.js';
 import { MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START } from '../../xen/paging.js';

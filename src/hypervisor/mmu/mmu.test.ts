@@ -11,7 +11,7 @@ import {
   mfn,
   TinyGuest,
 } from '../../../test/support/tiny-guest.js';
-import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import { EACCES, EBUSY, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import { frameLayout } from '../address-space.js';
 

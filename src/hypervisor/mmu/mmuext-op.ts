@@ -3,7 +3,7 @@
  * pages.
  * Source: do_mmuext_op, new_guest_cr3 of xen/arch/x86/mm.c.
  */
-import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../../xen/errno.js';
 import * as M from '../../xen/mmu.js';
 import type { DomainState } from '../state.js';

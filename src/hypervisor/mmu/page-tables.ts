@@ -12,7 +12,9 @@
  * Source: adjust_guest_l1e..l4e of xen/arch/x86/pv/mm.h; promote_l1..l4_table, get_page_from_l1e..l4e,
  * get_lN_linear_pagetable, mod_l1..l4_entry of xen/arch/x86/mm.c.
  */
-import { type Machine, MFN_BASE } from '../../engine/wasm/machine.js';
+
+import type { CpuEngine } from '../../engine/engine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import { EBUSY, EINVAL, EPERM } from '../../xen/errno.js';
 import type { LinearMemory } from '../../xen/memory.js';
 import {
@@ -80,7 +82,7 @@ export class PageTables {
   private upperChanged = false;
 
   constructor(
-    private readonly machine: Machine,
+    private readonly machine: CpuEngine,
     private readonly frames: FrameTable,
   ) {
     this.mem = machine.mem;

@@ -8,6 +8,7 @@
  */
 import * as iced from 'iced-x86';
 import { VMASST_TYPE_writable_pagetables } from '../../xen/vm-assist.js';
+import { decodeAt } from '../emulation/decode-at.js';
 import { instructionDone } from '../emulation/instruction-done.js';
 import {
   injectFault,
@@ -54,7 +55,7 @@ export function emulatePageTableWrite(
   if (!addressOk(address)) return false;
   const at = d.machine.translate(v.id, address, READ);
   if (at < 0 || d.frames.type[d.tables.frameAt(at)] !== 1) return false;
-  const ins = d.machine.decodeAt(v.id, v.cpu.rip);
+  const ins = decodeAt(d.machine, v.id, v.cpu.rip);
   if (ins === null) return false;
   try {
     return emulate(d, v, ins, address);

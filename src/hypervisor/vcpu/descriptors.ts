@@ -5,7 +5,7 @@
  * becomes part of a table; the guest's privilege levels 0 and 1 do not exist (they become 3).
  * Source: check_descriptor, pv_set_gdt of xen/arch/x86/pv/descriptor-tables.c; Intel SDM volume 3, 3.4.5.
  */
-import { MFN_BASE } from '../../engine/wasm/machine.js';
+import { MFN_BASE } from '../../engine/engine.js';
 import { EFAULT, EINVAL } from '../../xen/errno.js';
 import { FIRST_RESERVED_GDT_ENTRY, FLAT_KERNEL_CS64 } from '../../xen/paging.js';
 import type { DomainState } from '../state.js';

@@ -6,7 +6,7 @@
  * is cut by its limit, also by a save and a restore, leaves no trace: the vCPU goes on in its turn, no event reaches
  * it that would not have reached it there.
  */
-import { Exit } from '../../engine/wasm/machine.js';
+import { Exit } from '../../engine/engine.js';
 import { loadSegments } from '../emulation/segments.js';
 import { handleExit } from '../exits.js';
 import type { DomainState } from '../state.js';

@@ -2,10 +2,9 @@
  * The guest's stack, for instructions that Xen emulates: in compatibility mode in its segment, with the stack pointer's size.
  * Source: Intel SDM volume 1, 6.2.3.
  */
-import { KIND_LONG } from '../../engine/wasm/core/layout.js';
 import { readMemory, refuseSegment, segmentAllows, writeMemory } from '../emulation/operands.js';
 import type { DomainState } from '../state.js';
-import { gprAddress, RSP } from './registers.js';
+import { RSP } from './registers.js';
 import type { VcpuContext } from './vcpu-context.js';
 
 const SS = 2;
@@ -16,17 +15,17 @@ const SIXTEEN_BITS = 0x1_0000;
 const isBig = (v: VcpuContext): boolean => (v.cpu.segmentRights(SS) & BIG) !== 0;
 
 /** Linear address of `bytes` bytes, `distance` above the stack pointer; NaN where the segment does not allow them. */
-function address(d: DomainState, v: VcpuContext, distance: number, bytes: number, write: boolean): number {
-  if (v.cpu.codeKind === KIND_LONG) return v.cpu.reg(RSP) + distance;
+function address(v: VcpuContext, distance: number, bytes: number, write: boolean): number {
+  if (v.cpu.codeBits === 64) return v.cpu.reg(RSP) + distance;
   const size = isBig(v) ? 2 ** 32 : SIXTEEN_BITS;
-  const offset = (((d.mem.getU32(gprAddress(v) + 8 * RSP) + distance) % size) + size) % size;
+  const offset = (((v.cpu.regLo(RSP) + distance) % size) + size) % size;
   if (!segmentAllows(v, SS, offset, bytes, write)) return refuseSegment(SS);
   return (offset + v.cpu.segmentBase(SS)) % 2 ** 32;
 }
 
 /** `bytes` bytes that lie `distance` above the stack pointer; -1n after a fault. */
 export const readStack = (d: DomainState, v: VcpuContext, distance: number, bytes: number): bigint =>
-  readMemory(d, v, address(d, v, distance, bytes, false), bytes);
+  readMemory(d, v, address(v, distance, bytes, false), bytes);
 
 /** Writes them; false after a fault. */
 export const writeStack = (
@@ -35,12 +34,15 @@ export const writeStack = (
   distance: number,
   bytes: number,
   value: bigint,
-): boolean => writeMemory(d, v, address(d, v, distance, bytes, true), bytes, value);
+): boolean => writeMemory(d, v, address(v, distance, bytes, true), bytes, value);
 
 /** Moves the stack pointer. */
-export function moveStack(d: DomainState, v: VcpuContext, distance: number): void {
-  const at = gprAddress(v) + 8 * RSP;
-  if (v.cpu.codeKind === KIND_LONG) v.cpu.setReg(RSP, v.cpu.reg(RSP) + distance);
-  else if (isBig(v)) d.mem.setU64(at, (d.mem.getU32(at) + distance) >>> 0);
-  else d.mem.setU16(at, (d.mem.getU16(at) + distance) & 0xffff);
+export function moveStack(v: VcpuContext, distance: number): void {
+  const { cpu } = v;
+  if (cpu.codeBits === 64) cpu.setReg(RSP, cpu.reg(RSP) + distance);
+  else if (isBig(v)) cpu.setReg(RSP, (cpu.regLo(RSP) + distance) >>> 0);
+  else {
+    const esp = cpu.regLo(RSP);
+    cpu.setRegHalves(RSP, (esp & ~0xffff) | ((esp + distance) & 0xffff), cpu.regHi(RSP));
+  }
 }

@@ -6,7 +6,7 @@
  * Frame, upwards from the new rsp: rcx, r11, [error code,] rip, cs | saved_upcall_mask << 32, rflags, rsp, ss.
  * Source: create_bounce_frame and test_all_events of xen/arch/x86/x86_64/entry.S; pv_inject_event of pv/traps.c.
  */
-import type { LinearMemory } from '../../xen/memory.js';
+import type { EngineVcpu } from '../../engine/engine.js';
 import {
   FLAT_KERNEL_CS64,
   FLAT_KERNEL_SS64,
@@ -17,7 +17,7 @@ import { ArchVcpuInfo, VcpuInfo } from '../../xen/shared-info.js';
 import { TI_IF } from '../../xen/vcpu.js';
 import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
 import type { DomainState } from '../state.js';
-import { gprAddress, R11, RCX, RSP } from './registers.js';
+import { R11, RCX, RIP, RSP } from './registers.js';
 import type { VcpuContext } from './vcpu-context.js';
 
 export const TRAP_divide_error = 0;
@@ -64,9 +64,9 @@ function add(lo: number, hi: number): void {
   frame.hi[frame.words++] = hi;
 }
 
-/** Adds one of the general registers. */
-function addRegister(mem: LinearMemory, at: number): void {
-  add(mem.getU32(at), mem.getU32(at + 4));
+/** Adds a register, all 64 bits. */
+function addRegister(cpu: EngineVcpu, register: number): void {
+  add(cpu.regLo(register), cpu.regHi(register));
 }
 
 /** Writes the frame on the guest's stack, below `sp`; where it begins, or NaN if a part cannot be written. */
@@ -107,7 +107,6 @@ export function enter(
   const { mem } = d;
   let cs = cpu.cs;
   let sp: number;
-  const gprs = gprAddress(v);
   if (cpu.userMode) {
     toggleMode(v);
     sp = v.kernelSp;
@@ -132,10 +131,10 @@ export function enter(
   if (d.vmAssist & (1 << VMASST_TYPE_architectural_iopl)) frameFlags |= v.iopl;
   frame.words = 0;
   add(cpu.ss, 0);
-  addRegister(mem, gprs + 8 * RSP);
+  addRegister(cpu, RSP);
   add(frameFlags, 0);
   add(cs, savedMask);
-  addRegister(mem, cpu.ripAt);
+  addRegister(cpu, RIP);
   if (errorCode >= 0) add(errorCode, 0);
   if (segments) {
     add(cpu.gs, 0);
@@ -143,8 +142,8 @@ export function enter(
     add(cpu.es, 0);
     add(cpu.ds, 0);
   }
-  addRegister(mem, gprs + 8 * R11);
-  addRegister(mem, gprs + 8 * RCX);
+  addRegister(cpu, R11);
+  addRegister(cpu, RCX);
   const at = pushFrame(d, v, sp);
   if (Number.isNaN(at)) {
     d.crash(`the stack for an exception or event cannot be written: page fault at ${hex(cpu.faultAddress)}`);

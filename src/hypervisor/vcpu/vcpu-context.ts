@@ -3,7 +3,7 @@
  * segment tables, timers, runstate. Pure data; each field is owned by the file of its hypercall family.
  * Source: struct vcpu of xen/include/xen/sched.h, struct pv_vcpu of asm/domain.h.
  */
-import type { Vcpu } from '../../engine/wasm/machine.js';
+import type { EngineVcpu } from '../../engine/engine.js';
 
 /** States of a runstate record (public/vcpu.h). */
 export enum Runstate {
@@ -85,6 +85,6 @@ export class VcpuContext {
 
   constructor(
     readonly id: number,
-    readonly cpu: Vcpu,
+    readonly cpu: EngineVcpu,
   ) {}
 }

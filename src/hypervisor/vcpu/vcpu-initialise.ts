@@ -19,7 +19,6 @@ import { newBaseptr, newUserBaseptr } from '../mmu/mmuext-op.js';
 import type { DomainState } from '../state.js';
 import { DR6_DEFAULT, DR7_DEFAULT, setDebugreg } from './debug-registers.js';
 import { fixupSelector, setGdtFrames } from './descriptors.js';
-import { gprAddress } from './registers.js';
 import { EFLAGS_IF, EFLAGS_IOPL } from './traps.js';
 import type { VcpuContext } from './vcpu-context.js';
 
@@ -118,10 +117,8 @@ function setInfoGuest(d: DomainState, v: VcpuContext): number {
   v.kernelSs = fixupSelector(buffer.getU16(BASE + C.kernel_ss));
   v.kernelSp = s64(C.kernel_sp);
 
-  const gprs = gprAddress(v);
   GPRS.forEach((field, i) => {
-    d.mem.setU32(gprs + 8 * i, buffer.getU32(R + field));
-    d.mem.setU32(gprs + 8 * i + 4, buffer.getU32(R + field + 4));
+    cpu.setRegHalves(i, buffer.getU32(R + field), buffer.getS32(R + field + 4));
   });
   const rflags = buffer.getU32(R + CpuUserRegs.rflags);
   v.iopl = rflags & EFLAGS_IOPL;

@@ -2,7 +2,7 @@
  * The memory of a process: pages mapped eagerly into an address space, a list of what is mapped where, and
  * copies in and out that ignore page rights, as a kernel does.
  */
-import { PAGE } from '../../../src/engine/wasm/machine.js';
+import { PAGE } from '../../../src/engine/engine.js';
 import type { AddressSpace, Protection } from '../address-space.js';
 
 const MMAP_TOP = 0x7f00_0000_0000;

@@ -3,7 +3,9 @@
  * tests only. The process outlives its machine: it can go on in another one that was restored from the first.
  */
 import { readFileSync } from 'node:fs';
-import { Exit, type Machine, PAGE } from '../../../src/engine/wasm/machine.js';
+import { Exit, PAGE } from '../../../src/engine/engine.js';
+import type { Machine } from '../../../src/engine/wasm/machine.js';
+import { decodeAt } from '../../../src/hypervisor/emulation/decode-at.js';
 import { AddressSpace } from '../address-space.js';
 import { type Elf, EXECUTE, LOAD, readElf, WRITE } from './elf.js';
 import { Files } from './files.js';
@@ -139,7 +141,7 @@ export class LinuxProcess implements Kernel {
   #describe(exit: Exit): string {
     const cpu = this.machine.vcpus[0];
     const hex = (n: number): string => n.toString(16);
-    const ins = this.machine.decodeAt(0, cpu.rip);
+    const ins = decodeAt(this.machine, 0, cpu.rip);
     return `${this.program}: exit ${exit}, vector ${cpu.exitVector}, error ${hex(cpu.exitErrorCode)}, cr2 ${hex(cpu.exitCr2)} at ${hex(cpu.rip)} after ${cpu.retired} instructions (${ins?.toString() ?? 'nothing to fetch'})`;
   }
 

@@ -3,7 +3,7 @@
  * writing to files. An unknown call ends the test with its number: nothing is silently refused but what Linux
  * programs expect to be absent.
  */
-import { PAGE } from '../../../src/engine/wasm/machine.js';
+import { PAGE } from '../../../src/engine/engine.js';
 import { EBADF, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTTY, ESPIPE, type Files } from './files.js';
 import type { ProcessMemory } from './process-memory.js';
 import { packStat } from './stat.js';

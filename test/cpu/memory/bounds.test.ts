@@ -3,6 +3,7 @@
  * lies in front of the frames, and the frames may end where 32-bit addresses do.
  */
 import { expect, test } from 'vitest';
+import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
 import {
   ARENA,
   FP_DESCRIPTORS,
@@ -11,7 +12,7 @@ import {
   VCPU_STRIDE,
   XEN_SLOTS,
 } from '../../../src/engine/wasm/core/layout.js';
-import { Exit, type Machine, MFN_BASE, PAGE } from '../../../src/engine/wasm/machine.js';
+import type { Machine } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import {
   ALL,

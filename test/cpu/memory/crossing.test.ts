@@ -4,7 +4,8 @@
  * the same instruction completes.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type Machine, MFN_BASE, PAGE } from '../../../src/engine/wasm/machine.js';
+import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import type { Machine } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import { ALL, fault, go, mfnBits, P, PROTECTION, ran, Tables, US, USER, WRITE } from './tables.js';
 

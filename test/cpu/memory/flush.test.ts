@@ -3,7 +3,8 @@
  * it only the new. SDM vol. 3, 4.10.4.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type Machine, MFN_BASE, PAGE } from '../../../src/engine/wasm/machine.js';
+import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import type { Machine } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import {
   A,

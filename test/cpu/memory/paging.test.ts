@@ -5,7 +5,8 @@
  * kernel reaches pages with and without the user bit, and the error code's user bit is the guest's mode.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
-import { Exit, type Machine, MFN_BASE, PAGE } from '../../../src/engine/wasm/machine.js';
+import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import type { Machine } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import {
   A,

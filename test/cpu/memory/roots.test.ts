@@ -3,7 +3,8 @@
  * half that both show.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type Machine, MFN_BASE } from '../../../src/engine/wasm/machine.js';
+import { MFN_BASE } from '../../../src/engine/engine.js';
+import type { Machine } from '../../../src/engine/wasm/machine.js';
 import { createMachine } from '../machine.js';
 import { ALL, fault, go, mfnBits, NOT_PRESENT, ran, Tables, USER } from './tables.js';
 

@@ -5,7 +5,8 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { assemble } from '../../../src/asm/assembler.js';
-import { Exit, type Machine, MFN_BASE, PAGE, type Vcpu } from '../../../src/engine/wasm/machine.js';
+import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import type { Machine, Vcpu } from '../../../src/engine/wasm/machine.js';
 import { createMachine, TAKES_LARGE_PROGRAMS } from '../machine.js';
 import { ALL, fault, go, mfnBits, NX, P, RW, ran, Tables, US, USER } from './tables.js';
 

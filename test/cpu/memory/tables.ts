@@ -3,7 +3,8 @@
  * Frames are taken in order and never given back.
  */
 import { assemble } from '../../../src/asm/assembler.js';
-import { Exit, type Machine, MFN_BASE, PAGE, type Vcpu } from '../../../src/engine/wasm/machine.js';
+import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import type { Machine, Vcpu } from '../../../src/engine/wasm/machine.js';
 
 /** Bits of a page-table entry, SDM vol. 3, 4.5. */
 export const P = 0x1n;

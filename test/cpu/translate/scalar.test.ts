@@ -3,7 +3,8 @@
  * edges and for every way MXCSR can be set. (That core/fp does what the processor does is the differential test's.)
  */
 import { expect, test } from 'vitest';
-import { Exit, type Machine, PAGE, type Vcpu } from '../../../src/engine/wasm/machine.js';
+import { Exit, PAGE } from '../../../src/engine/engine.js';
+import type { Machine, Vcpu } from '../../../src/engine/wasm/machine.js';
 import { AddressSpace } from '../address-space.js';
 import { createMachine } from '../machine.js';
 

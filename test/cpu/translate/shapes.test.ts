@@ -1,7 +1,7 @@
 /** What a few dozen shapes of guest code are translated to, word for word: `vitest -u` writes the files anew. */
 import { expect, test } from 'vitest';
 import { assemble } from '../../../src/asm/assembler.js';
-import { PAGE } from '../../../src/engine/wasm/machine.js';
+import { PAGE } from '../../../src/engine/engine.js';
 import { Blocks } from '../../../src/engine/wasm/translate/blocks.js';
 import { FunctionWriter } from '../../../src/engine/wasm/translate/function.js';
 import * as L from '../../../src/engine/wasm/translate/locals.js';

@@ -6,7 +6,8 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { assemble } from '../../../src/asm/assembler.js';
-import { Exit, type Machine, PAGE, type Tier } from '../../../src/engine/wasm/machine.js';
+import { Exit, PAGE } from '../../../src/engine/engine.js';
+import type { Machine, Tier } from '../../../src/engine/wasm/machine.js';
 import { AddressSpace } from '../address-space.js';
 import { createMachine } from '../machine.js';
 import { makeProgram, Random } from './programs.js';

@@ -1,18 +1,14 @@
 /**
- * Hardware breakpoints: what DR7 asks for. SDM volume 3, 17.2. While any is on, the machine goes step by step; data
- * accesses are looked at by core/watch.ts.
+ * Hardware breakpoints: what DR7 asks for, of any engine's vCPU. SDM volume 3, 17.2.
  */
-
-import type { LinearMemory } from '../../xen/memory.js';
-import { WATCH_HITS, WATCHING } from './core/layout.js';
-import type { Vcpu } from './vcpu.js';
+import type { EngineVcpu } from './engine.js';
 
 /** L0 to G3 of DR7. */
 const ENABLED = 0xff;
 const ON_EXECUTION = 0;
 
 /** Which of the four, as bits, are on and fulfil `fits`, which is given number and kind (R/W). */
-function select(v: Vcpu, fits: (i: number, kind: number) => boolean): number {
+function select(v: EngineVcpu, fits: (i: number, kind: number) => boolean): number {
   const control = v.dr(7);
   let found = 0;
   for (let i = 0; i < 4; i++) {
@@ -21,17 +17,14 @@ function select(v: Vcpu, fits: (i: number, kind: number) => boolean): number {
   return found;
 }
 
-export const breakpointsOn = (v: Vcpu): boolean => (v.dr(7) & ENABLED) !== 0;
+export const breakpointsOn = (v: EngineVcpu): boolean => (v.dr(7) & ENABLED) !== 0;
 
 /** The instruction breakpoints that rip is at, as DR6 shows them. */
-export const instructionHits = (v: Vcpu): number =>
+export const instructionHits = (v: EngineVcpu): number =>
   select(v, (i, kind) => kind === ON_EXECUTION && v.dr(i) === v.linear(v.rip));
 
-/** Begins to look at the accesses of one instruction. */
-export function watch(v: Vcpu, mem: LinearMemory): void {
-  mem.setU32(v.gprs + WATCHING, select(v, (_, kind) => kind !== ON_EXECUTION) !== 0 ? 1 : 0);
-  mem.setU32(v.gprs + WATCH_HITS, 0);
-}
+/** Whether any breakpoint is on that accesses to data can hit. */
+export const watchesData = (v: EngineVcpu): boolean => select(v, (_, kind) => kind !== ON_EXECUTION) !== 0;
 
 /** Bytes of a data breakpoint, by its LEN field. */
 const LENGTHS = [1, 2, 8, 4];
@@ -39,7 +32,7 @@ const ON_WRITE = 1;
 const ON_ACCESS = 3;
 
 /** The data breakpoints that an access to `bytes` bytes at `va` hits, which somebody does for the processor. */
-export const dataHits = (v: Vcpu, va: number, bytes: number, write: boolean): number =>
+export const dataHits = (v: EngineVcpu, va: number, bytes: number, write: boolean): number =>
   breakpointsOn(v)
     ? select(v, (i, kind) => {
         if (kind !== ON_ACCESS && !(kind === ON_WRITE && write)) return false;
@@ -49,9 +42,3 @@ export const dataHits = (v: Vcpu, va: number, bytes: number, write: boolean): nu
         return va < first + length && first < va + bytes;
       })
     : 0;
-
-/** Ends it; the data breakpoints that were hit, as DR6 shows them. */
-export function endWatch(v: Vcpu, mem: LinearMemory): number {
-  mem.setU32(v.gprs + WATCHING, 0);
-  return mem.getU32(v.gprs + WATCH_HITS);
-}

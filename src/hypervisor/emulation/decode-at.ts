@@ -1,0 +1,34 @@
+/** Instructions of the guest, as they are fetched and decoded for whoever carries them out in the processor's place. */
+import { Decoder, DecoderError, type Instruction } from 'iced-x86';
+import { type CpuEngine, Intent, PAGE } from '../../engine/engine.js';
+
+const MAX_INSTRUCTION = 15;
+
+/**
+ * The instruction at `rip`, as the vCPU would fetch it now; null if it cannot be fetched: then the vCPU's fault fields say
+ * why. The caller frees it.
+ */
+export function decodeAt(engine: CpuEngine, vcpu: number, rip: number): Instruction | null {
+  const cpu = engine.vcpus[vcpu];
+  const at = engine.translate(vcpu, cpu.linear(rip), Intent.execute);
+  if (at === -1) return null;
+  const room = Math.min(PAGE - (at & (PAGE - 1)), MAX_INSTRUCTION);
+  const bytes = new Uint8Array(MAX_INSTRUCTION);
+  bytes.set(engine.mem.bytes(at, room));
+  let length = room;
+  if (room < MAX_INSTRUCTION) {
+    const next = engine.translate(vcpu, cpu.linear(rip + room), Intent.execute);
+    if (next !== -1) {
+      bytes.set(engine.mem.bytes(next, MAX_INSTRUCTION - room), room);
+      length = MAX_INSTRUCTION;
+    }
+  }
+  const decoder = new Decoder(cpu.codeBits, bytes.subarray(0, length), 0);
+  decoder.ip = BigInt.asUintN(64, BigInt(rip));
+  const instruction = decoder.decode();
+  const cut = decoder.lastError === DecoderError.NoMoreBytes && length < MAX_INSTRUCTION;
+  decoder.free();
+  if (!cut) return instruction;
+  instruction.free();
+  return null;
+}
