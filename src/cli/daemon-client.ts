@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path';
 import { CONTROL_KEY, CONTROL_SOCKET } from '../control/control-files.js';
 import { loadIdentity, loadTrusted } from '../control/transport/identity.js';
 import { connectPeer, PROTOCOL_VERSIONS, resolvePeer } from '../control/transport/peer.js';
-import { type Params, Rpc, type RpcHandlers } from '../os/rpc.js';
 import { Failure } from '../protocol/failure.js';
+import { type Params, Rpc, type RpcHandlers } from '../protocol/rpc.js';
 
 /** Where a host keeps its things when nothing else is said. */
 export function defaultDirectory(): string {

@@ -4,9 +4,9 @@
  * a line; the exit status follows from the failure's code (docs/hosts.md).
  */
 import type { Command } from 'commander';
-import type { Params, Rpc } from '../os/rpc.js';
 import { describeError, EXIT_STATUS } from '../protocol/failure.js';
 import { printableJson, printableLines } from '../protocol/printable.js';
+import type { Params, Rpc } from '../protocol/rpc.js';
 import { connectDaemon, defaultDirectory, type Where } from './daemon-client.js';
 
 export interface VerbOptions extends Where {

@@ -7,13 +7,13 @@ import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeFileSync, write
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { helloRequest } from '../guest-process/peer-messages.js';
 import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
 import { readOrSetAside } from '../os/durable.js';
 import { type Libc, loadLibc } from '../os/libc.js';
-import { Rpc, type RpcHandlers } from '../os/rpc.js';
 import { checked } from '../protocol/checked.js';
 import { Failure } from '../protocol/failure.js';
+import { helloRequest } from '../protocol/peer.js';
+import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
 import { SocketServer } from '../xenstore/socket/socket-server.js';
 import { controlRequests, moveRequests } from './api/api.js';
 import { CONTROL_KEY, CONTROL_SOCKET, XENSTORE_SOCKET } from './control-files.js';

@@ -5,7 +5,6 @@
  * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
  */
 import { readFileSync, rmSync } from 'node:fs';
-import { quotedName } from '../guest/name.js';
 import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
@@ -15,10 +14,12 @@ import type { StreamHead } from '../migration/stream-writer.js';
 import { WorkerSender } from '../migration/worker-sender.js';
 import { writeDurable } from '../os/durable.js';
 import { logLine } from '../os/log-output.js';
-import type { Rpc } from '../os/rpc.js';
 import { within } from '../os/within.js';
 import { Failure } from '../protocol/failure.js';
+import { readDiskSpec } from '../protocol/guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
+import { quotedName } from '../protocol/name.js';
+import type { Rpc } from '../protocol/rpc.js';
 import { RecordError } from '../records/fields.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
@@ -332,7 +333,7 @@ export class GuestService {
   }
   async plug({ device, at }: With<'plug'>): Promise<GuestConfig> {
     const runner = this.free();
-    if (at !== null) this.folders[(JSON.parse(device.spec) as { target: string }).target] = at;
+    if (at !== null) this.folders[readDiskSpec(device.spec).target] = at;
     this.plugging++;
     try {
       await runner.plug(device);

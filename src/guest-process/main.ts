@@ -4,8 +4,8 @@
  */
 import net from 'node:net';
 import { logLine } from '../os/log-output.js';
-import { type Params, Rpc } from '../os/rpc.js';
 import { Failure } from '../protocol/failure.js';
+import { type Params, Rpc } from '../protocol/rpc.js';
 import { recordExit } from './exit-record.js';
 import type { RunnerModule } from './guest-runner.js';
 import { GuestService } from './guest-service.js';

@@ -5,7 +5,6 @@
 import { frontPath } from '../devices/xenbus.js';
 import { PAGE } from '../engine/engine.js';
 import { KernelError } from '../guest/kernel-error.js';
-import { quotedName } from '../guest/name.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import { rehearse } from '../helper/rehearsal.js';
@@ -19,6 +18,8 @@ import { hugePages } from '../os/huge-pages.js';
 import { tuneEngine } from '../os/tune-engine.js';
 import { nodeUnpackers } from '../os/unpackers.js';
 import { Failure } from '../protocol/failure.js';
+import { checkGuestConfig } from '../protocol/guest-config.js';
+import { quotedName } from '../protocol/name.js';
 import { printable } from '../protocol/printable.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
@@ -37,7 +38,6 @@ import type {
   RunnerStatus,
 } from './guest-runner.js';
 import { diskOf, GuestStorage } from './guest-storage.js';
-import { checkGuestConfig } from './peer-messages.js';
 import { type TravellingImage, travellingImages } from './travelling-storage.js';
 
 export const readConfig = readGuestConfig;

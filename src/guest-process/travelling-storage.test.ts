@@ -56,7 +56,14 @@ describe('disks that come with a guest', () => {
   it('are announced with the size of the disk, and of a file that ends within its last sector', () => {
     const announced = (bytes: number) => {
       writeFileSync(join(here, 'announced'), Buffer.alloc(bytes));
-      const spec = JSON.stringify({ target: '/srv/images/announced', format: 'raw', readOnly: false });
+      const spec = JSON.stringify({
+        target: '/srv/images/announced',
+        format: 'raw',
+        vdev: 'xvda',
+        virtualDevice: 51_712,
+        readOnly: false,
+        cdrom: false,
+      });
       return travellingImages([{ kind: 'vbd', devid: 1, spec }], folders, () => 1024)[0];
     };
     expect(announced(1000)).toMatchObject({ bytes: 1024, fileBytes: 1000 });

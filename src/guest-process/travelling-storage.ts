@@ -11,13 +11,13 @@
 import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { open, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { DiskFormat, DiskSpec } from '../guest/disk-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { folderOf, type ImageFolders, placeOf } from '../host/standalone/disk/image-folders.js';
 import { isNbd } from '../host/standalone/disk/nbd-address.js';
 import { createQemuImage } from '../host/standalone/disk/qemu-nbd.js';
 import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
 import { Failure } from '../protocol/failure.js';
+import { type DiskFormat, readDiskSpec } from '../protocol/guest-config.js';
 import type { GuestConfig } from './guest-runner.js';
 
 /** A disk of a guest that is a file here. */
@@ -49,7 +49,7 @@ export function travellingImages(
   const all: TravellingImage[] = [];
   for (const { kind, devid, spec } of devices) {
     if (kind !== 'vbd') continue;
-    const { target, format, readOnly } = JSON.parse(spec) as DiskSpec;
+    const { target, format, readOnly } = readDiskSpec(spec);
     if (format === 'empty' || isNbd(target)) continue;
     const path = placeOf(target, folders);
     const stats = statSync(path);
@@ -110,7 +110,7 @@ export function mustBeConfigured(
   config: GuestConfig,
   folders: ImageFolders,
 ): void {
-  const disks = config.devices.filter((d) => d.kind === 'vbd').map((d) => JSON.parse(d.spec) as DiskSpec);
+  const disks = config.devices.filter((d) => d.kind === 'vbd').map((d) => readDiskSpec(d.spec));
   for (const { devid, target, format, readOnly } of images) {
     const disk = disks.find((d) => d.virtualDevice === devid);
     if (

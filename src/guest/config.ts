@@ -4,8 +4,10 @@
  * refused with file, line and column. Nothing is ignored in silence.
  * Source: Xen, docs/man/xl.cfg.5.pod, tools/xl/xl_parse.c (parse_config_data).
  */
-import { type DiskSpec, parseDisk, sharedImage, sharingFault } from './disk-spec.js';
-import { nameFault } from './name.js';
+
+import type { DiskSpec } from '../protocol/guest-config.js';
+import { nameFault } from '../protocol/name.js';
+import { parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
 import { ConfigError, type ConfigFile, type ConfigValue, type Place, parseConfig } from './xl-cfg.js';
 

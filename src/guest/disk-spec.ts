@@ -6,26 +6,7 @@
  * docs/man/xen-vbd-interface.7.pandoc for device numbers.
  */
 
-export type DiskFormat = 'raw' | 'qcow' | 'qcow2' | 'vhd' | 'qed' | 'empty';
-
-export interface DiskSpec {
-  /** Absolute path or URL of the image; "" for an empty drive. */
-  readonly target: string;
-  readonly format: DiskFormat;
-  /** As given: xvda, sda1, hdc... */
-  readonly vdev: string;
-  /** The number of vdev in the vbd interface: the device's id in xenstore. */
-  readonly virtualDevice: number;
-  readonly readOnly: boolean;
-  readonly cdrom: boolean;
-  /** "": choose by target. */
-  readonly backendType: '' | 'phy' | 'qdisk' | 'tap';
-  readonly discard: boolean;
-  /** The host's page cache may be passed by. */
-  readonly directIoSafe: boolean;
-  /** Whether the guest is told to trust its back end. */
-  readonly trusted: boolean;
-}
+import type { DiskFormat, DiskSpec } from '../protocol/guest-config.js';
 
 const FORMATS = new Set<string>(['raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty']);
 const PREFIX_FORMAT = /^(raw|qcow2?|vhd):/;

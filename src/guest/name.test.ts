@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { isDomainId, MAX_NAME_LENGTH, nameFault, quotedName } from '../protocol/name.js';
 import { readGuestConfig } from './config.js';
-import { isDomainId, MAX_NAME_LENGTH, nameFault, quotedName } from './name.js';
 
 describe('the name of a guest', () => {
   it.each([

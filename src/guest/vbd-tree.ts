@@ -1,6 +1,7 @@
 /** The toolstack's xenstore nodes of a disk, in libxl's order. Source: tools/libs/light/libxl_disk.c. */
+
+import type { DiskSpec } from '../protocol/guest-config.js';
 import type { DeviceTreeInput } from './device-tree.js';
-import type { DiskSpec } from './disk-spec.js';
 
 export function vbdNodes(disk: DiskSpec): Omit<DeviceTreeInput, 'domid'> {
   const type = disk.cdrom ? 'cdrom' : 'disk';

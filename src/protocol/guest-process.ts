@@ -8,6 +8,7 @@
  *     FILES      what it leaves in its directory, and the most that such a file may have, in bytes
  */
 import * as v from 'valibot';
+import { deviceConfig, keptGuestConfig } from './guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG, MAX_NODES_AT_ONCE } from './limits.js';
 import { base64, count, domid, many, nothing, path, port, quantity, text, uuid, words } from './shapes.js';
 
@@ -28,33 +29,12 @@ export const endReason = v.picklist([
 export const guestExit = v.object({ reason: endReason, details: words });
 export const ownerRecord = v.object({ handover: text(64), uuid });
 
-const endAction = v.picklist(['destroy', 'restart', 'preserve']);
-export const deviceConfig = v.object({ kind: text(16), devid: count, spec: text(16 << 10) });
-export const guestConfig = v.object({
-  name: text(256),
-  uuid,
-  vcpus: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_VCPUS)),
-  onlineVcpus: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_VCPUS))),
-  memoryKib: count,
-  maxMemoryKib: count,
-  kernel: path,
-  ramdisk: path,
-  cmdline: text(4096),
-  onPoweroff: endAction,
-  onReboot: endAction,
-  onCrash: endAction,
-  clock: v.picklist(['elapse', 'freeze']),
-  devices: many(deviceConfig, MAX_DEVICES),
-  /** The runner's own affair; it is kept and given back to it, and not looked into. */
-  more: v.record(text(256), v.unknown()),
-});
-
 const hello = v.object({
   pid: count,
   phase: v.picklist(['empty', 'incoming', 'starting', 'live', 'ended']),
   paused: v.boolean(),
   locked: v.boolean(),
-  config: v.nullable(guestConfig),
+  config: v.nullable(keptGuestConfig),
 });
 const progress = v.object({
   round: count,
@@ -83,7 +63,7 @@ export const ANSWERS = {
   hello,
   create: hello,
   receive: v.object({ port }),
-  received: v.object({ name: text(256), uuid, config: guestConfig, bytes: count, stateMs: quantity }),
+  received: v.object({ name: text(256), uuid, config: keptGuestConfig, bytes: count, stateMs: quantity }),
   go: v.object({ attachMs: quantity, recordMs: quantity, startMs: quantity }),
   pause: nothing,
   unpause: nothing,
@@ -116,8 +96,8 @@ export const ANSWERS = {
     v.object({ ...deviceConfig.entries, front: v.record(text(256), text(4096)), link: text(4096) }),
     MAX_DEVICES,
   ),
-  plug: guestConfig,
-  unplug: guestConfig,
+  plug: keptGuestConfig,
+  unplug: keptGuestConfig,
   type: count,
   watchConsole: base64(MAX_CONSOLE_BYTES),
   travellingDisks: many(

@@ -1,26 +1,90 @@
-/** The kinds of fields that the tables of messages are made of, with their limits. */
+/**
+ * The kinds of fields that the tables of messages are made of, with their limits. What is said of a field for people
+ * (its meaning, its unit) stands beside it as metadata; docs/protocol.md is made from that (describe.ts).
+ */
 import * as v from 'valibot';
 
+/** What people are told of a field. */
+export interface Told {
+  /** What it is, in words; a clause without a full stop. */
+  readonly about: string;
+  /** ms, s, KiB, bytes... */
+  readonly unit?: string;
+}
+
+/** `shape`, with what it is, and its unit if it has one. */
+export const is = <const S extends v.GenericSchema>(shape: S, about: string, unit?: string) =>
+  v.pipe(shape, v.metadata({ about, unit } satisfies Told as Record<string, unknown>));
+
 /** Text of at most so many UTF-16 units. */
-export const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
+export const text = (most: number) =>
+  v.pipe(v.string('text is expected'), v.maxLength(most, `it has more than ${most} characters`));
+/** Text of so many UTF-16 units, and not none. */
+export const someText = (most: number) => v.pipe(text(most), v.minLength(1, 'is missing'));
+/** Text of this form; `what` says which, as "a uuid". */
+export const like = (pattern: RegExp, what: string) =>
+  v.pipe(v.string('text is expected'), v.regex(pattern, `${what} is expected`));
+export const yes = v.boolean('true or false is expected');
+/** One of these words. */
+export const oneOf = <const W extends readonly string[]>(...words: W) =>
+  v.picklist(words, `one of ${words.map((word) => JSON.stringify(word)).join(', ')} is expected`);
+/** A whole number between two. */
+export const whole = (low: number, high: number) =>
+  v.pipe(
+    v.number('a number is expected'),
+    v.integer('a whole number is expected'),
+    v.minValue(low, `at least ${low} is expected`),
+    v.maxValue(high, `at most ${high} is expected`),
+  );
+/** Any number between two. */
+export const between = (low: number, high: number) =>
+  v.pipe(
+    v.number(`must be a number from ${low} to ${high}`),
+    v.minValue(low, `must be a number from ${low} to ${high}`),
+    v.maxValue(high, `must be a number from ${low} to ${high}`),
+  );
 /** A whole number of 0 or more. */
-export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+export const count = v.pipe(
+  v.number('a number is expected'),
+  v.safeInteger('a whole number is expected'),
+  v.minValue(0, 'at least 0 is expected'),
+);
 /** Seconds, milliseconds, rates: any number that is one. */
-export const quantity = v.pipe(v.number(), v.finite());
-export const domid = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0x7fef));
-export const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
-export const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, 'not a uuid'));
+export const quantity = v.pipe(v.number('a number is expected'), v.finite('a number is expected'));
+export const domid = whole(0, 0x7fef);
+export const port = whole(0, 65_535);
+export const uuid = like(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, 'a uuid');
+/** The id of a hand-over, made by the source of a move. */
+export const handover = like(/^[0-9a-f-]{36}$/, 'the id of a hand-over');
 /** Bytes in base64. */
 export const base64 = (mostBytes: number) =>
   v.pipe(
-    v.string(),
-    v.maxLength(Math.ceil(mostBytes / 3) * 4),
-    v.regex(/^[A-Za-z0-9+/]*={0,2}$/, 'not base64'),
+    v.string('text is expected'),
+    v.maxLength(Math.ceil(mostBytes / 3) * 4, `more than ${mostBytes} bytes`),
+    v.regex(/^[A-Za-z0-9+/]*={0,2}$/, 'base64 is expected'),
   );
 /** At most so many of a kind. */
-export const many = <S extends v.GenericSchema>(item: S, most: number) =>
-  v.pipe(v.array(item), v.maxLength(most), v.readonly());
-export const nothing = v.null();
+export const many = <const S extends v.GenericSchema>(item: S, most: number) =>
+  v.pipe(v.array(item, 'a list is expected'), v.maxLength(most, `more than ${most} of them`), v.readonly());
+/** Fields that this table does not name are left out. */
+export const fields = <const E extends v.ObjectEntries>(entries: E) =>
+  v.object(entries, (issue) => (issue.expected === 'Object' ? 'an object is expected' : 'is missing'));
+/** No fields but these. */
+export const exactly = <const E extends v.ObjectEntries>(entries: E) =>
+  v.strictObject(entries, (issue) =>
+    issue.expected === 'Object'
+      ? 'an object is expected'
+      : issue.expected === 'never'
+        ? 'there is no such field'
+        : 'is missing',
+  );
+/** Fields that this table does not name are kept as they are: a later version's, of a file of ours. */
+export const atLeast = <const E extends v.ObjectEntries>(entries: E) =>
+  v.looseObject(entries, (issue) => (issue.expected === 'Object' ? 'an object is expected' : 'is missing'));
+/** Values by names. */
+export const named = <const S extends v.GenericSchema>(value: S, mostCharacters = 4096) =>
+  v.record(text(mostCharacters), value, 'an object is expected');
+export const nothing = v.null('nothing is expected');
 
 /** PATH_MAX. */
 export const path = text(4096);

@@ -4,7 +4,7 @@ import { Duplex } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import { StreamReader } from '../../src/migration/stream-reader.js';
 import { StreamWriter } from '../../src/migration/stream-writer.js';
-import { MAX_LINE_BYTES, Rpc } from '../../src/os/rpc.js';
+import { MAX_LINE_BYTES, Rpc } from '../../src/protocol/rpc.js';
 import { RecordError } from '../../src/records/fields.js';
 import { concatBytes, decodeAll, encodeRaw, type RawRecord } from '../../src/records/record.js';
 import { TinyGuest } from '../support/tiny-guest.js';
@@ -164,7 +164,7 @@ export function lines(): Target {
   ];
   return {
     name: 'lines to a daemon',
-    files: /\/src\/daemon\/(rpc|failure)/,
+    files: /\/src\/protocol\/(rpc|failure)/,
     most: 120,
     async run(c) {
       let held = 0;

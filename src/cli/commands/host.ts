@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../control/transport/identity.js';
 import { parseAddress } from '../../control/transport/peer.js';
-import type { Rpc } from '../../os/rpc.js';
 import { Failure } from '../../protocol/failure.js';
+import type { Rpc } from '../../protocol/rpc.js';
 import { connectDaemon, defaultDirectory } from '../daemon-client.js';
 import { guarded, printJson, printLine } from '../verb.js';
 

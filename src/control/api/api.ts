@@ -6,8 +6,8 @@ import { readFileSync } from 'node:fs';
 import { cpus, freemem, totalmem, uptime } from 'node:os';
 import type { GuestConfig, RunnerModule } from '../../guest-process/guest-runner.js';
 import { DEFAULT_MOVE, type MoveOptions } from '../../migration/source.js';
-import type { Params } from '../../os/rpc.js';
 import { Failure } from '../../protocol/failure.js';
+import type { Params } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
 import { checkName } from '../domains/domains.js';
 import type { HostDaemon } from '../host-daemon.js';
@@ -277,7 +277,7 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     const watcher = (data: string): void => caller.rpc.notice('console', { data });
     const latest = await domain.ask('watchConsole', {});
     domain.consoles.add(watcher);
-    caller.rpc.stream.once('close', () => domain.consoles.delete(watcher));
+    caller.rpc.stream.on('close', () => domain.consoles.delete(watcher));
     return { latest, domid: domain.domid, uuid: domain.state.uuid };
   },
   type: (daemon, params) =>

@@ -1,7 +1,8 @@
 /** The verbs on a running guest's disks: block-attach, block-detach, block-list. */
-import { type DiskSpec, parseDisk, sharedImage, sharingFault, vdevNumber } from '../../guest/disk-spec.js';
+import { parseDisk, sharedImage, sharingFault, vdevNumber } from '../../guest/disk-spec.js';
 import { vbdConfig } from '../../helper/kinds/vbd.js';
 import { Failure } from '../../protocol/failure.js';
+import { type DiskSpec, readDiskSpec } from '../../protocol/guest-config.js';
 import type { Domain } from '../domains/domain.js';
 import type { Domains } from '../domains/domains.js';
 
@@ -21,9 +22,7 @@ export interface DiskRow {
 }
 
 const disks = (domain: Domain): DiskSpec[] =>
-  (domain.state.config?.devices ?? [])
-    .filter((d) => d.kind === 'vbd')
-    .map((d) => JSON.parse(d.spec) as DiskSpec);
+  (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vbd').map((d) => readDiskSpec(d.spec));
 
 /** Plugs in a disk, in xl's syntax. */
 export async function blockAttach(
@@ -65,7 +64,7 @@ export async function blockList(domain: Domain): Promise<DiskRow[]> {
   return rows
     .filter((d) => d.kind === 'vbd')
     .map(({ devid, spec, front, link }) => {
-      const { vdev, readOnly } = JSON.parse(spec) as DiskSpec;
+      const { vdev, readOnly } = readDiskSpec(spec);
       const number = (...names: string[]): number =>
         Number(names.map((name) => front[name]).find((value) => value !== undefined) ?? -1);
       return {

@@ -7,11 +7,11 @@
  */
 import { readlinkSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { DiskSpec } from '../../guest/disk-spec.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import { folderOf, type ImageFolders, placeOf } from '../../host/standalone/disk/image-folders.js';
 import { isNbd, nbdPaths } from '../../host/standalone/disk/nbd-address.js';
 import { Failure } from '../../protocol/failure.js';
+import { readDiskSpec } from '../../protocol/guest-config.js';
 import type { HostConfig } from '../host-config.js';
 
 export type Places = Pick<HostConfig, 'images' | 'kernels'>;
@@ -73,7 +73,7 @@ function namedIn(config: GuestConfig): Named[] {
     .map((path) => ({ path, setting: 'kernels' }));
   for (const { kind, spec } of config.devices) {
     if (kind !== 'vbd') continue;
-    const { target } = JSON.parse(spec) as DiskSpec;
+    const { target } = readDiskSpec(spec);
     if (isNbd(target))
       named.push(...nbdPaths(target).map((path): Named => ({ path, setting: 'images', asItIs: true })));
     else if (target !== '') named.push({ path: target, setting: 'images' });

@@ -75,7 +75,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
   const device = (target: string, format = 'raw', readOnly = false): DeviceConfig => ({
     kind: 'vbd',
     devid: 51712,
-    spec: JSON.stringify({ target, format, readOnly }),
+    spec: JSON.stringify({ target, format, vdev: 'xvda', virtualDevice: 51_712, readOnly, cdrom: false }),
   });
   class Given implements DiskGiver {
     grants: readonly Grant[] = [];

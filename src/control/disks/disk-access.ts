@@ -10,13 +10,13 @@
 import { constants, fchownSync, readlinkSync, type Stats } from 'node:fs';
 import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import type { DiskFormat, DiskSpec } from '../../guest/disk-spec.js';
 import type { DeviceConfig } from '../../helper/devices.js';
 import { type ImageFolders, placeOf } from '../../host/standalone/disk/image-folders.js';
 import { isNbd } from '../../host/standalone/disk/nbd-address.js';
 import { flock } from '../../os/flock.js';
 import { ACL_READ, ACL_WRITE, Acl, type AclCalls, aclCalls } from '../../os/posix-acl.js';
 import { Failure } from '../../protocol/failure.js';
+import { type DiskFormat, readDiskSpec } from '../../protocol/guest-config.js';
 import { beneath, isFormat, isProtocol, namedBeneath } from './image-chain.js';
 
 /** What was done to a file for a guest. */
@@ -70,7 +70,7 @@ export async function giveDisks(giver: DiskGiver, devices: readonly DeviceConfig
   try {
     for (const { kind, spec } of devices) {
       if (kind !== 'vbd') continue;
-      const { target, format, readOnly } = JSON.parse(spec) as DiskSpec;
+      const { target, format, readOnly } = readDiskSpec(spec);
       if (format === 'empty' || isNbd(target) || !target.startsWith('/')) continue;
       await giveImage(recording, placeOf(target, giver.folders), format, readOnly, (fd) =>
         giver.opened?.(fd, target),

@@ -4,10 +4,10 @@
  */
 import { linkSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { DiskSpec } from '../../guest/disk-spec.js';
 import type { DeviceConfig } from '../../helper/devices.js';
 import { type ImageFolders, placeOf } from '../../host/standalone/disk/image-folders.js';
 import { Failure } from '../../protocol/failure.js';
+import { readDiskSpec } from '../../protocol/guest-config.js';
 import type { Domain } from '../domains/domain.js';
 
 /** The second name of a disk that a guest gets while it runs. */
@@ -21,7 +21,7 @@ export function lendDisk(
   folders: ImageFolders,
 ): string | null {
   if (kind !== 'vbd') return null;
-  const { target } = JSON.parse(spec) as DiskSpec;
+  const { target } = readDiskSpec(spec);
   if (!target.startsWith('/')) return null;
   const path = placeOf(target, folders);
   // What is wrong with it is said when it is opened.

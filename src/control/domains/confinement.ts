@@ -3,12 +3,12 @@
  * one user, the files and sockets that are its own. From what the daemon knows, never from what the process says.
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
-import type { DiskSpec } from '../../guest/disk-spec.js';
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
 import type { DeviceConfig } from '../../helper/devices.js';
 import { placeOf } from '../../host/standalone/disk/image-folders.js';
 import { parseLinkAddress } from '../../net/links/address.js';
 import type { VisibleFiles } from '../../os/sandbox.js';
+import { type DiskSpec, readDiskSpec } from '../../protocol/guest-config.js';
 import type { HostConfig } from '../host-config.js';
 
 export interface Confined {
@@ -32,7 +32,7 @@ interface Disk extends DiskSpec {
 export function confinementOf(c: Confined): Omit<LauncherOptions, 'runner'> {
   const disks = c.devices
     ?.filter(({ kind }) => kind === 'vbd')
-    .map(({ spec }) => JSON.parse(spec) as DiskSpec)
+    .map(({ spec }) => readDiskSpec(spec))
     .map((disk): Disk => ({ ...disk, path: pathOf(disk, c.config) }));
   return {
     files: c.uid === undefined ? filesOf(c, disks) : null,

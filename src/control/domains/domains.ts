@@ -5,11 +5,8 @@
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { DiskSpec } from '../../guest/disk-spec.js';
-import { isDomainId, nameFault, quotedName } from '../../guest/name.js';
 import type { GuestExit, GuestHello, HostGrant, ReceivedInfo } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import { checkGuestConfig } from '../../guest-process/peer-messages.js';
 import {
   discardImages,
   type IncomingImage,
@@ -24,6 +21,8 @@ import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from '../
 import { removeTree } from '../../os/foreign-directory.js';
 import { within } from '../../os/within.js';
 import { Failure } from '../../protocol/failure.js';
+import { checkGuestConfig, readDiskSpec } from '../../protocol/guest-config.js';
+import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
 import { checkPlaces, foreignPaths, mustLieWithin } from '../disks/allowed-files.js';
 import {
   type DiskGiver,
@@ -314,7 +313,7 @@ export class Domains {
     const { images, backing } = this.config;
     for (const { kind, spec } of config.devices) {
       if (kind !== 'vbd') continue;
-      const { target, format } = JSON.parse(spec) as DiskSpec;
+      const { target, format } = readDiskSpec(spec);
       if (format === 'raw' || !foreign.includes(target)) continue;
       const looked = mustNameWithin(placeOf(target, images), format, [...Object.values(images), ...backing]);
       await within(looked, this.config.moveAnswerS * 1000, `disk ${target} does not answer`);
@@ -398,7 +397,14 @@ export class Domains {
     const devices = images.map(({ devid, path, format }) => ({
       kind: 'vbd' as const,
       devid,
-      spec: JSON.stringify({ target: path, format, readOnly: false }),
+      spec: JSON.stringify({
+        target: path,
+        format,
+        vdev: String(devid),
+        virtualDevice: devid,
+        readOnly: false,
+        cdrom: false,
+      }),
     }));
     return this.giveDisks(domain, devices, {});
   }
@@ -468,7 +474,7 @@ export class Domains {
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
     if (kind !== 'vbd') return;
     // What lies beneath it may lie beneath another of its disks too.
-    const place = placeOf((JSON.parse(device.spec) as DiskSpec).target, this.config.images);
+    const place = placeOf(readDiskSpec(device.spec).target, this.config.images);
     void this.takeDisks(domain, (grant) => grant.path === place);
   }
 

@@ -1,7 +1,8 @@
 /** What stands in the daemon's own small files: declared, as a damaged one may have anything. */
 import * as v from 'valibot';
 import { check } from '../../protocol/check.js';
-import { guestConfig, guestExit, processId } from '../../protocol/guest-process.js';
+import { keptGuestConfig } from '../../protocol/guest-config.js';
+import { guestExit, processId } from '../../protocol/guest-process.js';
 import { count, domid, many, path, port, text, uuid } from '../../protocol/shapes.js';
 import type { OutgoingFile } from '../moves/outgoing-move.js';
 import type { Trusted } from '../transport/identity.js';
@@ -26,7 +27,7 @@ const domainState = v.looseObject({
   uuid,
   vcpus: count,
   memoryKib: count,
-  config: v.nullable(v.looseObject(guestConfig.entries)),
+  config: v.nullable(v.looseObject(keptGuestConfig.entries)),
   process: v.nullable(processId),
   createdMs: v.number(),
   phase: v.picklist(['building', 'incoming', 'live', 'ended']),

@@ -8,8 +8,8 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import { checkGuestConfig } from '../../guest-process/peer-messages.js';
 import { readJson, writeDurable } from '../../os/durable.js';
+import { checkGuestConfig } from '../../protocol/guest-config.js';
 import { bytes, list, text } from '../../records/fields.js';
 import { encodeRecord, recordType } from '../../records/record.js';
 import { foreignPaths } from '../disks/allowed-files.js';

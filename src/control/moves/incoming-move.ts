@@ -16,9 +16,9 @@ import {
   stepDestination,
   type ToSource,
 } from '../../migration/handover.js';
-import type { Rpc } from '../../os/rpc.js';
 import { within } from '../../os/within.js';
 import { describeError } from '../../protocol/failure.js';
+import type { Rpc } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
 import { Serial } from '../one-at-a-time.js';
 

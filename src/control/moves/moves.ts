@@ -13,7 +13,6 @@ import type { Logger } from 'pino';
 import * as v from 'valibot';
 import type { GuestExit } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import { moveOpenRequest, toDestinationNotice } from '../../guest-process/peer-messages.js';
 import {
   expectedImages,
   makeImages,
@@ -26,10 +25,11 @@ import type { StorageProgress } from '../../migration/storage-copy.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
 import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
 import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.js';
-import type { Params, Rpc, RpcHandlers } from '../../os/rpc.js';
 import { within } from '../../os/within.js';
 import { checked } from '../../protocol/checked.js';
 import { Failure } from '../../protocol/failure.js';
+import { moveOpenRequest, toDestinationNotice } from '../../protocol/peer.js';
+import type { Params, Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import { foreignPaths } from '../disks/allowed-files.js';
 import type { Domain } from '../domains/domain.js';
 import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js';

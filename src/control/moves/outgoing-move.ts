@@ -8,7 +8,6 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import * as v from 'valibot';
 import type { StartedInfo } from '../../guest-process/guest-protocol.js';
-import { clockAnswer, moveOpenAnswer, toSourceNotice } from '../../guest-process/peer-messages.js';
 import type { TravellingImage } from '../../guest-process/travelling-storage.js';
 import {
   restartSource,
@@ -23,9 +22,10 @@ import {
 } from '../../migration/handover.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../../migration/source.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
-import type { Rpc, RpcHandlers } from '../../os/rpc.js';
 import { checked } from '../../protocol/checked.js';
 import { describeError, Failure } from '../../protocol/failure.js';
+import { clockAnswer, moveOpenAnswer, toSourceNotice } from '../../protocol/peer.js';
+import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
 import { Serial } from '../one-at-a-time.js';
 import type { PeerAddress } from '../transport/peer.js';

@@ -5,8 +5,8 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Doorkeeper } from '../../os/doorkeeper.js';
-import { Rpc, type RpcHandlers } from '../../os/rpc.js';
 import { Failure } from '../../protocol/failure.js';
+import { Rpc, type RpcHandlers } from '../../protocol/rpc.js';
 import { fingerprintOf, type Identity, type Trusted } from './identity.js';
 
 /** Versions of the daemons' protocol, best first. */

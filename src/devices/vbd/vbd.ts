@@ -6,7 +6,7 @@
  * of the disk holds on every link: a link that is too small or read-only is refused, and other things that a link
  * cannot do are done here.
  */
-import type { DiskSpec } from '../../guest/disk-spec.js';
+import { type DiskSpec, readDiskSpec } from '../../protocol/guest-config.js';
 import { RecordError } from '../../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord } from '../../records/record.js';
 import { BLKIF_OP_DISCARD, BLKIF_RSP_ERROR, BLKIF_RSP_OKAY } from '../../xen/blkif.js';
@@ -86,9 +86,9 @@ export class Vbd implements XenbusDriver, DiskClient<BlockRequest> {
   ) {
     this.pages = new GrantedPages(access);
     try {
-      this.spec = JSON.parse(spec) as DiskSpec;
-    } catch {
-      throw new RecordError(0, 'the settings of a disk are no JSON');
+      this.spec = readDiskSpec(spec);
+    } catch (error) {
+      throw new RecordError(0, (error as Error).message);
     }
   }
 

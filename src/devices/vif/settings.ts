@@ -3,9 +3,10 @@
  * with the guest and is the same on every host.
  */
 import type { DeviceTreeInput } from '../../guest/device-tree.js';
-import type { VifRate, VifSpec } from '../../guest/vif-spec.js';
+import type { VifSpec } from '../../guest/vif-spec.js';
 import { parseMac } from '../../net/mac.js';
 import { parseIps, SourceFilter } from '../../net/source-filter.js';
+import { readVifSettings, type VifSettings } from '../../protocol/guest-config.js';
 import { RecordError } from '../../records/fields.js';
 import type { GuestAccess } from '../guest-access.js';
 import { Vif } from './vif.js';
@@ -15,24 +16,6 @@ const XEN_OUI = '00:16:3e';
 const DEFAULT_MTU = 1500;
 /** The script that libxl would have named. A guest's tools may look for the node, but nobody runs the script. */
 const SCRIPT = '/etc/xen/scripts/vif-bridge';
-
-/** The settings are saved as JSON. */
-export interface VifSettings {
-  readonly mac: string;
-  readonly mtu: number;
-  /** The host's name for the network, or "" for the host's default network. */
-  readonly bridge: string;
-  readonly ip: string;
-  readonly gatewayDevice: string;
-  readonly vifName: string;
-  readonly rate: VifRate | null;
-  /** Whether the vif may only send from its own addresses. */
-  readonly antispoof: boolean;
-  /**
-   * A secret that shows a switch that this vif is the same one on another host. It is "" in settings of version 0.1.
-   */
-  readonly token: string;
-}
 
 /**
  * `random` holds three random bytes, which are used if the configuration has no address. `token` becomes the vif's
@@ -81,30 +64,11 @@ export function vifNodes(devid: number, spec: string): Omit<DeviceTreeInput, 'do
 
 /** Parses and checks settings. Throws RecordError. */
 export function parseVifSettings(json: string): VifSettings {
-  const wrong = (what: string): never => {
-    throw new RecordError(0, `settings of a vif: ${what}`);
-  };
-  let s: Partial<VifSettings>;
   try {
-    s = JSON.parse(json);
-  } catch {
-    return wrong('no JSON');
+    return readVifSettings(json);
+  } catch (error) {
+    throw new RecordError(0, (error as Error).message);
   }
-  if (typeof s.mac !== 'string' || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(s.mac)) return wrong('no mac');
-  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
-  const { rate } = s;
-  if (rate && !(rate.bytesPerInterval >= 1 && rate.intervalUs >= 1)) return wrong('rate');
-  return {
-    mac: s.mac,
-    mtu: typeof s.mtu === 'number' && s.mtu >= 68 && s.mtu <= 65_535 ? s.mtu : DEFAULT_MTU,
-    bridge: text(s.bridge),
-    ip: text(s.ip),
-    gatewayDevice: text(s.gatewayDevice),
-    vifName: text(s.vifName),
-    rate: rate ? { bytesPerInterval: rate.bytesPerInterval, intervalUs: rate.intervalUs } : null,
-    antispoof: s.antispoof !== false,
-    token: text(s.token),
-  };
 }
 
 export function makeVif(access: GuestAccess, spec: string, log: (line: string) => void): Vif {

@@ -1,12 +1,12 @@
 /** Disks as a kind of device. */
 import { Vbd } from '../../devices/vbd/vbd.js';
-import type { DiskSpec } from '../../guest/disk-spec.js';
 import { vbdNodes } from '../../guest/vbd-tree.js';
+import { type DiskSpec, readDiskSpec } from '../../protocol/guest-config.js';
 import type { DeviceConfig, DeviceKind } from '../devices.js';
 
 export const vbdKind: DeviceKind = {
   driver: (access, spec, log) => new Vbd(access, spec, log),
-  nodes: (_devid, spec) => vbdNodes(JSON.parse(spec) as DiskSpec),
+  nodes: (_devid, spec) => vbdNodes(readDiskSpec(spec)),
 };
 
 /** A disk of a configuration as a device. */

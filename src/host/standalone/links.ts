@@ -1,7 +1,7 @@
 /** The links that a host without Xen has for devices: opened in the guest's process, with its rights. */
 import type { HostLinks } from '../../devices/links.js';
-import type { DiskSpec } from '../../guest/disk-spec.js';
 import { prepareFlock } from '../../os/flock.js';
+import { readDiskSpec } from '../../protocol/guest-config.js';
 import type { ImageFolders } from './disk/image-folders.js';
 import { openDisk } from './disk/open-disk.js';
 import { type Networks, vifLinks } from './net/networks.js';
@@ -14,7 +14,7 @@ export interface LinkOptions {
 
 export function standaloneLinks({ networks, images, log }: LinkOptions): HostLinks {
   return {
-    vbd: (_devid, spec) => openDisk(JSON.parse(spec) as DiskSpec, images),
+    vbd: (_devid, spec) => openDisk(readDiskSpec(spec), images),
     expectDisks: () => void prepareFlock(),
     vif: vifLinks(networks, log),
   };

@@ -1,7 +1,7 @@
 /** Opens what a disk's configuration names on this host. */
 import type { DiskLink } from '../../../devices/vbd/disk-link.js';
 import { EmptyLink } from '../../../devices/vbd/empty-link.js';
-import type { DiskSpec } from '../../../guest/disk-spec.js';
+import type { DiskSpec } from '../../../protocol/guest-config.js';
 import { FileLink } from './file-link.js';
 import { type ImageFolders, placeOf } from './image-folders.js';
 import { isNbd, parseNbd } from './nbd-address.js';

@@ -1,7 +1,7 @@
 /** Disks that come with a guest: written into images that its daemon made for them. */
 import { truncate } from 'node:fs/promises';
 import { ACCESS_BYTES, DiskAccess } from '../../../devices/vbd/disk-access.js';
-import type { DiskFormat } from '../../../guest/disk-spec.js';
+import type { DiskFormat } from '../../../protocol/guest-config.js';
 import { openImage } from './open-disk.js';
 
 const SECTOR_BYTES = 512;

@@ -4,11 +4,12 @@
  */
 import { existsSync } from 'node:fs';
 import type { VifHost, VifTimers } from '../../../devices/links.js';
-import { parseVifSettings, type VifSettings } from '../../../devices/vif/settings.js';
+import { parseVifSettings } from '../../../devices/vif/settings.js';
 import type { LinkClaim } from '../../../net/framing.js';
 import type { LinkClient } from '../../../net/link.js';
 import { type LinkAddress, parseLinkAddress } from '../../../net/links/address.js';
 import { openLink } from '../../../net/links/open-link.js';
+import type { VifSettings } from '../../../protocol/guest-config.js';
 
 /** Links as people write them (address.ts), by bridge; under "default" for vifs that name no bridge. */
 export type Networks = Readonly<Record<string, string>>;

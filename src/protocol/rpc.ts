@@ -9,8 +9,7 @@
  * worked on at once, nor more than MAX_UNSENT_BYTES of answers that it does not take; we send no line that it would
  * not take; when the stream ends every pending request fails, once.
  */
-import type { Duplex } from 'node:stream';
-import { describeError, Failure, isFailureCode } from '../protocol/failure.js';
+import { describeError, Failure, isFailureCode } from './failure.js';
 
 export const MAX_LINE_BYTES = 4 << 20;
 const MAX_PENDING = 256;
@@ -22,6 +21,24 @@ const MAX_LINES_AT_ONCE = 4000;
 const MAX_BYTES_AT_ONCE = 32 << 20;
 /** Characters of an error's message. */
 const MAX_MESSAGE = 64 << 10;
+
+/** What lines go over. A Duplex of Node's is one. */
+export interface ByteStream {
+  on(event: 'data', listener: (bytes: Uint8Array) => void): unknown;
+  /** 'end': nothing more comes. 'close': it is gone, whoever closed it. */
+  on(event: 'end' | 'close', listener: () => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  write(bytes: Uint8Array): unknown;
+  /** Bytes that were written and that the other side has not taken. */
+  readonly writableLength: number;
+  /** No 'data' until `resume`. */
+  pause(): unknown;
+  resume(): unknown;
+  /** Ends it when all that was written has gone. */
+  end(): unknown;
+  /** Ends it now. */
+  destroy(): unknown;
+}
 
 export type Params = Readonly<Record<string, unknown>>;
 
@@ -35,7 +52,21 @@ export interface RpcHandlers {
 interface Pending {
   resolve(value: unknown): void;
   reject(error: Error): void;
-  timer: NodeJS.Timeout | undefined;
+  timer: ReturnType<typeof setTimeout> | undefined;
+}
+
+const encoder = new TextEncoder();
+/** What is no UTF-8 becomes U+FFFD, and a byte order mark stays what it is: no JSON. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 export class Rpc {
@@ -45,7 +76,7 @@ export class Rpc {
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
   private serving = 0;
-  private parts: Buffer[] = [];
+  private parts: Uint8Array[] = [];
   private held = 0;
   /** Since when, and how much, was taken; see RATE_MS. */
   private since = 0;
@@ -53,10 +84,10 @@ export class Rpc {
   private bytes = 0;
 
   constructor(
-    readonly stream: Duplex,
+    readonly stream: ByteStream,
     private handlers: RpcHandlers,
   ) {
-    stream.on('data', (chunk: Buffer) => this.take(chunk));
+    stream.on('data', (chunk) => this.take(chunk));
     stream.on('error', () => this.end());
     stream.on('end', () => this.end());
     stream.on('close', () => this.end());
@@ -105,8 +136,8 @@ export class Rpc {
 
   /** False for what is longer than the other side takes; nothing is sent of it. */
   private write(message: object): boolean {
-    const line = `${JSON.stringify(message)}\n`;
-    if (Buffer.byteLength(line) > MAX_LINE_BYTES) return false;
+    const line = encoder.encode(`${JSON.stringify(message)}\n`);
+    if (line.length > MAX_LINE_BYTES) return false;
     this.stream.write(line);
     return true;
   }
@@ -129,18 +160,18 @@ export class Rpc {
     this.handlers.closed?.(this);
   }
 
-  private take(chunk: Buffer): void {
+  private take(chunk: Uint8Array): void {
     this.pace(chunk);
     let from = 0;
     for (let at = chunk.indexOf(10); at >= 0 && !this.closed; at = chunk.indexOf(10, from)) {
       this.parts.push(chunk.subarray(from, at));
-      const line = this.parts.length === 1 ? this.parts[0] : Buffer.concat(this.parts);
+      const line = this.parts.length === 1 ? this.parts[0] : joined(this.parts);
       this.parts = [];
       this.held = 0;
       from = at + 1;
       this.lines++;
       if (line.length > MAX_LINE_BYTES) this.destroy();
-      else this.line(line.toString('utf8'));
+      else this.line(decoder.decode(line));
     }
     if (from < chunk.length) {
       this.parts.push(chunk.subarray(from));
@@ -149,7 +180,7 @@ export class Rpc {
     }
   }
 
-  private pace(chunk: Buffer): void {
+  private pace(chunk: Uint8Array): void {
     const now = performance.now();
     if (now - this.since >= RATE_MS) {
       this.since = now;
