@@ -1,8 +1,10 @@
 /**
- * The terminal at which `run` and `console` sit: raw keys to the guest, the guest's bytes to the screen.
- * On a terminal, Ctrl-] leaves, as in `xl console`; on pipes every byte is the guest's. A PV console has no size:
- * a guest that wants to know asks the terminal itself, as over a serial line (`resize`), and the answer is typed.
- * Invariant: however the process ends, the terminal is left as it was found.
+ * The terminal of `run` and `console`: raw keys go to the guest, the guest's bytes to the screen. On a terminal,
+ * Ctrl-] leaves, as in `xl console`; on a pipe every byte goes to the guest. A PV console has no size: a guest that
+ * wants to know it asks the terminal, as over a serial line (`resize`), and the terminal's answer arrives as typed
+ * bytes.
+ *
+ * Invariant: however the process ends, the terminal is left in the state in which it was found.
  */
 import { spawnSync } from 'node:child_process';
 import type { ReadStream, WriteStream } from 'node:tty';
@@ -11,13 +13,13 @@ const ESCAPE = 0x1d; // Ctrl-]
 const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
 
 export interface TerminalHandlers {
-  /** Typed bytes; returns how many were taken (the rest is offered again later). */
+  /** Takes typed bytes and returns how many were taken. The others are offered again later. */
   onInput(bytes: Uint8Array): number;
   /** Ctrl-] was typed. */
   onEscape(): void;
-  /** Standard input ended (pipes only). */
+  /** Standard input has ended (on pipes only). */
   onEnd?(): void;
-  /** Output can go on after write() returned false. */
+  /** Output can continue after write() has returned false. */
   onDrain(): void;
 }
 
@@ -44,13 +46,16 @@ export class Terminal {
     if (this.raw) for (const signal of SIGNALS) process.on(signal, this.onSignal);
   }
 
-  /** Shows the guest's bytes; false when the screen is behind and `onDrain` will tell when to go on. */
+  /**
+   * Shows the guest's bytes. Returns false if the screen is behind; `onDrain` is then called when output can
+   * continue.
+   */
   write(bytes: Uint8Array): boolean {
     if (this.broken) return true;
     return this.output.write(bytes);
   }
 
-  /** Gives the terminal back. */
+  /** Restores the terminal. */
   close(): void {
     if (!this.open) return;
     this.open = false;
@@ -64,7 +69,10 @@ export class Terminal {
     for (const signal of SIGNALS) process.off(signal, this.onSignal);
   }
 
-  /** Node's raw mode still turns "\n" into "\r\n" on output; stty ends that. Node's way back restores it too. */
+  /**
+   * In Node's raw mode "\n" is still turned into "\r\n" on output, which stty switches off. Leaving Node's raw mode
+   * restores that too.
+   */
   private makeRaw(): void {
     this.input.setRawMode(true);
     spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
@@ -88,7 +96,7 @@ export class Terminal {
     this.offer(bytes);
   };
 
-  /** Gives bytes to the guest; what it has no room for stops the input until it has. */
+  /** Offers bytes to the guest. If it has no room for all of them, the input pauses until it has. */
   private offer(bytes: Uint8Array): void {
     const taken = this.handlers.onInput(bytes);
     this.waiting = bytes.subarray(taken);
@@ -100,12 +108,12 @@ export class Terminal {
 
   private readonly onEnd = (): void => this.handlers.onEnd?.();
   private readonly onDrain = (): void => this.handlers.onDrain();
-  /** A signal that ends the process gets the terminal back first. */
+  /** The terminal is restored before the signal ends the process. */
   private readonly onSignal = (signal: NodeJS.Signals): void => {
     this.close();
     process.kill(process.pid, signal);
   };
-  /** The reader of our output went away (a closed pipe): the guest goes on without a screen. */
+  /** The reader of our output has gone away (a closed pipe). The guest continues without a screen. */
   private readonly onOutputError = (): void => {
     this.broken = true;
     this.handlers.onDrain();

@@ -1,18 +1,22 @@
 /**
- * Drives a guest on Node's event loop: a slice of guest time, then whatever else the process has to do.
- * Invariant: an idle guest costs no processor time, and a busy one never keeps the process from its own events
- * for longer than a slice.
+ * Runs a guest on Node's event loop: one slice of guest time, then whatever else the process has to do.
+ *
+ * Invariant: an idle guest costs no processor time, and a busy guest never delays the process's own events by more
+ * than one slice.
  */
 
-/** Result of one slice. `wakeInNs`: how long the guest may sleep if nothing happens; undefined: until an event. */
+/**
+ * The result of one slice. `wakeInNs` says how long the guest may sleep if nothing happens; undefined: until an
+ * event.
+ */
 export type SliceResult =
   | { readonly state: 'running' }
   | { readonly state: 'idle'; readonly wakeInNs: number | undefined }
   | { readonly state: 'stopped' };
 
-/** Length of a slice in nanoseconds: short enough for keys and packets, long enough to be cheap. */
+/** The length of a slice in nanoseconds. It is short enough for keys and packets, and long enough to cost little. */
 const SLICE_NS = 2_000_000;
-/** Sleeps shorter than this are spun through the event loop, since timers have a grain of a millisecond. */
+/** Shorter sleeps are spent in the event loop without a timer, because timers have a resolution of one millisecond. */
 const SPIN_BELOW_NS = 1_000_000;
 
 export class GuestLoop {
@@ -20,10 +24,12 @@ export class GuestLoop {
   private scheduled: NodeJS.Immediate | undefined;
   private running = false;
   private inSlice = false;
-  /** Time spent in slices since the beginning, ms. */
+  /** Total time spent in slices, in ms. */
   busyMs = 0;
 
-  /** `slice` runs the guest for at most the given time; `stopped` is told once when it says it has stopped. */
+  /**
+   * `slice` runs the guest for at most the given time. `stopped` is called once, when `slice` has returned "stopped".
+   */
   constructor(
     private readonly slice: (limitNs: number) => SliceResult,
     private readonly stopped: () => void,
@@ -36,7 +42,7 @@ export class GuestLoop {
     this.soon();
   }
 
-  /** No slice begins after this returns, until start(). */
+  /** After this returns no slice begins until start(). */
   stop(): void {
     this.running = false;
     clearTimeout(this.timer);
@@ -44,7 +50,10 @@ export class GuestLoop {
     this.scheduled = undefined;
   }
 
-  /** Something happened that may concern a sleeping guest: an event, a key. A slice under way sees it itself. */
+  /**
+   * To be called when something happened that a sleeping guest may wait for (an event, a key). A slice that is
+   * running notices it without this.
+   */
   kick(): void {
     if (this.running && !this.inSlice && this.scheduled === undefined) {
       clearTimeout(this.timer);

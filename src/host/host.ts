@@ -1,55 +1,60 @@
 /**
- * What a host gives to one guest: the outer values. Every one of them may differ on the next host; the helper
- * never lets the guest see one.
+ * What a host provides to one guest: the outer values. Each of them may be different on the next host. The helper
+ * never shows one to the guest.
  */
 import type { HostLinks } from '../devices/links.js';
 import type { DomId, Nanoseconds, Port } from '../xen/types.js';
 
-/** Clocks of a host. None of them may be taken to agree with another host's. */
+/** The clocks of a host. Nothing may assume that they agree with another host's clocks. */
 export interface HostClock {
-  /** Time since this host was started: what its Xen calls system_time. Never runs backwards. */
+  /** Time since this host was started, which its Xen calls system_time. It never runs backwards. */
   uptime(): Nanoseconds;
-  /** True time as far as this host knows it: since 1970, without leap seconds. May be stepped by its owner. */
+  /**
+   * The wall-clock time as far as this host knows it: since 1970, without leap seconds. An administrator may step it.
+   */
   wallClock(): Nanoseconds;
-  /** Frequency of its time stamp counter in kHz. */
+  /** Frequency of the host's time stamp counter in kHz. */
   readonly tscKhz: number;
 }
 
 /** What distinguishes a host's hypervisor and processor from another's. */
 export interface HostIdentity {
   readonly name: string;
-  /** As `xl info` has it: "4.17.7". */
+  /** The version as `xl info` prints it, for example "4.17.7". */
   readonly xenVersion: string;
   readonly cpuModel: string;
 }
 
-/** A node in this host's xenstore, relative to the guest's home there; `null` where it is gone. */
+/** A node in this host's xenstore, with a path relative to the guest's home there. `null` means that it was removed. */
 export interface HostNode {
   readonly path: string;
   readonly value: string | null;
 }
 
-/** This host's xenstore, seen with the rights of the guest's domain there. */
+/** This host's xenstore, with the rights of the guest's domain on this host. */
 export interface HostStore {
-  /** Writes nodes below the domain's home, or removes them, in order. What the domain may not write is refused. */
+  /** Writes or removes nodes below the domain's home, in order. A node that the domain may not write is refused. */
   write(nodes: readonly HostNode[]): void;
-  /** Who is told of nodes that others changed below the domain's home (a tool that asks the guest to shut down). */
+  /**
+   * Sets who is told of nodes that others change below the domain's home, for example a tool that asks the guest to
+   * shut down.
+   */
   onChange(listener: ((node: HostNode) => void) | undefined): void;
 }
 
-/** A host as one guest's helper sees it: an ordinary domain on it. */
+/** A host as the helper of one guest sees it. On the host, the helper is an ordinary domain. */
 export interface Host {
   readonly identity: HostIdentity;
   readonly clock: HostClock;
-  /** The guest's domain id here. */
+  /** The guest's domain id on this host. */
   readonly domid: DomId;
-  /** The ports that this host gave to the domain's store and console. */
+  /** The ports that this host gave to the domain for its xenstore and console. */
   readonly storePort: Port;
   readonly consolePort: Port;
-  /** Machine frames that this host gave to the rings of store and console. */
+  /** The machine frames that this host gave to the rings of xenstore and console. */
   readonly storeFrame: number;
   readonly consoleFrame: number;
   readonly store: HostStore;
-  /** What it has for devices. */
+  /** The links that this host provides for devices. */
   readonly links: HostLinks;
 }

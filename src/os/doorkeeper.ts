@@ -1,19 +1,19 @@
 /**
- * Connections of those of whom nothing is known yet: how many there may be, and for how long. Then those of known
- * peers are counted.
+ * Limits connections from strangers: how many there may be, and for how long. It also counts the connections of known
+ * peers.
  *
- * Invariant: a stranger holds a descriptor for at most `greetingMs`, and strangers together `unknown` of them. Where
- * there are too many the oldest goes: who means to speak has spoken by then.
+ * Invariant: a stranger holds a file descriptor for at most `greetingMs`, and all strangers together hold at most
+ * `unknown`. If there are too many, the oldest is closed: a genuine peer would have greeted by then.
  */
 import type { Socket } from 'node:net';
 
 export interface DoorLimits {
-  /** From its connection a peer has so long to prove who it is and to greet, ms. */
+  /** How long a peer has after connecting to prove its identity and to greet, in ms. */
   readonly greetingMs: number;
-  /** Connections that have not greeted: in all, and from one address (of IPv6: one network of 64 bits). */
+  /** Limits of connections that have not greeted: in total, and from one address (IPv6: from one /64 network). */
   readonly unknown: number;
   readonly unknownPerAddress: number;
-  /** Connections of peers that have: in all, and of one peer. */
+  /** Limits of connections that have greeted: in total, and of one peer. */
   readonly known: number;
   readonly knownPerPeer: number;
 }
@@ -32,7 +32,7 @@ interface Waiting {
   readonly timer: NodeJS.Timeout;
 }
 
-/** What an address is counted under. */
+/** The key under which an address is counted. */
 export function addressKey(address: string | undefined): string {
   if (address === undefined) return '';
   const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
@@ -44,7 +44,7 @@ export function addressKey(address: string | undefined): string {
   return `${[...groups, ...rest].slice(0, 4).join(':')}::/64`;
 }
 
-/** A connection's name, the same for a socket and for the TLS socket upon it. */
+/** Identifies a connection. It is the same for a socket and for the TLS socket on top of it. */
 const nameOf = (socket: Socket): string => `${socket.remoteAddress} ${socket.remotePort}`;
 
 export class Doorkeeper {
@@ -54,12 +54,12 @@ export class Doorkeeper {
 
   constructor(private readonly limits: DoorLimits) {}
 
-  /** How many wait, and how many are inside. */
+  /** How many connections have not greeted yet, and how many have. */
   get counts(): { readonly unknown: number; readonly known: number } {
     return { unknown: this.waiting.size, known: this.inside };
   }
 
-  /** A connection came. Others may be closed for it. */
+  /** To be called for a new connection. Others may be closed to make room for it. */
   admit(socket: Socket): void {
     const name = nameOf(socket);
     const from = addressKey(socket.remoteAddress);
@@ -82,12 +82,15 @@ export class Doorkeeper {
     socket.destroy();
   }
 
-  /** Nobody else is wanted: those who wait are turned away. */
+  /** No further connection is wanted: closes all that have not greeted yet. */
   close(): void {
     for (const entry of [...this.waiting.values()]) this.turnAway(entry);
   }
 
-  /** `peer` has greeted on this connection. False where it has too many: then it is to be closed. */
+  /**
+   * To be called when `peer` has greeted on this connection. Returns false if the peer has too many; the connection
+   * is then to be closed.
+   */
   known(socket: Socket, peer: string): boolean {
     const entry = this.waiting.get(nameOf(socket));
     if (entry === undefined) return false;

@@ -1,6 +1,6 @@
 /**
- * flock(2), which Node does not have. By the optional package koffi where it is installed, in no time; otherwise by the
- * program of that name, to which the descriptor is given: the lock belongs to the open file, not to the process.
+ * flock(2), which Node does not have. If the optional package koffi is installed, the system call is made directly.
+ * Otherwise the program `flock` gets our file descriptor: the lock belongs to the open file, not to the process.
  */
 import { spawn } from 'node:child_process';
 import { PROGRAM_ENV } from './program-environment.js';
@@ -9,14 +9,14 @@ const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const EWOULDBLOCK = 11;
-/** The program's exit status when somebody else has the lock. */
+/** The exit status of the program if somebody else has the lock. */
 const CONFLICT = 9;
 
 type Flock = (fd: number, shared: boolean) => 'locked' | 'taken';
 
 let call: Promise<Flock | undefined> | undefined;
 
-/** Looks for the system call; worth doing before it is wanted. */
+/** Loads the system call. To be called before the lock is needed, because loading takes time. */
 export function prepareFlock(): Promise<Flock | undefined> {
   call ??= import('koffi').then(
     (module) => {
@@ -34,7 +34,7 @@ export function prepareFlock(): Promise<Flock | undefined> {
   return call;
 }
 
-/** Locks an open file without waiting. Rejects with what is wrong. */
+/** Locks an open file without waiting. Rejects with the reason. */
 export async function flock(fd: number, shared: boolean): Promise<'locked' | 'taken'> {
   const direct = await prepareFlock();
   if (direct !== undefined) return direct(fd, shared);

@@ -1,6 +1,6 @@
 /**
- * Memory that is needed no more, given back to the system now and not when the heap has grown next. Unpacking a kernel
- * leaves more behind than a guest's process otherwise needs, and a collection of the small heap takes a few ms.
+ * Returns unused memory to the system now, instead of when the heap has grown the next time. Unpacking a kernel
+ * leaves more garbage than a guest's process otherwise needs memory, and collecting the small heap takes a few ms.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -9,7 +9,7 @@ let collect: (() => void) | undefined;
 
 export function collectGarbage(): void {
   if (collect === undefined) {
-    // The function is there in contexts that are made while the flag is set.
+    // Only contexts that are made while the flag is set have this function.
     setFlagsFromString('--expose-gc');
     collect = runInNewContext('gc') as () => void;
     setFlagsFromString('--no-expose-gc');

@@ -1,20 +1,23 @@
 /**
- * Guests' memory in large pages, where the system gives them to who asks (transparent_hugepage, `madvise`): the first
- * touch of 2 MiB is one fault and not 512, and a guest's memory takes fewer entries of the processor's own TLB.
- * Linux only, by koffi, an optional package.
+ * Asks for huge pages for guests' memory, if the system grants them on request (transparent_hugepage set to
+ * `madvise`). Then the first access to 2 MiB costs one page fault instead of 512, and guest memory needs fewer
+ * entries in the processor's TLB. Linux only, with the optional package koffi.
  */
 
-/** From the system's sys/mman.h; the same on all processors but alpha and parisc. */
+/** From the system's sys/mman.h. It is the same on all processors except alpha and parisc. */
 const MADV_HUGEPAGE = 14;
 
-/** Advice on memory that nothing has been written to yet; undefined where there is nobody to give it to. */
+/**
+ * Gives the system advice on memory that nothing has been written to yet. The promise gives undefined if that is not
+ * possible.
+ */
 export type MemoryAdvice = (memory: ArrayBufferLike) => void;
 
 export async function hugePages(): Promise<MemoryAdvice | undefined> {
   try {
     const koffi = (await import('koffi')).default as unknown as typeof import('koffi');
     const madvise = koffi.load('libc.so.6').func('int madvise(void *at, size_t length, int advice)');
-    // Where it is refused, the memory is as it would have been.
+    // If the system refuses, the memory has ordinary pages.
     return (memory) => void madvise(new Uint8Array(memory), memory.byteLength, MADV_HUGEPAGE);
   } catch {
     return undefined;

@@ -1,19 +1,21 @@
-/** How Node's engine treats the WebAssembly that guests' code becomes. */
+/** Settings of V8 for the WebAssembly code into which guests' code is translated. */
 import { setFlagsFromString } from 'node:v8';
 import { compileCore } from '../engine/wasm/machine.js';
 
 const FLAGS = [
-  // Whole modules are compiled by the engine's own threads, not each function when the guest first comes to it.
+  // Whole modules are compiled by V8's background threads, instead of each function when the guest first calls it.
   '--no-wasm-lazy-compilation',
-  // A guest's code is optimised sooner than the 1 800 000 (about a byte of code executed each) of the engine.
+  // A guest's code is optimised sooner than with V8's default of 1 800 000 (about one for each byte of executed
+  // code).
   '--wasm-tiering-budget=300000',
 ];
 
 /**
- * For all modules that are compiled from now on. The core is optimised at once (some 0.1 s), not when it has become hot:
- * a guest that arrives would run slowly meanwhile. Without dynamic tiering the engine optimises a whole module while it
- * compiles it. To take its baseline compiler away (--no-liftoff) would do the same, but V8 14 ends the process then: its
- * optimiser looks for what the baseline code would have counted.
+ * Applies to all modules that are compiled from now on. The core is optimised at once, which takes about 0.1 s,
+ * instead of after it has become hot, because an arriving guest would run slowly until then. Without dynamic tiering
+ * V8 optimises a whole module while it compiles it. Switching off the baseline compiler (--no-liftoff) would do the
+ * same, but V8 14 then ends the process, because its optimiser looks for counters that the baseline code would have
+ * kept.
  */
 export function tuneEngine(): void {
   for (const flag of FLAGS) setFlagsFromString(flag);

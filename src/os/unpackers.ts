@@ -1,4 +1,7 @@
-/** Unpackers of kernels that this Node has: zstd since 22.15. They leave no memory behind, as one in WebAssembly does. */
+/**
+ * Decompressors for kernels that this version of Node has: zstd since 22.15. Unlike a decompressor in WebAssembly,
+ * they free their memory.
+ */
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import type { Unpackers } from '../guest/decompress.js';
@@ -9,7 +12,7 @@ type ZstdDecompress = (
   done: (error: Error | null, unpacked: Buffer) => void,
 ) => void;
 
-/** Smallest piece in which zlib hands out what it has unpacked. */
+/** The smallest chunk size that zlib accepts. */
 const LEAST_CHUNK = 64;
 
 export function nodeUnpackers(from: object = zlib): Unpackers {
@@ -17,7 +20,8 @@ export function nodeUnpackers(from: object = zlib): Unpackers {
   if (zstdDecompress === undefined) return {};
   const decompress = promisify(zstdDecompress);
   return {
-    // In one piece, and room for one byte more: it ends at the first that is too many.
+    // The output is one chunk with room for one byte more than expected, so that decompression stops at the first
+    // excess byte.
     zstd: (packed, size) =>
       decompress(packed, { chunkSize: Math.max(LEAST_CHUNK, size + 1), maxOutputLength: size }),
   };

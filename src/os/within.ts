@@ -1,4 +1,7 @@
-/** A wait with a limit. What is waited for is not ended by it: whoever waits decides what follows. */
+/**
+ * Waits for a promise with a time limit. The limit does not end what is waited for; the caller decides what to do
+ * next.
+ */
 export async function within<T>(what: Promise<T>, ms: number, words: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -189,7 +189,7 @@ describe('a link to our switch', () => {
     );
     const other = createServer((socket) => socket.end('HTTP/1.1 400\r\n')).listen({ path });
     await new Promise((done) => other.once('listening', done));
-    await expect(link(`switch:unix:${path}`, new Client())).rejects.toThrow(/no switch of ours/);
+    await expect(link(`switch:unix:${path}`, new Client())).rejects.toThrow(/not a Stillpoint switch/);
     other.close();
   });
 
@@ -257,8 +257,8 @@ test.each([
   ['switch:/x', /not HOST:PORT/],
   ['switch:host:70000', /not HOST:PORT/],
   [`switch:unix:/${'x'.repeat(200)}`, /1 to 107 bytes/],
-  ['tap:a name', /no name of an interface/],
-  ['tap:', /no name of an interface/],
+  ['tap:a name', /not a valid interface name/],
+  ['tap:', /not a valid interface name/],
   ['dgram:127.0.0.1:5', /dgram:HOST:PORT\/HOST:PORT/],
 ])('%s is no link, and the message says why', (text, message) => {
   expect(() => parseLinkAddress(text)).toThrow(message);

@@ -1,6 +1,6 @@
 /**
- * The clocks of a host without Xen: the kernel's monotonic and real time clocks, shifted by the host's
- * configuration so that two hosts on one machine can be as unlike as two machines are.
+ * The clocks of a host without Xen: the kernel's monotonic clock and real-time clock. The host's configuration may
+ * shift them, so that two hosts on one machine can differ as much as two machines do.
  */
 
 import { monotonicNs } from '../../os/monotonic.js';
@@ -8,16 +8,19 @@ import type { Nanoseconds } from '../../xen/types.js';
 import type { HostClock } from '../host.js';
 import { machineSuspends } from './suspends.js';
 
-/** How a host's clocks differ from the kernel's. All zero: they do not. */
+/** How a host's clocks differ from the kernel's. Zeros mean that they do not differ. */
 export interface ClockSkew {
   /** Added to the machine's uptime, in seconds. */
   readonly uptimeS: number;
-  /** Added to the true time, in seconds. */
+  /** Added to the wall-clock time, in seconds. */
   readonly wallClockS: number;
   readonly tscKhz: number;
 }
 
-/** `suspends`: what the machine's monotonic clock has missed. It is an outage like any other for the guests of this host. */
+/**
+ * `suspends` counts the time that the machine's monotonic clock has missed. For the guests of this host it is an
+ * outage like any other.
+ */
 export function standaloneClock(
   skew: ClockSkew,
   suspends: { readonly totalNs: number } = machineSuspends(),

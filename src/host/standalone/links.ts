@@ -1,4 +1,4 @@
-/** The links that a host without Xen has for devices: opened in the guest's process, with its rights. */
+/** The links that a host without Xen provides for devices. They are opened in the guest's process, with its rights. */
 import type { HostLinks } from '../../devices/links.js';
 import { prepareFlock } from '../../os/flock.js';
 import { readDiskSpec } from '../../protocol/guest-config.js';

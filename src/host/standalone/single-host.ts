@@ -1,4 +1,4 @@
-/** A host for one guest without a daemon: the machine's own clocks, nobody who reads its xenstore. */
+/** A host for one guest without a daemon. It has the machine's own clocks, and nobody reads its xenstore. */
 import { cpus } from 'node:os';
 import { tuneEngine } from '../../os/tune-engine.js';
 import type { DomId, Port } from '../../xen/types.js';

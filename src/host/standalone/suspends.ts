@@ -1,22 +1,22 @@
 /**
- * How long the machine itself has been suspended. CLOCK_MONOTONIC, by which Node and we count, stands still meanwhile;
- * CLOCK_BOOTTIME goes on. /proc/uptime shows the latter, in steps of 10 ms (Linux, fs/proc/uptime.c).
+ * How long the machine itself has been suspended. CLOCK_MONOTONIC, which Node and we use, stops during a suspend;
+ * CLOCK_BOOTTIME goes on. /proc/uptime shows the latter in steps of 10 ms (Linux, fs/proc/uptime.c).
  */
 import { openSync, readSync } from 'node:fs';
 import { monotonicNs } from '../../os/monotonic.js';
 
-/** Less than this is no suspend, but two clocks that were not read at one instant. */
+/** A smaller difference, in ns, is not a suspend: the two clocks were just not read at the same instant. */
 const LEAST_NS = 2e9;
-/** Clocks that were read further apart are read again next time. */
+/** If reading the clocks took longer than this, in ns, the readings are discarded. */
 const MOST_APART_NS = 1e9;
 const LOOK_MS = 1000;
 
 export class Suspends {
-  /** All suspends so far, in nanoseconds. */
+  /** The total of all suspends so far, in nanoseconds. */
   totalNs = 0;
   private lead: number | undefined;
 
-  /** `boottime`: CLOCK_BOOTTIME in nanoseconds; undefined where there is none. */
+  /** `boottime` gives CLOCK_BOOTTIME in nanoseconds, or undefined if the system has none. */
   constructor(
     private readonly boottime: () => number | undefined,
     private readonly monotonic: () => number,
@@ -24,7 +24,7 @@ export class Suspends {
     this.look();
   }
 
-  /** Compares the clocks: what CLOCK_BOOTTIME has gained since the last time was a suspend. */
+  /** Compares the clocks: what CLOCK_BOOTTIME has gained on the monotonic clock since the last call was a suspend. */
   look(): void {
     const before = this.monotonic();
     const boottime = this.boottime();
@@ -56,7 +56,9 @@ function procUptime(): () => number | undefined {
 
 let machine: Suspends | undefined;
 
-/** Those of this machine since this process first asked; looked for once a second. */
+/**
+ * The suspends of this machine since this process first called this function. The clocks are compared once a second.
+ */
 export function machineSuspends(): Suspends {
   if (machine === undefined) {
     const suspends = new Suspends(procUptime(), monotonicNs);

@@ -1,12 +1,12 @@
 /**
- * Where a link leads, as people write it:
+ * Addresses of links, as users write them:
  *
  *     switch:unix:PATH  switch:HOST:PORT   our switch (`stillpoint switch`): frames keep their offloads
  *     stream:unix:PATH  stream:HOST:PORT   a listener of QEMU's `-netdev stream`, or passt's socket
  *     passt:PATH                           the same as stream:unix:PATH
- *     dgram:HOST:PORT/HOST:PORT            UDP, ours and theirs, as QEMU's `-netdev dgram`
- *     tap:NAME                             a tap device, made if need be
- *     bridge:NAME                          a tap device made for the vif, on that bridge
+ *     dgram:HOST:PORT/HOST:PORT            UDP, our address and theirs, as QEMU's `-netdev dgram`
+ *     tap:NAME                             a tap device; it is made if it does not exist
+ *     bridge:NAME                          a tap device that is made for the vif and added to that bridge
  *     none                                 no cable
  */
 
@@ -23,12 +23,12 @@ export interface Endpoint {
   readonly port: number;
 }
 
-/** An address that cannot be understood; the message says what was expected. */
+/** The address cannot be parsed. The message says what is expected. */
 export class LinkAddressError extends Error {}
 
-/** sun_path, with its zero byte. */
+/** The size of sun_path without its terminating zero byte. */
 const MAX_UNIX_PATH = 107;
-/** IFNAMSIZ, without its zero byte. */
+/** A name of at most IFNAMSIZ characters, without the terminating zero byte. */
 const INTERFACE = /^[^\s/:]{1,15}$/;
 
 function endpoint(text: string, what: string): Endpoint {
@@ -38,7 +38,7 @@ function endpoint(text: string, what: string): Endpoint {
   return { host: match[1] ?? match[2], port };
 }
 
-/** "unix:PATH" or "HOST:PORT". Throws LinkAddressError. */
+/** Parses "unix:PATH" or "HOST:PORT". Throws LinkAddressError. */
 export function parseSocketAddress(text: string, what: string): SocketAddress {
   if (!text.startsWith('unix:')) return endpoint(text, what);
   const path = text.slice(5);
@@ -47,7 +47,7 @@ export function parseSocketAddress(text: string, what: string): SocketAddress {
   return { path };
 }
 
-/** Throws LinkAddressError. */
+/** Parses a link's address. Throws LinkAddressError. */
 export function parseLinkAddress(text: string): LinkAddress {
   const what = `network link "${text}"`;
   const colon = text.indexOf(':');
@@ -67,7 +67,8 @@ export function parseLinkAddress(text: string): LinkAddress {
     }
     case 'tap':
     case 'bridge':
-      if (!INTERFACE.test(rest)) throw new LinkAddressError(`${what}: "${rest}" is no name of an interface`);
+      if (!INTERFACE.test(rest))
+        throw new LinkAddressError(`${what}: "${rest}" is not a valid interface name`);
       return { kind, name: rest };
     case 'none':
       if (colon < 0) return { kind };

@@ -1,4 +1,4 @@
-/** A link over UDP, a frame a datagram, as QEMU's `-netdev dgram` has it. Frames that do not fit are lost. */
+/** A link over UDP with one frame per datagram, as QEMU's `-netdev dgram` does it. Frames that do not fit are lost. */
 import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import type { Frame } from '../frame.js';
@@ -8,9 +8,9 @@ import type { Endpoint } from './address.js';
 
 /** The largest UDP payload over IPv4. */
 const MAX_DATAGRAM_BYTES = 65_507;
-/** What may wait in the socket before the guest is held back. */
+/** How many bytes may wait in the socket before the guest's transmission is held back. */
 const LIMIT_BYTES = 262_144;
-/** A frame shorter than this carries no Ethernet header. */
+/** A shorter frame has no complete Ethernet header. */
 const MIN_BYTES = 14;
 
 export class DatagramLink implements NetLink {
@@ -73,7 +73,7 @@ export class DatagramLink implements NetLink {
     });
   }
   flush(): void {}
-  /** Datagrams cannot be held back: those that come meanwhile are lost. */
+  /** Datagrams cannot be held back. Those that arrive while reading is off are lost. */
   setReading(on: boolean): void {
     this.reading = on;
   }

@@ -1,22 +1,24 @@
 /**
- * Frames on a connected socket, in both directions: for links to other programs and for the ports of our switch.
- * Invariant: what is written is bounded: beyond `limitBytes` `writable` is false, and `drained` follows once half
- * of it has left. Frames that are sent all the same are kept whole: the stream never breaks in mid-frame.
+ * Frames on a connected socket, in both directions. It serves links to other programs and the ports of our switch.
+ *
+ * Invariant: the amount that waits to be written is bounded. Beyond `limitBytes`, `writable` is false, and `drained`
+ * is called once half of it has left. A frame that is sent nevertheless is kept whole, so the stream never breaks
+ * within a frame.
  */
 import type { Socket } from 'node:net';
 import type { Frame } from '../frame.js';
 import { FrameDecoder, framedBytes, writeFramed } from '../framing.js';
 
-/** Frames are gathered up to so many bytes for one write. */
+/** Frames are gathered into batches of up to this many bytes for one write. */
 const BATCH_BYTES = 262_144;
-/** Batches kept for use again. */
+/** How many batches are kept for reuse. */
 const POOL = 4;
 
 export interface FrameStreamClient {
   receive(frame: Frame): void;
   received(): void;
   drained(): void;
-  /** The connection has ended; `why` is "" for an orderly end. Once. */
+  /** The connection has ended. `why` is "" if it ended properly. It is called once. */
   closed(why: string): void;
 }
 
@@ -42,7 +44,7 @@ export class FrameStream {
     socket.on('close', () => this.end(''));
   }
 
-  /** Bytes that arrived; also those that the caller read before it made this. */
+  /** To be called with bytes that have arrived, including those that the caller read before it created this object. */
   take(chunk: Uint8Array): void {
     if (this.ended) return;
     try {
@@ -97,7 +99,7 @@ export class FrameStream {
     else this.socket.pause();
   }
 
-  /** Ends it; what was sent leaves first, if it does within `timeoutMs`. */
+  /** Closes the connection. What was sent leaves first, if that takes at most `timeoutMs`. */
   close(timeoutMs: number): Promise<void> {
     this.flush();
     this.ended = true;

@@ -1,4 +1,4 @@
-/** No cable: a vif that is there, and reaches nobody. */
+/** No cable: the vif exists but reaches nobody. */
 import type { NetLink } from '../link.js';
 
 export class NoLink implements NetLink {

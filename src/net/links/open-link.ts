@@ -6,7 +6,10 @@ import { DatagramLink } from './datagram-link.js';
 import { NoLink } from './no-link.js';
 import { StreamLink } from './stream-link.js';
 
-/** Opens a link; `claim`: which interface is behind it, for a switch of ours. Rejects with a message for people when it is not to be had now. */
+/**
+ * Opens a link. `claim` tells a switch of ours which interface is behind it. Rejects with a message for the user if
+ * the link is not available now.
+ */
 export async function openLink(
   address: LinkAddress,
   client: LinkClient,
@@ -23,7 +26,7 @@ export async function openLink(
       return DatagramLink.open(address.local, address.remote, client, log);
     case 'tap':
     case 'bridge': {
-      // Loaded only where it is asked for: it needs a package that may be missing.
+      // This is loaded only when it is needed, because it needs a package that may be missing.
       const { openTap } = await import('./tap-link.js');
       return openTap(address, client);
     }

@@ -1,7 +1,7 @@
 /**
- * A link over a stream socket: to our switch, where frames keep their offloads, or to QEMU's `-netdev stream` and
- * passt, where they are plain. A far end that goes away is looked for again, and frames are lost meanwhile, as on
- * a cable that is out.
+ * A link over a stream socket: to our switch, where frames keep their offloads, or to QEMU's `-netdev stream` or
+ * passt, where frames have none. If the far end goes away, the link reconnects; meanwhile frames are lost, as with an
+ * unplugged cable.
  */
 import { connect, type Socket } from 'node:net';
 import type { Frame } from '../frame.js';
@@ -10,11 +10,11 @@ import type { LinkClient, NetLink } from '../link.js';
 import { formatSocketAddress, type SocketAddress } from './address.js';
 import { FrameStream } from './frame-stream.js';
 
-/** What may wait in the socket before the guest is held back. */
+/** How many bytes may wait in the socket before the guest's transmission is held back. */
 const LIMIT_BYTES = 262_144;
 const HELLO_TIMEOUT_MS = 5_000;
 const CLOSE_TIMEOUT_MS = 500;
-/** Between two tries to connect, ms: the first soon, the last for ever. */
+/** Times between attempts to connect, in ms. The last one is repeated for ever. */
 const RETRY_MS = [20, 50, 100, 200, 500, 1000];
 
 export class StreamLink implements NetLink {
@@ -37,7 +37,7 @@ export class StreamLink implements NetLink {
     this.name = `${offloads ? 'switch' : 'stream'}:${formatSocketAddress(to)}`;
   }
 
-  /** Connects; `claim`: what a switch of ours is told. Rejects if the far end cannot be reached now. */
+  /** Connects. `claim` is what a switch of ours is told. Rejects if the far end cannot be reached now. */
   static async connect(
     to: SocketAddress,
     offloads: boolean,
@@ -108,7 +108,8 @@ export class StreamLink implements NetLink {
       socket.on('data', (chunk: Buffer) => {
         got = Buffer.concat([got, chunk]);
         const hello = got.subarray(0, answer.length);
-        if (hello.compare(answer.subarray(0, hello.length)) !== 0) failed('the far end is no switch of ours');
+        if (hello.compare(answer.subarray(0, hello.length)) !== 0)
+          failed('the far end is not a Stillpoint switch');
         else if (hello.length === answer.length) ready(got.subarray(hello.length));
       });
     });
@@ -139,7 +140,7 @@ export class StreamLink implements NetLink {
     if (!this.open) return;
     this.trouble(why === '' ? 'the far end closed the connection' : why);
     this.client.linkChanged(false);
-    // What held the guest back is gone.
+    // Whatever held the guest back is gone.
     this.client.drained();
     this.again();
   }
@@ -154,7 +155,7 @@ export class StreamLink implements NetLink {
     }, ms);
   }
 
-  /** Says each kind of trouble once. */
+  /** Logs each kind of trouble once. */
   private trouble(text: string): void {
     if (text === this.lastTrouble) return;
     this.lastTrouble = text;

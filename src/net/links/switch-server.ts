@@ -1,6 +1,6 @@
 /**
- * `stillpoint switch` as a server: each connection is a port, plain as QEMU's `-netdev stream connect` speaks, or
- * with offloads as our own links do. Uplinks are links of ours that become ports.
+ * The server of `stillpoint switch`. Each connection is a port: either with plain frames, as QEMU's `-netdev stream`
+ * sends them, or with offloads, as our own links do. Uplinks are links of ours that become ports.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
@@ -12,15 +12,18 @@ import { LearningSwitch, type PortGuard, type SwitchPort } from '../switch.js';
 import type { SocketAddress } from './address.js';
 import { FrameStream } from './frame-stream.js';
 
-/** What may wait for one port; then its frames are dropped. */
+/** How many bytes may wait for one port. Beyond that, frames to it are dropped. */
 const PORT_LIMIT_BYTES = 1_048_576;
 const MAX_PORTS = 256;
 const AGE_EVERY_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 200;
-/** A link of ours says so at once; who says nothing for so long speaks plain frames, and may only listen. */
+/**
+ * How long a connection may say nothing, in ms. Our own links send a hello at once. After this time the connection
+ * counts as one with plain frames that may only listen so far.
+ */
 const SILENT_MS = 1000;
 
-/** Makes an uplink's link for the given client. */
+/** Opens an uplink's link for the given client. */
 export type OpenUplink = (client: LinkClient) => Promise<NetLink>;
 
 export class SwitchServer {
@@ -35,8 +38,8 @@ export class SwitchServer {
   constructor(private readonly log: (line: string) => void) {}
 
   /**
-   * Listens; resolves with the port (0 for a unix socket). `mode`: of a unix socket's file. `open`: for other switches,
-   * behind which addresses come and go.
+   * Starts to listen and resolves with the port (0 for a unix socket). `mode` is the mode of a unix socket's file.
+   * `open` marks ports to other switches, behind which addresses come and go.
    */
   async listen(at: SocketAddress, mode: number, open = false): Promise<number> {
     if ('path' in at) await removeStale(at.path);
@@ -45,7 +48,7 @@ export class SwitchServer {
       server.once('error', reject);
       server.listen(at, resolve);
     });
-    // A connection that cannot be taken, for want of descriptors for instance, ends nothing.
+    // If a connection cannot be accepted, for example for lack of file descriptors, the server goes on.
     server.on('error', (error) => this.log(`a connection could not be taken: ${error.message}`));
     if ('path' in at) chmodSync(at.path, mode);
     this.servers.push(server);
@@ -62,7 +65,7 @@ export class SwitchServer {
       drained: () => {},
       linkChanged: (up) => link !== undefined && this.log(`uplink ${link.name} is ${up ? 'up' : 'down'}`),
     });
-    // A link is a port as it is: it has what a port needs.
+    // A link has everything that a port needs, so it serves as the port.
     port = link;
     this.uplinks.push(link);
     this.fabric.attach(link);
@@ -153,7 +156,7 @@ function guardOf(claim: LinkClaim | undefined): PortGuard {
   return { kind: 'claimed', filter: new SourceFilter(parseMac(claim.mac), ips), token: claim.token };
 }
 
-/** Removes a socket's file that nobody listens on any more. Rejects when somebody does. */
+/** Removes the file of a socket on which nobody listens any more. Rejects if somebody does. */
 async function removeStale(path: string): Promise<void> {
   const alive = await new Promise<boolean>((resolve) => {
     const socket = createConnection({ path });

@@ -1,8 +1,8 @@
 /**
- * A link to a tap device of the kernel's, on a bridge or alone, with checksums and segments left to whom they
- * concern (virtio-net headers, as the kernel speaks them). Opening one needs ioctl, which Node does not have: koffi
- * calls it. koffi is an optional package: hosts without taps do not need it.
- * Source: Linux, Documentation/networking/tuntap.rst, include/uapi/linux/if_tun.h.
+ * A link to a tap device of the kernel, on a bridge or alone. Checksums and segmentation are left to the kernel or
+ * the guest (offloads, in virtio-net headers). Opening a tap device needs ioctl, which Node does not have, so koffi
+ * calls it. koffi is an optional package; hosts without tap devices do not need it. Source: Linux,
+ * Documentation/networking/tuntap.rst, include/uapi/linux/if_tun.h.
  */
 
 import { execFile } from 'node:child_process';
@@ -17,13 +17,13 @@ const TUNSETOFFLOAD = 0x400454d0;
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
-/** Checksums, TCP segments over IPv4 and IPv6. */
+/** TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6: checksums, and TCP segmentation over IPv4 and IPv6. */
 const TUN_F = 0x01 | 0x02 | 0x04;
 const IFNAMSIZ = 16;
 const POLLIN = 1;
-/** How long one wait in the kernel lasts at most: so long may it take to end, ms. */
+/** The longest wait in the kernel, in ms. Closing the link can take this long. */
 const POLL_MS = 200;
-/** Frames taken before others get their turn. */
+/** How many frames are taken before other work gets its turn. */
 const BATCH = 256;
 
 interface Libc {
@@ -54,7 +54,7 @@ async function loadLibc(): Promise<Libc> {
 
 const run = promisify(execFile);
 
-/** Opens the device, made if it is not there; `bridge:` makes one and puts it on the bridge. */
+/** Opens the device and makes it if it does not exist. With `bridge:` it makes a new one and adds it to the bridge. */
 export async function openTap(
   address: { readonly kind: 'tap' | 'bridge'; readonly name: string },
   client: LinkClient,
@@ -141,7 +141,7 @@ class TapLink implements NetLink {
     this.client.received();
   }
 
-  /** The kernel takes a frame or drops it; there is nothing to wait for. */
+  /** The kernel takes a frame or drops it, so there is nothing to wait for. */
   send(frame: Frame): void {
     if (!this.open) return;
     const at = writeVnetHeader(this.out, 0, frame);

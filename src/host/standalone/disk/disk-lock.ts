@@ -1,14 +1,17 @@
 /**
- * One host at a time has a disk: a lock (flock) on the open file, exclusive for a disk that is written, shared for a
- * read-only one. The kernel gives it up when the process dies, however it dies; where the file system carries locks
- * (NFS, and every cluster file system), it holds between hosts.
+ * Makes sure that only one host uses a disk at a time: an flock on the open file, exclusive for a writable disk and
+ * shared for a read-only one. The kernel releases it when the process dies, for whatever reason. The lock holds
+ * between hosts if the file system carries locks, as NFS and every cluster file system does.
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import { flock } from '../../../os/flock.js';
 
 export class DiskLock {
   private fd = -1;
-  /** The file once more, not locked: by the time the lock is wanted back, the file may be another user's. */
+  /**
+   * The file, opened a second time and not locked. It is kept for taking the lock again, because the file may belong
+   * to another user by then.
+   */
   private spare = -1;
 
   private constructor(
@@ -16,7 +19,7 @@ export class DiskLock {
     private readonly shared: boolean,
   ) {}
 
-  /** Takes the lock of the file at `path`. Rejects with a message for people. */
+  /** Locks the file at `path`. Rejects with a message for the user. */
   static async take(path: string, shared: boolean): Promise<DiskLock> {
     const lock = new DiskLock(path, shared);
     try {
@@ -44,7 +47,7 @@ export class DiskLock {
       throw new Error(`disk ${this.path}: cannot be locked: ${(error as Error).message}`);
     }
     if (outcome === 'taken') {
-      // Kept for the next attempt.
+      // The open file is kept for the next attempt.
       this.spare = fd;
       throw new Error(`disk ${this.path}: another guest, here or on another host, has it open`);
     }
@@ -52,7 +55,7 @@ export class DiskLock {
     try {
       this.spare = this.open();
     } catch {
-      // It can be locked this once.
+      // Without the second open file the lock can be taken this time, but perhaps not again.
     }
   }
 

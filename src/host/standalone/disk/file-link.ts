@@ -1,7 +1,7 @@
 /**
- * A disk that is a raw file or a block device of this host: plain reads and writes through the host's page cache, by
- * threads, several at once; or, where the page cache has been answering at once and they are small, by the guest's own
- * thread, which takes less time than to wake another and to be woken by it.
+ * A disk that is a raw file or a block device of this host. It is read and written through the host's page cache,
+ * usually by threads, several transfers at once. Small transfers are done by the guest's own thread as long as the
+ * page cache answers quickly, because that takes less time than waking another thread and being woken by it.
  */
 
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
@@ -25,13 +25,19 @@ import { FileRing, ringBuffer, SLOTS } from './file-ring.js';
 import { EIO, transferFile } from './file-transfer.js';
 import type { FileWorkerData } from './file-worker.js';
 
-/** Threads of one disk: as many transfers are with the kernel at once. */
+/** How many threads serve one disk. This is also how many transfers can be in the kernel at once. */
 const THREADS = 2;
-/** So much is done by the guest's thread at a time: at the speed of memory, a tenth of a millisecond. */
+/**
+ * The most bytes that the guest's thread transfers at a time. At the speed of memory this takes a tenth of a
+ * millisecond.
+ */
 const OWN_BYTES = 131_072;
-/** Transfers of that size that take longer than this waited for a medium; that is for the threads to do. */
+/**
+ * If transfers of at most that size take longer than this, in µs, they have waited for a medium. Then the threads do
+ * them.
+ */
 const SWIFT_US = 100;
-/** Between two attempts to lock a disk again. */
+/** Time between two attempts to lock a disk again, in ms. */
 const RETRY_MS = 500;
 
 export interface FileLinkOptions {
@@ -40,7 +46,10 @@ export interface FileLinkOptions {
   readonly discard: boolean;
 }
 
-/** MAJOR:MINOR, as Linux's C libraries pack them: of both, the bits that came later are above those of before. */
+/**
+ * The device number as MAJOR:MINOR. Linux's C libraries put the bits that were added later above the original ones,
+ * for both parts.
+ */
 export function deviceNumber(rdev: number): string {
   const dev = BigInt(rdev);
   const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & 0xffff_f000n);
@@ -48,13 +57,13 @@ export function deviceNumber(rdev: number): string {
   return `${major}:${minor}`;
 }
 
-/** What a file or device is, without opening it as a disk. Throws with a message for people. */
+/** Determines the size and properties of a file or device. Throws with a message for the user. */
 function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
   const { path, readOnly } = options;
   if (stats.isBlockDevice()) {
     const number = (name: string): number =>
       Number(readFileSync(`/sys/dev/block/${deviceNumber(stats.rdev)}/${name}`, 'latin1'));
-    // A partition has no queue of its own: its disk's.
+    // A partition has no queue directory of its own, so its disk's is used.
     const queue = (name: string): number => {
       try {
         return number(`queue/${name}`);
@@ -74,7 +83,8 @@ function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
     };
   }
   if (!stats.isFile()) throw new Error(`disk ${path}: neither a file nor a block device`);
-  // The guest sees whole sectors: the last one reads as zeros beyond the file's end, and a write to it makes it whole.
+  // The guest sees whole sectors. Beyond the end of the file the last sector reads as zeros, and a write to it
+  // extends the file.
   const sectors = Math.ceil(stats.size / 512);
   if (sectors === 0) throw new Error(`disk ${path}: the file is empty`);
   const discard = options.discard && !readOnly ? { granularity: stats.blksize, alignment: 0 } : undefined;
@@ -87,22 +97,22 @@ export class FileLink implements DiskLink {
   private readonly buffer = ringBuffer();
   private readonly ring = FileRing.over(this.buffer);
   private readonly threads: Worker[] = [];
-  /** Transfers by slot; those that found no slot. */
+  /** The transfers that occupy a slot, by slot; the free slots; and the transfers that wait for a free slot. */
   private readonly lent: (DiskTransfer | undefined)[] = new Array(SLOTS).fill(undefined);
   private readonly free: number[] = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
   private readonly waiting: DiskTransfer[] = [];
-  /** Submitted since the last commit. */
+  /** The transfers that were submitted since the last commit. */
   private readonly fresh: DiskTransfer[] = [];
   private committing = false;
-  /** Nothing that waits begins. */
+  /** While this is not 0, no waiting transfer is started. */
   private quiescing = 0;
-  /** What small transfers take, by the latest of them. */
+  /** A moving average of how long small transfers take, in µs. */
   private usualUs = 0;
   private u8: Uint8Array = new Uint8Array(0);
   private toWake = 0;
   private idle: (() => void)[] = [];
   private reported = 0;
-  /** Its threads have failed. */
+  /** True after all threads have failed. */
   private broken = false;
 
   private constructor(
@@ -110,7 +120,7 @@ export class FileLink implements DiskLink {
     readonly geometry: DiskGeometry,
     private readonly lock: DiskLock | undefined,
     private readonly options: FileLinkOptions,
-    /** A block device. */
+    /** Whether this is a block device. */
     private readonly device: boolean,
   ) {
     this.ring.clear();
@@ -120,7 +130,7 @@ export class FileLink implements DiskLink {
     return this.options.path;
   }
 
-  /** Opens and locks. Rejects with a message for people. */
+  /** Opens and locks the disk. Rejects with a message for the user. */
   static async open(options: FileLinkOptions): Promise<FileLink> {
     const { path } = options;
     const fd = FileLink.openFile(options);
@@ -149,7 +159,10 @@ export class FileLink implements DiskLink {
     this.u8 = memory.u8;
   }
 
-  /** When there is work for them: a guest that has just arrived does not wait for threads that may never have any. */
+  /**
+   * Threads are started when there is work for them, so that a guest that has just arrived does not wait for threads
+   * that it may never need.
+   */
   private startThreads(): void {
     const workerData: FileWorkerData = {
       ring: this.buffer,
@@ -169,14 +182,17 @@ export class FileLink implements DiskLink {
     }
   }
 
-  /** When the last one is gone, nobody answers what they have. */
+  /**
+   * To be called when a thread has failed. When the last one is gone, nobody else answers the transfers that it had.
+   */
   private lostThread(thread: Worker, { message }: Error): void {
     this.log(`disk ${this.name}: a thread failed: ${message}`);
     this.threads.splice(this.threads.indexOf(thread), 1);
     if (this.threads.length > 0) return;
     this.poll();
     const all = [...this.lent.filter((transfer) => transfer !== undefined), ...this.waiting.splice(0)];
-    // What stands in the ring would be done by threads that were started again, and is answered now.
+    // If threads were started again, they would do what is still in the ring. It is answered with an error now, so
+    // the link stays broken.
     this.broken = true;
     this.lent.fill(undefined);
     this.free.length = 0;
@@ -191,7 +207,7 @@ export class FileLink implements DiskLink {
   }
 
   commit(): void {
-    // What is answered here may bring more, for which the loop goes round again.
+    // An answer may lead to further submits and commits. The loop below handles those too.
     if (this.committing) return;
     this.committing = true;
     while (this.fresh.length > 0) {
@@ -233,7 +249,7 @@ export class FileLink implements DiskLink {
     this.client?.done(transfer, status);
   }
 
-  /** Gives a transfer to the threads. */
+  /** Hands a transfer to the threads. */
   private hand(transfer: DiskTransfer): void {
     if (this.broken) {
       this.answer(transfer, EIO);
@@ -271,7 +287,7 @@ export class FileLink implements DiskLink {
     if (this.free.length === SLOTS) for (const resolve of this.idle.splice(0)) resolve();
   }
 
-  /** The first failures, and then ever fewer: a full disk fails thousands of times. */
+  /** Logs the first failures and then ever fewer, because a full disk fails thousands of times. */
   private report(transfer: DiskTransfer, status: number): void {
     const n = ++this.reported;
     if (n > 8 && (n & (n - 1)) !== 0) return;
@@ -300,7 +316,7 @@ export class FileLink implements DiskLink {
     }
   }
 
-  /** Hands over one of those that found no slot; false where there is none, or none may begin. */
+  /** Starts one of the transfers that wait for a slot. Returns false if there is none or none may start. */
   private handWaiting(): boolean {
     const next = this.quiescing > 0 ? undefined : this.waiting.shift();
     if (next !== undefined) this.hand(next);
@@ -328,7 +344,7 @@ export class FileLink implements DiskLink {
 
   async another(): Promise<DiskLink> {
     const { geometry, options, device } = this;
-    // The open file itself: its path may be another's by now.
+    // Opens the same open file again, because its path may belong to another file by now.
     const fd = openSync(`/proc/self/fd/${this.fd}`, constants.O_RDONLY);
     const reading = { ...options, readOnly: true };
     return new FileLink(fd, { ...geometry, readOnly: true }, undefined, reading, device);

@@ -1,41 +1,45 @@
 /**
- * What a file link and its threads share: a table of transfers, a queue of those to be done and one of those done,
- * all in one SharedArrayBuffer. The guest's memory is shared too, so that threads read and write it in place.
+ * The memory that a file link and its threads share: a table of transfers, a queue of transfers to be done, and a
+ * queue of finished ones, all in one SharedArrayBuffer. The guest's memory is shared too, so threads read and write
+ * it directly.
  *
- * Invariant: a slot belongs to the link, or between `submit` and `finished` to exactly one thread. Both queues have a
- * place for every slot, so that neither can overflow.
+ * Invariant: between `submit` and `finished` a slot belongs to exactly one thread (or to the queue), at all other
+ * times to the link. Both queues have a place for every slot, so that neither can overflow.
  *
- * The order of memory. One thread submits and collects (the link's), several take and finish. All words of the queues
- * are accessed atomically, which in JavaScript is sequentially consistent: there is one order of all these accesses.
+ * The order of memory accesses: one thread (the link's) submits and collects, several take and finish. All words of
+ * the queues are accessed atomically, which in JavaScript means sequentially consistent: there is one order of all
+ * these accesses.
  *
- *  word         written by           what its order is needed for
- *  SUBMITTED    link                 before SUBMIT_PROD, which makes it known
- *  SUBMIT_PROD  link                 everything that the link wrote before (the slot in the table, guest memory) is seen
- *                                    by the thread that reads the new value
- *  SUBMIT_CONS  threads              compare-and-exchange: one thread has the place. Loaded before SUBMIT_PROD: as both only
- *                                    grow, a place below a SUBMIT_PROD that was loaded later has been submitted; the other
- *                                    way round, a SUBMIT_CONS beyond the SUBMIT_PROD loaded before reads as work, and what
- *                                    is in its place was done long ago. The place itself is read before the exchange: it
- *                                    is written again only after SUBMIT_CONS has passed it, and then the exchange fails
- *                                    (but for a thread that stands still for 2^32 transfers)
- *  CALLS        link                 loaded before a thread looks for work or for the end, waited for after it found
- *                                    none: what came between has changed it, so no call is missed
- *  SLEEPERS     threads              raised before the wait; the link loads it after it has raised CALLS. Either it sees the
- *                                    sleeper, or the sleeper sees the call
- *  DONE_PROD    threads              a place for what is done; the place is filled after it
- *  FINISHED     threads, link (-1)   what the thread wrote before (status, time, guest memory) is seen by the link that
- *                                    takes the slot out of it. A place that is still -1 is filled soon, by a thread that
- *                                    then says so
- *  SIGNALLED    threads (1), link (0) cleared before the link looks, raised after a place was filled: what the link did
- *                                    not find any more is followed by a word to it
- *  CLOSING      link                 before CALLS
- *  table        the slot's owner     plain accesses, ordered by the words above: link, SUBMIT_PROD, thread, FINISHED, link
+ *   word         written by           what its order is needed for
+ *   SUBMITTED    link                 is written before SUBMIT_PROD, which publishes it
+ *   SUBMIT_PROD  link                 a thread that reads the new value also sees everything that the link wrote before it
+ *                                     (the slot in the table, guest memory)
+ *   SUBMIT_CONS  threads              is advanced by compare-and-exchange, so that one thread gets each place. It is loaded
+ *                                     before SUBMIT_PROD. Both only grow, so a place below a SUBMIT_PROD that was loaded later
+ *                                     has been submitted. In the other order, a SUBMIT_CONS beyond the SUBMIT_PROD loaded
+ *                                     before it would look like work, although the transfer in its place was done long ago.
+ *                                     The place is read before the exchange: it is only written again after SUBMIT_CONS has
+ *                                     passed it, and then the exchange fails (except for a thread that stands still for 2^32
+ *                                     transfers)
+ *   CALLS        link                 a thread loads it before it looks for work or for the end, and waits on it if it found
+ *                                     none. A call in between has changed the value, so no call is missed
+ *   SLEEPERS     threads              is raised before the wait; the link loads it after it has raised CALLS. So either the
+ *                                     link sees the sleeper, or the sleeper sees the call
+ *   DONE_PROD    threads              reserves a place in the queue of finished slots; the place is filled afterwards
+ *   FINISHED     threads, link (-1)   the link that takes the slot out of it also sees what the thread wrote before (status,
+ *                                     time, guest memory). A place that is still -1 will soon be filled, by a thread that then
+ *                                     signals it
+ *   SIGNALLED    threads (1), link (0) is cleared before the link looks, and raised after a place was filled. So whatever the
+ *                                     link did not find is followed by a signal to it
+ *   CLOSING      link                 is written before CALLS
+ *   table        the slot's owner     plain accesses, ordered by the words above: link, SUBMIT_PROD, thread, FINISHED, link
  *
- * file-ring.test.ts runs this code in every order that its accesses can have; `npm run soak -- rings` with threads.
+ * file-ring.test.ts runs this code in every order that its accesses can have; `npm run soak -- rings` runs it with
+ * threads.
  */
 import { AtomicWords, type SharedWords } from './shared-words.js';
 
-/** Transfers under way at once; more wait in the link. A power of 2. */
+/** How many transfers can be in progress at once, a power of 2. More transfers wait in the link. */
 export const SLOTS = 256;
 export const MAX_EXTENTS = 256;
 
@@ -49,15 +53,15 @@ const MICROSECONDS = 7;
 const EXTENTS = 8;
 const SLOT_WORDS = EXTENTS + 2 * MAX_EXTENTS;
 
-/** Words at the head. */
+/** Words at the start of the ring. */
 const SUBMIT_PROD = 0;
 const SUBMIT_CONS = 1;
 const DONE_PROD = 2;
-/** The link has been told and has not looked yet. */
+/** 1 if the link has been signalled and has not looked yet. */
 const SIGNALLED = 3;
 const CLOSING = 4;
 const SLEEPERS = 5;
-/** Counts the link's calls to its threads. */
+/** A counter that the link raises to wake its threads. */
 const CALLS = 6;
 const SUBMITTED = 8;
 const QUEUES_END = (slots: number): number => SUBMITTED + 2 * slots;
@@ -73,7 +77,7 @@ export interface SlotRequest {
   length: Uint32Array;
 }
 
-/** Memory for a ring of so many slots, as `FileRing.clear` wants it. */
+/** Allocates memory for a ring of `slots` slots. `FileRing.clear` has to be called on it. */
 export const ringBuffer = (slots = SLOTS): SharedArrayBuffer =>
   new SharedArrayBuffer(4 * (QUEUES_END(slots) + slots * SLOT_WORDS));
 
@@ -82,11 +86,11 @@ export class FileRing {
   private readonly finishedQueue: number;
   private readonly table: number;
   private doneCons = 0;
-  /** Of the slot that `finished` gave last: 0 or an errno, and how long it took its thread, µs. */
+  /** About the slot that `finished` returned last: 0 or an errno, and how many µs the transfer took in its thread. */
   status = 0;
   microseconds = 0;
 
-  /** `words`: all zero, or those that another thread's ring has. */
+  /** `words` are either all zero, or are shared with another thread's ring. */
   constructor(
     private readonly words: SharedWords,
     slots = SLOTS,
@@ -102,7 +106,7 @@ export class FileRing {
 
   // --- the link's side ---
 
-  /** Once, before any thread has it. */
+  /** Initialises the memory. To be called once, before any thread has the ring. */
   clear(): void {
     for (let i = 0; i <= this.mask; i++) this.words.store(this.finishedQueue + i, -1);
   }
@@ -124,27 +128,30 @@ export class FileRing {
     w.store(SUBMITTED + (prod & this.mask), slot);
     w.store(SUBMIT_PROD, (prod + 1) | 0);
   }
-  /** After `submit`: wakes as many threads as there is work for. */
+  /** To be called after `submit`: wakes up to `count` threads. */
   wake(count: number): void {
     const { words: w } = this;
     w.add(CALLS, 1);
     if (w.load(SLEEPERS) > 0) w.notify(CALLS, count);
   }
-  /** A finished slot, which is the link's again, with `status` and `microseconds`; or -1. */
+  /**
+   * Returns a finished slot, which belongs to the link again, and sets `status` and `microseconds`. Returns -1 if
+   * there is none.
+   */
   finished(): number {
     const { words: w } = this;
     if (this.doneCons === w.load(DONE_PROD)) return -1;
     const slot = w.exchange(this.finishedQueue + (this.doneCons & this.mask), -1);
-    // The place was taken by a thread that has not written it yet: soon.
+    // A thread has reserved the place but has not filled it yet. It will soon do so and signal it.
     if (slot < 0) return -1;
     this.doneCons = (this.doneCons + 1) | 0;
-    // Now: the slot's next user may be done before anybody asks.
+    // These are read now, because the slot may be used again before anybody asks for them.
     const at = this.table + slot * SLOT_WORDS;
     this.status = w.read(at + STATUS);
     this.microseconds = w.read(at + MICROSECONDS);
     return slot;
   }
-  /** The link looks now: it is to be told again of what follows. */
+  /** To be called before the link looks for finished slots: from now on threads signal it again. */
   looking(): void {
     this.words.store(SIGNALLED, 0);
   }
@@ -157,7 +164,7 @@ export class FileRing {
 
   // --- a thread's side ---
 
-  /** Waits for a slot to do; -1 when the link closes and nothing is left to do. */
+  /** Waits for a slot to work on. Returns -1 when the link closes and no work is left. */
   take(): number {
     const { words: w } = this;
     for (;;) {
@@ -170,11 +177,11 @@ export class FileRing {
       w.add(SLEEPERS, -1);
     }
   }
-  /** A submitted slot that no other thread has, or -1. */
+  /** Returns a submitted slot that no other thread has, or -1. */
   private tryTake(): number {
     const { words: w } = this;
     for (;;) {
-      // In this order; see above.
+      // The order of these accesses matters; see the top of this file.
       const cons = w.load(SUBMIT_CONS);
       if (cons === w.load(SUBMIT_PROD)) return -1;
       const slot = w.load(SUBMITTED + (cons & this.mask));
@@ -194,7 +201,7 @@ export class FileRing {
       into.length[i] = w.read(at + EXTENTS + 2 * i + 1);
     }
   }
-  /** Gives a slot back; true when the link has to be told. */
+  /** Gives a slot back. Returns true if the link has to be signalled. */
   finish(slot: number, status: number, microseconds: number): boolean {
     const { words: w } = this;
     const at = this.table + slot * SLOT_WORDS;

@@ -1,4 +1,4 @@
-/** A read or write of a file, straight from or into the guest's memory. */
+/** Reads or writes a file directly into or from the guest's memory. */
 import { readSync, readvSync, writeSync, writevSync } from 'node:fs';
 import { DISK_READ } from '../../../devices/vbd/disk-link.js';
 import type { SlotRequest } from './file-ring.js';
@@ -6,10 +6,10 @@ import type { SlotRequest } from './file-ring.js';
 const SECTOR_BYTES = 512;
 export const EIO = 5;
 
-/** The errno of what a system call threw. */
+/** The errno of an error that a system call threw. */
 export const errnoOf = (error: unknown): number => Math.abs((error as NodeJS.ErrnoException).errno ?? EIO);
 
-/** Reads or writes all extents; a transfer that was cut short goes on where it stopped. 0, or an errno. */
+/** Reads or writes all extents. A partial transfer is continued where it stopped. Returns 0 or an errno. */
 export function transferFile(fd: number, u8: Uint8Array, request: SlotRequest): number {
   try {
     return transfer(fd, u8, request);
@@ -37,7 +37,7 @@ function transfer(fd: number, u8: Uint8Array, request: SlotRequest): number {
       moved = reads ? readvSync(fd, all, position) : writevSync(fd, all, position);
     }
     if (moved === 0 && reads && position % SECTOR_BYTES !== 0) {
-      // The end of a file, within its last sector.
+      // The file ends within its last sector.
       moved = SECTOR_BYTES - (position % SECTOR_BYTES);
       from.fill(0, 0, moved);
     }

@@ -1,4 +1,4 @@
-/** A thread of a file link: does transfers one after the other, between the file and the guest's memory in place. */
+/** A thread of a file link. It does one transfer after the other, directly between the file and the guest's memory. */
 import { spawnSync } from 'node:child_process';
 import { fdatasyncSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -11,7 +11,7 @@ export interface FileWorkerData {
   readonly ring: SharedArrayBuffer;
   readonly memory: SharedArrayBuffer;
   readonly fd: number;
-  /** It is a block device. */
+  /** Whether the file is a block device. */
   readonly device: boolean;
 }
 
@@ -29,7 +29,7 @@ const request: SlotRequest = {
   length: new Uint32Array(MAX_EXTENTS),
 };
 
-/** Node has no fallocate and no BLKDISCARD: programs of util-linux do it, on our descriptor. */
+/** Node has neither fallocate nor BLKDISCARD, so programs of util-linux do it on our file descriptor. */
 function discard(): number {
   const args = device ? [] : ['--punch-hole', '--keep-size'];
   args.push('--offset', String(request.sector * SECTOR_BYTES));

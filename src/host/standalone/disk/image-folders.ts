@@ -1,12 +1,12 @@
 /**
- * Where this host keeps what guests' configurations name. A configuration travels with its guest; the folders that
- * its disks are in may be others on each host.
+ * Where this host keeps the files that guests' configurations name. A configuration moves with its guest, but the
+ * folders of its disks may be different on each host.
  */
 
-/** By folder as configurations name it: the folder that it is here. */
+/** Maps a folder named in configurations to the folder on this host. */
 export type ImageFolders = Readonly<Record<string, string>>;
 
-/** The folder of a configuration's that `target` is in, the longest there is; undefined where it is in none. */
+/** The longest folder in `folders` that contains `target`, or undefined if none does. */
 export function folderOf(target: string, folders: ImageFolders): string | undefined {
   let best: string | undefined;
   for (const folder of Object.keys(folders)) {
@@ -15,7 +15,10 @@ export function folderOf(target: string, folders: ImageFolders): string | undefi
   return best;
 }
 
-/** The path here of `target`: itself where its folder is not mapped. A single file may be mapped too. */
+/**
+ * The path of `target` on this host. It is `target` itself if its folder is not mapped. A single file may be mapped
+ * too.
+ */
 export function placeOf(target: string, folders: ImageFolders): string {
   if (Object.hasOwn(folders, target)) return folders[target];
   const folder = folderOf(target, folders);

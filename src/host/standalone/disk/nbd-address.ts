@@ -1,9 +1,10 @@
 /**
- * Addresses of NBD servers, as the NBD project writes them: nbd://HOST[:PORT]/EXPORT, nbds:// (TLS),
- * nbd+unix:///EXPORT?socket=PATH, nbds+unix://. Parameters: tls-certificates=DIR (ca-cert.pem, and client-cert.pem
- * with client-key.pem where the server wants one), and ours: lost=wait (the default), lost=fail, or lost=SECONDS; and
- * answer=SECONDS, how long a server may take for a connection, and then for the handshake (10).
- * Source: doc/uri.md of the NBD project; libnbd for tls-certificates.
+ * Addresses of NBD servers, in the syntax of the NBD project: nbd://HOST[:PORT]/EXPORT, nbds:// (TLS),
+ * nbd+unix:///EXPORT?socket=PATH, nbds+unix://. Parameters: tls-certificates=DIR (a folder with ca-cert.pem, and with
+ * client-cert.pem and client-key.pem if the server asks for them). Our own parameters: lost=wait (the default),
+ * lost=fail or lost=SECONDS says how long requests wait for a lost server; answer=SECONDS (default 10) says how long
+ * a server may take for a connection, and then for the handshake. Source: doc/uri.md of the NBD project; libnbd for
+ * tls-certificates.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import net from 'node:net';
@@ -18,11 +19,14 @@ const MOST_ANSWER_S = 3600;
 
 export const isNbd = (target: string): boolean => /^nbds?(\+unix)?:\/\//.test(target);
 
-/** URL knows hosts and ports only of schemes that it has heard of. Throws where it cannot be read. */
+/**
+ * The class URL parses hosts and ports only for schemes that it knows, hence the replacement. Throws if the address
+ * is malformed.
+ */
 const asUrl = (target: string): URL =>
   new URL(target.replace(/^nbds?(\+unix)?:/, 'http:').replace(/^http:\/\/\//, 'http://unix/'));
 
-/** What an address names of this host's own files: sockets and certificates. */
+/** This host's own files that an address names: sockets and certificates. */
 export function nbdPaths(target: string): string[] {
   try {
     const { searchParams } = asUrl(target);
@@ -32,7 +36,7 @@ export function nbdPaths(target: string): string[] {
   }
 }
 
-/** Throws with a message for people. */
+/** Parses an address. Throws with a message for the user. */
 export function parseNbd(
   target: string,
 ): Pick<NbdOptions, 'exportName' | 'lostS' | 'answerMs' | 'connect' | 'secure'> {
@@ -58,7 +62,7 @@ export function parseNbd(
   if (!(lostS >= 0)) fail(`lost=${lost} is neither wait, fail nor a number of seconds`);
   const answerS = Number(query.get('answer') ?? ANSWER_S);
   if (!(answerS > 0 && answerS <= MOST_ANSWER_S))
-    fail(`answer=${query.get('answer')} is no number of seconds up to ${MOST_ANSWER_S}`);
+    fail(`answer=${query.get('answer')} is not a number of seconds up to ${MOST_ANSWER_S}`);
   const certificates = query.get('tls-certificates') ?? undefined;
   const host = url.hostname.replace(/^\[|\]$/g, '');
   return {
@@ -73,7 +77,7 @@ export function parseNbd(
   };
 }
 
-/** A connection that is not wanted any more when it comes is closed by whoever gets it. */
+/** Connects. If the caller no longer wants the connection when it is there, the caller closes it. */
 function connect(to: net.NetConnectOpts): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(to);

@@ -161,14 +161,18 @@ describe("an NBD server's handshake", () => {
   it.each<[string, Behaviour, string]>([
     ['a greeting', {}, 'its greeting'],
     ['half a greeting', { greeting: GREETING.subarray(0, 9) }, 'its greeting'],
-    ['a word on the export', { greeting: greeting() }, 'its word on export "x"'],
+    ['a word on the export', { greeting: greeting() }, 'its answer about export "x"'],
     [
       'half an answer',
       { greeting: greeting(), option: () => info(4096n).subarray(0, 25) },
-      'its word on export "x"',
+      'its answer about export "x"',
     ],
-    ['an end to its words', { greeting: greeting(), option: () => info(4096n) }, 'its word on export "x"'],
-    ['the old answer', { greeting: greeting(0) }, 'its word on export "x"'],
+    [
+      'an end to its words',
+      { greeting: greeting(), option: () => info(4096n) },
+      'its answer about export "x"',
+    ],
+    ['the old answer', { greeting: greeting(0) }, 'its answer about export "x"'],
   ])('is given up when it does not send %s in time', async (_what, behaviour, words) => {
     const { target } = await Server.listen(behaviour);
     expect(await late(target)).toBe(`disk ${target}: the server does not send ${words} within 10 s`);
@@ -212,12 +216,12 @@ describe("an NBD server's handshake", () => {
         greeting: greeting(),
         option: () => Buffer.concat([u64(0x0003e889045565a9n), u32(7), u32(3), u32(0xffff_ffff)]),
       },
-      "the server's answer to an option is none",
+      "the server's answer to an option is malformed",
     ],
     [
       'words without end',
       { greeting: greeting(), option: () => Buffer.concat(new Array(2000).fill(info(4096n))) },
-      'does not come to an end',
+      'too many replies about the export',
     ],
   ])('is refused for %s', async (_what, behaviour, words) => {
     const server = await Server.listen(behaviour);
@@ -277,7 +281,7 @@ describe("an NBD server's handshake", () => {
     await access.read(0, 0, 512);
     for (const end = Date.now() + 5000; log.length === 0 && Date.now() < end; )
       await new Promise((d) => setTimeout(d, 5));
-    expect(log[0]).toContain('the server sent a reply that is none; requests wait');
+    expect(log[0]).toContain('the server sent something that is not a reply; requests wait');
     await access.link.close();
   });
 

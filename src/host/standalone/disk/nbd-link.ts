@@ -1,10 +1,9 @@
 /**
- * A disk behind an NBD server: a connection that is made again when it is lost, and requests that wait for it or
- * fail, as configured.
+ * A disk behind an NBD server. A lost connection is made again; meanwhile requests wait or fail, as configured.
  *
- * Invariant: a transfer is answered once. One whose reply did not come before the connection was lost is sent again
- * on the next: reads, writes, flushes and discards may all be repeated, as no two transfers under way depend on
- * each other. Bytes of a reply go into guest memory only while its transfer is lent to this link.
+ * Invariant: a transfer is answered once. If the connection is lost before the reply, the transfer is sent again on
+ * the next connection: reads, writes, flushes and discards may all be repeated, because no two transfers in progress
+ * depend on each other. Bytes of a reply go into guest memory only while the transfer is lent to this link.
  */
 import type { Duplex } from 'node:stream';
 import { getSystemErrorMap } from 'node:util';
@@ -39,42 +38,51 @@ import {
 } from './nbd-protocol.js';
 
 const EIO = 5;
-/** Longest length of one command: it has 32 bits. Discards may be longer. */
+/** The longest length of one command, in bytes: the field has 32 bits. A discard may be longer and is then split. */
 const MAX_COMMAND_BYTES = 0x8000_0000;
-/** How long reads may take to end by themselves when the guest is stopped: they can be done again. */
+/**
+ * When the guest is stopped, reads get this long to finish, in ms. After that they are given up, because they can be
+ * repeated.
+ */
 const QUIESCE_MS = 150;
-/** How long a server is given to hear that we leave, where nothing depends on it. */
+/** How long a server is given to receive our disconnect request when nothing depends on it, in ms. */
 const GOODBYE_MS = 100;
-/** How long what is behind the connection may take to put on its medium what it was given, and to let go. */
+/**
+ * How long the program behind the connection may take to write to its medium what it has received and to let go of
+ * it, in ms.
+ */
 const RELEASE_MS = 4_000;
-/** How long one attempt to take the disk back may last. */
+/** How long one attempt to take the disk back may last, in ms. */
 const ACQUIRE_MS = 10_000;
-/** Errors that say that the other side has closed, or is dead: it does nothing of ours any more. */
+/**
+ * Errors which say that the other side has closed the connection or is dead. It then does none of our requests any
+ * more.
+ */
 const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED']);
-/** Between two attempts to connect: twice as long each time, until an answer comes. */
+/** Time between two attempts to connect, in ms. It doubles after each attempt until the server answers. */
 const RECONNECT_MS = 250;
 const MAX_RECONNECT_MS = 4_000;
 const ENOSPC = 28;
 
 export interface NbdOptions {
-  /** For people. */
+  /** The name in messages. */
   readonly name: string;
   readonly exportName: string;
   readonly readOnly: boolean;
   readonly discard: boolean;
-  /** Seconds that requests wait for a lost server before they fail; Infinity: for ever. */
+  /** For how many seconds requests wait for a lost server before they fail. Infinity: they wait for ever. */
   readonly lostS: number;
-  /** How long it may take to connect, and then to shake hands. */
+  /** How long connecting may take, and after that the handshake, in ms. */
   readonly answerMs: number;
-  /** A connection to the server, TLS not yet begun. */
+  /** Opens a connection to the server. TLS has not begun on it. */
   connect(): Promise<Duplex>;
   readonly secure: ((stream: Duplex) => Promise<Duplex>) | undefined;
   /**
-   * After the connection was closed: what is behind it is to let go of the disk. `flushed`: all that it was given is on
-   * its medium. Rejects where it does not.
+   * Called after the connection was closed: makes the program behind it let go of the disk. `flushed` says that
+   * everything it has received is on its medium. Rejects if it does not let go.
    */
   released?(flushed: boolean): Promise<void>;
-  /** At the end, also of an attempt to open that failed. */
+  /** Called at the end, also after a failed attempt to open. */
   closed?(): void;
 }
 
@@ -83,7 +91,7 @@ function geometryOf(e: NbdExport, { readOnly, discard, name }: NbdOptions): Disk
     throw new Error(`disk ${name}: the server exports it read-only`);
   if (e.minimumBlock > 4096) throw new Error(`disk ${name}: its smallest block is ${e.minimumBlock} bytes`);
   const sectorBytes = Math.max(512, e.minimumBlock);
-  // The last sector may be a part of one: it is read as zeros beyond the end.
+  // The last sector may be partial. Beyond the end it reads as zeros.
   const sectors = e.minimumBlock > 1 ? Math.floor(e.bytes / 512) : Math.ceil(e.bytes / 512);
   const can = discard && !readOnly && (e.flags & NBD_FLAG_SEND_TRIM) !== 0;
   return {
@@ -95,7 +103,10 @@ function geometryOf(e: NbdExport, { readOnly, discard, name }: NbdOptions): Disk
   };
 }
 
-/** Connects and shakes hands, each within its time. Rejects with what is wrong; the connection is closed then. */
+/**
+ * Connects and does the handshake, each within its time limit. Rejects with the reason; the connection is then
+ * closed.
+ */
 async function dial(options: NbdOptions): Promise<{ stream: Duplex; export: NbdExport }> {
   const { answerMs } = options;
   const seconds = `within ${answerMs / 1000} s`;
@@ -133,19 +144,22 @@ export class NbdLink implements DiskLink {
   private log: (line: string) => void = () => undefined;
   private stream: Duplex | undefined;
   private connecting: Promise<void> | undefined;
-  /** The connection is to be kept up. */
+  /** Whether the connection is to be kept up. */
   private wanted = true;
-  /** Sent, by cookie; commands of one transfer that are still to be answered are counted in `parts`. */
+  /**
+   * The transfers that were sent, by cookie. `parts` counts the commands of each transfer that are still to be
+   * answered.
+   */
   private readonly sent = new Map<number, DiskTransfer>();
   private readonly parts = new Map<DiskTransfer, { left: number; status: number }>();
   private waiting: DiskTransfer[] = [];
-  /** Being quiesced: nothing is sent again. */
+  /** While this is not 0, nothing is sent again. */
   private quiescing = 0;
-  /** Writes that a server may have which we lost on the way to it: how many. */
+  /** How many writes were on their way when a connection was lost: a server may still have them. */
   private astray = 0;
-  /** Something was written, and not flushed by `lastFlush`. */
+  /** True if something was written that no flush has covered yet. `lastFlush` resets it. */
   private dirty = false;
-  /** Our own, when the disk is let go of. */
+  /** The flush that this link sends itself when it releases the disk. */
   private lastFlush: DiskTransfer | undefined;
   private cookie = 0;
   private lostAt: number | undefined;
@@ -164,7 +178,7 @@ export class NbdLink implements DiskLink {
     stream: Duplex,
     private canFlush: boolean,
     readonly geometry: DiskGeometry,
-    /** Of the export: up to a sector less than the geometry has. */
+    /** The size of the export in bytes. It may be up to a sector less than the geometry has. */
     private exportBytes: number,
     private readonly options: NbdOptions,
   ) {
@@ -175,7 +189,7 @@ export class NbdLink implements DiskLink {
     return this.options.name;
   }
 
-  /** Connects. Rejects with a message for people. */
+  /** Connects. Rejects with a message for the user. */
   static async open(options: NbdOptions): Promise<NbdLink> {
     let stream: Duplex | undefined;
     try {
@@ -185,7 +199,7 @@ export class NbdLink implements DiskLink {
       return new NbdLink(stream, canFlush, geometryOf(e, options), e.bytes, options);
     } catch (error) {
       stream?.destroy();
-      // Nothing was written.
+      // Nothing was written so far.
       await options.released?.(true).catch(() => undefined);
       options.closed?.();
       const { message } = error as Error;
@@ -242,7 +256,7 @@ export class NbdLink implements DiskLink {
     return writes;
   }
 
-  /** Fails what waits once the server has been lost for too long. */
+  /** Arms the timer that fails the waiting requests when the server has been lost for too long. */
   private armFailure(): void {
     const { lostS } = this.options;
     if (lostS === Number.POSITIVE_INFINITY) return;
@@ -271,7 +285,7 @@ export class NbdLink implements DiskLink {
         await this.connectAgain();
       } catch (error) {
         const { message } = error as Error;
-        // Not each time: it may take days.
+        // The same message is not logged each time, because the server may be away for days.
         if (message !== said && this.wanted) this.log(`disk ${this.name}: ${message}; tried again`);
         said = message;
       }
@@ -330,7 +344,8 @@ export class NbdLink implements DiskLink {
         return;
       }
       this.command(transfer, NBD_CMD_WRITE, sector * 512, bytes);
-      // A copy: what is sent may stay with the socket after the guest has its answer and the pages back.
+      // The bytes are copied, because the socket may still hold them when the guest has its answer and uses the pages
+      // again.
       const u8 = (this.memory as LinearMemory).u8;
       for (let i = 0, left = bytes; i < transfer.nrExtents; left -= transfer.length[i++]) {
         const length = Math.min(transfer.length[i], left);
@@ -341,11 +356,14 @@ export class NbdLink implements DiskLink {
     else this.nothing(transfer);
   }
 
-  /** Of a transfer, as the server has them: its last sector may be a part of one. */
+  /** The length of a transfer on the server, in bytes: the export's last sector may be partial. */
   private bytesOf({ sector, sectors }: DiskTransfer): number {
     return Math.min(sectors * 512, Math.max(0, this.exportBytes - sector * 512));
   }
-  /** The end of a transfer's memory, from byte `bytes` on: less than a sector, in its last piece; undefined: nothing. */
+  /**
+   * The end of a transfer's memory from byte `bytes` on. It is less than a sector and lies in the last extent.
+   * Undefined if there is none.
+   */
   private behind(transfer: DiskTransfer, bytes: number): Uint8Array | undefined {
     const length = transfer.sectors * 512 - bytes;
     if (length === 0 || transfer.nrExtents === 0) return undefined;
@@ -360,7 +378,9 @@ export class NbdLink implements DiskLink {
       this.command(transfer, NBD_CMD_TRIM, from + done, Math.min(bytes - done, MAX_COMMAND_BYTES));
   }
 
-  /** A server that has no volatile cache, or cannot discard: there is nothing to do. */
+  /**
+   * Answers a transfer for which there is nothing to do, because the server has no volatile cache or cannot discard.
+   */
   private nothing(transfer: DiskTransfer, status = 0): void {
     this.parts.set(transfer, { left: 1, status: 0 });
     const cookie = this.cookie++ >>> 0;
@@ -415,7 +435,7 @@ export class NbdLink implements DiskLink {
       const cookie = this.head.readUInt32BE(12);
       const transfer = this.sent.get(cookie);
       if (this.head.readUInt32BE(0) !== NBD_SIMPLE_REPLY_MAGIC || transfer === undefined) {
-        this.lost('the server sent a reply that is none');
+        this.lost('the server sent something that is not a reply');
         break;
       }
       this.reconnectMs = RECONNECT_MS;
@@ -439,7 +459,7 @@ export class NbdLink implements DiskLink {
   }
   private readingCookie = 0;
 
-  /** Puts bytes of a reply where they belong; how many. */
+  /** Copies bytes of a reply to where they belong. Returns how many. */
   private readPayload(chunk: Buffer, at: number): number {
     const transfer = this.into as DiskTransfer;
     const u8 = (this.memory as LinearMemory).u8;
@@ -488,11 +508,12 @@ export class NbdLink implements DiskLink {
     for (const resolve of this.idle.splice(0)) resolve();
   }
 
-  // --- standing still, letting go ---
+  // --- quiesce and release ---
 
   /**
-   * Reads are given up with their connection. A write is not: the server may have it and do it at any later time, so
-   * it is waited for; and a connection that is closed while it works says nothing of when it is done.
+   * Reads are given up by closing their connection. Writes are not: the server may have received a write and may do
+   * it at any later time, so its answer is awaited. A connection that is closed while the server works would not show
+   * when it is done.
    */
   async quiesce(): Promise<void> {
     this.commit();
@@ -513,7 +534,7 @@ export class NbdLink implements DiskLink {
     }
   }
 
-  /** Resolves when it is so, or that long after. */
+  /** Resolves as soon as the condition holds, but after `ms` at the latest. */
   private async idleWithin(ms: number, isSo: () => boolean): Promise<void> {
     const end = performance.now() + ms;
     while (!isSo() && performance.now() < end) {
@@ -523,7 +544,7 @@ export class NbdLink implements DiskLink {
     }
   }
 
-  /** Ends the connection without waiting for the server. What was not answered is given up. */
+  /** Ends the connection without waiting for the server. Transfers without an answer are given up. */
   private hangUp(): void {
     const { stream } = this;
     this.stream = undefined;
@@ -542,7 +563,7 @@ export class NbdLink implements DiskLink {
     if (this.wanted) this.connecting ??= this.reconnect();
   }
 
-  /** What is ours alone (`released`) must have all on its medium before it may be made to end. */
+  /** A server that is ours alone (`released`) must have everything on its medium before it may be forced to end. */
   async release(): Promise<void> {
     this.wanted = false;
     const flushed = this.options.released === undefined || (await this.flush());
@@ -550,7 +571,7 @@ export class NbdLink implements DiskLink {
     await this.options.released?.(flushed);
   }
 
-  /** Whether all that was answered is on the medium now. */
+  /** Flushes. Returns whether everything that was answered is now on the medium. */
   private async flush(): Promise<boolean> {
     if (!this.dirty) return true;
     if (this.stream === undefined || !this.canFlush) return false;
@@ -589,7 +610,7 @@ export class NbdLink implements DiskLink {
 const isWrite = ({ operation }: DiskTransfer): boolean =>
   operation === DISK_WRITE || operation === DISK_DISCARD;
 
-/** NBD's errors are Linux's. */
+/** NBD uses the same error numbers as Linux. */
 const nameOf = (status: number): string => {
   const [name, text] = getSystemErrorMap().get(-status) ?? [`error ${status}`, ''];
   return text === '' ? name : `${name}, ${text}`;

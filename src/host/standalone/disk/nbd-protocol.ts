@@ -1,6 +1,6 @@
 /**
- * The NBD protocol, from the client's side: fixed newstyle handshake, simple replies.
- * Source: the protocol document of the NBD project (doc/proto.md).
+ * The client's side of the NBD protocol: fixed newstyle handshake and simple replies. Source: the protocol document
+ * of the NBD project (doc/proto.md).
  */
 import type { Duplex } from 'node:stream';
 
@@ -18,13 +18,13 @@ const NBD_REP_ACK = 1;
 const NBD_REP_INFO = 3;
 const NBD_REP_FLAG_ERROR = 0x8000_0000;
 const NBD_REP_ERR_UNSUP = 0x8000_0001;
-/** Zeros after the answer to NBD_OPT_EXPORT_NAME, of a server that must send them. */
+/** How many zero bytes follow the answer to NBD_OPT_EXPORT_NAME, unless both sides agreed to leave them out. */
 const RESERVED_BYTES = 124;
 const NBD_INFO_EXPORT = 0;
 const NBD_INFO_BLOCK_SIZE = 3;
-/** A server that sends more in one reply of the handshake is none. */
+/** The longest reply during the handshake, in bytes. A server that sends more does not follow the protocol. */
 const MAX_OPTION_BYTES = 65_536;
-/** Nor does one that sends more than anybody asked for. */
+/** The most bytes that a server may send before we have asked for them. */
 const MAX_HELD_BYTES = 1 << 20;
 const MAX_REPLIES = 1000;
 
@@ -43,16 +43,16 @@ export const NBD_FLAG_READ_ONLY = 2;
 export const NBD_FLAG_SEND_FLUSH = 4;
 export const NBD_FLAG_SEND_TRIM = 32;
 
-/** What a server says of an export. */
+/** What a server says about an export. */
 export interface NbdExport {
   readonly bytes: number;
-  /** NBD_FLAG_*. */
+  /** The export's NBD_FLAG_* bits. */
   readonly flags: number;
-  /** Smallest unit of offsets and lengths, bytes. */
+  /** Smallest unit of offsets and lengths, in bytes. */
   readonly minimumBlock: number;
 }
 
-/** Takes exact numbers of bytes from a stream, until `finish` gives the rest back. */
+/** Takes exact numbers of bytes from a stream. `finish` gives the remaining ones back to the stream. */
 class Taker {
   private held = Buffer.alloc(0);
   private failure: Error | undefined;
@@ -67,7 +67,8 @@ class Taker {
   }
   private readonly onData = (chunk: Buffer): void => {
     this.held = Buffer.concat([this.held, chunk]);
-    if (this.held.length > MAX_HELD_BYTES) this.onError(new Error('the server sends what nobody asked for'));
+    if (this.held.length > MAX_HELD_BYTES)
+      this.onError(new Error('the server sends more than was asked for'));
     this.wake();
   };
   private readonly onError = (error: Error): void => {
@@ -98,14 +99,14 @@ class Taker {
   }
 }
 
-/** Where a handshake is, for people. */
+/** What the handshake is waiting for, in words for a message. */
 export interface HandshakeStep {
   at: string;
 }
 
 /**
- * Speaks the handshake; `secure` turns the stream into TLS where that is wanted. `step` is kept up to date: a server may
- * never answer, and who waits says for what. Rejects with what is wrong.
+ * Does the handshake. `secure`, if given, turns the stream into TLS. `step` is kept up to date, because a server may
+ * never answer and the caller's time-out message then says what it did not send. Rejects with the reason.
  */
 export async function handshake(
   plain: Duplex,
@@ -118,7 +119,7 @@ export async function handshake(
   step.at = 'its greeting';
   const hello = await from.take(18);
   if (hello.readBigUInt64BE(0) !== NBDMAGIC || hello.readBigUInt64BE(8) !== IHAVEOPT)
-    throw new Error('what answers is no NBD server of the newstyle');
+    throw new Error('what answers is not an NBD server with the newstyle handshake');
   const server = hello.readUInt16BE(16);
   const fixed = (server & NBD_FLAG_FIXED_NEWSTYLE) !== 0;
   const noZeroes = (server & NBD_FLAG_NO_ZEROES) !== 0;
@@ -137,8 +138,8 @@ export async function handshake(
     stream = await secure(stream);
     from = new Taker(stream);
   }
-  step.at = `its word on export "${exportName}"`;
-  // Without the fixed handshake a server may close the connection at any option but one.
+  step.at = `its answer about export "${exportName}"`;
+  // A server without the fixed handshake may close the connection at any option except NBD_OPT_EXPORT_NAME.
   const found =
     (fixed ? await go(stream, from, exportName) : undefined) ??
     (await byName(stream, from, exportName, noZeroes));
@@ -147,7 +148,7 @@ export async function handshake(
   return { stream, export: found };
 }
 
-/** Asks for the export and all about it; undefined: the server does not know how to answer. */
+/** Asks for the export and its properties. Returns undefined if the server does not know this request. */
 async function go(stream: Duplex, from: Taker, exportName: string): Promise<NbdExport | undefined> {
   const name = Buffer.from(exportName);
   const data = Buffer.alloc(4 + name.length + 4);
@@ -164,8 +165,7 @@ async function go(stream: Duplex, from: Taker, exportName: string): Promise<NbdE
     if (reply.type === NBD_REP_ACK) break;
     if (reply.type === NBD_REP_ERR_UNSUP) return undefined;
     if (reply.type !== NBD_REP_INFO) throw refused(`export "${exportName}"`, reply);
-    if (replies === MAX_REPLIES)
-      throw new Error('the server does not come to an end with what it says of the export');
+    if (replies === MAX_REPLIES) throw new Error('the server sends too many replies about the export');
     const kind = reply.data.length >= 2 ? reply.data.readUInt16BE(0) : -1;
     if (kind === NBD_INFO_EXPORT && reply.data.length === 12) {
       bytes = Number(reply.data.readBigUInt64BE(2));
@@ -177,7 +177,7 @@ async function go(stream: Duplex, from: Taker, exportName: string): Promise<NbdE
   return { bytes, flags: transmission, minimumBlock };
 }
 
-/** The way of before: the server tells the size, or closes the connection. */
+/** The older way: the server sends the size, or closes the connection. */
 async function byName(
   stream: Duplex,
   from: Taker,
@@ -189,13 +189,15 @@ async function byName(
   try {
     head = await from.take(10);
   } catch (error) {
-    throw new Error(`the server refuses export "${exportName}" without a word (${(error as Error).message})`);
+    throw new Error(
+      `the server refuses export "${exportName}" without a reason (${(error as Error).message})`,
+    );
   }
   if (!noZeroes) await from.take(RESERVED_BYTES);
   return { bytes: Number(head.readBigUInt64BE(0)), flags: head.readUInt16BE(8), minimumBlock: 1 };
 }
 
-/** What no export can be. */
+/** Throws if the export is impossible or cannot be used. */
 function check({ bytes, minimumBlock }: NbdExport): void {
   if (bytes === 0) throw new Error('the export is empty');
   if (!(bytes <= Number.MAX_SAFE_INTEGER))
@@ -221,7 +223,7 @@ async function takeReply(from: Taker): Promise<OptionReply> {
   const head = await from.take(20);
   const length = head.readUInt32BE(16);
   if (head.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC || length > MAX_OPTION_BYTES)
-    throw new Error("the server's answer to an option is none");
+    throw new Error("the server's answer to an option is malformed");
   return { type: head.readUInt32BE(12), data: await from.take(length) };
 }
 

@@ -1,4 +1,4 @@
-/** Opens what a disk's configuration names on this host. */
+/** Opens the disk that a configuration names, on this host. */
 import type { DiskLink } from '../../../devices/vbd/disk-link.js';
 import { EmptyLink } from '../../../devices/vbd/empty-link.js';
 import type { DiskSpec } from '../../../protocol/guest-config.js';
@@ -8,7 +8,7 @@ import { isNbd, parseNbd } from './nbd-address.js';
 import { NbdLink } from './nbd-link.js';
 import { openQemuImage, type QemuImage } from './qemu-nbd.js';
 
-/** Rejects with a message for people. */
+/** Opens a disk. Rejects with a message for the user. */
 export async function openDisk(spec: DiskSpec, folders: ImageFolders = {}): Promise<DiskLink> {
   const { target, format, readOnly, discard } = spec;
   if (format === 'empty') return new EmptyLink();
@@ -20,7 +20,7 @@ export async function openDisk(spec: DiskSpec, folders: ImageFolders = {}): Prom
   return openImage({ path: placeOf(target, folders), format, readOnly, discard });
 }
 
-/** The same for a file or a device of this host. */
+/** Opens a file or a device of this host. */
 export function openImage(image: QemuImage): Promise<DiskLink> {
   return image.format === 'raw' ? FileLink.open(image) : openQemuImage(image);
 }

@@ -1,6 +1,6 @@
 /**
- * Images in formats of QEMU's (qcow2 and others): a `qemu-nbd` of our own for each, on a unix socket that only we
- * know. It holds QEMU's own lock on the image, and ends when we close the connection, however we end.
+ * Images in QEMU's formats (qcow2 and others). For each image we start a `qemu-nbd` of our own, on a unix socket that
+ * only we know. It holds QEMU's own lock on the image, and it ends when our connection closes, for whatever reason.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,12 +14,15 @@ import { PROGRAM_ENV } from '../../../os/program-environment.js';
 import { NbdLink } from './nbd-link.js';
 
 const START_MS = 10_000;
-/** It says so itself when it does not start. */
+/**
+ * How long the NBD link waits for an answer, in ms. It is longer than START_MS, so that the message of a failed start
+ * comes first.
+ */
 const ANSWER_MS = START_MS + 1000;
-/** QEMU's names of the formats of xl. */
+/** QEMU's names for formats that xl calls differently. */
 const FORMATS: Readonly<Record<string, string>> = { vhd: 'vpc' };
 
-/** Makes the file at `path` an empty image of `bytes`. Rejects with what qemu-img said. */
+/** Creates an empty image of `bytes` bytes at `path`. Rejects with qemu-img's message. */
 export async function createQemuImage(path: string, format: string, bytes: number): Promise<void> {
   const args = ['create', '-q', '-f', FORMATS[format] ?? format, path, String(bytes)];
   await promisify(execFile)('qemu-img', args, { env: PROGRAM_ENV }).catch((error: NodeJS.ErrnoException) => {
@@ -36,9 +39,9 @@ export interface QemuImage {
   readonly discard: boolean;
 }
 
-/** How long it may take to end by itself, and after each signal. */
+/** How long it may take to end by itself, and after each signal, in ms. */
 const STOP_MS = 1_500;
-/** How long a server that drops a connection may take to end. */
+/** How long a server that has dropped a connection may take to end, in ms. */
 const LAST_WORDS_MS = 1000;
 
 class QemuNbd {
@@ -51,7 +54,7 @@ class QemuNbd {
 
   private start(): void {
     const { path, format, readOnly, discard } = this.image;
-    // The guest's connection, and one that copies the disk.
+    // One connection is for the guest, the other for copying the disk.
     const args = [`--socket=${fromRoot(this.socket)}`, `--format=${FORMATS[format] ?? format}`, '--shared=2'];
     if (discard) args.push('--discard=unmap');
     if (readOnly) args.push('--read-only');
@@ -85,7 +88,7 @@ class QemuNbd {
     return join(this.directory, 'socket');
   }
 
-  /** A connection to it, which is started if it does not run. */
+  /** Opens a connection, and starts the program if it does not run. */
   async connect(): Promise<Duplex> {
     if (this.child === undefined) {
       rmSync(this.socket, { force: true });
@@ -109,15 +112,19 @@ class QemuNbd {
     }
   }
 
-  /** What it said as it ended, if it has ended or is about to: a connection that it drops says less. */
+  /**
+   * Returns the program's error output if it has ended or is about to end. It says more than the dropped connection
+   * does.
+   */
   async lastWords(): Promise<string> {
     await Promise.race([this.ended, new Promise((done) => setTimeout(done, LAST_WORDS_MS).unref())]);
     return this.child === undefined ? this.errors.trim().replace(/^qemu-nbd: /, '') : '';
   }
 
   /**
-   * After the connection was closed: it has written everything and let go of the image when this resolves. One that does
-   * not end by itself is made to, but never while it may hold what is not in the image (`flushed`): it rejects then.
+   * To be called after the connection was closed. When it resolves, the program has written everything and has let go
+   * of the image. If it does not end by itself, it is sent signals; but it is never killed while it may hold data
+   * that is not in the image yet (`flushed` is false). In that case the promise rejects.
    */
   async stop(flushed: boolean): Promise<void> {
     const { child, ended } = this;
@@ -135,7 +142,10 @@ class QemuNbd {
   }
 }
 
-/** It takes no other path; and a socket's must be short, so it goes by way of the folder that we both are in. */
+/**
+ * qemu-nbd accepts only absolute socket paths, and a socket's path must be short, so a relative one goes through the
+ * working directory that both processes share.
+ */
 const fromRoot = (path: string): string => (isAbsolute(path) ? path : join('/proc/self/cwd', path));
 
 export async function openQemuImage(image: QemuImage): Promise<NbdLink> {

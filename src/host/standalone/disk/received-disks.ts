@@ -1,4 +1,4 @@
-/** Disks that come with a guest: written into images that its daemon made for them. */
+/** Receives the disks that move with a guest, and writes them into images that the daemon has created. */
 import { truncate } from 'node:fs/promises';
 import { ACCESS_BYTES, DiskAccess } from '../../../devices/vbd/disk-access.js';
 import type { DiskFormat } from '../../../protocol/guest-config.js';
@@ -12,7 +12,7 @@ export interface ReceivedImage {
   readonly path: string;
   readonly format: DiskFormat;
   readonly bytes: number;
-  /** Where the file ended within its last sector when it was announced. */
+  /** The exact size of the source's file in bytes, if it ends within its last sector. */
   readonly fileBytes?: number;
 }
 
@@ -35,7 +35,8 @@ export class ReceivedDisks {
 
   async write(devid: number, at: number, bytes: number, data: Uint8Array | undefined): Promise<void> {
     const disk = this.disks.get(devid);
-    if (disk === undefined || bytes > ACCESS_BYTES) throw new Error(`disk ${devid} takes no ${bytes} bytes`);
+    if (disk === undefined || bytes > ACCESS_BYTES)
+      throw new Error(`disk ${devid} cannot take a block of ${bytes} bytes`);
     const buffer = disk.buffer(0, bytes);
     if (data === undefined) buffer.fill(0);
     else buffer.set(data);
@@ -51,7 +52,10 @@ export class ReceivedDisks {
     await Promise.all([...this.disks.values()].map((disk) => disk.flush()));
   }
 
-  /** A file that ended within its last sector does so here, unless the guest has written behind its end since. */
+  /**
+   * If the source's file ended within its last sector, this one is cut to the same size, unless the guest has written
+   * beyond that end since.
+   */
   private async endAsThere(devid: number, disk: DiskAccess): Promise<void> {
     const image = this.images.find((one) => one.devid === devid);
     if (image?.fileBytes === undefined) return;
@@ -61,7 +65,7 @@ export class ReceivedDisks {
     if (behind.every((byte) => byte === 0)) await truncate(path, fileBytes);
   }
 
-  /** Lets go of the images. */
+  /** Closes the images. */
   async close(): Promise<void> {
     const all = [...this.disks.values()];
     this.disks.clear();

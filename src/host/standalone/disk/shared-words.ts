@@ -1,19 +1,22 @@
 /**
- * Words of 32 bits that threads share, as a ring sees them: every access of its protocol is one call here. Tests give it
- * words of their own, which stop at each access and try every order (test/support/interleaving.ts).
+ * Words of 32 bits that threads share, as a ring uses them: each access of the ring's protocol is one call here.
+ * Tests use an implementation that stops at each access and tries every order (test/support/interleaving.ts).
  */
 export interface SharedWords {
-  /** Sequentially consistent, as all but `read` and `write` are. */
+  /** All operations are sequentially consistent, except `read` and `write`. */
   load(at: number): number;
   store(at: number, value: number): void;
-  /** These three give what was there before. */
+  /** These three return the previous value. */
   add(at: number, value: number): number;
   exchange(at: number, value: number): number;
   compareExchange(at: number, expected: number, value: number): number;
-  /** Sleeps until a `notify`, if the word is `value` by then. */
+  /** Waits until a `notify`, but only if the word still equals `value`. */
   wait(at: number, value: number): void;
   notify(at: number, count: number): void;
-  /** Of words that one thread has at a time: some pair of the above orders these against those of another. */
+  /**
+   * Plain accesses, for words that only one thread uses at a time. Pairs of the operations above order them between
+   * threads.
+   */
   read(at: number): number;
   write(at: number, value: number): void;
 }

@@ -1,6 +1,6 @@
 /**
- * The networks of this host, by the names that guests' configurations use for bridges: each host has its own link
- * under a name, and a guest that moves gets the next host's.
+ * The networks of this host, by the names that guests' configurations use for bridges. Each host has its own link for
+ * a name, and a guest that moves gets the next host's link.
  */
 import { existsSync } from 'node:fs';
 import type { VifHost, VifTimers } from '../../../devices/links.js';
@@ -11,7 +11,7 @@ import { type LinkAddress, parseLinkAddress } from '../../../net/links/address.j
 import { openLink } from '../../../net/links/open-link.js';
 import type { VifSettings } from '../../../protocol/guest-config.js';
 
-/** Links as people write them (address.ts), by bridge; under "default" for vifs that name no bridge. */
+/** The addresses of links (address.ts), by name of the bridge. "default" is for vifs that name no bridge. */
 export type Networks = Readonly<Record<string, string>>;
 export const DEFAULT_NETWORK = 'default';
 
@@ -26,7 +26,7 @@ const timers: VifTimers = {
 const isBridge = (name: string): boolean =>
   !name.includes('/') && existsSync(`/sys/class/net/${name}/bridge`);
 
-/** The link that a vif gets here. Throws with what is missing. */
+/** The address of the link that a vif gets here. Throws and says what is missing. */
 function addressFor(devid: number, { bridge }: VifSettings, networks: Networks): LinkAddress {
   const name = bridge === '' ? DEFAULT_NETWORK : bridge;
   if (Object.hasOwn(networks, name)) return parseLinkAddress(networks[name]);
@@ -38,12 +38,12 @@ function addressFor(devid: number, { bridge }: VifSettings, networks: Networks):
   );
 }
 
-/** What a switch is told of a vif, unless that may use addresses that are not its own. */
+/** What a switch is told about a vif; undefined if the vif may use addresses other than its own. */
 function claimOf({ mac, ip, antispoof, token }: VifSettings): LinkClaim | undefined {
   return antispoof ? { mac, ips: ip.split(/[\s;]+/).filter((one) => one !== ''), token } : undefined;
 }
 
-/** How a host with these networks gives links to vifs. */
+/** Makes the function that gives links to vifs on a host with these networks. */
 export function vifLinks(
   networks: Networks,
   log: (line: string) => void,
