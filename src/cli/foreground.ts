@@ -7,8 +7,7 @@ import type { Machine } from '../engine/wasm/machine.js';
 import { type GuestEnd, guestLoop } from '../guest-process/guest-loop.js';
 import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
-import type { Networks } from '../host/standalone/net/networks.js';
-import { hostAlone } from '../host/standalone/single-host.js';
+import { DEFAULT_PLATFORM, loadPlatform } from '../host/platforms.js';
 import { collectGarbage } from '../os/garbage.js';
 import { hugePages } from '../os/huge-pages.js';
 import { nodeUnpackers } from '../os/unpackers.js';
@@ -32,7 +31,7 @@ export interface ForegroundOptions {
   /** Nothing of the host reaches the guest but what is typed: no clock, no pace of the terminal. */
   readonly deterministic?: boolean;
   /** Links by bridge, for the guest's vifs. */
-  readonly networks?: Networks;
+  readonly networks?: Readonly<Record<string, string>>;
   /** Tells how the guest's instructions were executed, after each power cycle. */
   readonly profile?: boolean;
 }
@@ -128,7 +127,8 @@ export class Foreground {
   private async powerOn(spec: () => GuestSpec, wake: () => void): Promise<Guest> {
     const { deterministic, networks = {}, profile } = this.options;
     const log = (line: string): void => void process.stderr.write(`(XEN) ${printableLines(line)}\n`);
-    const host = hostAlone('run', { networks, log });
+    const platform = await loadPlatform(DEFAULT_PLATFORM);
+    const host = platform.openSingleHost('run', { networks, log });
     return Guest.powerOn(
       deterministic ? { ...spec(), nsPerInstruction: NS_PER_INSTRUCTION } : spec(),
       deterministic ? timelessHost(host) : host,

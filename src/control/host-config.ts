@@ -1,23 +1,15 @@
 /**
- * How this host differs from others: the outer values that a guest must never see. From a JSON file, so that two
- * hosts on one machine can be as unlike as two real ones. docs/hosts.md lists the keys.
+ * A host's configuration: one JSON file with the keys of the daemon, below, and those of the host's platform, which are
+ * the outer values that a guest must never see. docs/hosts.md lists all of them.
  */
 import { readFileSync } from 'node:fs';
-import { cpus } from 'node:os';
-import { parseLinkAddress } from '../net/links/address.js';
+import type { HostPlatform } from '../host/platform.js';
+import { DEFAULT_PLATFORM, loadPlatform } from '../host/platforms.js';
 import { Failure } from '../protocol/failure.js';
 
 export interface HostConfig {
-  /** As `xl info` shows it. */
-  readonly xenVersion: string;
-  readonly cpuModel: string;
-  readonly tscKhz: number;
-  /** Seconds added to the machine's uptime and to its wall clock. */
-  readonly uptimeS: number;
-  readonly wallClockS: number;
-  /** The first domain id that this host gives, and the greatest before it begins again from 1. */
-  readonly firstDomid: number;
-  readonly maxDomid: number;
+  /** What this host stands on, as src/host/platforms.ts has it. */
+  readonly platform: string;
   /** Guest processes of a daemon that runs as root get the user and group id guestUid + domain id. */
   readonly guestUid: number;
   /** Memory of a guest process beyond its guest's RAM, in MiB. */
@@ -46,36 +38,73 @@ export interface HostConfig {
   readonly runner: string;
 }
 
-function defaults(): HostConfig {
-  const [cpu] = cpus();
+/** The keys that are no platform's. */
+function defaults() {
   return {
-    xenVersion: '4.17.0',
-    cpuModel: cpu?.model ?? 'unknown',
-    tscKhz: Math.max(cpu?.speed ?? 0, 1000) * 1000,
-    uptimeS: 0,
-    wallClockS: 0,
-    firstDomid: 1,
-    maxDomid: 0x7fef,
+    platform: DEFAULT_PLATFORM,
     guestUid: 0x10_0000,
     guestOverheadMib: 1024,
     guestProcesses: 1024,
     guestFileMib: 65_536,
-    guestFolders: [],
+    guestFolders: [] as readonly string[],
     dataPorts: '',
     greetingS: 10,
-    networks: {},
-    images: {},
     moveAnswerS: 30,
-    backing: [],
     kernels: {},
     runner: new URL('../guest-process/pv-runner.js', import.meta.url).href,
   };
 }
 
-/** Reads the file, or gives the defaults where `path` is undefined. Unknown keys and wrong types are named. */
-export function loadHostConfig(path: string | undefined): HostConfig {
-  const config: Record<string, unknown> = { ...defaults() };
-  if (path === undefined) return config as unknown as HostConfig;
+/** A host as its configuration file has it. */
+export interface ConfiguredHost {
+  readonly config: HostConfig;
+  readonly platform: HostPlatform;
+}
+
+/**
+ * Reads the file, or gives the defaults where `path` is undefined, and opens the platform that it names for the host
+ * called `hostName`. Unknown keys and wrong types are named.
+ */
+export async function openHostConfig(path: string | undefined, hostName: string): Promise<ConfiguredHost> {
+  const fail = (why: string): never => {
+    throw new Failure('bad-config', `${path}: ${why}`);
+  };
+  const given = path === undefined ? {} : readObject(path);
+  const general = defaults();
+  const { platform: kind = general.platform } = given;
+  if (typeof kind !== 'string') return fail('platform must be a string');
+  const module = await loadPlatform(kind).catch((error: Error) => fail(error.message));
+  const own = Object.keys(module.defaultSettings());
+  const config: Record<string, unknown> = { ...general, ...module.defaultSettings() };
+  for (const [key, value] of Object.entries(given)) {
+    if (!Object.hasOwn(config, key)) fail(`unknown key ${key}`);
+    if (
+      value === null ||
+      typeof value !== typeof config[key] ||
+      (typeof value === 'number' && !Number.isFinite(value))
+    )
+      fail(`${key} must be a ${typeof config[key]}`);
+    config[key] = value;
+  }
+  const checked = config as unknown as HostConfig;
+  const settings = Object.fromEntries(own.map((key) => [key, config[key]]));
+  try {
+    module.checkSettings(settings);
+    checkFolders('kernels', checked.kernels);
+  } catch (error) {
+    fail((error as Error).message);
+  }
+  const folders: unknown = checked.guestFolders;
+  if (!Array.isArray(folders) || !folders.every((f) => typeof f === 'string' && f.startsWith('/')))
+    fail('guestFolders: a list of folders by their whole paths expected');
+  if (checked.moveAnswerS < 1 || checked.moveAnswerS > 3600) fail('moveAnswerS is from 1 to 3600 seconds');
+  if (!(checked.greetingS > 0 && checked.greetingS <= 3600))
+    fail('greetingS must be more than 0 and at most 3600');
+  if (checked.dataPorts !== '' && !/^\d+-\d+$/.test(checked.dataPorts)) fail('dataPorts must be FIRST-LAST');
+  return { config: checked, platform: module.open(hostName, settings) };
+}
+
+function readObject(path: string): Record<string, unknown> {
   let given: unknown;
   try {
     given = JSON.parse(readFileSync(path, 'utf8'));
@@ -84,60 +113,15 @@ export function loadHostConfig(path: string | undefined): HostConfig {
   }
   if (typeof given !== 'object' || given === null)
     throw new Failure('bad-config', `${path}: an object expected`);
-  for (const [key, value] of Object.entries(given)) {
-    if (!Object.hasOwn(config, key)) throw new Failure('bad-config', `${path}: unknown key ${key}`);
-    if (typeof value !== typeof config[key] || (typeof value === 'number' && !Number.isFinite(value))) {
-      throw new Failure('bad-config', `${path}: ${key} must be a ${typeof config[key]}`);
-    }
-    config[key] = value;
-  }
-  const checked = config as unknown as HostConfig;
-  checkNetworks(checked.networks, path);
-  checkFolders('images', checked.images, path);
-  checkFolders('kernels', checked.kernels, path);
-  const { backing } = checked;
-  if (
-    !Array.isArray(backing) ||
-    !backing.every((folder) => typeof folder === 'string' && /^\/.*[^/]$/.test(folder))
-  )
-    throw new Failure('bad-config', `${path}: backing: folders by their whole paths expected`);
-  const folders: unknown = checked.guestFolders;
-  if (!Array.isArray(folders) || !folders.every((f) => typeof f === 'string' && f.startsWith('/')))
-    throw new Failure('bad-config', `${path}: guestFolders: a list of folders by their whole paths expected`);
-  if (checked.firstDomid < 1 || checked.maxDomid > 0x7fef || checked.firstDomid > checked.maxDomid) {
-    throw new Failure('bad-config', `${path}: domain ids go from 1 to ${0x7fef}`);
-  }
-  if (checked.moveAnswerS < 1 || checked.moveAnswerS > 3600)
-    throw new Failure('bad-config', `${path}: moveAnswerS is from 1 to 3600 seconds`);
-  if (!(checked.greetingS > 0 && checked.greetingS <= 3600))
-    throw new Failure('bad-config', `${path}: greetingS must be more than 0 and at most 3600`);
-  if (checked.dataPorts !== '' && !/^\d+-\d+$/.test(checked.dataPorts)) {
-    throw new Failure('bad-config', `${path}: dataPorts must be FIRST-LAST`);
-  }
-  return checked;
+  return given as Record<string, unknown>;
 }
 
-function checkFolders(key: string, folders: Readonly<Record<string, unknown>>, path: string): void {
+function checkFolders(key: string, folders: Readonly<Record<string, unknown>>): void {
   const isFolder = (text: unknown): boolean =>
     typeof text === 'string' && /^\/.*[^/]$/.test(text) && !/\/\.\.?(\/|$)/.test(text);
-  for (const [folder, here] of Object.entries(folders)) {
+  for (const [folder, here] of Object.entries(folders))
     if (!isFolder(folder) || !isFolder(here))
-      throw new Failure(
-        'bad-config',
-        `${path}: ${key}: ${folder}: two folders by their whole paths expected`,
-      );
-  }
-}
-
-function checkNetworks(networks: Readonly<Record<string, unknown>>, path: string): void {
-  for (const [name, link] of Object.entries(networks)) {
-    try {
-      if (typeof link !== 'string') throw new Error('a link, as "switch:unix:PATH", is expected');
-      parseLinkAddress(link);
-    } catch (error) {
-      throw new Failure('bad-config', `${path}: networks: ${name}: ${(error as Error).message}`);
-    }
-  }
+      throw new Error(`${key}: ${folder}: two folders by their whole paths expected`);
 }
 
 /** The ports to try for arriving data, in order; [0] means any. */

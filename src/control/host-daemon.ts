@@ -7,6 +7,7 @@ import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeFileSync, write
 import net from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import type { HostPlatform } from '../host/platform.js';
 import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
 import { readOrSetAside } from '../os/durable.js';
 import { type Libc, loadLibc } from '../os/libc.js';
@@ -14,14 +15,12 @@ import { checked } from '../protocol/checked.js';
 import { Failure } from '../protocol/failure.js';
 import { helloRequest } from '../protocol/peer.js';
 import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
-import { SocketServer } from '../xenstore/socket/socket-server.js';
 import { controlRequests, moveRequests } from './api/api.js';
 import { CONTROL_KEY, CONTROL_SOCKET, XENSTORE_SOCKET } from './control-files.js';
 import { Domains } from './domains/domains.js';
-import { HostXenstore } from './domains/host-store.js';
 import { isAlive, sessionOf, startTicks } from './domains/spawn.js';
 import { readProcessId } from './domains/state-files.js';
-import type { HostConfig } from './host-config.js';
+import type { ConfiguredHost, HostConfig } from './host-config.js';
 import { Moves } from './moves/moves.js';
 import { loadIdentity, type Right, TrustedHosts } from './transport/identity.js';
 import {
@@ -33,12 +32,10 @@ import {
   PROTOCOL_VERSIONS,
 } from './transport/peer.js';
 
-export interface HostOptions {
-  readonly name: string;
+export interface HostOptions extends ConfiguredHost {
   readonly dir: string;
   readonly listen: { readonly host: string; readonly port: number } | undefined;
   readonly plainLoopback: boolean;
-  readonly config: HostConfig;
   readonly log: Logger;
   /** Guests' processes start also where they cannot be confined. */
   readonly unconfined?: boolean;
@@ -65,22 +62,23 @@ export class HostDaemon {
   readonly dir: string;
   readonly config: HostConfig;
   readonly plain: boolean;
-  readonly store = new HostXenstore();
+  readonly platform: HostPlatform;
   readonly domains: Domains;
   readonly moves: Moves;
   private readonly servers: net.Server[] = [];
   readonly trusted: TrustedHosts;
   /** All connections of this daemon, and whose they are: a peer's fingerprint, or undefined. */
   private readonly connections = new Map<Rpc, string | undefined>();
-  private xenstore: SocketServer | undefined;
+  private endXenstore: (() => Promise<void>) | undefined;
   private readonly controlKey = randomBytes(32).toString('hex');
   /** Whether another daemon runs here cannot be read. */
   private otherUnknown = false;
   private stopWatching: () => void = () => {};
 
   constructor(private readonly options: HostOptions) {
-    const { name, dir, config, plainLoopback, log } = options;
-    this.name = name;
+    const { dir, config, platform, plainLoopback, log } = options;
+    this.name = platform.identity.name;
+    this.platform = platform;
     this.dir = dir;
     this.config = config;
     this.plain = plainLoopback;
@@ -88,9 +86,8 @@ export class HostDaemon {
     this.lockDirectory();
     this.domains = new Domains({
       dir,
-      hostName: name,
       config,
-      store: this.store,
+      platform: this.platform,
       log,
       unconfined: options.unconfined === true,
     });
@@ -150,7 +147,7 @@ export class HostDaemon {
     control.on('error', failed);
     chmodSync(path, 0o600);
     this.servers.push(control);
-    this.xenstore = await SocketServer.listen(this.store.server, join(dir, XENSTORE_SOCKET), { admit });
+    this.endXenstore = await this.platform.toolstackStore.serve?.(join(dir, XENSTORE_SOCKET), admit);
     if (listen === undefined) return 0;
     const door = new Doorkeeper({ ...DOOR_LIMITS, greetingMs: this.config.greetingS * 1000 });
     const server = await listenForPeers(
@@ -270,7 +267,7 @@ export class HostDaemon {
     this.stopWatching();
     for (const server of this.servers) server.close();
     for (const rpc of this.connections.keys()) rpc.destroy();
-    void this.xenstore?.close();
+    void this.endXenstore?.();
     rmSync(join(this.dir, XENSTORE_SOCKET), { force: true });
     rmSync(join(this.dir, 'daemon.pid'), { force: true });
     rmSync(join(this.dir, CONTROL_SOCKET), { force: true });

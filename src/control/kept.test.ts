@@ -1,9 +1,9 @@
 /** What is kept for a guest is bounded by what it has, however often it makes and removes it. */
 import { expect, it } from 'vitest';
-import { RelayedStore } from '../guest-process/guest-host.js';
+import { RelayedStore } from '../guest-process/relayed-store.js';
 import type { HostNode } from '../host/host.js';
+import { HostXenstore } from '../host/standalone/toolstack-store.js';
 import { MAX_NODES_AT_ONCE } from '../protocol/limits.js';
-import { HostXenstore } from './domains/host-store.js';
 import { Seldom } from './seldom.js';
 
 /** Entries of all maps, sets and lists that an object holds of its own. */

@@ -3,6 +3,7 @@
  * The guest process listens, so that it outlives its daemon and is found again by the next one.
  */
 import type { DeviceConfig } from '../helper/devices.js';
+import type { HostGrant } from '../host/platform.js';
 import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
 import type { DataAddress } from '../migration/data-channel.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
@@ -19,25 +20,6 @@ export const OWNER_FILE = 'owner.json';
 /** Written by a guest process that ends in order. */
 export const EXIT_FILE = 'exit.json';
 export const CONSOLE_LOG = 'console.log';
-
-/** The outer values that this host gives to one guest. */
-export interface HostGrant {
-  readonly name: string;
-  readonly xenVersion: string;
-  readonly cpuModel: string;
-  readonly tscKhz: number;
-  readonly uptimeS: number;
-  readonly wallClockS: number;
-  readonly domid: number;
-  readonly storePort: number;
-  readonly consolePort: number;
-  readonly storeFrame: number;
-  readonly consoleFrame: number;
-  /** Links by bridge; see src/host/standalone/net/networks.ts. */
-  readonly networks?: Readonly<Record<string, string>>;
-  /** Folders of disks that are others here; see src/host/standalone/disk/image-folders.ts. */
-  readonly images?: Readonly<Record<string, string>>;
-}
 
 export type GuestPhase =
   /** Nothing in it yet. */

@@ -5,6 +5,8 @@
  * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
  */
 import { readFileSync, rmSync } from 'node:fs';
+import type { HostGrant } from '../host/platform.js';
+import { loadPlatform } from '../host/platforms.js';
 import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
@@ -23,7 +25,6 @@ import type { Rpc } from '../protocol/rpc.js';
 import { RecordError } from '../records/fields.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
-import { grantedHost, RelayedStore } from './guest-host.js';
 import {
   CONSOLE_LOG,
   type ExpectedGuest,
@@ -31,7 +32,6 @@ import {
   type GuestHello,
   type GuestPhase,
   type GuestRequests,
-  type HostGrant,
   OWNER_FILE,
   type ReceivedInfo,
   type StartedInfo,
@@ -44,6 +44,7 @@ import type {
   RunnerModule,
   RunnerStorage,
 } from './guest-runner.js';
+import { RelayedStore } from './relayed-store.js';
 
 /** Descriptors that the daemon opened for this process. */
 const KERNEL_FD = 3;
@@ -119,9 +120,11 @@ export class GuestService {
     };
   }
 
-  private factory(host: HostGrant): RunnerFactory {
-    this.folders = { ...host.images };
-    return this.module.openFactory(grantedHost({ ...host, images: this.folders }, this.store), {
+  private async factory(grant: HostGrant): Promise<RunnerFactory> {
+    const module = await loadPlatform(grant.platform);
+    this.folders = { ...(grant.settings.images as Record<string, string>) };
+    const platform = module.open(grant.name, { ...grant.settings, images: this.folders });
+    return this.module.openFactory(platform.openHost(grant, { store: this.store, log: logLine }), {
       console: (bytes) => {
         this.keeper.take(bytes);
         if (this.watched) this.show(bytes);
@@ -165,7 +168,7 @@ export class GuestService {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
     const kernel = readFileSync(KERNEL_FD);
     const ramdisk = config.ramdisk === '' ? undefined : readFileSync(RAMDISK_FD);
-    const runner = await this.factory(host).create(config, kernel, ramdisk);
+    const runner = await (await this.factory(host)).create(config, kernel, ramdisk);
     this.runner = runner;
     this.phase = 'live';
     this.firstStart = () => runner.start();
@@ -183,7 +186,7 @@ export class GuestService {
   async receive({ host, from, ports, disks, expected }: With<'receive'>): Promise<{ port: number }> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
     this.phase = 'incoming';
-    const factory = this.factory(host);
+    const factory = await this.factory(host);
     // Before anything is sent, or a small guest would be here, and stand still, in the middle of it. One from a file
     // stands still in any case.
     if (from.path === undefined) await this.rehearse(factory);

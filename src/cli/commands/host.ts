@@ -28,7 +28,7 @@ async function run(options: RunOptions): Promise<void> {
       '--plain-loopback lets every user of this machine do all that root can by this daemon: --i-know says that it shall',
     );
   // The other verbs of the command line need none of it: they start sooner without.
-  const [{ pino }, { loadHostConfig }, { HostDaemon }, { LogOutput }] = await Promise.all([
+  const [{ pino }, { openHostConfig }, { HostDaemon }, { LogOutput }] = await Promise.all([
     import('pino'),
     import('../../control/host-config.js'),
     import('../../control/host-daemon.js'),
@@ -36,12 +36,11 @@ async function run(options: RunOptions): Promise<void> {
   ]);
   const log = pino({ base: { host: options.name } }, new LogOutput(STDERR));
   const daemon = new HostDaemon({
-    name: options.name,
     dir: options.dir,
     listen: options.listen === undefined ? undefined : parseAddress(options.listen),
     plainLoopback: options.plainLoopback === true,
     unconfined: options.unconfined === true,
-    config: loadHostConfig(options.config),
+    ...(await openHostConfig(options.config, options.name)),
     log,
   });
   const port = await daemon.start().catch((error) => {

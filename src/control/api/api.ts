@@ -3,7 +3,7 @@
  * Invariant: a request says who may make it (`control` or `move`) by the table it stands in.
  */
 import { readFileSync } from 'node:fs';
-import { cpus, freemem, totalmem, uptime } from 'node:os';
+import { cpus, freemem, totalmem } from 'node:os';
 import type { GuestConfig, RunnerModule } from '../../guest-process/guest-runner.js';
 import { DEFAULT_MOVE, type MoveOptions } from '../../migration/source.js';
 import { Failure } from '../../protocol/failure.js';
@@ -194,13 +194,13 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     host: daemon.name,
     release: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
     nr_cpus: cpus().length,
-    cpu_model: daemon.config.cpuModel,
-    tsc_khz: daemon.config.tscKhz,
+    cpu_model: daemon.platform.identity.cpuModel,
+    tsc_khz: daemon.platform.clock.tscKhz,
     total_memory: Math.round(totalmem() / 2 ** 20),
     free_memory: Math.round(freemem() / 2 ** 20),
-    uptime_s: Math.floor(uptime() + daemon.config.uptimeS),
-    wall_clock: new Date(Date.now() + daemon.config.wallClockS * 1000).toISOString(),
-    xen_version: daemon.config.xenVersion,
+    uptime_s: Math.floor(daemon.platform.clock.uptime() / 1e9),
+    wall_clock: new Date(daemon.platform.clock.wallClock() / 1e6).toISOString(),
+    xen_version: daemon.platform.identity.xenVersion,
     domains: daemon.domains.all.size,
     next_domid_after: Math.max(0, ...daemon.domains.all.keys()),
     plain_loopback: daemon.plain,
@@ -230,7 +230,7 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     domain.state.name = name;
     if (domain.state.config !== null) domain.state.config = { ...domain.state.config, name };
     domain.save();
-    daemon.store.rename(domain.domid, domain.state.uuid, name);
+    daemon.platform.toolstackStore.rename(domain.domid, domain.state.uuid, name);
     return null;
   },
   save: (daemon, params) =>

@@ -10,15 +10,15 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EXIT_FILE, type GuestHello } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import type { HostXenstore } from '../../host/standalone/toolstack-store.js';
 import { Failure } from '../../protocol/failure.js';
 import { Rpc } from '../../protocol/rpc.js';
 import { blockAttach, blockDetach } from '../api/disk-requests.js';
 import { networkAttach, networkDetach } from '../api/network-requests.js';
-import { loadHostConfig } from '../host-config.js';
+import { openHostConfig } from '../host-config.js';
 import { Moves } from '../moves/moves.js';
 import type { Domain } from './domain.js';
 import { Domains } from './domains.js';
-import { HostXenstore } from './host-store.js';
 
 /** What is done to the disk by the daemon that lives now. */
 const disk = vi.hoisted(() => ({
@@ -159,9 +159,7 @@ describe('what a daemon remembers of its guests:', () => {
     const log = pino({ level: 'silent' });
     const domains = new Domains({
       dir,
-      hostName: 'A',
-      config: loadHostConfig(undefined),
-      store: new HostXenstore(),
+      ...(await openHostConfig(undefined, 'A')),
       log,
       unconfined: false,
     });
@@ -201,7 +199,7 @@ describe('what a daemon remembers of its guests:', () => {
     const [domain] = domains.all.values();
     expect([...processes.keys()]).toEqual([domain.state.process!.pid]);
     expect(readdirSync(join(dir, 'state'))).toEqual([`${domain.domid}.json`]);
-    expect(domains.store.server.local(0).tryRead(`/vm/${config.uuid}/name`)).toBe('guest');
+    expect((domains.store as HostXenstore).server.local(0).tryRead(`/vm/${config.uuid}/name`)).toBe('guest');
   }
 
   it.each([

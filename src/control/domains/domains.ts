@@ -5,7 +5,7 @@
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { GuestExit, GuestHello, HostGrant, ReceivedInfo } from '../../guest-process/guest-protocol.js';
+import type { GuestExit, GuestHello, ReceivedInfo } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import {
   discardImages,
@@ -14,8 +14,9 @@ import {
   type TravellingImage,
   travellingImages,
 } from '../../guest-process/travelling-storage.js';
+import { DEVICE_KINDS } from '../../helper/device-kinds.js';
 import type { DeviceConfig } from '../../helper/devices.js';
-import { standaloneClock } from '../../host/standalone/clock.js';
+import type { DomainRelay, HostGrant, HostPlatform, ToolstackStore } from '../../host/platform.js';
 import { placeOf } from '../../host/standalone/disk/image-folders.js';
 import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
 import { removeTree } from '../../os/foreign-directory.js';
@@ -37,7 +38,6 @@ import type { HostConfig } from '../host-config.js';
 import { Seldom } from '../seldom.js';
 import { confinementOf } from './confinement.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
-import type { HostXenstore, Relay } from './host-store.js';
 import { cutLog, sizeOfDirectory } from './process-log.js';
 import { type ProcessPlaces, passable, spawnGuest } from './spawn.js';
 import { readDomids, readState } from './state-files.js';
@@ -70,9 +70,8 @@ export interface NewDomain {
 
 export interface DomainsOptions {
   readonly dir: string;
-  readonly hostName: string;
   readonly config: HostConfig;
-  readonly store: HostXenstore;
+  readonly platform: HostPlatform;
   readonly log: Logger;
   /** Guests' processes start also where they cannot be confined. */
   readonly unconfined: boolean;
@@ -88,8 +87,6 @@ const DETACH_TIMEOUT_S = 30;
 const LOOK_MS = 10_000;
 /** How long files may take to answer a daemon that takes them back from a guest. */
 const TAKE_BACK_MS = 5_000;
-/** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
-const FIRST_FRAME = 0x4_0000;
 
 /** Throws where this is no name for a guest, whoever gave it. */
 export function checkName(name: unknown): void {
@@ -127,12 +124,10 @@ export function mustBeOf(
   }
 }
 
-const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));
-
 export class Domains {
   readonly all = new Map<number, Domain>();
   moves: MoveWatcher | undefined;
-  private readonly relays = new Map<Domain, Relay>();
+  private readonly relays = new Map<Domain, DomainRelay>();
   private readonly refusals = new Seldom();
   /** Numbers of domains whose records cannot be read: what they have is left as it is. */
   private readonly unreadable = new Set<number>();
@@ -155,21 +150,23 @@ export class Domains {
   readonly dir: string;
   readonly hostName: string;
   readonly config: HostConfig;
-  readonly store: HostXenstore;
+  readonly platform: HostPlatform;
+  readonly store: ToolstackStore;
   readonly log: Logger;
 
   constructor(private readonly options: DomainsOptions) {
-    const { dir, hostName, config, store, log } = options;
+    const { dir, config, platform, log } = options;
     this.dir = dir;
-    this.hostName = hostName;
+    this.hostName = platform.identity.name;
     this.config = config;
-    this.store = store;
+    this.platform = platform;
+    this.store = platform.toolstackStore;
     this.log = log;
     passable(dir);
     passable(join(dir, 'guests'));
     mkdirSync(join(dir, 'state'), { recursive: true, mode: 0o700 });
     const counters = this.read('domids.json', readDomids);
-    this.nextDomid = counters?.next ?? config.firstDomid;
+    this.nextDomid = counters?.next ?? platform.domids.first;
     this.generation = counters?.generation ?? 0;
   }
 
@@ -180,14 +177,14 @@ export class Domains {
 
   /** This host's true time, ns since 1970. */
   wallClock(): number {
-    return standaloneClock(this.config).wallClock();
+    return this.platform.clock.wallClock();
   }
 
   private domid(): number {
+    const after = (domid: number): number => (domid >= this.platform.domids.last ? 1 : domid + 1);
     let domid = this.nextDomid;
-    while (this.all.has(domid) || this.unreadable.has(domid))
-      domid = domid >= this.config.maxDomid ? 1 : domid + 1;
-    this.nextDomid = domid >= this.config.maxDomid ? 1 : domid + 1;
+    while (this.all.has(domid) || this.unreadable.has(domid)) domid = after(domid);
+    this.nextDomid = after(domid);
     this.generation++;
     writeDurable(join(this.dir, 'domids.json'), { next: this.nextDomid, generation: this.generation });
     return domid;
@@ -260,10 +257,7 @@ export class Domains {
       createdMs: Date.now(),
       phase: wanted.incoming === null ? 'building' : 'incoming',
       exit: null,
-      storePort: pick(1, 64),
-      consolePort: pick(64, 128),
-      storeFrame: pick(FIRST_FRAME, 2 * FIRST_FRAME),
-      consoleFrame: pick(2 * FIRST_FRAME, 3 * FIRST_FRAME),
+      ...this.platform.allocate(domid),
     });
     const coming = wanted.incoming !== null || saved === true;
     try {
@@ -440,7 +434,7 @@ export class Domains {
     const before = domain.state.grants ?? [];
     await this.giveDisks(domain, [device]);
     const at = domain.places.uid === undefined ? lendDisk(domain, device, this.config.images) : null;
-    this.store.addDevice(domain.domid, device);
+    this.showDevice(domain.domid, device);
     try {
       await domain.ask('plug', { device, at });
       const { config } = domain.state;
@@ -450,7 +444,7 @@ export class Domains {
       const { kind, devid } = device;
       if (domain.rpc !== undefined)
         await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
-      this.store.removeDevice(domain.domid, device);
+      this.store.removeDevice(domain.domid, device.kind, device.devid);
       await this.takeDisks(domain, (grant) => !before.includes(grant));
       takeBackDisk(domain, device);
       throw error;
@@ -469,7 +463,7 @@ export class Domains {
     const { config } = domain.state;
     const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
     if (config === null || device === undefined) return;
-    this.store.removeDevice(domain.domid, device);
+    this.store.removeDevice(domain.domid, device.kind, device.devid);
     takeBackDisk(domain, device);
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
     if (kind !== 'vbd') return;
@@ -520,23 +514,9 @@ export class Domains {
 
   grant(domain: Domain): HostGrant {
     const { domid, storePort, consolePort, storeFrame, consoleFrame } = domain.state;
-    const { xenVersion, cpuModel, tscKhz, uptimeS, wallClockS, networks, images } = this.config;
-    const name = this.hostName;
-    return {
-      name,
-      xenVersion,
-      cpuModel,
-      tscKhz,
-      uptimeS,
-      wallClockS,
-      domid,
-      storePort,
-      consolePort,
-      storeFrame,
-      consoleFrame,
-      networks,
-      images,
-    };
+    const { kind, settings, identity } = this.platform;
+    const outer = { storePort, consolePort, storeFrame, consoleFrame };
+    return { platform: kind, settings, name: identity.name, domid, ...outer };
   }
 
   /** Writes the domain's nodes into the host's xenstore, as libxl does. */
@@ -560,11 +540,17 @@ export class Domains {
       cmdline: config.cmdline,
       startTime: (createdMs / 1000).toFixed(2),
     };
-    this.store.addDomain(tree, config.devices ?? []);
+    this.store.addDomain(tree);
+    for (const device of config.devices ?? []) this.showDevice(domid, device);
     this.relays.set(
       domain,
       this.store.relay(domid, (node) => domain.changed(node)),
     );
+  }
+
+  private showDevice(domid: number, { kind, devid, spec }: DeviceConfig): void {
+    const known = DEVICE_KINDS[kind];
+    if (known !== undefined) this.store.addDevice(domid, known.nodes(devid, spec));
   }
 
   /** Before its process is told to start: its disks, and its nodes in the host's xenstore. */

@@ -10,6 +10,9 @@
  *     none                                 no cable
  */
 
+/** The name of the network of those vifs that name no bridge. */
+export const DEFAULT_NETWORK = 'default';
+
 export type SocketAddress = { readonly path: string } | { readonly host: string; readonly port: number };
 
 export type LinkAddress =

@@ -7,13 +7,12 @@ import type { VifHost, VifTimers } from '../../../devices/links.js';
 import { parseVifSettings } from '../../../devices/vif/settings.js';
 import type { LinkClaim } from '../../../net/framing.js';
 import type { LinkClient } from '../../../net/link.js';
-import { type LinkAddress, parseLinkAddress } from '../../../net/links/address.js';
+import { DEFAULT_NETWORK, type LinkAddress, parseLinkAddress } from '../../../net/links/address.js';
 import { openLink } from '../../../net/links/open-link.js';
 import type { VifSettings } from '../../../protocol/guest-config.js';
 
 /** The addresses of links (address.ts), by name of the bridge. "default" is for vifs that name no bridge. */
 export type Networks = Readonly<Record<string, string>>;
-export const DEFAULT_NETWORK = 'default';
 
 const timers: VifTimers = {
   now: () => performance.now(),

@@ -1,14 +1,9 @@
 /**
- * The host as one guest process sees it: what its daemon granted, and the domain's nodes in the host's xenstore
- * through the daemon. Invariant: a daemon that says hello gets all nodes again, so that none is lost with it.
+ * The domain's nodes in the host's xenstore, as its guest's process reaches them: through the daemon.
+ * Invariant: a daemon that says hello gets all nodes again, so that none is lost with it.
  */
-import type { Host, HostNode, HostStore } from '../host/host.js';
-import { standaloneClock } from '../host/standalone/clock.js';
-import { standaloneLinks } from '../host/standalone/links.js';
-import { logLine } from '../os/log-output.js';
+import type { HostNode, HostStore } from '../host/host.js';
 import { MAX_NODES_AT_ONCE } from '../protocol/limits.js';
-import type { DomId, Port } from '../xen/types.js';
-import type { HostGrant } from './guest-protocol.js';
 
 /** While so much is on its way to the daemon, it is told nothing more. */
 const MOST_UNSENT_BYTES = 1 << 20;
@@ -98,22 +93,4 @@ export class RelayedStore implements HostStore {
     this.unsent = new Map(this.nodes);
     this.flushSoon();
   }
-}
-
-export function grantedHost(grant: HostGrant, store: HostStore): Host {
-  return {
-    identity: { name: grant.name, xenVersion: grant.xenVersion, cpuModel: grant.cpuModel },
-    clock: standaloneClock(grant),
-    domid: grant.domid as DomId,
-    storePort: grant.storePort as Port,
-    consolePort: grant.consolePort as Port,
-    storeFrame: grant.storeFrame,
-    consoleFrame: grant.consoleFrame,
-    store,
-    links: standaloneLinks({
-      networks: grant.networks ?? {},
-      images: grant.images,
-      log: logLine,
-    }),
-  };
 }

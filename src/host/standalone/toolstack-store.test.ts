@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { HostNode } from '../../host/host.js';
-import { HostXenstore } from './host-store.js';
+import type { HostNode } from '../host.js';
+import { HostXenstore } from './toolstack-store.js';
 
 const DOMAIN = {
   domid: 4,
@@ -24,7 +24,7 @@ const DOMAIN = {
 describe("a domain's home in the host's xenstore", () => {
   it('what a tool writes there reaches the domain; what the toolstack wrote when it came does not', () => {
     const store = new HostXenstore();
-    store.addDomain(DOMAIN, []);
+    store.addDomain(DOMAIN);
     const heard: HostNode[] = [];
     store.relay(4, (node) => heard.push(node));
     expect(heard).toEqual([]);
@@ -32,7 +32,7 @@ describe("a domain's home in the host's xenstore", () => {
     tool.write('/local/domain/4/memory/target', '65536');
     expect(heard).toEqual([{ path: 'memory/target', value: '65536' }]);
     // It comes again, with a daemon or on another host, whose store has the value of its configuration.
-    store.addDomain(DOMAIN, []);
+    store.addDomain(DOMAIN);
     heard.length = 0;
     store.relay(4, (node) => heard.push(node));
     expect(heard).toEqual([]);

@@ -1,7 +1,8 @@
 /**
- * The host's xenstore as a toolstack keeps it: the nodes of every running domain under this host's domain ids.
- * Guests never see it; their own xenstore is theirs for life.
+ * The xenstore of a host without Xen: the nodes of every running domain under this host's domain ids, as libxl would write
+ * them. Guests never see it; their own xenstore is theirs for life.
  */
+import type { Socket } from 'node:net';
 import { deviceTree, libxlDeviceTree } from '../../guest/device-tree.js';
 import {
   type DomainTreeInput,
@@ -10,13 +11,13 @@ import {
   libxlTree,
   type TreeNode,
 } from '../../guest/domain-tree.js';
-import { DEVICE_KINDS } from '../../helper/device-kinds.js';
-import type { DeviceConfig } from '../../helper/devices.js';
-import type { HostNode } from '../../host/host.js';
 import type { LocalClient } from '../../xenstore/server/local.js';
 import { XenstoreServer } from '../../xenstore/server/server.js';
+import { SocketServer } from '../../xenstore/socket/socket-server.js';
+import type { HostNode } from '../host.js';
+import type { DomainRelay, StoreDevice, ToolstackStore } from '../platform.js';
 
-export class HostXenstore {
+export class HostXenstore implements ToolstackStore {
   readonly server = new XenstoreServer();
   private readonly dom0 = this.server.local(0);
   private readonly relays = new Map<number, Relay>();
@@ -32,21 +33,23 @@ export class HostXenstore {
     }
   }
 
-  addDomain(domain: DomainTreeInput, devices: readonly DeviceConfig[]): void {
-    this.put(domainTree(domain));
-    this.put(libxlTree(domain.domid));
-    for (const device of devices) this.addDevice(domain.domid, device);
+  async serve(path: string, admit: (socket: Socket) => boolean): Promise<() => Promise<void>> {
+    const sockets = await SocketServer.listen(this.server, path, { admit });
+    return () => sockets.close();
   }
 
-  addDevice(domid: number, { kind, devid, spec }: DeviceConfig): void {
-    const type = DEVICE_KINDS[kind];
-    if (type === undefined) return;
-    const input = { ...type.nodes(devid, spec), domid };
+  addDomain(domain: DomainTreeInput): void {
+    this.put(domainTree(domain));
+    this.put(libxlTree(domain.domid));
+  }
+
+  addDevice(domid: number, device: StoreDevice): void {
+    const input = { ...device, domid };
     this.put(deviceTree(input));
     this.put(libxlDeviceTree(input));
   }
 
-  removeDevice(domid: number, { kind, devid }: DeviceConfig): void {
+  removeDevice(domid: number, kind: string, devid: number): void {
     for (const path of [
       `/local/domain/${domid}/device/${kind}/${devid}`,
       `/local/domain/0/backend/${kind}/${domid}/${devid}`,
@@ -86,7 +89,7 @@ export class HostXenstore {
 }
 
 /** One domain's way to its home in the host's xenstore, with the domain's rights. */
-export class Relay {
+export class Relay implements DomainRelay {
   /** The node that the domain itself is writing: an event about it, which comes meanwhile, is no news. */
   private own: HostNode | undefined;
   private readonly watch: { stop(): void };

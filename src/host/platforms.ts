@@ -1,0 +1,21 @@
+/**
+ * The platforms by name: the one file, for all our programs, that names the folder of a platform. A name that is the URL
+ * of a module (file:...) is one of somebody else's, as tests have.
+ */
+import type { PlatformModule } from './platform.js';
+
+const PLATFORMS: Readonly<Record<string, () => Promise<{ readonly platform: PlatformModule }>>> = {
+  standalone: () => import('./standalone/platform.js'),
+};
+
+export const DEFAULT_PLATFORM = 'standalone';
+
+/** Rejects with a message for people where there is no such platform. */
+export async function loadPlatform(name: string): Promise<PlatformModule> {
+  if (Object.hasOwn(PLATFORMS, name)) return (await PLATFORMS[name]()).platform;
+  if (!name.startsWith('file:'))
+    throw new Error(
+      `there is no platform ${name}: ${Object.keys(PLATFORMS).join(', ')}, or the URL of a module`,
+    );
+  return ((await import(name)) as { readonly platform: PlatformModule }).platform;
+}

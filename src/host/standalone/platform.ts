@@ -1,0 +1,68 @@
+/** Any Linux without Xen: outer values are invented, clocks are the kernel's, disks and networks are files and sockets. */
+import type { DomId, Port } from '../../xen/types.js';
+import type { Host, HostClock, HostIdentity } from '../host.js';
+import type {
+  HostGrant,
+  HostPlatform,
+  HostSurroundings,
+  OuterValues,
+  PlatformModule,
+  PlatformSettings,
+} from '../platform.js';
+import { standaloneClock } from './clock.js';
+import { standaloneLinks } from './links.js';
+import { inventOuterValues } from './outer-values.js';
+import { checkSettings, defaultSettings, type StandaloneSettings } from './settings.js';
+import { hostAlone } from './single-host.js';
+import { HostXenstore } from './toolstack-store.js';
+
+class StandalonePlatform implements HostPlatform {
+  readonly kind = 'standalone';
+  readonly identity: HostIdentity;
+  readonly clock: HostClock;
+  readonly domids: HostPlatform['domids'];
+  readonly settings: PlatformSettings;
+  private store: HostXenstore | undefined;
+
+  constructor(
+    hostName: string,
+    private readonly own: StandaloneSettings,
+  ) {
+    const { xenVersion, cpuModel, firstDomid, maxDomid } = own;
+    this.settings = { ...own };
+    this.identity = { name: hostName, xenVersion, cpuModel };
+    this.clock = standaloneClock(own);
+    this.domids = { first: firstDomid, last: maxDomid };
+  }
+
+  get toolstackStore(): HostXenstore {
+    this.store ??= new HostXenstore();
+    return this.store;
+  }
+
+  allocate(): OuterValues {
+    return inventOuterValues();
+  }
+
+  openHost(grant: HostGrant, { store, log }: HostSurroundings): Host {
+    const { networks, images } = this.own;
+    return {
+      identity: this.identity,
+      clock: this.clock,
+      domid: grant.domid as DomId,
+      storePort: grant.storePort as Port,
+      consolePort: grant.consolePort as Port,
+      storeFrame: grant.storeFrame,
+      consoleFrame: grant.consoleFrame,
+      store,
+      links: standaloneLinks({ networks, images, log }),
+    };
+  }
+}
+
+export const platform: PlatformModule = {
+  defaultSettings: () => ({ ...defaultSettings() }),
+  checkSettings: (settings) => checkSettings(settings as unknown as StandaloneSettings),
+  open: (hostName, settings) => new StandalonePlatform(hostName, settings as unknown as StandaloneSettings),
+  openSingleHost: hostAlone,
+};
