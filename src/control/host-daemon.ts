@@ -3,11 +3,13 @@
  * TCP for other hosts; settles what an earlier daemon left before it listens anywhere.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { chmodSync, closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { Logger } from 'pino';
 import type { HostPlatform } from '../host/platform.js';
+import { sleep } from '../os/clock.js';
 import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
 import { readOrSetAside } from '../os/durable.js';
 import { type Libc, loadLibc } from '../os/libc.js';
@@ -18,25 +20,28 @@ import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
 import { controlRequests, moveRequests } from './api/api.js';
 import { CONTROL_KEY, CONTROL_SOCKET, XENSTORE_SOCKET } from './control-files.js';
 import { Domains } from './domains/domains.js';
-import { isAlive, sessionOf, startTicks } from './domains/spawn.js';
+import { sessionOf } from './domains/spawn.js';
 import { readProcessId } from './domains/state-files.js';
 import type { ConfiguredHost, HostConfig } from './host-config.js';
 import { Moves } from './moves/moves.js';
+import { systemWorld } from './system-world.js';
 import { loadIdentity, type Right, TrustedHosts } from './transport/identity.js';
 import {
   type Caller,
-  connectPeer,
   keepAlive,
   listenForPeers,
   type PeerAddress,
   PROTOCOL_VERSIONS,
 } from './transport/peer.js';
+import type { World } from './world.js';
 
 export interface HostOptions extends ConfiguredHost {
   readonly dir: string;
   readonly listen: { readonly host: string; readonly port: number } | undefined;
   readonly plainLoopback: boolean;
   readonly log: Logger;
+  /** This machine's, if nothing is said. */
+  readonly world?: World;
   /** Guests' processes start also where they cannot be confined. */
   readonly unconfined?: boolean;
 }
@@ -62,6 +67,7 @@ export class HostDaemon {
   readonly dir: string;
   readonly config: HostConfig;
   readonly plain: boolean;
+  readonly world: World;
   readonly platform: HostPlatform;
   readonly domains: Domains;
   readonly moves: Moves;
@@ -77,6 +83,7 @@ export class HostDaemon {
 
   constructor(private readonly options: HostOptions) {
     const { dir, config, platform, plainLoopback, log } = options;
+    this.world = options.world ?? systemWorld;
     this.name = platform.identity.name;
     this.platform = platform;
     this.dir = dir;
@@ -85,6 +92,7 @@ export class HostDaemon {
     this.trusted = new TrustedHosts(dir, (message) => log.error(message));
     this.lockDirectory();
     this.domains = new Domains({
+      world: this.world,
       dir,
       config,
       platform: this.platform,
@@ -104,19 +112,29 @@ export class HostDaemon {
 
   /** One daemon a directory: two would both own its guests. */
   private lockDirectory(): void {
-    mkdirSync(this.dir, { recursive: true });
+    const { files, processes, self } = this.world;
+    files.makeDirectory(this.dir);
     const path = join(this.dir, 'daemon.pid');
-    const other = readOrSetAside(path, readProcessId, (message) => {
+    const damaged = (message: string): void => {
       this.options.log.error(message);
       this.otherUnknown = true;
-    });
-    if (other !== undefined && other.pid !== process.pid && isAlive(other)) {
+    };
+    const other = readOrSetAside(path, readProcessId, damaged, files);
+    if (other !== undefined && other.pid !== self.pid && processes.isAlive(other)) {
       throw new Failure('bad-state', `a daemon (process ${other.pid}) runs in ${this.dir} already`);
     }
-    rmSync(path, { force: true });
-    const fd = openSync(path, 'wx', 0o600);
-    writeSync(fd, JSON.stringify({ pid: process.pid, startTicks: startTicks(process.pid) }));
-    closeSync(fd);
+    files.remove(path);
+    const file = files.open(path, 'wx', 0o600);
+    files.write(file, JSON.stringify(self));
+    files.close(file);
+  }
+
+  /** Settles what an earlier daemon left. */
+  async recover(): Promise<void> {
+    const recovered = this.moves.recover(await this.domains.recover());
+    this.stopWatching = this.domains.watchDisk();
+    // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
+    await Promise.race([recovered, sleep(this.world.clock, RECOVERY_MS)]);
   }
 
   /** Settles the past, then listens. Resolves with the TCP port, or 0. */
@@ -125,10 +143,7 @@ export class HostDaemon {
     const path = join(dir, CONTROL_SOCKET);
     if (this.otherUnknown && (await answers(path)))
       throw new Failure('bad-state', `a daemon answers in ${dir} already`);
-    const recovered = this.moves.recover(await this.domains.recover());
-    this.stopWatching = this.domains.watchDisk();
-    // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
-    await Promise.race([recovered, new Promise((done) => setTimeout(done, RECOVERY_MS))]);
+    await this.recover();
     rmSync(path, { force: true });
     const libc = await loadLibc();
     const admit = (socket: net.Socket): boolean => !this.isGuests(libc, socket);
@@ -183,7 +198,7 @@ export class HostDaemon {
    * `peer`: fingerprint of who is connected; undefined: a person of this machine, or plain loopback. `key`: what the
    * greeting has to show, or undefined.
    */
-  private accept(socket: net.Socket, peer: string | undefined, known: () => boolean, key?: string): void {
+  accept(socket: Duplex, peer: string | undefined, known: () => boolean, key?: string): void {
     let greeted = false;
     const fingerprint = peer ?? '';
     const rpc: Rpc = new Rpc(socket, {
@@ -251,7 +266,7 @@ export class HostDaemon {
   private async connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc> {
     const trusted = this.trusted.all();
     const fingerprint = trusted.find((t) => t.name === peer.name)?.fingerprint;
-    const rpc = await connectPeer(peer, loadIdentity(this.dir), trusted, {
+    const rpc = await this.world.hosts.connect(this.dir, peer, trusted, {
       ...handlers,
       closed: (rpc) => {
         this.connections.delete(rpc);

@@ -2,18 +2,22 @@
  * How often something may be done that a guest, its process or another host gives rise to, as a line in a log: some at
  * once, and then a few a minute. What was held back is not remembered.
  */
+import type { Clock } from '../os/clock.js';
+
 export class Seldom {
   private left: number;
-  private since = performance.now();
+  private since: number;
 
   constructor(
+    private readonly clock: Clock,
     private readonly most = 10,
     private readonly perMinute = 6,
   ) {
     this.left = most;
+    this.since = clock.monotonicMs();
   }
 
-  allows(now = performance.now()): boolean {
+  allows(now = this.clock.monotonicMs()): boolean {
     this.left = Math.min(this.most, this.left + ((now - this.since) / 60_000) * this.perMinute);
     this.since = now;
     if (this.left < 1) return false;

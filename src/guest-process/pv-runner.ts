@@ -13,6 +13,7 @@ import type { Host } from '../host/host.js';
 import type { ImageFolders } from '../host/standalone/disk/image-folders.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/moving-guest.js';
+import { systemFiles } from '../os/files.js';
 import { collectGarbage } from '../os/garbage.js';
 import { hugePages } from '../os/huge-pages.js';
 import { tuneEngine } from '../os/tune-engine.js';
@@ -194,6 +195,7 @@ class PvRunner implements GuestRunner {
     return travellingImages(
       this.config.devices,
       folders,
+      systemFiles,
       (devid) => diskOf(devices, devid).disk!.sectors * 512,
     );
   }

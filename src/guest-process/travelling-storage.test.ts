@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { systemFiles } from '../os/files.js';
 import {
   discardImages,
   expectedImages,
@@ -26,7 +27,8 @@ const disk = (target: string, more = {}) => ({
 
 describe('disks that come with a guest', () => {
   it('come only into folders of the host, and replace nothing', () => {
-    const expected = (target: string, more = {}) => expectedImages([disk(target, more)], 'id', folders);
+    const expected = (target: string, more = {}) =>
+      expectedImages([disk(target, more)], 'id', folders, systemFiles);
     writeFileSync(join(here, 'there'), 'there');
     expect(expected('/srv/images/new')).toEqual([
       {
@@ -50,7 +52,7 @@ describe('disks that come with a guest', () => {
     for (const fileBytes of [1024, 512, 0, -1, 1000.5, '1000'])
       expect(() => expected('/srv/images/x', { fileBytes }), String(fileBytes)).toThrow('not a proper disk');
     expect(expected('/srv/images/x', { fileBytes: 1000 })).toMatchObject([{ bytes: 1024, fileBytes: 1000 }]);
-    expect(() => expectedImages({}, 'id', folders)).toThrow('not a proper list');
+    expect(() => expectedImages({}, 'id', folders, systemFiles)).toThrow('not a proper list');
   });
 
   it('are announced with the size of the disk, and of a file that ends within its last sector', () => {
@@ -64,7 +66,7 @@ describe('disks that come with a guest', () => {
         readOnly: false,
         cdrom: false,
       });
-      return travellingImages([{ kind: 'vbd', devid: 1, spec }], folders, () => 1024)[0];
+      return travellingImages([{ kind: 'vbd', devid: 1, spec }], folders, systemFiles, () => 1024)[0];
     };
     expect(announced(1000)).toMatchObject({ bytes: 1024, fileBytes: 1000 });
     expect(announced(1024).fileBytes).toBeUndefined();
@@ -72,33 +74,33 @@ describe('disks that come with a guest', () => {
   });
 
   it('have their name with the guest, leave nothing without it, and are said to be stale where it was', async () => {
-    const images = expectedImages([disk('/srv/images/one')], 'id', folders);
+    const images = expectedImages([disk('/srv/images/one')], 'id', folders, systemFiles);
     const [{ path, target }] = images;
-    await makeImages(images);
+    await makeImages(images, systemFiles);
     expect(statSync(path).size).toBe(1024);
-    await expect(makeImages(images)).rejects.toThrow('EEXIST');
-    discardImages(images);
+    await expect(makeImages(images, systemFiles)).rejects.toThrow('EEXIST');
+    discardImages(images, systemFiles);
     expect([existsSync(path), existsSync(target)]).toEqual([false, false]);
 
-    await makeImages(images);
-    nameImages(images);
-    discardImages(images);
+    await makeImages(images, systemFiles);
+    nameImages(images, systemFiles);
+    discardImages(images, systemFiles);
     expect([existsSync(path), existsSync(target)]).toEqual([false, false]);
 
     // Somebody else's file of that name stays, whenever it came.
-    await makeImages(images);
+    await makeImages(images, systemFiles);
     writeFileSync(target, 'mine');
-    expect(() => nameImages(images)).toThrow('EEXIST');
-    discardImages(images);
+    expect(() => nameImages(images, systemFiles)).toThrow('EEXIST');
+    discardImages(images, systemFiles);
     expect(readFileSync(target, 'utf8')).toBe('mine');
     rmSync(target);
 
-    await makeImages(images);
-    nameImages(images);
-    keepImages(images);
-    discardImages(images);
+    await makeImages(images, systemFiles);
+    nameImages(images, systemFiles);
+    keepImages(images, systemFiles);
+    discardImages(images, systemFiles);
     expect([existsSync(path), existsSync(target)]).toEqual([false, true]);
-    retireImages([target, target, join(here, 'never')]);
+    retireImages([target, target, join(here, 'never')], systemFiles);
     expect([existsSync(target), existsSync(`${target}.moved`)]).toEqual([false, true]);
   });
 });

@@ -8,14 +8,14 @@
  * Invariant: a file of the guest's name at the destination is removed only while it is the very file that this move
  * made and the guest is not ours; the source's file is not touched before the destination owns the guest.
  */
-import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
-import { open, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { DeviceConfig } from '../helper/devices.js';
 import { folderOf, type ImageFolders, placeOf } from '../host/standalone/disk/image-folders.js';
 import { isNbd } from '../host/standalone/disk/nbd-address.js';
 import { createQemuImage } from '../host/standalone/disk/qemu-nbd.js';
 import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
+import { syncDirectory } from '../os/durable.js';
+import type { Files } from '../os/files.js';
 import { Failure } from '../protocol/failure.js';
 import { type DiskFormat, readDiskSpec } from '../protocol/guest-config.js';
 import type { GuestConfig } from './guest-runner.js';
@@ -44,6 +44,7 @@ export interface IncomingImage extends ReceivedImage {
 export function travellingImages(
   devices: readonly DeviceConfig[],
   folders: ImageFolders,
+  files: Files,
   bytes: (devid: number) => number,
 ): TravellingImage[] {
   const all: TravellingImage[] = [];
@@ -52,8 +53,9 @@ export function travellingImages(
     const { target, format, readOnly } = readDiskSpec(spec);
     if (format === 'empty' || isNbd(target)) continue;
     const path = placeOf(target, folders);
-    const stats = statSync(path);
-    if (!stats.isFile())
+    const stats = files.facts(path);
+    if (stats === undefined) throw new Failure('bad-state', `disk ${path} is not there`);
+    if (!stats.isFile)
       throw new Failure('bad-state', `disk ${path} is a device; only files travel with a guest`);
     const whole = bytes(devid);
     const ends = format === 'raw' && stats.size > whole - 512 && stats.size < whole;
@@ -66,7 +68,12 @@ export function travellingImages(
 const FORMATS = new Set(['raw', 'qcow', 'qcow2', 'vhd', 'qed']);
 
 /** Which of the disks that a source announced have to come, and where to. Fails where one cannot. */
-export function expectedImages(announced: unknown, handover: string, folders: ImageFolders): IncomingImage[] {
+export function expectedImages(
+  announced: unknown,
+  handover: string,
+  folders: ImageFolders,
+  files: Files,
+): IncomingImage[] {
   if (!Array.isArray(announced) || announced.length > 256)
     throw new Failure('usage', 'not a proper list of disks');
   const expected: IncomingImage[] = [];
@@ -91,7 +98,7 @@ export function expectedImages(announced: unknown, handover: string, folders: Im
         `"images" of this host has no folder for ${target}; it takes no disk there`,
       );
     const path = placeOf(target, folders);
-    const there = statSync(path, { throwIfNoEntry: false });
+    const there = files.facts(path);
     // A medium that nobody writes may be everywhere already.
     if (there !== undefined && readOnly) continue;
     if (there !== undefined) {
@@ -124,53 +131,43 @@ export function mustBeConfigured(
 }
 
 /** Makes the empty images, ours alone. */
-export async function makeImages(images: readonly IncomingImage[]): Promise<void> {
+export async function makeImages(images: readonly IncomingImage[], files: Files): Promise<void> {
   for (const { path, format, readOnly, bytes } of images) {
     // A medium may be other guests' too.
-    await (await open(path, 'wx', readOnly ? 0o644 : 0o600)).close();
-    if (format === 'raw') await truncate(path, bytes);
-    else await createQemuImage(path, format, bytes);
+    await files.create(path, readOnly ? 0o644 : 0o600, format === 'raw' ? bytes : 0);
+    if (format !== 'raw') await createQemuImage(path, format, bytes);
   }
 }
 
 /** Gives the images, which are complete, their names. Fails where somebody else has made such a file meanwhile. */
-export function nameImages(images: readonly IncomingImage[]): void {
+export function nameImages(images: readonly IncomingImage[], files: Files): void {
   for (const { path, target } of images) {
-    linkSync(path, target);
-    syncFolder(target);
+    files.link(path, target);
+    syncDirectory(dirname(target), files);
   }
 }
 
 /** The guest is ours: the images have their own names only. */
-export function keepImages(images: readonly IncomingImage[]): void {
-  for (const { path } of images) rmSync(path, { force: true });
+export function keepImages(images: readonly IncomingImage[], files: Files): void {
+  for (const { path } of images) files.remove(path);
 }
 
 /** The guest is not ours: nothing of what was made is left. */
-export function discardImages(images: readonly IncomingImage[]): void {
+export function discardImages(images: readonly IncomingImage[], files: Files): void {
   for (const { path, target } of images) {
-    const made = statSync(path, { throwIfNoEntry: false });
-    const named = statSync(target, { throwIfNoEntry: false });
+    const made = files.facts(path);
+    const named = files.facts(target);
     if (made === undefined) continue;
-    if (named?.ino === made.ino && named.dev === made.dev) rmSync(target, { force: true });
-    rmSync(path, { force: true });
+    if (named?.ino === made.ino && named.dev === made.dev) files.remove(target);
+    files.remove(path);
   }
 }
 
 /** The guest has left, and its disks with it: what is here has a name that says so. */
-export function retireImages(paths: readonly string[]): void {
+export function retireImages(paths: readonly string[], files: Files): void {
   for (const path of paths) {
-    if (statSync(path, { throwIfNoEntry: false }) === undefined) continue;
-    renameSync(path, `${path}.moved`);
-    syncFolder(path);
-  }
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(dirname(path), 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    if (!files.exists(path)) continue;
+    files.rename(path, `${path}.moved`);
+    syncDirectory(dirname(path), files);
   }
 }

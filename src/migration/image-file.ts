@@ -2,8 +2,10 @@
  * `save` and `restore`: the migration stream in a file.
  * Invariant: under the name that was asked for there is either the whole image, on disk, or what was there before.
  */
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { StreamSink } from './stream-writer.js';
 
 export interface ImageFile {
@@ -44,7 +46,21 @@ export async function createImage(path: string): Promise<ImageFile> {
   };
 }
 
-/** The bytes of an open file from `start` on, in chunks; the file stays open. */
-export function readImage(file: FileHandle, start: number): AsyncIterable<Uint8Array> {
-  return file.createReadStream({ start, highWaterMark: 1 << 20, autoClose: false });
+/** A file of a saved guest, to be read. */
+export interface SavedImage {
+  /** Fills `into` with what is there from byte `at` on; gives how many bytes that were. */
+  read(into: Uint8Array, at: number): Promise<number>;
+  /** Writes all from byte `start` on to the stream, and ends it. */
+  copyTo(stream: Writable, start: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openImage(path: string): Promise<SavedImage> {
+  const file = await open(path, 'r');
+  return {
+    read: async (into, at) => (await file.read(into, 0, into.length, at)).bytesRead,
+    copyTo: (stream, start) =>
+      pipeline(file.createReadStream({ start, highWaterMark: 1 << 20, autoClose: false }), stream),
+    close: () => file.close(),
+  };
 }

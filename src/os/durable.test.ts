@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { check } from '../protocol/check.js';
-import { readForeign, readJson, readOrSetAside, removeUnfinished, writeDurable } from './durable.js';
+import { readJson, readOrSetAside, removeUnfinished, writeDurable } from './durable.js';
+import { readForeign } from './foreign-directory.js';
 
 describe('durable files', () => {
   let dir = '';

@@ -1,67 +1,54 @@
 /** Small files that must survive a crash of process or machine: whole and on disk when these return. */
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
 import { dirname, join } from 'node:path';
+import { type Files, systemFiles } from './files.js';
 
 const UNFINISHED = '.json.new';
 
-export function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
+export function syncDirectory(path: string, files = systemFiles): void {
+  const fd = files.open(path, 'r');
   try {
-    fsyncSync(fd);
+    files.sync(fd);
   } finally {
-    closeSync(fd);
+    files.close(fd);
   }
 }
 
 /** Replaces the file at once: readers see the old or the new contents, never a part. */
-export function writeDurable(path: string, value: unknown): void {
+export function writeDurable(path: string, value: unknown, files = systemFiles): void {
   const temporary = `${path}.new`;
-  const fd = openSync(temporary, 'w', 0o600);
+  const fd = files.open(temporary, 'w', 0o600);
   try {
     try {
-      writeSync(fd, `${JSON.stringify(value)}\n`);
-      fsyncSync(fd);
+      files.write(fd, `${JSON.stringify(value)}\n`);
+      files.sync(fd);
     } finally {
-      closeSync(fd);
+      files.close(fd);
     }
-    renameSync(temporary, path);
+    files.rename(temporary, path);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    files.remove(temporary);
     throw error;
   }
-  syncDirectory(dirname(path));
+  syncDirectory(dirname(path), files);
 }
 
 /** Removes what a writer that died in `writeDurable` left. For directories that nobody else writes to. */
-export function removeUnfinished(directory: string): void {
-  for (const name of readdirSync(directory)) {
-    if (name.endsWith(UNFINISHED)) rmSync(join(directory, name), { force: true });
+export function removeUnfinished(directory: string, files = systemFiles): void {
+  for (const name of files.list(directory)) {
+    if (name.endsWith(UNFINISHED)) files.remove(join(directory, name));
   }
 }
 
-export function removeDurable(path: string): void {
-  rmSync(path, { force: true });
-  syncDirectory(dirname(path));
+export function removeDurable(path: string, files = systemFiles): void {
+  files.remove(path);
+  syncDirectory(dirname(path), files);
 }
 
 /** The value in the file, or undefined where there is none. Throws on a damaged one. */
-export function readJson<T>(path: string): T | undefined {
+export function readJson<T>(path: string, files = systemFiles): T | undefined {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = files.read(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
@@ -80,17 +67,18 @@ export function readOrSetAside<T>(
   path: string,
   read: (value: unknown) => T,
   damaged: (message: string) => void,
+  files = systemFiles,
 ): T | undefined {
   try {
-    const value = readJson<unknown>(path);
+    const value = readJson<unknown>(path, files);
     return value === undefined ? undefined : read(value);
   } catch (error) {
     // For want of descriptors: nothing is wrong with the file.
     if (/^E[MN]FILE$/.test((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    const aside = freeName(`${path}${DAMAGED}`);
+    const aside = freeName(`${path}${DAMAGED}`, files);
     let what = `set aside as ${aside}`;
     try {
-      renameSync(path, aside);
+      files.rename(path, aside);
     } catch (failed) {
       what = `and cannot be set aside: ${(failed as Error).message}`;
     }
@@ -99,32 +87,6 @@ export function readOrSetAside<T>(
   }
 }
 
-function freeName(wanted: string): string {
-  for (let n = 1, name = wanted; ; name = `${wanted}.${++n}`) if (!existsSync(name)) return name;
-}
-
-/**
- * The text of a file that somebody else may have put there: of one that is longer than `most` bytes the last of them
- * (`end`), or nothing. "" where there is none, or what is there is no ordinary file of one name. Never waits, follows
- * no link.
- */
-export function readForeign(path: string, most: number, from: 'beginning' | 'end' = 'beginning'): string {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch {
-    return '';
-  }
-  try {
-    const stats = fstatSync(fd);
-    if (!stats.isFile() || stats.nlink > 1) return '';
-    if (from === 'beginning' && stats.size > most) return '';
-    const bytes = Buffer.alloc(Math.min(most, stats.size));
-    const length = readSync(fd, bytes, 0, bytes.length, from === 'end' ? stats.size - bytes.length : 0);
-    return bytes.toString('utf8', 0, length);
-  } catch {
-    return '';
-  } finally {
-    closeSync(fd);
-  }
+function freeName(wanted: string, files: Files): string {
+  for (let n = 1, name = wanted; ; name = `${wanted}.${++n}`) if (!files.exists(name)) return name;
 }

@@ -10,6 +10,7 @@ import {
   lstatSync,
   openSync,
   readdirSync,
+  readSync,
   rmdirSync,
   unlinkSync,
 } from 'node:fs';
@@ -80,6 +81,32 @@ function emptyDirectory(path: string | Buffer, depth: number): void {
         rmdirSync(entry);
       }
     }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The text of a file that somebody else may have put there: of one that is longer than `most` bytes the last of them
+ * (`end`), or nothing. "" where there is none, or what is there is no ordinary file of one name. Never waits, follows
+ * no link.
+ */
+export function readForeign(path: string, most: number, from: 'beginning' | 'end' = 'beginning'): string {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    return '';
+  }
+  try {
+    const stats = fstatSync(fd);
+    if (!stats.isFile() || stats.nlink > 1) return '';
+    if (from === 'beginning' && stats.size > most) return '';
+    const bytes = Buffer.alloc(Math.min(most, stats.size));
+    const length = readSync(fd, bytes, 0, bytes.length, from === 'end' ? stats.size - bytes.length : 0);
+    return bytes.toString('utf8', 0, length);
+  } catch {
+    return '';
   } finally {
     closeSync(fd);
   }

@@ -4,8 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
-import type { GuestConfig, RunnerModule } from '../../guest-process/guest-runner.js';
+import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import { DEFAULT_MOVE, type MoveOptions } from '../../migration/source.js';
+import { sleep } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
 import type { Params } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
@@ -137,7 +138,7 @@ async function row(daemon: HostDaemon, domain: Domain): Promise<DomainRow> {
 }
 
 async function readConfig(daemon: HostDaemon, params: Params): Promise<GuestConfig> {
-  const module = (await import(daemon.config.runner)) as RunnerModule;
+  const module = await daemon.world.processes.runner(daemon.config.runner);
   try {
     return module.readConfig(text(params, 'config'), text(params, 'file'), text(params, 'directory'));
   } catch (error) {
@@ -154,11 +155,12 @@ async function ask(daemon: HostDaemon, params: Params, kind: 'poweroff' | 'reboo
   const { domid } = domain;
   await domain.ask('shutdown', { kind, timeoutS });
   if (params.wait !== true) return null;
-  const end = performance.now() + timeoutS * 1000;
+  const { clock } = daemon.world;
+  const end = clock.monotonicMs() + timeoutS * 1000;
   while (daemon.domains.all.get(domid) === domain && domain.state.phase !== 'ended') {
-    if (performance.now() > end)
+    if (clock.monotonicMs() > end)
       throw new Failure('timed-out', `the guest took the request, and still runs after ${timeoutS} s`);
-    await new Promise((done) => setTimeout(done, 50));
+    await sleep(clock, 50);
   }
   return null;
 }
@@ -285,8 +287,7 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
   /** Resolves when the domain is no more here. */
   async gone(daemon, params) {
     const domain = guest(daemon, params);
-    while (daemon.domains.all.get(domain.domid) === domain)
-      await new Promise((done) => setTimeout(done, 100));
+    while (daemon.domains.all.get(domain.domid) === domain) await sleep(daemon.world.clock, 100);
     return null;
   },
 };

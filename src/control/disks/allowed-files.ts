@@ -10,6 +10,7 @@ import { dirname } from 'node:path';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import { folderOf, type ImageFolders, placeOf } from '../../host/standalone/disk/image-folders.js';
 import { isNbd, nbdPaths } from '../../host/standalone/disk/nbd-address.js';
+import type { Files } from '../../os/files.js';
 import { Failure } from '../../protocol/failure.js';
 import { readDiskSpec } from '../../protocol/guest-config.js';
 import type { HostConfig } from '../host-config.js';
@@ -17,10 +18,10 @@ import type { HostConfig } from '../host-config.js';
 export type Places = Pick<HostConfig, 'images' | 'kernels'>;
 
 /** The real path of `path`, or of the nearest directory above it that is there. */
-function realPath(path: string): string {
+function realPath(path: string, files: Files): string {
   for (let at = path; ; at = dirname(at)) {
     try {
-      return realpathSync(at);
+      return files.realPath(at);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || at === '/') throw error;
     }
@@ -28,7 +29,12 @@ function realPath(path: string): string {
 }
 
 /** Fails where `target` is in none of the folders, or leads out of its own. Returns where it is here. */
-export function placeWithin(target: string, folders: ImageFolders, setting: keyof Places): string {
+export function placeWithin(
+  target: string,
+  folders: ImageFolders,
+  setting: keyof Places,
+  files: Files,
+): string {
   const refuse = (why: string): never => {
     throw new Failure('not-trusted', `${target}, which the guest's configuration names, ${why}`);
   };
@@ -43,8 +49,8 @@ export function placeWithin(target: string, folders: ImageFolders, setting: keyo
   let real: string;
   let within: string;
   try {
-    within = realpathSync(folders[folder]);
-    real = realPath(here);
+    within = files.realPath(folders[folder]);
+    real = realPath(here, files);
   } catch (error) {
     return refuse(`cannot be looked for: ${(error as Error).message}`);
   }
@@ -85,10 +91,16 @@ function namedIn(config: GuestConfig): Named[] {
 export const foreignPaths = (config: GuestConfig): string[] => namedIn(config).map(({ path }) => path);
 
 /** Fails where one of the files that somebody else has named is not where this host lets it be. */
-export function checkPlaces(config: GuestConfig, foreign: readonly string[], places: Places): void {
+export function checkPlaces(
+  config: GuestConfig,
+  foreign: readonly string[],
+  places: Places,
+  files: Files,
+): void {
   for (const { path, setting, asItIs = false } of namedIn(config)) {
     if (!foreign.includes(path)) continue;
     const here = Object.values(places[setting]);
-    placeWithin(path, asItIs ? Object.fromEntries(here.map((f) => [f, f])) : places[setting], setting);
+    const folders = asItIs ? Object.fromEntries(here.map((f) => [f, f])) : places[setting];
+    placeWithin(path, folders, setting, files);
   }
 }

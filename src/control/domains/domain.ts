@@ -3,7 +3,6 @@
  * Invariant: the state file is on disk before the process is told anything, and is removed after the process is
  * dead; so a daemon that starts again finds every process there is.
  */
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { GenericSchema } from 'valibot';
 import {
@@ -18,9 +17,8 @@ import {
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { IncomingImage } from '../../guest-process/travelling-storage.js';
 import type { HostNode } from '../../host/host.js';
-import { readForeign, writeDurable } from '../../os/durable.js';
-import { removeTree } from '../../os/foreign-directory.js';
-import { killedBecause, wordsOfEnd } from '../../os/process-end.js';
+import type { Clock } from '../../os/clock.js';
+import { writeDurable } from '../../os/durable.js';
 import { check, ProtocolError } from '../../protocol/check.js';
 import { Failure } from '../../protocol/failure.js';
 import { ANSWERS, FILES, NOTICES, REQUESTS } from '../../protocol/guest-process.js';
@@ -28,16 +26,8 @@ import { printable } from '../../protocol/printable.js';
 import { type Params, Rpc } from '../../protocol/rpc.js';
 import type { Grant } from '../disks/disk-access.js';
 import { Seldom } from '../seldom.js';
-import { lastLine } from './process-log.js';
-import {
-  connectGuest,
-  deathOf,
-  isAlive,
-  killProcess,
-  type ProcessId,
-  type ProcessPlaces,
-  socketOf,
-} from './spawn.js';
+import type { World } from '../world.js';
+import type { ProcessId, ProcessPlaces } from './spawn.js';
 
 /** The hand-over by which a guest came, until its source has closed the books. */
 export interface IncomingRef {
@@ -113,14 +103,12 @@ const END_TIMEOUT_MS = 5_000;
 const DEATH_GRACE_MS = 2_000;
 
 /** Waits for something, but no longer than so many milliseconds; 0 for as long as it takes. */
-async function within(something: Promise<void>, timeoutMs: number): Promise<void> {
+async function within(clock: Clock, something: Promise<void>, timeoutMs: number): Promise<void> {
   if (timeoutMs === 0) return something;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((done) => {
-    timer = setTimeout(done, timeoutMs);
+  await new Promise<void>((done, failed) => {
+    const late = clock.after(timeoutMs, done);
+    something.then(done, failed).finally(() => late.cancel());
   });
-  await Promise.race([something, late]);
-  clearTimeout(timer);
 }
 
 export class Domain {
@@ -137,17 +125,21 @@ export class Domain {
   /** How its process ended, in words, once that is known. */
   private how: string | undefined;
   /** When this daemon met it; CLOCK_MONOTONIC, ms. */
-  readonly since = performance.now();
+  readonly since: number;
   /** Its guest ended, and is being switched on again as another domain. */
   restarting = false;
-  private readonly oddities = new Seldom();
+  private readonly oddities: Seldom;
 
   constructor(
     readonly state: DomainState,
     readonly places: ProcessPlaces,
     private readonly stateFile: string,
     private readonly hooks: DomainHooks,
-  ) {}
+    private readonly world: World,
+  ) {
+    this.since = world.clock.monotonicMs();
+    this.oddities = new Seldom(world.clock);
+  }
 
   /** Its process's own directory. */
   get directory(): string {
@@ -159,7 +151,7 @@ export class Domain {
   }
 
   save(): void {
-    writeDurable(this.stateFile, this.state);
+    writeDurable(this.stateFile, this.state, this.world.files);
   }
 
   /** The guest's configuration is another one from here on, on disk too. */
@@ -175,12 +167,12 @@ export class Domain {
   }
 
   get alive(): boolean {
-    return this.state.process !== null && isAlive(this.state.process);
+    return this.state.process !== null && this.world.processes.isAlive(this.state.process);
   }
 
   /** Connects to the process; from now on its death is noticed. */
   async connect(): Promise<GuestHello> {
-    const socket = await connectGuest(this.places, this.state.process!);
+    const socket = await this.world.processes.connect(this.places, this.state.process!);
     const rpc: Rpc = new Rpc(socket, {
       request: async (method) => {
         if (!Object.hasOwn(REQUESTS, method)) throw new Failure('usage', `unknown request ${method}`);
@@ -200,8 +192,8 @@ export class Domain {
     } catch (error) {
       this.rpc = undefined;
       rpc.destroy();
-      if (await deathOf(this.state.process!, 0))
-        throw new Failure('crashed', `the guest's process ended: ${lastLine(this.places.log)}`);
+      if (await this.world.processes.diesWithin(this.state.process!, 0))
+        throw new Failure('crashed', `the guest's process ended: ${this.lastLine}`);
       throw error;
     }
   }
@@ -256,26 +248,27 @@ export class Domain {
     this.rpc = undefined;
     const { process } = this.state;
     if (process === null) return;
-    if (!(await deathOf(process, DEATH_GRACE_MS))) {
-      this.livedOn = true;
-      killedBecause(process.pid, 'its connection was closed and it lived on');
-    }
-    await killProcess(process);
+    if (!(await this.world.processes.diesWithin(process, DEATH_GRACE_MS))) this.livedOn = true;
+    await this.world.processes.kill(process, 'its connection was closed and it lived on');
     await this.noteEnd(process);
     this.tell(this.exitOnDisk());
   }
 
   /** The end of its process has a reason in the log, whatever becomes of the guest. Once. */
-  private async noteEnd({ pid }: ProcessId): Promise<void> {
+  private async noteEnd(process: ProcessId): Promise<void> {
     if (this.how !== undefined) return;
     this.how = '';
-    this.how = await wordsOfEnd(pid);
-    this.hooks.processEnded(this, this.how, lastLine(this.places.log));
+    this.how = await this.world.processes.howEnded(process);
+    this.hooks.processEnded(this, this.how, this.lastLine);
+  }
+
+  private get lastLine(): string {
+    return this.world.processes.lastLine(this.places);
   }
 
   /** What stands in a file of its process, if that is what such a file has. */
   private fileOf<F extends keyof typeof FILES>(name: string, file: F): unknown {
-    const text = readForeign(join(this.directory, name), FILES[file].most);
+    const text = this.world.files.readForeign(join(this.directory, name), FILES[file].most);
     try {
       return text === '' ? undefined : check(FILES[file].schema, JSON.parse(text), name);
     } catch {
@@ -288,7 +281,7 @@ export class Domain {
   exitOnDisk(): GuestExit {
     const exit = this.fileOf(EXIT_FILE, 'exit') as GuestExit | undefined;
     if (exit !== undefined) return exit;
-    const details = `the guest's process ${this.how || 'died'} ${lastLine(this.places.log)}`.trim();
+    const details = `the guest's process ${this.how || 'died'} ${this.lastLine}`.trim();
     return { reason: 'crash', details };
   }
 
@@ -304,7 +297,8 @@ export class Domain {
     params: GuestRequests[M][0],
     timeoutMs = LOOKS.has(method) ? LOOK_MS : 0,
   ): Promise<GuestRequests[M][1]> {
-    if (this.rpc === undefined && this.recovering !== undefined) await within(this.recovering, timeoutMs);
+    if (this.rpc === undefined && this.recovering !== undefined)
+      await within(this.world.clock, this.recovering, timeoutMs);
     if (this.rpc === undefined) throw new Failure('bad-state', `domain ${this.domid} has no process`);
     return this.request(this.rpc, method, params, timeoutMs);
   }
@@ -336,38 +330,37 @@ export class Domain {
     if (this.rpc !== undefined) {
       try {
         await this.ask('end', { reason }, END_TIMEOUT_MS);
-        await deathOf(process, END_TIMEOUT_MS);
+        await this.world.processes.diesWithin(process, END_TIMEOUT_MS);
       } catch {
         // Killed below.
       }
     }
-    killedBecause(process.pid, `it did not end by itself (${reason})`);
-    await killProcess(process);
+    await this.world.processes.kill(process, `it did not end by itself (${reason})`);
     await this.noteEnd(process);
   }
 
   /** Its connection is gone: whether its process is dead, or is so within the time that a dying one takes. */
   async diesSoon(): Promise<boolean> {
-    return this.state.process === null || deathOf(this.state.process, DEATH_GRACE_MS);
+    return this.state.process === null || this.world.processes.diesWithin(this.state.process, DEATH_GRACE_MS);
   }
 
   /** SIGKILL without a word, to the process and to all that it has started; resolves when they are dead. */
   async kill(): Promise<void> {
     const { process } = this.state;
     if (process === null) return;
-    killedBecause(process.pid, 'it did not answer, and must not go on');
-    await killProcess(process);
+    await this.world.processes.kill(process, 'it did not answer, and must not go on');
   }
 
   /** Removes all traces; the process is dead. */
   remove(): void {
-    for (const path of [this.directory, this.places.log, `${this.places.log}.1`, socketOf(this.places)]) {
+    const { files, processes } = this.world;
+    for (const path of [this.directory, ...processes.traces(this.places)]) {
       try {
-        removeTree(path);
+        files.removeTree(path);
       } catch {
         // What a guest's process made so that it cannot be removed is looked at again when a daemon starts.
       }
     }
-    rmSync(this.stateFile, { force: true });
+    files.remove(this.stateFile);
   }
 }

@@ -17,6 +17,7 @@ import { blockAttach, blockDetach } from '../api/disk-requests.js';
 import { networkAttach, networkDetach } from '../api/network-requests.js';
 import { openHostConfig } from '../host-config.js';
 import { Moves } from '../moves/moves.js';
+import { systemWorld } from '../system-world.js';
 import type { Domain } from './domain.js';
 import { Domains } from './domains.js';
 
@@ -158,6 +159,7 @@ describe('what a daemon remembers of its guests:', () => {
   async function daemon(): Promise<Domains> {
     const log = pino({ level: 'silent' });
     const domains = new Domains({
+      world: systemWorld,
       dir,
       ...(await openHostConfig(undefined, 'A')),
       log,

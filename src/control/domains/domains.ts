@@ -2,7 +2,6 @@
  * All domains of this host: makes them, finds them by id, name or uuid, and applies on_poweroff, on_reboot and
  * on_crash. Domain ids only rise, and begin again from 1 after the greatest, as Xen's do.
  */
-import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { GuestExit, GuestHello, ReceivedInfo } from '../../guest-process/guest-protocol.js';
@@ -18,28 +17,20 @@ import { DEVICE_KINDS } from '../../helper/device-kinds.js';
 import type { DeviceConfig } from '../../helper/devices.js';
 import type { DomainRelay, HostGrant, HostPlatform, ToolstackStore } from '../../host/platform.js';
 import { placeOf } from '../../host/standalone/disk/image-folders.js';
-import { readForeign, readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
-import { removeTree } from '../../os/foreign-directory.js';
+import { sleep } from '../../os/clock.js';
+import { readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
 import { within } from '../../os/within.js';
 import { Failure } from '../../protocol/failure.js';
 import { checkGuestConfig, readDiskSpec } from '../../protocol/guest-config.js';
 import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
 import { checkPlaces, foreignPaths, mustLieWithin } from '../disks/allowed-files.js';
-import {
-  type DiskGiver,
-  type Grant,
-  giveDisks,
-  keepDisks,
-  mustNameWithin,
-  takeBack,
-} from '../disks/disk-access.js';
-import { lendDisk, lentName, takeBackDisk } from '../disks/disk-lending.js';
+import type { DiskGiver, Grant } from '../disks/disk-access.js';
+import { lentName } from '../disks/disk-lending.js';
 import type { HostConfig } from '../host-config.js';
 import { Seldom } from '../seldom.js';
-import { confinementOf } from './confinement.js';
+import type { World } from '../world.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
-import { cutLog, sizeOfDirectory } from './process-log.js';
-import { type ProcessPlaces, passable, spawnGuest } from './spawn.js';
+import type { ProcessPlaces } from './spawn.js';
 import { readDomids, readState } from './state-files.js';
 
 /** Why the moves of a domain have a word in its end; see moves.ts. */
@@ -69,6 +60,7 @@ export interface NewDomain {
 }
 
 export interface DomainsOptions {
+  readonly world: World;
   readonly dir: string;
   readonly config: HostConfig;
   readonly platform: HostPlatform;
@@ -94,13 +86,8 @@ export function checkName(name: unknown): void {
   if (fault !== undefined) throw new Failure('usage', fault);
 }
 
-const wait = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
 const isNewer = (one: DomainState, other: DomainState): boolean =>
   (one.generation ?? 0) > (other.generation ?? 0);
-
-/** What guest-launcher.ts says is at the beginning of a process's log. */
-const LOG_BEGINNING = 64 << 10;
-const SANDBOX_LINE = 'sandbox: ';
 
 /** Between two attempts to speak to a process that does not answer, ms. */
 const RETRY_MS = 2_000;
@@ -128,7 +115,7 @@ export class Domains {
   readonly all = new Map<number, Domain>();
   moves: MoveWatcher | undefined;
   private readonly relays = new Map<Domain, DomainRelay>();
-  private readonly refusals = new Seldom();
+  private readonly refusals: Seldom;
   /** Numbers of domains whose records cannot be read: what they have is left as it is. */
   private readonly unreadable = new Set<number>();
   private nextDomid: number;
@@ -147,6 +134,7 @@ export class Domains {
     stopping: async (domain) => this.moves?.stopping(domain),
   };
 
+  readonly world: World;
   readonly dir: string;
   readonly hostName: string;
   readonly config: HostConfig;
@@ -155,16 +143,18 @@ export class Domains {
   readonly log: Logger;
 
   constructor(private readonly options: DomainsOptions) {
-    const { dir, config, platform, log } = options;
+    const { world, dir, config, platform, log } = options;
+    this.world = world;
+    this.refusals = new Seldom(world.clock);
     this.dir = dir;
     this.hostName = platform.identity.name;
     this.config = config;
     this.platform = platform;
     this.store = platform.toolstackStore;
     this.log = log;
-    passable(dir);
-    passable(join(dir, 'guests'));
-    mkdirSync(join(dir, 'state'), { recursive: true, mode: 0o700 });
+    world.files.makePassable(dir);
+    world.files.makePassable(join(dir, 'guests'));
+    world.files.makeDirectory(join(dir, 'state'), 0o700);
     const counters = this.read('domids.json', readDomids);
     this.nextDomid = counters?.next ?? platform.domids.first;
     this.generation = counters?.generation ?? 0;
@@ -172,12 +162,17 @@ export class Domains {
 
   /** What one of our own files has; one that cannot be read is set aside. */
   read<T>(name: string, read: (value: unknown) => T): T | undefined {
-    return readOrSetAside(join(this.dir, name), read, (message) => this.log.error({ file: name }, message));
+    const damaged = (message: string): void => this.log.error({ file: name }, message);
+    return readOrSetAside(join(this.dir, name), read, damaged, this.world.files);
   }
 
   /** This host's true time, ns since 1970. */
   wallClock(): number {
     return this.platform.clock.wallClock();
+  }
+
+  private within<T>(what: Promise<T>, ms: number, words: string): Promise<T> {
+    return within(what, ms, words, this.world.clock);
   }
 
   private domid(): number {
@@ -186,7 +181,8 @@ export class Domains {
     while (this.all.has(domid) || this.unreadable.has(domid)) domid = after(domid);
     this.nextDomid = after(domid);
     this.generation++;
-    writeDurable(join(this.dir, 'domids.json'), { next: this.nextDomid, generation: this.generation });
+    const counters = { next: this.nextDomid, generation: this.generation };
+    writeDurable(join(this.dir, 'domids.json'), counters, this.world.files);
     return domid;
   }
 
@@ -205,6 +201,7 @@ export class Domains {
       this.places(state.domid),
       join(this.dir, 'state', `${state.domid}.json`),
       this.hooks,
+      this.world,
     );
     this.all.set(state.domid, domain);
     this.generation = Math.max(this.generation, state.generation ?? 0);
@@ -254,19 +251,19 @@ export class Domains {
       domid,
       generation: this.generation,
       process: null,
-      createdMs: Date.now(),
+      createdMs: this.world.clock.wallMs(),
       phase: wanted.incoming === null ? 'building' : 'incoming',
       exit: null,
       ...this.platform.allocate(domid),
     });
     const coming = wanted.incoming !== null || saved === true;
     try {
-      removeTree(domain.directory);
+      this.world.files.removeTree(domain.directory);
       // On disk before anything is made for it, so that nothing of it is ever without a name.
       domain.save();
       await prepare?.(domain);
       const { places } = domain;
-      domain.state.process = await spawnGuest({
+      domain.state.process = await this.world.processes.start({
         places,
         runner: this.config.runner,
         // A guest that comes brings its kernel in its memory.
@@ -274,14 +271,14 @@ export class Domains {
         ramdisk: coming ? '' : this.kernelPlace(wanted.config?.ramdisk),
         kernelFolders: this.kernelFolders(wanted),
         memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
-        sandbox: confinementOf({
+        confined: {
           dir: this.dir,
           config: this.config,
           uid: places.uid,
           devices: wanted.config?.devices,
           images: (wanted.disks ?? []).map(({ path }) => path),
           unconfined: this.options.unconfined,
-        }),
+        },
         yielding: wanted.incoming !== null,
       });
       domain.save();
@@ -296,21 +293,21 @@ export class Domains {
 
   /** What its process could not be kept from, as it said before anything else ran in it. */
   private tellConfinement(domain: Domain): void {
-    const lines = readForeign(domain.places.log, LOG_BEGINNING, 'end').split('\n');
-    for (const line of lines.filter((l) => l.startsWith(SANDBOX_LINE)))
+    for (const line of this.world.processes.confinement(domain.places))
       this.log.warn({ domid: domain.domid }, line);
   }
 
   /** Fails where files that an operator did not name, or what lies beneath such images, are not where they may be. */
   async admit(config: GuestConfig, foreign: readonly string[]): Promise<void> {
-    checkPlaces(config, foreign, this.config);
+    checkPlaces(config, foreign, this.config, this.world.files);
     const { images, backing } = this.config;
     for (const { kind, spec } of config.devices) {
       if (kind !== 'vbd') continue;
       const { target, format } = readDiskSpec(spec);
       if (format === 'raw' || !foreign.includes(target)) continue;
-      const looked = mustNameWithin(placeOf(target, images), format, [...Object.values(images), ...backing]);
-      await within(looked, this.config.moveAnswerS * 1000, `disk ${target} does not answer`);
+      const folders = [...Object.values(images), ...backing];
+      const looked = this.world.disks.mustNameWithin(placeOf(target, images), format, folders);
+      await this.within(looked, this.config.moveAnswerS * 1000, `disk ${target} does not answer`);
     }
   }
 
@@ -329,7 +326,7 @@ export class Domains {
     paused: boolean,
     more: Pick<NewDomain, 'foreign' | 'replaces'> = {},
   ): Promise<Domain> {
-    checkPlaces(config, more.foreign ?? [], this.config);
+    checkPlaces(config, more.foreign ?? [], this.config, this.world.files);
     const { name, uuid, vcpus, maxMemoryKib } = config;
     const memoryKib = maxMemoryKib;
     const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null, ...more });
@@ -348,7 +345,7 @@ export class Domains {
   /** The domain's guest is here and ours: written down. */
   settle(domain: Domain): void {
     if (domain.state.phase !== 'ended') domain.state.phase = 'live';
-    keepImages(domain.state.disks ?? []);
+    keepImages(domain.state.disks ?? [], this.world.files);
     domain.state.disks = [];
     domain.save();
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
@@ -356,7 +353,7 @@ export class Domains {
 
   /** User of a domain's process; undefined: our own. */
   uidOf(domid: number): number | undefined {
-    return process.getuid?.() === 0 ? this.config.guestUid + domid : undefined;
+    return this.world.processes.haveOwnUsers ? this.config.guestUid + domid : undefined;
   }
 
   /** Lets the domain's process have these disks. Fails with what is wrong with one, and has changed nothing then. */
@@ -383,7 +380,7 @@ export class Domains {
         domain.save();
       },
     };
-    await giveDisks(giver, devices);
+    await this.world.disks.give(giver, devices);
   }
 
   /** The same for images that are being filled. */
@@ -408,7 +405,7 @@ export class Domains {
     const { grants } = domain.state;
     const uid = this.uidOf(domain.domid);
     if (uid === undefined || grants === undefined || grants.length === 0) return;
-    const kept = await keepDisks(uid, grants);
+    const kept = await this.world.disks.keep(uid, grants);
     if (this.all.get(domain.domid) !== domain) return;
     domain.state.grants = kept;
     domain.save();
@@ -421,9 +418,9 @@ export class Domains {
     const taken = grants.filter(which);
     if (uid === undefined || taken.length === 0) return;
     // What serves a file may hang: its entry in there is of no use to anybody then.
-    await within(takeBack(uid, taken), TAKE_BACK_MS, 'the files of its disks do not answer').catch(
-      (error: Error) =>
-        this.log.warn({ domid: domain.domid, error: error.message }, 'disks are not taken back'),
+    const given = this.world.disks.takeBack(uid, taken);
+    await this.within(given, TAKE_BACK_MS, 'the files of its disks do not answer').catch((error: Error) =>
+      this.log.warn({ domid: domain.domid, error: error.message }, 'disks are not taken back'),
     );
     domain.state.grants = grants.filter((grant) => !taken.includes(grant));
     domain.save();
@@ -433,7 +430,8 @@ export class Domains {
   async plug(domain: Domain, device: DeviceConfig): Promise<void> {
     const before = domain.state.grants ?? [];
     await this.giveDisks(domain, [device]);
-    const at = domain.places.uid === undefined ? lendDisk(domain, device, this.config.images) : null;
+    const at =
+      domain.places.uid === undefined ? this.world.disks.lend(domain, device, this.config.images) : null;
     this.showDevice(domain.domid, device);
     try {
       await domain.ask('plug', { device, at });
@@ -446,7 +444,7 @@ export class Domains {
         await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
       this.store.removeDevice(domain.domid, device.kind, device.devid);
       await this.takeDisks(domain, (grant) => !before.includes(grant));
-      takeBackDisk(domain, device);
+      this.world.disks.takeBackLent(domain, device);
       throw error;
     }
   }
@@ -464,7 +462,7 @@ export class Domains {
     const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
     if (config === null || device === undefined) return;
     this.store.removeDevice(domain.domid, device.kind, device.devid);
-    takeBackDisk(domain, device);
+    this.world.disks.takeBackLent(domain, device);
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
     if (kind !== 'vbd') return;
     // What lies beneath it may lie beneath another of its disks too.
@@ -489,7 +487,7 @@ export class Domains {
     const config = checkGuestConfig(given, 'bad-image');
     mustBeOf(config, state, "the stream's configuration");
     const foreign = foreignPaths(config);
-    checkPlaces(config, foreign, this.config);
+    checkPlaces(config, foreign, this.config, this.world.files);
     state.config = config;
     state.vcpus = config.vcpus;
     state.foreign = foreign;
@@ -498,7 +496,8 @@ export class Domains {
   /** The disks that can travel with a guest, by our own record of it; its process tells only how large they are. */
   async travelling(domain: Domain): Promise<TravellingImage[]> {
     const sizes = await domain.ask('travellingDisks', {}, this.config.moveAnswerS * 1000);
-    return travellingImages(domain.state.config?.devices ?? [], this.config.images, (devid) => {
+    const { devices = [] } = domain.state.config ?? {};
+    return travellingImages(devices, this.config.images, this.world.files, (devid) => {
       const bytes = sizes.find((disk) => disk.devid === devid)?.bytes;
       if (bytes === undefined || !Number.isSafeInteger(bytes))
         throw new Failure('bad-state', `the guest's process has no disk ${devid}`);
@@ -577,8 +576,8 @@ export class Domains {
     if (this.all.get(domain.domid) !== domain) return;
     this.moves?.removing(domain);
     const { incoming, disks = [] } = domain.state;
-    if (incoming !== null && domain.ownedBy(incoming.handover)) keepImages(disks);
-    else discardImages(disks);
+    if (incoming !== null && domain.ownedBy(incoming.handover)) keepImages(disks, this.world.files);
+    else discardImages(disks, this.world.files);
     this.unlist(domain);
     domain.remove();
     this.all.delete(domain.domid);
@@ -632,8 +631,8 @@ export class Domains {
     await this.untilDone(old, 'is not on record yet', wanted, () => old.save());
     if (!wanted()) return;
     await old.endProcess('destroyed');
-    const life = performance.now() - old.since;
-    if (life < LEAST_LIFE_MS) await wait(LEAST_LIFE_MS - life);
+    const life = this.world.clock.monotonicMs() - old.since;
+    if (life < LEAST_LIFE_MS) await sleep(this.world.clock, LEAST_LIFE_MS - life);
     const again = await this.untilDone(old, 'cannot be switched on again yet', wanted, () => {
       this.unlist(old);
       return this.create(config, false, { foreign: old.state.foreign, replaces: domid });
@@ -662,7 +661,7 @@ export class Domains {
         const { domid } = domain;
         const { name } = domain.state;
         this.log.error({ domid, name, error: (error as Error).message }, `a guest that rebooted ${words}`);
-        await wait(ms);
+        await sleep(this.world.clock, ms);
       }
     }
     return undefined;
@@ -690,22 +689,23 @@ export class Domains {
   /** What an earlier daemon left on disk. No process is spoken to; what a reboot left over is ended. */
   async recover(): Promise<Domain[]> {
     const found: Domain[] = [];
-    removeUnfinished(this.dir);
-    removeUnfinished(join(this.dir, 'state'));
-    for (const file of readdirSync(join(this.dir, 'state'))) {
+    const { files } = this.world;
+    removeUnfinished(this.dir, files);
+    removeUnfinished(join(this.dir, 'state'), files);
+    for (const file of files.list(join(this.dir, 'state'))) {
       if (!/^\d+\.json$/.test(file)) continue;
       const state = this.read(join('state', file), (value) => readState(value, Number.parseInt(file, 10)));
       if (state !== undefined) found.push(this.domain(state));
     }
-    const damaged = new Set(readdirSync(join(this.dir, 'state')).map((file) => Number.parseInt(file, 10)));
+    const damaged = new Set(files.list(join(this.dir, 'state')).map((file) => Number.parseInt(file, 10)));
     for (const number of damaged) if (!this.all.has(number)) this.unreadable.add(number);
     this.generation = Math.max(this.generation, ...found.map(({ state }) => state.generation ?? 0));
     // A directory without state was never told anything, or is what a removal left.
-    for (const name of readdirSync(join(this.dir, 'guests'))) {
+    for (const name of files.list(join(this.dir, 'guests'))) {
       if (this.all.has(Number(name)) || damaged.has(Number(name))) continue;
       const path = join(this.dir, 'guests', name);
       try {
-        removeTree(path);
+        files.removeTree(path);
       } catch (error) {
         this.log.warn({ path, error: (error as Error).message }, 'cannot be removed');
       }
@@ -736,7 +736,7 @@ export class Domains {
             { domid: domain.domid, name: domain.state.name, error: (error as Error).message },
             'the process of a guest does not answer; it is asked again, and `destroy` ends it',
           );
-        await wait(RETRY_MS);
+        await sleep(this.world.clock, RETRY_MS);
       }
     }
     if (hello.phase === 'ended') {
@@ -756,17 +756,15 @@ export class Domains {
 
   /** Looks after what guests' processes leave on the disk, from time to time. */
   watchDisk(): () => void {
-    const timer = setInterval(() => {
+    const watch = this.world.clock.every(LOOK_AFTER_MS, () => {
       for (const domain of this.all.values()) this.lookAfter(domain);
-    }, LOOK_AFTER_MS);
-    timer.unref();
-    return () => clearInterval(timer);
+    });
+    return () => watch.cancel();
   }
 
   private lookAfter(domain: Domain): void {
-    cutLog(domain.places.log);
     const lent = (domain.state.config?.devices ?? []).map(({ devid }) => lentName(domain, devid));
-    const { bytes, names } = sizeOfDirectory(domain.directory, MOST_NAMES, new Set(lent));
+    const { bytes, names } = this.world.processes.lookAfter(domain.places, MOST_NAMES, new Set(lent));
     if (bytes <= MOST_DIRECTORY_BYTES && names <= MOST_NAMES) return;
     this.log.error(
       { domid: domain.domid, name: domain.state.name, bytes, names },

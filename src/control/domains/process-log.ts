@@ -19,7 +19,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { readForeign } from '../../os/durable.js';
+import { readForeign } from '../../os/foreign-directory.js';
 import { printable } from '../../protocol/printable.js';
 
 const CUT_BYTES = 1 << 20;

@@ -9,7 +9,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
-  chmodSync,
   chownSync,
   closeSync,
   constants,
@@ -33,6 +32,7 @@ import { watchEnd } from '../../os/process-end.js';
 import { MAIN_CODE_RANGE_KIB } from '../../os/worker-limits.js';
 import { Failure } from '../../protocol/failure.js';
 import { mustLieWithin } from '../disks/allowed-files.js';
+import { type Confined, confinementOf } from './confinement.js';
 import { lastLine } from './process-log.js';
 
 /** Where a guest's process has its things, and who it is. All but `directory` only the daemon can reach. */
@@ -53,7 +53,7 @@ export interface SpawnOptions {
   /** Folders in which these must lie; undefined: anywhere. */
   readonly kernelFolders: readonly string[] | undefined;
   readonly memoryLimitKib: number;
-  readonly sandbox: Omit<LauncherOptions, 'runner'>;
+  readonly confined: Confined;
   /** The process yields to others until competeAgain(), or for MOST_YIELD_MS: a host may have no time to spare at all. */
   readonly yielding: boolean;
 }
@@ -108,7 +108,7 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
     await once(server, 'listening');
     renameSync(`${socket}.new`, socket);
     const listening = (server as unknown as { _handle: { fd: number } })._handle.fd;
-    const told: LauncherOptions = { ...options.sandbox, runner: options.runner };
+    const told: LauncherOptions = { ...confinementOf(options.confined), runner: options.runner };
     // The shell sets the limit that must hold from the beginning, and becomes Node.
     const child = spawn(
       '/bin/sh',
@@ -270,10 +270,4 @@ export async function connectGuest(places: ProcessPlaces, id: ProcessId): Promis
     if (performance.now() > end) throw new Failure('timed-out', `the guest's process does not answer`);
     await new Promise((done) => setTimeout(done, 10));
   }
-}
-
-/** Makes a directory through which guests' processes may pass but not look. */
-export function passable(path: string): void {
-  mkdirSync(path, { recursive: true });
-  chmodSync(path, 0o711);
 }

@@ -1,14 +1,11 @@
 /** `save` and `restore`: the migration stream between a guest's process and a file that only the daemon can reach. */
-import { type FileHandle, open as openFile } from 'node:fs/promises';
-import type net from 'node:net';
-import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+import type { Duplex } from 'node:stream';
 import { DATA_SOCKET } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import { createImage, readImage } from '../../migration/image-file.js';
+import type { SavedImage } from '../../migration/image-file.js';
 import { DEFAULT_MOVE } from '../../migration/source.js';
 import { preambleRecord } from '../../migration/stream-records.js';
-import { connectOwnSocket } from '../../os/foreign-directory.js';
+import { sleep } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
 import { RecordError } from '../../records/fields.js';
 import {
@@ -40,21 +37,22 @@ export async function saveDomain(
   path: string,
   keep: boolean,
 ): Promise<SaveStats> {
-  const started = performance.now();
+  const { clock, images } = domains.world;
+  const started = clock.monotonicMs();
   const { config, foreign = [] } = domain.state;
   if (config === null) throw new Failure('bad-state', 'the configuration of this guest is not known here');
-  const image = await createImage(path);
+  const image = await images.create(path);
   let written = 0;
   const over = new AbortController();
   try {
     // What the guest's process writes comes after what we know ourselves.
-    const head = savedConfig(domains.dir, config, foreign);
+    const head = savedConfig(domains.world, domains.dir, config, foreign);
     await image.sink(head);
     const to = { path: DATA_SOCKET, host: '', port: 0, identity: 'save' };
     // Nobody waits for a guest that is being saved to stop: one round, then the rest.
     const options = { ...DEFAULT_MOVE, maxRounds: 1 };
     const sent = domain.ask('send', { to, options, handover: false });
-    const stored = dataOf(domain, over.signal).then(async (socket) => {
+    const stored = dataOf(domains, domain, over.signal).then(async (socket) => {
       for await (const chunk of socket as AsyncIterable<Uint8Array>) {
         await image.sink(chunk);
         written += chunk.length;
@@ -76,25 +74,26 @@ export async function saveDomain(
   }
   if (keep) await domain.ask('resume', {});
   else await domains.discard(domain, 'saved');
-  return { bytes: written, totalMs: performance.now() - started };
+  return { bytes: written, totalMs: clock.monotonicMs() - started };
 }
 
 /** Connects to the socket that the guest's process opens for a stream; gives up on `signal`. */
-async function dataOf(domain: Domain, signal: AbortSignal): Promise<net.Socket> {
-  const end = performance.now() + DATA_TIMEOUT_MS;
+async function dataOf({ world }: Domains, domain: Domain, signal?: AbortSignal): Promise<Duplex> {
+  const { clock, processes } = world;
+  const end = clock.monotonicMs() + DATA_TIMEOUT_MS;
   for (;;) {
-    signal.throwIfAborted();
-    const socket = await connectOwnSocket(join(domain.directory, DATA_SOCKET));
+    signal?.throwIfAborted();
+    const socket = await processes.connectData(domain.directory);
     if (socket !== undefined) return socket;
     if (!domain.alive) throw new Failure('crashed', "the guest's process ended");
-    if (performance.now() > end) throw new Failure('timed-out', "the guest's process offers no data");
-    await new Promise((done) => setTimeout(done, 5));
+    if (clock.monotonicMs() > end) throw new Failure('timed-out', "the guest's process offers no data");
+    await sleep(clock, 5);
   }
 }
 
 /** A file of a saved guest, and what its head says. */
 interface SavedGuest {
-  readonly file: FileHandle;
+  readonly file: SavedImage;
   /** Where the stream begins. */
   readonly from: number;
   readonly name: string;
@@ -104,26 +103,26 @@ interface SavedGuest {
   readonly saved: { readonly config: GuestConfig; readonly foreign: readonly string[] } | undefined;
 }
 
-async function readRecord(file: FileHandle, at: number): Promise<{ record: RawRecord; end: number }> {
+async function readRecord(file: SavedImage, at: number): Promise<{ record: RawRecord; end: number }> {
   const header = new Uint8Array(RECORD_HEADER_BYTES);
-  const { bytesRead } = await file.read(header, 0, RECORD_HEADER_BYTES, at);
+  const bytesRead = await file.read(header, at);
   if (bytesRead < RECORD_HEADER_BYTES)
     throw new RecordError(at + bytesRead, 'the file ends in its first records');
   const size = recordSize(header);
   if (size > MAX_HEAD_BYTES) throw new RecordError(at, 'not an image of a guest');
   const record = new Uint8Array(size);
-  const whole = await file.read(record, 0, size, at);
-  return { record: decodeRaw(record.subarray(0, whole.bytesRead)), end: at + size };
+  const whole = await file.read(record, at);
+  return { record: decodeRaw(record.subarray(0, whole)), end: at + size };
 }
 
-async function openSaved(dir: string, path: string): Promise<SavedGuest> {
-  const file = await openFile(path, 'r');
+async function openSaved({ world, dir }: Domains, path: string): Promise<SavedGuest> {
+  const file = await world.images.open(path);
   try {
     let from = 0;
     let { record, end } = await readRecord(file, 0);
     let saved: SavedGuest['saved'];
     if (record.tag === savedConfigRecord.tag) {
-      saved = openSavedConfig(dir, decodeRecord(savedConfigRecord, record));
+      saved = openSavedConfig(world, dir, decodeRecord(savedConfigRecord, record));
       from = end;
       ({ record, end } = await readRecord(file, from));
     }
@@ -141,7 +140,7 @@ async function openSaved(dir: string, path: string): Promise<SavedGuest> {
  * this fails nothing was started and the image is as it was.
  */
 export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<Domain> {
-  const { file, from, name, uuid, frames, saved } = await openSaved(domains.dir, path);
+  const { file, from, name, uuid, frames, saved } = await openSaved(domains, path);
   try {
     if (saved !== undefined) await domains.admit(saved.config, saved.foreign);
     const domain = await domains.make({
@@ -158,9 +157,9 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
       const to = { path: DATA_SOCKET, host: '', identity: 'restore' };
       const expected = domain.expectation();
       await domain.ask('receive', { host: domains.grant(domain), from: to, ports: [0], disks: [], expected });
-      const socket = await dataOf(domain, AbortSignal.timeout(DATA_TIMEOUT_MS));
+      const socket = await dataOf(domains, domain);
       // What is wrong with the image is said by the guest's process, not by the broken pipe that follows.
-      const copied = pipeline(readImage(file, from), socket).catch(() => {});
+      const copied = file.copyTo(socket, from).catch(() => {});
       domains.arrived(domain, await domain.ask('received', {}));
       await copied;
       await domains.introduce(domain, domain.state.config!);

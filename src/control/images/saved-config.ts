@@ -5,7 +5,7 @@
  *
  * The key of the seal is in DIR/save.json (0600), made when it is first needed.
  */
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHmac, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import { readJson, writeDurable } from '../../os/durable.js';
@@ -13,6 +13,7 @@ import { checkGuestConfig } from '../../protocol/guest-config.js';
 import { bytes, list, text } from '../../records/fields.js';
 import { encodeRecord, recordType } from '../../records/record.js';
 import { foreignPaths } from '../disks/allowed-files.js';
+import type { World } from '../world.js';
 
 export const savedConfigRecord = recordType(
   'CONF',
@@ -28,37 +29,43 @@ type SavedConfig = Parameters<typeof savedConfigRecord.body.write>[1];
 
 const SEALED = 'stillpoint: the configuration of a saved guest, version 1';
 
-function key(dir: string): Buffer {
+function key({ files, chance }: World, dir: string): Buffer {
   const path = join(dir, 'save.json');
-  const found = readJson<{ key: string }>(path);
+  const found = readJson<{ key: string }>(path, files);
   if (found !== undefined) return Buffer.from(found.key, 'hex');
-  const made = randomBytes(32);
-  writeDurable(path, { key: made.toString('hex') });
+  const made = chance.bytes(32);
+  writeDurable(path, { key: made.toString('hex') }, files);
   return made;
 }
 
-const sealOf = (dir: string, config: string, foreign: readonly string[]): Buffer =>
-  createHmac('sha256', key(dir))
+const sealOf = (world: World, dir: string, config: string, foreign: readonly string[]): Buffer =>
+  createHmac('sha256', key(world, dir))
     .update(JSON.stringify([SEALED, config, foreign]))
     .digest();
 
 /** The record, for the daemon in `dir`. */
-export function savedConfig(dir: string, config: GuestConfig, foreign: readonly string[]): Uint8Array {
+export function savedConfig(
+  world: World,
+  dir: string,
+  config: GuestConfig,
+  foreign: readonly string[],
+): Uint8Array {
   const json = JSON.stringify(config);
   return encodeRecord(savedConfigRecord, {
     config: json,
     foreign: [...foreign],
-    seal: sealOf(dir, json, foreign),
+    seal: sealOf(world, dir, json, foreign),
   });
 }
 
 /** What such a record says, to the daemon in `dir`: the configuration, and the files in it that no operator named. */
 export function openSavedConfig(
+  world: World,
   dir: string,
   record: SavedConfig,
 ): { config: GuestConfig; foreign: readonly string[] } {
   const { config: json, foreign, seal } = record;
-  const right = sealOf(dir, json, foreign);
+  const right = sealOf(world, dir, json, foreign);
   const ours = seal.length === right.length && timingSafeEqual(seal, right);
   let parsed: unknown;
   try {

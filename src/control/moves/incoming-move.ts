@@ -16,6 +16,7 @@ import {
   stepDestination,
   type ToSource,
 } from '../../migration/handover.js';
+import type { Clock } from '../../os/clock.js';
 import { within } from '../../os/within.js';
 import { describeError } from '../../protocol/failure.js';
 import type { Rpc } from '../../protocol/rpc.js';
@@ -24,6 +25,7 @@ import { Serial } from '../one-at-a-time.js';
 
 export interface IncomingContext {
   readonly log: Logger;
+  readonly clock: Clock;
   /** How long the guest's process may take to answer, ms. */
   readonly answerMs: number;
   /** Before the process is told to start: the host's xenstore and all that it will look for. */
@@ -150,11 +152,12 @@ export class IncomingMove {
   private async start(): Promise<void> {
     const domain = this.domain!;
     try {
-      const { answerMs } = this.context;
+      const { answerMs, clock } = this.context;
       await within(
         Promise.resolve(this.context.introduce(domain)),
         answerMs,
         `the files of its disks do not answer within ${answerMs / 1000} s`,
+        clock,
       );
       this.started = await domain.ask('go', { handover: this.handover, paused: this.paused }, answerMs);
       await this.event('started');

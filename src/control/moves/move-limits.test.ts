@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ToDestination } from '../../migration/handover.js';
 import { DEFAULT_MOVE } from '../../migration/source.js';
+import { systemChance, systemClock } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
@@ -146,6 +147,8 @@ class World {
     this.move = new OutgoingMove(
       {
         log,
+        clock: systemClock,
+        chance: systemChance,
         answerMs: ANSWER_MS,
         connect: (_, given) => this.connect(given),
         wallClock: () => 0,
@@ -284,6 +287,7 @@ class World {
     this.incoming = new IncomingMove(
       {
         log,
+        clock: systemClock,
         answerMs: ANSWER_MS,
         introduce: () => undefined,
         received: () => undefined,

@@ -6,8 +6,6 @@
  *     state/DOMID.json        at the destination: `incoming` names the hand-over by which the guest came
  *     guests/DOMID/owner.json at the destination: the owner record
  */
-import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import * as v from 'valibot';
@@ -23,7 +21,7 @@ import {
 import type { MoveOptions, MoveProgress } from '../../migration/source.js';
 import type { StorageProgress } from '../../migration/storage-copy.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
-import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
+import { sleep } from '../../os/clock.js';
 import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.js';
 import { within } from '../../os/within.js';
 import { checked } from '../../protocol/checked.js';
@@ -36,6 +34,7 @@ import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js'
 import { readIncoming, readOutgoing } from '../domains/state-files.js';
 import { dataPorts } from '../host-config.js';
 import type { PeerAddress } from '../transport/peer.js';
+import type { World } from '../world.js';
 import { type IncomingContext, IncomingMove } from './incoming-move.js';
 import {
   type MoveStats,
@@ -74,11 +73,13 @@ export class Moves implements MoveWatcher {
   private readonly unclear = new Set<Domain>();
   private readonly dir: string;
   private readonly domains: Domains;
+  private readonly world: World;
 
   constructor(private readonly options: MovesOptions) {
     this.dir = join(options.dir, 'handovers');
     this.domains = options.domains;
-    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    this.world = options.domains.world;
+    this.world.files.makeDirectory(this.dir, 0o700);
   }
 
   private get answerMs(): number {
@@ -89,12 +90,14 @@ export class Moves implements MoveWatcher {
 
   private readonly outgoingContext = (): OutgoingContext => ({
     log: this.options.log,
+    clock: this.world.clock,
+    chance: this.world.chance,
     answerMs: this.answerMs,
     connect: this.options.connect,
     wallClock: () => this.domains.wallClock(),
     travelling: (domain) => this.domains.travelling(domain),
-    persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file),
-    erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`)),
+    persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file, this.world.files),
+    erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`), this.world.files),
     resume: async (domain) => {
       if (domain.alive && domain.state.phase !== 'ended') {
         // One whose connection broke goes on by itself, unless it was locked.
@@ -107,10 +110,10 @@ export class Moves implements MoveWatcher {
     },
     drop: async (domain) => {
       // To give a guest's memory back takes a while, which its new host needs where both are one machine.
-      if (domain.state.process !== null) yieldToOthers(domain.state.process.pid);
+      if (domain.state.process !== null) this.world.processes.yieldToOthers(domain.state.process);
       await this.domains.discard(domain, 'moved');
     },
-    retire: retireImages,
+    retire: (disks) => retireImages(disks, this.world.files),
     finished: (move) => {
       this.outgoing.delete(move.domain ?? move.handover);
     },
@@ -125,7 +128,7 @@ export class Moves implements MoveWatcher {
     if (domain.state.phase !== 'live')
       throw new Failure('bad-state', `domain ${domain.state.name} is ${domain.state.phase}`);
     if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
-    const file = { handover: randomUUID(), domid: domain.domid, uuid: domain.state.uuid, peer };
+    const file = { handover: this.world.chance.uuid(), domid: domain.domid, uuid: domain.state.uuid, peer };
     const move = new OutgoingMove(this.outgoingContext(), domain, file);
     this.outgoing.set(domain, move);
     domain.onProgress = progress as (p: unknown) => void;
@@ -205,16 +208,17 @@ export class Moves implements MoveWatcher {
     if (ref === null || !domain.ownedBy(ref.handover)) return;
     // The source may still ask: the answer must outlive the guest.
     const file: IncomingFile = { ...ref, uuid: domain.state.uuid };
-    writeDurable(join(this.dir, `in-${ref.handover}.json`), file);
+    writeDurable(join(this.dir, `in-${ref.handover}.json`), file, this.world.files);
   }
 
   // --- destination ---
 
   private readonly incomingContext = (): IncomingContext => ({
     log: this.options.log,
+    clock: this.world.clock,
     answerMs: this.answerMs,
     introduce: async (domain) => {
-      nameImages(domain.state.disks ?? []);
+      nameImages(domain.state.disks ?? [], this.world.files);
       await this.domains.introduce(domain, domain.state.config!);
     },
     received: (domain, guest) => this.domains.arrived(domain, guest),
@@ -232,7 +236,7 @@ export class Moves implements MoveWatcher {
         // The source has taken back what it had given to its own guest, which may have had the same number.
         void this.domains.keepDisks(domain);
       }
-      removeDurable(join(this.dir, `in-${handover}.json`));
+      removeDurable(join(this.dir, `in-${handover}.json`), this.world.files);
     },
     finished: (move) => {
       this.incoming.delete(move.handover);
@@ -265,14 +269,16 @@ export class Moves implements MoveWatcher {
       throw new Failure('bad-state', 'this hand-over was opened before');
     const ref = { handover, peer: caller.fingerprint };
     const { images } = this.domains.config;
-    const expected = disks === undefined ? [] : expectedImages(disks, handover, images);
+    const { files, clock } = this.world;
+    const expected = disks === undefined ? [] : expectedImages(disks, handover, images, files);
     if (config !== null) mustBeConfigured(expected, config, images);
     const wanted = { name, uuid, vcpus, memoryKib, config, foreign, incoming: ref, disks: expected };
     const domain = await this.domains.make(wanted, (made) =>
       within(
-        makeImages(expected).then(() => this.domains.giveImages(made, expected)),
+        makeImages(expected, files).then(() => this.domains.giveImages(made, expected)),
         this.answerMs,
         `the images for its disks are not made within ${this.answerMs / 1000} s`,
+        clock,
       ),
     );
     const move = new IncomingMove(this.incomingContext(), handover, caller.fingerprint, domain, paused);
@@ -309,7 +315,7 @@ export class Moves implements MoveWatcher {
     const disks = domain.state.disks ?? [];
     const wanted = { host, from, ports, disks, expected: domain.expectation() };
     const { port } = await domain.ask('receive', wanted, this.answerMs);
-    competeAgain(domain.state.process!.pid);
+    this.world.processes.competeAgain(domain.state.process!);
     return port;
   }
 
@@ -322,8 +328,8 @@ export class Moves implements MoveWatcher {
   private mayBeOurs(handover: string): boolean {
     const ofState = (name: string): boolean => name.includes('.json.damaged');
     return (
-      existsSync(join(this.dir, `in-${handover}.json.damaged`)) ||
-      readdirSync(join(this.options.dir, 'state')).some(ofState)
+      this.world.files.exists(join(this.dir, `in-${handover}.json.damaged`)) ||
+      this.world.files.list(join(this.options.dir, 'state')).some(ofState)
     );
   }
 
@@ -365,12 +371,13 @@ export class Moves implements MoveWatcher {
    * answer keeps nobody waiting but its own.
    */
   recover(found: readonly Domain[]): Promise<void> {
-    removeUnfinished(this.dir);
-    const names = readdirSync(this.dir).filter((name) => /^out-.*\.json$/.test(name));
+    const { files } = this.world;
+    removeUnfinished(this.dir, files);
+    const names = files.list(this.dir).filter((name) => /^out-.*\.json$/.test(name));
     const outgoing = names
       .map((name) => this.domains.read(join('handovers', name), readOutgoing))
       .filter((file) => file !== undefined);
-    const damaged = readdirSync(this.dir).some((name) => /^out-.*\.damaged/.test(name));
+    const damaged = files.list(this.dir).some((name) => /^out-.*\.damaged/.test(name));
     const restarts = new Map<Domain | undefined, OutgoingMove>();
     for (const file of outgoing) {
       const domain = found.find((d) => d.domid === file.domid && d.state.uuid === file.uuid);
@@ -440,9 +447,9 @@ export class Moves implements MoveWatcher {
       );
     }
     if (starting) {
-      const end = performance.now() + this.answerMs;
-      while (domain.alive && !domain.ownedBy(handover) && performance.now() < end)
-        await new Promise((done) => setTimeout(done, 10));
+      const { clock } = this.world;
+      const end = clock.monotonicMs() + this.answerMs;
+      while (domain.alive && !domain.ownedBy(handover) && clock.monotonicMs() < end) await sleep(clock, 10);
     }
     // One that was not told to start, or does not say so: what is on disk when it is dead decides.
     if (!domain.ownedBy(handover)) await domain.kill();

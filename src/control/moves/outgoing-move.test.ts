@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_MOVE } from '../../migration/source.js';
+import { systemChance, systemClock } from '../../os/clock.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
 import { OutgoingMove } from './outgoing-move.js';
@@ -45,6 +46,8 @@ function moveWithLateAnswer(
   const move: OutgoingMove = new OutgoingMove(
     {
       log: pino({ level: 'silent' }),
+      clock: systemClock,
+      chance: systemChance,
       answerMs: 1000,
       connect: async (_, given) => {
         handlers = given;

@@ -4,7 +4,6 @@
  * Invariant: every step and its actions are finished before the next event is looked at; `persist` is on disk
  * before anything is sent. Whatever this daemon may not decide alone it asks for, for as long as it takes.
  */
-import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import * as v from 'valibot';
 import type { StartedInfo } from '../../guest-process/guest-protocol.js';
@@ -22,6 +21,7 @@ import {
 } from '../../migration/handover.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../../migration/source.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
+import { type Alarm, type Chance, type Clock, sleep } from '../../os/clock.js';
 import { checked } from '../../protocol/checked.js';
 import { describeError, Failure } from '../../protocol/failure.js';
 import { clockAnswer, moveOpenAnswer, toSourceNotice } from '../../protocol/peer.js';
@@ -88,6 +88,8 @@ export interface MoveMessage {
 /** What a move needs of its daemon. */
 export interface OutgoingContext {
   readonly log: Logger;
+  readonly clock: Clock;
+  readonly chance: Chance;
   /** How long whoever this move waits for may take to answer, ms. */
   readonly answerMs: number;
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
@@ -117,8 +119,6 @@ const THEIR_REASON_MS = 3_000;
 const SETTLE_TIMEOUT_MS = 10_000;
 const STUCK_DISK_RETRY_MS = 500;
 
-const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
-
 export class OutgoingMove {
   phase: SourcePhase = 'streaming';
   private rpc: Rpc | undefined;
@@ -129,9 +129,9 @@ export class OutgoingMove {
   private accepted: MoveMessage | undefined;
   private acceptedAt = 0;
   private readyAt = 0;
-  private retryTimer: NodeJS.Timeout | undefined;
-  private readyTimer: NodeJS.Timeout | undefined;
-  private lifeTimer: NodeJS.Timeout | undefined;
+  private retryAlarm: Alarm | undefined;
+  private readyAlarm: Alarm | undefined;
+  private lifeAlarm: Alarm | undefined;
   private retryMs = FIRST_RETRY_MS;
   private settled: { resolve(): void; reject(error: Error): void } | undefined;
 
@@ -140,6 +140,10 @@ export class OutgoingMove {
     readonly domain: Domain | undefined,
     private file: Omit<OutgoingFile, 'record'>,
   ) {}
+
+  private nowMs(): number {
+    return this.context.clock.monotonicMs();
+  }
 
   get handover(): string {
     return this.file.handover;
@@ -155,7 +159,7 @@ export class OutgoingMove {
   /** The whole move. Resolves when the guest lives at the destination, fails when it stays. */
   async run(options: MoveOptions, plain: boolean): Promise<MoveStats> {
     const domain = this.domain!;
-    const started = nowMs();
+    const started = this.nowMs();
     const outcome = new Promise<void>((resolve, reject) => {
       this.settled = { resolve, reject };
     });
@@ -171,7 +175,7 @@ export class OutgoingMove {
     let sent: SentStats | undefined;
     try {
       this.rpc = await this.connected();
-      const key = plain ? undefined : randomBytes(32).toString('hex');
+      const key = plain ? undefined : this.context.chance.bytes(32).toString('hex');
       const { name, uuid, vcpus, memoryKib, config } = domain.state;
       const status = await unlessGivenUp(domain.ask('hello', {}, answerMs));
       const clockDifference = await unlessGivenUp(this.measureClocks(this.rpc));
@@ -225,23 +229,20 @@ export class OutgoingMove {
       this.reason ??= describeError(error).message;
       await this.event('abort');
     } finally {
-      clearInterval(this.lifeTimer);
+      this.lifeAlarm?.cancel();
     }
-    const patience = setTimeout(
-      () => {
-        this.settled?.reject(
-          new Failure(
-            'move-unsettled',
-            `the destination ${this.peerName} may own the guest and does not answer; it is asked until it does, and the guest here does not run meanwhile`,
-          ),
-        );
-      },
-      SETTLE_TIMEOUT_MS + 2 * answerMs,
-    );
+    const patience = this.context.clock.after(SETTLE_TIMEOUT_MS + 2 * answerMs, () => {
+      this.settled?.reject(
+        new Failure(
+          'move-unsettled',
+          `the destination ${this.peerName} may own the guest and does not answer; it is asked until it does, and the guest here does not run meanwhile`,
+        ),
+      );
+    });
     try {
       await outcome;
     } finally {
-      clearTimeout(patience);
+      patience.cancel();
     }
     return this.stats(started, sent);
   }
@@ -257,7 +258,7 @@ export class OutgoingMove {
   /** A guest's process that hangs cannot say so: a move that waits for it is given up. */
   private watchLife(domain: Domain): void {
     const { answerMs } = this.context;
-    this.lifeTimer = setInterval(() => {
+    this.lifeAlarm = this.context.clock.every(answerMs / SIGNS_OF_LIFE, () => {
       domain.ask('status', {}, answerMs).catch((error) => {
         const { code, message } = describeError(error);
         // One that has ended says so itself.
@@ -265,7 +266,7 @@ export class OutgoingMove {
         this.reason ??= `the guest's process does not answer (${message})`;
         void this.event('abort');
       });
-    }, answerMs / SIGNS_OF_LIFE);
+    });
   }
 
   /**
@@ -273,10 +274,10 @@ export class OutgoingMove {
    * is rid of the guest: its words say more than that its process is gone.
    */
   private async withTheirReason(error: unknown): Promise<never> {
-    const end = nowMs() + THEIR_REASON_MS;
+    const end = this.nowMs() + THEIR_REASON_MS;
     if (describeError(error).code === 'internal')
-      while (this.reason === undefined && this.rpc !== undefined && nowMs() < end)
-        await new Promise((done) => setTimeout(done, 20));
+      while (this.reason === undefined && this.rpc !== undefined && this.nowMs() < end)
+        await sleep(this.context.clock, 20);
     throw error;
   }
 
@@ -284,10 +285,10 @@ export class OutgoingMove {
   private expectReady(): void {
     if (this.phase !== 'sent') return;
     const { answerMs } = this.context;
-    this.readyTimer = setTimeout(() => {
+    this.readyAlarm = this.context.clock.after(answerMs, () => {
       this.reason ??= `the destination did not take the guest in within ${answerMs / 1000} s`;
       void this.event('abort');
-    }, answerMs);
+    });
   }
 
   /** The destination's wall clock less ours, ns, from the exchange that took the least time. */
@@ -295,10 +296,10 @@ export class OutgoingMove {
     let best = Number.POSITIVE_INFINITY;
     let difference = 0;
     for (let i = 0; i < CLOCK_EXCHANGES; i++) {
-      const before = nowMs();
+      const before = this.nowMs();
       const ours = this.context.wallClock();
       const theirs = await rpc.request('clock', {}, this.context.answerMs);
-      const took = nowMs() - before;
+      const took = this.nowMs() - before;
       if (took >= best || !v.is(clockAnswer, theirs)) continue;
       best = took;
       difference = theirs - ours - (took / 2) * 1e6;
@@ -337,10 +338,10 @@ export class OutgoingMove {
   }
 
   private heard(message: MoveMessage): void {
-    if (message.message === 'ready') this.readyAt = nowMs();
+    if (message.message === 'ready') this.readyAt = this.nowMs();
     if (message.message === 'accepted' && this.accepted === undefined) {
       this.accepted = message;
-      this.acceptedAt = nowMs();
+      this.acceptedAt = this.nowMs();
     }
     if (message.message === 'refused')
       this.reason ??= `the destination refused: ${message.reason ?? 'no reason'}`;
@@ -411,9 +412,9 @@ export class OutgoingMove {
 
   private entered(before: SourcePhase): void {
     this.context.log.info({ handover: this.handover, from: before, to: this.phase }, 'hand-over');
-    if (this.phase !== 'sent') clearTimeout(this.readyTimer);
+    if (this.phase !== 'sent') this.readyAlarm?.cancel();
     if (this.phase === 'idle' || this.phase === 'done') {
-      clearTimeout(this.retryTimer);
+      this.retryAlarm?.cancel();
       if (this.phase === 'done') this.rpc?.close();
       else this.rpc?.destroy();
       this.context.finished(this);
@@ -426,8 +427,8 @@ export class OutgoingMove {
   }
 
   private retryLater(): void {
-    clearTimeout(this.retryTimer);
-    this.retryTimer = setTimeout(() => void this.retry(), this.retryMs);
+    this.retryAlarm?.cancel();
+    this.retryAlarm = this.context.clock.after(this.retryMs, () => void this.retry());
     this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
   }
 
@@ -517,7 +518,7 @@ export class OutgoingMove {
         return;
       } catch (error) {
         this.context.log.error({ handover: this.handover, error: describeError(error).message }, 'once more');
-        await new Promise((done) => setTimeout(done, STUCK_DISK_RETRY_MS));
+        await sleep(this.context.clock, STUCK_DISK_RETRY_MS);
       }
     }
   }

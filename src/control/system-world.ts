@@ -1,0 +1,81 @@
+/** The world as it is: this machine's. */
+import { join } from 'node:path';
+import { DATA_SOCKET } from '../guest-process/guest-protocol.js';
+import type { RunnerModule } from '../guest-process/guest-runner.js';
+import { createImage, openImage } from '../migration/image-file.js';
+import { systemChance, systemClock } from '../os/clock.js';
+import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';
+import { systemFiles } from '../os/files.js';
+import { connectOwnSocket, readForeign } from '../os/foreign-directory.js';
+import { killedBecause, wordsOfEnd } from '../os/process-end.js';
+import { giveDisks, keepDisks, mustNameWithin, takeBack } from './disks/disk-access.js';
+import { lendDisk, takeBackDisk } from './disks/disk-lending.js';
+import { cutLog, lastLine, sizeOfDirectory } from './domains/process-log.js';
+import {
+  connectGuest,
+  deathOf,
+  isAlive,
+  killProcess,
+  socketOf,
+  spawnGuest,
+  startTicks,
+} from './domains/spawn.js';
+import { loadIdentity } from './transport/identity.js';
+import { connectPeer } from './transport/peer.js';
+import type { GuestProcesses, World } from './world.js';
+
+/** What guest-launcher.ts says is at the beginning of a process's log. */
+const LOG_BEGINNING = 64 << 10;
+const SANDBOX_LINE = 'sandbox: ';
+
+const processes: GuestProcesses = {
+  get haveOwnUsers() {
+    return process.getuid?.() === 0;
+  },
+  start: spawnGuest,
+  connect: connectGuest,
+  connectData: (directory) => connectOwnSocket(join(directory, DATA_SOCKET)),
+  isAlive,
+  diesWithin: deathOf,
+  async kill(id, because) {
+    // The reason is that of one that lived.
+    if (isAlive(id)) killedBecause(id.pid, because);
+    await killProcess(id);
+  },
+  howEnded: ({ pid }) => wordsOfEnd(pid),
+  lastLine: ({ log }) => lastLine(log),
+  confinement: ({ log }) =>
+    readForeign(log, LOG_BEGINNING, 'end')
+      .split('\n')
+      .filter((line) => line.startsWith(SANDBOX_LINE)),
+  lookAfter({ directory, log }, most, except) {
+    cutLog(log);
+    return sizeOfDirectory(directory, most, except);
+  },
+  traces: (places) => [places.log, `${places.log}.1`, socketOf(places)],
+  yieldToOthers: ({ pid }) => yieldToOthers(pid),
+  competeAgain: ({ pid }) => competeAgain(pid),
+  runner: async (module) => (await import(module)) as RunnerModule,
+};
+
+export const systemWorld: World = {
+  clock: systemClock,
+  chance: systemChance,
+  files: systemFiles,
+  processes,
+  disks: {
+    give: giveDisks,
+    keep: keepDisks,
+    takeBack,
+    mustNameWithin,
+    lend: lendDisk,
+    takeBackLent: takeBackDisk,
+  },
+  images: { create: createImage, open: openImage },
+  hosts: {
+    connect: (dir, peer, trusted, handlers) => connectPeer(peer, loadIdentity(dir), trusted, handlers),
+  },
+  get self() {
+    return { pid: process.pid, startTicks: startTicks(process.pid) ?? 0 };
+  },
+};
