@@ -21,7 +21,7 @@ import type { LinearMemory } from '../xen/memory.js';
 export const INPUT_LIMIT_BYTES = 65_536;
 
 /** The part of the guest's container that the console's back end uses. */
-export interface ConsolePort {
+interface ConsolePort {
   readonly mem: LinearMemory;
   /** Linear address of the console page. */
   readonly page: number;
@@ -61,7 +61,7 @@ export class ConsoleBackend {
 
   constructor(
     private readonly port: ConsolePort,
-    private sink: ConsoleSink,
+    private readonly sink: ConsoleSink,
   ) {}
 
   /**
@@ -95,12 +95,6 @@ export class ConsoleBackend {
   drained(): void {
     this.ready = true;
     this.service();
-  }
-
-  /** Replaces the terminal. The new one also gets what is still in the ring. */
-  setSink(sink: ConsoleSink): void {
-    this.sink = sink;
-    this.drained();
   }
 
   /** Offers typed bytes to the guest. Returns how many were accepted. */

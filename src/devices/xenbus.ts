@@ -90,7 +90,7 @@ export interface XenbusDriver {
 }
 
 /** Identifies a device in the guest's xenstore. */
-export interface XenbusId {
+interface XenbusId {
   /** "vbd", "vif". */
   readonly kind: string;
   readonly devid: number;
@@ -136,7 +136,7 @@ export class FrontEnd {
 }
 
 /** One device as it is saved. From `spec`, the device's settings as JSON, each host makes its link. */
-export const xenbusDeviceField = struct({
+const xenbusDeviceField = struct({
   kind: [text, 'vbd or vif'],
   devid: [u32, 'device id'],
   spec: [text, 'what the host connects it to, JSON'],
@@ -183,9 +183,6 @@ export class XenbusBackend implements Bus {
   get frontState(): number {
     const value = this.front.text('state');
     return value !== undefined && /^[0-8]$/.test(value) ? Number(value) : XenbusStateUnknown;
-  }
-  get isConnected(): boolean {
-    return this.connected;
   }
 
   /** Starts a new device whose toolstack nodes already exist: it makes its offers and waits for a front end. */

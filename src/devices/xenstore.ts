@@ -12,7 +12,7 @@ import type { LocalClient } from '../xenstore/server/local.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
 
 /** The part of the guest's container that the store uses. */
-export interface StorePort {
+interface StorePort {
   readonly mem: LinearMemory;
   /** Linear address of the store's page. */
   readonly page: number;

@@ -19,7 +19,7 @@ const PAGE = 4096n;
 const SLACK_PAGES = (512 * 1024) / 4096;
 const FOUR_MIB = 0x40_0000n;
 
-export interface Segment {
+interface Segment {
   readonly name: string;
   readonly pfn: Pfn;
   readonly pages: number;

@@ -11,9 +11,9 @@ import { parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
 import { ConfigError, type ConfigFile, type ConfigValue, type Place, parseConfig } from './xl-cfg.js';
 
-export type EndAction = 'destroy' | 'restart' | 'preserve';
+type EndAction = 'destroy' | 'restart' | 'preserve';
 
-export interface GuestConfig {
+interface GuestConfig {
   readonly name: string;
   /** 36 characters, lower case; undefined: one is to be made. */
   readonly uuid: string | undefined;
@@ -38,7 +38,7 @@ export interface GuestConfig {
   readonly place: (setting: string) => string;
 }
 
-export interface ConfigLimits {
+interface ConfigLimits {
   readonly maxMemoryMib: number;
   readonly maxVcpus: number;
 }

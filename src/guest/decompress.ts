@@ -9,7 +9,7 @@ import { KernelError } from './kernel-error.js';
 import { unxz } from './xz.js';
 
 /** As Xen's XC_DOM_DECOMPRESS_MAX. */
-export const MAX_UNPACKED = 1 << 30;
+const MAX_UNPACKED = 1 << 30;
 
 /** Unpackers that the engine around brings with it, in place of those here. */
 export interface Unpackers {

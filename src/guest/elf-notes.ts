@@ -15,7 +15,7 @@ const MAX_NOTES = 65536;
 const NOTE_HEADER = 12;
 
 /** One note: its value as a number (0 unless 1, 2, 4 or 8 bytes) and as text up to its zero byte. */
-export interface XenNote {
+interface XenNote {
   readonly type: number;
   readonly offset: number;
   readonly size: number;

@@ -7,18 +7,16 @@
 import { hex, KernelError } from './kernel-error.js';
 
 export const EM_386 = 3;
-export const EM_X86_64 = 62;
+const EM_X86_64 = 62;
 export const PT_LOAD = 1;
 export const PT_NOTE = 4;
-export const SHT_SYMTAB = 2;
-export const SHT_STRTAB = 3;
 export const SHT_NOTE = 7;
 
 const CLASS_32 = 1;
 const CLASS_64 = 2;
 const DATA_LITTLE_ENDIAN = 1;
 
-export interface ProgramHeader {
+interface ProgramHeader {
   readonly type: number;
   readonly flags: number;
   readonly offset: bigint;
@@ -27,7 +25,7 @@ export interface ProgramHeader {
   readonly memsz: bigint;
 }
 
-export interface SectionHeader {
+interface SectionHeader {
   readonly name: string;
   readonly type: number;
   readonly offset: bigint;

@@ -16,7 +16,7 @@ export interface Mapping {
   readonly pfn: number;
 }
 
-export interface Table {
+interface Table {
   /** 1 to 4. */
   readonly level: number;
   /** First virtual address it covers, of 48 bits. */

@@ -22,7 +22,7 @@ export type ConfigValue =
   | (Place & { readonly kind: 'text'; readonly text: string })
   | (Place & { readonly kind: 'list'; readonly items: readonly ConfigValue[] });
 
-export interface Setting extends Place {
+interface Setting extends Place {
   readonly name: string;
   readonly value: ConfigValue;
   /** Made with += : such a value is no number. */

@@ -29,7 +29,7 @@ export interface DeviceConfig {
 }
 
 /** Makes the driver of a device, without a link to the host yet. Throws RecordError on a spec it does not know. */
-export type DriverFactory = (access: GuestAccess, spec: string, log: (line: string) => void) => XenbusDriver;
+type DriverFactory = (access: GuestAccess, spec: string, log: (line: string) => void) => XenbusDriver;
 
 export interface DeviceKind {
   readonly driver: DriverFactory;
@@ -37,7 +37,7 @@ export interface DeviceKind {
   nodes(devid: number, spec: string): Omit<DeviceTreeInput, 'domid'>;
 }
 
-export interface Device {
+interface Device {
   readonly kind: string;
   readonly devid: number;
   /** What the host connects it to, JSON; travels with the guest. */

@@ -33,7 +33,7 @@ import { XenstoreTree } from './points/xenstore-tree.js';
 import { uuidText } from './uuid.js';
 
 /** The domain id that every guest sees of itself, on every host. */
-export const INNER_DOMID = 1 as DomId;
+const INNER_DOMID = 1 as DomId;
 
 /** More than any processor has. */
 const MAX_CPUID_LEAVES = 256;
@@ -127,7 +127,7 @@ export const containerRecord = recordType(
     },
   ],
 );
-export type Container = Parameters<typeof containerRecord.body.write>[1];
+type Container = Parameters<typeof containerRecord.body.write>[1];
 
 /** Everything of a guest but its memory. */
 export const guestStateRecord = recordType('GSTA', 2, 'the state of a guest, without its memory', {

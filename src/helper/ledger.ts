@@ -11,7 +11,7 @@ import type { MigrationPoint } from './point.js';
 export const pointList = list(
   struct({ name: [text, 'name of the point'], record: [bytes, 'record of the point'] }),
 );
-export type SavedPoint = ReturnType<typeof pointList.read>[number];
+type SavedPoint = ReturnType<typeof pointList.read>[number];
 
 /** One line, for people and for JSON. */
 export interface LedgerRow {

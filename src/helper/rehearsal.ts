@@ -15,7 +15,7 @@ const SLICES = 25;
 const SILENT: GuestSurroundings = { console: () => true, log: () => {}, wake: () => {} };
 
 /** Lets others have their turn. */
-export type Breathe = () => Promise<void>;
+type Breathe = () => Promise<void>;
 
 /** `host` lends its clock; nothing of it is taken. */
 export async function rehearse({ identity, clock, ...rest }: Host, breathe: Breathe): Promise<void> {

@@ -51,12 +51,6 @@ export class Backend {
     this.d.grants.release(ref, write);
   }
 
-  /** Linear address of a grant in use, also of one that was restored; -1 for any other. */
-  grantAddress(ref: number): number {
-    const { grants, tables } = this.d;
-    return grants.isPinned(ref) ? tables.address(grants.pinnedFrame(ref)) : -1;
-  }
-
   /** Says that host code wrote into the page at `linear`. */
   touch(linear: number): void {
     this.d.machine.touch(linear);

@@ -16,17 +16,6 @@ export function fillBits(bitmap: Uint8Array, frames: number): void {
   bitmap.fill(0xff, 0, frames >>> 3);
   if ((frames & 7) !== 0) bitmap[frames >>> 3] = (1 << (frames & 7)) - 1;
 }
-export function countBits(bitmap: Uint8Array): number {
-  let count = 0;
-  for (const byte of bitmap) {
-    let b = byte;
-    while (b !== 0) {
-      b &= b - 1;
-      count++;
-    }
-  }
-  return count;
-}
 /** The first set bit at or after `from`, or -1. */
 export function nextBit(bitmap: Uint8Array, from: number, frames: number): number {
   let i = from;

@@ -9,7 +9,7 @@ import type { DiskTaker } from './storage-copy.js';
 import { StreamReader } from './stream-reader.js';
 import type { StreamHead } from './stream-writer.js';
 
-export interface ReceiveHooks {
+interface ReceiveHooks {
   /** What is about to come; throws to refuse it. */
   head?(head: StreamHead): void;
   round?(round: number, pages: number): void;
@@ -18,7 +18,7 @@ export interface ReceiveHooks {
   readonly fromFile?: boolean;
 }
 
-export interface Received<G extends IncomingGuest> {
+interface Received<G extends IncomingGuest> {
   readonly guest: G;
   readonly head: StreamHead;
   readonly bytes: number;

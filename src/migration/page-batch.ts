@@ -51,7 +51,7 @@ export function encodeBatch(
 }
 
 /** What a checked PAGE record holds; `data` is in place. */
-export interface Batch {
+interface Batch {
   readonly sequence: number;
   readonly count: number;
   frame(index: number): number;

@@ -66,7 +66,7 @@ export interface SentStats {
   readonly stoppedAt: number;
 }
 
-export interface MoveHooks {
+interface MoveHooks {
   progress?(progress: MoveProgress): void;
   storageProgress?(progress: StorageProgress): void;
   /** Disks that travel with the guest. */
@@ -84,7 +84,7 @@ export interface MoveHooks {
 }
 
 /** The move was given up because rounds or time ran out. */
-export class MoveTimeout extends Error {
+class MoveTimeout extends Error {
   override name = 'MoveTimeout';
 }
 

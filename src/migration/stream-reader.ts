@@ -36,7 +36,7 @@ import {
 import type { StreamHead } from './stream-writer.js';
 
 /** Takes what the stream carries. `container` gives the RAM that pages go to. */
-export interface StreamConsumer {
+interface StreamConsumer {
   head(head: StreamHead): void;
   /** Makes the container; its RAM is all zero. Must hold `frames` frames as the head said. */
   container(description: Uint8Array): Promise<{ readonly ram: Uint8Array; readonly frames: number }>;

@@ -9,7 +9,7 @@ import { setU32be, u32be } from './headers.js';
 /** The stream broke the protocol, so nothing after this point can be decoded. */
 export class FramingError extends Error {}
 
-export const LENGTH_BYTES = 4;
+const LENGTH_BYTES = 4;
 export const VNET_HEADER_BYTES = 10;
 /**
  * The first bytes, in both directions, of a connection to our switch on which frames have virtio-net headers. A plain

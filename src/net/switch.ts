@@ -52,7 +52,7 @@ interface Entry {
   port: SwitchPort;
   seen: number;
 }
-export interface PortCounters {
+interface PortCounters {
   rxFrames: number;
   rxBytes: number;
   txFrames: number;

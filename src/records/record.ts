@@ -33,7 +33,7 @@ export interface RecordType<V> {
   readonly earlier: readonly Earlier<V>[];
 }
 
-export interface Earlier<V> {
+interface Earlier<V> {
   readonly version: number;
   readonly body: Field<unknown>;
   upgrade(old: never): V;

@@ -1,6 +1,6 @@
 /**
- * Branded numbers: the compiler refuses to mix a frame of the guest with a frame of the machine, or a port
- * with a grant reference. At run time they are plain numbers.
+ * Branded numbers: the compiler refuses to mix, for example, a frame number of the guest with one of the machine, or a
+ * port with a domain id. At run time they are plain numbers.
  */
 
 declare const brand: unique symbol;
@@ -12,8 +12,6 @@ export type Pfn = Branded<'Pfn'>;
 export type Mfn = Branded<'Mfn'>;
 /** Event-channel port, local to the guest. */
 export type Port = Branded<'Port'>;
-/** Grant reference: index into the guest's grant table. */
-export type GrantRef = Branded<'GrantRef'>;
 /** Domain id, 0 to 0x7fef, or one of the DOMID_ constants. */
 export type DomId = Branded<'DomId'>;
 /** Time or duration in nanoseconds; a double is exact for the first 104 days, then within 2 ns. */

@@ -13,8 +13,8 @@ import type { DiskGeometry } from './disk-link.js';
  * max_buffer_pages allows.
  */
 export const MAX_INDIRECT_SEGMENTS = 256;
-export const MAX_RING_PAGE_ORDER = 4;
-export const MAX_QUEUES = 4;
+const MAX_RING_PAGE_ORDER = 4;
+const MAX_QUEUES = 4;
 export const MAX_PERSISTENT_GRANTS_PER_QUEUE = 1056;
 
 /** A disk as its guest sees it, from the moment at which it was plugged in. */
@@ -23,7 +23,7 @@ export interface DiskIdentity extends DiskGeometry {
 }
 
 /** What a front end has chosen. */
-export interface Agreement {
+interface Agreement {
   readonly persistent: boolean;
   /** For each queue, the grant references of its ring's pages and its event-channel port. */
   readonly queues: readonly { readonly refs: readonly number[]; readonly port: number }[];

@@ -17,7 +17,7 @@ import type { GuestAccess } from '../guest-access.js';
 import { XenbusError } from '../xenbus.js';
 import { SlotReader } from './slots.js';
 
-export interface SavedQueue {
+interface SavedQueue {
   readonly refs: readonly number[];
   readonly port: number;
   readonly reqCons: number;

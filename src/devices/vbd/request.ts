@@ -48,7 +48,7 @@ const KINDS: ReadonlySet<number> = new Set([
   BLKIF_OP_FLUSH_DISKCACHE,
 ]);
 
-export type SavedRequest = ReturnType<typeof vbdRecord.body.read>['requests'][number];
+type SavedRequest = ReturnType<typeof vbdRecord.body.read>['requests'][number];
 
 export class BlockRequest extends DiskTransfer {
   queue = 0;

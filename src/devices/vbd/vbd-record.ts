@@ -5,7 +5,7 @@
 import { bool, int, list, optional, struct, u8, u16, u32 } from '../../records/fields.js';
 import { recordType } from '../../records/record.js';
 
-export const identityField = struct({
+const identityField = struct({
   sectors: [int, 'size in sectors of 512 bytes'],
   sectorBytes: [u32, 'logical sector, bytes'],
   physicalSectorBytes: [u32, 'physical sector, bytes'],

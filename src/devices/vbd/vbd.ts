@@ -36,7 +36,7 @@ import { vbdRecord } from './vbd-record.js';
 import type { WrittenLog } from './written-log.js';
 
 /** Counters since the guest was switched on or arrived on this host. */
-export interface DiskCounters {
+interface DiskCounters {
   requests: number;
   sectorsRead: number;
   sectorsWritten: number;

@@ -18,7 +18,7 @@ import { TxRing } from './tx-ring.js';
  * The size of a queue's backlog at which it counts as full, in bytes. The vif then stops reading from its link, so
  * that further frames wait in the link and finally at their sender.
  */
-export const BACKLOG_BYTES = 512 * 1024;
+const BACKLOG_BYTES = 512 * 1024;
 
 /** The front end's grants and ports of one queue. */
 export interface QueueEnds {

@@ -59,4 +59,3 @@ export const vifRecord = recordType(
     },
   ],
 );
-export type SavedVif = Parameters<typeof vifRecord.body.write>[1];

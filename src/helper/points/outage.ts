@@ -36,7 +36,7 @@ export interface OutageBounds {
 }
 
 /** A longer outage (a file that was restored much later) counts as this; the wall clock follows in any case. */
-export const LONGEST_OUTAGE_NS = 10 * 86_400e9;
+const LONGEST_OUTAGE_NS = 10 * 86_400e9;
 const NO_BOUNDS: OutageBounds = { least: 0, most: LONGEST_OUTAGE_NS };
 
 export const outageRecord = recordType('OUTG', 1, 'the outage that a guest is in', {

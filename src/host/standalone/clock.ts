@@ -9,7 +9,7 @@ import type { HostClock } from '../host.js';
 import { machineSuspends } from './suspends.js';
 
 /** How a host's clocks differ from the kernel's. Zeros mean that they do not differ. */
-export interface ClockSkew {
+interface ClockSkew {
   /** Added to the machine's uptime, in seconds. */
   readonly uptimeS: number;
   /** Added to the wall-clock time, in seconds. */

@@ -27,7 +27,7 @@ export interface Endpoint {
 }
 
 /** The address cannot be parsed. The message says what is expected. */
-export class LinkAddressError extends Error {}
+class LinkAddressError extends Error {}
 
 /** The size of sun_path without its terminating zero byte. */
 const MAX_UNIX_PATH = 107;

@@ -14,7 +14,7 @@ const BATCH_BYTES = 262_144;
 /** How many batches are kept for reuse. */
 const POOL = 4;
 
-export interface FrameStreamClient {
+interface FrameStreamClient {
   receive(frame: Frame): void;
   received(): void;
   drained(): void;

@@ -24,7 +24,7 @@ const CLOSE_TIMEOUT_MS = 200;
 const SILENT_MS = 1000;
 
 /** Opens an uplink's link for the given client. */
-export type OpenUplink = (client: LinkClient) => Promise<NetLink>;
+type OpenUplink = (client: LinkClient) => Promise<NetLink>;
 
 export class SwitchServer {
   readonly fabric = new LearningSwitch(() => performance.now());

@@ -53,7 +53,7 @@ export function parsePermission(text: string): Permission | Errno {
 }
 
 /** Whether an entry of a node of that generation still counts. */
-export type Counts = (entry: Permission, generation: number) => boolean;
+type Counts = (entry: Permission, generation: number) => boolean;
 
 /** The access bits of `actor` to a node. */
 export function accessOf(actor: Actor, permissions: Permissions, generation: number, counts: Counts): number {

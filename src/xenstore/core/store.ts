@@ -16,7 +16,7 @@ import type { Match, Transaction } from './transaction.js';
 import { type Content, type Node, Tree } from './tree.js';
 
 /** A node changed, was created or is going. `before` are its permissions before the change, where they count. */
-export type OnChange = (
+type OnChange = (
   path: string,
   content: Content | undefined,
   match: Match,

@@ -31,7 +31,7 @@ export interface Watch {
  * How a change matches: `subtree` watches at or above it; `exact` those at it; for special events, `special`
  * those at it without a depth, and `below` those at `@name/domid` or above it with a depth.
  */
-export type WatchMatch = 'subtree' | 'exact' | 'special' | 'below';
+type WatchMatch = 'subtree' | 'exact' | 'special' | 'below';
 
 export class Watches {
   private readonly byPath = new Map<string, Watch[]>();

@@ -23,7 +23,7 @@ import { getFeature, getQuota, setFeature, setQuota } from './limits.js';
 import { addWatch, dropWatches, removeWatch } from './watching.js';
 
 /** What a handler is given. */
-export interface Request {
+interface Request {
   readonly hub: Hub;
   readonly connection: Connection;
   readonly body: string;
@@ -48,7 +48,7 @@ function only(body: string): string | undefined {
 }
 
 /** The NUL-terminated strings of a payload; what stands after the last NUL is not one. */
-export const strings = (body: string): string[] => body.split('\0').slice(0, -1);
+const strings = (body: string): string[] => body.split('\0').slice(0, -1);
 
 const viewOf = (r: Request): View => ({ actor: r.connection.actor, transaction: r.transaction });
 

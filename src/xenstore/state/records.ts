@@ -98,7 +98,7 @@ export function readConnection(r: ByteReader): ConnectionRecord {
   };
 }
 
-export interface WatchRecord {
+interface WatchRecord {
   readonly connection: number;
   /** As the client wrote it. */
   readonly path: string;

@@ -13,7 +13,7 @@
  */
 import { ByteReader, ByteWriter, RecordError } from '../../records/fields.js';
 
-export const TYPE_END = 0;
+const TYPE_END = 0;
 export const TYPE_GLOBAL = 1;
 export const TYPE_CONNECTION = 2;
 export const TYPE_WATCH = 3;
@@ -35,7 +35,7 @@ const VERSION = 2;
 const OLDEST = 1;
 const HEADER_BYTES = 16;
 
-export interface StreamRecord {
+interface StreamRecord {
   readonly type: number;
   readonly body: ByteReader;
 }

@@ -9,7 +9,7 @@ import { octetsFromBytes } from '../core/octets.js';
 import { getU32, type Message } from './message.js';
 import { HEADER_BYTES } from './protocol.js';
 
-export type ParserState =
+type ParserState =
   /** At least so many bytes are missing: first of the header, then of the payload. */
   | { readonly kind: 'need'; readonly bytes: number }
   | { readonly kind: 'message'; readonly message: Message }

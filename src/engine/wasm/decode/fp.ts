@@ -15,11 +15,11 @@ const XMM = 0x200;
 const ST = 0x310;
 const SCRATCH = 0x400;
 
-export type FpUnit = 'x87' | 'mmx' | 'sse';
+type FpUnit = 'x87' | 'mmx' | 'sse';
 type Kind = 'none' | 'xmm' | 'mm' | 'gpr' | 'mem';
 
 /** One form of an instruction. */
-export interface FpForm {
+interface FpForm {
   readonly op: number;
   readonly unit: FpUnit;
   /** Bytes read from, and written to, the memory operand; 0: none. */

@@ -149,6 +149,6 @@ export class Blocks {
   }
 }
 
-export function jumpEntryOffset(va: bigint): number {
+function jumpEntryOffset(va: bigint): number {
   return JUMP_CACHE + (Number((va ^ (BigInt.asUintN(64, va) >> 12n)) & BigInt(JUMP_ENTRIES - 1)) << 4);
 }

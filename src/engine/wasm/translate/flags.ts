@@ -15,7 +15,7 @@ export const K_SUM = 0x200;
 export const K_BITS = 0x400;
 export const UNKNOWN = -1;
 
-export const CF = 1;
+const CF = 1;
 export const OVERFLOW = 0x801;
 
 export const shiftOf = (log: number): number => 64 - (8 << log);

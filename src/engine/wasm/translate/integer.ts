@@ -341,7 +341,6 @@ export function shift(c: Context, op: Operation): void {
     }
     return;
   }
-  const n = log === 3 ? W3 : FLAGS_C;
   const count = (): void => {
     if (!byRegister) constant(e, log, fixed);
     else if (log === 3) e.get(W3);
@@ -358,7 +357,6 @@ export function shift(c: Context, op: Operation): void {
     e.op(W.i64_and);
     e.set(W3);
   }
-  void n;
   const arithmeticShift = kind === G.SAR;
   if (arithmeticShift || kind === G.SHL || kind === G.SAL) getTarget(c, op);
   else getUnsigned(c, op, t);

@@ -125,6 +125,5 @@ export const V = {
 export const VECTOR_PREFIX = 0xfd;
 export const I32 = 0x7f;
 export const I64 = 0x7e;
-export const F64 = 0x7c;
 export const V128 = 0x7b;
 export const VOID = 0x40;

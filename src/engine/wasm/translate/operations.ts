@@ -6,7 +6,7 @@ import * as moves from './moves.js';
 import { K, type Operation } from './operation.js';
 import * as vector from './vector.js';
 
-export interface Effects {
+interface Effects {
   /** It may leave the region before it is done. */
   readonly leaves: boolean;
   readonly readsFlags: boolean;
@@ -20,7 +20,7 @@ type Writer = (c: Context, op: Operation) => void;
 const NONE = undefined;
 
 function writerOf(op: Operation): Writer | undefined {
-  const { kind, form } = op;
+  const { kind } = op;
   if (kind <= G.TEST) return integer.arithmetic;
   if (kind === G.ROL || kind === G.ROR) return integer.canRotate(op) ? integer.rotate : NONE;
   if (kind === G.SHL || kind === G.SAL || kind === G.SHR || kind === G.SAR)
@@ -85,7 +85,6 @@ function writerOf(op: Operation): Writer | undefined {
     case K.STORE_VECTOR:
       return vector.storeVector;
     default:
-      void form;
       return NONE;
   }
 }

@@ -8,7 +8,7 @@ import type { Region } from './region.js';
 export const PROFILE_SLOTS = 128;
 export const PROFILE_ENTRY = 16;
 
-export interface HotRegion {
+interface HotRegion {
   /** Guest address of its first instruction. */
   readonly va: bigint;
   readonly blocks: number;

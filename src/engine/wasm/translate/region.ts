@@ -7,8 +7,8 @@ import { Op } from '../core/ops.js';
 import type { Block, Blocks } from './blocks.js';
 import { K, type Operation } from './operation.js';
 
-export const MOST_BLOCKS = 28;
-export const MOST_OPERATIONS = 320;
+const MOST_BLOCKS = 28;
+const MOST_OPERATIONS = 320;
 
 export interface Edge {
   readonly to: Node;

@@ -4,7 +4,7 @@
  */
 
 import { FpOp } from '../core/fp/ops.js';
-import { CR0, FP_FLAGS, MXCSR, SCRATCH, XMM } from '../core/layout.js';
+import { CR0, FP_FLAGS, SCRATCH, XMM } from '../core/layout.js';
 import { type Context, Import } from './context.js';
 import { K_BITS, setKind } from './flags.js';
 import { CPU, FLAGS_C, HOST, V1, VA, W1 } from './locals.js';
@@ -13,7 +13,6 @@ import { V, W } from './opcodes.js';
 import type { Operation } from './operation.js';
 import { SCALARS } from './scalar.js';
 
-void MXCSR;
 /** CR0.EM and CR0.TS. */
 const REFUSED = 12;
 const ALIGNED = 1;

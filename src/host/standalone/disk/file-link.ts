@@ -40,7 +40,7 @@ const SWIFT_US = 100;
 /** Time between two attempts to lock a disk again, in ms. */
 const RETRY_MS = 500;
 
-export interface FileLinkOptions {
+interface FileLinkOptions {
   readonly path: string;
   readonly readOnly: boolean;
   readonly discard: boolean;

@@ -185,7 +185,7 @@ describe("an NBD server's handshake", () => {
     expect(await late(target)).toContain('the server does not send TLS within 10 s');
     const silent = await Server.listen({ greeting: greeting() });
     expect(await late(silent.target.replace('nbd+', 'nbds+'))).toContain('its answer to STARTTLS');
-    expect(await refusal(`${silent.target}&answer=never`)).toContain('answer=never is no number');
+    expect(await refusal(`${silent.target}&answer=never`)).toContain('answer=never is not a number');
   });
 
   it.each<[string, Behaviour, string]>([

@@ -444,8 +444,6 @@ export class NbdLink implements DiskLink {
         this.into = transfer;
         this.intoAt = 0;
         this.intoLeft = this.bytesOf(transfer);
-        this.sent.delete(cookie);
-        this.sent.set(cookie, transfer);
         this.readingCookie = cookie;
       } else {
         this.answered(cookie, transfer, status);

@@ -100,7 +100,7 @@ class Taker {
 }
 
 /** What the handshake is waiting for, in words for a message. */
-export interface HandshakeStep {
+interface HandshakeStep {
   at: string;
 }
 
