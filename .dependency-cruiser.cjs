@@ -57,6 +57,11 @@ module.exports = {
       { path: `^src/(${pure.join('|')})/`, pathNot: ['[.]test[.]ts$', '^src/net/links/'] },
       { path: '^src/(host/(standalone|xen)|net/links)/' },
     ),
+    alone(
+      'one-file-knows-the-engines',
+      { path: '^src/', pathNot: '^src/engine/(wasm/|engines[.]ts$)' },
+      { path: '^src/engine/wasm/' },
+    ),
     alone('no-circles', {}, { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } }),
     alone(
       'product-does-not-import-tests',

@@ -8,6 +8,7 @@ import { soaked } from './lib/soaked.mjs';
 
 const { ensureGuests } = await import('../scripts/fetch-guests.mjs');
 const { ensureKernel } = await import('../scripts/lib/kernels.mjs');
+const { wasmEngine } = await import('../src/engine/engines.ts');
 const { Guest } = await import('../src/helper/guest.ts');
 const { hostAlone } = await import('../src/host/standalone/single-host.ts');
 
@@ -52,6 +53,7 @@ class Linux {
       },
       { ...hostAlone('outages'), clock },
       {
+        engine: wasmEngine(),
         console: (bytes) => {
           linux.text += Buffer.from(bytes).toString('latin1').replaceAll('\r', '');
           return true;

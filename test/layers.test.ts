@@ -15,17 +15,24 @@ const CORE = [
 ];
 const READS_FILES = "import { readFileSync } from 'node:fs';\nexport const read = readFileSync;\n";
 
+const USES_WASM = "import { inner } from './wasm/inner.js';\nexport const used = inner;\n";
+
 /** A little tree with one breach in each core folder, one of the layers, and what is allowed beside them. */
 const FILES: Readonly<Record<string, string>> = {
   'src/xen/errno.ts': 'export const EPERM = 1;\n',
   'src/xenstore/core/good.ts': "import { EPERM } from '../../xen/errno.js';\nexport const x = EPERM;\n",
   'src/control/good.ts': READS_FILES,
   'src/xenstore/socket/good.ts': READS_FILES,
+  'src/engine/wasm/inner.ts': "import { EPERM } from '../../xen/errno.js';\nexport const inner = EPERM;\n",
+  'src/engine/engines.ts': USES_WASM,
+  'src/engine/other.ts': USES_WASM,
+  'src/engine/types.ts': "export type { inner } from './wasm/inner.js';\n",
+  'src/control/wasm.ts': "export { inner } from '../engine/wasm/inner.js';\n",
   'src/xen/upwards.ts': "import { x } from '../xenstore/core/good.js';\nexport const a = x;\n",
   ...Object.fromEntries(CORE.map((folder) => [`src/${folder}/bad.ts`, READS_FILES])),
 };
 
-test('the lint refuses a Node API in every part of the core, and a layer that knows one below it; nothing else', () => {
+test('the lint refuses a Node API in every part of the core, a layer that knows one below it, and engines known twice; nothing else', () => {
   for (const [name, text] of Object.entries(FILES)) {
     mkdirSync(dirname(join(dir, name)), { recursive: true });
     writeFileSync(join(dir, name), text);
@@ -42,6 +49,9 @@ test('the lint refuses a Node API in every part of the core, and a layer that kn
   expect(summary.violations.map((v) => `${v.from}: ${v.rule.name}`).sort()).toEqual(
     [
       'src/xen/upwards.ts: xen-knows-only-what-is-above',
+      'src/engine/other.ts: one-file-knows-the-engines',
+      'src/engine/types.ts: one-file-knows-the-engines',
+      'src/control/wasm.ts: one-file-knows-the-engines',
       ...CORE.map((folder) => `src/${folder}/bad.ts: the-core-uses-no-node-api`),
     ].sort(),
   );

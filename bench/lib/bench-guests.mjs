@@ -2,6 +2,7 @@
 
 import { assemble } from '../../dist/asm/assembler.js';
 import { MFN_BASE } from '../../dist/engine/engine.js';
+import { wasmEngine } from '../../dist/engine/engines.js';
 import { Guest } from '../../dist/helper/guest.js';
 import { hostAlone } from '../../dist/host/standalone/single-host.js';
 import { Domain } from '../../dist/hypervisor/domain.js';
@@ -26,7 +27,7 @@ const create = (frames, nsPerInstruction) =>
       monotonic: () => performance.now() * 1e6,
       wallClock: () => Date.now() * 1e6,
       // It runs to its end in one call.
-      engine: { compilesAtOnce: true },
+      engine: wasmEngine({ compilesAtOnce: true }),
     },
   );
 
@@ -119,6 +120,7 @@ export async function bootLinux(kernel, ramdisk, line, megabytes = 256) {
     },
     hostAlone('bench'),
     {
+      engine: wasmEngine(),
       console: (output) => {
         text += Buffer.from(output).toString('latin1');
         return true;

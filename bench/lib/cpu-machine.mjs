@@ -2,7 +2,7 @@
 // rights that its segments ask for. Of Linux it needs two clock_gettime, a write and an exit.
 import { readFileSync } from 'node:fs';
 import { Exit, MFN_BASE } from '../../dist/engine/engine.js';
-import { Machine } from '../../dist/engine/wasm/machine.js';
+import { wasmEngine } from '../../dist/engine/engines.js';
 import { parseElf } from '../../dist/guest/elf.js';
 import { virtualXen417 } from '../../dist/hypervisor/identity.js';
 import { tuneEngine } from '../../dist/os/tune-engine.js';
@@ -91,14 +91,8 @@ export async function runInMachine(file, tier) {
   const identity = virtualXen417(1);
   const { cpuid } = identity;
   tuneEngine();
-  const machine = await Machine.create({
-    frames: FRAMES,
-    vcpus: 1,
-    cpuid,
-    now: () => 0,
-    tier,
-    compilesAtOnce: true,
-  });
+  const create = wasmEngine({ tier, compilesAtOnce: true });
+  const machine = await create({ frames: FRAMES, vcpus: 1, cpuid, now: () => 0 });
   load(machine, file);
   const cpu = machine.vcpus[0];
   const marks = [];

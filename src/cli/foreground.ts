@@ -3,7 +3,7 @@
  * Invariant: the console log has every byte that the guest printed, in order, also when we are killed.
  */
 import { openSync, writeSync } from 'node:fs';
-import type { Machine } from '../engine/wasm/machine.js';
+import { type WasmEngine, wasmEngine } from '../engine/engines.js';
 import { type GuestEnd, guestLoop } from '../guest-process/guest-loop.js';
 import { Guest, type GuestSpec } from '../helper/guest.js';
 import type { Host } from '../host/host.js';
@@ -57,6 +57,8 @@ export const openLog = (file: string): number => openSync(file, 'a');
 export class Foreground {
   private readonly terminal: Terminal;
   private readonly timer: NodeJS.Timeout | undefined;
+  /** What the guest that is there now runs on, if a profile is wanted of it. */
+  private engine: WasmEngine | undefined;
   /** Takes typed bytes, and hears that the terminal has room again; of the guest that is there now. */
   private guest: { type(bytes: Uint8Array): number; drained(): void } | undefined;
   /** Settles what is awaited: the end of a cycle, or of hold(). */
@@ -118,7 +120,8 @@ export class Foreground {
     } finally {
       stop();
       this.guest = undefined;
-      if (this.options.profile) process.stderr.write(profileText(guest.domain.machine as Machine));
+      if (this.engine !== undefined) process.stderr.write(profileText(this.engine));
+      this.engine = undefined;
       this.ended = undefined;
       await guest.detach();
     }
@@ -129,6 +132,10 @@ export class Foreground {
     const log = (line: string): void => void process.stderr.write(`(XEN) ${printableLines(line)}\n`);
     const platform = await loadPlatform(DEFAULT_PLATFORM);
     const host = platform.openSingleHost('run', { networks, log });
+    const create = wasmEngine({
+      advise: await hugePages(),
+      profile: profile ? () => performance.now() : undefined,
+    });
     return Guest.powerOn(
       deterministic ? { ...spec(), nsPerInstruction: NS_PER_INSTRUCTION } : spec(),
       deterministic ? timelessHost(host) : host,
@@ -138,9 +145,10 @@ export class Foreground {
         wake,
         tidy: collectGarbage,
         unpackers: nodeUnpackers(),
-        engine: {
-          advise: await hugePages(),
-          profile: profile ? () => performance.now() : undefined,
+        engine: async (config) => {
+          const made = await create(config);
+          if (profile) this.engine = made;
+          return made;
         },
       },
     );

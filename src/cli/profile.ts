@@ -1,9 +1,9 @@
 /** What `run --profile` prints: tier shares, exits of translated code by cause, cost of translation, hot regions. */
-import type { Machine } from '../engine/wasm/machine.js';
+import type { WasmEngine } from '../engine/engines.js';
 
 const HOT_REGIONS = 20;
 
-export function profileText(machine: Machine): string {
+export function profileText(machine: WasmEngine): string {
   const profile = machine.profile(HOT_REGIONS);
   if (profile === undefined) return '';
   let retired = 0;

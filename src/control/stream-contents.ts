@@ -4,7 +4,7 @@ import { vbdRecord } from '../devices/vbd/vbd-record.js';
 import { vifRecord } from '../devices/vif/record.js';
 import { xenbusRecord } from '../devices/xenbus.js';
 import { clockRecord } from '../engine/clock.js';
-import { vcpuRecord } from '../engine/wasm/vcpu-record.js';
+import { vcpuRecord } from '../engine/vcpu-state.js';
 import { runnerRecord } from '../guest-process/pv-runner.js';
 import { containerRecord, guestStateRecord } from '../helper/guest.js';
 import { outageRecord } from '../helper/points/outage.js';

@@ -7,6 +7,7 @@
  */
 import type { LinearMemory } from '../xen/memory.js';
 import type { CpuidTable } from './cpuid.js';
+import type { VcpuState } from './vcpu-state.js';
 
 /** Bytes of a frame. */
 export const PAGE = 4096;
@@ -55,6 +56,8 @@ export interface EngineConfig {
   /** Virtual time in ns, for rdtsc. */
   now(): number;
 }
+
+export type CreateEngine = (config: EngineConfig) => Promise<CpuEngine>;
 
 /** Numbers of the registers that are no general registers. */
 export const RIP = 16;
@@ -219,7 +222,8 @@ export interface CpuEngine extends GuestRam, EngineTables, DirtyLog {
    * and for this synchronous turn.
    */
   translate(vcpu: number, va: number, intent: number): number;
-  /** Records of all vCPUs. */
-  save(): Uint8Array;
-  restore(records: Uint8Array): void;
+  /** The states of all vCPUs, in order; frames are saved by whoever saves the guest. */
+  save(): VcpuState[];
+  /** Takes states that any engine has given, into one that has not run yet, or that has nothing any more to lose. */
+  restore(states: readonly VcpuState[]): void;
 }

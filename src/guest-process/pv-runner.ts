@@ -4,6 +4,7 @@
  */
 import { frontPath } from '../devices/xenbus.js';
 import { PAGE } from '../engine/engine.js';
+import { wasmEngine } from '../engine/engines.js';
 import { KernelError } from '../guest/kernel-error.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
@@ -283,6 +284,7 @@ function nodesBelow(store: LocalClient, path: string): Record<string, string> {
 export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
   tuneEngine();
   let runner: PvRunner | undefined;
+  const engine = wasmEngine({ advise });
   const around: GuestSurroundings = {
     console(output) {
       hooks.console(output);
@@ -293,10 +295,10 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     unplugged: (kind, devid) => runner?.unplugged(kind, devid),
     tidy: collectGarbage,
     unpackers: nodeUnpackers(),
-    engine: { advise },
+    engine,
   };
   return {
-    rehearse: (breathe) => rehearse(host, breathe),
+    rehearse: (breathe) => rehearse(host, engine, breathe),
     async create(config, kernel, ramdisk) {
       const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around).catch((error) => {
         throw error instanceof KernelError

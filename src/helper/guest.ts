@@ -8,12 +8,12 @@
  */
 import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
-import { MFN_BASE, PAGE } from '../engine/engine.js';
+import { type CreateEngine, MFN_BASE, PAGE } from '../engine/engine.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
 import type { Unpackers } from '../guest/decompress.js';
 import { domainTree } from '../guest/domain-tree.js';
 import type { Host } from '../host/host.js';
-import { Domain, type DomainHost, type DomainRun } from '../hypervisor/domain.js';
+import { Domain, type DomainRun } from '../hypervisor/domain.js';
 import { type Identity, identityRecord, virtualXen417 } from '../hypervisor/identity.js';
 import { bool, bytes, RecordError, struct, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
@@ -61,8 +61,8 @@ export interface GuestSpec {
 
 /** What the process around the guest does for it. */
 export interface GuestSurroundings {
-  /** How its instructions are executed. */
-  readonly engine?: DomainHost['engine'];
+  /** Makes what executes its instructions. */
+  readonly engine: CreateEngine;
   /** What unpacks kernels faster than the guest's own rooms can. */
   readonly unpackers?: Unpackers;
   /** Takes the console's output. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { TestHost } from '../../test/support/guest-on-host.js';
 import { assemble } from '../asm/assembler.js';
+import { wasmEngine } from '../engine/engines.js';
 import type { Nanoseconds } from '../xen/types.js';
 import { Guest } from './guest.js';
 import { PRACTICE_BASE, PRACTICE_CODE, PRACTICE_SOURCE, practiceKernel } from './practice-kernel.js';
@@ -21,6 +22,7 @@ describe('the rehearsal of a move', () => {
       { ...spec, kernelName: '', ramdiskName: '' },
       Object.assign(host, { clock: { ...host.clock, uptime } }),
       {
+        engine: wasmEngine(),
         console: (bytes) => {
           said += new TextDecoder().decode(bytes);
           return true;
@@ -44,7 +46,7 @@ describe('the rehearsal of a move', () => {
     // Time passes with each look at the clock, or a slice of its life would never end.
     const uptime = () => (host.uptimeNs += 10_000) as Nanoseconds;
     let breaths = 0;
-    await rehearse(Object.assign(host, { clock: { ...host.clock, uptime } }), async () => {
+    await rehearse(Object.assign(host, { clock: { ...host.clock, uptime } }), wasmEngine(), async () => {
       breaths++;
     });
     expect(breaths).toBeGreaterThan(10);

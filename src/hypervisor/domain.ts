@@ -5,8 +5,7 @@
  * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
  */
 import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../engine/clock.js';
-import type { CpuEngine } from '../engine/engine.js';
-import { Machine, type MachineConfig } from '../engine/wasm/machine.js';
+import type { CpuEngine, CreateEngine } from '../engine/engine.js';
 import {
   SHUTDOWN_crash,
   SHUTDOWN_poweroff,
@@ -68,8 +67,8 @@ export interface DomainHost {
   log?(line: string): void;
   /** With the instruction clock: whether back ends still work for the guest, so that idle time must be waited for. */
   busy?(): boolean;
-  /** How instructions are executed; nothing that a guest can tell. */
-  readonly engine?: Pick<MachineConfig, 'tier' | 'profile' | 'advise'>;
+  /** Makes what executes the guest's instructions. */
+  readonly engine: CreateEngine;
 }
 
 export type ShutdownReason = 'poweroff' | 'reboot' | 'suspend' | 'crash' | 'watchdog' | 'unknown';
@@ -137,12 +136,11 @@ export class Domain {
     const { wholeM2p = true } = config;
     const layout = frameLayout(config.maxFrames, wholeM2p);
     let clock: VirtualClock | undefined;
-    const machine = await Machine.create({
+    const machine = await host.engine({
       frames: layout.total,
       vcpus: config.vcpus,
       cpuid: config.identity.cpuid,
       now: () => clock?.now() ?? 0,
-      ...host.engine,
     });
     const { nsPerInstruction } = config;
     const retired = (): number => {

@@ -6,6 +6,7 @@
  */
 import { clockRecord } from '../engine/clock.js';
 import { MFN_BASE } from '../engine/engine.js';
+import { decodeVcpuStates, encodeVcpuStates } from '../engine/vcpu-state.js';
 import { big64, bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
 import {
   concatBytes,
@@ -197,7 +198,7 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
   const memoryMap = d.memoryMap.map((range) => ({ ...range }));
   return concatBytes([
     encodeRecord(clockRecord, { now: d.clock.now(), deterministic: d.clock.deterministic }),
-    encodeRecord(machineRecord, { records: d.machine.save() }),
+    encodeRecord(machineRecord, { records: encodeVcpuStates(d.machine.save()) }),
     encodeRecord(domainStateRecord, {
       vmAssist,
       shutdownCode,
@@ -232,6 +233,7 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   };
   const clock = decodeRecord(clockRecord, only(clockRecord.tag));
   const machine = decodeRecord(machineRecord, only(machineRecord.tag));
+  const states = decodeVcpuStates(machine.records);
   const domain = decodeRecord(domainStateRecord, only(domainStateRecord.tag));
   const events = decodeRecord(eventChannelsRecord, only(eventChannelsRecord.tag));
   const grants = decodeRecord(grantsRecord, only(grantsRecord.tag));
@@ -285,7 +287,7 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
     }
   }
 
-  d.machine.restore(machine.records);
+  d.machine.restore(states);
   d.clock.set(clock.now);
   d.vmAssist = domain.vmAssist;
   d.shutdownCode = domain.shutdownCode;

@@ -1,6 +1,6 @@
 /** Settings of V8 for the WebAssembly code into which guests' code is translated. */
 import { setFlagsFromString } from 'node:v8';
-import { compileCore } from '../engine/wasm/machine.js';
+import { compileWasmEngine } from '../engine/engines.js';
 
 const FLAGS = [
   // Whole modules are compiled by V8's background threads, instead of each function when the guest first calls it.
@@ -20,6 +20,6 @@ const FLAGS = [
 export function tuneEngine(): void {
   for (const flag of FLAGS) setFlagsFromString(flag);
   setFlagsFromString('--no-wasm-dynamic-tiering');
-  compileCore();
+  compileWasmEngine();
   setFlagsFromString('--wasm-dynamic-tiering');
 }

@@ -3,7 +3,7 @@
  * at chosen virtual addresses. Frames are taken in order and never given back.
  */
 import { MFN_BASE, PAGE } from '../../src/engine/engine.js';
-import type { Machine } from '../../src/engine/wasm/machine.js';
+import type { Machine } from './machine.js';
 
 const PRESENT = 1;
 const WRITABLE = 2;

@@ -1,7 +1,7 @@
 /** A machine with one page of code and one of data, in user mode: runs a few bytes and says how they ended. */
 import { type Exit, PAGE } from '../../src/engine/engine.js';
-import type { Machine, Vcpu } from '../../src/engine/wasm/machine.js';
 import { AddressSpace } from './address-space.js';
+import type { Machine, Vcpu } from './machine.js';
 import { createMachine } from './machine.js';
 
 export const CODE = 0x40_0000;

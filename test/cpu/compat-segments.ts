@@ -2,8 +2,9 @@
  * Segments of the comparison in compatibility mode: entries of the local descriptor table natively, the processor's copies in
  * our machine. All lie in the regions of layout.ts, but the flat ones and those that reach to the end of the 4 GiB.
  */
-import type { Vcpu } from '../../src/engine/wasm/machine.js';
+
 import { CODE, CODE_BYTES, DATA, DATA_BYTES } from './layout.js';
+import type { Vcpu } from './machine.js';
 import type { Native } from './native.js';
 import type { Random } from './values.js';
 

@@ -1,6 +1,8 @@
 /** Compatibility mode on the bare machine: what the comparison with the processor cannot show. */
+
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Exit } from '../../src/engine/engine.js';
+import { decodeVcpuStates, encodeVcpuStates } from '../../src/engine/vcpu-state.js';
 import { decodeAll, encodeRaw } from '../../src/records/record.js';
 import { type Bare, CODE, DATA, openBare } from './bare.js';
 
@@ -121,21 +123,21 @@ describe('code in a segment', () => {
 describe('saved state', () => {
   it('of version 1, which knew 64-bit code alone, is still restored', () => {
     bare.cpu.setReg(5, 77);
-    const [{ version, body }] = decodeAll(bare.machine.save());
+    const [{ version, body }] = decodeAll(encodeVcpuStates(bare.machine.save()));
     expect(version).toBe(2);
     // Version 2 has the segments at its end: here, none of them.
     const old = encodeRaw('VCPU', 1, body.subarray(0, body.length - 4));
     enter();
     bare.cpu.setReg(5, 0);
-    bare.machine.restore(old);
+    bare.machine.restore(decodeVcpuStates(old));
     expect([bare.cpu.reg(5), bare.cpu.codeKind, bare.cpu.cs]).toEqual([77, 0, 0x33]);
   });
 
   it('has the segments as the processor had them, whatever the tables say by now', () => {
     enter(CODE, 0xfff, CODE_16, DATA);
-    const saved = bare.machine.save();
+    const saved = encodeVcpuStates(bare.machine.save());
     bare.cpu.cs = 0x33;
-    bare.machine.restore(saved);
+    bare.machine.restore(decodeVcpuStates(saved));
     const { cpu } = bare;
     expect([cpu.codeKind, cpu.codeBits, cpu.segmentBase(1), cpu.segmentLimit(1)]).toEqual([
       3,

@@ -3,7 +3,6 @@
  * native.ts. Sequences end in an undefined instruction where the native ones jump out.
  */
 import { Exit, PAGE } from '../../src/engine/engine.js';
-import type { Machine } from '../../src/engine/wasm/machine.js';
 import { AddressSpace } from './address-space.js';
 import { loadSegments } from './compat-segments.js';
 import {
@@ -18,6 +17,7 @@ import {
   TRAMPOLINE,
   WRITABLE_BYTES,
 } from './layout.js';
+import type { Machine } from './machine.js';
 import { createMachine } from './machine.js';
 
 /** Instructions a sequence may take: loops are short. */

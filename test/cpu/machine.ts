@@ -1,5 +1,9 @@
 /** A machine for tests: one vCPU, the baseline's CPUID, time that stands still. */
-import { Machine, type Tier } from '../../src/engine/wasm/machine.js';
+import { type Tier, type WasmEngine, wasmEngine } from '../../src/engine/engines.js';
+
+export type Machine = WasmEngine;
+export type Vcpu = Machine['vcpus'][number];
+export type { Tier };
 
 /** Leaf 1, EDX: FPU, TSC, MSR, CX8, SEP, CMOV, CLFLUSH, MMX, FXSR, SSE, SSE2. ECX: CMPXCHG16B. */
 const FEATURES_EDX = 0x0788_8931;
@@ -25,4 +29,4 @@ export const createMachine = (
   vcpus = 1,
   tier = TIER,
 ): Promise<Machine> =>
-  Machine.create({ frames, vcpus, cpuid: CPUID, now: () => 0, codeCacheBytes, tier, compilesAtOnce: true });
+  wasmEngine({ codeCacheBytes, tier, compilesAtOnce: true })({ frames, vcpus, cpuid: CPUID, now: () => 0 });

@@ -2,9 +2,11 @@
  * Debian's kernel with its own blkfront, in this process, moved from host to host here: whole state, other links.
  * From dist/, as a file link's threads are modules of their own.
  */
+
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ensureGuests } from '../../scripts/fetch-guests.mjs';
+import { wasmEngine } from '../../src/engine/engines.js';
 import type { GuestLoop } from '../../src/guest-process/event-loop.js';
 import type { Guest } from '../../src/helper/guest.js';
 import type { E2fsprogs } from './e2fsprogs.js';
@@ -44,6 +46,7 @@ export class LinuxGuest {
 
   private static around(now: () => LinuxGuest | undefined) {
     return {
+      engine: wasmEngine(),
       console: (bytes: Uint8Array) => {
         const it = now();
         if (it !== undefined) it.output += Buffer.from(bytes).toString('latin1');

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
+import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
 import { hostAlone } from '../../src/host/standalone/single-host.js';
 import type { Nanoseconds } from '../../src/xen/types.js';
@@ -32,6 +33,7 @@ async function boot(sliceNs: number): Promise<{ ram: Uint8Array; state: Uint8Arr
     // Nothing of the host's that changes: its clocks stand still.
     { ...host, clock: { tscKhz: 1e6, uptime: () => 0 as Nanoseconds, wallClock: () => 1e18 as Nanoseconds } },
     {
+      engine: wasmEngine(),
       console: (bytes) => {
         output += Buffer.from(bytes).toString('latin1');
         return true;

@@ -3,8 +3,10 @@
  * one vCPU and 64 MiB, the first that was made) answered to the same kernel. To record them again: write probeKernel()
  * to a file, boot it there, keep the console's log.
  */
+
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
 import { hostAlone } from '../../src/host/standalone/single-host.js';
 import { CALLS } from './calls.js';
@@ -53,6 +55,7 @@ async function answers(): Promise<string[]> {
     },
     hostAlone('probe'),
     {
+      engine: wasmEngine(),
       console: (bytes) => {
         out += String.fromCharCode(...bytes);
         return true;

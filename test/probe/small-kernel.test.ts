@@ -1,7 +1,9 @@
 /** What the demo's own small kernel sees of Xen here, against what it saw on a real Xen 4.17.7, line by line. */
+
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
+import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
 import { hostAlone } from '../../src/host/standalone/single-host.js';
 
@@ -34,6 +36,7 @@ async function view(): Promise<string[]> {
     },
     hostAlone('small'),
     {
+      engine: wasmEngine(),
       console: (bytes) => {
         out += Buffer.from(bytes).toString('latin1');
         return true;

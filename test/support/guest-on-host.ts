@@ -1,6 +1,8 @@
 /** A whole guest, with the small observing kernel, on hosts whose clocks and xenstore a test controls. */
+
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import type { HostLinks } from '../../src/devices/links.js';
+import { wasmEngine } from '../../src/engine/engines.js';
 import type { DeviceConfig, DeviceKind } from '../../src/helper/devices.js';
 import { Guest } from '../../src/helper/guest.js';
 import type { ClockPolicy, OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
@@ -70,6 +72,7 @@ export class TestGuest {
 
   private static around(options: TestGuestOptions, show: (text: string) => void) {
     return {
+      engine: wasmEngine(),
       console: (bytes: Uint8Array) => {
         show(new TextDecoder('latin1').decode(bytes));
         return true;

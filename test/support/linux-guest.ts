@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Guests } from '../../scripts/fetch-guests.mjs';
-import type { Tier } from '../../src/engine/wasm/machine.js';
+import { type Tier, wasmEngine } from '../../src/engine/engines.js';
 import type { GuestLoop } from '../../src/guest-process/event-loop.js';
 import { guestLoop } from '../../src/guest-process/guest-loop.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
@@ -77,7 +77,7 @@ export class LinuxGuest {
 
   private around(): GuestSurroundings {
     return {
-      engine: this.tier === undefined ? undefined : { tier: this.tier },
+      engine: wasmEngine({ tier: this.tier }),
       console: (bytes) => {
         this.text += Buffer.from(bytes).toString('latin1').replaceAll('\r', '');
         return true;

@@ -8,6 +8,7 @@
 
 import { type Assembled, assemble } from '../../src/asm/assembler.js';
 import { MFN_BASE } from '../../src/engine/engine.js';
+import { wasmEngine } from '../../src/engine/engines.js';
 import { Domain, type DomainRun } from '../../src/hypervisor/domain.js';
 import { virtualXen417 } from '../../src/hypervisor/identity.js';
 
@@ -115,7 +116,11 @@ export class TinyGuest {
         nsPerInstruction: options.monotonic ? undefined : (options.nsPerInstruction ?? 1),
         wholeM2p: options.wholeM2p,
       },
-      { monotonic: options.monotonic ?? (() => 0), wallClock: options.wallClock ?? (() => 1_600_000_000e9) },
+      {
+        monotonic: options.monotonic ?? (() => 0),
+        wallClock: options.wallClock ?? (() => 1_600_000_000e9),
+        engine: wasmEngine(),
+      },
     );
     return new TinyGuest(domain, assemble(source + POWEROFF, BigInt(CODE), CONSTANTS), () =>
       TinyGuest.empty(source, options),

@@ -5,6 +5,7 @@
  * Invariant: `runTo(t)` leaves the guest at exactly virtual time t (unless it has ended), and how the way there was cut
  * up leaves no trace.
  */
+import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest, type GuestSpec, type GuestSurroundings, guestStateRecord } from '../../src/helper/guest.js';
 import type { Host } from '../../src/host/host.js';
 import type { DomainRun } from '../../src/hypervisor/domain.js';
@@ -57,6 +58,7 @@ export class TwinGuest {
 
   private around(): GuestSurroundings {
     return {
+      engine: wasmEngine(),
       console: (bytes) => {
         this.output += Buffer.from(bytes).toString('latin1');
         return true;

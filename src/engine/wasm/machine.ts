@@ -5,7 +5,6 @@
  * Invariant: the guest's instructions reach nothing but the frames. Between two calls of run() a vCPU's state is
  * exact: it stands between two instructions, or before the one that faulted.
  */
-import { concatBytes, decodeAll, decodeRecord, encodeRecord } from '../../records/record.js';
 import { LinearMemory } from '../../xen/memory.js';
 import { breakpointsOn, instructionHits } from '../breakpoints.js';
 import { type CpuidTable, lookupCpuid } from '../cpuid.js';
@@ -18,6 +17,7 @@ import {
   MFN_BASE,
   PAGE,
 } from '../engine.js';
+import { checkVcpuStates, type VcpuState } from '../vcpu-state.js';
 import {
   ARENA,
   CODE_KIND,
@@ -32,12 +32,13 @@ import { coreWasmBase64 } from './generated/core-wasm.js';
 import type { FullProfile, Profile } from './translate/profile.js';
 import { PROFILE_BYTES, type Tier, Translator } from './translate/translator.js';
 import { Vcpu } from './vcpu.js';
-import { restoreVcpu, saveVcpu, vcpuRecord } from './vcpu-record.js';
+import { restoreVcpu, saveVcpu } from './vcpu-state.js';
 import { endWatch, watch } from './watch.js';
 
 export { type FullProfile, type Tier, Vcpu };
 
-export interface MachineConfig extends EngineConfig {
+/** Nothing that a guest can tell. */
+export interface WasmOptions {
   /** Room for decoded code; 32 MiB by default. */
   readonly codeCacheBytes?: number;
   /** Normal by default. It changes nothing but the time that instructions take. */
@@ -127,7 +128,7 @@ export class Machine implements CpuEngine {
   private running: Vcpu | undefined;
 
   private constructor(
-    config: MachineConfig,
+    config: EngineConfig,
     readonly memory: WebAssembly.Memory,
     private readonly core: Core,
     private readonly translator: Translator,
@@ -145,26 +146,26 @@ export class Machine implements CpuEngine {
     for (const v of this.vcpus) core.fninit(v.gprs);
   }
 
-  static async create(config: MachineConfig): Promise<Machine> {
+  static async create(config: EngineConfig, options: WasmOptions = {}): Promise<Machine> {
     const { frames, vcpus } = config;
+    const { codeCacheBytes = DEFAULT_CODE_CACHE, tier = 'normal', compilesAtOnce = false, profile } = options;
     if (vcpus < 1 || vcpus > MAX_VCPUS) throw new RangeError(`1 to ${MAX_VCPUS} vCPUs, not ${vcpus}`);
-    const arenaEnd = ARENA + (((config.codeCacheBytes ?? DEFAULT_CODE_CACHE) + 15) & ~15);
+    const arenaEnd = ARENA + ((codeCacheBytes + 15) & ~15);
     const codeMasks = arenaEnd;
     const frameBlocks = codeMasks + 8 * frames;
     const dirty = frameBlocks + 4 * frames;
     const counters = Math.ceil((dirty + frames) / 8) * 8;
-    const profiled = config.profile === undefined ? 0 : PROFILE_BYTES;
+    const profiled = profile === undefined ? 0 : PROFILE_BYTES;
     const framesBase = Math.ceil((counters + profiled) / PAGE) * PAGE;
     const pages = Math.ceil((framesBase + frames * PAGE) / WASM_PAGE);
     if (pages > WASM_PAGE) throw new RangeError(`${frames} frames do not fit the machine's 4 GiB`);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    config.advise?.(memory.buffer);
+    options.advise?.(memory.buffer);
     const decoder = new BlockDecoder(memory.buffer);
     const mem = new LinearMemory(memory.buffer);
     const table = Translator.table();
-    const profiling = config.profile === undefined ? undefined : { at: counters, now: config.profile };
-    const tier = config.tier ?? 'normal';
-    const aside = tier === 'normal' && config.compilesAtOnce !== true;
+    const profiling = profile === undefined ? undefined : { at: counters, now: profile };
+    const aside = tier === 'normal' && !compilesAtOnce;
     const translator = new Translator(
       memory,
       table,
@@ -275,7 +276,7 @@ export class Machine implements CpuEngine {
     return this.translator.profile;
   }
 
-  /** What was counted, with the `most` regions that executed most; undefined without MachineConfig.profile. */
+  /** What was counted, with the `most` regions that executed most; undefined without WasmOptions.profile. */
   profile(most: number): FullProfile | undefined {
     return this.translator.fullProfile(most);
   }
@@ -408,16 +409,13 @@ export class Machine implements CpuEngine {
     if (this.running !== undefined) this.core.endRun(this.running.gprs);
   }
 
-  /** Records of all vCPUs. */
-  save(): Uint8Array {
-    return concatBytes(this.vcpus.map((v) => encodeRecord(vcpuRecord, saveVcpu(v, this.mem))));
+  save(): VcpuState[] {
+    return this.vcpus.map((v) => saveVcpu(v, this.mem));
   }
 
-  restore(bytes: Uint8Array): void {
-    const all = decodeAll(bytes).map((raw) => decodeRecord(vcpuRecord, raw));
-    if (all.length !== this.vcpus.length || all.some((saved, i) => saved.number !== i))
-      throw new Error(`${this.vcpus.length} vCPUs expected, found ${all.length}`);
-    for (const [i, saved] of all.entries()) restoreVcpu(this.vcpus[i], this.mem, saved);
+  restore(states: readonly VcpuState[]): void {
+    checkVcpuStates(states, this.vcpus.length);
+    for (const [i, saved] of states.entries()) restoreVcpu(this.vcpus[i], this.mem, saved);
     if (!this.prepared) this.core.dropAll();
     this.prepared = false;
     this.flushTlbAll();

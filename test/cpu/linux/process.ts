@@ -4,9 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { Exit, PAGE } from '../../../src/engine/engine.js';
-import type { Machine } from '../../../src/engine/wasm/machine.js';
 import { decodeAt } from '../../../src/hypervisor/emulation/decode-at.js';
 import { AddressSpace } from '../address-space.js';
+import type { Machine } from '../machine.js';
 import { type Elf, EXECUTE, LOAD, readElf, WRITE } from './elf.js';
 import { Files } from './files.js';
 import { ProcessMemory } from './process-memory.js';

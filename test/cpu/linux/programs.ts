@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fetchDebian } from '../../../scripts/lib/debian.mjs';
-import type { Machine } from '../../../src/engine/wasm/machine.js';
+import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { LinuxProcess } from './process.js';
 

@@ -12,7 +12,7 @@ import {
   VCPU_STRIDE,
   XEN_SLOTS,
 } from '../../../src/engine/wasm/core/layout.js';
-import type { Machine } from '../../../src/engine/wasm/machine.js';
+import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import {
   ALL,

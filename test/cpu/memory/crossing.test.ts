@@ -3,9 +3,11 @@
  * byte it may not reach, and nothing else has changed: no byte, no register, no flag, no count. When the page is there
  * the same instruction completes.
  */
+
 import { beforeAll, describe, expect, test } from 'vitest';
 import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
-import type { Machine } from '../../../src/engine/wasm/machine.js';
+import { encodeVcpuStates } from '../../../src/engine/vcpu-state.js';
+import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { ALL, fault, go, mfnBits, P, PROTECTION, ran, Tables, US, USER, WRITE } from './tables.js';
 
@@ -167,7 +169,7 @@ beforeAll(async () => {
 /** All of the guest: registers of the saved state, and the bytes of both pages and of the stack. */
 function snapshot(): string {
   return Buffer.concat([
-    machine.save(),
+    encodeVcpuStates(machine.save()),
     ...[...edge, stack].map((at) => machine.mem.u8.slice(at, at + PAGE)),
   ]).toString('latin1');
 }

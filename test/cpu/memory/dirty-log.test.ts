@@ -1,7 +1,7 @@
 /** The log of written frames: whatever writes, the guest or the host for it, and whatever was written before. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
-import type { Machine } from '../../../src/engine/wasm/machine.js';
+import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { A, ALL, D, go, mfnBits, ran, Tables } from './tables.js';
 

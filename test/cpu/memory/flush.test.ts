@@ -4,7 +4,7 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
-import type { Machine } from '../../../src/engine/wasm/machine.js';
+import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import {
   A,

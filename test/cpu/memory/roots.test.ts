@@ -4,7 +4,7 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { MFN_BASE } from '../../../src/engine/engine.js';
-import type { Machine } from '../../../src/engine/wasm/machine.js';
+import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { ALL, fault, go, mfnBits, NOT_PRESENT, ran, Tables, USER } from './tables.js';
 

@@ -3,10 +3,12 @@
  * own at once, through any alias (SDM vol. 3, 8.1.3 and 11.6 ask for less; processors do this); the host's stores
  * are announced by touch().
  */
+
 import { beforeEach, describe, expect, test } from 'vitest';
 import { assemble } from '../../../src/asm/assembler.js';
 import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
-import type { Machine, Vcpu } from '../../../src/engine/wasm/machine.js';
+import { encodeVcpuStates } from '../../../src/engine/vcpu-state.js';
+import type { Machine, Vcpu } from '../machine.js';
 import { createMachine, TAKES_LARGE_PROGRAMS } from '../machine.js';
 import { ALL, fault, go, mfnBits, NX, P, RW, ran, Tables, US, USER } from './tables.js';
 
@@ -476,7 +478,7 @@ test('random stores to code give what an execution of one instruction at a time 
       let exit = Exit.budget;
       for (let n = 0; n < 200_000 && exit === Exit.budget; n += step) exit = m.run(0, step);
       states.push(
-        `${exit} ${Buffer.from(m.save()).toString('hex')} ${Buffer.from(m.mem.bytes(t.linear(3), PAGE)).toString('hex')}`,
+        `${exit} ${Buffer.from(encodeVcpuStates(m.save())).toString('hex')} ${Buffer.from(m.mem.bytes(t.linear(3), PAGE)).toString('hex')}`,
       );
     }
     expect(states[0] === states[1], source).toBe(true);

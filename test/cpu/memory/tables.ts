@@ -4,7 +4,7 @@
  */
 import { assemble } from '../../../src/asm/assembler.js';
 import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
-import type { Machine, Vcpu } from '../../../src/engine/wasm/machine.js';
+import type { Machine, Vcpu } from '../machine.js';
 
 /** Bits of a page-table entry, SDM vol. 3, 4.5. */
 export const P = 0x1n;

@@ -2,10 +2,12 @@
  * Scalar doubles in translated code are as core/fp computes them: results, MXCSR, flags and faults, for operands at all
  * edges and for every way MXCSR can be set. (That core/fp does what the processor does is the differential test's.)
  */
+
 import { expect, test } from 'vitest';
 import { Exit, PAGE } from '../../../src/engine/engine.js';
-import type { Machine, Vcpu } from '../../../src/engine/wasm/machine.js';
+import { encodeVcpuStates } from '../../../src/engine/vcpu-state.js';
 import { AddressSpace } from '../address-space.js';
+import type { Machine, Vcpu } from '../machine.js';
 import { createMachine } from '../machine.js';
 
 const CODE = 0x40_0000;
@@ -108,7 +110,7 @@ function run({ machine, cpu, data }: Subject, program: number, mode: number, a: 
   cpu.setReg(RBX, DATA);
   cpu.rip = CODE + program * STRIDE;
   const exit = machine.run(0, 1000);
-  const seen = [machine.save(), machine.mem.u8.subarray(data, data + 96)].map((part) =>
+  const seen = [encodeVcpuStates(machine.save()), machine.mem.u8.subarray(data, data + 96)].map((part) =>
     Buffer.from(part).toString('hex'),
   );
   return [Exit[exit], cpu.exitVector, ...seen].join(' ');

@@ -3,12 +3,14 @@
  * counts and faults whether they are interpreted, translated at once, translated when warm, or translated and dropped
  * at random.
  */
+
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { assemble } from '../../../src/asm/assembler.js';
 import { Exit, PAGE } from '../../../src/engine/engine.js';
-import type { Machine, Tier } from '../../../src/engine/wasm/machine.js';
+import { encodeVcpuStates } from '../../../src/engine/vcpu-state.js';
 import { AddressSpace } from '../address-space.js';
+import type { Machine, Tier } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { makeProgram, Random } from './programs.js';
 
@@ -55,7 +57,7 @@ async function open(tier: Tier, image: Uint8Array): Promise<Subject> {
 
 /** All that a guest, or whoever moves it, can see. */
 function stateOf({ machine, pages }: Subject): string {
-  const hash = createHash('sha256').update(machine.save());
+  const hash = createHash('sha256').update(encodeVcpuStates(machine.save()));
   for (const page of pages) hash.update(machine.mem.bytes(page, PAGE));
   return hash.digest('hex');
 }
