@@ -157,8 +157,6 @@ export interface GuestRam {
 
 /** What the engine is told of page tables in use. */
 export interface EngineTables {
-  /** Linear address of 16 u64 page-table entries for L4 slots 256 to 271, in both modes. */
-  readonly xenSlots: number;
   flushTlb(vcpu: number): void;
   flushTlbAll(): void;
   invlpg(vcpu: number, va: number): void;

@@ -27,6 +27,7 @@ import { FrameTable, Owner } from './mmu/frames.js';
 import { M2p } from './mmu/m2p.js';
 import { newBaseptr, pinTable } from './mmu/mmuext-op.js';
 import { PageTables } from './mmu/page-tables.js';
+import { m2pEntry } from './mmu/reserved-slots.js';
 import { restoreState, saveState } from './saved-state.js';
 import { DomainState, type MemoryRange } from './state.js';
 import { advance, longStop } from './time/elapse.js';
@@ -154,9 +155,9 @@ export class Domain {
         : new InstructionClock(retired, nsPerInstruction);
     const frames = new FrameTable(layout.total);
     frames.owner.fill(Owner.xen, layout.guest);
-    const tables = new PageTables(machine, frames);
-    const vcpus = machine.vcpus.map((cpu, id) => new VcpuContext(id, cpu));
     const m2p = new M2p(machine, layout.m2p, layout.m2pTables, wholeM2p);
+    const tables = new PageTables(machine, frames, m2pEntry(m2p.l3Mfn));
+    const vcpus = machine.vcpus.map((cpu, id) => new VcpuContext(id, cpu));
     const sharedInfo = machine.framesBase + layout.sharedInfo * 4096;
     vcpus.forEach((v) => {
       v.vcpuInfo = sharedInfo + v.id * VcpuInfo.sizeof;
@@ -184,7 +185,6 @@ export class Domain {
     scheduler = new Scheduler(state, () => host.busy?.() !== true, nsPerInstruction ?? 1);
     frames.setOwner(layout.sharedInfo, Owner.shared);
     m2p.create();
-    m2p.install();
     return new Domain(config, layout, state, scheduler, host);
   }
 
@@ -412,6 +412,5 @@ export class Domain {
   /** Continues a saved guest. RAM is complete by then. Throws RecordError; the domain is useless after that. */
   restore(records: Uint8Array): void {
     this.scheduler.restore(restoreState(this.state, records));
-    this.state.m2p.install();
   }
 }

@@ -157,7 +157,6 @@ describe('a hostile guest', () => {
       const { layout } = domain;
       const guards = () => [
         mem.bytes(at(layout.m2pTables), (layout.total - layout.m2pTables) * 4096).slice(),
-        mem.bytes(machine.xenSlots, 128).slice(),
         mem.u8.slice(at(layout.total)),
       ];
       const before = guards();

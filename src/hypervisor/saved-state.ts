@@ -56,13 +56,22 @@ const domainState1 = struct({
   ],
   ...domainAfter,
 });
+/** Version 2 was of guests that had m2p_strict in no case that anybody could tell later. */
+const domainState2 = struct({
+  ...domainBefore,
+  memoryMap: [
+    list(struct({ start: [big64, 'first byte'], bytes: [big64, 'length'], type: [u32, 'E820_*'] })),
+    'XENMEM_memory_map',
+  ],
+  ...domainAfter,
+});
 /** 64 bits of a whole number, as numbers used to be written for the guest. */
 const wholeNumber = (n: number): bigint =>
   Number.isFinite(n) ? BigInt.asUintN(64, BigInt(Math.trunc(n))) : 0n;
 
 export const domainStateRecord = recordType(
   'DOMN',
-  2,
+  3,
   'what Xen keeps of the domain',
   {
     ...domainBefore,
@@ -71,13 +80,20 @@ export const domainStateRecord = recordType(
       'XENMEM_memory_map',
     ],
     ...domainAfter,
+    m2pStrict: [bool, 'VMASST_TYPE_m2p_strict'],
   },
   [
+    {
+      version: 2,
+      body: domainState2,
+      upgrade: (old: ReturnType<typeof domainState2.read>) => ({ ...old, m2pStrict: false }),
+    },
     {
       version: 1,
       body: domainState1,
       upgrade: (old: ReturnType<typeof domainState1.read>) => ({
         ...old,
+        m2pStrict: false,
         memoryMap: old.memoryMap.map((range) => ({
           ...range,
           start: wholeNumber(range.start),
@@ -148,34 +164,36 @@ const framesTable = {
 } as const;
 /** The first layout: linear entries are counted in memory then. */
 const framesRecord1 = struct(framesTable);
-
-export const framesRecord = recordType(
-  'FRAM',
-  2,
-  'owners of frames, and page tables',
-  {
-    ...framesTable,
-    linear: [
-      list(
-        struct({
-          frame: [u32, 'frame index of a page table'],
-          count: [
-            int,
-            'its entries that name other tables of its level; negative: such entries that name it',
-          ],
-        }),
-      ),
-      'linear page tables',
-    ],
-  },
-  [
-    {
-      version: 1,
-      body: framesRecord1,
-      upgrade: (old: ReturnType<typeof framesRecord1.read>) => ({ ...old, linear: [] }),
-    },
+const framesTable2 = {
+  ...framesTable,
+  linear: [
+    list(
+      struct({
+        frame: [u32, 'frame index of a page table'],
+        count: [int, 'its entries that name other tables of its level; negative: such entries that name it'],
+      }),
+    ),
+    'linear page tables',
   ],
-);
+} as const;
+/**
+ * The layout of version 3 as well, in which all page tables in memory are as Xen keeps them: USER in every entry, and
+ * Xen's own in slots 256 to 271.
+ */
+const framesRecord2 = struct(framesTable2);
+
+export const framesRecord = recordType('FRAM', 3, 'owners of frames, and page tables', framesTable2, [
+  {
+    version: 2,
+    body: framesRecord2,
+    upgrade: (old: ReturnType<typeof framesRecord2.read>) => old,
+  },
+  {
+    version: 1,
+    body: framesRecord1,
+    upgrade: (old: ReturnType<typeof framesRecord1.read>) => ({ ...old, linear: [] }),
+  },
+]);
 
 export function saveState(d: DomainState, turns: Turns): Uint8Array {
   const { events, grants, frames } = d;
@@ -208,6 +226,7 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
       cmosIndex,
       pciCf8,
       ...turns,
+      m2pStrict: d.tables.m2pStrict,
     }),
     ...d.vcpus.map((v) => saveVcpuContext(v, (events.pollMask & (1 << v.id)) !== 0)),
     encodeRecord(eventChannelsRecord, { validPorts: events.validPorts, ports }),
@@ -219,6 +238,9 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
     encodeRecord(framesRecord, { owners, tables, linear }),
   ]);
 }
+
+/** From this version of the record FRAM on, tables in memory are what the engine and the guest are to find there. */
+const TABLES_AS_XEN = 3;
 
 /** Restores a fresh container; gives what the turns are at. Throws RecordError. */
 export function restoreState(d: DomainState, stream: Uint8Array): Turns {
@@ -290,6 +312,7 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   d.machine.restore(states);
   d.clock.set(clock.now);
   d.vmAssist = domain.vmAssist;
+  d.tables.m2pStrict = domain.m2pStrict;
   d.shutdownCode = domain.shutdownCode;
   d.watchdog.set(domain.watchdog);
   d.cmosIndex = domain.cmosIndex;
@@ -304,7 +327,13 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
     d.frames.pinned[t.frame] = t.pinned ? 1 : 0;
   }
   for (const l of frames.linear) d.frames.linear.set(l.frame, l.count);
-  if (only(framesRecord.tag).version === 1) d.tables.countLinear();
+  const { version } = only(framesRecord.tag);
+  if (version === 1) d.tables.countLinear();
+  if (version < TABLES_AS_XEN) {
+    d.m2p.createTables();
+    d.tables.adoptTables(new Set(d.machine.vcpus.map((cpu) => cpu.cr3Kernel)));
+    d.machine.flushTlbAll();
+  }
   d.grants.nrFrames = grants.nrFrames;
   for (const pin of grants.pins) d.grants.restorePin(pin);
   d.grants.handles.splice(0, d.grants.handles.length, ...grants.handles);

@@ -85,7 +85,7 @@ export class DomainState {
   args = new HypercallArgs();
   /** The vCPU whose turn it is. */
   current: VcpuContext;
-  /** VMASST_* bits. */
+  /** VMASST_* bits, but for m2p_strict, which the page tables have. */
   vmAssist = 0;
   /** Set once; the domain never runs again unless a suspend is taken back. */
   shutdown: Shutdown | undefined;

@@ -45,14 +45,13 @@ export function hypercalls(): Target {
   let calling: CallingGuest | undefined;
   let guards: Uint8Array[] = [];
   let age = 0;
-  /** What is not the guest's: behind its frames, and the slots of its page tables that are the hypervisor's. */
+  /** What is not the guest's: the machine-to-physical table's page tables, and what lies behind the frames. */
   const looked = ({ guest }: CallingGuest): Uint8Array[] => {
     const { layout, state } = guest.domain;
     const { mem, machine } = state;
     const at = (frame: number): number => machine.framesBase + frame * 4096;
     return [
       mem.bytes(at(layout.m2pTables), (layout.total - layout.m2pTables) * 4096).slice(),
-      mem.bytes(machine.xenSlots, 128).slice(),
       mem.u8.slice(at(layout.total)),
     ];
   };

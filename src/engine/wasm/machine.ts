@@ -18,15 +18,7 @@ import {
   PAGE,
 } from '../engine.js';
 import { checkVcpuStates, type VcpuState } from '../vcpu-state.js';
-import {
-  ARENA,
-  CODE_KIND,
-  KIND_CHECKED,
-  KIND_LONG,
-  VCPU_BASE,
-  VCPU_STRIDE,
-  XEN_SLOTS,
-} from './core/layout.js';
+import { ARENA, CODE_KIND, KIND_CHECKED, KIND_LONG, VCPU_BASE, VCPU_STRIDE } from './core/layout.js';
 import { BlockDecoder } from './decode/decode.js';
 import { coreWasmBase64 } from './generated/core-wasm.js';
 import type { FullProfile, Profile } from './translate/profile.js';
@@ -112,8 +104,6 @@ export function compileCore(): WebAssembly.Module {
 export class Machine implements CpuEngine {
   readonly mem: LinearMemory;
   readonly vcpus: readonly Vcpu[];
-  /** Linear address of 16 u64 page-table entries for L4 slots 256 to 271, in both modes. */
-  readonly xenSlots = XEN_SLOTS;
   readonly frames: number;
   readonly abilities: Abilities = {
     exactCounts: true,

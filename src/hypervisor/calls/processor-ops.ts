@@ -82,21 +82,17 @@ export function setSegmentBase(d: DomainState): number {
   }
 }
 
-/** HYPERVISOR_vm_assist(cmd, type). m2p_strict is always on here; being told so changes nothing. */
+/** HYPERVISOR_vm_assist(cmd, type). */
 export function vmAssist(d: DomainState): number {
   const type = d.args.lo[1];
   if (!ASSISTS.has(type)) return -EINVAL;
-  const bit = type < 32 ? 1 << type : 0;
-  switch (d.args.lo[0]) {
-    case VMASST_CMD_enable:
-      d.vmAssist |= bit;
-      return 0;
-    case VMASST_CMD_disable:
-      d.vmAssist &= ~bit;
-      return 0;
-    default:
-      return -ENOSYS;
-  }
+  const cmd = d.args.lo[0];
+  if (cmd !== VMASST_CMD_enable && cmd !== VMASST_CMD_disable) return -ENOSYS;
+  const on = cmd === VMASST_CMD_enable;
+  if (type === VMASST_TYPE_m2p_strict) d.tables.m2pStrict = on;
+  else if (on) d.vmAssist |= 1 << type;
+  else d.vmAssist &= ~(1 << type);
+  return 0;
 }
 
 export function physdevOp(d: DomainState): number {

@@ -132,6 +132,7 @@ export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number 
   if (old !== mfn) {
     const rc = d.tables.getType(mfn, 4);
     if (rc !== 0) return rc;
+    d.tables.beforeLoad(mfn, false);
   }
   d.machine.loadRoot(v.id, false, mfn);
   if (old !== mfn && old !== 0) d.tables.putType(old - MFN_BASE);
@@ -145,6 +146,7 @@ export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): num
   if (mfn !== 0) {
     const rc = d.tables.getType(mfn, 4);
     if (rc !== 0) return rc;
+    d.tables.beforeLoad(mfn, true);
   }
   d.machine.loadRoot(v.id, true, mfn);
   if (old !== 0) d.tables.putType(old - MFN_BASE);

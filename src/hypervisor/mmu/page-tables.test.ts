@@ -12,7 +12,7 @@ import {
 } from '../../../test/support/tiny-guest.js';
 import { decodeAll, encodeRaw } from '../../records/record.js';
 import { EINVAL } from '../../xen/errno.js';
-import { framesRecord } from '../saved-state.js';
+import { domainStateRecord, framesRecord } from '../saved-state.js';
 
 const SELF = 0x7ff0;
 const PAGE = 4096;
@@ -99,7 +99,6 @@ describe('an entry of the lowest level is kept as Xen keeps it', () => {
       expect(c.call(20, 0, DATA, 1)).toBe(0);
       expect(c.guest.u32(DATA + 16) >>> 16).toBe(0);
     };
-    const NX = 1n << 63n;
     map(2);
     expect(c.guest.big(WINDOW_ENTRY)).toBe(pte(0x70, 0x67) | KERNEL | NX);
     map(2 | 8 | 4);
@@ -189,6 +188,135 @@ describe('an entry of an upper level', () => {
     // A table that goes takes its entries' uses along.
     expect(mmuext(4, mfn(SPARE + 1))).toBe(0);
     expect(c.guest.domain.state.frames.linear.size).toBe(0);
+  });
+});
+
+/** What Xen has in the slots of a top table, by slot; of all others there it has nothing. */
+const reserved = (g: TinyGuest, top: number, m2p: boolean): Map<number, bigint> => {
+  const { m2pTables } = g.domain.layout;
+  return new Map([
+    ...(m2p ? [[256, pte(m2pTables, 0x25) | NX] as const] : []),
+    [258, pte(top, 0x63) | NX],
+    [260, 0x1_0063n | NX],
+    [261, 0x1_1063n],
+    [262, 0x1_2063n],
+  ]);
+};
+const inSlots = (g: TinyGuest, top: number): Map<number, bigint> => {
+  const found = new Map<number, bigint>();
+  for (let slot = 256; slot < 272; slot++) {
+    const value = g.big(top * PAGE + 8 * slot);
+    if (value !== 0n) found.set(slot, value);
+  }
+  return found;
+};
+const NX = 1n << 63n;
+const M2P_STRICT = 32;
+
+describe("Xen's own slots of a top table", () => {
+  beforeEach(async () => {
+    c = await CallingGuest.boot();
+    // What the guest had there is lost.
+    for (let slot = 250; slot < 280; slot++) put(SPARE, slot, pte(L3, 7));
+  });
+
+  it("are in the guest's memory from when it is one, and from when a kernel uses it with the M2P", () => {
+    expect(inSlots(c.guest, L4)).toEqual(reserved(c.guest, L4, true));
+    expect(mmuext(3, mfn(SPARE))).toBe(0);
+    expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, false));
+    for (const slot of [255, 272]) expect(entry(SPARE, slot)).toBe(pte(L3, 0x27));
+    put(SPARE + 1, 0, entry(L4, 0));
+    expect(mmuext(3, mfn(SPARE + 1))).toBe(0);
+    expect(mmuext(15, mfn(SPARE + 1))).toBe(0);
+    expect(inSlots(c.guest, SPARE + 1)).toEqual(reserved(c.guest, SPARE + 1, false));
+    expect(mmuext(5, mfn(SPARE + 1))).toBe(0);
+    expect(inSlots(c.guest, SPARE + 1)).toEqual(reserved(c.guest, SPARE + 1, true));
+    expect(mmuext(5, mfn(L4))).toBe(0);
+    expect(inSlots(c.guest, SPARE + 1)).toEqual(reserved(c.guest, SPARE + 1, true));
+  });
+
+  it('with m2p_strict show the M2P from the beginning, until user mode uses the table', () => {
+    expect(c.call(21, 0, M2P_STRICT)).toBe(0);
+    expect(mmuext(3, mfn(SPARE))).toBe(0);
+    expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, true));
+    expect(mmuext(15, mfn(SPARE))).toBe(0);
+    expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, false));
+  });
+
+  it('cannot be changed by the guest, and count as writes', () => {
+    expect(mmuext(3, mfn(SPARE))).toBe(0);
+    for (let slot = 256; slot < 272; slot++) {
+      for (const value of [0n, pte(L3, 7), entry(SPARE, slot)])
+        expect(mmuUpdate(entryAt(SPARE, slot), value)).toBe(-EINVAL);
+    }
+    expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, false));
+    expect(mmuext(4, mfn(SPARE))).toBe(0);
+    const { machine } = c.guest.domain;
+    machine.startDirtyLog();
+    const dirty = new Uint8Array(Math.ceil(machine.frames / 8));
+    machine.readDirty(dirty);
+    expect(mmuext(3, mfn(SPARE))).toBe(0);
+    dirty.fill(0);
+    machine.readDirty(dirty);
+    expect((dirty[SPARE >> 3] >> (SPARE & 7)) & 1).toBe(1);
+  });
+
+  it('are the same in the next container, with the assist', async () => {
+    expect(c.call(21, 0, M2P_STRICT)).toBe(0);
+    expect(mmuext(3, mfn(SPARE))).toBe(0);
+    const there = await c.guest.moved();
+    expect(inSlots(there, SPARE)).toEqual(reserved(there, SPARE, true));
+    expect(there.domain.state.tables.m2pStrict).toBe(true);
+  });
+});
+
+describe('a guest that was saved when tables were kept as it wrote them', () => {
+  /** As the versions before saved it: no USER in the kernel's entries, nothing of Xen's, an M2P without USER. */
+  const old = async (): Promise<TinyGuest> => {
+    const g = await TinyGuest.boot(`
+      mov rbx, ${BigInt.asUintN(64, M2P)}
+      mov rax, [rbx + 8*0x44]
+      mov [DATA], rax
+      jmp poweroff`);
+    const { domain } = g;
+    const { layout } = domain;
+    const all = (frame: number, one: (value: bigint, slot: number) => bigint): void => {
+      for (let i = 0; i < 512; i++) {
+        const at = frame * PAGE + 8 * i;
+        if (g.big(at) & 1n) g.setU64(at, one(g.big(at), i));
+      }
+    };
+    for (const table of domain.state.frames.tables()) {
+      const isL1 = domain.state.frames.type[table] === 1;
+      all(table, (value, slot) =>
+        table === L4 && slot >= 256 && slot < 272 ? 0n : isL1 ? value & ~0x104n : value & ~4n,
+      );
+    }
+    for (let table = layout.m2pTables; table < layout.total; table++)
+      all(table, (value) => value & ~4n & ~NX);
+    domain.pause();
+    const saved = decodeAll(domain.save()).map((r) => {
+      if (r.tag === framesRecord.tag) return encodeRaw(r.tag, 2, r.body);
+      // Version 2 ends before m2p_strict.
+      if (r.tag === domainStateRecord.tag) return encodeRaw(r.tag, 2, r.body.subarray(0, r.body.length - 1));
+      return encodeRaw(r.tag, r.version, r.body);
+    });
+    const there = await TinyGuest.empty('again: jmp again');
+    there.ram.set(g.ram);
+    there.domain.restore(Uint8Array.from(saved.flatMap((bytes) => [...bytes])));
+    there.domain.clock.start();
+    return there;
+  };
+
+  it('finds them as Xen keeps them, and goes on', async () => {
+    const there = await old();
+    expect(inSlots(there, L4)).toEqual(reserved(there, L4, true));
+    expect(there.big(L4 * PAGE)).toBe(pte(L3, 0x27));
+    expect(there.big(L3 * PAGE)).toBe(pte(L2, 7));
+    expect(there.big(L2 * PAGE)).toBe(pte(L1, 7));
+    expect(there.big((L1 + 3) * PAGE)).toBe(pte(0x600, 7) | KERNEL);
+    expect(there.run()).toMatchObject({ state: 'shutdown', reason: 'poweroff' });
+    expect(there.big(DATA)).toBe(0x44n);
   });
 });
 

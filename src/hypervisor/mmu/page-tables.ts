@@ -34,6 +34,14 @@ import {
 } from '../../xen/paging.js';
 import { type FrameTable, Owner } from './frames.js';
 import { addressOk } from './guest-memory.js';
+import {
+  LINEAR_SLOT,
+  linearHi,
+  linearLo,
+  READ_ONLY_M2P_SLOT,
+  type ReservedEntry,
+  SHARED_ENTRIES,
+} from './reserved-slots.js';
 
 /** Bits that an unprivileged guest may not set: cache attributes everywhere, GLOBAL and PSE above L1. */
 const L1_DISALLOW_MASK = 0x098;
@@ -45,6 +53,7 @@ const INVALID_ENTRY_MFN = 0xff_ffff_ffff;
 export const entryMfn = (lo: number, hi: number): number =>
   (hi & PTE_FRAME_HI_MASK) * 0x10_0000 + (lo >>> 12);
 
+/** Slots of a top table that are Xen's: the guest's own entries in them are lost when the table becomes one. */
 const isXenSlot = (slot: number): boolean => slot >= HYPERVISOR_L4_FIRST && slot < HYPERVISOR_L4_END;
 
 /**
@@ -80,10 +89,17 @@ export class PageTables {
   private readonly framesBase: number;
   /** Set when a present entry above the lowest level was changed: translations of any address may be out of date. */
   private upperChanged = false;
+  /**
+   * VMASST_TYPE_m2p_strict. Off: a top table shows the machine-to-physical table from when it is first loaded for a
+   * kernel. On: from when it becomes a table, until it is loaded for user mode.
+   */
+  m2pStrict = false;
 
   constructor(
     private readonly machine: CpuEngine,
     private readonly frames: FrameTable,
+    /** Slot 256 of a kernel's top table. */
+    private readonly m2pEntry: ReservedEntry,
   ) {
     this.mem = machine.mem;
     this.framesBase = machine.framesBase;
@@ -189,8 +205,62 @@ export class PageTables {
         adjusted = true;
       }
     }
-    if (adjusted) this.machine.touch(at);
+    if (level === 4) this.fillReserved(frame);
+    else if (adjusted) this.machine.touch(at);
     return 0;
+  }
+
+  /** Puts Xen's entries into the slots that are Xen's; whatever the guest had there is gone. */
+  private fillReserved(frame: number): void {
+    const at = this.address(frame);
+    const start = at + 8 * HYPERVISOR_L4_FIRST;
+    this.mem.u8.fill(0, start, at + 8 * HYPERVISOR_L4_END);
+    for (const { slot, lo, hi } of SHARED_ENTRIES) {
+      this.mem.setU32(at + 8 * slot, lo);
+      this.mem.setU32(at + 8 * slot + 4, hi);
+    }
+    const mfn = MFN_BASE + frame;
+    this.mem.setU32(at + 8 * LINEAR_SLOT, linearLo(mfn));
+    this.mem.setU32(at + 8 * LINEAR_SLOT + 4, linearHi(mfn));
+    if (this.m2pStrict) this.showM2p(frame);
+    else this.machine.touch(at);
+  }
+
+  /** A top table is about to be loaded for a vCPU's kernel, or for its user mode: whether it shows the M2P. */
+  beforeLoad(mfn: number, user: boolean): void {
+    const frame = this.guestFrame(mfn);
+    if (user && this.m2pStrict) this.write(4, this.address(frame) + 8 * READ_ONLY_M2P_SLOT, 0, 0);
+    else if (!user && !this.m2pStrict) this.showM2p(frame);
+  }
+
+  private showM2p(frame: number): void {
+    const at = this.address(frame) + 8 * READ_ONLY_M2P_SLOT;
+    const { lo, hi } = this.m2pEntry;
+    if (this.mem.getU32(at) === lo && this.mem.getU32(at + 4) === hi) return;
+    this.write(4, at, lo, hi);
+  }
+
+  /**
+   * Makes of all tables what they would be had the guest lived here from the beginning: for one that was saved when
+   * entries were kept as the guest wrote them, and Xen's slots were no part of its memory.
+   */
+  adoptTables(kernelRoots: ReadonlySet<number>): void {
+    const { type } = this.frames;
+    for (const frame of this.frames.tables()) {
+      const at = this.address(frame);
+      const level = type[frame];
+      for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
+        const lo = this.mem.getU32(at + 8 * i);
+        if (!(lo & PTE_PRESENT)) continue;
+        if (level === 1) this.adjustL1(at + 8 * i);
+        else this.mem.setU32(at + 8 * i, lo | ADDED_LO[level]);
+      }
+      if (level === 4) {
+        this.fillReserved(frame);
+        if (kernelRoots.has(MFN_BASE + frame)) this.showM2p(frame);
+      }
+      this.machine.touch(at);
+    }
   }
 
   /** The type reference that a present entry of a table of `level` takes. */

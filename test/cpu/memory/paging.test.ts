@@ -86,19 +86,25 @@ beforeAll(async () => {
   }
 });
 
+/** What is wrong with the entry of a level: a bit that must be zero is set, or it names a frame that is none. */
+type Fault = 'reserved bit' | 'no frame' | undefined;
+
 /** What the manual says: the error code of a refused access, undefined if it is allowed. */
-function refusal(bits: readonly bigint[], leaf: number, access: Access, user: boolean, reserved: boolean[]) {
+function refusal(bits: readonly bigint[], leaf: number, access: Access, user: boolean, wrong: Fault[]) {
   const base =
     (user ? USER : 0) |
     (access === 'write' || access === 'change' ? WRITE : 0) |
     (access === 'execute' ? FETCH : 0);
   for (let level = 4; level >= leaf; level--) {
     if ((bits[level] & P) === 0n) return base | NOT_PRESENT;
-    if (reserved[level]) return base | PROTECTION | RESERVED;
+    if (wrong[level] === 'reserved bit') return base | PROTECTION | RESERVED;
+    // Ours: of a frame that is none the guest learns only where it may go.
+    const open = bits.slice(level).every((b) => (b & US) !== 0n);
+    if (wrong[level] === 'no frame') return base | PROTECTION | (open ? RESERVED : 0);
   }
   const used = bits.slice(leaf);
   const every = (bit: bigint): boolean => used.every((b) => (b & bit) !== 0n);
-  if (user && !every(US)) return base | PROTECTION;
+  if (!every(US)) return base | PROTECTION;
   if ((base & WRITE) !== 0 && !every(RW)) return base | PROTECTION;
   if (access === 'execute' && used.some((b) => (b & NX) !== 0n)) return base | PROTECTION;
   return undefined;
@@ -120,7 +126,7 @@ const FOUR = Array.from({ length: 16 }, (_, i) =>
   [P, RW, US, NX].reduce((bits, bit, k) => (((i >> k) & 1) === 1 ? bits | bit : bits), 0n),
 );
 const name = (bits: readonly bigint[]): string => bits.map((b, l) => `L${l} ${b.toString(16)}`).join(', ');
-const NONE: boolean[] = [];
+const NONE: Fault[] = [];
 
 describe.each(SIZES)('a page of $name', (size) => {
   const levels = Array.from({ length: 5 - size.leaf }, (_, i) => size.leaf + i);
@@ -178,9 +184,9 @@ describe.each(SIZES)('a page of $name', (size) => {
     };
     all([0n, 0n, 0n, 0n, 0n], size.leaf);
     expect(wrong).toEqual([]);
-    // Kernel: reads with P everywhere, half of them to write, half of all to execute; user the same with US.
+    // Both modes: reads with P and US everywhere, half of them to write, half of all to execute.
     const n = levels.length;
-    expect(allowed).toBe(8 ** n + 4 ** n + 4 ** n + 4 ** n + 2 ** n + 2 ** n);
+    expect(allowed).toBe(2 * (4 ** n + 2 ** n + 2 ** n));
   });
 
   test('marks what was walked accessed, and written pages dirty, only if the access is allowed', () => {
@@ -215,24 +221,27 @@ describe.each(SIZES)('a page of $name', (size) => {
     const chain = choose(size);
     const wrong: string[] = [];
     // A frame that does not exist stands for a bit above the processor's physical address width.
-    const odd = (level: number): bigint[] => [
+    const odd = (level: number): [bigint, Fault][] => [
       ...[
         rawFrame(BigInt(MFN_BASE) - 512n ** 2n),
         rawFrame(BigInt(MFN_BASE) + 512n ** 2n),
         rawFrame(-(512n ** 2n)),
-      ].map((frame) => frame | (level === size.leaf && level > 1 ? PS : 0n)),
-      ...(level === 4 ? [chain.frames[4] | PS] : []),
+      ].map((frame): [bigint, Fault] => [frame | (level === size.leaf && level > 1 ? PS : 0n), 'no frame']),
+      ...(level === 4 ? [[chain.frames[4] | PS, 'reserved bit'] as [bigint, Fault]] : []),
       ...(level === size.leaf && level > 1
-        ? Array.from({ length: 9 * (level - 1) - 1 }, (_, i) => chain.frames[level] | (1n << BigInt(13 + i)))
+        ? Array.from({ length: 9 * (level - 1) - 1 }, (_, i): [bigint, Fault] => [
+            chain.frames[level] | (1n << BigInt(13 + i)),
+            'reserved bit',
+          ])
         : []),
     ];
     for (const broken of levels) {
-      for (const entry of odd(broken)) {
+      for (const [entry, kind] of odd(broken)) {
         for (const rights of [ALL, P, P | NX, RW | US]) {
           for (const level of levels) machine.mem.setBig(chain.at[level], chain.frames[level] | ALL);
           machine.mem.setBig(chain.at[broken], entry | rights);
           const bits = [0n, 0n, 0n, 0n, 0n].map((_, l) => (l === broken ? rights : ALL));
-          const reserved = bits.map((_, l) => l === broken);
+          const reserved = bits.map((_, l) => (l === broken ? kind : undefined));
           for (const user of [false, true]) {
             for (const access of ACCESSES) {
               const want = expected(refusal(bits, size.leaf, access, user, reserved));
@@ -291,23 +300,34 @@ test('a root that is no frame faults like a reserved bit', () => {
 
 describe("Xen's own slots", () => {
   const XEN = -(2 ** 47);
+  const SLOT = 2 ** 39;
   let entry: number;
+  let userRoot: number;
 
   beforeAll(() => {
     const [l3, l2, l1] = [tables.take(), tables.take(), tables.take()];
     const table = (at: number, frame: number, bits: bigint): void =>
       machine.mem.setBig(at, mfnBits(frame) | bits);
-    table(tables.linear(l3), l2, P | A);
-    table(tables.linear(l2), l1, P | A);
+    table(tables.linear(l3), l2, P | US | A);
+    table(tables.linear(l2), l1, P | US | A);
     entry = tables.linear(l1);
-    table(entry, 2000, P | A | NX);
-    table(machine.xenSlots, l3, P | A);
-    // What the guest has there itself does not count.
-    machine.mem.setBig(tables.linear(root) + 8 * 256, mfnBits(tables.take()) | ALL);
+    table(entry, 2000, P | US | A | NX);
+    userRoot = tables.take();
+    for (let slot = 0; slot < 256; slot++)
+      machine.mem.setBig(
+        tables.linear(userRoot) + 8 * slot,
+        machine.mem.getBig(tables.linear(root) + 8 * slot),
+      );
+    table(tables.linear(root) + 8 * 256, l3, P | US | A | NX);
+    for (const top of [root, userRoot]) {
+      table(tables.linear(top) + 8 * 258, top, P | RW | A | D | NX);
+      // A frame that only an engine has, or none.
+      machine.mem.setBig(tables.linear(top) + 8 * 261, rawFrame(0x11n) | P | RW | A | D);
+    }
     machine.vcpus[0].setReg(7, XEN);
   });
 
-  test("are readable by the guest's kernel in whatever tables it uses, and nothing else", () => {
+  test("are what the kernel's top table has in them: one of them is readable, and nothing else", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = false;
     machine.flushTlb(0);
@@ -318,17 +338,38 @@ describe("Xen's own slots", () => {
     expect(go(machine, cpu, 1, code.get('change'))).toEqual(fault(WRITE | PROTECTION, XEN));
     expect(go(machine, cpu, 1, XEN)).toEqual(fault(FETCH | PROTECTION, XEN));
     expect(machine.mem.getBig(entry) & D).toBe(0n);
-    cpu.setReg(7, XEN + 16 * 2 ** 39 - 8);
-    expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(NOT_PRESENT, XEN + 16 * 2 ** 39 - 8));
+    cpu.setReg(7, XEN + 16 * SLOT - 8);
+    expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(NOT_PRESENT, XEN + 16 * SLOT - 8));
     cpu.setReg(7, XEN);
   });
 
   test("are out of reach of the guest's user mode", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = true;
-    expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER | PROTECTION, XEN));
-    expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE | PROTECTION, XEN));
-    expect(go(machine, cpu, 1, XEN)).toEqual(fault(USER | FETCH | PROTECTION, XEN));
+    cpu.cr3User = MFN_BASE + userRoot;
+    machine.flushTlb(0);
+    expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER | NOT_PRESENT, XEN));
+    expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE | NOT_PRESENT, XEN));
+    expect(go(machine, cpu, 1, XEN)).toEqual(fault(USER | FETCH | NOT_PRESENT, XEN));
+    cpu.cr3User = MFN_BASE + root;
+    machine.flushTlb(0);
+  });
+
+  test('that have no USER keep both modes out, whatever they lead to', () => {
+    const cpu = machine.vcpus[0];
+    // The top table itself, as a page: through slot 258 four times.
+    const self = XEN + 2 * SLOT + (258 * 2 ** 18 + 258 * 2 ** 9 + 258) * PAGE;
+    for (const va of [self, XEN + 5 * SLOT + 0x1234]) {
+      for (const user of [false, true]) {
+        cpu.userMode = user;
+        cpu.setReg(7, va);
+        const error = PROTECTION | (user ? USER : 0);
+        expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(error, va));
+        expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(error | WRITE, va));
+        expect(go(machine, cpu, 1, va)).toEqual(fault(error | FETCH, va));
+      }
+    }
+    cpu.setReg(7, XEN);
   });
 
   test("end where the guest's own begin", () => {

@@ -11,7 +11,7 @@ import { codeMasks, dirtyBytes, framesBase, retireAll, setEngine, unwind as unwi
 import { getFlags, setFlags } from './flags';
 import { codeAddress } from './access';
 import { dropAll, dropFrame, forbidWriting, setRunning } from './code';
-import { EXEC, FIRST_OWN_SLOT, largePages, lowKernelCode, walk } from './walk';
+import { EXEC, largePages, lowKernelCode, walk, WAY } from './walk';
 import { interpret, prepareBlock } from './interp';
 import { isLong, NARROW } from './segment';
 import { alignmentChecked } from './watch';
@@ -179,13 +179,15 @@ function forgetLower(first: usize, entries: usize): void {
 
 /**
  * The kernel changes from the top table at `before` to the one at `after` (linear addresses), and no translation that it
- * has is out of date: where both show the same upper half, translations of that half are kept. False: they do not, and
- * nothing was done.
+ * has is out of date: where both show the guest the same upper half, translations of that half are kept. False: they
+ * do not, and nothing was done.
  */
 export function keepUpperHalf(cpu: usize, before: usize, after: usize): bool {
   if (lowKernelCode) return false;
-  for (let slot: usize = FIRST_OWN_SLOT << 3; slot < 4096; slot += 8) {
-    if (load<u64>(before + slot) != load<u64>(after + slot)) return false;
+  for (let slot: usize = 2048; slot < 4096; slot += 8) {
+    const one = load<u64>(before + slot);
+    const other = load<u64>(after + slot);
+    if (one != other && ((one & WAY) == WAY || (other & WAY) == WAY)) return false;
   }
   const tlb = cpu + MODE_TLB;
   forgetLower(tlb + TLB_READ, TLB_ENTRIES);

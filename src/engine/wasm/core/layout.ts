@@ -8,7 +8,6 @@
  *               +0x10000  TLBs of the guest kernel: reading, writing, code, then the victims of the first two
  *               +0x20000  the same of the guest user
  *               +0x30000  jump cache: block by guest address, both modes
- *     0x210000  16 page-table entries shown in L4 slots 256 to 271 of every guest table (M2P)
  *     0x210080  next free floating-point descriptor; counters and list of blocks that wait to be translated
  *     0x211000  scratch block: the first instructions of a block whose budget does not reach to its end
  *     0x220000  hash table of decoded blocks, by the linear address of their first byte
@@ -157,7 +156,6 @@ export const VICTIM_NEXT = 0x0c;
 export const JUMP_CACHE = 0x30000;
 export const JUMP_ENTRIES = 4096;
 
-export const XEN_SLOTS = 0x210000;
 /** u32: the next free descriptor. */
 export const FP_NEXT = 0x210080;
 /** u32: blocks that wait to be translated, then {u32 block, u32 0, u64 its address} each. */

@@ -1,7 +1,7 @@
-// The page walker: 4-level tables of the guest's over synthetic machine frames. SDM vol. 3, 4.5-4.8. The guest
-// kernel ignores the user bit (it runs at CPL 3 under Xen), guest user mode needs it on every level. CR0.WP, EFER.NXE
-// are on. Invariant: accessed and dirty bits are set only by a walk that succeeds, and count as writes to the table.
-import { CR3_KERNEL, CR3_USER, FAULT_ADDRESS, FAULT_CODE, MFN_BASE, XEN_SLOTS } from './layout';
+// The page walker: 4-level tables of the guest's over synthetic machine frames. SDM vol. 3, 4.5-4.8. Guest kernel and
+// guest user both run at CPL 3: they need the user bit on every level. CR0.WP, EFER.NXE are on.
+// Invariant: accessed and dirty bits are set only by a walk that succeeds, and count as writes to the table.
+import { CR3_KERNEL, CR3_USER, FAULT_ADDRESS, FAULT_CODE, MFN_BASE } from './layout';
 import { dirtyBytes, frameCount, framesBase } from './engine';
 import { codeStored } from './code';
 
@@ -15,6 +15,8 @@ const RESERVED: u32 = 8;
 /** In FAULT_CODE instead of an error code: the address is not canonical. */
 export const NOT_CANONICAL: u32 = 0x10000;
 
+const WRITABLE: u64 = 2;
+const USER: u64 = 4;
 const ACCESSED: u64 = 0x20;
 const DIRTY: u64 = 0x40;
 const LARGE: u64 = 0x80;
@@ -23,8 +25,8 @@ const LARGE: u64 = 0x80;
 export let largePages: bool = false;
 /** The guest's kernel has code in the lower half, so that jumps to there may be known. */
 export let lowKernelCode: bool = false;
-/** Slots of the top table from here on are the guest's own again, after those that show XEN_SLOTS. */
-export const FIRST_OWN_SLOT: usize = 272;
+/** Bits of an entry by which the guest gets any further. */
+export const WAY: u64 = 5;
 
 @inline
 export function canonical(va: u64): bool {
@@ -44,6 +46,14 @@ function fail(cpu: usize, va: u64, code: u32): usize {
   return 0;
 }
 
+/**
+ * An entry names a frame that is none. What Xen has for itself need not be anywhere: where the guest may not go in any
+ * case, that is all that it learns.
+ */
+function noFrame(cpu: usize, va: u64, code: u32, rights: u64): usize {
+  return fail(cpu, va, code | PRESENT | ((rights & USER) != 0 ? RESERVED : 0));
+}
+
 /** A frame's bytes at `at` were or will be written. */
 export function noteWrite(at: usize, size: u32): void {
   const frame = <u32>(at - framesBase) >> 12;
@@ -53,7 +63,7 @@ export function noteWrite(at: usize, size: u32): void {
 
 function mark(at: usize, bits: u64): void {
   const entry = load<u64>(at);
-  if ((entry & bits) == bits || at < framesBase) return;
+  if ((entry & bits) == bits) return;
   noteWrite(at, 8);
   store<u64>(at, entry | bits);
 }
@@ -64,15 +74,14 @@ export function walk(cpu: usize, va: u64, intent: u32, user: bool): usize {
   const code: u32 = ((intent & WRITE) << 1) | ((intent & EXEC) << 3) | (user ? 4 : 0);
   let table = frameOf((user ? load<u64>(cpu, CR3_USER) : load<u64>(cpu, CR3_KERNEL)) << 12);
   if (table == 0) return fail(cpu, va, code | RESERVED | PRESENT);
-  let rights: u64 = 6;
+  let rights: u64 = WRITABLE | USER;
   let noExecute: u64 = 0;
   let at1: usize = 0, at2: usize = 0, at3: usize = 0;
   let at: usize = 0;
   let entry: u64 = 0;
   let page: usize = 0;
   for (let level = 39; ; level -= 9) {
-    const index = <u32>(va >> level) & 511;
-    at = level == 39 && index - 256 < 16 ? <usize>XEN_SLOTS + (<usize>(index - 256) << 3) : table + (<usize>index << 3);
+    at = table + ((<usize>(va >> level) & 511) << 3);
     entry = load<u64>(at);
     if ((entry & 1) == 0) return fail(cpu, va, code);
     rights &= entry;
@@ -92,10 +101,10 @@ export function walk(cpu: usize, va: u64, intent: u32, user: bool): usize {
     else if (level == 30) at2 = at;
     else at3 = at;
     table = frameOf(entry);
-    if (table == 0) return fail(cpu, va, code | RESERVED | PRESENT);
+    if (table == 0) return noFrame(cpu, va, code, rights);
   }
-  if (page == 0) return fail(cpu, va, code | RESERVED | PRESENT);
-  if ((user && (rights & 4) == 0) || (intent == WRITE && (rights & 2) == 0) || (intent == EXEC && noExecute != 0)) {
+  if (page == 0) return noFrame(cpu, va, code, rights);
+  if ((rights & USER) == 0 || (intent == WRITE && (rights & WRITABLE) == 0) || (intent == EXEC && noExecute != 0)) {
     return fail(cpu, va, code | PRESENT);
   }
   mark(at1, ACCESSED);
