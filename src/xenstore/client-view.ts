@@ -1,4 +1,4 @@
-/** The operations on nodes, as a client of any xenstored has them; in the store itself or inside a transaction. */
+/** The operations on nodes that a client of any xenstored has, on the store itself or inside a transaction. */
 import {
   XS_DIRECTORY,
   XS_DIRECTORY_PART,
@@ -14,22 +14,22 @@ import { bytesFromOctets, octetsFromBytes, octetsFromText, textFromOctets } from
 
 export type Value = string | Uint8Array;
 
-/** Text as the payload of a request: UTF-8, each with its NUL. */
+/** Texts as the payload of a request: UTF-8, each followed by a NUL. */
 export const strings = (...parts: readonly string[]): string =>
   parts.map((p) => `${octetsFromText(p)}\0`).join('');
-/** The NUL-terminated strings of a payload. */
+/** Splits a payload into its NUL-terminated strings. */
 export const split = (list: string): string[] => list.split('\0').slice(0, -1);
 const octets = (value: Value): string =>
   typeof value === 'string' ? octetsFromText(value) : octetsFromBytes(value, 0, value.length);
 
-/** Sends one request; `what` is for messages. Resolves with the reply's payload as an octet string. */
+/** Sends one request and resolves with the reply's payload as an octet string. `what` is used in error messages. */
 export type Ask = (type: number, body: string, what: string) => Promise<string>;
 
-/** The operations on nodes: on the store itself, or as a transaction sees it. */
+/** The operations on nodes, on the store itself or as a transaction sees it. */
 export class XenstoreView {
   constructor(protected readonly ask: Ask) {}
 
-  /** The value as text. Rejects with ENOENT, EACCES, EINVAL. */
+  /** Reads the value as text. Rejects with ENOENT, EACCES or EINVAL. */
   async read(path: string): Promise<string> {
     return textFromOctets(await this.ask(XS_READ, strings(path), `read ${path}`));
   }
@@ -38,7 +38,7 @@ export class XenstoreView {
     return bytesFromOctets(await this.ask(XS_READ, strings(path), `read ${path}`));
   }
 
-  /** Whether the node is there and may be read. */
+  /** Whether the node exists and may be read. */
   async exists(path: string): Promise<boolean> {
     try {
       await this.ask(XS_READ, strings(path), `read ${path}`);
@@ -50,7 +50,7 @@ export class XenstoreView {
     }
   }
 
-  /** Makes the node, and those above it, if need be. */
+  /** Writes the node. It creates the node and missing nodes above it. */
   async write(path: string, value: Value): Promise<void> {
     await this.ask(XS_WRITE, strings(path) + octets(value), `write ${path}`);
   }
@@ -59,12 +59,15 @@ export class XenstoreView {
     await this.ask(XS_MKDIR, strings(path), `mkdir ${path}`);
   }
 
-  /** Removes the node and all below it; none there is no error, but a missing parent is ENOENT. */
+  /**
+   * Removes the node and all nodes below it. It is not an error if the node does not exist, but a missing parent
+   * gives ENOENT.
+   */
   async remove(path: string): Promise<void> {
     await this.ask(XS_RM, strings(path), `remove ${path}`);
   }
 
-  /** Names of the children, oldest first, however many there are. */
+  /** The names of the children, oldest first, even if they do not fit into one reply. */
   async list(path: string): Promise<string[]> {
     try {
       return split(await this.ask(XS_DIRECTORY, strings(path), `list ${path}`));
@@ -74,7 +77,7 @@ export class XenstoreView {
     }
   }
 
-  /** Entries as "n0", "r5", "b3", "w7"; the owner's first. */
+  /** The permissions as "n0", "r5", "b3", "w7". The owner's entry is first. */
   async getPermissions(path: string): Promise<string[]> {
     return split(await this.ask(XS_GET_PERMS, strings(path), `get permissions ${path}`));
   }
@@ -83,7 +86,7 @@ export class XenstoreView {
     await this.ask(XS_SET_PERMS, strings(path, ...permissions), `set permissions ${path}`);
   }
 
-  /** More names than one reply holds: part after part, from the start again if the node changes meanwhile. */
+  /** Lists more names than fit into one reply: part by part, and from the start again if the node changes meanwhile. */
   private async listInParts(path: string): Promise<string[]> {
     for (let list = '', generation = ''; ; ) {
       const part = await this.ask(
@@ -99,7 +102,7 @@ export class XenstoreView {
       }
       generation = now;
       list += part.slice(end + 1);
-      // An empty name stands after the last one.
+      // The last name is followed by an empty one.
       if (list.endsWith('\0\0')) return split(list.slice(0, -1));
       if (list === '\0') return [];
     }

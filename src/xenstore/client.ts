@@ -5,8 +5,8 @@
  *     const name = await xs.read('/local/domain/3/name');
  *     for await (const path of xs.watch('/local/domain')) console.log('changed:', path);
  *
- * Invariant: every request settles: with its answer, with XenstoreError (`code` is the protocol's name), or
- * with ECONNRESET when the connection ends. Text is UTF-8; byte arrays are taken and given as they are.
+ * Invariant: every request settles: with its answer, with XenstoreError (`code` is the protocol's name of the error),
+ * or with ECONNRESET when the connection ends. Text is UTF-8; byte arrays are passed unchanged.
  */
 import { connect, type Socket } from 'node:net';
 import {
@@ -37,19 +37,19 @@ import { MessageParser } from './wire/parser.js';
 export { type Value, XenstoreError, XenstoreView };
 
 export interface ConnectOptions {
-  /** The socket; by default $XENSTORED_PATH, else /var/run/xenstored/socket. */
+  /** Path of the socket. The default is $XENSTORED_PATH, or else /var/run/xenstored/socket. */
   readonly path?: string;
 }
 
 export interface WatchOptions {
-  /** Levels below the path that count; all by default. Servers before Xen 4.21 refuse it with EINVAL. */
+  /** How many levels below the path are watched; all by default. Servers before Xen 4.21 refuse a depth with EINVAL. */
   readonly depth?: number;
   /** Ends the watch. */
   readonly signal?: AbortSignal;
 }
 
 export interface TransactionOptions {
-  /** How often to try again when others were faster; 100 by default. */
+  /** How often the transaction is repeated after conflicts; 100 by default. */
   readonly retries?: number;
 }
 
@@ -90,8 +90,8 @@ export class XenstoreClient extends XenstoreView {
   }
 
   /**
-   * The paths that change at or below `path`; first `path` itself, at once. A path that changes again before
-   * it is taken comes once. Ends with `break`, with `signal`, or with the connection.
+   * Yields the paths that change at or below `path`, and `path` itself once at the start. A path that changes again
+   * before it was taken is yielded once. The loop ends with `break`, with `signal`, or with the connection.
    */
   async *watch(path: string, options: WatchOptions = {}): AsyncGenerator<string, void, void> {
     const token = `w${this.nextToken++}`;
@@ -130,8 +130,9 @@ export class XenstoreClient extends XenstoreView {
   }
 
   /**
-   * Runs `body` in a transaction and commits it; again from the start, with fresh values, when somebody else
-   * was faster. An exception in `body` undoes everything. Rejects with EAGAIN after too many tries.
+   * Runs `body` in a transaction and commits it. If the commit conflicts with another client's change, `body` runs
+   * again with current values. An exception in `body` aborts the transaction. Rejects with EAGAIN after too many
+   * conflicts.
    */
   async transaction<T>(
     body: (view: XenstoreView) => Promise<T>,
@@ -155,7 +156,7 @@ export class XenstoreClient extends XenstoreView {
     }
   }
 
-  /** The place of a domain in the tree: /local/domain/N. */
+  /** A domain's home in the tree: /local/domain/N. */
   async domainPath(domid: number): Promise<string> {
     return split(await this.request(XS_GET_DOMAIN_PATH, strings(String(domid)), 'domain path'))[0];
   }
@@ -164,7 +165,7 @@ export class XenstoreClient extends XenstoreView {
     return (await this.request(XS_IS_DOMAIN_INTRODUCED, strings(String(domid)), 'is introduced')) === 'T\0';
   }
 
-  /** Has the server take up a domain's ring: its page's machine frame and its event channel. */
+  /** Tells the server to serve a domain's ring: `mfn` is the machine frame of its page, `port` its event channel. */
   async introduce(domid: number, mfn: number, port: number): Promise<void> {
     await this.request(XS_INTRODUCE, strings(`${domid}`, `${mfn}`, `${port}`), `introduce ${domid}`);
   }
@@ -173,28 +174,33 @@ export class XenstoreClient extends XenstoreView {
     await this.request(XS_RELEASE, strings(String(domid)), `release ${domid}`);
   }
 
-  /** The domain runs again after it was suspended. */
+  /** Tells the server that the domain runs again after it was suspended. */
   async resume(domid: number): Promise<void> {
     await this.request(XS_RESUME, strings(String(domid)), `resume ${domid}`);
   }
 
-  /** The server features that a domain is shown: bits of XENSTORE_SERVER_FEATURE_*. Since Xen 4.20, else ENOSYS. */
+  /**
+   * The server features that a domain is shown, as bits of XENSTORE_SERVER_FEATURE_*. Servers before Xen 4.20 answer
+   * ENOSYS.
+   */
   async getFeatures(domid: number): Promise<number> {
     const text = await this.request(XS_GET_FEATURE, strings(`${domid}`), `features of ${domid}`);
     return Number(split(text)[0]);
   }
 
-  /** Only before the domain is introduced. */
+  /** Sets the features that a domain is shown. This is only possible before the domain is introduced. */
   async setFeatures(domid: number, features: number): Promise<void> {
     await this.request(XS_SET_FEATURE, strings(`${domid}`, `${features}`), `set features of ${domid}`);
   }
 
-  /** The names that getQuota and setQuota take. These too came with Xen 4.20. */
+  /** The names that getQuota and setQuota accept. These requests exist since Xen 4.20. */
   async quotaNames(): Promise<string[]> {
     return split(await this.request(XS_GET_QUOTA, '', 'names of quotas'))[0].split(' ');
   }
 
-  /** The limit of one domain, or the one for all that have none of their own; 0 for no limit. */
+  /**
+   * The limit of one domain, or without `domid` the limit of all domains without one of their own. 0 means no limit.
+   */
   async getQuota(name: string, domid?: number): Promise<number> {
     const of = domid === undefined ? [] : [String(domid)];
     return Number(split(await this.request(XS_GET_QUOTA, strings(...of, name), `quota ${name}`))[0]);
@@ -205,12 +211,12 @@ export class XenstoreClient extends XenstoreView {
     await this.request(XS_SET_QUOTA, strings(...of, name, String(value)), `set quota ${name}`);
   }
 
-  /** Gives `domid` all rights of `target`. */
+  /** Gives `domid` all rights of the domain `target`. */
   async setTarget(domid: number, target: number): Promise<void> {
     await this.request(XS_SET_TARGET, strings(`${domid}`, `${target}`), `set target of ${domid}`);
   }
 
-  /** A command to the server, as xenstore-control sends it; resolves with its answer. */
+  /** Sends a command to the server, as xenstore-control does, and resolves with the answer. */
   async control(command: string, ...args: readonly string[]): Promise<string> {
     return (await this.request(XS_CONTROL, strings(command, ...args), `control ${command}`)).replace(
       /\0$/,
@@ -218,7 +224,7 @@ export class XenstoreClient extends XenstoreView {
     );
   }
 
-  /** Ends the connection; the server drops its watches and open transactions. */
+  /** Closes the connection. The server then drops its watches and open transactions. */
   close(): Promise<void> {
     return new Promise((resolve) => {
       if (this.socket.destroyed) resolve();

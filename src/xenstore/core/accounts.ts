@@ -1,6 +1,6 @@
 /**
- * The accounts of all domains, and the limits they are held to. A limit of 0 means none. Privileged domains
- * are counted and not limited.
+ * The accounts of all domains, and the limits that apply to them. A limit of 0 means no limit. Privileged domains are
+ * counted but not limited.
  */
 import { childPath } from './path.js';
 import { type Actor, type Permission, type Permissions, permission } from './permissions.js';
@@ -8,8 +8,8 @@ import { type Account, defaultQuotas, newAccount, type QuotaName, type Quotas } 
 import { type Content, INTRODUCE_DOMAIN, type Node, RELEASE_DOMAIN, type Tree } from './tree.js';
 
 /**
- * Bytes of a node beside its value, its permissions (8 each) and the names of its children. With it a node is
- * refused at just the size at which xenstored 4.17 refuses it.
+ * How many bytes are counted for a node in addition to its value, its permissions (8 bytes each) and the names of its
+ * children. With this number, nodes are refused at exactly the size at which xenstored 4.17 refuses them.
  */
 const NODE_HEADER_BYTES = 24;
 
@@ -20,14 +20,17 @@ export const nodeBytes = (n: Node): number => contentBytes(n) + n.children.bytes
 export class Accounts {
   readonly byDomid = new Map<number, Account>();
   readonly quotas: Quotas = defaultQuotas();
-  /** Warning level of the memory quota; told, not enforced. */
+  /** Warning level of the memory quota. It is reported but not enforced. */
   softMemory = 2 * 1024 * 1024;
 
   constructor(private readonly features: number) {
     this.byDomid.set(0, newAccount(0, 0, features));
   }
 
-  /** The account of a domain, made if need be: older than any node of a generation after `generation`. */
+  /**
+   * The account of a domain. It is made if it does not exist; a new account is older than any node whose generation
+   * is greater than `generation`.
+   */
   of(domid: number, generation: number): Account {
     let account = this.byDomid.get(domid);
     if (account === undefined) {
@@ -48,18 +51,18 @@ export class Accounts {
     return limit !== 0 && used > limit;
   }
 
-  /** Whether a node of this size may not be written; unlike other limits, this one may not be reached. */
+  /** Whether a node of this size must not be written. Unlike other limits, this one must not even be reached. */
   tooLarge(actor: Actor, bytes: number): boolean {
     return this.exceeds(actor, 'node-size', bytes + 1);
   }
 
-  /** An entry counts only if its domain is as old as the last change of the node it stands in. */
+  /** A permission only counts if its domain already existed when the node was last changed. */
   readonly counts = (entry: Permission, generation: number): boolean => {
     const account = this.byDomid.get(entry.domid);
     return account !== undefined && account.generation <= generation;
   };
 
-  /** Entries that count no longer are marked, before a newer generation would make them count again. */
+  /** Permissions that no longer count are marked, because the node's new generation would make them count again. */
   settled(content: Content): Permissions {
     const { permissions, generation } = content;
     if (permissions.length === 1) return permissions;
@@ -69,7 +72,7 @@ export class Accounts {
     return permissions.map((e, i) => (stale(e, i) ? permission(e.domid, e.access, true) : e));
   }
 
-  /** Counts all nodes again and corrects the accounts; a line for each that was wrong. */
+  /** Counts all nodes again and corrects the accounts. Returns a line for each account that was wrong. */
   recount(tree: Tree): string[] {
     const nodes = new Map<number, number>();
     const bytes = new Map<number, number>();

@@ -1,22 +1,22 @@
 /**
- * The children of one node: a persistent (never changed in place) map from name to T that keeps the order of
- * insertion, which is the order of DIRECTORY replies. Few children are two plain arrays; many are a hash
- * array mapped trie, so that one change among 100 000 siblings costs the same as among 100.
+ * The children of one node: a persistent map (it is never changed in place) from name to T. It keeps the order of
+ * insertion, which is the order of DIRECTORY replies. Few children are stored in two plain arrays, many in a hash
+ * array mapped trie, so that a change among 100 000 siblings costs as much as among 100.
  */
 
-/** Above this many children the trie takes over; below half of it the arrays again. */
+/** With more children than this the trie is used; below half of it the arrays are used again. */
 const FEW = 16;
 
 export interface Children<T> {
   readonly size: number;
-  /** Bytes of the names, each with its terminating NUL: the length of the DIRECTORY reply. */
+  /** Total length of the names in bytes, each with its terminating NUL. This is the length of the DIRECTORY reply. */
   readonly bytes: number;
   get(name: string): T | undefined;
-  /** With `name` bound to `value`: in its old place if it is there, else at the end. */
+  /** Returns a map in which `name` has this value: at its old position if it exists, otherwise at the end. */
   with(name: string, value: T): Children<T>;
   without(name: string): Children<T>;
   names(): readonly string[];
-  /** All names, each followed by a NUL. Computed once. */
+  /** All names, each followed by a NUL. It is computed once. */
   list(): string;
 }
 
@@ -75,12 +75,15 @@ export const noChildren = <T>(): Children<T> => EMPTY as Children<T>;
 interface Entry<T> {
   readonly name: string;
   readonly hash: number;
-  /** Position in the order of insertion; grows without gaps being closed. */
+  /** Position in the order of insertion. Gaps that removals leave are not closed. */
   readonly order: number;
   readonly value: T;
 }
 
-/** A branch of the trie: one bit of `bitmap` for each slot in use. At full depth, a bucket of equal hashes. */
+/**
+ * A branch of the trie. `bitmap` has one bit for each slot in use. At full depth it is a bucket of entries with equal
+ * hashes.
+ */
 interface Branch<T> {
   readonly bitmap: number;
   readonly slots: readonly (Entry<T> | Branch<T>)[];
@@ -88,7 +91,7 @@ interface Branch<T> {
 
 const isBranch = <T>(slot: Entry<T> | Branch<T>): slot is Branch<T> => 'slots' in slot;
 
-/** 32-bit FNV-1a with a final mix, over the characters of a name. */
+/** 32-bit FNV-1a over the characters of a name, with a final mixing step. */
 function hashOf(name: string): number {
   let h = 0x811c9dc5;
   for (let i = 0; i < name.length; i++) h = Math.imul(h ^ name.charCodeAt(i), 0x01000193);

@@ -1,7 +1,9 @@
 /**
- * The end of a transaction: its changes as a list, and what they make of the tree that others may have changed
- * meanwhile. Invariants: a transaction that commits might as well have run at that moment, alone; on a tree that
- * nobody has changed meanwhile the result is the transaction's own tree, down to the order of children.
+ * The end of a transaction: its list of changes, and how they are applied to a tree that others may have changed
+ * meanwhile.
+ *
+ * Invariants: the result of a commit is as if the transaction had run alone at that moment. If nobody else has
+ * changed the tree meanwhile, the result is the transaction's own tree, including the order of children.
  */
 import { EAGAIN, ENOMEM, ENOSPC } from '../../xen/errno.js';
 import type { Errno } from './errno.js';
@@ -11,15 +13,18 @@ import type { Store } from './store.js';
 import { ABSENT, type Transaction } from './transaction.js';
 import type { Content, Tree } from './tree.js';
 
-/** One node gets this content, being made if it is not there; or goes, with all below it. */
+/**
+ * A node gets this content and is created if it does not exist. Without content the node and all nodes below it are
+ * removed.
+ */
 interface Change {
   readonly path: string;
   readonly content: Content | undefined;
 }
 
 /**
- * Makes a transaction's changes visible to all, and tells of them; or answers why not, having changed nothing.
- * The transaction is over either way: `release` is due.
+ * Makes a transaction's changes visible to all and fires their watches. If that is not possible, it returns the error
+ * and changes nothing. In both cases the transaction is over, and `release` must be called.
  */
 export function commit(store: Store, actor: Actor, t: Transaction): 0 | Errno {
   const { accounts, tree } = store;
@@ -31,7 +36,7 @@ export function commit(store: Store, actor: Actor, t: Transaction): 0 | Errno {
     }
   }
   if (tree.changes !== t.startedAt && conflicts(store, actor, t)) return EAGAIN;
-  // Before the changes are made, so that they need not spare the transaction's view.
+  // The snapshot is released first. Then the changes below need not copy nodes to preserve the transaction's view.
   const changes = changesOf(t);
   tree.release(t.tree);
   for (const { path, content } of changes) {
@@ -50,7 +55,7 @@ export function commit(store: Store, actor: Actor, t: Transaction): 0 | Errno {
   return 0;
 }
 
-/** Makes one change. A node that is to go and is not there is no error. */
+/** Applies one change. Removing a node that does not exist is not an error. */
 export function apply(tree: Tree, path: string, content: Content | undefined): void {
   const there = tree.find(path) !== undefined;
   if (content === undefined) {
@@ -62,18 +67,22 @@ export function apply(tree: Tree, path: string, content: Content | undefined): v
 function conflicts({ tree, accounts }: Store, actor: Actor, t: Transaction): boolean {
   for (const access of t.accesses.values())
     if ((tree.find(access.path)?.generation ?? ABSENT) !== access.generation) return true;
-  // What was denied must still be: that, and no more, is what the transaction knows of it.
+  // What was denied must still be denied. This is all that the transaction has learned about such a node.
   const find = (path: string): Content | undefined => (t.accesses.has(path) ? t.tree : tree).find(path);
   for (const { path, wanted } of t.denied.values())
     if (!isDenied(accounts, actor, path, wanted, find)) return true;
   return false;
 }
 
-/** In an order in which they can be made: parents stand before children, older siblings before younger. */
+/**
+ * Lists the changes in an order in which they can be applied: parents before children, older siblings before younger
+ * ones.
+ */
 function changesOf(t: Transaction): Change[] {
   const modified = [...t.accesses.values()].filter((access) => access.modified);
   const changes: Change[] = [];
-  // What went, or went and came back (then at the end of its siblings), goes first.
+  // Removals come first. A node that was removed and created again is removed too, and then added at the end of its
+  // siblings.
   for (const { path, created } of modified)
     if (created > 0 || t.tree.find(path) === undefined) changes.push({ path, content: undefined });
   const news = modified.filter((access) => access.created > 0).sort((a, b) => a.created - b.created);

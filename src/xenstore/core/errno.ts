@@ -1,6 +1,6 @@
 /**
- * The errors xenstored answers with. Inside they are errno values (small positive numbers, so that a result
- * is told from an error by its type); on the wire they are names.
+ * The errors that xenstored answers with. Inside the server they are errno values (small positive numbers, so that an
+ * error can be told from a result by its type); in messages they are names.
  */
 import {
   E2BIG,
@@ -45,10 +45,10 @@ export type Errno = (typeof VALUES)[XsdError];
 
 const NAMES = new Map(Object.entries(VALUES).map(([name, value]) => [value, name as XsdError]));
 
-/** The name on the wire. */
+/** The name of an error in messages. */
 export const errnoName = (error: Errno): XsdError => NAMES.get(error)!;
 
-/** What went wrong with a xenstore request, for callers in this process. `code` is the name on the wire. */
+/** Why a xenstore request failed, for callers in this process. `code` is the name that is used in messages. */
 export class XenstoreError extends Error {
   override readonly name = 'XenstoreError';
   constructor(

@@ -1,6 +1,6 @@
 /**
- * The way to every node: whether the one who asks may have it. Inside a transaction all that is looked at is
- * noted, so that the commit can tell whether it still holds.
+ * Access to nodes: every access goes through here and is checked against the permissions. Inside a transaction each
+ * node that is looked at is recorded, so that the commit can tell whether it has changed since.
  */
 
 import { EACCES, ENOENT, ENOSPC } from '../../xen/errno.js';
@@ -13,7 +13,7 @@ import type { Store } from './store.js';
 import { ABSENT, type Access, type Transaction } from './transaction.js';
 import type { Content, Node, Tree } from './tree.js';
 
-/** Who asks, and inside which transaction. */
+/** Who is asking, and inside which transaction. */
 export interface View {
   readonly actor: Actor;
   readonly transaction: Transaction | undefined;
@@ -21,12 +21,13 @@ export interface View {
 
 export const treeOf = (store: Store, view: View): Tree => view.transaction?.tree ?? store.tree;
 
-/** A node that exists and to which the view has all the access bits `wanted`. */
+/** Returns a node that exists and to which the view has all the access bits in `wanted`. */
 export function get(store: Store, view: View, path: string, wanted: number): Node | Errno {
   const { actor, transaction: t } = view;
   if (t !== undefined && !actor.privileged) {
     const denied = isDenied(store.accounts, actor, path, wanted, (p) => t.tree.find(p));
-    // What is denied is not watched for conflicts, or their absence would tell of it; see `conflicts`.
+    // Denied nodes are not watched for conflicts like others: such a conflict would reveal that the node was created
+    // or removed. See `conflicts`.
     if (denied) return enterDenied(store, actor, t, path, wanted);
   }
   const n = fetch(store, view, path);
@@ -35,7 +36,7 @@ export function get(store: Store, view: View, path: string, wanted: number): Nod
     const granted = accessOf(actor, n.permissions, n.generation, store.accounts.counts);
     return (granted & wanted) === wanted ? n : EACCES;
   }
-  // Whether a node is missing is told only to those who may access the nearest node above it.
+  // Only those who may access the nearest existing node above are told that a node is missing.
   for (let above = path; ; ) {
     above = parentPath(above);
     const parent = fetch(store, view, above);
@@ -46,7 +47,10 @@ export function get(store: Store, view: View, path: string, wanted: number): Nod
   }
 }
 
-/** A node as the view sees it, whatever its rights; in a transaction it is from now on watched for conflicts. */
+/**
+ * Returns a node as the view sees it, without a check of permissions. A transaction watches the node for conflicts
+ * from now on.
+ */
 export function fetch(store: Store, view: View, path: string): Node | undefined | Errno {
   const t = view.transaction;
   if (t === undefined) return store.tree.find(path);
@@ -55,7 +59,7 @@ export function fetch(store: Store, view: View, path: string): Node | undefined 
   return typeof access === 'number' ? access : n;
 }
 
-/** Notes that the transaction has looked at a node; ENOSPC if it has looked at too many. */
+/** Records that the transaction has looked at a node. Returns ENOSPC if it has looked at too many. */
 export function enter(
   store: Store,
   actor: Actor,
@@ -94,7 +98,7 @@ function isFull(store: Store, actor: Actor, t: Transaction): boolean {
   return full;
 }
 
-/** Whether the answer is EACCES. */
+/** Whether this access is answered with EACCES. */
 export function isDenied(
   accounts: Accounts,
   actor: Actor,

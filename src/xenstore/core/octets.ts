@@ -1,9 +1,9 @@
 /**
- * Octet strings: JS strings whose characters are bytes (0 to 255). Values and payloads are kept so, because
- * V8 stores them at one byte a character, shares them without copying and compares them fast.
+ * Octet strings: JavaScript strings whose characters are bytes (0 to 255). Values and payloads are kept in this form,
+ * because V8 stores them with one byte per character, shares them without copying and compares them fast.
  */
 
-/** `length` bytes from `at` on as an octet string. */
+/** Converts `length` bytes, starting at `at`, to an octet string. */
 export function octetsFromBytes(bytes: Uint8Array, at: number, length: number): string {
   const end = at + length;
   if (length <= 512) return String.fromCharCode.apply(null, bytes.subarray(at, end) as never);
@@ -13,7 +13,9 @@ export function octetsFromBytes(bytes: Uint8Array, at: number, length: number): 
   return text;
 }
 
-/** Writes the octets of `text` from character `from` on into `bytes` at `at`: at most `limit` of them. */
+/**
+ * Writes octets of `text`, starting with character `from`, into `bytes` at `at`. At most `limit` octets are written.
+ */
 export function writeOctets(
   text: string,
   from: number,
@@ -32,11 +34,11 @@ export function bytesFromOctets(text: string): Uint8Array {
   return bytes;
 }
 
-/** The same octets as a string of its own: V8 keeps a part of a string as a reference to the whole. */
+/** Copies an octet string, because V8 keeps a part of a string as a reference to the whole string. */
 export const ownOctets = (text: string): string => octetsFromBytes(bytesFromOctets(text), 0, text.length);
 
 const ASCII = /^[\0-\x7f]*$/;
-/** Up to this length a loop is faster than a regular expression. */
+/** Up to this length, in characters, a loop is faster than a regular expression. */
 const SHORT = 64;
 
 function isAscii(text: string): boolean {
@@ -45,14 +47,14 @@ function isAscii(text: string): boolean {
   return true;
 }
 
-/** The UTF-8 bytes of a text as an octet string. Plain ASCII, the usual case, is its own octet string. */
+/** The UTF-8 bytes of a text as an octet string. Plain ASCII, the usual case, is returned as it is. */
 export function octetsFromText(text: string): string {
   if (isAscii(text)) return text;
   const bytes = new TextEncoder().encode(text);
   return octetsFromBytes(bytes, 0, bytes.length);
 }
 
-/** The text that an octet string holds as UTF-8; bytes that are not UTF-8 become U+FFFD. */
+/** Decodes an octet string as UTF-8. Bytes that are not UTF-8 become U+FFFD. */
 export function textFromOctets(octets: string): string {
   return isAscii(octets) ? octets : new TextDecoder().decode(bytesFromOctets(octets));
 }

@@ -1,6 +1,6 @@
 /**
- * Paths of nodes. Invariant: what `canonical` returns is absolute (or a special name that starts with @), is
- * made of the permitted characters, has no empty component, and is within the limits of the protocol.
+ * Paths of nodes. Invariant: what `canonical` returns is absolute (or a special name that starts with @), contains
+ * only permitted characters and no empty component, and is within the protocol's limits.
  * Source: docs/misc/xenstore.txt of Xen; XENSTORE_*_PATH_MAX in xs_wire.h.
  */
 
@@ -11,12 +11,12 @@ import type { Errno } from './errno.js';
 const PERMITTED = /^[A-Za-z0-9\-_@/]+$/;
 const HOME_PREFIX = /^\/local\/domain\/\d{1,5}\//;
 
-/** A domain's own place in the tree, which relative paths start from. */
+/** A domain's home in the tree. Relative paths start from it. */
 export const homePath = (domid: number): string => `/local/domain/${domid}`;
 
 /**
- * The absolute form of a path as a client wrote it, or EINVAL. `limit` is the longest path in characters,
- * not counting a leading /local/domain/N/, that this client may use; 0 for no limit but the protocol's.
+ * Returns the absolute form of a path that a client has sent, or EINVAL. `limit` is the longest path that this client
+ * may use, in characters, without a leading /local/domain/N/. 0 means that only the protocol's limit applies.
  */
 export function canonical(path: string, home: string, special: boolean, limit: number): string | Errno {
   if (!PERMITTED.test(path)) return EINVAL;
@@ -36,19 +36,19 @@ export function canonical(path: string, home: string, special: boolean, limit: n
   return absolute;
 }
 
-/** The path one level up; the root's and a special name's is the root. */
+/** The path one level up. For the root and for special names it is the root. */
 export function parentPath(path: string): string {
   const slash = path.lastIndexOf('/');
   return slash <= 0 ? '/' : path.slice(0, slash);
 }
 
-/** The last component. */
+/** The last component of a path. */
 export const leafName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
 export const childPath = (parent: string, name: string): string =>
   parent === '/' ? `/${name}` : `${parent}/${name}`;
 
-/** C's atoi: optional blanks and sign, then digits; 0 where there are none. Kept within 32 bits, signed. */
+/** C's atoi: optional blanks and sign, then digits; 0 if there are no digits. The result is a signed 32-bit number. */
 export function atoi(text: string): number {
   const match = /^[\t-\r ]*([+-]?\d+)/.exec(text);
   return match === null ? 0 : Number(match[1]) | 0;

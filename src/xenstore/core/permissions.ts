@@ -1,6 +1,6 @@
 /**
- * Permissions of nodes. The first entry names the owner, who may do everything, and gives the access of all
- * domains that no later entry names. Privileged domains (the toolstack's) may do everything everywhere.
+ * Permissions of nodes. The first entry names the owner, who may do everything, and its letter gives the access of
+ * all domains that no later entry names. Privileged domains (those of the toolstack) may do everything everywhere.
  * Source: docs/misc/xenstore.txt (GET_PERMS, SET_PERMS, SET_TARGET).
  */
 import { EINVAL } from '../../xen/errno.js';
@@ -8,24 +8,24 @@ import type { Errno } from './errno.js';
 
 export const READ = 1;
 export const WRITE = 2;
-/** May change the permissions. */
+/** The right to change the permissions. */
 export const OWNER = 4;
 
 export interface Permission {
   readonly domid: number;
   /** READ and WRITE bits. */
   readonly access: number;
-  /** The entry is older than the domain that now has this id: it is shown, and grants nothing. */
+  /** True if the entry is older than the domain that now has this id. It is shown, but grants nothing. */
   readonly ignored: boolean;
 }
 
-/** At least one entry; the first is the owner's. */
+/** There is at least one entry. The first one is the owner's. */
 export type Permissions = readonly Permission[];
 
-/** Who asks. */
+/** Who makes a request. */
 export interface Actor {
   readonly domid: number;
-  /** The domain this one acts for since SET_TARGET, or -1. */
+  /** The domain on whose behalf this one acts (SET_TARGET), or -1. */
   readonly target: number;
   readonly privileged: boolean;
 }
@@ -41,8 +41,8 @@ const LETTERS = ['n', 'r', 'w', 'b'];
 export const formatPermission = (p: Permission): string => LETTERS[p.access & 3] + p.domid;
 
 /**
- * An entry as clients write it: a letter and a domain id, which may be decimal, octal or hexadecimal as in C.
- * Ids above 65535 are none.
+ * Parses an entry as clients send it: a letter and a domain id, which may be decimal, octal or hexadecimal as in C.
+ * An id above 65535 is invalid.
  */
 export function parsePermission(text: string): Permission | Errno {
   const match = /^([nrwb])[\t-\r ]*\+?(0[0-7]*|0[xX][0-9a-fA-F]+|[1-9]\d*)$/.exec(text);
@@ -52,10 +52,10 @@ export function parsePermission(text: string): Permission | Errno {
   return domid > 0xffff ? EINVAL : permission(domid, LETTERS.indexOf(match[1]));
 }
 
-/** Whether an entry of a node of that generation still counts. */
+/** Whether an entry still counts in a node of this generation. */
 type Counts = (entry: Permission, generation: number) => boolean;
 
-/** The access bits of `actor` to a node. */
+/** The access bits that `actor` has to a node. */
 export function accessOf(actor: Actor, permissions: Permissions, generation: number, counts: Counts): number {
   const owner = permissions[0];
   if (actor.privileged || owner.domid === actor.domid || owner.domid === actor.target)

@@ -1,10 +1,10 @@
 /**
- * Limits per domain and what each domain uses of them. A limit of 0 means none. Privileged domains are
- * counted and not limited.
+ * The limits of each domain and how much of them each domain uses. A limit of 0 means no limit. Privileged domains
+ * are counted but not limited.
  * Source: hard_quotas and their defaults in xenstored; GET_QUOTA in docs/misc/xenstore.txt of Xen.
  */
 
-/** Name, default, and description, in the order in which xenstored lists them. */
+/** Names, defaults and descriptions, in the order in which xenstored lists them. */
 const TABLE = [
   ['nodes', 1000, 'Nodes per domain'],
   ['watches', 128, 'Watches per domain'],
@@ -30,23 +30,23 @@ export const defaultQuotas = (): Quotas =>
 
 export const isQuotaName = (name: string): name is QuotaName => QUOTA_NAMES.includes(name as QuotaName);
 
-/** One domain as xenstored knows it, from the first permission that names it to its release. */
+/** One domain as xenstored knows it, from the first permission that names it until it is released. */
 export interface Account {
   readonly domid: number;
-  /** Permissions in nodes of an earlier generation were meant for an earlier domain of this id. */
+  /** Permissions in nodes of an earlier generation were granted to an earlier domain with this id. */
   readonly generation: number;
-  /** Server features that this domain is shown; bits of XENSTORE_SERVER_FEATURE_*. */
+  /** The server features that this domain is shown, as bits of XENSTORE_SERVER_FEATURE_*. */
   features: number;
-  /** Limits of its own; all others are the global ones. */
+  /** Limits that are set for this domain only. For all others the global limits apply. */
   readonly limits: Partial<Quotas>;
   nodes: number;
-  /** Their part of `memory`. */
+  /** The part of `memory` that nodes use, in bytes. */
   nodeBytes: number;
   watches: number;
   transactions: number;
-  /** Requests whose reply, or an event they caused, is not yet taken by its receiver. */
+  /** Requests whose reply, or whose events, have not been taken by their receivers yet. */
   outstanding: number;
-  /** Bytes of nodes, watches, transactions and unsent messages. */
+  /** Memory for nodes, watches, transactions and unsent messages, in bytes. */
   memory: number;
 }
 

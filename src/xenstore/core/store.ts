@@ -1,7 +1,8 @@
 /**
- * The database: one tree, and the operations on nodes, directly or inside a transaction. It knows no
- * connections and no messages; changes are told to `onChange`, watches are another file's matter.
- * Invariant: an operation that answers an error has changed nothing that anybody else can see.
+ * The database: one tree, and the operations on its nodes, directly or inside a transaction. It does not know
+ * connections, messages or watches; it reports changes to `onChange`.
+ *
+ * Invariant: an operation that returns an error has changed nothing that anybody else can see.
  * Source: docs/misc/xenstore.txt; behaviour of tools/xenstored (core.c, transaction.c, domain.c) of Xen.
  */
 
@@ -15,7 +16,10 @@ import type { Account } from './quotas.js';
 import type { Match, Transaction } from './transaction.js';
 import { type Content, type Node, Tree } from './tree.js';
 
-/** A node changed, was created or is going. `before` are its permissions before the change, where they count. */
+/**
+ * A node was changed or created, or is about to be removed. `before` are its permissions before the change, if they
+ * matter.
+ */
 type OnChange = (
   path: string,
   content: Content | undefined,
@@ -25,13 +29,13 @@ type OnChange = (
 
 export class Store {
   tree = Tree.initial();
-  /** Of the last change. */
+  /** The generation of the last change. */
   generation = Tree.INITIAL_GENERATION;
   readonly accounts: Accounts;
   onChange: OnChange = () => {};
   /**
-   * Told of each change of `tree` by itself, in an order in which they can be made again: this content at this
-   * path, or the node and all below it gone. For journals.
+   * Called for each change of `tree`, in an order in which the changes can be repeated: a path gets this content, or
+   * without content the node and all nodes below it are removed. Journals use it.
    */
   onStored: ((path: string, content: Content | undefined) => void) | undefined;
 
@@ -40,12 +44,12 @@ export class Store {
     this.accounts.recount(this.tree);
   }
 
-  /** The account of a domain, made if need be. */
+  /** The account of a domain. It is made if it does not exist. */
   account(domid: number): Account {
     return this.accounts.of(domid, this.generation);
   }
 
-  /** Puts another tree in place of this one. The accounts are the caller's to set. */
+  /** Replaces the tree. The caller has to set the accounts. */
   restore(tree: Tree, generation: number): void {
     this.tree = tree;
     this.generation = generation;
@@ -63,12 +67,15 @@ export class Store {
     return typeof n === 'number' ? n : n.permissions;
   }
 
-  /** The node with its children. */
+  /** Returns the node with its children. */
   directory(view: View, path: string): Node | Errno {
     return get(this, view, path, READ);
   }
 
-  /** The access bits of an actor to a node that has, or before its last change had, these permissions. */
+  /**
+   * The access bits that an actor has to a node with these permissions (the present ones, or those before its last
+   * change).
+   */
   access(actor: Actor, permissions: Permissions, generation: number): number {
     return accessOf(actor, permissions, generation, this.accounts.counts);
   }
@@ -105,7 +112,7 @@ export class Store {
     return this.put(view, path, n, n.value, wanted, before);
   }
 
-  /** Removes, without asking for rights, the subtrees whose top node belongs to a domain that is gone. */
+  /** Removes all subtrees whose top node belongs to a domain that is gone, without a check of permissions. */
   removeNodesOf(domid: number): void {
     const view: View = { actor: { domid: 0, target: -1, privileged: true }, transaction: undefined };
     const walk = (path: string, n: Node): void => {
@@ -120,7 +127,7 @@ export class Store {
 
   // --- change ---
 
-  /** Writes a node that exists; its children stay. */
+  /** Writes a node that exists. Its children stay. */
   private put(
     view: View,
     path: string,
@@ -149,10 +156,10 @@ export class Store {
     return 0;
   }
 
-  /** Makes the node at `path`, and those above it that are missing. */
+  /** Creates the node at `path` and the missing nodes above it. */
   private create(view: View, path: string, value: string): 0 | Errno {
     const { actor, transaction: t } = view;
-    // The leaf first, then upwards.
+    // The first entry is the leaf; the nodes above it follow.
     const missing = [path];
     let above = parentPath(path);
     let parent = fetch(this, view, above);
@@ -177,7 +184,7 @@ export class Store {
     });
     const grown = { value: parent.value, permissions: inherited, generation: ++this.generation };
     const nameBytes = missing.map((at) => leafName(at).length + 1);
-    /** Of each new node, with the name of its one child. */
+    /** The size of each new node, including the name of its one child. */
     const sizes = contents.map((content, i) => contentBytes(content) + (i === 0 ? 0 : nameBytes[i - 1]));
     const more = nameBytes[nameBytes.length - 1];
     const grownBytes = contentBytes(grown) + parent.children.bytes + more;
@@ -202,13 +209,14 @@ export class Store {
     return 0;
   }
 
-  /** The limit on nodes counts what the asking domain owns. */
+  /** The limit on nodes counts the nodes that the asking domain owns. */
   private mayCreate(actor: Actor, t: Transaction | undefined, levels: number): 0 | Errno {
     if (actor.privileged) return 0;
     const limit = this.accounts.limit(actor.domid, 'nodes');
     const owned = this.account(actor.domid).nodes + (t?.nodesOf.get(actor.domid) ?? 0);
     if (limit === 0 || owned + levels <= limit) return 0;
-    // xenstored notices only after it has written a part of the nodes, and cannot undo that in a transaction.
+    // xenstored notices this only after it has written some of the nodes, and it cannot undo that within a
+    // transaction.
     return owned >= limit ? ENOSPC : fail(t, ENOSPC);
   }
 
@@ -219,7 +227,8 @@ export class Store {
     if (typeof parent === 'number') return parent;
     if (parent === undefined) return EINVAL;
     const tree = treeOf(this, view);
-    // From the leaves up; all is entered before anything goes, because a limit may stop it half way.
+    // The nodes are removed from the leaves upwards. All are recorded before the first one is removed, because a
+    // limit may stop the operation half-way.
     const going: [string, Node][] = [];
     const walk = (at: string, n: Node): 0 | Errno => {
       if (t !== undefined) {
@@ -296,13 +305,13 @@ export class Store {
     return more > 0 && this.accounts.exceeds(actor, 'memory', this.account(actor.domid).memory + more);
   }
 
-  /** Bytes that an open transaction costs its own domain. */
+  /** Charges bytes of an open transaction to its own domain. */
   charge(actor: Actor, t: Transaction, bytes: number): void {
     t.charged += bytes;
     this.account(actor.domid).memory += bytes;
   }
 
-  /** To be called once when a transaction is over, whatever its end. */
+  /** To be called once when a transaction is over, however it ended. */
   release(actor: Actor, t: Transaction): void {
     this.tree.release(t.tree);
     const account = this.account(actor.domid);
@@ -311,7 +320,10 @@ export class Store {
   }
 }
 
-/** An error after which xenstored could not undo what the transaction has done: it can only be dropped. */
+/**
+ * For errors after which xenstored could not undo what the transaction has done. The transaction can then only be
+ * dropped.
+ */
 function fail(t: Transaction | undefined, error: Errno): Errno {
   if (t !== undefined) t.failed = true;
   return error;

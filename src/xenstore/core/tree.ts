@@ -1,24 +1,25 @@
 /**
- * The tree of nodes, with snapshots that cost nothing to take: a snapshot shares all nodes with the tree it was
- * taken of, and whoever changes a shared node copies it, and those above it, first. A node that no snapshot
- * shares is changed in place, so that a write costs the same in a small tree and in a large one.
- * Invariants: what a snapshot shows never changes by changes elsewhere. A node's generation changes exactly when
- * its value, its permissions or the set of its children changes; a change further below leaves it alone.
+ * The tree of nodes. Taking a snapshot costs nothing: it shares all nodes with the tree. Whoever changes a shared
+ * node first copies it and the nodes above it. A node that no snapshot shares is changed in place, so a write costs
+ * the same in a small tree and in a large one.
+ *
+ * Invariants: changes elsewhere never change what a snapshot shows. A node's generation changes exactly when its
+ * value, its permissions or the set of its children changes; a change further below does not change it.
  */
 import { type Children, noChildren } from './children.js';
 import { ownOctets } from './octets.js';
 import { childPath, leafName, parentPath } from './path.js';
 import { type Permissions, permission } from './permissions.js';
 
-/** What a node is beside its place in the tree. */
+/** A node without its children. */
 export interface Content {
-  /** Octet string. */
+  /** The value as an octet string. */
   readonly value: string;
   readonly permissions: Permissions;
   readonly generation: number;
 }
 
-/** Holds good until the tree is changed next. */
+/** A node. The object is valid until the next change of the tree. */
 export interface Node extends Content {
   readonly children: Children<Node>;
 }
@@ -32,7 +33,7 @@ class Cell implements Node {
     public value: string,
     public permissions: Permissions,
     public generation: number,
-    /** When it was made; see Tree.shared. */
+    /** The tree's edition when this cell was made; see Tree.shared. */
     readonly edition: number,
     children: Children<Cell>,
   ) {
@@ -44,38 +45,38 @@ const made = ({ value, permissions, generation }: Content, edition: number): Cel
   new Cell(value, permissions, generation, edition, noChildren());
 
 export class Tree {
-  /** Number of changes made so far. */
+  /** How many changes have been made so far. */
   changes = 0;
-  /** Nodes by path, filled by use: what is asked for again needs no walk down from the root. */
+  /** A cache of nodes by path, so that a repeated look-up does not walk down from the root. */
   private readonly index = new Map<string, Cell>();
-  /** What `shared` was for each snapshot that is in use. */
+  /** The value of `shared` for each snapshot that is in use. */
   private readonly snapshots = new Set<number>();
-  /** What `shared` was when this snapshot was taken. */
+  /** The value of `shared` when this snapshot was taken. */
   private readonly taken: number;
 
   private constructor(
     private top: Cell,
-    /** Nodes without place in the tree: they carry the permissions of the special watches. */
+    /** Nodes outside the tree, which hold the permissions of the special watches. */
     private introduceDomain: Cell,
     private releaseDomain: Cell,
-    /** Given to the nodes that are made from now on. */
+    /** The edition that new cells get. */
     private edition: number,
     /**
-     * Nodes of this edition or an earlier one may be seen by others. If a node is younger then those above it
-     * are too: they were copied with it, and what has come since shares both or neither.
+     * Cells of this edition or an earlier one may be seen by others. If a cell is newer, so are the cells above it:
+     * they were copied with it, and each later snapshot shares all of them or none.
      */
     private shared: number,
   ) {
     this.taken = shared;
   }
 
-  /** A root and the special nodes, all of domain 0, generation 0. */
+  /** A tree with a root and the special nodes, all owned by domain 0 with generation 0. */
   static bare(): Tree {
     const empty = (): Cell => made({ value: '', permissions: [permission(0, 0)], generation: 0 }, 0);
     return new Tree(empty(), empty(), empty(), 0, -1);
   }
 
-  /** What a fresh xenstored holds: `/`, `/tool/xenstored` and the special nodes, all of domain 0. */
+  /** The tree of a newly started xenstored: `/`, `/tool/xenstored` and the special nodes, all owned by domain 0. */
   static initial(): Tree {
     const tree = Tree.bare();
     const bare = (generation: number): Content => ({
@@ -96,7 +97,7 @@ export class Tree {
     return this.top;
   }
 
-  /** The node at a path, which need not be a good one. */
+  /** The node at a path, or undefined. The path need not be valid. */
   find(path: string): Node | undefined {
     const known = this.index.get(path);
     if (known !== undefined) return known;
@@ -105,7 +106,7 @@ export class Tree {
     return cell;
   }
 
-  /** Gives the node at `path`, which exists, this content. What is below it stays. */
+  /** Replaces the content of the node at `path`, which must exist. Its children stay. */
   set(path: string, { value, permissions, generation }: Content): void {
     const cell = this.own(path);
     cell.value = value;
@@ -114,18 +115,18 @@ export class Tree {
     this.changes++;
   }
 
-  /** A new node at `path`, the last of its siblings. The node above exists and keeps its content. */
+  /** Adds a node at `path` as the last of its siblings. Its parent must exist and keeps its content. */
   add(path: string, content: Content): void {
     const parent = this.own(parentPath(path));
     const cell = made(content, this.edition);
-    // It stays for long, and is compared with at every look-up: better not a part of some message.
+    // The key lives long and is compared at every look-up, so it must not be a part of a larger string.
     const key = ownOctets(path);
     parent.children = parent.children.with(leafName(key), cell);
     this.index.set(key, cell);
     this.changes++;
   }
 
-  /** Takes away the node at `path`, which exists and is not the root, and everything below it. */
+  /** Removes the node at `path` and all nodes below it. The node must exist and must not be the root. */
   remove(path: string): void {
     const parent = this.own(parentPath(path));
     this.forget(path, parent.children.get(leafName(path))!);
@@ -133,7 +134,10 @@ export class Tree {
     this.changes++;
   }
 
-  /** Gives the node at `path` these children in this order: those that are there, and `empty` for others. */
+  /**
+   * Gives the node at `path` children with these names in this order. Existing children are kept; the others get the
+   * content `empty`.
+   */
   arrange(path: string, names: readonly string[], empty: Content): void {
     const cell = this.own(path);
     const old = cell.children;
@@ -145,14 +149,16 @@ export class Tree {
     this.changes++;
   }
 
-  /** This tree as it is now, to be changed by itself. In use until it is given to `release`. */
+  /**
+   * A copy of this tree as it is now. It can be changed independently, and is in use until it is passed to `release`.
+   */
   snapshot(): Tree {
     this.shared = this.edition++;
     this.snapshots.add(this.shared);
     return new Tree(this.top, this.introduceDomain, this.releaseDomain, this.edition, this.shared);
   }
 
-  /** A snapshot is no longer looked at: what only it shared is from now on changed in place again. */
+  /** To be called when a snapshot is no longer used. Nodes that only it shared are changed in place again. */
   release(snapshot: Tree): void {
     if (!this.snapshots.delete(snapshot.taken) || snapshot.taken !== this.shared) return;
     this.shared = -1;
@@ -174,7 +180,7 @@ export class Tree {
     }
   }
 
-  /** The node at `path`, which exists, to be changed in place. */
+  /** The cell of the node at `path`, which must exist, ready to be changed in place. */
   private own(path: string): Cell {
     const known = this.index.get(path);
     if (known !== undefined && known.edition > this.shared) return known;

@@ -1,14 +1,14 @@
 /**
- * The watches of all connections, indexed by path. Invariant: watchers hear of a change in the order of their
- * connections' age, and each in the order in which it set its watches, as xenstored walks its lists.
+ * The watches of all connections, indexed by path. Invariant: an event reaches the watchers in the order in which
+ * their connections were made, and each watcher's watches in the order in which they were set, as in xenstored.
  * Source: docs/misc/xenstore.txt (WATCH), behaviour of tools/xenstored/watch.c.
  */
 import type { Actor } from './permissions.js';
 
-/** Depth of a watch that reaches all the way down. */
+/** The depth of a watch without a limit. */
 export const UNLIMITED = -1;
 
-/** Who holds watches: a connection. `order` grows with each new connection. */
+/** A connection that has watches. `order` grows with each new connection. */
 export interface Watcher {
   readonly actor: Actor;
   readonly order: number;
@@ -17,19 +17,19 @@ export interface Watcher {
 
 export interface Watch {
   readonly watcher: Watcher;
-  /** Absolute path, or a special name. */
+  /** An absolute path, or a special name. */
   readonly path: string;
   readonly token: string;
-  /** Characters to leave out at the front of the path in events: the home path of a relative watch. */
+  /** How many characters are left out at the start of the path in events: the home path, for a relative watch. */
   readonly prefix: number;
-  /** Levels below `path` that count, or UNLIMITED. */
+  /** How many levels below `path` are watched, or UNLIMITED. */
   readonly depth: number;
   readonly order: number;
 }
 
 /**
- * How a change matches: `subtree` watches at or above it; `exact` those at it; for special events, `special`
- * those at it without a depth, and `below` those at `@name/domid` or above it with a depth.
+ * Which watches an event reaches. `subtree`: those at or above the path; `exact`: those at the path. For special
+ * events, `special`: those at the name that have no depth; `below`: those with a depth at `@name/domid` or above it.
  */
 type WatchMatch = 'subtree' | 'exact' | 'special' | 'below';
 
@@ -42,7 +42,7 @@ export class Watches {
     return this.byPath.size;
   }
 
-  /** Bytes charged to the domain for a watch. */
+  /** Bytes that are charged to the domain for a watch. */
   static bytes(watch: Watch): number {
     return watch.path.length + watch.token.length;
   }
@@ -65,7 +65,7 @@ export class Watches {
     else this.byPath.set(watch.path, left);
   }
 
-  /** Calls `permitted` once for each watcher concerned, and tells those that pass. */
+  /** Calls `permitted` once for each watcher concerned, and sends the event to those for which it returns true. */
   fire(path: string, match: WatchMatch, permitted: (watcher: Watcher) => boolean): void {
     const found = this.matching(path, match);
     if (found === undefined) return;
@@ -86,7 +86,7 @@ export class Watches {
     if (match === 'exact') return at?.slice();
     if (match === 'special') return at?.filter((w) => w.depth === UNLIMITED);
     let found = at?.slice();
-    // Ancestors, nearest first; `depth` counts the levels between.
+    // Walks up from the nearest ancestor. `depth` counts the levels in between.
     let depth = 1;
     for (let end = path.lastIndexOf('/'); end >= 0; end = path.lastIndexOf('/', end - 1), depth++) {
       if (end === 0 && path.length === 1) break;
@@ -99,7 +99,8 @@ export class Watches {
       }
       if (end === 0) break;
     }
-    // The root counts as above everything, special names too; one without a depth only in the usual match.
+    // The root counts as an ancestor of everything, including special names; for those, only a watch without a depth
+    // matches.
     if (path.charCodeAt(0) === 0x40 && match === 'subtree') {
       for (const watch of this.byPath.get('/') ?? [])
         if (watch.depth === UNLIMITED) (found ??= []).push(watch);

@@ -1,8 +1,10 @@
 /**
- * A guest's connection: the page it shares with the server, two queues of bytes and some words.
- * Invariants: everything in the page may change under us and is hostile; each word and each byte of a request
- * is read once, at the moment of use. All that must survive a move is in the page and in the Connection
- * (half a request, unsent messages); this object holds nothing.
+ * A guest's connection through the page that it shares with the server, which holds two queues of bytes and some
+ * words.
+ *
+ * Invariants: the guest is hostile and may change anything in the page at any time, so each word and each byte of a
+ * request is read once, at the moment of use. Everything that must survive a move is in the page and in the
+ * Connection (a partial request, unsent messages); this object holds no such state.
  *
  *     0     1024   requests        1024  1024   replies and events
  *     2048  req_cons  req_prod  rsp_cons  rsp_prod     free-running u32, taken modulo 1024
@@ -26,19 +28,19 @@ import type { XenstoreServer } from '../server/server.js';
 export interface RingHost {
   /** Signals the guest's event channel. */
   notify(): void;
-  /** The server has written into the page at this linear address. */
+  /** Called after the server has written into the page at this linear address. */
   touch?(linear: number): void;
 }
 
 export class RingTransport implements Transport {
   private pumping = false;
-  /** The page has changed since the guest was last notified. */
+  /** True if the page has changed since the guest was last notified. */
   private news = false;
 
   /**
-   * Takes over the page at linear address `at`. `fresh` for a domain just introduced, whose queues start
-   * empty. For one that was restored the page is left as it was saved, and nothing is signalled: the guest
-   * must not see that it was moved. Where the guest's own signals may have been lost, call `pump` once.
+   * Takes over the page at linear address `at`. `fresh` is for a domain that was just introduced: its queues start
+   * empty. For a restored domain the page stays as it was saved and nothing is signalled, because the guest must not
+   * notice that it was moved. If signals from the guest may have been lost, call `pump` once.
    */
   constructor(
     private readonly server: XenstoreServer,
@@ -54,7 +56,10 @@ export class RingTransport implements Transport {
     if (fresh) this.empty();
   }
 
-  /** The guest has signalled, or may have: reads requests, answers, and takes up a reconnection. */
+  /**
+   * To be called when the guest has signalled, or may have done so. It reads requests, answers them, and handles a
+   * reconnection.
+   */
   pump(): void {
     if (this.pumping) return;
     this.pumping = true;
@@ -99,7 +104,9 @@ export class RingTransport implements Transport {
     if (!this.pumping) this.signal();
   }
 
-  /** Reads what lies in one piece; false if there was nothing, or nothing may be read now. */
+  /**
+   * Reads one contiguous piece of the queue. Returns false if there was nothing to read, or nothing may be read now.
+   */
   private readChunk(): boolean {
     const { server, connection, mem } = this;
     if (!server.canRead(connection)) return false;

@@ -1,7 +1,7 @@
 /**
- * One client: who it is, its watches and transactions, the request it has sent half, the answers it has not
- * taken. It is the same for a guest's ring, a socket and code in this process; how bytes travel is the
- * transport's matter.
+ * One client: its identity, its watches and transactions, the request that it has partly sent, and the answers that
+ * it has not taken. It is the same for a guest's ring, a socket and code in this process; the transport moves the
+ * bytes.
  */
 import { homePath } from '../core/path.js';
 import type { Actor } from '../core/permissions.js';
@@ -11,19 +11,19 @@ import type { Message } from '../wire/message.js';
 import { type Cause, Output } from '../wire/output.js';
 import { MessageParser } from '../wire/parser.js';
 
-/** What a transport does when the server asks it to. Neither may throw. */
+/** What a transport does when the server asks for it. None of these may throw. */
 export interface Transport {
   /** Messages wait in `output`: send what fits. */
   flush(): void;
-  /** Requests are read again after a pause for too many outstanding ones. */
+  /** Requests may be read again after a pause because of too many outstanding ones. */
   resume(): void;
-  /** The client broke the protocol: nothing more will be read or sent. `error` is for the ring's error field. */
+  /** The client broke the protocol, so nothing more will be read or sent. `error` is for the ring's error field. */
   fail(error: number): void;
 }
 
 export type ConnectionKind = 'ring' | 'socket' | 'local';
 
-/** Who asks; the target changes with SET_TARGET. */
+/** The actor of a connection. SET_TARGET changes its target. */
 export interface MutableActor extends Actor {
   target: number;
 }
@@ -37,12 +37,12 @@ export class Connection implements Watcher {
   readonly parser = new MessageParser();
   readonly output: Output;
   transport: Transport | undefined;
-  /** Takes the events of a local client. */
+  /** Receives the events of a local client. */
   listener: ((path: string, token: string) => void) | undefined;
-  /** Event channel of a ring, as told in INTRODUCE. */
+  /** The event channel of a ring, as given in INTRODUCE. */
   port = 0;
   state: 'open' | 'failed' | 'closed' = 'open';
-  /** On the server's list of those with something new to send. */
+  /** True while it is on the server's list of connections with something new to send. */
   dirty = false;
 
   constructor(

@@ -1,7 +1,7 @@
 /**
- * CONTROL: commands for whoever runs the server.
- * Source: docs/misc/xenstore.txt (CONTROL); texts of answers as xenstored 4.17 gives them, of one built without
- * live update: a new server takes over with `--state`.
+ * CONTROL: commands for the administrator of the server.
+ * Source: docs/misc/xenstore.txt (CONTROL). The answers have the texts of a xenstored 4.17 that was built without
+ * live update; here a new server takes over with `--state`.
  */
 import { EINVAL, ENOENT, ENOSYS } from '../../xen/errno.js';
 import type { Errno } from '../core/errno.js';
@@ -107,7 +107,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 const line = (name: string, value: number, text: string): string =>
   `${name.padEnd(17)}: ${String(value).padStart(8)} ${text}\n`;
 
-/** What is held for whom. */
+/** Lists what is held for each domain and connection. */
 function report(hub: Hub): string[] {
   const lines = [`${hub.connections.size} connections, ${hub.watches.size} watched paths`];
   for (const {
@@ -137,7 +137,7 @@ function usage(hub: Hub, domid: number): string | Errno {
   return `Domain ${domid}:\n${rows.join('')}\0`;
 }
 
-/** `body` is a command and its parameters, each NUL-terminated. */
+/** Runs a command. `body` is its name and its parameters, each terminated by a NUL. */
 export function control(hub: Hub, body: string): string | Errno {
   const [name, ...args] = body.split('\0').slice(0, -1);
   if (name === undefined || !Object.hasOwn(COMMANDS, name)) return EINVAL;

@@ -1,7 +1,8 @@
 /**
- * What all connections share: the store, the watches, the ways out for answers and events, and the coming
- * and going of domains. It has no clock, no I/O and no timers; transports bring bytes in and take them away.
- * Invariant: code of local watches, and transports, run between requests and never inside one.
+ * What all connections share: the store, the watches, the delivery of answers and events, and the introduction and
+ * release of domains. It has no clock, no I/O and no timers; transports bring bytes in and take them away.
+ *
+ * Invariant: callbacks of local watches and of transports run between requests, never inside one.
  */
 
 import { ENOENT, ENOSPC } from '../../xen/errno.js';
@@ -20,25 +21,28 @@ import { dropWatches, fireChange, fireSpecial } from './watching.js';
 import { WriteRate, type WriteRateOptions } from './write-rate.js';
 
 export interface ServerOptions {
-  /** Server features shown to domains; all that are known by default. */
+  /** The server features that domains are shown; all known ones by default. */
   readonly features?: number;
-  /** Domains that may do everything, beside domain 0. */
+  /** Domains besides domain 0 that may do everything. */
   readonly privileged?: readonly number[];
-  /** Output that a client leaves untaken, in bytes, before it is cut off; 16 MiB by default. */
+  /** How many bytes of output a client may leave untaken before it is cut off; 16 MiB by default. */
   readonly outputLimit?: number;
-  /** A toolstack sent INTRODUCE: attach the domain's ring to the connection. An errno refuses it. */
+  /**
+   * A toolstack has sent INTRODUCE: attach the domain's ring to the connection. Returning an errno refuses the
+   * request.
+   */
   onIntroduce?(connection: Connection, mfn: number, port: number): 0 | Errno;
-  /** A line of the log: CONTROL print, check and memreport; every message while CONTROL log is on. */
+  /** Gets the lines of the log: from CONTROL print, check and memreport, and every message while CONTROL log is on. */
   log?(line: string): void;
-  /** CONTROL logfile: from now on the log goes there. Without this the command is refused. */
+  /** CONTROL logfile: from now on the log goes to this file. Without this function the command is refused. */
   logTo?(file: string): void;
-  /** CONTROL memreport with a file. Without this the command is refused. */
+  /** CONTROL memreport with a file. Without this function the command is refused. */
   writeReport?(file: string, text: string): void;
   /** Limits how fast unprivileged domains may change the store; no limit by default. */
   readonly writeRate?: WriteRateOptions;
 }
 
-/** A socket's requests are served while less than this many bytes of answers wait for it. */
+/** A socket's requests are served while fewer than this many bytes of answers wait for it. */
 const READ_WHILE_BELOW = 256 * 1024;
 
 export class Hub {
@@ -46,7 +50,7 @@ export class Hub {
   readonly watches = new Watches();
   readonly connections = new Set<Connection>();
   readonly features: number;
-  /** Told when limits, features or the set of domains have changed. For journals. */
+  /** Called when limits, features or the set of domains have changed. Journals use it. */
   onSettings: () => void = () => {};
   /** Set by CONTROL log. */
   logging = false;
@@ -57,7 +61,7 @@ export class Hub {
   private readonly localEvents: (() => void)[] = [];
   private settling = false;
   protected readonly writeRate: WriteRate | undefined;
-  /** The request being served, if its domain's outstanding requests are limited. */
+  /** The request that is being served, if its domain's outstanding requests are limited. */
   protected cause: Cause | undefined;
 
   constructor(readonly options: ServerOptions = {}) {
@@ -73,7 +77,7 @@ export class Hub {
 
   // --- connections ---
 
-  /** A new client. A ring's is made by `introduce`. */
+  /** Makes a new client. A ring's client is made by `introduce`. */
   connect(kind: ConnectionKind, domid: number): Connection {
     const privileged = domid === 0 || (this.options.privileged?.includes(domid) ?? false);
     const connection = new Connection(
@@ -89,7 +93,7 @@ export class Hub {
     return connection;
   }
 
-  /** The end of a client: its watches and transactions go, the tree stays. */
+  /** Ends a client: its watches and transactions are dropped, the tree stays. */
   disconnect(connection: Connection): void {
     if (connection.state === 'closed') return;
     this.reset(connection);
@@ -99,7 +103,10 @@ export class Hub {
     this.settle();
   }
 
-  /** Forgets everything of a client but the client itself: watches, transactions, half-read and unsent bytes. */
+  /**
+   * Drops everything that belongs to a client except the client itself: watches, transactions, partly read and unsent
+   * bytes.
+   */
   reset(connection: Connection): void {
     dropWatches(this, connection);
     this.dropTransactions(connection);
@@ -107,7 +114,7 @@ export class Hub {
     connection.output.clear();
   }
 
-  /** The client broke the protocol: it is forgotten, and hears nothing more. */
+  /** To be called when the client broke the protocol. Its state is dropped, and nothing more is sent to it. */
   fail(connection: Connection, error: number): void {
     if (connection.state !== 'open') return;
     connection.state = 'failed';
@@ -140,7 +147,7 @@ export class Hub {
     return true;
   }
 
-  /** The last byte of a message has left. */
+  /** To be called when the last byte of a message has been sent. */
   private left(connection: Connection, m: Message, cause: Cause | undefined): void {
     this.store.account(connection.actor.domid).memory -= messageBytes(m);
     if (cause === undefined || --cause.pending > 0) return;
@@ -157,8 +164,8 @@ export class Hub {
   }
 
   /**
-   * Hands out what the last requests have produced: messages to transports, events to local watches. What
-   * those do in turn is handed out too, before this returns.
+   * Delivers what the last requests have produced: messages to transports, events to local watches. What those do in
+   * turn is delivered too before this returns.
    */
   settle(): void {
     if (this.settling) return;
@@ -203,7 +210,7 @@ export class Hub {
     if (sent && this.cause !== undefined) this.cause.pending++;
   }
 
-  /** The first event of a new watch, which tells nothing but that it is set. */
+  /** Fires the first event of a new watch, which only says that the watch is set. */
   fireFirst(watch: Watch): void {
     this.cause = undefined;
     watch.watcher.event(watch.path.slice(watch.prefix), watch.token);
@@ -231,7 +238,7 @@ export class Hub {
     connection.transactions.clear();
   }
 
-  /** Ends one transaction, having committed it or not. */
+  /** Ends a transaction, whether it was committed or not. */
   endTransaction(connection: Connection, t: Transaction): void {
     connection.transactions.delete(t.id);
     this.store.release(connection.actor, t);
@@ -248,7 +255,10 @@ export class Hub {
     return domid === 0 || this.domains.has(domid);
   }
 
-  /** A domain is there: its connection, on which the caller puts a transport. Again: the connection is reset. */
+  /**
+   * Introduces a domain and returns its connection, to which the caller attaches a transport. If the domain is
+   * already introduced, its connection is reset.
+   */
   introduce(domid: number, port = 0): Connection {
     const known = this.domains.get(domid);
     if (known !== undefined) {
@@ -262,7 +272,7 @@ export class Hub {
     return connection;
   }
 
-  /** The connection of a domain that was introduced before the server was saved. */
+  /** Makes the connection of a domain that was introduced before the server was saved. */
   restoreDomain(domid: number, port: number): Connection {
     const connection = this.connect('ring', domid);
     connection.port = port;
@@ -275,7 +285,7 @@ export class Hub {
     this.localEvents.push(action);
   }
 
-  /** INTRODUCE by a toolstack: as `introduce`, with the ring that the host finds at machine frame `mfn`. */
+  /** Serves a toolstack's INTRODUCE: as `introduce`, with the ring that the host finds at machine frame `mfn`. */
   introduceFor(domid: number, mfn: number, port: number): 0 | Errno {
     const isNew = !this.domains.has(domid);
     const connection = this.introduce(domid, port);
@@ -284,7 +294,7 @@ export class Hub {
     return error;
   }
 
-  /** A domain is gone: its connection, its nodes, and the permissions it was granted. */
+  /** Releases a domain that is gone: its connection, its nodes, and the permissions that it was granted. */
   release(domid: number): 0 | Errno {
     const connection = this.domains.get(domid);
     if (connection === undefined) return ENOENT;
@@ -301,7 +311,7 @@ export class Hub {
     return 0;
   }
 
-  /** Tells those who watch for domains that one has shut down (crash, halt, suspend); it stays introduced. */
+  /** Fires the watches for a domain that has shut down (crash, halt, suspend). It stays introduced. */
   domainShutdown(domid: number): void {
     fireSpecial(this, RELEASE_DOMAIN, domid);
     this.settle();

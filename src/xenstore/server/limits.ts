@@ -1,5 +1,5 @@
 /**
- * The requests about features and quotas of domains.
+ * The requests about the features and quotas of domains.
  * Source: docs/misc/xenstore.txt (GET_FEATURE, SET_FEATURE, GET_QUOTA, SET_QUOTA) after Xen 4.20.
  */
 
@@ -18,7 +18,7 @@ const domidOf = (text: string): number => {
   return domid >= 0 && domid < DOMID_SELF && /^\d+$/.test(text) ? domid : -1;
 };
 
-/** Of the asking domain, or for the toolstack of any. */
+/** A domain may ask for its own features, the toolstack for those of any domain. */
 export function getFeature(hub: Hub, connection: Connection, args: readonly string[]): string | Errno {
   if (args.length === 0) return `${hub.store.account(connection.actor.domid).features}\0`;
   if (!connection.actor.privileged) return EACCES;
@@ -27,7 +27,7 @@ export function getFeature(hub: Hub, connection: Connection, args: readonly stri
   return `${hub.store.account(domid).features}\0`;
 }
 
-/** Only before the domain is introduced. */
+/** This is only possible before the domain is introduced. */
 export function setFeature(hub: Hub, args: readonly string[]): string | Errno {
   if (args.length !== 2) return EINVAL;
   const domid = domidOf(args[0]);
@@ -40,7 +40,7 @@ export function setFeature(hub: Hub, args: readonly string[]): string | Errno {
   return 'OK\0';
 }
 
-/** All names; a global value; or a domain's value. */
+/** Returns all names, a global value, or a domain's value. */
 export function getQuota(hub: Hub, args: readonly string[]): string | Errno {
   const { store } = hub;
   if (args.length === 0) return `${QUOTA_NAMES.join(' ')} ${SOFT_MEMORY}\0`;
@@ -53,7 +53,7 @@ export function getQuota(hub: Hub, args: readonly string[]): string | Errno {
   return `${args.length === 1 ? store.accounts.quotas[name] : store.accounts.limit(domid, name)}\0`;
 }
 
-/** A global value, or a domain's; 0 for no limit. */
+/** Sets a global value, or a domain's. 0 means no limit. */
 export function setQuota(hub: Hub, args: readonly string[]): string | Errno {
   const { store } = hub;
   if (args.length < 2 || args.length > 3) return EINVAL;

@@ -1,7 +1,7 @@
 /**
- * The synchronous client for code in this process: a connection without messages. Errors are exceptions
- * (XenstoreError, whose `code` is the protocol's name). Text goes in and out as UTF-8; `readBytes` and byte
- * arrays keep octets exactly.
+ * The synchronous client for code in this process: a connection without messages. Errors are thrown as XenstoreError,
+ * whose `code` is the protocol's name of the error. Text is converted to and from UTF-8; `readBytes` and byte arrays
+ * keep octets exactly.
  */
 import { EINVAL, ENOSPC } from '../../xen/errno.js';
 import { commit } from '../core/commit.js';
@@ -18,7 +18,7 @@ import { addWatch, removeWatch } from './watching.js';
 
 export type Value = string | Uint8Array;
 
-/** The operations on nodes; the same on the store itself and inside a transaction. */
+/** The operations on nodes. They are the same on the store itself and inside a transaction. */
 export class LocalView {
   constructor(
     protected readonly server: Hub,
@@ -29,12 +29,12 @@ export class LocalView {
   }
   protected readonly view: View;
 
-  /** The value as text. Throws ENOENT, EACCES, EINVAL. */
+  /** Reads the value as text. Throws ENOENT, EACCES or EINVAL. */
   read(path: string): string {
     return textFromOctets(this.octets(path));
   }
 
-  /** The value as text, or undefined where there is no such node or it may not be read. */
+  /** Reads the value as text. Returns undefined if the node does not exist or may not be read. */
   tryRead(path: string): string | undefined {
     const value = this.server.store.read(this.view, this.path(path, 'read'));
     return typeof value === 'number' ? undefined : textFromOctets(value);
@@ -44,12 +44,12 @@ export class LocalView {
     return bytesFromOctets(this.octets(path));
   }
 
-  /** Whether the node is there and may be read. */
+  /** Whether the node exists and may be read. */
   exists(path: string): boolean {
     return typeof this.server.store.read(this.view, this.path(path, 'exists')) !== 'number';
   }
 
-  /** Makes the node, and those above it, if need be. */
+  /** Writes the node. It creates the node and missing nodes above it. */
   write(path: string, value: Value): void {
     const octets =
       typeof value === 'string' ? octetsFromText(value) : octetsFromBytes(value, 0, value.length);
@@ -60,19 +60,22 @@ export class LocalView {
     this.did(this.server.store.mkdir(this.view, this.path(path, 'mkdir')), 'mkdir', path);
   }
 
-  /** Removes the node and all below it. A node that is not there is no error, a missing parent is ENOENT. */
+  /**
+   * Removes the node and all nodes below it. It is not an error if the node does not exist, but a missing parent
+   * gives ENOENT.
+   */
   remove(path: string): void {
     this.did(this.server.store.remove(this.view, this.path(path, 'remove')), 'remove', path);
   }
 
-  /** Names of the children, oldest first. */
+  /** The names of the children, oldest first. */
   list(path: string): readonly string[] {
     const n = this.server.store.directory(this.view, this.path(path, 'list'));
     if (typeof n === 'number') throw this.error(n, 'list', path);
     return n.children.names();
   }
 
-  /** As xenstore-ls prints them: "n0", "r5", "b3", "w7"; the owner's first. */
+  /** The permissions as xenstore-ls prints them: "n0", "r5", "b3", "w7". The owner's entry is first. */
   getPermissions(path: string): string[] {
     const all = this.server.store.permissions(this.view, this.path(path, 'getPermissions', true));
     if (typeof all === 'number') throw this.error(all, 'getPermissions', path);
@@ -95,7 +98,7 @@ export class LocalView {
 
   private octets(path: string): string {
     if (this.transaction === undefined && this.view.actor.privileged && path.charCodeAt(0) === 0x2f) {
-      // The usual case, in one look-up: whoever may read everything, at a path that leads to a node.
+      // The usual case with one look-up: the client may read everything and the node exists.
       const n = this.server.store.tree.find(path);
       if (n !== undefined) return n.value;
     }
@@ -106,7 +109,7 @@ export class LocalView {
 
   protected path(path: string, request: string, special = false): string {
     const { actor, home } = this.connection;
-    // A path that leads to a node is a good path: the usual case needs no other check.
+    // A path at which a node exists is valid, so the usual case needs no other check.
     const { tree } = this.server.store;
     if (actor.privileged && path.charCodeAt(0) === 0x2f && tree.find(path) !== undefined) return path;
     const limit = actor.privileged ? 0 : this.server.store.accounts.limit(actor.domid, 'path-max');
@@ -125,11 +128,11 @@ export class LocalView {
   }
 }
 
-/** A transaction that is ended by hand. */
+/** A transaction that the caller ends. */
 export class LocalTransaction extends LocalView {
   #open = true;
 
-  /** False if somebody else changed what this transaction looked at; then nothing of it has happened. */
+  /** Returns false if somebody else has changed what this transaction looked at. In that case nothing was changed. */
   commit(): boolean {
     const t = this.end();
     const error = commit(this.server.store, this.connection.actor, t);
@@ -150,7 +153,7 @@ export class LocalTransaction extends LocalView {
   }
 }
 
-/** A watch that runs until `stop`. */
+/** A watch that is active until `stop`. */
 export interface LocalWatch {
   stop(): void;
 }
@@ -165,8 +168,8 @@ export class LocalClient extends LocalView {
   }
 
   /**
-   * Calls `onEvent` with the path of every change at or below `path` (at most `depth` levels below), and
-   * once at the start. It is called between requests, never inside one.
+   * Calls `onEvent` with the path of every change at or below `path` (at most `depth` levels below), and once at the
+   * start. It is called between requests, never inside one.
    */
   watch(path: string, onEvent: (path: string) => void, depth = UNLIMITED): LocalWatch {
     const { server, connection } = this;
@@ -187,14 +190,14 @@ export class LocalClient extends LocalView {
     };
   }
 
-  /** A transaction to be ended by hand. Throws ENOSPC when too many are open. */
+  /** Starts a transaction that the caller ends. Throws ENOSPC if too many are open. */
   begin(): LocalTransaction {
     const t = this.server.startTransaction(this.connection);
     if (typeof t === 'number') throw this.error(t, 'begin', '');
     return new LocalTransaction(this.server, this.connection, t);
   }
 
-  /** Runs `body` in a transaction and commits it; an exception in `body` undoes everything. */
+  /** Runs `body` in a transaction and commits it. An exception in `body` aborts the transaction. */
   transact<T>(body: (view: LocalView) => T): T {
     for (;;) {
       const t = this.begin();
@@ -209,7 +212,7 @@ export class LocalClient extends LocalView {
     }
   }
 
-  /** Ends this client: its watches and transactions. */
+  /** Closes this client and drops its watches and transactions. */
   close(): void {
     this.server.disconnect(this.connection);
   }

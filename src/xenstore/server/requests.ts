@@ -1,7 +1,7 @@
 /**
- * The operations of the protocol: from a request's payload to a reply's payload or an errno. One function
- * each, in the order of their numbers.
- * Source: docs/misc/xenstore.txt; replies and errors checked against xenstored 4.17 (test/xenstore).
+ * The operations of the protocol. Each is a function from a request's payload to a reply's payload or an errno; they
+ * are in the order of their numbers.
+ * Source: docs/misc/xenstore.txt; replies and errors were compared with xenstored 4.17 (test/xenstore).
  */
 
 import { E2BIG, EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, ENOSYS } from '../../xen/errno.js';
@@ -22,7 +22,7 @@ import type { Hub } from './hub.js';
 import { getFeature, getQuota, setFeature, setQuota } from './limits.js';
 import { addWatch, dropWatches, removeWatch } from './watching.js';
 
-/** What a handler is given. */
+/** What the function of an operation gets. */
 interface Request {
   readonly hub: Hub;
   readonly connection: Connection;
@@ -34,7 +34,7 @@ type Handler = (r: Request) => string | Errno;
 
 interface Operation {
   readonly run: Handler;
-  /** The transaction id is not looked at. */
+  /** The transaction id of the request is ignored. */
   readonly ignoresTransaction?: boolean;
   readonly privileged?: boolean;
 }
@@ -42,12 +42,12 @@ interface Operation {
 const OK = 'OK\0';
 const done = (error: 0 | Errno): string | Errno => (error === 0 ? OK : error);
 
-/** The one argument of a request whose payload is exactly one NUL-terminated string. */
+/** Returns the argument of a request whose payload is exactly one NUL-terminated string. */
 function only(body: string): string | undefined {
   return body.length > 0 && body.indexOf('\0') === body.length - 1 ? body.slice(0, -1) : undefined;
 }
 
-/** The NUL-terminated strings of a payload; what stands after the last NUL is not one. */
+/** The NUL-terminated strings of a payload. Bytes after the last NUL are not a string. */
 const strings = (body: string): string[] => body.split('\0').slice(0, -1);
 
 const viewOf = (r: Request): View => ({ actor: r.connection.actor, transaction: r.transaction });
@@ -55,7 +55,7 @@ const viewOf = (r: Request): View => ({ actor: r.connection.actor, transaction: 
 function pathOf(r: Request, text: string | undefined, special = false): string | Errno {
   if (text === undefined) return EINVAL;
   const { actor, home } = r.connection;
-  // A path that leads to a node is a good path: the usual case needs no other check.
+  // A path at which a node exists is valid, so the usual case needs no other check.
   const { tree } = r.hub.store;
   if (actor.privileged && text.charCodeAt(0) === 0x2f && tree.find(text) !== undefined) return text;
   const limit = actor.privileged ? 0 : r.hub.store.accounts.limit(actor.domid, 'path-max');
@@ -134,7 +134,7 @@ function introduce(r: Request): string | Errno {
   return done(r.hub.introduceFor(domid, atoi(args[1]), port));
 }
 
-/** A domain id that must be one of an introduced domain other than 0. */
+/** Parses a domain id, which must be that of an introduced domain other than 0. */
 function domainOf(r: Request): number | { readonly error: Errno } {
   const text = only(r.body);
   if (text === undefined) return { error: EINVAL };
@@ -216,8 +216,8 @@ function resetWatches(r: Request): string | Errno {
 }
 
 /**
- * A part of the list of children, from a byte offset on: the node's generation, then whole names as far as
- * they fit; an empty name after the last one.
+ * Returns a part of the list of children, from a byte offset on: the node's generation, then as many whole names as
+ * fit. The last name is followed by an empty one.
  */
 function directoryPart(r: Request): string | Errno {
   const args = strings(r.body);
@@ -268,7 +268,7 @@ const OPERATIONS: readonly (Operation | undefined)[] = Object.assign(
   },
 );
 
-/** Serves one request: `reply` is called exactly once with the reply's type and payload. */
+/** Serves one request. `reply` is called exactly once, with the reply's type and payload. */
 export function answer(
   hub: Hub,
   connection: Connection,

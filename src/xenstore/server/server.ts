@@ -1,7 +1,8 @@
 /**
- * The server: takes requests in, one after the other, and answers each.
- * Invariant: every request is answered once, in the order of arrival; the events it causes stand before its
- * answer, as in xenstored.
+ * The server: it takes requests one after the other and answers each.
+ *
+ * Invariant: every request is answered once, in the order of arrival. The events that it causes precede its answer,
+ * as in xenstored.
  */
 import { XENSTORE_ERROR_PROTO } from '../../xen/xs-wire.js';
 import type { Message } from '../wire/message.js';
@@ -12,14 +13,14 @@ import { answer } from './requests.js';
 import { traceLine } from './trace.js';
 
 export class XenstoreServer extends Hub {
-  /** A client inside this process, with the rights of `domid`. */
+  /** Makes a client inside this process with the rights of `domid`. */
   local(domid = 0): LocalClient {
     return new LocalClient(this, this.connect('local', domid));
   }
 
   /**
-   * Serves the requests in `bytes` between `from` and `to`, as many as may be read; returns where it
-   * stopped. Call `settle` afterwards.
+   * Serves as many of the requests in `bytes` between `from` and `to` as may be read. Returns where it stopped. Call
+   * `settle` afterwards.
    */
   receive(connection: Connection, bytes: Uint8Array, from: number, to: number): number {
     const { parser } = connection;

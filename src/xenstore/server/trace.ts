@@ -1,8 +1,8 @@
-/** Messages as lines of the log, while CONTROL log is on: IN and OUT, the client, the operation, the payload. */
+/** Formats messages as lines of the log while CONTROL log is on: IN or OUT, the client, the operation, the payload. */
 import type { Message } from '../wire/message.js';
 import type { Connection } from './connection.js';
 
-/** By their numbers in xs_wire.h, without the prefix XS_. */
+/** The operations by their numbers in xs_wire.h, without the prefix XS_. */
 const NAMES = (
   'CONTROL DIRECTORY READ GET_PERMS WATCH UNWATCH TRANSACTION_START TRANSACTION_END INTRODUCE RELEASE ' +
   'GET_DOMAIN_PATH WRITE MKDIR RM SET_PERMS WATCH_EVENT ERROR IS_DOMAIN_INTRODUCED RESUME SET_TARGET 20 ' +

@@ -1,4 +1,4 @@
-/** Who may set watches, who hears of a change, and what watches cost their domain. */
+/** Who may set watches, who is told of a change, and what watches cost their domain. */
 import { E2BIG, EEXIST, ENOMEM } from '../../xen/errno.js';
 import type { Errno } from '../core/errno.js';
 import { parentPath } from '../core/path.js';
@@ -9,7 +9,7 @@ import { type Watch, type Watcher, Watches } from '../core/watches.js';
 import type { Connection } from './connection.js';
 import type { Hub } from './hub.js';
 
-/** A node changed, was created or is going: tells those who watch it and may know. */
+/** A node was changed or created, or is about to be removed: tells those who watch it and may know. */
 export function fireChange(
   { store, watches }: Hub,
   path: string,
@@ -21,7 +21,8 @@ export function fireChange(
   const readable = ({ actor }: Watcher, permissions: Permissions, generation: number): boolean =>
     (store.access(actor, permissions, generation) & READ) !== 0;
   watches.fire(path, match, (watcher) => {
-    // Who could read it before, can read it now, or can read the list it stands in, may know.
+    // Those who could read the node before, can read it now, or can read the list of names that contains it, may
+    // know.
     if (before !== undefined && readable(watcher, before, content?.generation ?? store.generation))
       return true;
     if (content === undefined) return false;
@@ -31,7 +32,7 @@ export function fireChange(
   });
 }
 
-/** A domain came or went: tells those who watch `name`, and with a depth those who watch for which it was. */
+/** A domain came or went: fires the watches for `name`. Watches with a depth also get the id of the domain. */
 export function fireSpecial({ store, watches }: Hub, name: string, domid: number): void {
   const { permissions, generation } = store.tree.find(name)!;
   const permitted = ({ actor }: Watcher): boolean =>
@@ -40,7 +41,7 @@ export function fireSpecial({ store, watches }: Hub, name: string, domid: number
   watches.fire(`${name}/${domid}`, 'below', permitted);
 }
 
-/** Sets a watch, within the limits; its first event is the caller's to fire. */
+/** Sets a watch, within the limits. The caller fires its first event. */
 export function addWatch(
   hub: Hub,
   connection: Connection,
@@ -58,7 +59,7 @@ export function addWatch(
   return putWatch(hub, connection, path, token, prefix, depth);
 }
 
-/** The same, whatever the limits. */
+/** Sets a watch, whatever the limits are. */
 export function putWatch(
   { store, watches }: Hub,
   connection: Connection,

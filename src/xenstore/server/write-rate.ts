@@ -1,31 +1,31 @@
 /**
- * How fast a domain may change the store: without a limit one domain that writes without pause makes every
- * transaction of all others fail. A domain that has used up its credit is not read from until it has some again;
- * nothing it has sent is lost. Privileged domains are not limited.
- * Source: the intent of "write rate limiting" in tools/xenstored/domain.c of Xen; its sharing of unused credit
+ * Limits how fast a domain may change the store. Without a limit, one domain that writes all the time would make
+ * every transaction of the others fail. A domain that has used up its credit is not read from until it has some
+ * again; nothing that it has sent is lost. Privileged domains are not limited.
+ * Source: the intent of "write rate limiting" in tools/xenstored/domain.c of Xen. Its sharing of unused credit
  * between domains is left out.
  */
 
-/** xenstored's WRL_RATE and WRL_BURST. */
+/** WRL_RATE and WRL_BURST of xenstored. */
 const WRITES_PER_SECOND = 200;
 const WRITE_BURST = 10;
 
 export interface WriteRateOptions {
-  /** 200 by default. */
+  /** Changes per second; 200 by default. */
   readonly perSecond?: number;
-  /** Changes that may come at once; 10 by default. */
+  /** How many changes may come at once; 10 by default. */
   readonly burst?: number;
-  /** Milliseconds of a clock that does not go backwards. */
+  /** The time in milliseconds, from a clock that never goes backwards. */
   now(): number;
-  /** Runs `action` so many milliseconds from now. */
+  /** Runs `action` after `ms` milliseconds. */
   after(ms: number, action: () => void): void;
 }
 
 interface Credit {
-  /** Changes that may be made at `at`. Below 0 after a burst. */
+  /** How many changes could be made at the time `at`. It is negative after a burst. */
   left: number;
   at: number;
-  /** Somebody will be told when there is credit again. */
+  /** True if `resume` will be called when there is credit again. */
   waiting: boolean;
 }
 
@@ -36,19 +36,19 @@ export class WriteRate {
 
   constructor(
     private readonly options: WriteRateOptions,
-    /** Told that a domain that was stopped may go on. */
+    /** Called when a domain that was stopped may continue. */
     private readonly resume: (domid: number) => void,
   ) {
     this.perSecond = options.perSecond ?? WRITES_PER_SECOND;
     this.burst = options.burst ?? WRITE_BURST;
   }
 
-  /** The domain has changed something. */
+  /** To be called when the domain has changed something. */
   spend(domid: number): void {
     this.of(domid).left--;
   }
 
-  /** Whether the domain's next request may be served. If not, `resume` will be called. */
+  /** Whether the domain's next request may be served. If not, `resume` will be called later. */
   mayGoOn(domid: number): boolean {
     const credit = this.of(domid);
     if (credit.left >= 0) return true;
@@ -62,7 +62,7 @@ export class WriteRate {
     return false;
   }
 
-  /** The domain is gone. */
+  /** To be called when the domain is gone. */
   delete(domid: number): void {
     this.byDomid.delete(domid);
   }

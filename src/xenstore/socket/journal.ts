@@ -1,12 +1,13 @@
 /**
- * The tree on disk: a snapshot (Xen's migration stream) and a journal of the changes since.
- * Invariant: what `commit` has returned from is not lost when the process is killed at any later moment, and
- * what is read back is the tree after some whole number of commits, never a part of one. The snapshot names
- * its journal by a number, so a crash between the two leaves the old pair or the new one.
+ * Keeps the tree on disk: a snapshot (Xen's migration stream) and a journal of the changes since then.
+ *
+ * Invariant: once `commit` has returned, its changes are not lost when the process is killed. What is read back is
+ * the tree after a whole number of commits, never after a part of one. The snapshot names its journal by a number, so
+ * a crash while both are replaced leaves either the old pair or the new one.
  *
  *     FILE            the stream, with a record TYPE_JOURNAL: u64 N
  *     FILE.journal.N  frames: u32 length of the body, u32 CRC-32C of the body, body
- *     body            entries: u16 path length (with 0x8000 set if the node goes), path; else u64 generation,
+ *     body            entries: u16 path length (with 0x8000 set if the node is removed), path; otherwise u64 generation,
  *                     u16 permissions, u16 value length, permissions as in a NODE_DATA record, value
  */
 import {
@@ -35,9 +36,9 @@ import { readStream, TYPE_JOURNAL } from '../state/stream.js';
 
 const GONE = 0x8000;
 const FRAME_HEADER_BYTES = 8;
-/** The journal is folded into a new snapshot when it is larger than this and than the last snapshot. */
+/** A new snapshot is written when the journal is larger than this (in bytes) and larger than the last snapshot. */
 const FOLD_ABOVE_BYTES = 4 * 1024 * 1024;
-/** A loss of power, other than a kill, may cost the last changes of at most this time. */
+/** A loss of power (unlike a kill) may lose the changes of at most this time, in ms. */
 const SYNC_EVERY_MS = 1000;
 
 export class Journal {
@@ -50,7 +51,7 @@ export class Journal {
   private syncing = false;
   private readonly timer: NodeJS.Timeout;
 
-  /** Reads `file` back into a server that has served nothing yet, and keeps it from then on. */
+  /** Reads `file` into a server that has not served anything yet, and from then on keeps the file up to date. */
   constructor(
     private readonly server: XenstoreServer,
     private readonly file: string,
@@ -66,7 +67,7 @@ export class Journal {
     this.timer.unref();
   }
 
-  /** Makes all changes up to now lasting. To be called before anything that depends on them is told. */
+  /** Makes all changes so far durable. To be called before anybody is told anything that depends on them. */
   commit(): void {
     if (this.stale) {
       this.fold();
@@ -85,7 +86,7 @@ export class Journal {
     if (this.journalBytes > this.foldAboveBytes && this.journalBytes > this.snapshotBytes) this.fold();
   }
 
-  /** A last snapshot; nothing is kept afterwards. */
+  /** Writes a last snapshot. Later changes are not kept. */
   close(): void {
     clearInterval(this.timer);
     this.fold();
@@ -93,7 +94,7 @@ export class Journal {
     this.server.store.onStored = undefined;
   }
 
-  /** Writes a new snapshot with an empty journal in place of the old pair, at once. */
+  /** Writes a new snapshot with an empty journal and replaces the old pair atomically. */
   private fold(): void {
     const number = this.number + 1;
     const bytes = saveState(this.server, { connections: false, journal: number });
@@ -159,7 +160,7 @@ function writeEntry(w: ByteWriter, path: string, content: Content | undefined): 
   putOctets(w, content.value);
 }
 
-/** Makes the changes of all whole frames again. A frame cut short was never acknowledged. */
+/** Repeats the changes of all complete frames. An incomplete frame was never acknowledged. */
 function replay(server: XenstoreServer, bytes: Uint8Array): void {
   const { store } = server;
   const { tree } = store;
@@ -182,7 +183,7 @@ function replay(server: XenstoreServer, bytes: Uint8Array): void {
         const permissions = readPermissions(r, count);
         content = { generation: own, permissions, value: getOctets(r, valueBytes) };
         generation = Math.max(generation, own);
-        // The domains that it grants something to were known when it was written.
+        // The domains that the permissions name were known when the entry was written.
         for (const p of permissions) if (!p.ignored) store.accounts.of(p.domid, own - 1);
       }
       apply(tree, path, content);

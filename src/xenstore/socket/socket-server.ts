@@ -1,7 +1,8 @@
 /**
- * The server on a unix socket: many clients, each with the rights of domain 0, as xenstored's socket gives
- * them. Invariant: a client that takes no answers is first no longer read from, and then cut off; it never
- * makes the server hold more than the server's `outputLimit`.
+ * The server on a unix socket. Every client has the rights of domain 0, as on xenstored's socket.
+ *
+ * Invariant: from a client that does not take its answers, first no more requests are read; then it is disconnected.
+ * It never makes the server hold more than `outputLimit` bytes.
  */
 import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -9,9 +10,9 @@ import type { Connection, Transport } from '../server/connection.js';
 import type { XenstoreServer } from '../server/server.js';
 
 export interface SocketOptions {
-  /** Called before answers are sent: what they acknowledge must last from then on. */
+  /** Called before answers are sent: what they acknowledge must be durable when it returns. */
   readonly beforeSend?: () => void;
-  /** Whether this client is listened to; undefined: all are. */
+  /** Whether this client is accepted. Undefined: all are. */
   readonly admit?: (socket: Socket) => boolean;
 }
 
@@ -29,7 +30,7 @@ class SocketTransport implements Transport {
     socket.on('data', (chunk) => this.receive(chunk));
     socket.on('drain', () => this.drained());
     socket.on('close', () => server.disconnect(connection));
-    // Reported by 'close' too: a client may go at any time.
+    // The event 'close' reports this too. A client may go at any time.
     socket.on('error', () => {});
   }
 
@@ -40,7 +41,8 @@ class SocketTransport implements Transport {
       this.beforeSend();
       this.socket.write(output.drain());
     }
-    // What the client has not taken stays in the socket, and the client waits; else it may go on.
+    // Answers that the client has not taken stay in the socket, and the client's further requests wait. Otherwise
+    // reading continues.
     if (this.socket.writableNeedDrain) this.socket.pause();
     else if (this.leftover !== undefined) setImmediate(() => this.receive(EMPTY));
   }
@@ -82,7 +84,8 @@ export class SocketServer {
     options: SocketOptions,
   ) {
     const soon = (): void => {
-      // Once after all clients that spoke in this turn, so that a journal is written once for all of them.
+      // This runs once after all clients that sent something in this turn, so that a journal is written once for all
+      // of them.
       if (this.settling) return;
       this.settling = true;
       setImmediate(() => {
@@ -102,7 +105,7 @@ export class SocketServer {
     });
   }
 
-  /** Listens at `path`, which only this user may use. A socket that a dead server left there is replaced. */
+  /** Listens at `path`, which only this user may access. A socket that a dead server has left there is replaced. */
   static async listen(
     server: XenstoreServer,
     path: string,
@@ -114,13 +117,13 @@ export class SocketServer {
       self.listener.once('error', reject);
       self.listener.listen({ path, backlog: 511 }, resolve);
     });
-    // A connection that cannot be taken, for want of descriptors for instance, ends nothing.
+    // If a connection cannot be accepted, for example for lack of file descriptors, the server goes on.
     self.listener.on('error', () => {});
     await chmod(path, 0o600);
     return self;
   }
 
-  /** Ends all clients, having sent what was acknowledged, and removes the socket. */
+  /** Disconnects all clients after what was acknowledged has been sent, and removes the socket. */
   async close(): Promise<void> {
     this.server.settle();
     const closed = new Promise<void>((resolve) => this.listener.close(() => resolve()));
@@ -132,14 +135,14 @@ export class SocketServer {
   }
 }
 
-/** Throws where something is there that is no socket, or that somebody answers at. */
+/** Throws if there is something else than a socket, or if a server answers there. */
 async function removeDead(path: string): Promise<void> {
   const there = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
   if (there === undefined) return;
-  if (!there.isSocket()) throw new Error(`${path} is there and is no socket`);
+  if (!there.isSocket()) throw new Error(`${path} exists and is not a socket`);
   const alive = await new Promise<boolean>((resolve) => {
     const probe = connect(path);
     probe.once('connect', () => {

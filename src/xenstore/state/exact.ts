@@ -1,7 +1,7 @@
 /**
- * The records of this implementation beside Xen's: generations, causes of unsent messages, and transactions
- * down to the order of children, so that a restored server answers every later request as the saved one would
- * have. Without them (a stream of another implementation) restoring works from Xen's records alone.
+ * The records that this implementation adds to Xen's: generations, causes of unsent messages, and transactions
+ * including the order of children. With them a restored server answers every later request as the saved one would
+ * have done. Without them (in a stream of another implementation) Xen's records alone are enough to restore.
  */
 import type { ByteReader, ByteWriter } from '../../records/fields.js';
 import { childPath } from '../core/path.js';
@@ -53,15 +53,15 @@ function readAccess(r: ByteReader): Access {
   };
 }
 
-/** One node that a transaction sees otherwise than the rest of the world. */
+/** A node that a transaction sees differently from everybody else. */
 interface Difference {
   readonly path: string;
   readonly content: Content;
-  /** The names of its children, where they or their order differ. */
+  /** The names of its children, if these or their order differ. */
   readonly names: readonly string[] | undefined;
 }
 
-/** Parents before children. */
+/** Lists the differences, parents before children. */
 function differences(live: Tree, own: Tree): Difference[] {
   const found: Difference[] = [];
   const walk = (path: string, theirs: Node | undefined, mine: Node): void => {
@@ -81,7 +81,7 @@ function differences(live: Tree, own: Tree): Difference[] {
 
 const UNDESCRIBED: Content = { value: '', permissions: [], generation: ABSENT };
 
-/** Makes `tree` differ so from the tree that it is a snapshot of. */
+/** Applies the differences to `tree`, which is a snapshot of the tree that they were compared with. */
 function differ(tree: Tree, list: readonly Difference[], fail: (message: string) => void): void {
   const undescribed = new Set<string>();
   for (const { path, content, names } of list) {
@@ -101,7 +101,7 @@ function differ(tree: Tree, list: readonly Difference[], fail: (message: string)
   for (const path of undescribed) fail(`a transaction's node ${path} is not described`);
 }
 
-/** Everything of a transaction but its id. */
+/** Writes everything about a transaction except its id. */
 export function writeTransaction(w: ByteWriter, live: Tree, t: Transaction): void {
   w.u32((t.failed ? 1 : 0) | (t.nodeCreated ? 2 : 0));
   w.u32(t.creations);
@@ -134,7 +134,7 @@ export function writeTransaction(w: ByteWriter, live: Tree, t: Transaction): voi
   }
 }
 
-/** Into a transaction newly started on the restored tree. */
+/** Reads it into a transaction that was newly started on the restored tree. */
 export function readTransaction(r: ByteReader, t: Transaction): void {
   const flags = r.u32();
   t.failed = (flags & 1) !== 0;

@@ -1,7 +1,7 @@
 /**
- * Open transactions from a stream that carries Xen's records only: what was read is compared with the tree,
- * what was written is written again. A node that another client has changed since makes the commit fail, as
- * it would have.
+ * Open transactions from a stream with Xen's records only: what the transaction has read is compared with the tree,
+ * and what it has written is written again. If another client has changed one of the nodes since, the commit will
+ * fail, as it would have.
  */
 import { apply } from '../core/commit.js';
 import { parentPath } from '../core/path.js';
@@ -10,14 +10,17 @@ import { ABSENT, type Transaction } from '../core/transaction.js';
 import type { Content, Tree } from '../core/tree.js';
 import { ACCESS_WRITTEN, type NodeRecord } from './records.js';
 
-/** A generation that no node has: the commit will find a conflict. */
+/** A generation that no node has, so that the commit finds a conflict. */
 const CONFLICT = -2;
 
 const sameAs = (n: NodeRecord, content: Content): boolean =>
   n.value === content.value &&
   n.permissions.map(formatPermission).join() === content.permissions.map(formatPermission).join();
 
-/** One node that the transaction has looked at, of the tree `base`; parents come before children. */
+/**
+ * Adds a node that the transaction has looked at. `base` is the tree of all clients. Parents must come before
+ * children.
+ */
 export function adoptPendingNode(t: Transaction, base: Tree, n: NodeRecord): void {
   const live = base.find(n.path);
   const gone = n.permissions.length === 0;

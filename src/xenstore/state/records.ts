@@ -1,5 +1,5 @@
 /**
- * The records of the stream, each as a value and as bytes. Field order and sizes are Xen's.
+ * The records of the stream, as values and as bytes. Order and sizes of the fields are Xen's.
  * Source: docs/designs/xenstore-migration.md; tools/xenstored/xenstore_state.h of Xen.
  */
 import type { ByteReader, ByteWriter } from '../../records/fields.js';
@@ -26,7 +26,7 @@ export function getOctets(r: ByteReader, length: number): string {
   return octetsFromBytes(bytes, 0, bytes.length);
 }
 
-/** A string of `length` octets of which the last is its NUL. */
+/** Reads a string of `length` octets, including the terminating NUL. */
 function getString(r: ByteReader, length: number): string {
   const text = getOctets(r, length);
   if (text.indexOf('\0') !== length - 1)
@@ -37,18 +37,18 @@ function getString(r: ByteReader, length: number): string {
 export interface ConnectionRecord {
   readonly id: number;
   readonly kind: 'ring' | 'socket';
-  /** Of a ring. */
+  /** The domain of a ring. */
   readonly domid: number;
-  /** -1 for none. */
+  /** The target's domain id, or -1 if there is none. */
   readonly target: number;
   readonly port: number;
-  /** Of a socket; -1 where it has none to hand on. */
+  /** The file descriptor of a socket, or -1 if none is handed over. */
   readonly fd: number;
-  /** Bytes of a request that is not whole. */
+  /** The bytes of a request that is not complete yet. */
   readonly input: Uint8Array;
-  /** What is left of a message that has partly been sent. */
+  /** How many bytes remain of a message that has been sent in part. */
   readonly partialBytes: number;
-  /** All unsent bytes, the partial message's first. */
+  /** All unsent bytes, beginning with those of the partly sent message. */
   readonly output: Uint8Array;
 }
 
@@ -100,7 +100,7 @@ export function readConnection(r: ByteReader): ConnectionRecord {
 
 interface WatchRecord {
   readonly connection: number;
-  /** As the client wrote it. */
+  /** The path as the client gave it. */
   readonly path: string;
   readonly token: string;
   readonly depth: number;
@@ -131,13 +131,13 @@ export function readWatch(r: ByteReader, extended: boolean): WatchRecord {
 }
 
 export interface NodeRecord {
-  /** 0 for a node that all see; else the connection and transaction that have read or written it. */
+  /** 0 for a node that everybody sees. Otherwise the connection and the transaction that have read or written it. */
   readonly connection: number;
   readonly transaction: number;
   readonly access: number;
   readonly path: string;
   readonly value: string;
-  /** None: in its transaction the node does not exist. */
+  /** Empty if the node does not exist in its transaction. */
   readonly permissions: readonly Permission[];
 }
 
@@ -182,7 +182,7 @@ export function readPermissions(r: ByteReader, count: number): Permission[] {
   return permissions;
 }
 
-/** Quota values by name; the names follow the values, each with its NUL. */
+/** The values of the quotas. The names follow after all values, each with a NUL. */
 export function writeQuotas(w: ByteWriter, quotas: readonly (readonly [string, number])[]): void {
   for (const [, value] of quotas) w.u32(value);
   putOctets(w, quotas.map(([name]) => `${name}\0`).join(''));

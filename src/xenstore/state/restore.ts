@@ -1,6 +1,6 @@
 /**
- * A server as it was saved, by this implementation or by xenstored. Invariant: bytes that are no good stream
- * throw RecordError; the server they were read into is then of no use.
+ * Restores a server that was saved by this implementation or by xenstored. Invariant: a malformed stream throws
+ * RecordError; the server into which it was read cannot be used then.
  */
 import type { ByteReader } from '../../records/fields.js';
 import { XS_WATCH_EVENT } from '../../xen/xs-wire.js';
@@ -35,16 +35,16 @@ interface ExactConnection {
   readonly nextTransactionId: number;
   readonly gone: number;
   readonly first: Uint8Array;
-  /** Number and domain of the cause of each unsent message; number 0 for none. */
+  /** The number and the domain of the cause of each unsent message. The number 0 means that there is none. */
   readonly causes: readonly (readonly [number, number])[];
 }
 
 export interface Restored {
-  /** By the numbers of the stream. Rings are also found by `server.domain`. */
+  /** The connections by their numbers in the stream. Those of rings are also found with `server.domain`. */
   readonly connections: ReadonlyMap<number, Connection>;
 }
 
-/** Restores into a server that has served nothing yet. Transports are the caller's to put on. */
+/** Restores into a server that has not served anything yet. The caller attaches the transports. */
 export function restoreState(server: XenstoreServer, bytes: Uint8Array): Restored {
   const records = stream.readStream(bytes);
   const all = (type: number): ByteReader[] => records.filter((r) => r.type === type).map((r) => r.body);
@@ -75,7 +75,7 @@ export function restoreState(server: XenstoreServer, bytes: Uint8Array): Restore
     else if (type === stream.TYPE_TRANSACTION) {
       const connection = connectionOf(body.u32(), body);
       const id = body.u32();
-      // It may have started before the last changes of the tree.
+      // The transaction may have started before the last changes of the tree.
       connection.transactions.set(id, new Transaction(id, server.store.tree.snapshot(), -1));
       server.store.account(connection.actor.domid).transactions++;
     }
@@ -125,14 +125,15 @@ function restoreTree(
     const { path, value, permissions } = n;
     if (permissions.length === 0) r.fail(`node ${path} has no permissions`);
     const good = canonical(path, '', true, 0) === path;
-    if (!good) r.fail(`'${path}' is no path`);
+    if (!good) r.fail(`'${path}' is not a valid path`);
     const own = generations === undefined ? ++generation : getCount(generations);
     const there = tree.find(path) !== undefined;
     if (there && path !== '/' && !path.startsWith('@')) r.fail(`node ${path} appears twice`);
     if (!there && path.startsWith('@')) r.fail(`there is no special node ${path}`);
     if (tree.find(parentPath(path)) === undefined) r.fail(`node ${path} appears before its parent`);
     apply(tree, path, { value, permissions, generation: own });
-    // Whom another implementation's stream grants something, those live.
+    // A stream of another implementation has no generations. The domains that its permissions name are taken to
+    // exist.
     if (generations === undefined) for (const p of permissions) if (!p.ignored) store.accounts.of(p.domid, 0);
   }
   store.restore(tree, generation);
@@ -205,7 +206,7 @@ function restoreConnection(
     output.push(state.message, causeOfNext(state.message.type === XS_WATCH_EVENT));
     account.memory += messageBytes(state.message);
   }
-  // Usually less than one request; xenstored may hand on whole ones that it had put off.
+  // Usually this is less than one request, but xenstored may hand over whole requests that it had delayed.
   for (let read = 0; read < record.input.length; read = connection.parser.consumed) {
     const state = connection.parser.push(record.input, read, record.input.length);
     if (state.kind === 'failed') return r.fail(`a request of ${state.length} bytes`);
@@ -224,7 +225,7 @@ function restoreWatch(
   const connection = connectionOf(record.connection, r);
   const path = canonical(record.path, connection.home, true, 0);
   if (typeof path === 'number') {
-    r.fail(`'${record.path}' is no path to watch`);
+    r.fail(`'${record.path}' is not a path that can be watched`);
     return;
   }
   const relative = !record.path.startsWith('/') && !record.path.startsWith('@');

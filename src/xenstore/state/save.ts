@@ -1,7 +1,7 @@
 /**
- * The whole state of a server as a stream: tree, limits, domains, and of every client its watches,
- * transactions, half-read request and unsent messages. Clients inside the process are not saved: their code
- * is not either. A save changes nothing, and may be made between any two bytes of a conversation.
+ * Saves the whole state of a server as a stream: tree, limits and domains, and for every client its watches,
+ * transactions, partly read request and unsent messages. Clients inside the process are not saved, because their code
+ * is not either. Saving changes nothing, and is possible between any two bytes of a conversation.
  */
 
 import { childPath } from '../core/path.js';
@@ -25,11 +25,11 @@ import {
 import * as stream from './stream.js';
 
 export interface SaveOptions {
-  /** False to save what outlives all clients: the tree, limits and domains. True by default. */
+  /** False to save only what outlives all clients: the tree, limits and domains. True by default. */
   readonly connections?: boolean;
-  /** Number of the journal that continues this state. */
+  /** The number of the journal that continues this state. */
   readonly journal?: number;
-  /** The file descriptor to name in a socket's record; -1 by default. */
+  /** Returns the file descriptor to write into a socket's record; -1 by default. */
   socketFd?(connection: Connection): number;
 }
 
@@ -143,7 +143,7 @@ function saveConnection(
     });
 }
 
-/** Parents before children, siblings in their order. Returns the generations in the same order. */
+/** Writes parents before children and siblings in their order. Returns the generations in the same order. */
 function saveNodes(out: stream.StreamWriter, hub: Hub): number[] {
   const generations: number[] = [];
   const walk = (path: string, n: Node): void => {

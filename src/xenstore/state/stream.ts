@@ -1,14 +1,14 @@
 /**
- * The frame of Xen's xenstore migration stream: a header, then records, the last of them END.
+ * The framing of Xen's xenstore migration stream: a header, then records, of which the last one is END.
  *
  *     0   8   'xenstore'
  *     8   u32 version, big-endian: 1 or 2
- *     12  u32 flags, big-endian: bit 0 set if the rest is big-endian; others 0
- *     then, each starting at a multiple of 8, all numbers in the stated byte order:
+ *     12  u32 flags, big-endian: bit 0 is set if the rest is big-endian; the others are 0
+ *     then records, each starting at a multiple of 8, with numbers in the stated byte order:
  *     0   u32 type      4  u32 length of the body     8  body, and zero bytes up to a multiple of 8
  *
- * Invariant: only streams whose every record lies inside the bytes, and which end with END, are interpreted.
- * Lengths are written rounded up to 8, as xenstored writes them; both kinds are read.
+ * Invariant: a stream is only interpreted if all its records lie within the bytes and it ends with END. Lengths are
+ * written rounded up to a multiple of 8, as xenstored writes them; lengths that are not rounded are accepted too.
  * Source: docs/designs/xenstore-migration.md of Xen.
  */
 import { ByteReader, ByteWriter, RecordError } from '../../records/fields.js';
@@ -22,12 +22,15 @@ export const TYPE_NODE = 5;
 export const TYPE_GLOBAL_QUOTA = 6;
 export const TYPE_DOMAIN = 7;
 export const TYPE_WATCH_EXTENDED = 8;
-/** Of this implementation: what the other records cannot carry. Others skip it. exact.ts has the layouts. */
+/**
+ * Records of this implementation for what the others cannot hold. Other implementations skip them. Their layouts are
+ * in exact.ts.
+ */
 export const TYPE_EXACT_GENERATIONS = 0x80000001;
 export const TYPE_EXACT_CONNECTION = 0x80000002;
 export const TYPE_EXACT_DOMAIN = 0x80000003;
 export const TYPE_EXACT_TRANSACTION = 0x80000004;
-/** Which journal continues this snapshot. */
+/** Names the journal that continues this snapshot. */
 export const TYPE_JOURNAL = 0x80000005;
 
 const IDENT = 'xenstore';
@@ -48,7 +51,7 @@ export class StreamWriter {
     for (const byte of [0, 0, 0, VERSION, 0, 0, 0, 0]) this.out.u8(byte);
   }
 
-  /** One record, whose body `fill` writes. */
+  /** Writes one record. `fill` writes its body. */
   record(type: number, fill: (w: ByteWriter) => void = () => {}): void {
     this.out.u32(type);
     const at = this.out.length;
@@ -58,14 +61,14 @@ export class StreamWriter {
     this.out.patchU32(at, this.out.length - at - 4);
   }
 
-  /** The whole stream, closed by END. */
+  /** Ends the stream with END and returns all of it. */
   end(): Uint8Array {
     this.record(TYPE_END);
     return this.out.done().slice();
   }
 }
 
-/** The records of a stream up to END. Throws RecordError where it is not one. */
+/** Returns the records of a stream up to END. Throws RecordError if it is malformed. */
 export function readStream(bytes: Uint8Array): StreamRecord[] {
   const fail = (offset: number, message: string): never => {
     throw new RecordError(offset, message);

@@ -1,5 +1,5 @@
 /**
- * One message of the protocol and its bytes. Invariant: `body` is an octet string of at most XENSTORE_PAYLOAD_MAX.
+ * A message of the protocol and its bytes. Invariant: `body` is an octet string of at most XENSTORE_PAYLOAD_MAX.
  * Source: struct xsd_sockmsg in xen/include/public/io/xs_wire.h.
  */
 import { XsdSockmsg } from '../../xen/xs-wire.js';
@@ -25,7 +25,7 @@ function putU32(bytes: Uint8Array, at: number, v: number): void {
 export const getU32 = (bytes: Uint8Array, at: number): number =>
   (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
 
-/** Writes the header alone. */
+/** Writes only the header. */
 export function writeHeader(m: Message, bytes: Uint8Array, at: number): void {
   putU32(bytes, at + XsdSockmsg.type, m.type);
   putU32(bytes, at + XsdSockmsg.req_id, m.reqId);
@@ -33,7 +33,7 @@ export function writeHeader(m: Message, bytes: Uint8Array, at: number): void {
   putU32(bytes, at + XsdSockmsg.len, m.body.length);
 }
 
-/** Writes the whole message; `bytes` has room for it. Returns where it ends. */
+/** Writes the whole message; `bytes` must have room for it. Returns the offset after it. */
 export function writeMessage(m: Message, bytes: Uint8Array, at: number): number {
   writeHeader(m, bytes, at);
   writeOctets(m.body, 0, bytes, at + HEADER_BYTES, m.body.length);

@@ -1,7 +1,8 @@
 /**
- * What a connection has still to be sent: whole messages, of which the first may be partly gone.
- * Invariant: bytes leave in the order in which messages came. Identical watch events that have not begun to
- * leave are kept once, which bounds what a slow reader can make the server hold.
+ * What is still to be sent on a connection: whole messages, of which the first may have been sent in part.
+ *
+ * Invariant: bytes are sent in the order in which the messages came. Identical watch events are kept once as long as
+ * none of their bytes has been sent, which bounds how much a slow reader can make the server hold.
  */
 
 import { XS_INVALID, XS_WATCH_EVENT } from '../../xen/xs-wire.js';
@@ -9,10 +10,10 @@ import { octetsFromBytes, writeOctets } from '../core/octets.js';
 import { type Message, messageBytes, writeHeader, writeMessage } from './message.js';
 import { HEADER_BYTES } from './protocol.js';
 
-/** A request whose answer, or events it caused, are still on their way. */
+/** A request whose answer or events have not all been sent. */
 export interface Cause {
   readonly domid: number;
-  /** The reply and the events that have not left. */
+  /** How many of its messages (the reply and the events) have not been sent. */
   pending: number;
 }
 
@@ -24,21 +25,21 @@ interface Queued {
 export class Output {
   private queue: Queued[] = [];
   private first = 0;
-  /** Bytes of the first message that have left. */
+  /** How many bytes of the first message have been sent. */
   private gone = 0;
   private readonly events = new Set<string>();
   private readonly header = new Uint8Array(HEADER_BYTES);
-  /** Bytes that have not left. */
+  /** How many bytes have not been sent. */
   bytes = 0;
 
-  /** `done` is called for each message when its last byte has left, or when it is dropped. */
+  /** `done` is called for each message when its last byte has been sent, or when it is dropped. */
   constructor(private readonly done: (m: Message, cause: Cause | undefined) => void) {}
 
   get length(): number {
     return this.queue.length - this.first;
   }
 
-  /** False if the message is a watch event that waits already. */
+  /** Adds a message. Returns false if it is a watch event that is already waiting. */
   push(message: Message, cause: Cause | undefined): boolean {
     if (message.type === XS_WATCH_EVENT && message.body.charCodeAt(0) !== 0x40) {
       if (this.events.has(message.body)) return false;
@@ -49,7 +50,7 @@ export class Output {
     return true;
   }
 
-  /** Moves up to `limit` bytes into `into` at `at`; returns how many. */
+  /** Moves up to `limit` bytes into `into` at `at`. Returns how many. */
   take(into: Uint8Array, at: number, limit: number): number {
     let moved = 0;
     while (moved < limit && this.first < this.queue.length) {
@@ -69,27 +70,27 @@ export class Output {
     return moved;
   }
 
-  /** All that is waiting, as one array. */
+  /** Takes everything that is waiting, as one array. */
   drain(): Uint8Array {
     const all = new Uint8Array(this.bytes);
     this.take(all, 0, all.length);
     return all;
   }
 
-  /** Puts back a message of which the first `gone` bytes have left; before anything else is pushed. */
+  /** Restores a message whose first `gone` bytes have been sent. To be called before anything else is added. */
   pushStarted(message: Message, gone: number, cause: Cause | undefined): void {
     this.queue.push({ message, cause });
     this.gone = gone;
     this.bytes += messageBytes(message) - gone;
   }
 
-  /** The same, where only the rest of the message is known. */
+  /** Does the same if only the rest of the message is known. */
   pushRest(rest: Uint8Array, cause: Cause | undefined): void {
     const body = octetsFromBytes(rest, 0, rest.length);
     this.pushStarted({ type: XS_INVALID, reqId: 0, txId: 0, body }, HEADER_BYTES, cause);
   }
 
-  /** Forgets everything. */
+  /** Drops everything. */
   clear(): void {
     const left = this.queue.slice(this.first);
     this.queue = [];
@@ -100,7 +101,7 @@ export class Output {
     for (const { message, cause } of left) this.done(message, cause);
   }
 
-  /** The messages not wholly gone, first to last, and how much of the first is gone. */
+  /** The messages that are not completely sent, first to last, and how much of the first has been sent. */
   waiting(): {
     readonly messages: readonly Message[];
     readonly causes: readonly (Cause | undefined)[];

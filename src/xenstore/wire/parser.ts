@@ -1,7 +1,8 @@
 /**
- * The incremental reader of messages: bytes in, in pieces of any size; whole messages out.
- * Invariant: it holds less than one message (at most 4112 bytes), and after a message that is too long it
- * reads nothing more, because there is no way to find the start of the next one.
+ * Reads messages incrementally: it gets bytes in pieces of any size and produces whole messages.
+ *
+ * Invariant: it holds less than one message (at most 4112 bytes). After a message that is too long it reads nothing
+ * more, because the start of the next message cannot be found.
  */
 
 import { XENSTORE_PAYLOAD_MAX, XsdSockmsg } from '../../xen/xs-wire.js';
@@ -10,10 +11,10 @@ import { getU32, type Message } from './message.js';
 import { HEADER_BYTES } from './protocol.js';
 
 type ParserState =
-  /** At least so many bytes are missing: first of the header, then of the payload. */
+  /** At least this many bytes are missing, first of the header, then of the payload. */
   | { readonly kind: 'need'; readonly bytes: number }
   | { readonly kind: 'message'; readonly message: Message }
-  /** The header announced a payload of `length` bytes. Final. */
+  /** The header announced a payload of `length` bytes, which is too long. The state is final. */
   | { readonly kind: 'failed'; readonly length: number };
 
 export class MessageParser {
@@ -21,12 +22,12 @@ export class MessageParser {
   private have = 0;
   private failed = -1;
 
-  /** The bytes of a message that is not yet whole. */
+  /** The bytes of a message that is not complete yet. */
   get partial(): Uint8Array {
     return this.held.slice(0, this.have);
   }
 
-  /** Drops what is held, and the failure. */
+  /** Drops the held bytes and forgets a failure. */
   reset(): void {
     this.have = 0;
     this.failed = -1;
@@ -36,14 +37,14 @@ export class MessageParser {
   consumed = 0;
 
   /**
-   * Reads from `bytes` between `from` and `to`, up to the end of one message at most, and leaves in
-   * `consumed` how far it came.
+   * Reads from `bytes` between `from` and `to`, at most up to the end of one message. `consumed` then says where it
+   * stopped.
    */
   push(bytes: Uint8Array, from: number, to: number): ParserState {
     this.consumed = from;
     if (this.failed >= 0) return { kind: 'failed', length: this.failed };
     if (this.have === 0 && to - from >= HEADER_BYTES) {
-      // A whole message at once, the usual case, is taken without copying.
+      // The usual case, a whole message at once, is taken without copying.
       const length = getU32(bytes, from + XsdSockmsg.len);
       if (length > XENSTORE_PAYLOAD_MAX) return this.fail(length, from + HEADER_BYTES);
       if (to - from >= HEADER_BYTES + length) {

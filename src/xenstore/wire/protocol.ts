@@ -1,4 +1,4 @@
-/** What the server takes from the protocol beside the numbers of src/xen/xs-wire.ts. */
+/** What the server uses of the protocol besides the numbers in src/xen/xs-wire.ts. */
 import {
   XENSTORE_SERVER_FEATURE_ERROR,
   XENSTORE_SERVER_FEATURE_RECONNECTION,
@@ -6,7 +6,7 @@ import {
   XsdSockmsg,
 } from '../../xen/xs-wire.js';
 
-/** Of a message, before its payload. */
+/** The size of a message's header in bytes. */
 export const HEADER_BYTES = XsdSockmsg.sizeof;
 
 /** All server features that are known here. */
