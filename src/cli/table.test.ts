@@ -20,8 +20,22 @@ describe('tables', () => {
   it('keep what a guest had a say in to its cell', () => {
     const lines = listTable([{ ...row, name: 'evil\nroot  0' }]);
     expect(lines.join('\n').split('\n')).toHaveLength(2);
-    const [, point] = pointsTable([{ name: 'p', rows: '', inner: '\x1b[2J', outer: '', moves: 0 }]);
+    const [, point] = pointsTable([
+      { name: 'p', rows: '', inner: '\x1b[2J', outer: '', pretended: false, moves: 0 },
+    ]);
     expect(point).toContain('\\x1b[2J');
+  });
+  it('a value that the host invented is called pretended', () => {
+    const row = { name: 'domain id', rows: 'D1-D4', inner: '1', outer: '5', moves: 0 };
+    const lines = pointsTable([
+      { ...row, pretended: true },
+      { ...row, pretended: false },
+    ]);
+    expect(lines.map((line) => line.trimEnd())).toEqual([
+      'Point      The guest sees  This host gave  Moves',
+      'domain id  1               5 (pretended)       0',
+      'domain id  1               5                   0',
+    ]);
   });
   it('list has the columns of xl list', () => {
     expect(listTable([row])).toEqual([

@@ -81,18 +81,22 @@ export function networkTable(rows: readonly NetworkRow[]): string[] {
   ];
 }
 
+/** What a host gave, as it is shown to people: an invented value is never shown without a word that says so. */
+export const outerWords = ({ outer, pretended }: Pick<PointRow, 'outer' | 'pretended'>): string =>
+  pretended ? `${outer} (pretended)` : outer;
+
 /** The ledger of migration points. */
 export function pointsTable(rows: readonly PointRow[]): string[] {
   const widths = [
     Math.max(5, ...rows.map((r) => r.name.length)),
     Math.max(14, ...rows.map((r) => r.inner.length)),
-    Math.max(14, ...rows.map((r) => r.outer.length)),
+    Math.max(14, ...rows.map((r) => outerWords(r).length)),
   ];
   const line = (name: string, inner: string, outer: string, moves: string | number): string =>
     `${left(name, widths[0])}  ${left(inner, widths[1])}  ${left(outer, widths[2])}  ${right(moves, 5)}`;
   return [
     line('Point', 'The guest sees', 'This host gave', 'Moves'),
-    ...rows.map((r) => line(r.name, r.inner, r.outer, r.moves)),
+    ...rows.map((r) => line(r.name, r.inner, outerWords(r), r.moves)),
   ];
 }
 

@@ -21,12 +21,16 @@ export interface LedgerRow {
   readonly inner: string;
   /** What the present host gave. */
   readonly outer: string;
+  /** The host invented this value: it is not a real Xen's. */
+  readonly pretended: boolean;
 }
 
 /** Rows of the table that the points of devices belong to. */
 const DEVICE_ROWS = 'S5, B';
 
 export class Ledger {
+  private host: Host | undefined;
+
   constructor(
     readonly points: readonly MigrationPoint[],
     private readonly devicePoints: () => readonly DevicePoint[],
@@ -44,9 +48,11 @@ export class Ledger {
       for (const point of attached.reverse()) await point.detach();
       throw error;
     }
+    this.host = host;
   }
 
   async detach(): Promise<void> {
+    this.host = undefined;
     for (const point of [...this.points].reverse()) await point.detach();
   }
 
@@ -65,12 +71,19 @@ export class Ledger {
 
   rows(): LedgerRow[] {
     return [
-      ...this.points.map((p) => ({ name: p.name, rows: p.about.rows, inner: p.inner(), outer: p.outer() })),
+      ...this.points.map((p) => ({
+        name: p.name,
+        rows: p.about.rows,
+        inner: p.inner(),
+        outer: p.outer(),
+        pretended: p.gives !== undefined && this.host?.pretended.has(p.gives) === true,
+      })),
       ...this.devicePoints().map((p) => ({
         name: p.name,
         rows: DEVICE_ROWS,
         inner: p.inner(),
         outer: p.outer(),
+        pretended: false,
       })),
     ];
   }

@@ -6,7 +6,7 @@
  * power-off; `outer` is what the present host gave. Both are words for people; the translation itself is in the file
  * of the point, or there is none, because the inner value is a constant of the container.
  */
-import type { Host } from '../host/host.js';
+import type { Host, OuterKind } from '../host/host.js';
 
 /** What is true of a point on every guest and every host; docs/migration-points.md is made of these. */
 export interface PointDescription {
@@ -25,6 +25,8 @@ export interface MigrationPoint {
   /** What it is called in the ledger; unique in one guest. */
   readonly name: string;
   readonly about: PointDescription;
+  /** The kind of the value that `outer` shows, where it is one that a host may invent. */
+  readonly gives?: OuterKind;
   inner(): string;
   outer(): string;
   /** Takes this host's value and translates from now on. A failure leaves nothing taken. */
@@ -45,11 +47,13 @@ export function constantPoint(
   about: PointDescription,
   inner: () => string,
   outer: (host: Host) => string,
+  gives?: OuterKind,
 ): MigrationPoint {
   let host: Host | undefined;
   return {
     name: about.name,
     about,
+    gives,
     inner,
     outer: () => (host === undefined ? NOT_ATTACHED : outer(host)),
     async attach(given) {

@@ -42,9 +42,28 @@ export interface HostStore {
   onChange(listener: ((node: HostNode) => void) | undefined): void;
 }
 
+/**
+ * The kinds of outer values. On a host without Xen nobody gives most of them. Such a host invents them, and everything
+ * that shows an invented value calls it pretended.
+ */
+export type OuterKind =
+  | 'domid'
+  | 'ports'
+  | 'frames'
+  | 'xenVersion'
+  | 'cpuModel'
+  | 'tscKhz'
+  /** The value that stands for Xen's system time. */
+  | 'uptime'
+  | 'wallClock'
+  /** The xenstore of the toolstack. */
+  | 'xenstore';
+
 /** A host as the helper of one guest sees it. On the host, the helper is an ordinary domain. */
 export interface Host {
   readonly identity: HostIdentity;
+  /** The kinds of values that this host invents: they come neither from a real Xen nor from the machine. */
+  readonly pretended: ReadonlySet<OuterKind>;
   readonly clock: HostClock;
   /** The guest's domain id on this host. */
   readonly domid: DomId;

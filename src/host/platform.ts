@@ -9,7 +9,7 @@
 import type { Socket } from 'node:net';
 import type { DeviceTreeInput } from '../guest/device-tree.js';
 import type { DomainTreeInput } from '../guest/domain-tree.js';
-import type { Host, HostClock, HostIdentity, HostNode, HostStore } from './host.js';
+import type { Host, HostClock, HostIdentity, HostNode, HostStore, OuterKind } from './host.js';
 
 /** What a host gives to a domain beside its id: each of them is another on the next host. */
 export interface OuterValues {
@@ -73,6 +73,8 @@ export interface HostPlatform {
   readonly settings: PlatformSettings;
   readonly identity: HostIdentity;
   readonly clock: HostClock;
+  /** The kinds of outer values that it invents. */
+  readonly pretended: ReadonlySet<OuterKind>;
   /** The first domain id that it gives, and the greatest before it begins again from 1. */
   readonly domids: { readonly first: number; readonly last: number };
   /** The outer values of a new domain. */

@@ -85,6 +85,8 @@ export const ANSWERS = {
       rows: v.optional(text(256), ''),
       inner: text(4096),
       outer: text(4096),
+      /** A process of version 0.1 does not say: nothing of what it shows is taken for a real Xen's. */
+      pretended: v.optional(v.boolean(), true),
       moves: count,
     }),
     10_000,

@@ -258,7 +258,7 @@ it('a guest process that cannot be confined does not start, unless it is allowed
   const bare = mkdtempSync(join(tmpdir(), 'stillpoint-bare-'));
   try {
     // The same program without its packages: koffi is one of them.
-    for (const room of ['daemon', 'protocol'])
+    for (const room of ['guest-process', 'os', 'protocol'])
       cpSync(join(DIST, room), join(bare, 'dist', room), { recursive: true });
     writeFileSync(join(bare, 'package.json'), '{"type":"module"}');
     const launch = (unconfined: boolean): { status: number | null; said: string } => {

@@ -239,11 +239,17 @@ describe('the command line', () => {
     expect(await json<DomainRow[]>('a', 'list')).toHaveLength(1);
     expect((await json<DomainRow[]>('a', 'uptime', row.name))[0].uptimeSeconds).toBeGreaterThan(0);
     expect((await json<{ vcpus: unknown[] }[]>('a', 'vcpu-list'))[0].vcpus).toHaveLength(1);
-    expect(await json<{ host: string }>('a', 'info')).toMatchObject({ host: 'A', xen_version: '4.14.1' });
+    expect(await json<{ host: string }>('a', 'info')).toMatchObject({
+      host: 'A',
+      xen_version: '4.14.1',
+      pretended: expect.arrayContaining(['xen_version']),
+    });
     expect((await json<DomainRow[]>('a', 'top', '-i', '1'))[0].name).toBe(row.name);
     expect((await at('a', 'dmesg', row.name)).out).toMatch(/^\(XEN\) fake guest/);
     const [point] = await json<{ name: string; outer: string; moves: number }[]>('a', 'points', row.name);
-    expect(point).toMatchObject({ name: 'domain id', outer: String(row.domid), moves: 0 });
+    expect(point).toMatchObject({ name: 'domain id', outer: String(row.domid), pretended: true, moves: 0 });
+    expect((await at('a', 'points', row.name)).out).toContain(` ${row.domid} (pretended) `);
+    expect((await at('a', 'info')).out).toMatch(/^xen_version +: 4\.14\.1 \(pretended\)$/m);
     expect((await at('a', 'list', '--on', 'A')).out).toContain(row.name);
     await at('a', 'destroy', row.name);
     expect(await json<DomainRow[]>('a', 'list')).toEqual([]);

@@ -296,7 +296,15 @@ class FakeGuest {
     };
   }
   points() {
-    return [{ name: 'domain id', inner: '1', outer: String(this.host.domid), moves: this.moves }];
+    return [
+      {
+        name: 'domain id',
+        inner: '1',
+        outer: String(this.host.domid),
+        pretended: this.host.pretended.has('domid'),
+        moves: this.moves,
+      },
+    ];
   }
   devices() {
     return [];

@@ -59,6 +59,7 @@ export class ScenarioHost implements Host {
   readonly consolePort: Port;
   readonly storeFrame: number;
   readonly consoleFrame: number;
+  readonly pretended: Host['pretended'] = new Set();
   /** What was written in this host's own xenstore: "PATH=VALUE". */
   readonly written: string[] = [];
   disk: ScenarioDisk | undefined;

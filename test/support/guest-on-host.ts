@@ -6,7 +6,7 @@ import { wasmEngine } from '../../src/engine/engines.js';
 import type { DeviceConfig, DeviceKind } from '../../src/helper/devices.js';
 import { Guest } from '../../src/helper/guest.js';
 import type { ClockPolicy, OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
-import type { Host, HostNode } from '../../src/host/host.js';
+import type { Host, HostNode, OuterKind } from '../../src/host/host.js';
 import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
 
 /** A host with clocks that stand still until the test moves them. */
@@ -34,6 +34,8 @@ export class TestHost implements Host {
     },
   };
   readonly domid: DomId;
+  /** A test may say that the host invents some of its values. */
+  pretended: ReadonlySet<OuterKind> = new Set();
 
   constructor(
     name: string,

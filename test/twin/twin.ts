@@ -7,7 +7,7 @@
  */
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest, type GuestSpec, type GuestSurroundings, guestStateRecord } from '../../src/helper/guest.js';
-import type { Host } from '../../src/host/host.js';
+import type { Host, OuterKind } from '../../src/host/host.js';
 import type { DomainRun } from '../../src/hypervisor/domain.js';
 import { StreamReader } from '../../src/migration/stream-reader.js';
 import { StreamWriter } from '../../src/migration/stream-writer.js';
@@ -88,6 +88,7 @@ export class TwinGuest {
       consolePort: (1 + random.below(1000)) as Port,
       storeFrame: random.below(1e6),
       consoleFrame: random.below(1e6),
+      pretended: new Set<OuterKind>(),
       store: { write: () => undefined, onChange: () => undefined },
       links: {
         vbd: async () => this.outside.disk.link(),

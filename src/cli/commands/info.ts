@@ -1,6 +1,7 @@
 /** `stillpoint info`: this host, in the form of `xl info`. */
 import type { Command } from 'commander';
 import type { HostInfo } from '../../control/api/api.js';
+import { outerWords } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 export function register(program: Command): void {
@@ -8,7 +9,15 @@ export function register(program: Command): void {
     withDaemon(options, async (ask) => {
       const info = await ask<HostInfo>('info');
       if (options.json === true) printJson(info);
-      else for (const [name, value] of Object.entries(info)) printLine(`${name.padEnd(22)} : ${value}`);
+      else {
+        const { pretended, ...values } = info;
+        for (const [name, value] of Object.entries(values)) {
+          const outer = String(value);
+          printLine(
+            `${name.padEnd(22)} : ${outerWords({ outer, pretended: pretended.includes(name as never) })}`,
+          );
+        }
+      }
     }),
   );
 }

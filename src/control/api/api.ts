@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import type { OuterKind } from '../../host/host.js';
 import { DEFAULT_MOVE, type MoveOptions } from '../../migration/source.js';
 import { sleep } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
@@ -63,7 +64,19 @@ export interface HostInfo {
   readonly domains: number;
   readonly next_domid_after: number;
   readonly plain_loopback: boolean;
+  /** Which of these values the host invents. */
+  readonly pretended: readonly (keyof HostInfo)[];
 }
+
+/** Values of `info` that a host may invent, and their kinds. */
+const OUTER_INFO: readonly (readonly [keyof HostInfo, OuterKind])[] = [
+  ['cpu_model', 'cpuModel'],
+  ['tsc_khz', 'tscKhz'],
+  ['uptime_s', 'uptime'],
+  ['wall_clock', 'wallClock'],
+  ['xen_version', 'xenVersion'],
+  ['next_domid_after', 'domid'],
+];
 
 type Handler = (daemon: HostDaemon, params: Params, caller: Caller) => unknown;
 
@@ -206,6 +219,7 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     domains: daemon.domains.all.size,
     next_domid_after: Math.max(0, ...daemon.domains.all.keys()),
     plain_loopback: daemon.plain,
+    pretended: OUTER_INFO.filter(([, kind]) => daemon.platform.pretended.has(kind)).map(([name]) => name),
   }),
   async create(daemon, params) {
     const config = await readConfig(daemon, params);

@@ -15,4 +15,5 @@ export const consolePort = (guest: Guest): MigrationPoint =>
     about,
     () => String(guest.domain.consolePort),
     (host) => String(host.consolePort),
+    'ports',
   );

@@ -19,6 +19,7 @@ export const about: PointDescription = {
 export class ConsoleRing implements MigrationPoint {
   readonly name = about.name;
   readonly about = about;
+  readonly gives = 'frames';
   private host: Host | undefined;
 
   constructor(private readonly guest: Guest) {}

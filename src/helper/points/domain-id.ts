@@ -18,4 +18,5 @@ export const domainId = (guest: Guest): MigrationPoint =>
     about,
     () => String(guest.domain.config.domid),
     (host) => String(host.domid),
+    'domid',
   );

@@ -21,4 +21,5 @@ export const hypervisorIdentity = (guest: Guest): MigrationPoint =>
     about,
     () => version(guest.domain.config.identity),
     (host) => host.identity.xenVersion,
+    'xenVersion',
   );

@@ -19,4 +19,5 @@ export const machineFrames = (guest: Guest): MigrationPoint =>
     about,
     () => `0x${MFN_BASE.toString(16)} + PFN, ${guest.domain.machine.frames} frames`,
     (host) => `rings at 0x${host.storeFrame.toString(16)} and 0x${host.consoleFrame.toString(16)}`,
+    'frames',
   );

@@ -17,4 +17,5 @@ export const processor = (): MigrationPoint =>
     about,
     () => 'Stillpoint virtual CPU',
     (host) => host.identity.cpuModel,
+    'cpuModel',
   );

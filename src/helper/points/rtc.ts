@@ -15,4 +15,5 @@ export const rtc = (guest: Guest): MigrationPoint =>
     about,
     () => new Date(guest.wallClock() / 1e6).toISOString().slice(0, 19),
     (host) => new Date(host.clock.wallClock() / 1e6).toISOString().slice(0, 19),
+    'wallClock',
   );

@@ -15,4 +15,5 @@ export const storePort = (guest: Guest): MigrationPoint =>
     about,
     () => String(guest.domain.storePort),
     (host) => String(host.storePort),
+    'ports',
   );

@@ -20,4 +20,5 @@ export const systemTime = (guest: Guest): MigrationPoint =>
     about,
     () => seconds(guest.domain.clock.now()),
     (host) => `uptime ${seconds(host.clock.uptime())}`,
+    'uptime',
   );

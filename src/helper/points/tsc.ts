@@ -19,4 +19,5 @@ export const tsc = (guest: Guest): MigrationPoint =>
     about,
     () => `1000000 kHz, incarnation ${cpuid(guest.domain.config.identity, 0x4000_0003, 0).edx}`,
     (host) => `${host.clock.tscKhz} kHz`,
+    'tscKhz',
   );

@@ -30,6 +30,7 @@ export const about: PointDescription = {
 export class WallClock implements MigrationPoint {
   readonly name = about.name;
   readonly about = about;
+  readonly gives = 'wallClock';
   /** Wall clock at system time 0, a multiple of 1024 ns so that a double holds it. */
   private base = 0;
   private host: Host | undefined;

@@ -17,4 +17,5 @@ export const xenstorePermissions = (guest: Guest): MigrationPoint =>
     about,
     () => guest.store.dom0.getPermissions(`/local/domain/${guest.domain.config.domid}`).join(),
     (host) => `n0,r${host.domid}`,
+    'domid',
   );

@@ -18,4 +18,5 @@ export const xenstoreRing = (guest: Guest): MigrationPoint =>
     about,
     () => `0x${(MFN_BASE + guest.container.storePfn).toString(16)}`,
     (host) => `0x${host.storeFrame.toString(16)}`,
+    'frames',
   );

@@ -23,6 +23,7 @@ export const about: PointDescription = {
 export class XenstoreTree implements MigrationPoint {
   readonly name = about.name;
   readonly about = about;
+  readonly gives = 'domid';
   private host: Host | undefined;
   private watch: { stop(): void } | undefined;
   private readonly shown = new Set<string>();

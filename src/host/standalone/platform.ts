@@ -12,7 +12,7 @@ import type {
 import { standaloneClock } from './clock.js';
 import { standaloneLinks } from './links.js';
 import { inventOuterValues } from './outer-values.js';
-import { checkSettings, defaultSettings, type StandaloneSettings } from './settings.js';
+import { checkSettings, defaultSettings, pretendedBy, type StandaloneSettings } from './settings.js';
 import { hostAlone } from './single-host.js';
 import { HostXenstore } from './toolstack-store.js';
 
@@ -20,6 +20,7 @@ class StandalonePlatform implements HostPlatform {
   readonly kind = 'standalone';
   readonly identity: HostIdentity;
   readonly clock: HostClock;
+  readonly pretended: HostPlatform['pretended'];
   readonly domids: HostPlatform['domids'];
   readonly settings: PlatformSettings;
   private store: HostXenstore | undefined;
@@ -32,6 +33,7 @@ class StandalonePlatform implements HostPlatform {
     this.settings = { ...own };
     this.identity = { name: hostName, xenVersion, cpuModel };
     this.clock = standaloneClock(own);
+    this.pretended = pretendedBy(own);
     this.domids = { first: firstDomid, last: maxDomid };
   }
 
@@ -49,6 +51,7 @@ class StandalonePlatform implements HostPlatform {
     return {
       identity: this.identity,
       clock: this.clock,
+      pretended: this.pretended,
       domid: grant.domid as DomId,
       storePort: grant.storePort as Port,
       consolePort: grant.consolePort as Port,

@@ -4,6 +4,7 @@
  */
 import { cpus } from 'node:os';
 import { parseLinkAddress } from '../../net/links/address.js';
+import type { OuterKind } from '../host.js';
 
 export interface StandaloneSettings {
   /** Pretended: there is no Xen. As `xl info` has it. */
@@ -23,6 +24,14 @@ export interface StandaloneSettings {
   readonly images: Readonly<Record<string, string>>;
   /** Folders whose files an image may name as lying beneath it: any guest's image may (docs/disks.md). */
   readonly backing: readonly string[];
+}
+
+/** The kinds of values that such a host invents. The machine's own values are pretended where the settings change them. */
+export function pretendedBy({ cpuModel, wallClockS }: StandaloneSettings): ReadonlySet<OuterKind> {
+  const kinds: OuterKind[] = ['domid', 'ports', 'frames', 'xenVersion', 'tscKhz', 'uptime', 'xenstore'];
+  if (cpuModel !== defaultSettings().cpuModel) kinds.push('cpuModel');
+  if (wallClockS !== 0) kinds.push('wallClock');
+  return new Set(kinds);
 }
 
 /** The greatest domain id of an ordinary domain: below DOMID_FIRST_RESERVED (xen.h), with libxl's own margin. */

@@ -1,20 +1,21 @@
 /** A host for one guest without a daemon. It has the machine's own clocks, and nobody reads its xenstore. */
-import { cpus } from 'node:os';
 import { tuneEngine } from '../../os/tune-engine.js';
 import type { DomId, Port } from '../../xen/types.js';
 import type { Host } from '../host.js';
 import { standaloneClock } from './clock.js';
 import { type LinkOptions, standaloneLinks } from './links.js';
+import { defaultSettings, pretendedBy } from './settings.js';
 
 export function hostAlone(
   name: string,
   links: LinkOptions = { networks: {}, log: (line) => process.stderr.write(`${line}\n`) },
 ): Host {
   tuneEngine();
-  const [cpu] = cpus();
+  const settings = defaultSettings();
   return {
-    identity: { name, xenVersion: '4.17.0', cpuModel: cpu?.model ?? 'unknown' },
-    clock: standaloneClock({ uptimeS: 0, wallClockS: 0, tscKhz: (cpu?.speed ?? 0) * 1000 }),
+    identity: { name, xenVersion: settings.xenVersion, cpuModel: settings.cpuModel },
+    pretended: pretendedBy(settings),
+    clock: standaloneClock(settings),
     domid: 1 as DomId,
     storePort: 1 as Port,
     consolePort: 2 as Port,
