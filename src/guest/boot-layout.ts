@@ -1,13 +1,13 @@
 /**
- * Where everything of a new domain lies: a plan of segments in pseudo-physical memory, exactly as Xen's own
- * builder lays them out. From the kernel to the padding, virtual address = VIRT_BASE + frame * 4096.
+ * The memory layout of a new domain: a plan of segments in pseudo-physical memory, laid out exactly as Xen's own
+ * builder does it. From the kernel to the padding, the virtual address is VIRT_BASE + frame * 4096.
  *
  *     padding | kernel | [ramdisk] | [p2m] | start_info | xenstore | console | page tables | boot stack | padding
  *     ... then unmapped: [ramdisk, with MOD_START_PFN], [p2m and its page tables, with INIT_P2M]
  *
  * The mapped part ends on a 4 MiB boundary with at least 512 KiB of padding.
- * Source: Xen, tools/libs/guest/xg_dom_core.c (xc_dom_build_image) and xg_dom_x86.c (alloc_*); the comment on
- * start of day in public/xen.h.
+ * Source: Xen, tools/libs/guest/xg_dom_core.c (xc_dom_build_image) and xg_dom_x86.c (alloc_*); the comment on start
+ * of day in public/xen.h.
  */
 import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START } from '../xen/paging.js';
 import type { Pfn } from '../xen/types.js';
@@ -23,26 +23,26 @@ interface Segment {
   readonly name: string;
   readonly pfn: Pfn;
   readonly pages: number;
-  /** Undefined where the guest finds it by frame number only. */
+  /** Undefined if the segment is not mapped and the guest finds it by its frame number. */
   readonly va: bigint | undefined;
 }
 
 export interface Layout {
   readonly kernel: Segment;
   readonly ramdisk: Segment | undefined;
-  /** The list itself; with INIT_P2M its page tables follow it. */
+  /** The list itself. With INIT_P2M its page tables follow it. */
   readonly p2m: Segment;
-  /** Frames of the list and of its own page tables; 0 without INIT_P2M. */
+  /** Number of frames of the list and of its own page tables; 0 without INIT_P2M. */
   readonly p2mFrames: number;
   readonly startInfo: Segment;
   readonly xenstore: Segment;
   readonly console: Segment;
-  /** Of the first mapping: the top table first. */
+  /** The page tables of the first mapping, with the top table first. */
   readonly pageTables: Segment;
   readonly bootStack: Segment;
-  /** One past the last virtual address that the first mapping covers. */
+  /** The address after the last one that the first mapping covers. */
   readonly mappedEnd: bigint;
-  /** Frames used; the rest of RAM is the guest's to find. */
+  /** How many frames are used. The rest of RAM is free. */
   readonly frames: number;
   readonly mappings: readonly Mapping[];
   readonly tables: TablePlan;
@@ -50,7 +50,7 @@ export interface Layout {
 
 const pagesOf = (bytes: number): number => Math.ceil(bytes / 4096);
 
-/** Plans a domain of `ramFrames`. Throws KernelError where it does not fit. */
+/** Plans a domain with `ramFrames` frames of RAM. Throws KernelError if it does not fit. */
 export function planLayout(
   kernel: KernelParameters,
   ramFrames: number,
@@ -131,7 +131,10 @@ export function planLayout(
   };
 }
 
-/** Throws unless `pages` pages from `va` on can be mapped: canonical addresses outside of Xen's own range. */
+/**
+ * Throws unless `pages` pages starting at `va` can be mapped: the addresses must be canonical and outside of Xen's
+ * own range.
+ */
 function checkAddress(va: bigint, pages: number, name: string): void {
   const last = va + BigInt(pages) * PAGE - 1n;
   const canonical = (n: bigint): boolean => BigInt.asUintN(64, BigInt.asIntN(48, n)) === n;
@@ -144,8 +147,9 @@ function checkAddress(va: bigint, pages: number, name: string): void {
 }
 
 /**
- * The end of the first mapping: it holds what is allocated so far, its own page tables, the boot stack and the
- * slack, and ends on a 4 MiB boundary. More tables may need a larger mapping, which may need more tables.
+ * The end of the first mapping. The mapping holds what is allocated so far, its own page tables, the boot stack and
+ * the padding, and ends on a 4 MiB boundary. More tables may need a larger mapping, which may in turn need more
+ * tables.
  */
 function endOfMapping(start: bigint, used: bigint): bigint {
   const extra = 1 + SLACK_PAGES;

@@ -1,10 +1,10 @@
 /**
- * The domain builder: from a kernel file, a ramdisk and a command line to memory as a PV guest finds it at its
- * first instruction, and the registers to start with.
+ * The domain builder. From a kernel file, a ramdisk and a command line it makes the memory that a PV guest finds at
+ * its first instruction, and the initial registers.
  *
  * Machine frame = pseudo-physical frame + a constant. RAM must be all zero before; what is written is deterministic.
- * Of Xen's side only what the builder of Xen's tools writes is written here: M2P, shared_info and the type of the
- * page tables are the hypervisor's.
+ * Of Xen's data only what the builder of Xen's tools writes is written here; the hypervisor writes M2P and
+ * shared_info and sets the types of the page tables.
  * Source: Xen, tools/libs/guest/xg_dom_core.c, xg_dom_x86.c, xg_dom_elfloader.c; public/xen.h.
  */
 import { XENCONS_CONNECTION, XENCONSOLE_DISCONNECTED } from '../xen/console.js';
@@ -21,24 +21,26 @@ import { writeHypercallPage } from './hypercall-page.js';
 import { hex, KernelError } from './kernel-error.js';
 import { type KernelParameters, kernelParameters } from './kernel-parameters.js';
 
-/** Files as they lie on disk. */
+/** The contents of the files, as they are on disk. */
 export interface GuestImage {
-  /** ELF or bzImage, possibly packed. */
+  /** An ELF file or a bzImage, possibly compressed. */
   readonly kernel: Uint8Array;
   readonly ramdisk?: Uint8Array;
   readonly cmdline: string;
 }
 
-/** Files unpacked and understood, ready to be built any number of times. */
+/** The files, decompressed and parsed, from which any number of domains can be built. */
 export interface LoadedImage {
   readonly elf: Elf;
   readonly parameters: KernelParameters;
   readonly ramdisk: Uint8Array | undefined;
-  /** Without its zero byte, at most 1023 bytes. */
+  /** The command line without its terminating zero byte, at most 1023 bytes. */
   readonly cmdline: Uint8Array;
 }
 
-/** The machine to build in. Frames of RAM are consecutive in `mem` from `framesBase`. */
+/**
+ * The machine in which the domain is built. The frames of its RAM are consecutive in `mem`, starting at `framesBase`.
+ */
 export interface BuildTarget {
   readonly mem: LinearMemory;
   readonly framesBase: number;
@@ -51,21 +53,21 @@ export interface BuildTarget {
 }
 
 export interface BuiltDomain {
-  /** Signed 64-bit values, as the machine's registers take them. */
+  /** Signed 64-bit values, in the form in which the machine's registers are set. */
   readonly rip: number;
   readonly rsp: number;
   readonly rsi: number;
-  /** Frame of the top page table, to be pinned by the hypervisor. */
+  /** Machine frame of the top page table. The hypervisor pins it. */
   readonly cr3: Mfn;
   readonly storePfn: Pfn;
   readonly consolePfn: Pfn;
   readonly hypercallPage: Pfn | undefined;
-  /** VMASST_* bits that the kernel's notes ask for. */
+  /** The VMASST_* bits that the kernel's notes ask for. */
   readonly vmAssist: number;
   readonly layout: Layout;
 }
 
-/** Unpacks and checks the files. Throws KernelError, whose message says what is wrong with which part. */
+/** Decompresses and checks the files. Throws KernelError; its message says what is wrong with which part. */
 export async function loadImage(image: GuestImage, unpackers: Unpackers = {}): Promise<LoadedImage> {
   const cmdline = new TextEncoder().encode(image.cmdline);
   if (cmdline.length >= MAX_GUEST_CMDLINE)
@@ -80,15 +82,15 @@ export async function loadImage(image: GuestImage, unpackers: Unpackers = {}): P
 }
 
 /**
- * As Xen's builder, unpacks a ramdisk that is one gzip member, which spares the guest the work; anything else,
- * and what turns out not to be gzip, is handed over as it is.
+ * Decompresses a ramdisk that is a single gzip member, as Xen's builder does, which spares the guest the work.
+ * Anything else, including data that turns out not to be gzip, is passed on unchanged.
  */
 async function unpackRamdisk(bytes: Uint8Array): Promise<Uint8Array> {
   if (!isGzip(bytes)) return bytes;
   return gunzip(bytes).catch(() => bytes);
 }
 
-/** Writes the domain into memory. Throws KernelError where it does not fit; then memory is untouched. */
+/** Writes the domain into memory. Throws KernelError if it does not fit; memory is unchanged in that case. */
 export function buildDomain(target: BuildTarget, image: LoadedImage): BuiltDomain {
   const { mem, framesBase, ramFrames } = target;
   const { parameters } = image;
@@ -123,7 +125,10 @@ export function buildDomain(target: BuildTarget, image: LoadedImage): BuiltDomai
   };
 }
 
-/** The file's loadable parts: offset in the file, bytes, offset in RAM. Placed by physical address. */
+/**
+ * The loadable parts of the file: offset in the file, size in bytes, offset in RAM. They are placed by physical
+ * address.
+ */
 function segmentsToLoad(elf: Elf, kernel: KernelParameters): { from: number; size: number; to: number }[] {
   return elf.segments
     .filter((s) => s.type === PT_LOAD && (s.flags & 7) !== 0)
@@ -151,7 +156,7 @@ function writeStartInfo(target: BuildTarget, image: LoadedImage, layout: Layout)
   mem.u8.set(new TextEncoder().encode(START_INFO_MAGIC), at + StartInfo.magic);
   mem.setU64(at + StartInfo.nr_pages, target.ramFrames);
   mem.setU64(at + StartInfo.shared_info, target.sharedInfoMfn * 4096);
-  // Xen's builder sets SIF_VIRT_P2M_4TOOLS, and libxl clears it again: seen on 4.17.
+  // Xen's builder sets SIF_VIRT_P2M_4TOOLS and libxl clears it again, as observed with 4.17.
   mem.setU32(at + StartInfo.flags, unmapped ? SIF_MOD_START_PFN : 0);
   mem.setU64(at + StartInfo.store_mfn, mfn(layout.xenstore.pfn));
   mem.setU32(at + StartInfo.store_evtchn, target.storePort);

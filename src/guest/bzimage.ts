@@ -1,5 +1,6 @@
 /**
- * Takes the ELF kernel out of a bzImage: a PV guest starts at the packed kernel itself, not at the code before it.
+ * Extracts the ELF kernel from a bzImage. A PV guest starts at the kernel itself, not at the real-mode code before
+ * it.
  * Source: Linux, Documentation/arch/x86/boot.rst (protocol 2.08 and later); Xen, xg_dom_bzimageloader.c.
  */
 import { gunzip, isGzip, type Unpackers, unpackPayload } from './decompress.js';
@@ -14,7 +15,7 @@ const PAYLOAD_LENGTH = 0x24c;
 const HEADER_END = 0x250;
 const SECTOR = 512;
 
-/** The packed kernel in a bzImage, or undefined where the file is none. */
+/** The compressed kernel in a bzImage, or undefined if the file is not a bzImage. */
 export function bzImagePayload(bytes: Uint8Array): Uint8Array | undefined {
   if (bytes.length < HEADER_END) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -33,7 +34,7 @@ export function bzImagePayload(bytes: Uint8Array): Uint8Array | undefined {
   return bytes.subarray(offset, offset + length);
 }
 
-/** The ELF kernel of a file that is an ELF file, a bzImage, or either of them packed with gzip. */
+/** The ELF kernel of a file that is an ELF file or a bzImage, either of which may be compressed with gzip. */
 export async function unpackKernel(file: Uint8Array, unpackers: Unpackers = {}): Promise<Uint8Array> {
   const bytes = isGzip(file) ? await gunzip(file) : file;
   if (isElf(bytes)) return bytes;
@@ -43,6 +44,6 @@ export async function unpackKernel(file: Uint8Array, unpackers: Unpackers = {}):
     throw new KernelError(`neither an ELF file nor a bzImage: begins with ${found || 'nothing'}`);
   }
   const kernel = isElf(payload) ? payload : await unpackPayload(payload, unpackers);
-  if (!isElf(kernel)) throw new KernelError('the payload of the bzImage is no ELF file');
+  if (!isElf(kernel)) throw new KernelError('the payload of the bzImage is not an ELF file');
   return kernel;
 }

@@ -125,7 +125,7 @@ clock = "freeze"`);
     [`${BASE}memory = 64\nmaxmem = 32`, 'g.cfg:4:1: maxmem = 32 is less than memory'],
     [`${BASE}vcpus = 9`, 'g.cfg:3:9: vcpus = 9 is not a whole number from 1 to 8'],
     [`${BASE}vcpus = 2\nmaxvcpus = 1`, 'g.cfg:4:1: maxvcpus = 1 is less than vcpus'],
-    [`${BASE}uuid = "1234"`, 'g.cfg:3:1: uuid "1234" is none'],
+    [`${BASE}uuid = "1234"`, 'g.cfg:3:1: uuid "1234" is not a valid uuid'],
     [`${BASE}disk = "x"`, 'g.cfg:3:8: disk is a single value but should be a list'],
     [`${BASE}disk = [ [ "x" ] ]`, 'g.cfg:3:10: disk has a list in it where a string should be'],
     [

@@ -1,7 +1,8 @@
 /**
- * The configuration of one guest, from the settings of an xl.cfg, with xl's meanings and defaults.
- * Invariant: every setting of the file is used, or warned about because it cannot matter to a PV guest here, or
- * refused with file, line and column. Nothing is ignored in silence.
+ * The configuration of one guest, from the settings of an xl.cfg file, with xl's meanings and defaults.
+ *
+ * Invariant: every setting of the file is used, or gives a warning because it cannot matter to a PV guest here, or is
+ * refused with file, line and column. No setting is silently ignored.
  * Source: Xen, docs/man/xl.cfg.5.pod, tools/xl/xl_parse.c (parse_config_data).
  */
 
@@ -15,9 +16,9 @@ type EndAction = 'destroy' | 'restart' | 'preserve';
 
 interface GuestConfig {
   readonly name: string;
-  /** 36 characters, lower case; undefined: one is to be made. */
+  /** 36 characters in lower case, or undefined: one will be made up. */
   readonly uuid: string | undefined;
-  /** As written; relative paths are the reader's to resolve. */
+  /** The path as written in the file. The caller resolves relative paths. */
   readonly kernel: string;
   readonly ramdisk: string | undefined;
   readonly cmdline: string;
@@ -30,11 +31,11 @@ interface GuestConfig {
   readonly onPoweroff: EndAction;
   readonly onReboot: EndAction;
   readonly onCrash: EndAction;
-  /** Ours: whether the guest's clocks go on while it is stopped. */
+  /** Our own setting: whether the guest's clocks go on while it is stopped. */
   readonly clock: 'elapse' | 'freeze';
-  /** Each with file and line. */
+  /** Each warning contains file and line. */
   readonly warnings: readonly string[];
-  /** "FILE:LINE:COLUMN" of a setting, for messages of those who read on; "FILE" where it is not set. */
+  /** "FILE:LINE:COLUMN" of a setting, for messages of later checks; "FILE" if it is not set. */
   readonly place: (setting: string) => string;
 }
 
@@ -43,15 +44,15 @@ interface ConfigLimits {
   readonly maxVcpus: number;
 }
 
-/** What the container can hold: 8 vCPUs, and RAM below the 4 GiB of one linear memory. */
+/** The limits of the container: 8 vCPUs, and RAM within the 4 GiB of one linear memory. */
 export const LIMITS: ConfigLimits = { maxMemoryMib: 3000, maxVcpus: 8 };
 
-/** libxl's default where a file says nothing of memory. */
+/** libxl's default if the file has no `memory`, in MiB. */
 const DEFAULT_MEMORY_MIB = 32;
 const ACTIONS = ['destroy', 'restart', 'preserve'] as const;
 const ALL_ACTIONS = [...ACTIONS, 'rename-restart', 'coredump-destroy', 'coredump-restart', 'soft-reset'];
 
-/** Settings that xl itself does not look at for a PV guest, and hints on where it runs. */
+/** Settings that xl itself ignores for a PV guest, and hints about where the guest should run. */
 const NO_EFFECT = new Set(
   'acpi acpi_s3 acpi_s4 apic boot cpu_weight cpus cpus_soft hap hpet nx pae pool serial stdvga viridian xen_platform_pci'.split(
     ' ',
@@ -99,7 +100,7 @@ class Settings {
       item.kind === 'text' ? item : this.fail(item, `${name} has a list in it where a string should be`),
     );
   }
-  /** A whole number as C writes them: decimal, 0x hexadecimal, 0 octal. */
+  /** Parses a whole number in C's notation: decimal, hexadecimal with 0x, octal with 0. */
   whole(name: string, low: number, high: number): number | undefined {
     const text = this.text(name);
     if (text === undefined) return undefined;
@@ -124,7 +125,7 @@ class Settings {
   }
 }
 
-/** Reads and checks a whole file. `file` is for messages. Throws ConfigError. */
+/** Parses and checks a whole file. `file` is its name for messages. Throws ConfigError. */
 export function readGuestConfig(source: string, file: string, limits: ConfigLimits = LIMITS): GuestConfig {
   const config = parseConfig(source, file);
   const s = new Settings(config);
@@ -175,7 +176,7 @@ export function readGuestConfig(source: string, file: string, limits: ConfigLimi
 }
 
 function checkType(s: Settings): void {
-  // xl takes any beginning of the word.
+  // xl accepts any prefix of the word.
   const type = s.text('type');
   if (type !== undefined && (type === '' || !'pv'.startsWith(type)))
     s.refuse('type', `type = "${type}" is not supported (pv)`);
@@ -187,7 +188,8 @@ function checkType(s: Settings): void {
 function uuid(s: Settings): string | undefined {
   const text = s.text('uuid');
   if (text === undefined) return undefined;
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) s.refuse('uuid', `uuid "${text}" is none`);
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text))
+    s.refuse('uuid', `uuid "${text}" is not a valid uuid`);
   return text.toLowerCase();
 }
 

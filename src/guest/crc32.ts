@@ -1,9 +1,9 @@
 /**
- * CRC-32 (ISO 3309, polynomial 0xedb88320), as xz and gzip carry it. Eight bytes at a time, by a table for each ("slicing
- * by 8", Intel 2006): it goes over all of a kernel before that boots.
+ * CRC-32 (ISO 3309, polynomial 0xedb88320), as used in xz and gzip. It processes eight bytes at a time with a table
+ * for each ("slicing by 8", Intel 2006), because the whole kernel has to be checked before it boots.
  */
 const SLICES = 8;
-/** Entry 256 * k + b: the remainder of byte b with k zero bytes behind it. */
+/** Entry 256 * k + b is the remainder of byte b followed by k zero bytes. */
 const table = new Uint32Array(256 * SLICES);
 for (let i = 0; i < 256; i++) {
   let c = i;

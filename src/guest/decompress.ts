@@ -1,6 +1,7 @@
 /**
- * Unpacks what kernels and ramdisks are packed with: gzip, xz, lz4 (the old framing that kernels use), zstd.
- * Whatever the bytes are, the result is exactly the unpacked data or a KernelError; never more than MAX_UNPACKED.
+ * Decompresses the formats that kernels and ramdisks use: gzip, xz, lz4 (the legacy framing that kernels use) and
+ * zstd. Whatever the input is, the result is exactly the decompressed data or a KernelError, and never more than
+ * MAX_UNPACKED.
  * Source: Xen, tools/libs/guest/xg_dom_bzimageloader.c; RFC 1952 (gzip); lz4_Frame_format.md, "Legacy frame".
  */
 import lz4 from 'lz4js';
@@ -8,14 +9,14 @@ import { ZSTDDecoder } from 'zstddec';
 import { KernelError } from './kernel-error.js';
 import { unxz } from './xz.js';
 
-/** As Xen's XC_DOM_DECOMPRESS_MAX. */
+/** In bytes; the same as Xen's XC_DOM_DECOMPRESS_MAX. */
 const MAX_UNPACKED = 1 << 30;
 
-/** Unpackers that the engine around brings with it, in place of those here. */
+/** Decompressors of the JavaScript runtime, which are used instead of those here. */
 export interface Unpackers {
   /**
-   * One or more whole zstd frames, `size` bytes when they are unpacked. Never gives more than that, and takes memory for
-   * little more; throws what it likes where the data is damaged, or larger.
+   * Decompresses one or more whole zstd frames to `size` bytes. It never returns more than that and needs little more
+   * memory. It may throw anything if the data is damaged or larger.
    */
   zstd?(packed: Uint8Array, size: number): Promise<Uint8Array>;
 }
@@ -26,7 +27,7 @@ const startsWith = (bytes: Uint8Array, magic: readonly number[]): boolean =>
 
 export const isGzip = (bytes: Uint8Array): boolean => startsWith(bytes, [0x1f, 0x8b]);
 
-/** Unpacks one gzip member; its last four bytes say the size. */
+/** Decompresses one gzip member, whose size is in its last four bytes. */
 export async function gunzip(bytes: Uint8Array): Promise<Uint8Array> {
   if (bytes.length < 18) throw new KernelError('gzip payload: too short');
   const size = le32(bytes, bytes.length - 4);
@@ -54,7 +55,7 @@ export async function gunzip(bytes: Uint8Array): Promise<Uint8Array> {
 const LZ4_LEGACY = [0x02, 0x21, 0x4c, 0x18];
 const LZ4_BLOCK = 8 << 20;
 
-/** Blocks of 8 MiB (the last one less), each after its packed size. */
+/** The data consists of blocks of 8 MiB (the last one may be smaller), each preceded by its compressed size. */
 function unlz4(bytes: Uint8Array, size: number): Uint8Array {
   const out = new Uint8Array(size);
   let from = 0;
@@ -63,7 +64,7 @@ function unlz4(bytes: Uint8Array, size: number): Uint8Array {
     if (bytes.length - from < 4) throw new KernelError(`lz4 payload: cut short at offset ${from} of it`);
     const length = le32(bytes, from);
     from += 4;
-    if (length === le32(Uint8Array.from(LZ4_LEGACY), 0)) continue; // a frame may begin anew
+    if (length === le32(Uint8Array.from(LZ4_LEGACY), 0)) continue; // a new frame begins here
     if (length > bytes.length - from)
       throw new KernelError(`lz4 payload: block at ${from} of it is cut short`);
     const block = lz4.decompressBlock(bytes, out, from, length, to);
@@ -77,8 +78,8 @@ function unlz4(bytes: Uint8Array, size: number): Uint8Array {
 }
 
 /**
- * Straight into a buffer of the size that is expected: kernels are packed as a stream, with windows of 128 MiB, and an
- * unpacker that keeps a window of its own and moves it on with each block takes half a minute for that.
+ * Decompresses directly into a buffer of the expected size. Kernels are compressed as a stream with windows of 128
+ * MiB; a decompressor that keeps its own window and moves it after each block takes half a minute for them.
  */
 async function decodeZstd(bytes: Uint8Array, size: number): Promise<Uint8Array> {
   const decoder = new ZSTDDecoder();
@@ -87,7 +88,7 @@ async function decodeZstd(bytes: Uint8Array, size: number): Promise<Uint8Array> 
 }
 
 async function unzstd(bytes: Uint8Array, size: number, unpackers: Unpackers): Promise<Uint8Array> {
-  if (size === 0) throw new KernelError('zstd payload: nothing is in it');
+  if (size === 0) throw new KernelError('zstd payload: it is empty');
   let out: Uint8Array;
   try {
     out = await (unpackers.zstd ?? decodeZstd)(bytes, size);
@@ -99,7 +100,7 @@ async function unzstd(bytes: Uint8Array, size: number, unpackers: Unpackers): Pr
   return out;
 }
 
-/** Formats that Xen's own builder knows and this one does not. */
+/** Formats that Xen's own builder supports and this one does not. */
 const REFUSED: readonly [name: string, magic: readonly number[]][] = [
   ['bzip2', [0x42, 0x5a, 0x68]],
   ['lzma', [0x5d, 0x00]],
@@ -107,8 +108,8 @@ const REFUSED: readonly [name: string, magic: readonly number[]][] = [
 ];
 
 /**
- * Unpacks the payload of a bzImage. All but gzip have their unpacked size behind the packed data, in four bytes
- * that the kernel's build adds.
+ * Decompresses the payload of a bzImage. Except with gzip, the kernel's build appends the decompressed size in four
+ * bytes.
  */
 export async function unpackPayload(payload: Uint8Array, unpackers: Unpackers = {}): Promise<Uint8Array> {
   if (isGzip(payload)) return gunzip(payload);

@@ -1,6 +1,6 @@
 /**
- * The xenstore nodes that the toolstack (libxl) makes for one split device: names, values and permissions.
- * Used twice with different numbers: once for the guest's own constant view, once on every host.
+ * The xenstore nodes that the toolstack (libxl) makes for one split device: names, values and permissions. They are
+ * made twice with different numbers: once for the guest's own constant view, and once on every host.
  * Source: `xenstore-ls -fp` on a Xen 4.17 host with libxl; tools/libs/light/libxl_device.c
  * (libxl__device_generic_add), libxl_disk.c.
  */
@@ -13,11 +13,11 @@ export interface DeviceTreeInput {
   readonly domid: number;
   /** Nodes of the front end's directory after `backend`, `backend-id` and `state`, in order. */
   readonly front: Readonly<Record<string, string | number>>;
-  /** Nodes of the back end's directory, in order, between what stands before and after in libxl's own order. */
+  /** Nodes of the back end's directory, in order. They stand between the nodes that libxl puts first and last. */
   readonly back: Readonly<Record<string, string | number>>;
 }
 
-/** All nodes of a device, parents before children; the directories of its kind are among them. */
+/** All nodes of a device, parents before children. The directories of its kind are included. */
 export function deviceTree(d: DeviceTreeInput): TreeNode[] {
   const devices = `/local/domain/${d.domid}/device/${d.kind}`;
   const front = `${devices}/${d.devid}`;
@@ -37,7 +37,7 @@ export function deviceTree(d: DeviceTreeInput): TreeNode[] {
   add(`${back}/online`, 1, host);
   add(`${back}/state`, 1, host);
   for (const [name, value] of Object.entries(d.back)) add(`${back}/${name}`, value, host);
-  // The front end's last: its driver finds everything there.
+  // The front end's nodes come last, because its driver expects all others to exist.
   add(devices, '', host);
   add(front, '', shared);
   add(`${front}/backend`, back, shared);
@@ -47,7 +47,7 @@ export function deviceTree(d: DeviceTreeInput): TreeNode[] {
   return nodes;
 }
 
-/** libxl's own record of a device, which its tools read on the host; the guest has no right to it. */
+/** libxl's own record of a device, which its tools read on the host. The guest has no access to it. */
 export function libxlDeviceTree(d: DeviceTreeInput): TreeNode[] {
   const kind = `/libxl/${d.domid}/device/${d.kind}`;
   const home = `${kind}/${d.devid}`;

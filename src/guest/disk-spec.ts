@@ -1,7 +1,7 @@
 /**
- * Reads one entry of `disk = [...]` as xl does: positional and named parameters in any mixture, flags, the
- * deprecated prefixes, and `target=` that takes the rest of the text.
- * What needs a program of the host's (`script`), another protocol or another domain is refused by name.
+ * Parses one entry of `disk = [...]` as xl does: positional and named parameters in any mixture, flags, the
+ * deprecated prefixes, and `target=`, which takes the rest of the text. An entry that needs a program of the host
+ * (`script`), another protocol or another domain is refused, and the message names it.
  * Source: Xen, docs/man/xl-disk-configuration.5.pod, tools/libs/util/libxlu_disk_l.l and libxlu_disk.c;
  * docs/man/xen-vbd-interface.7.pandoc for device numbers.
  */
@@ -14,7 +14,7 @@ const PREFIX_SCRIPT = /^(iscsi|e?nbd|drbd):/;
 const PREFIX_IGNORED = /^(tapdisk|tap2?|aio|ioemu|file|phy):/;
 const PREFIX_UNKNOWN = /^([a-z][a-z0-9]*):(?![a-z0-9])/;
 
-/** Parameters and flags that xl knows and that do not exist here. */
+/** Parameters and flags that xl has and that are not supported here. */
 const REFUSED = /^(script|colo|no-colo|colo-host|colo-port|colo-export|active-disk|hidden-disk|grant_usage)$/;
 
 class Reader {
@@ -52,7 +52,7 @@ class Reader {
     this.access = value;
   }
 
-  /** `hdc:cdrom`, the old way to say both. */
+  /** `hdc:cdrom` is the old form that gives both vdev and type. */
   private vdevAndType(value: string): boolean {
     const colon = value.lastIndexOf(':');
     if (colon < 0) return false;
@@ -94,11 +94,11 @@ class Reader {
         if (!/^(|0|Domain-0)$/.test(value)) this.fail(`backend "${value}": driver domains are not supported`);
         break;
       default:
-        this.fail(`${key} is no parameter of a disk`);
+        this.fail(`${key} is not a parameter of a disk`);
     }
   }
 
-  /** Whether the word is a flag. */
+  /** Returns whether the word is a flag. */
   flag(word: string): boolean {
     if (REFUSED.test(word)) this.fail(`${word} is not supported`);
     if (word === 'cdrom') this.cdrom = true;
@@ -122,7 +122,7 @@ class Reader {
     else this.fail(`"${value}": too many parameters without a name`);
   }
 
-  /** Strips one deprecated prefix; how long it was. */
+  /** Handles one deprecated prefix. Returns its length. */
   prefix(rest: string): number {
     const script = PREFIX_SCRIPT.exec(rest);
     if (script)
@@ -131,7 +131,7 @@ class Reader {
     const known = format ?? PREFIX_IGNORED.exec(rest);
     if (known === null) {
       const unknown = PREFIX_UNKNOWN.exec(rest);
-      if (unknown) this.fail(`${unknown[0]} is no prefix of a target`);
+      if (unknown) this.fail(`${unknown[0]} is not a prefix of a target`);
       return 0;
     }
     if (format) this.setFormat(format[1]);
@@ -140,7 +140,7 @@ class Reader {
   }
 }
 
-/** Parses one specification. `fail` is called with what is wrong with it and must throw. */
+/** Parses one specification. `fail` is called with a description of the mistake and must throw. */
 export function parseDisk(spec: string, fail: (message: string) => never): DiskSpec {
   const r = new Reader(spec, (message) => fail(`disk '${spec}': ${message}`));
   let at = 0;
@@ -173,7 +173,7 @@ export function parseDisk(spec: string, fail: (message: string) => never): DiskS
   if (target === '' && !cdrom) return r.fail('no target is given');
   const virtualDevice = vdevNumber(vdev);
   if (virtualDevice === undefined)
-    return r.fail(`vdev "${vdev}" is no name of a virtual disk (xvda, sda, hda, ...)`);
+    return r.fail(`vdev "${vdev}" is not the name of a virtual disk (xvda, sda, hda, ...)`);
   return {
     target: /^($|\/|[a-z][-+.a-z0-9]*:\/\/)/i.test(target) ? target : `/dev/${target}`,
     format: cdrom && target === '' ? 'empty' : ((r.format ?? 'raw') as DiskFormat),
@@ -188,11 +188,11 @@ export function parseDisk(spec: string, fail: (message: string) => never): DiskS
   };
 }
 
-/** "a" is 0, "z" 25, "aa" 26. */
+/** "a" is 0, "z" is 25, "aa" is 26. */
 const lettersNumber = (letters: string): number =>
   [...letters].reduce((n, c) => (n + 1) * 26 + c.charCodeAt(0) - 97, -1);
 
-/** The number of a virtual disk by its name, as xenstore carries it; undefined where it is no such name. */
+/** The number of a virtual disk as used in xenstore, from its name. Undefined if the name is invalid. */
 export function vdevNumber(name: string): number | undefined {
   const extended = (disk: number, partition: number): number | undefined =>
     disk < 1 << 20 && partition < 256 ? 0x1000_0000 + disk * 256 + partition : undefined;
@@ -212,7 +212,7 @@ export function vdevNumber(name: string): number | undefined {
   return extended(disk, partition);
 }
 
-/** Of `others`, the disk whose image is this one's too where one of both may write: each would damage the other. */
+/** The disk in `others` that has the same image, if one of the two may be written: each would then damage the other. */
 export const sharedImage = (disk: DiskSpec, others: readonly DiskSpec[]): DiskSpec | undefined =>
   disk.target === ''
     ? undefined

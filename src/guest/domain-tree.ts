@@ -1,22 +1,25 @@
 /**
- * The xenstore nodes that the toolstack (libxl) makes for one PV domain: names, values and permissions.
- * Used twice with different numbers: once for the guest's own constant view, once on every host.
+ * The xenstore nodes that the toolstack (libxl) makes for one PV domain: names, values and permissions. They are made
+ * twice with different numbers: once for the guest's own constant view, and once on every host.
  * Source: `xenstore-ls -fp` on a Xen 4.17 host with libxl; docs/misc/xenstore-paths.pandoc of Xen.
  */
 
-/** One node: absolute path, value, and permissions as xenstore-ls prints them ("n0", "r9"): owner first. */
+/**
+ * One node: its absolute path, its value, and its permissions as xenstore-ls prints them ("n0", "r9"), the owner's
+ * first.
+ */
 export interface TreeNode {
   readonly path: string;
   readonly value: string;
   readonly perms: readonly string[];
 }
 
-/** What the nodes of a domain depend on. Sizes in KiB; ring references are machine frame numbers. */
+/** What the nodes of a domain depend on. Sizes are in KiB; ring references are machine frame numbers. */
 export interface DomainTreeInput {
   readonly domid: number;
   readonly name: string;
   readonly uuid: string;
-  /** The most that it may have, and how many of them, from the first on, are meant to run. */
+  /** The maximum number of vCPUs, and how many of them, beginning with the first, are to be online. */
   readonly vcpus: number;
   readonly onlineVcpus: number;
   readonly staticMaxKib: number;
@@ -25,20 +28,20 @@ export interface DomainTreeInput {
   readonly storeRingRef: number;
   readonly consolePort: number;
   readonly consoleRingRef: number;
-  /** Where the console can be reached on this host; "" where there is no terminal device. */
+  /** Where the console can be reached on this host, or "" if it has no terminal device. */
   readonly consoleTty: string;
   readonly kernel: string;
   readonly ramdisk: string;
   readonly cmdline: string;
-  /** Seconds since 1970, with two decimals, as libxl writes it. */
+  /** Seconds since 1970 with two decimals, in libxl's format. */
   readonly startTime: string;
 }
 
-/** Nodes that a guest may write in its own subtree, empty at first; the guest owns them. */
+/** Nodes that a guest may write in its own subtree. They are empty at first and owned by the guest. */
 const OWNED_BY_GUEST = ['data', 'drivers', 'feature', 'attr', 'error'];
 const CONTROL_OWNED_BY_GUEST = ['shutdown', 'feature-poweroff', 'feature-reboot', 'feature-suspend', 'sysrq'];
 
-/** All nodes of a domain, parents before children. The root nodes /local, /vm and /libxl are not included. */
+/** All nodes of a domain, parents before children. The nodes /local, /vm and /libxl themselves are not included. */
 export function domainTree(d: DomainTreeInput): TreeNode[] {
   const home = `/local/domain/${d.domid}`;
   const vm = `/vm/${d.uuid}`;
@@ -105,7 +108,7 @@ export function domainTree(d: DomainTreeInput): TreeNode[] {
   return nodes;
 }
 
-/** The nodes that only dom0 sees: libxl's own notes about the domain. */
+/** The nodes that only dom0 sees: libxl's own records about the domain. */
 export function libxlTree(domid: number): TreeNode[] {
   const home = `/libxl/${domid}`;
   const console = `${home}/device/console`;
@@ -126,7 +129,7 @@ export function libxlTree(domid: number): TreeNode[] {
   return entries.map(([path, value]) => ({ path, value, perms: ['n0'] }));
 }
 
-/** The nodes of a host before any domain runs. */
+/** The nodes of a host on which no guest runs. */
 export function hostTree(): TreeNode[] {
   const dom0 = '/local/domain/0';
   const entries: [string, string][] = [

@@ -1,20 +1,22 @@
 /**
- * Finds what a kernel says of itself to Xen: ELF notes of owner "Xen" in PT_NOTE segments, else in SHT_NOTE
- * sections; else the older `__xen_guest` section, a text of NAME=VALUE pairs.
+ * Finds the information that a kernel has for Xen: ELF notes with owner "Xen" in PT_NOTE segments, or else in
+ * SHT_NOTE sections, or else the older `__xen_guest` section, which is a text of NAME=VALUE pairs.
  *
- * A note's value may run past its segment as long as it lies in the file (GRUB's 32-bit image has one), as Xen's
- * libelf has it: a text value ends at its zero byte, wherever the sizes say it ends.
+ * A note's value may extend beyond its segment as long as it lies in the file (GRUB's 32-bit image has such a note),
+ * as in Xen's libelf: a text value ends at its zero byte, whatever its size says.
  * Source: Xen, xen/common/libelf/libelf-dominfo.c and libelf-tools.c; public/elfnote.h.
  */
 import { XEN_ELFNOTE_OWNER } from '../xen/elfnote.js';
 import { type Elf, latin1, PT_NOTE, SHT_NOTE, within } from './elf.js';
 import { hex, KernelError } from './kernel-error.js';
 
-/** As many notes as Xen reads of one file. */
+/** The number of notes that Xen reads from one file. */
 const MAX_NOTES = 65536;
 const NOTE_HEADER = 12;
 
-/** One note: its value as a number (0 unless 1, 2, 4 or 8 bytes) and as text up to its zero byte. */
+/**
+ * One note. Its value is available as a number (0 unless it has 1, 2, 4 or 8 bytes) and as text up to its zero byte.
+ */
 interface XenNote {
   readonly type: number;
   readonly offset: number;
@@ -53,7 +55,7 @@ function noteAt(elf: Elf, type: number, offset: number, size: number): XenNote {
   };
 }
 
-/** Notes of owner "Xen" between two offsets of the file. */
+/** The notes with owner "Xen" in a range of the file. */
 function notesBetween(elf: Elf, from: bigint, size: bigint, what: string): XenNote[] {
   const { bytes, view } = elf;
   let at = within(bytes, from, size, what);
@@ -75,7 +77,9 @@ function notesBetween(elf: Elf, from: bigint, size: bigint, what: string): XenNo
   return found;
 }
 
-/** The `__xen_guest` text: pairs separated by commas, ended by a zero byte. A name without `=` has value "". */
+/**
+ * The `__xen_guest` text: pairs separated by commas, terminated by a zero byte. A name without `=` has the value "".
+ */
 function pairsOf(elf: Elf, from: bigint, size: bigint): Map<string, string> {
   const at = within(elf.bytes, from, size, 'section __xen_guest');
   const [text] = latin1(elf.bytes.subarray(at, at + Number(size))).split('\0', 1);
@@ -88,7 +92,7 @@ function pairsOf(elf: Elf, from: bigint, size: bigint): Map<string, string> {
   return pairs;
 }
 
-/** What the kernel says, from the first place that says anything; undefined where none does. */
+/** The kernel's information from the first of these places that has any, or undefined if none has. */
 export function findNotes(elf: Elf): KernelSays | undefined {
   const segments = elf.segments.filter((s) => s.type === PT_NOTE && s.offset !== 0n);
   const inSegments = segments.flatMap((s) => notesBetween(elf, s.offset, s.filesz, 'PT_NOTE segment'));

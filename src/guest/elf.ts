@@ -1,7 +1,7 @@
 /**
- * Reads the ELF headers of a kernel: program headers, section headers, bytes of either.
- * Every offset is checked against the file before it is used; what does not fit is named by its offset.
- * 64-bit fields are bigint here (cold code), so that no corrupt value can round into a valid one.
+ * Reads the ELF headers of a kernel: program headers, section headers, and their contents. Every offset is checked
+ * against the size of the file before it is used; error messages contain the offset. 64-bit fields are bigint here
+ * (this code is not hot), so that no corrupt value can be rounded to a valid one.
  * Source: System V ABI, chapter 4 (object files) and 5 (program loading); Xen's xen/common/libelf.
  */
 import { hex, KernelError } from './kernel-error.js';
@@ -35,7 +35,7 @@ interface SectionHeader {
 export interface Elf {
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** 32 or 64: of the file's headers, and with them of the kernel. */
+  /** 32 or 64: the class of the file's headers, and with it of the kernel. */
   readonly bits: 32 | 64;
   readonly machine: number;
   readonly entry: bigint;
@@ -49,7 +49,7 @@ export function isElf(bytes: Uint8Array): boolean {
   );
 }
 
-/** Offsets of the fields that are used: [32-bit file, 64-bit file]. */
+/** Offsets of the fields that are used, as [32-bit file, 64-bit file]. */
 const HEADER = {
   size: [52, 64],
   entry: [24, 24],
@@ -76,7 +76,7 @@ export function within(bytes: Uint8Array, offset: bigint, size: bigint, what: st
   return Number(offset);
 }
 
-/** Parses the headers. Throws KernelError where the file is no ELF file for x86, or is cut short. */
+/** Parses the headers. Throws KernelError if the file is not an ELF file for x86, or is truncated. */
 export function parseElf(bytes: Uint8Array): Elf {
   if (!isElf(bytes)) throw new KernelError('not an ELF file: no 7f 45 4c 46 at offset 0x0');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -129,7 +129,7 @@ export function parseElf(bytes: Uint8Array): Elf {
   return { bytes, view, bits: k ? 64 : 32, machine, entry: word(HEADER.entry[k]), segments, sections };
 }
 
-/** A section's name, or "" where the name table or the name does not lie in the file: names are a convenience. */
+/** A section's name, or "" if the name table or the name is not within the file: names are only a convenience. */
 function sectionName(
   bytes: Uint8Array,
   table: { offset: bigint; size: bigint } | undefined,
@@ -142,7 +142,7 @@ function sectionName(
   return end < 0 ? '' : latin1(bytes.subarray(from, from + end));
 }
 
-/** Bytes as text, one character a byte. */
+/** Converts bytes to text, one character for each byte. */
 export function latin1(bytes: Uint8Array): string {
   let text = '';
   for (const b of bytes) text += String.fromCharCode(b);

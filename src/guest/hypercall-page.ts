@@ -1,6 +1,6 @@
 /**
- * The page of stubs that older kernels call for hypercalls: 32 bytes for each of 128 numbers. Kernels that issue
- * `syscall` themselves have none.
+ * The page of stubs that older kernels call for hypercalls, with 32 bytes for each of 128 hypercall numbers. Kernels
+ * that execute `syscall` themselves have no such page.
  * Source: Xen, init_hypercall_page and pv_ring3_init_hypercall_page of xen/arch/x86.
  */
 import { __HYPERVISOR_iret } from '../xen/hypercalls.js';
@@ -20,7 +20,7 @@ export function writeHypercallPage(mem: LinearMemory, at: number): void {
   page.fill(INT3);
   for (let number = 0; number < 4096 / STUB; number++) {
     const load = [MOV_EAX, number, 0, 0, 0, ...SYSCALL];
-    // iret takes its frame from the stack and does not come back.
+    // iret takes its frame from the stack and does not return.
     const stub =
       number === __HYPERVISOR_iret
         ? [...PUSH_RCX_R11, PUSH_RAX, ...load]

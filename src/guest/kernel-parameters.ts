@@ -1,8 +1,8 @@
 /**
- * From what a kernel says (elf-notes.ts) to how it is to be built: defaults, checks, features.
- * Addresses are unsigned 64-bit bigints.
- * Source: Xen, xen/common/libelf/libelf-dominfo.c (elf_xen_parse, elf_xen_note_check, elf_xen_addr_calc_check)
- * and tools/libs/guest/xg_dom_elfloader.c.
+ * Derives from a kernel's notes (elf-notes.ts) how it is to be built: defaults, checks and features. Addresses are
+ * unsigned 64-bit bigints.
+ * Source: Xen, xen/common/libelf/libelf-dominfo.c (elf_xen_parse, elf_xen_note_check, elf_xen_addr_calc_check) and
+ * tools/libs/guest/xg_dom_elfloader.c.
  */
 import * as note from '../xen/elfnote.js';
 import { ELF_FEATURE_NAMES } from '../xen/elfnote.js';
@@ -17,24 +17,27 @@ export interface KernelParameters {
   readonly xenVersion: string;
   /** Virtual address of pseudo-physical address 0. */
   readonly virtBase: bigint;
-  /** Subtracted from the file's physical addresses. */
+  /** Is subtracted from the file's physical addresses. */
   readonly paddrOffset: bigint;
   readonly entry: bigint;
-  /** Where the kernel wants the hypercall page; undefined where it calls Xen by itself. */
+  /** Where the kernel wants the hypercall page, or undefined if it makes hypercalls by itself. */
   readonly hypercallPage: bigint | undefined;
-  /** Where the kernel wants its list of frames mapped; undefined: after the kernel. Page aligned, below virtBase. */
+  /**
+   * Where the kernel wants its list of frames (p2m) mapped. It is page aligned and below virtBase. Undefined: after
+   * the kernel.
+   */
   readonly initP2m: bigint | undefined;
-  /** The kernel takes its ramdisk by frame number, unmapped. */
+  /** The kernel expects its ramdisk unmapped and is given its frame number. */
   readonly modStartPfn: boolean;
-  /** Bits by XENFEAT number. */
+  /** Feature bits, by XENFEAT number. */
   readonly supportedFeatures: number;
   readonly requiredFeatures: number;
-  /** First and one past the last virtual address of what is loaded of the file. */
+  /** The first virtual address that is loaded from the file, and the address after the last one. */
   readonly kernelStart: bigint;
   readonly kernelEnd: bigint;
 }
 
-/** Required features that a 64-bit PV guest gets from Xen. */
+/** Features that a kernel may require because a 64-bit PV guest has them. */
 const PROVIDED = new Set(['writable_page_tables', 'pae_pgdir_above_4gb']);
 const U64 = (n: bigint): bigint => BigInt.asUintN(64, n);
 const PAGE = 4096n;
@@ -46,7 +49,7 @@ interface Said {
   required: number;
 }
 
-/** FEATURES: names joined with `|`, `!` before one that the kernel cannot do without. */
+/** FEATURES consists of names joined with `|`. A `!` before a name means that the kernel requires it. */
 function features(text: string, said: Said): void {
   for (const item of text.split('|').filter((s) => s !== '')) {
     const required = item.startsWith('!');
@@ -54,7 +57,7 @@ function features(text: string, said: Said): void {
     const bit = ELF_FEATURE_NAMES[name];
     if (required && (bit === undefined || !PROVIDED.has(name)))
       throw new KernelError(
-        `the kernel requires the feature "${name}" (ELF note FEATURES), which is not to be had here`,
+        `the kernel requires the feature "${name}" (ELF note FEATURES), which is not available here`,
       );
     if (bit === undefined) continue;
     said.supported |= 1 << bit;
@@ -106,7 +109,7 @@ function collect(says: KernelSays): Said {
   number('ELF_PADDR_OFFSET', note.XEN_ELFNOTE_PADDR_OFFSET);
   number('HYPERCALL_PAGE', note.XEN_ELFNOTE_HYPERCALL_PAGE, 12n);
   features(says.pairs.get('FEATURES') ?? '', said);
-  // Here the page is counted from VIRT_BASE.
+  // In the `__xen_guest` section the hypercall page is given relative to VIRT_BASE.
   const page = said.numbers.get(note.XEN_ELFNOTE_HYPERCALL_PAGE);
   const base = said.numbers.get(note.XEN_ELFNOTE_VIRT_BASE);
   if (page !== undefined && base !== undefined)
@@ -114,7 +117,7 @@ function collect(says: KernelSays): Said {
   return said;
 }
 
-/** Lowest and highest physical address that the file loads. */
+/** The lowest and the highest physical address that the file loads. */
 function extent(elf: Elf): { start: bigint; end: bigint } {
   const loads = elf.segments.filter((s) => s.type === PT_LOAD && (s.flags & 7) !== 0);
   if (loads.length === 0) throw new KernelError('nothing to load: no program header is a PT_LOAD');
@@ -131,7 +134,7 @@ function extent(elf: Elf): { start: bigint; end: bigint } {
   return { start, end };
 }
 
-/** Reads the parameters of a kernel. Throws KernelError for a file that is no 64-bit PV kernel. */
+/** Determines the parameters of a kernel. Throws KernelError if the file is not a 64-bit PV kernel. */
 export function kernelParameters(elf: Elf): KernelParameters {
   const says = findNotes(elf);
   if (says === undefined)

@@ -1,5 +1,5 @@
 declare module 'lz4js' {
-  /** Unpacks one block into `target` at `targetAt`; returns the position after the last byte written. */
+  /** Decompresses one block into `target` at `targetAt`. Returns the position after the last byte written. */
   export function decompressBlock(
     source: Uint8Array,
     target: Uint8Array,

@@ -19,8 +19,8 @@ describe('the name of a guest', () => {
 
   it.each<[unknown, string]>([
     ['', 'is empty'],
-    [7, 'is no text'],
-    [undefined, 'is no text'],
+    [7, 'is not text'],
+    [undefined, 'is not text'],
     ['3', 'has digits only, as a domain id'],
     ['0042', 'has digits only, as a domain id'],
     ['7a1c1ad0-5e57-4c1b-9e0a-0123456789ab', 'is a uuid'],

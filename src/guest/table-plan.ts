@@ -1,15 +1,15 @@
 /**
- * Which page-table pages the initial mappings need and in which frames they lie, and then their contents.
- * Tables of one mapping follow each other from the top level down, and by address within a level; a table that an
- * earlier mapping has is shared.
+ * Plans which page-table pages the initial mappings need and in which frames they lie, and writes their contents. The
+ * tables of one mapping follow each other from the top level down, and within a level by address. A table that an
+ * earlier mapping has made is shared.
  *
- * All page tables are mapped read-only, as Xen demands of any page that is a page table.
+ * All page tables are mapped read-only, because Xen requires that for every page that is a page table.
  * Source: Xen, tools/libs/guest/xg_dom_x86.c (count_pgtables, setup_pgtables_pv).
  */
 import type { LinearMemory } from '../xen/memory.js';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_USER } from '../xen/paging.js';
 
-/** A virtual range that maps consecutive frames. */
+/** A virtual range that is mapped to consecutive frames. */
 export interface Mapping {
   readonly va: bigint;
   readonly pages: number;
@@ -19,7 +19,7 @@ export interface Mapping {
 interface Table {
   /** 1 to 4. */
   readonly level: number;
-  /** First virtual address it covers, of 48 bits. */
+  /** The first virtual address that it covers, as 48 bits. */
   readonly va: bigint;
   readonly pfn: number;
 }
@@ -29,7 +29,7 @@ const BRANCH = PTE_PRESENT | PTE_RW | PTE_ACCESSED | PTE_DIRTY | PTE_USER;
 const ADDRESS_BITS = 48n;
 const TOP = 4;
 
-/** Bytes that one table of a level covers. */
+/** How many bytes one table of a level covers. */
 const reach = (level: number): bigint => 1n << BigInt(12 + 9 * level);
 const key = (level: number, va: bigint): string => `${level} ${va}`;
 
@@ -40,7 +40,10 @@ export class TablePlan {
     return [...this.byAddress.values()];
   }
 
-  /** Adds the tables of a mapping in frames from `pfn` on; how many were new. The top table comes with the first. */
+  /**
+   * Adds the tables of a mapping, in frames from `pfn` on. Returns how many were new. The first mapping also adds the
+   * top table.
+   */
   add(mapping: Mapping, pfn: number, withTop: boolean): number {
     let next = pfn;
     const first = BigInt.asUintN(48, mapping.va);
@@ -62,7 +65,9 @@ export class TablePlan {
     return { table, index: Number((va - table.va) / reach(level - 1)) };
   }
 
-  /** Fills all tables. `address(pfn)` is where a frame lies in `mem`; `mfn(pfn)` what an entry names it by. */
+  /**
+   * Writes all tables. `address(pfn)` is where a frame lies in `mem`; `mfn(pfn)` is its number in page-table entries.
+   */
   write(
     mem: LinearMemory,
     mappings: readonly Mapping[],

@@ -1,4 +1,4 @@
-/** The toolstack's xenstore nodes of a disk, in libxl's order. Source: tools/libs/light/libxl_disk.c. */
+/** The xenstore nodes that the toolstack makes for a disk, in libxl's order. Source: tools/libs/light/libxl_disk.c. */
 
 import type { DiskSpec } from '../protocol/guest-config.js';
 import type { DeviceTreeInput } from './device-tree.js';

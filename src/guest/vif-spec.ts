@@ -1,6 +1,6 @@
 /**
- * Reads one entry of `vif = [...]` as xl does: `key=value` pairs separated by commas, any of them left out.
- * What exists for emulated cards or needs a program of the host's is refused by name.
+ * Parses one entry of `vif = [...]` as xl does: optional `key=value` pairs separated by commas. Keys for emulated
+ * network cards, and those that need a program of the host, are refused, and the message names them.
  * Source: Xen, docs/man/xl-network-configuration.5.pod, tools/xl/xl_parse.c (parse_nic_config),
  * tools/libs/util/libxlu_vif.c.
  */
@@ -13,19 +13,19 @@ export interface VifRate {
 }
 
 export interface VifSpec {
-  /** Lower case, "00:16:3e:..."; undefined: one is to be made. */
+  /** In lower case, as "00:16:3e:01:02:03". Undefined: one will be made up. */
   readonly mac: string | undefined;
-  /** Undefined: the host's default. */
+  /** Undefined means the host's default network. */
   readonly bridge: string | undefined;
   readonly gatewayDevice: string | undefined;
   readonly ip: string | undefined;
-  /** Name of the host's side of it; undefined: vifDOMID.DEVID. */
+  /** Name of the interface on the host's side. Undefined means vifDOMID.DEVID. */
   readonly vifName: string | undefined;
-  /** Undefined: its place in the list. */
+  /** Undefined means the position in the list. */
   readonly devid: number | undefined;
   readonly mtu: number | undefined;
   readonly rate: VifRate | undefined;
-  /** Ours: whether it is held to its own addresses, as vif-bridge's antispoof does it. */
+  /** Our own setting: whether the vif may only send from its own addresses, as with antispoof of vif-bridge. */
   readonly antispoof: boolean;
 }
 
@@ -33,13 +33,15 @@ const DEFAULT_INTERVAL_US = 50_000;
 const U32 = 2 ** 32;
 const UNITS: Readonly<Record<string, number>> = { G: 1e9, M: 1e6, K: 1e3, '': 1 };
 
-/** "10Mb/s", "250KB/s", "1MB/s@20ms": how many bytes may pass in each interval. */
+/**
+ * Parses a rate such as "10Mb/s", "250KB/s" or "1MB/s@20ms" into the number of bytes that may pass in each interval.
+ */
 export function parseRate(text: string, fail: (message: string) => never): VifRate {
   const [speed, interval] = text.split(/@(.*)/s);
   const s = /^(\d+)([GMK]?)([Bb])\/s$/.exec(speed);
-  if (!s) return fail(`rate "${speed}" is none, as 10Mb/s, 250KB/s or 1MB/s@20ms are`);
+  if (!s) return fail(`rate "${speed}" is not a rate such as 10Mb/s, 250KB/s or 1MB/s@20ms`);
   const i = interval === undefined ? undefined : /^(\d+)([mu]?)s?$/.exec(interval);
-  if (i === null) return fail(`rate: interval "${interval}" is none, as 20ms or 500us are`);
+  if (i === null) return fail(`rate: interval "${interval}" is not a time such as 20ms or 500us`);
   const count = Number(s[1]);
   if (count === 0 || count >= U32) return fail(`rate "${speed}" is out of range`);
   const bytesPerSecond = Math.floor((count * UNITS[s[2]]) / (s[3] === 'b' ? 8 : 1));
@@ -56,12 +58,13 @@ function parseMac(text: string, fail: (message: string) => never): string {
     return fail(`mac "${text}" is not six groups of two hexadecimal digits`);
   const mac = groups.map((g) => g.toLowerCase().padStart(2, '0')).join(':');
   if (Number.parseInt(mac, 16) & 1)
-    return fail(`mac "${text}" is an address of a group, not of one interface`);
+    return fail(`mac "${text}" is a group address, not that of one interface`);
   return mac;
 }
 
 /**
- * Parses one specification. `fail` is called with what is wrong and must throw; `warn` with what has no effect.
+ * Parses one specification. `failWith` is called with a description of a mistake and must throw; `warn` is called for
+ * settings that have no effect.
  */
 export function parseVif(
   spec: string,
@@ -73,7 +76,7 @@ export function parseVif(
   for (const part of spec.split(',').filter((p) => p.trim() !== '')) {
     const text = part.replace(/^ +/, '');
     const key = /^([a-z][a-z0-9_]*)=/.exec(text)?.[1];
-    if (key === undefined) return fail(`"${text}" is no key=value`);
+    if (key === undefined) return fail(`"${text}" is not of the form key=value`);
     given.set(key, text.slice(key.length + 1));
   }
   const whole = (key: string, low: number, high: number): number | undefined => {
@@ -91,7 +94,7 @@ export function parseVif(
     if (key === 'backend') return fail(`backend "${value}": driver domains are not supported`);
     if (key === 'model') warn(`vif '${spec}': model has no effect on a PV guest`);
     else if (/^(script|accel|forwarddev|colo_.*)$/.test(key)) return fail(`${key} is not supported`);
-    else return fail(`${key} is no parameter of a vif`);
+    else return fail(`${key} is not a parameter of a vif`);
   }
   if (given.has('netdev')) warn(`vif '${spec}': netdev is deprecated, it is called gatewaydev`);
   const mac = given.get('mac');
@@ -99,7 +102,7 @@ export function parseVif(
   const antispoof = given.get('antispoof') ?? 'yes';
   if (!/^(yes|no|on|off|1|0)$/.test(antispoof)) return fail(`antispoof "${antispoof}" is neither yes nor no`);
   for (const ip of (given.get('ip') ?? '').split(/[\s;]+/))
-    if (ip !== '' && parseIp(ip) === undefined) return fail(`ip "${ip}" is no IP address`);
+    if (ip !== '' && parseIp(ip) === undefined) return fail(`ip "${ip}" is not an IP address`);
   return {
     mac: mac === undefined ? undefined : parseMac(mac, fail),
     bridge: given.get('bridge'),

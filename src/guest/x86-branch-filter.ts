@@ -1,19 +1,20 @@
 /**
- * Undoes the x86 branch filter of xz (filter 0x04), which Linux kernels are packed with: before packing, the
- * relative targets of CALL and JMP were replaced by absolute ones, as equal targets pack better.
+ * Undoes the x86 branch filter of xz (filter 0x04), which is used for Linux kernels. Before compression the filter
+ * replaces the relative targets of CALL and JMP with absolute ones, because equal targets compress better.
  *
- * The four bytes after an E8 or E9 are a target if the topmost is 00 or FF; the filter remembers in a mask of
- * three bits which of the last bytes looked like opcodes too, since opcodes inside a target make it doubtful.
+ * The four bytes after an E8 or E9 are taken as a target if the most significant one is 00 or FF. A mask of three
+ * bits records which of the last bytes looked like opcodes too, because an opcode inside a target makes the target
+ * doubtful.
  * Source: the .xz file format, section 5.3.2; the public domain description of "BCJ x86" in the LZMA SDK.
  */
 
-/** By mask: whether bytes after an opcode may be a target, and which of its bytes is the doubtful one. */
+/** Indexed by the mask: whether the bytes after an opcode may be a target, and which of them is the doubtful one. */
 const MAY_BE_TARGET = [true, true, true, false, true, false, false, false];
 const DOUBTFUL_BYTE = [0, 1, 2, 2, 3, 3, 3, 3];
 
 const isSignExtension = (byte: number): boolean => byte === 0x00 || byte === 0xff;
 
-/** Converts in place. `bytes` is the whole unpacked block: positions count from its start. */
+/** Converts in place. `bytes` is the whole decompressed block, because positions count from its start. */
 export function undoX86BranchFilter(bytes: Uint8Array): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const last = bytes.length - 4;

@@ -1,19 +1,19 @@
 /**
- * Reads the syntax of xl.cfg: settings `name = value` or `name += value`, ended by a line end or `;`; values are
- * strings in either quotes with C's escapes, numbers, or lists, which may nest and run over lines; `#` begins a
- * comment. What the settings mean is config.ts's.
+ * Parses the syntax of xl.cfg: settings `name = value` or `name += value`, ended by a line end or `;`. Values are
+ * strings in single or double quotes with C's escapes, numbers, or lists, which may be nested and span lines. `#`
+ * begins a comment. config.ts interprets the settings.
  *
- * Numbers stay text until somebody asks for one, since xl takes memory = "128" too.
+ * Numbers are kept as text until they are needed as numbers, because xl also accepts memory = "128".
  * Source: Xen, tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y and libxlu_cfg.c.
  */
 
-/** A mistake in a configuration: the message begins with file, line and column. */
+/** A mistake in a configuration. The message begins with file, line and column. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
 export interface Place {
-  /** From 1. */
+  /** Counts from 1. */
   readonly line: number;
   readonly column: number;
 }
@@ -25,16 +25,16 @@ export type ConfigValue =
 interface Setting extends Place {
   readonly name: string;
   readonly value: ConfigValue;
-  /** Made with += : such a value is no number. */
+  /** Made with +=, so it cannot be used as a number. */
   readonly added: boolean;
 }
 
 export interface ConfigFile {
-  /** For messages. */
+  /** The file's name, for messages. */
   readonly file: string;
-  /** By name; of several settings of one name the last counts, as in xl. */
+  /** By name. If a setting is given several times the last one counts, as in xl. */
   readonly settings: ReadonlyMap<string, Setting>;
-  /** Settings that a later one replaced. */
+  /** Settings that later ones of the same name replaced. */
   readonly replaced: readonly Setting[];
 }
 
@@ -58,7 +58,7 @@ type Token = Place &
     | { readonly kind: 'end'; readonly text: '' }
   );
 
-/** The text of a quoted string, its escapes replaced. */
+/** The contents of a quoted string, with its escapes replaced. */
 function unquote(quoted: string, fail: (message: string) => never): string {
   return quoted.slice(1, -1).replace(/\\(x.{0,2}|[0-7]{1,3}|.)/gs, (_, code: string) => {
     if (/^[0-7]/.test(code)) return String.fromCharCode(Number.parseInt(code, 8) & 255);
@@ -66,7 +66,7 @@ function unquote(quoted: string, fail: (message: string) => never): string {
       if (!/^x[0-9a-fA-F]{2}$/.test(code)) fail('\\x in a string takes two hexadecimal digits');
       return String.fromCharCode(Number.parseInt(code.slice(1), 16));
     }
-    return ESCAPES[code] ?? fail(`\\${code} is no escape that a string can have`);
+    return ESCAPES[code] ?? fail(`\\${code} is not an escape sequence of strings`);
   });
 }
 
@@ -156,7 +156,7 @@ function parseValue(s: Scanner, depth: number): ConfigValue {
   return { kind: 'list', items, line, column };
 }
 
-/** `+=`: text is appended to text, items to items. */
+/** `+=` appends text to text and items to items. */
 function join(s: Scanner, before: ConfigValue, more: ConfigValue): ConfigValue {
   if (before.kind === 'text' && more.kind === 'text') return { ...more, text: before.text + more.text };
   if (before.kind === 'list' && more.kind === 'list')

@@ -1,7 +1,7 @@
 /**
- * Unpacks xz. The decoder (xz-decompress) knows LZMA2 alone, while kernels are packed with the x86 branch filter
- * before it: for those, each block is put into a stream of its own that names LZMA2 only, and the filter is
- * undone and the block's checksum compared here.
+ * Decompresses xz. The decoder (xz-decompress) supports only LZMA2, but kernels are compressed with the x86 branch
+ * filter in front of it. In that case each block is put into a stream of its own that names only LZMA2; the filter is
+ * then undone and the block's checksum verified here.
  * Source: the .xz file format 1.1 (tukaani.org), sections 2 to 5.
  */
 import xzDecompress from 'xz-decompress';
@@ -14,7 +14,7 @@ const FILTER_X86 = 0x04;
 const FILTER_LZMA2 = 0x21;
 const CHECK_NONE = 0;
 const CHECK_CRC32 = 1;
-/** Bytes of a check by its type. */
+/** The size of a check in bytes, by its type. */
 const CHECK_BYTES = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
 
 interface Block {
@@ -28,7 +28,7 @@ interface Block {
 const bad = (what: string, at: number): KernelError =>
   new KernelError(`xz payload: ${what} at offset ${hex(at)} of it`);
 
-/** Reads a number of the format: 7 bits a byte, lowest first. Whole numbers up to 2^53. */
+/** Reads the format's numbers, which have 7 bits in each byte, lowest first. Values up to 2^53 are supported. */
 class Reader {
   constructor(
     readonly bytes: Uint8Array,
@@ -52,7 +52,7 @@ class Reader {
 
 const le32 = (b: Uint8Array, at: number): number => new DataView(b.buffer, b.byteOffset).getUint32(at, true);
 
-/** Blocks of the one stream that `bytes` holds, from its index. */
+/** The blocks of the single stream in `bytes`, according to its index. */
 function readBlocks(bytes: Uint8Array): { blocks: Block[]; check: number } {
   const footer = bytes.length - 12;
   if (footer < STREAM_HEADER || bytes.length % 4 !== 0) throw bad('too short or of odd length, no stream', 0);
@@ -101,7 +101,7 @@ function readFilters(bytes: Uint8Array, start: number, headerBytes: number): Blo
   });
 }
 
-/** 7 bits a byte, lowest first. */
+/** Encodes a number with 7 bits in each byte, lowest first. */
 function encodeNumber(value: number): number[] {
   const out: number[] = [];
   for (; value >= 128; value = Math.floor(value / 128)) out.push((value % 128) | 128);
@@ -115,11 +115,11 @@ function withCrc(bytes: number[]): number[] {
 
 const padded = (bytes: number[]): number[] => [...bytes, ...new Array<number>(-bytes.length & 3).fill(0)];
 
-/** A stream of one block, packed with LZMA2 alone, without a check. */
+/** Makes a stream of one block that is compressed with LZMA2 only and has no check. */
 function plainStream(data: Uint8Array, lzma2: Uint8Array, unpackedBytes: number): Uint8Array {
   const flags = [0, CHECK_NONE];
   const fields = padded([0, 0, FILTER_LZMA2, lzma2.length, ...lzma2]);
-  fields[0] = fields.length / 4; // the stored size counts the checksum too, and is one less than the words
+  fields[0] = fields.length / 4; // the stored size includes the checksum and is one less than the number of words
   const header = withCrc(fields);
   const unpadded = header.length + data.length;
   const index = withCrc(padded([0, 1, ...encodeNumber(unpadded), ...encodeNumber(unpackedBytes)]));
@@ -144,7 +144,10 @@ function plainStream(data: Uint8Array, lzma2: Uint8Array, unpackedBytes: number)
   return out;
 }
 
-/** The decoder keeps its memory, which is larger than the dictionary, for as long as it is known: the next makes its own. */
+/**
+ * The decoder keeps its memory, which is larger than the dictionary, as long as it is referenced. The next use makes
+ * a new one.
+ */
 function forgetDecoder(): void {
   const kept = xzDecompress.XzReadableStream as {
     _moduleInstance?: unknown;
@@ -154,7 +157,7 @@ function forgetDecoder(): void {
   kept._moduleInstancePromise = undefined;
 }
 
-/** Fills `out` with what comes out of the decoder. Throws KernelError unless it fits exactly. */
+/** Fills `out` with the decoder's output. Throws KernelError unless it fits exactly. */
 async function decodeInto(out: Uint8Array, packed: Uint8Array): Promise<void> {
   const source = new ReadableStream<Uint8Array>({
     start(controller) {
@@ -183,8 +186,8 @@ async function decodeInto(out: Uint8Array, packed: Uint8Array): Promise<void> {
 }
 
 /**
- * Unpacks one xz stream of at most `limit` unpacked bytes.
- * Throws KernelError for anything that is not a whole, undamaged stream.
+ * Decompresses one xz stream of at most `limit` decompressed bytes. Throws KernelError if the stream is not complete
+ * and undamaged.
  */
 export async function unxz(bytes: Uint8Array, limit: number): Promise<Uint8Array> {
   const { blocks, check } = readBlocks(bytes);
@@ -199,7 +202,7 @@ export async function unxz(bytes: Uint8Array, limit: number): Promise<Uint8Array
       );
     return ids[0];
   };
-  // Without the branch filter the decoder does it all, and compares every kind of checksum.
+  // Without the branch filter the decoder does everything and verifies every kind of checksum.
   if (!blocks.some((block) => filterOf(block) === FILTER_X86)) {
     await decodeInto(out, bytes);
     return out;

@@ -1,6 +1,7 @@
 /**
- * CRC-32C (Castagnoli), the checksum of every saved record. Source: RFC 3720, appendix B.4.
- * Long runs go through WebAssembly, two to three GB/s, so that RAM can be checked too.
+ * CRC-32C (Castagnoli), the checksum of every saved record. It is computed in WebAssembly at two to three GB/s, so
+ * that RAM can be checked too.
+ * Source: RFC 3720, appendix B.4.
  */
 import { crc32cWasmBase64 } from './generated/crc32c-wasm.js';
 
@@ -8,7 +9,7 @@ interface Core {
   readonly memory: WebAssembly.Memory;
   readonly BUFFER: WebAssembly.Global;
   readonly BUFFER_BYTES: WebAssembly.Global;
-  /** Continues the inverted sum over so many bytes at BUFFER. */
+  /** Continues the inverted checksum over `length` bytes at BUFFER. */
   update(crc: number, length: number): number;
 }
 
@@ -16,7 +17,10 @@ const wasm = Uint8Array.from(atob(crc32cWasmBase64), (c) => c.charCodeAt(0));
 const core = new WebAssembly.Instance(new WebAssembly.Module(wasm)).exports as unknown as Core;
 const buffer = new Uint8Array(core.memory.buffer, core.BUFFER.value, core.BUFFER_BYTES.value);
 
-/** CRC-32C of `bytes` from `start` up to `end`, continuing from `crc` (0 at the beginning); unsigned 32 bits. */
+/**
+ * CRC-32C of `bytes` from `start` to `end` (exclusive), as an unsigned 32-bit number. `crc` is the checksum of what
+ * precedes, 0 at the beginning.
+ */
 export function crc32c(bytes: Uint8Array, start = 0, end = bytes.length, crc = 0): number {
   let c = ~crc;
   for (let at = start; at < end; at += buffer.length) {

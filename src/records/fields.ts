@@ -1,9 +1,9 @@
 /**
- * Field types of saved records: how one value is written and read, little-endian, without padding.
- * A record's layout is a table of these (see record.ts), so that its documentation is generated from it.
+ * Field types of saved records: how one value is written and read. Values are little-endian and there is no padding.
+ * A record's layout is a table of fields (see record.ts), from which its documentation is generated.
  */
 
-/** What is wrong with saved bytes, and where: `offset` is in bytes from the start of the stream or file. */
+/** Saved bytes are malformed. `offset` says where, in bytes from the start of the stream or file. */
 export class RecordError extends Error {
   constructor(
     readonly offset: number,
@@ -14,7 +14,7 @@ export class RecordError extends Error {
   }
 }
 
-/** Grows as it is written; all numbers little-endian. */
+/** A buffer that grows as it is written. All numbers are little-endian. */
 export class ByteWriter {
   private bytes = new Uint8Array(256);
   private view = new DataView(this.bytes.buffer);
@@ -55,7 +55,7 @@ export class ByteWriter {
     const at = this.room(v.length);
     this.bytes.set(v, at);
   }
-  /** Overwrites four bytes written before. */
+  /** Overwrites four bytes that were written before. */
   patchU32(at: number, v: number): void {
     this.view.setUint32(at, v, true);
   }
@@ -65,7 +65,7 @@ export class ByteWriter {
   }
 }
 
-/** Reads what ByteWriter wrote; `base` is the offset of `bytes[0]` in the whole stream, for messages. */
+/** Reads what ByteWriter wrote. `base` is the offset of `bytes[0]` in the whole stream, for messages. */
 export class ByteReader {
   private readonly view: DataView;
   at = 0;
@@ -101,7 +101,7 @@ export class ByteReader {
   f64(): number {
     return this.view.getFloat64(this.take(8, 'a number'), true);
   }
-  /** A copy of the next `size` bytes. */
+  /** Returns a copy of the next `size` bytes. */
   raw(size: number): Uint8Array {
     const at = this.take(size, 'a block');
     return this.bytes.slice(at, at + size);
@@ -149,13 +149,13 @@ export const bool = field<boolean>(
     return v === 0 || v === 1 ? v === 1 : r.fail(`a flag must be 0 or 1, found ${v}`);
   },
 );
-/** All 64 bits, as an unsigned bigint. */
+/** Any 64 bits, as an unsigned bigint. */
 export const big64 = field<bigint>(
   'u64',
   (w, v) => w.big64(v),
   (r) => r.big64(),
 );
-/** A signed 64-bit number that fits a double exactly (|v| <= 2^53): times, counts, canonical addresses. */
+/** A signed 64-bit number that a double holds exactly (|v| <= 2^53): times, counts, canonical addresses. */
 export const int = field<number>(
   's64, at most 53 bits',
   (w, v) => {
@@ -172,7 +172,7 @@ export const f64 = field<number>(
   (w, v) => w.f64(v),
   (r) => r.f64(),
 );
-/** A length (u32), then as many bytes. */
+/** A length (u32), followed by that many bytes. */
 export const bytes = field<Uint8Array>(
   'bytes',
   (w, v) => {
@@ -187,7 +187,7 @@ export const text = field<string>(
   (w, v) => bytes.write(w, new TextEncoder().encode(v)),
   (r) => new TextDecoder().decode(bytes.read(r)),
 );
-/** A block of a size that both sides know. */
+/** A block whose size both sides know. */
 export const block = (size: number): Field<Uint8Array> =>
   field(
     `${size} bytes`,
@@ -198,7 +198,7 @@ export const block = (size: number): Field<Uint8Array> =>
     (r) => r.raw(size),
   );
 
-/** A count (u32), then as many values. */
+/** A count (u32), followed by that many values. */
 export const list = <T>(item: Field<T>): Field<T[]> =>
   field(
     `list of ${item.text}`,
@@ -214,7 +214,7 @@ export const list = <T>(item: Field<T>): Field<T[]> =>
     },
   );
 
-/** A flag, then the value if the flag is 1; `null` otherwise. */
+/** A flag, followed by the value if the flag is 1. Otherwise the value is `null`. */
 export const optional = <T>(item: Field<T>): Field<T | null> =>
   field(
     `optional ${item.text}`,
@@ -231,7 +231,7 @@ export type ValueOf<T extends Table> = {
   -readonly [K in keyof T]: T[K][0] extends Field<infer V> ? V : never;
 };
 
-/** Several named values, one after the other. Each entry is [type, what it means]. */
+/** Several named values, one after the other. Each entry is [type, meaning]. */
 export const struct = <T extends Table>(table: T): Field<ValueOf<T>> & { readonly table: T } => {
   const entries = Object.entries(table);
   return {

@@ -1,6 +1,6 @@
 /**
- * The record: the one format in which every stateful part saves itself, in files and in the migration
- * stream. Invariant: what does not carry the right checksum, version and length is never interpreted.
+ * The record: the one format in which every stateful part saves itself, in files and in the migration stream.
+ * Invariant: the contents of a record are only interpreted if its checksum, version and length are right.
  *
  *     0      4 bytes   tag, ASCII ("VCPU")
  *     4      u16       version of this record's layout
@@ -22,14 +22,14 @@ import {
 
 export const RECORD_HEADER_BYTES = 16;
 
-/** A record's declared layout. `V` is the value it carries. */
+/** The declared layout of a record. `V` is the type of its value. */
 export interface RecordType<V> {
   readonly tag: string;
   readonly version: number;
   readonly doc: string;
   readonly table: Table;
   readonly body: Field<V>;
-  /** Layouts of earlier versions, with the step to this one. */
+  /** The layouts of earlier versions, each with a function that converts its value to the present version. */
   readonly earlier: readonly Earlier<V>[];
 }
 
@@ -39,7 +39,9 @@ interface Earlier<V> {
   upgrade(old: never): V;
 }
 
-/** Declares a record: four ASCII characters, a version from 1, what it is, and the table of its fields. */
+/**
+ * Declares a record: a tag of four ASCII characters, a version from 1 on, a description, and the table of its fields.
+ */
 export function recordType<T extends Table>(
   tag: string,
   version: number,
@@ -52,7 +54,7 @@ export function recordType<T extends Table>(
   return { tag, version, doc, table, body: struct(table), earlier };
 }
 
-/** One record as read: header checked, body not yet interpreted. */
+/** A record whose header is checked and whose body is not interpreted yet. */
 export interface RawRecord {
   readonly tag: string;
   readonly version: number;
@@ -63,7 +65,7 @@ export interface RawRecord {
 
 const padded = (length: number): number => Math.ceil(length / 8) * 8;
 
-/** The bytes of a record with a ready body. */
+/** Encodes a record with a given body. */
 export function encodeRaw(tag: string, version: number, body: Uint8Array): Uint8Array {
   const out = new Uint8Array(RECORD_HEADER_BYTES + padded(body.length));
   const view = new DataView(out.buffer);
@@ -75,20 +77,20 @@ export function encodeRaw(tag: string, version: number, body: Uint8Array): Uint8
   return out;
 }
 
-/** The bytes of `value` as a record of `type`. */
+/** Encodes `value` as a record of `type`. */
 export function encodeRecord<V>(type: RecordType<V>, value: V): Uint8Array {
   const w = new ByteWriter();
   type.body.write(w, value);
   return encodeRaw(type.tag, type.version, w.done());
 }
 
-/** Size of the whole record whose 16 header bytes are at `bytes[at]`, padding included. */
+/** The size of the whole record whose 16 header bytes are at `bytes[at]`, including padding. */
 export function recordSize(bytes: Uint8Array, at = 0): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   return RECORD_HEADER_BYTES + padded(view.getUint32(at + 8, true));
 }
 
-/** Takes the record at `bytes[at]`; `base` is the offset of `bytes[0]` in the stream. Throws RecordError. */
+/** Reads the record at `bytes[at]`. `base` is the offset of `bytes[0]` in the stream. Throws RecordError. */
 export function decodeRaw(bytes: Uint8Array, at = 0, base = 0): RawRecord {
   const offset = base + at;
   if (bytes.length - at < RECORD_HEADER_BYTES) {
@@ -108,7 +110,7 @@ export function decodeRaw(bytes: Uint8Array, at = 0, base = 0): RawRecord {
   return { tag, version: view.getUint16(at + 4, true), body, offset };
 }
 
-/** All records of `bytes`, in order. */
+/** Reads all records of `bytes`, in order. */
 export function decodeAll(bytes: Uint8Array, base = 0): RawRecord[] {
   const all: RawRecord[] = [];
   for (let at = 0; at < bytes.length; ) {
@@ -119,7 +121,7 @@ export function decodeAll(bytes: Uint8Array, base = 0): RawRecord[] {
   return all;
 }
 
-/** Interprets a raw record as `type`, also when an earlier version wrote it. Throws RecordError. */
+/** Interprets a raw record as `type`, even if an earlier version wrote it. Throws RecordError. */
 export function decodeRecord<V>(type: RecordType<V>, raw: RawRecord): V {
   if (raw.tag !== type.tag) {
     throw new RecordError(raw.offset, `record ${type.tag} (${type.doc}) expected, found ${raw.tag}`);
@@ -137,7 +139,7 @@ export function decodeRecord<V>(type: RecordType<V>, raw: RawRecord): V {
   return value;
 }
 
-/** Joins records to one block of bytes. */
+/** Joins byte arrays into one. */
 export function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
   const out = new Uint8Array(parts.reduce((sum, p) => sum + p.length, 0));
   let at = 0;

@@ -1,8 +1,8 @@
 /**
- * The block protocol (`io/blkif.h`). A guest's ring has the layout of its own ABI, which it names in the
- * `protocol` node: in x86_32 a 64-bit integer is aligned to 4 bytes, so requests and responses are smaller.
+ * The block protocol (`io/blkif.h`). A guest's ring has the layout of the guest's own ABI, which it names in the
+ * `protocol` node. In x86_32 a 64-bit integer is aligned to 4 bytes, so requests and responses are smaller.
  *
- * The id of a request is opaque: it is copied bit for bit into the response.
+ * The id of a request is opaque: it is copied unchanged into the response.
  */
 import { struct } from './struct.js';
 
@@ -16,12 +16,12 @@ export const BLKIF_OP_INDIRECT = 6;
 
 export const BLKIF_MAX_SEGMENTS_PER_REQUEST = 11;
 export const BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST = 8;
-/** Segments that one page of an indirect request holds. */
+/** How many segments one page of an indirect request holds. */
 export const BLKIF_SEGMENTS_PER_INDIRECT_PAGE = 512;
-/** The unit of `sector_number`, `first_sect` and `last_sect`, whatever the disk's sector size is. */
+/** The unit of `sector_number`, `first_sect` and `last_sect` in bytes, whatever the disk's sector size is. */
 export const BLKIF_SECTOR_SIZE = 512;
 
-/** Sectors are counted within the granted page and both ends are included. */
+/** Sectors are counted within the granted page; the first and the last one are included. */
 export const BlkifRequestSegment = struct('blkif_request_segment', 8, {
   gref: [0, 'u32'],
   first_sect: [4, 'u8'],
@@ -65,7 +65,7 @@ export const BlkifResponse = struct('blkif_response', 16, {
   status: [10, 's16'],
 });
 
-/** In the x86_32 ABI. */
+/** The layout in the x86_32 ABI. */
 export const BlkifRequestX86_32 = struct('blkif_request', 108, {
   operation: [0, 'u8'],
   nr_segments: [1, 'u8'],
@@ -100,7 +100,7 @@ export const BlkifResponseX86_32 = struct('blkif_response', 12, {
   status: [10, 's16'],
 });
 
-/** The two layouts under one type, chosen once by the `protocol` node of a frontend. */
+/** Both layouts under one type. Which one is used follows from the front end's `protocol` node. */
 export interface BlkifAbi {
   readonly request: { readonly [K in keyof typeof BlkifRequest]: (typeof BlkifRequest)[K] };
   readonly discard: { readonly [K in keyof typeof BlkifRequestDiscard]: (typeof BlkifRequestDiscard)[K] };

@@ -1,6 +1,4 @@
-/**
- * Where a guest wants to be called (`callback.h`, `nmi.h`): `__HYPERVISOR_callback_op` and nmi_op.
- */
+/** The registration of callbacks (`callback.h`, `nmi.h`): `__HYPERVISOR_callback_op` and `__HYPERVISOR_nmi_op`. */
 import { struct } from './struct.js';
 
 export const CALLBACKOP_register = 0;
@@ -15,7 +13,7 @@ export const CALLBACKTYPE_nmi = 4;
 export const CALLBACKTYPE_sysenter = 5;
 export const CALLBACKTYPE_syscall32 = 7;
 
-/** `callback_register.flags`: events are masked when the callback is entered. */
+/** `callback_register.flags`: events are masked on entry to the callback. */
 export const CALLBACKF_mask_events = 1 << 0;
 
 export const CallbackRegister = struct('callback_register', 16, {

@@ -1,6 +1,6 @@
 /**
- * The console page (`io/console.h`): `in` runs to the guest, `out` from it. Indices run free and are masked
- * with the size of their buffer.
+ * The console page (`io/console.h`): `in` is the ring towards the guest, `out` the one from it. The indices are
+ * free-running and are masked with the size of their ring.
  */
 import { struct } from './struct.js';
 
@@ -15,7 +15,7 @@ export const XenconsInterface = struct('xencons_interface', 3088, {
 
 export const XENCONS_IN_SIZE = 1024;
 export const XENCONS_OUT_SIZE = 2048;
-/** Since Xen 4.21: a byte right after the indices, in which the backend says whether anybody reads. */
+/** Since Xen 4.21: a byte right after the indices in which the back end says whether it is connected. */
 export const XENCONS_CONNECTION = 3088;
 export const XENCONSOLE_CONNECTED = 0;
 export const XENCONSOLE_DISCONNECTED = 1;

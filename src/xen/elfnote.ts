@@ -1,6 +1,4 @@
-/**
- * What a kernel image says of itself to the domain builder (`elfnote.h`): notes of owner "Xen".
- */
+/** The ELF notes with owner "Xen" in which a kernel image describes itself to the domain builder (`elfnote.h`). */
 import {
   XENFEAT_auto_translated_physmap,
   XENFEAT_dom0,
@@ -32,7 +30,10 @@ export const XEN_ELFNOTE_SUPPORTED_FEATURES = 17;
 export const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 export const XEN_ELFNOTE_OWNER = 'Xen';
 
-/** Names of feature bits (XENFEAT_) in the FEATURES string, which are joined with `|`; `!` before one requires it. */
+/**
+ * Names of feature bits (XENFEAT_) in the FEATURES string. They are joined with `|`, and `!` before a name requires
+ * it.
+ */
 export const ELF_FEATURE_NAMES: Readonly<Record<string, number>> = {
   writable_page_tables: XENFEAT_writable_page_tables,
   writable_descriptor_tables: XENFEAT_writable_descriptor_tables,

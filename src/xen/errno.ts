@@ -52,5 +52,5 @@ export const ENOTCONN = 107;
 export const ETIMEDOUT = 110;
 export const ECONNREFUSED = 111;
 
-/** Not in the header: never reaches a guest, it asks the dispatcher to run the same hypercall again. */
+/** Not in the header and never returned to a guest: it asks the dispatcher to run the same hypercall again. */
 export const ERESTART = 85;

@@ -56,7 +56,7 @@ export const EvtchnSend = struct('evtchn_send', 4, {
   port: [0, 'u32'],
 });
 
-/** The union `u` depends on `status`: unbound.dom, interdomain.{dom,port}, pirq, or virq. */
+/** The union `u` depends on `status`: it is unbound.dom, interdomain.{dom,port}, pirq, or virq. */
 export const EvtchnStatus = struct('evtchn_status', 24, {
   dom: [0, 'u16'],
   port: [4, 'u32'],
@@ -106,13 +106,16 @@ export const EvtchnSetPriority = struct('evtchn_set_priority', 8, {
   priority: [4, 'u32'],
 });
 
-/** Priorities: 0 is the highest. */
+/** Priorities of events; 0 is the highest. */
 export const EVTCHN_FIFO_PRIORITY_MAX = 0;
 export const EVTCHN_FIFO_PRIORITY_DEFAULT = 7;
 export const EVTCHN_FIFO_PRIORITY_MIN = 15;
 export const EVTCHN_FIFO_MAX_QUEUES = 16;
 
-/** Virtual interrupts: one port a vCPU for the per-vCPU ones (TIMER, DEBUG, XENOPROF, XENPMU), one a domain or host else. */
+/**
+ * Virtual interrupts. TIMER, DEBUG, XENOPROF and XENPMU have one port for each vCPU, the others one for each domain
+ * or for the host.
+ */
 export const VIRQ_TIMER = 0;
 export const VIRQ_DEBUG = 1;
 export const VIRQ_CONSOLE = 2;

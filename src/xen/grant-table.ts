@@ -10,13 +10,15 @@ export const GrantEntryV1 = struct('grant_entry_v1', 8, {
   frame: [4, 'u32'],
 });
 
-/** Entries that the domain builder keeps for the tools. */
+/** Entries that the domain builder reserves for the tools. */
 export const GNTTAB_NR_RESERVED_ENTRIES = 8;
 export const GNTTAB_RESERVED_CONSOLE = 0;
 export const GNTTAB_RESERVED_XENSTORE = 1;
 
-/** `grant_entry_v1.flags`: the type of grant in the low two bits, then what the granting domain allows
- *  (readonly) and what the mapping side is doing (reading, writing). */
+/**
+ * `grant_entry_v1.flags`: the type of the grant in the low two bits, then what the granting domain allows (readonly)
+ * and what the mapping domain does (reading, writing).
+ */
 export const GTF_invalid = 0;
 export const GTF_permit_access = 1;
 export const GTF_accept_transfer = 2;
@@ -120,7 +122,7 @@ export const GnttabTransfer = struct('gnttab_transfer', 24, {
   status: [16, 's16'],
 });
 
-/** `source.u` and `dest.u` are a grant reference or a frame number, as `flags` says. */
+/** `source.u` and `dest.u` are a grant reference or a frame number, depending on `flags`. */
 export const GnttabCopy = struct('gnttab_copy', 40, {
   source: [0, 'struct gnttab_copy_ptr'],
   dest: [16, 'struct gnttab_copy_ptr'],

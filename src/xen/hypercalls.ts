@@ -45,7 +45,7 @@ export const __HYPERVISOR_argo_op = 39;
 export const __HYPERVISOR_xenpmu_op = 40;
 export const __HYPERVISOR_dm_op = 41;
 export const __HYPERVISOR_hypfs_op = 42;
-/** The first architecture call: machine checks, for dom0. */
+/** The first architecture-specific hypercall: machine checks, for dom0. */
 export const __HYPERVISOR_mca = 48;
 export const __HYPERVISOR_arch_0 = 48;
 export const __HYPERVISOR_arch_1 = 49;
@@ -56,14 +56,14 @@ export const __HYPERVISOR_arch_5 = 53;
 export const __HYPERVISOR_arch_6 = 54;
 export const __HYPERVISOR_arch_7 = 55;
 
-/** One past the highest number a hypercall page has a stub for: 4096 bytes of 32 each. */
+/** One more than the highest number for which a hypercall page has a stub: 4096 bytes with 32 for each. */
 export const NR_HYPERCALL_STUBS = 128;
 
 /** `__HYPERVISOR_console_io` sub-operations. */
 export const CONSOLEIO_write = 0;
 export const CONSOLEIO_read = 1;
 
-/** A call of `__HYPERVISOR_multicall`; `args` are six of 8 bytes. */
+/** One call of `__HYPERVISOR_multicall`. `args` has six values of 8 bytes. */
 export const MulticallEntry = struct('multicall_entry', 64, {
   op: [0, 'u64'],
   result: [8, 'u64'],
@@ -76,7 +76,7 @@ export const SEGBASE_GS_USER = 1;
 export const SEGBASE_GS_KERNEL = 2;
 export const SEGBASE_GS_USER_SEL = 3;
 
-/** Guest performance counters (`pmu.h`), `__HYPERVISOR_xenpmu_op` sub-operations. */
+/** Virtual performance counters (`pmu.h`): `__HYPERVISOR_xenpmu_op` sub-operations. */
 export const XENPMU_mode_get = 0;
 export const XENPMU_mode_set = 1;
 export const XENPMU_feature_get = 2;
@@ -86,7 +86,7 @@ export const XENPMU_finish = 5;
 export const XENPMU_lvtpc_set = 6;
 export const XENPMU_flush = 7;
 
-/** Domain ids that are not domains. */
+/** Domain ids with a special meaning. */
 export const DOMID_FIRST_RESERVED = 0x7ff0;
 export const DOMID_SELF = 0x7ff0;
 export const DOMID_IO = 0x7ff1;

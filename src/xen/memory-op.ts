@@ -1,6 +1,4 @@
-/**
- * `__HYPERVISOR_memory_op` (`memory.h`), as far as a PV guest meets it, and the BIOS memory map entry.
- */
+/** `__HYPERVISOR_memory_op` (`memory.h`), as far as it concerns a PV guest, and the entry of the BIOS memory map. */
 import { struct } from './struct.js';
 
 export const XENMEM_increase_reservation = 0;
@@ -24,7 +22,7 @@ export const XENMEM_add_to_physmap_batch = 23;
 export const XENMEM_machphys_compat_mfn_list = 25;
 export const XENMEM_get_vnumainfo = 26;
 export const XENMEM_acquire_resource = 28;
-/** Bits of the command that hold the sub-operation; above them is how far a preempted call came. */
+/** The bits of the command that hold the sub-operation. The bits above them say how far a preempted call has come. */
 export const MEMOP_EXTENT_SHIFT = 6;
 export const MEMOP_CMD_MASK = 63;
 
@@ -85,7 +83,7 @@ export const XENMAPSPACE_gmfn_range = 3;
 export const XENMAPSPACE_gmfn_foreign = 4;
 export const XENMAPSPACE_dev_mmio = 5;
 
-/** `nr_entries` is capacity in, count out. */
+/** `nr_entries` is the buffer's capacity on input and the number of entries on output. */
 export const XenMemoryMap = struct('xen_memory_map', 16, {
   nr_entries: [0, 'u32'],
   buffer: [8, 'ptr'],
@@ -115,7 +113,7 @@ export const XenMemAcquireResource = struct('xen_mem_acquire_resource', 32, {
   frame_list: [24, 'ptr'],
 });
 
-/** One entry of XENMEM_memory_map: as BIOS INT 0x15 AX=0xE820 gives it, 20 bytes without padding. */
+/** One entry of XENMEM_memory_map, as BIOS INT 0x15 AX=0xE820 returns it: 20 bytes without padding. */
 export const E820Entry = struct('e820entry', 20, {
   addr: [0, 'u64'],
   size: [8, 'u64'],

@@ -1,6 +1,6 @@
 /**
- * Fast little-endian access to one linear memory by byte address: guest RAM, shared pages, CPU state.
- * Invariant: nothing here allocates, and no bigint appears where 53 bits do.
+ * Fast little-endian access to one linear memory by byte address: guest RAM, shared pages, CPU state. Invariant:
+ * nothing here allocates, and bigints are used only where 53 bits are not enough.
  */
 
 const TWO32 = 0x1_0000_0000;
@@ -26,11 +26,11 @@ export class LinearMemory {
   getS32(at: number): number {
     return this.view.getInt32(at, true);
   }
-  /** Unsigned 64 bits as a number: exact up to 2^53, rounded above. */
+  /** An unsigned 64-bit value as a number: exact up to 2^53, rounded above. */
   getU64(at: number): number {
     return this.view.getUint32(at + 4, true) * TWO32 + this.view.getUint32(at, true);
   }
-  /** Signed 64 bits as a number: exact within 2^53 of zero, which holds for every canonical address. */
+  /** A signed 64-bit value as a number: exact within 2^53 of zero, which includes every canonical address. */
   getS64(at: number): number {
     return this.view.getInt32(at + 4, true) * TWO32 + this.view.getUint32(at, true);
   }
@@ -46,7 +46,7 @@ export class LinearMemory {
   setU32(at: number, v: number): void {
     this.view.setUint32(at, v, true);
   }
-  /** Writes a whole number as 64 bits, two's complement: exact within 2^53 of zero. */
+  /** Writes an integer as 64 bits in two's complement: exact within 2^53 of zero. */
   setU64(at: number, v: number): void {
     this.view.setUint32(at, v, true);
     this.view.setUint32(at + 4, Math.floor(v / TWO32), true);
@@ -54,7 +54,7 @@ export class LinearMemory {
   setBig(at: number, v: bigint): void {
     this.view.setBigUint64(at, v, true);
   }
-  /** The bytes from `at` on, in place (no copy). */
+  /** A view of `length` bytes at `at`; they are not copied. */
   bytes(at: number, length: number): Uint8Array {
     return this.u8.subarray(at, at + length);
   }

@@ -45,8 +45,10 @@ export const MMUEXT_FLUSH_CACHE_GLOBAL = 18;
 export const MMUEXT_MARK_SUPER = 19;
 export const MMUEXT_UNMARK_SUPER = 20;
 
-/** Flags of update_va_mapping: what to flush in the low two bits, where in the next; with UVMF_MULTI the rest is
- *  the address of a vCPU bitmap. */
+/**
+ * Flags of update_va_mapping: the low two bits say what to flush, the next one says on which vCPUs. With UVMF_MULTI
+ * the other bits are the address of a vCPU bitmap.
+ */
 export const UVMF_NONE = 0;
 export const UVMF_TLB_FLUSH = 1;
 export const UVMF_INVLPG = 2;

@@ -1,8 +1,8 @@
 /**
  * The network protocol (`io/netif.h`). Sizes and names are the same in both ABIs.
  *
- * A packet is a chain of tx requests (more_data set on all but the last), with extra infos in the slots after
- * the first. On the receive side each response takes the slot of its request.
+ * A packet is a chain of tx requests (more_data is set on all but the last). Extra infos occupy the slots after the
+ * first one. On the receive side each response occupies the slot of its request.
  */
 import { struct } from './struct.js';
 
@@ -21,7 +21,7 @@ export const NETTXF_more_data = 1 << 2;
 export const NETTXF_extra_info = 1 << 3;
 
 export const XEN_NETIF_MAX_TX_SIZE = 0xffff;
-/** Slots that a packet may take at least, which every backend accepts. */
+/** How many slots every back end must accept for a packet. */
 export const XEN_NETIF_NR_SLOTS_MIN = 18;
 
 export const NetifTxResponse = struct('netif_tx_response', 4, {
@@ -34,7 +34,7 @@ export const NetifRxRequest = struct('netif_rx_request', 8, {
   gref: [4, 'u32'],
 });
 
-/** `status` is a NETIF_RSP_ code when negative, else the bytes of this slot. */
+/** `status` is a NETIF_RSP_ code if it is negative, otherwise the number of bytes in this slot. */
 export const NetifRxResponse = struct('netif_rx_response', 8, {
   id: [0, 'u16'],
   offset: [2, 'u16'],
@@ -76,7 +76,7 @@ export const XEN_NETIF_GSO_TYPE_NONE = 0;
 export const XEN_NETIF_GSO_TYPE_TCPV4 = 1;
 export const XEN_NETIF_GSO_TYPE_TCPV6 = 2;
 
-/** `status` of a tx response; of an rx response when negative. */
+/** `status` of a tx response, and of an rx response if it is negative. */
 export const NETIF_RSP_DROPPED = -2;
 export const NETIF_RSP_ERROR = -1;
 export const NETIF_RSP_OKAY = 0;

@@ -1,5 +1,6 @@
 /**
- * `__HYPERVISOR_physdev_op` (`physdev.h`): what a guest without hardware of its own may still ask.
+ * `__HYPERVISOR_physdev_op` (`physdev.h`): calls about hardware. A guest without hardware may still make some of
+ * them.
  */
 import { struct } from './struct.js';
 

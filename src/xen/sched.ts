@@ -1,6 +1,4 @@
-/**
- * `__HYPERVISOR_sched_op` (`sched.h`): giving the CPU away, and ending a domain.
- */
+/** `__HYPERVISOR_sched_op` (`sched.h`): yielding the CPU, and shutting a domain down. */
 import { struct } from './struct.js';
 
 export const SCHEDOP_yield = 0;
@@ -25,7 +23,7 @@ export const SHUTDOWN_watchdog = 4;
 export const SHUTDOWN_soft_reset = 5;
 export const SHUTDOWN_MAX = 5;
 
-/** `timeout` is absolute system time in ns; 0 waits for ever. */
+/** `timeout` is an absolute system time in ns; 0 means to wait for ever. */
 export const SchedPoll = struct('sched_poll', 24, {
   ports: [0, 'ptr'],
   nr_ports: [8, 'u32'],
@@ -37,7 +35,7 @@ export const SchedRemoteShutdown = struct('sched_remote_shutdown', 8, {
   reason: [4, 'u32'],
 });
 
-/** `id` 0 makes a new watchdog of `timeout` seconds; `timeout` 0 ends one. */
+/** With `id` 0 a new watchdog of `timeout` seconds is made; `timeout` 0 ends one. */
 export const SchedWatchdog = struct('sched_watchdog', 8, {
   id: [0, 'u32'],
   timeout: [4, 'u32'],

@@ -1,8 +1,9 @@
 /**
- * The page that Xen and a guest share (`struct shared_info` in `xen.h`): per-vCPU event state and time, the
+ * The page that Xen and a guest share (`struct shared_info` in `xen.h`): event state and time of each vCPU, the
  * two-level event bitmaps, and the wall clock.
  *
- * `version` and `wc_version` are sequence counters: odd while the fields after them are being changed.
+ * `version` and `wc_version` are sequence counters. They are odd while the fields that they protect are being
+ * changed.
  */
 import { struct } from './struct.js';
 
@@ -51,9 +52,9 @@ export const SharedInfo = struct('shared_info', 3136, {
   arch: [3088, 'struct arch_shared_info'],
 });
 
-/** vCPUs whose vcpu_info lies in shared_info; any above must register their own. */
+/** How many vCPUs have their vcpu_info in shared_info. Further vCPUs must register their own. */
 export const XEN_LEGACY_MAX_VCPUS = 32;
-/** Ports of the two-level event-channel ABI: 64 words of 64 bits. */
+/** The number of ports in the two-level event-channel ABI: 64 words of 64 bits. */
 export const EVTCHN_2L_NR_CHANNELS = 4096;
 
 /** Bits of `arch_shared_info.nmi_reason` (`nmi.h`). */

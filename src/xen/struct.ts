@@ -1,16 +1,16 @@
 /**
- * Declares a C structure of Xen's ABI once, as a readable table, and gives its offsets as plain numbers:
+ * Declares a C structure of Xen's ABI once, as a readable table, and provides its offsets as plain numbers:
  *
  *     mem.setU8(base + VcpuInfo.evtchn_upcall_mask, 1)
  *
- * The table keeps the type of every field too, for the test that holds each offset, size and type against
- * Xen's own headers. Padding is not listed. Layouts are those of x86_64 unless the name says otherwise.
+ * The table also has the type of every field, for the test that compares each offset, size and type with Xen's own
+ * headers. Padding is not listed. Layouts are those of x86_64 unless the name says otherwise.
  */
 
 export type Scalar = 'u8' | 's8' | 'u16' | 's16' | 'u32' | 's32' | 'u64' | 's64' | 'char' | 'ptr';
 /** A scalar, another structure, or an array of either. */
 export type FieldType = Scalar | `${Scalar}[${number}]` | `struct ${string}`;
-/** Byte offset, type, and the path in C where it is not simply the field's name (`console.domU.mfn`). */
+/** Byte offset, type, and the path in C if it is not just the field's name (`console.domU.mfn`). */
 export type Field = readonly [offset: number, type: FieldType, path?: string];
 export type Fields = Readonly<Record<string, Field>>;
 
@@ -20,7 +20,7 @@ export interface StructLayout {
   readonly fields: Fields;
 }
 
-/** Every field's byte offset under its own name, the size in bytes, and the table itself. */
+/** The byte offset of every field under its name, the size in bytes, and the table itself. */
 export type Struct<F extends Fields> = { readonly [K in keyof F]: number } & {
   readonly sizeof: number;
   readonly layout: StructLayout;
@@ -47,7 +47,7 @@ const SCALAR_BYTES: Readonly<Record<Scalar, number>> = {
   ptr: 8,
 };
 
-/** The scalar a type is made of and how many of it; undefined for a structure or an array of them. */
+/** The scalar type and the number of scalars in a type. Undefined for a structure or an array of structures. */
 export function scalarOf(type: FieldType): { scalar: Scalar; count: number; bytes: number } | undefined {
   const match = /^([us]\d+|char|ptr)(?:\[(\d+)\])?$/.exec(type);
   if (!match) return undefined;

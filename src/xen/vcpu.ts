@@ -34,7 +34,7 @@ export const CpuUserRegs = struct('cpu_user_regs', 200, {
   gs: [192, 'u16'],
 });
 
-/** One gate of `__HYPERVISOR_set_trap_table`; a table ends with an all-zero `address`. */
+/** One gate of `__HYPERVISOR_set_trap_table`. The table ends with an entry whose `address` is zero. */
 export const TrapInfo = struct('trap_info', 16, {
   vector: [0, 'u8'],
   flags: [1, 'u8'],
@@ -42,7 +42,7 @@ export const TrapInfo = struct('trap_info', 16, {
   address: [8, 'u64'],
 });
 
-/** `trap_info.flags`: the privilege level that may raise it with `int n`, and whether it masks events. */
+/** `trap_info.flags`: the privilege level from which it may be raised with `int n`, and whether it masks events. */
 export const TI_DPL_MASK = 3;
 export const TI_IF = 1 << 2;
 
@@ -74,7 +74,7 @@ export const VGCF_in_kernel = 1 << 2;
 export const VGCF_failsafe_disables_events = 1 << 3;
 export const VGCF_syscall_disables_events = 1 << 4;
 export const VGCF_online = 1 << 5;
-/** `iret_context.flags`: return as SYSRET does, with rcx and r11 left alone. */
+/** `iret_context.flags`: return as SYSRET does, without loading rcx and r11. */
 export const VGCF_in_syscall = 1 << 8;
 
 /** What `__HYPERVISOR_iret` takes from the guest's stack. */
@@ -105,7 +105,7 @@ export const VCPUOP_register_vcpu_info = 10;
 export const VCPUOP_send_nmi = 11;
 export const VCPUOP_get_physid = 12;
 export const VCPUOP_register_vcpu_time_memory_area = 13;
-/** Since Xen 4.18: the areas registered by guest-physical instead of virtual address. */
+/** Since Xen 4.18: areas that are registered by guest-physical instead of virtual address. */
 export const VCPUOP_register_runstate_phys_area = 14;
 export const VCPUOP_register_vcpu_time_phys_area = 15;
 
@@ -115,15 +115,18 @@ export const VcpuRunstateInfo = struct('vcpu_runstate_info', 48, {
   time: [16, 'u64[4]'],
 });
 
-/** `vcpu_runstate_info.state`, and the index into its `time[4]`. */
+/** Values of `vcpu_runstate_info.state`, which are also indices into its `time[4]`. */
 export const RUNSTATE_running = 0;
 export const RUNSTATE_runnable = 1;
 export const RUNSTATE_blocked = 2;
 export const RUNSTATE_offline = 3;
-/** Bit of `state_entry_time` that is set while Xen updates the area, with VMASST_TYPE_runstate_update_flag. */
+/**
+ * The bit of `state_entry_time` that is set while Xen updates the area, if VMASST_TYPE_runstate_update_flag is
+ * enabled.
+ */
 export const XEN_RUNSTATE_UPDATE_BIT = 63;
 
-/** `addr` holds a virtual address (`v`) or, for the physical variants, a physical one (`p`). */
+/** `addr` is a virtual address (`v`) or, in the physical variants, a physical address (`p`). */
 export const VcpuRegisterRunstateMemoryArea = struct('vcpu_register_runstate_memory_area', 8, {
   addr_v: [0, 'ptr', 'addr.v'],
   addr_p: [0, 'u64', 'addr.p'],
@@ -144,7 +147,7 @@ export const VcpuSetSingleshotTimer = struct('vcpu_set_singleshot_timer', 16, {
   flags: [8, 'u32'],
 });
 
-/** `vcpu_set_singleshot_timer.flags`: -ETIME when the time has passed already. */
+/** `vcpu_set_singleshot_timer.flags`: return -ETIME if the time has already passed. */
 export const VCPU_SSHOTTMR_future = 1 << 0;
 
 export const VcpuRegisterVcpuInfo = struct('vcpu_register_vcpu_info', 16, {

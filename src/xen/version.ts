@@ -15,7 +15,7 @@ export const XENVER_guest_handle = 8;
 export const XENVER_commandline = 9;
 export const XENVER_build_id = 10;
 
-/** Sizes of the strings that the calls fill, with their terminating zero. */
+/** Sizes of the strings that the calls return, including the terminating zero. */
 export const XEN_EXTRAVERSION_LEN = 16;
 export const XEN_CAPABILITIES_INFO_LEN = 1024;
 export const XEN_CHANGESET_INFO_LEN = 64;
@@ -59,7 +59,7 @@ export const XENFEAT_ARM_SMCCC_supported = 14;
 export const XENFEAT_linux_rsdp_unrestricted = 15;
 export const XENFEAT_not_direct_mapped = 16;
 export const XENFEAT_direct_mapped = 17;
-/** Later than Xen 4.17. */
+/** Added after Xen 4.17. */
 export const XENFEAT_runstate_phys_area = 18;
 export const XENFEAT_vcpu_time_phys_area = 19;
 export const XENFEAT_dm_msix_all_writes = 20;

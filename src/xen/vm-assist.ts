@@ -1,5 +1,5 @@
 /**
- * `__HYPERVISOR_vm_assist` (`xen.h`): behaviour a guest switches on or off. The types are bit numbers of
+ * `__HYPERVISOR_vm_assist` (`xen.h`): behaviour that a guest can switch on and off. The types are bit numbers of
  * `vcpu_guest_context.vm_assist`.
  */
 

@@ -1,6 +1,4 @@
-/**
- * States of a split driver's two ends (`io/xenbus.h`), written in decimal into their `state` nodes.
- */
+/** The states of the two ends of a split driver (`io/xenbus.h`). They are written in decimal into the `state` nodes. */
 
 export const XenbusStateUnknown = 0;
 export const XenbusStateInitialising = 1;

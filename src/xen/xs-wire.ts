@@ -1,6 +1,4 @@
-/**
- * The wire protocol of xenstore (`io/xs_wire.h`) and the page that carries it between a guest and the store.
- */
+/** The protocol of xenstore (`io/xs_wire.h`) and the page that carries it between a guest and the store. */
 import { struct } from './struct.js';
 
 export const XsdSockmsg = struct('xsd_sockmsg', 16, {
@@ -33,16 +31,16 @@ export const XS_RESUME = 18;
 export const XS_SET_TARGET = 19;
 export const XS_RESET_WATCHES = 21;
 export const XS_DIRECTORY_PART = 22;
-/** Later than Xen 4.17. */
+/** Added after Xen 4.17. */
 export const XS_GET_FEATURE = 23;
 export const XS_SET_FEATURE = 24;
 export const XS_GET_QUOTA = 25;
 export const XS_SET_QUOTA = 26;
-/** Number of valid types, and one that will never be valid. */
+/** The number of valid types, and one that will never be valid. */
 export const XS_TYPE_COUNT = 27;
 export const XS_INVALID = 0xffff;
 
-/** Payload of XS_ERROR: the name, as a string, with its terminating zero. */
+/** The payload of XS_ERROR is the name of the error as a string with its terminating zero. */
 export const XSD_ERRORS = [
   'EINVAL',
   'EACCES',
@@ -63,7 +61,7 @@ export const XSD_ERRORS = [
 ] as const;
 export type XsdError = (typeof XSD_ERRORS)[number];
 
-/** Position of a string in the payload of XS_WATCH_EVENT. */
+/** Positions of the strings in the payload of XS_WATCH_EVENT. */
 export const XS_WATCH_PATH = 0;
 export const XS_WATCH_TOKEN = 1;
 
@@ -81,7 +79,10 @@ export const XenstoreDomainInterface = struct('xenstore_domain_interface', 2076,
 
 export const XENSTORE_RING_SIZE = 1024;
 
-/** Longest payload (a longer one ends the connection), absolute path and relative path (EINVAL). */
+/**
+ * The longest payload (a longer one ends the connection), and the longest absolute and relative path (longer ones
+ * give EINVAL), in bytes.
+ */
 export const XENSTORE_PAYLOAD_MAX = 4096;
 export const XENSTORE_ABS_PATH_MAX = 3072;
 export const XENSTORE_REL_PATH_MAX = 2048;
@@ -89,10 +90,10 @@ export const XENSTORE_REL_PATH_MAX = 2048;
 /** Bits of `server_features`. */
 export const XENSTORE_SERVER_FEATURE_RECONNECTION = 1;
 export const XENSTORE_SERVER_FEATURE_ERROR = 2;
-/** Later than Xen 4.17: XS_WATCH takes a depth. */
+/** Added after Xen 4.17: XS_WATCH accepts a depth. */
 export const XENSTORE_SERVER_FEATURE_WATCHDEPTH = 4;
 
-/** `connection`: a guest writes RECONNECT and notifies, the store empties the ring and writes CONNECTED. */
+/** `connection`: a guest writes RECONNECT and notifies; the store then empties the ring and writes CONNECTED. */
 export const XENSTORE_CONNECTED = 0;
 export const XENSTORE_RECONNECT = 1;
 

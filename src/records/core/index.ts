@@ -1,13 +1,14 @@
 /**
- * CRC-32C in WebAssembly (AssemblyScript): sixteen tables, sixteen bytes a step. Memory: the tables from 0, the bytes
- * from BUFFER on. Source: RFC 3720, appendix B.4; the tables by Sarwate, the steps by Intel's "slicing-by-8".
+ * CRC-32C in WebAssembly (AssemblyScript): sixteen tables, sixteen bytes in each step. The memory holds the tables
+ * from address 0 on and the input from BUFFER on.
+ * Source: RFC 3720, appendix B.4; the tables follow Sarwate, the steps Intel's "slicing-by-8".
  */
 
 const POLYNOMIAL: u32 = 0x82f63b78;
 const TABLE_BYTES: u32 = 1024;
 const TABLES: u32 = 16;
 
-/** Where the bytes are put, and how many fit. */
+/** Address and size of the input buffer, in bytes. */
 export const BUFFER: u32 = 16384;
 export const BUFFER_BYTES: u32 = 65536;
 
@@ -34,7 +35,7 @@ function four(word: u32, last: u32): u32 {
   );
 }
 
-/** Continues `c`, the inverted sum so far, over `length` bytes at BUFFER. */
+/** Continues `c`, the inverted checksum so far, over `length` bytes at BUFFER. */
 export function update(c: u32, length: u32): u32 {
   let at = BUFFER;
   const end = BUFFER + length;
