@@ -66,7 +66,7 @@ module.exports = {
     alone(
       'product-does-not-import-tests',
       { path: '^src/', pathNot: '[.]test[.]ts$' },
-      { path: ['^test/', '^bench/', '[.]test[.]ts$'] },
+      { path: ['^(test|bench|soak|scripts)/', '[.]test[.]ts$'] },
     ),
     alone(
       'no-development-packages-in-the-product',
@@ -78,7 +78,6 @@ module.exports = {
     doNotFollow: { path: 'node_modules' },
     exclude: { path: '^src/(engine/wasm|records)/core/' },
     tsPreCompilationDeps: true,
-    tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {
       exportsFields: ['exports'],
       conditionNames: ['import', 'require', 'node', 'default'],

@@ -1,17 +1,36 @@
-// Builds everything that is not in git: what is WebAssembly (AssemblyScript) and dist/.
-// `--core` builds the former only. Files newer than their sources are left alone.
+// @ts-check
+// Builds everything that is not in git: what is WebAssembly (AssemblyScript), dist/ from src/, and build/ from scripts/,
+// bench/, soak/ and test/; and checks all types. What is newer than its sources is left alone. Plain JavaScript, because
+// it builds all else. `--clean` builds anew.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-process.chdir(root);
-const run = (file, ...args) => execFileSync(process.execPath, [file, ...args], { stdio: 'inherit' });
-const newest = (dir) =>
-  Math.max(0, ...readdirSync(dir, { recursive: true }).map((f) => statSync(join(dir, f)).mtimeMs));
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+/** @param {string[]} args */
+const run = (...args) => execFileSync(process.execPath, args, { stdio: 'inherit' });
+/** @param {string} dir */
+const filesOf = (dir) => readdirSync(dir, { recursive: true, encoding: 'utf8' }).map((f) => join(dir, f));
+/** @param {string} dir */
+const newest = (dir) => Math.max(0, ...filesOf(dir).map((f) => statSync(f).mtimeMs));
 
-/** Compiles `source` to WebAssembly, in base64, as constant `name` of the module `target`. */
+/**
+ * Compiles `source` to WebAssembly, in base64, as constant `name` of the module `target`.
+ * @param {string} source
+ * @param {string} target
+ * @param {string} name
+ */
 function compile(source, target, name) {
   if (existsSync(target) && statSync(target).mtimeMs > newest(source)) return;
   const out = 'node_modules/.cache/core.wasm';
@@ -26,9 +45,28 @@ function compile(source, target, name) {
   );
 }
 
+/**
+ * Removes what was compiled from sources that are no longer there: the compiler leaves it, and it could be imported.
+ * @param {string} sources
+ * @param {string} outputs
+ */
+function prune(sources, outputs) {
+  if (!existsSync(outputs)) return;
+  for (const { name, parentPath } of readdirSync(outputs, { recursive: true, withFileTypes: true })) {
+    const [, stem] = /^(.+?)(?:\.js|\.js\.map|\.d\.ts)$/.exec(name) ?? [];
+    if (stem === undefined) continue;
+    const source = join(sources, parentPath.slice(outputs.length), `${stem}.ts`);
+    if (!existsSync(source)) rmSync(join(parentPath, name));
+  }
+}
+
+if (process.argv.includes('--clean'))
+  for (const outputs of ['dist', 'build']) rmSync(outputs, { recursive: true, force: true });
 compile('src/engine/wasm/core', 'src/engine/wasm/generated/core-wasm.ts', 'coreWasmBase64');
 compile('src/records/core', 'src/records/generated/crc32c-wasm.ts', 'crc32cWasmBase64');
-if (!process.argv.includes('--core')) {
-  if (process.argv.includes('--clean')) rmSync('dist', { recursive: true, force: true });
-  run('node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json');
-}
+prune('src', 'dist');
+for (const folder of ['scripts', 'bench', 'soak', 'test']) prune(folder, join('build', folder));
+mkdirSync('build', { recursive: true });
+// What is compiled to build/ finds ../src/ where the product is compiled to.
+if (!lstatSync('build/src', { throwIfNoEntry: false })) symlinkSync('../dist', 'build/src');
+run('node_modules/typescript/bin/tsc', '--build');

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { migrationPointsDoc, streamDoc } from '../scripts/lib/docs.mjs';
+import { migrationPointsDoc, streamDoc } from '../scripts/lib/docs.js';
 import { STREAM_LIMITS, STREAM_PARTS } from '../src/control/stream-contents.js';
 import { POINT_DESCRIPTIONS } from '../src/helper/points/all.js';
 import { ROWS, rowsOf } from '../src/helper/points/rows.js';
@@ -8,11 +8,11 @@ import { ROWS, rowsOf } from '../src/helper/points/rows.js';
 const page = (name: string): string => readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8');
 
 describe('the documentation', () => {
-  it('of migration points says what the source says (node scripts/docs.mjs writes it)', () => {
+  it('of migration points says what the source says (npm run docs writes it)', () => {
     expect(page('migration-points.md')).toBe(migrationPointsDoc(POINT_DESCRIPTIONS, ROWS, rowsOf));
   });
 
-  it('of the stream says what the source says (node scripts/docs.mjs writes it)', () => {
+  it('of the stream says what the source says (npm run docs writes it)', () => {
     expect(page('stream.md')).toBe(streamDoc(STREAM_PARTS, STREAM_LIMITS));
   });
 

@@ -1,6 +1,6 @@
 // A kernel as a static Linux program: `kernel(N)` between two clock_gettime, then to standard output, raw: its result
 // and the nanoseconds of processor time it took (8 bytes each). Between the two system calls lie seven instructions
-// besides the kernel's own: FRAME in lib/cpu-program.mjs.
+// besides the kernel's own: FRAME in lib/cpu-program.ts.
         .globl  _start
 _start: movl    $228, %eax
         movl    $2, %edi                // CLOCK_PROCESS_CPUTIME_ID

@@ -1,6 +1,5 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { LogOutput } from './log-output.js';
 
@@ -36,10 +35,9 @@ describe('the output of a log', () => {
 
   it('does no harm to a process whose output is a full disk', () => {
     const fd = openSync('/dev/full', 'w');
-    const { href } = new URL('./log-output.ts', import.meta.url);
-    const hooks = fileURLToPath(new URL('../../test/support/register-ts.mjs', import.meta.url));
+    const { href } = new URL('../../dist/os/log-output.js', import.meta.url);
     const program = `const { logLine } = await import('${href}'); logLine('lost'); setTimeout(() => process.exit(7), 50);`;
-    const ran = spawnSync(process.execPath, ['--import', hooks, '--input-type=module', '--eval', program], {
+    const ran = spawnSync(process.execPath, ['--input-type=module', '--eval', program], {
       stdio: ['ignore', fd, 'inherit'],
     });
     closeSync(fd);

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { fetchDebian, NoPackages } from '../../scripts/fetch-guests.mjs';
+import { fetchDebian, NoPackages } from '../../scripts/lib/debian.js';
 import { XEN_EMULATE_PREFIX } from './cpuid.js';
 import { type Fields, type StructLayout, scalarOf } from './struct.js';
 import { XSD_ERRORS } from './xs-wire.js';

@@ -15,13 +15,13 @@ import {
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { compiled, inRoot } from '../../scripts/lib/root.js';
 import { connectDaemon } from '../../src/cli/daemon-client.js';
 import { initIdentity } from '../../src/control/transport/identity.js';
 import { until } from '../migration/hosts.js';
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-const PROBE = new URL('./sandbox-probe.mjs', import.meta.url).href;
+const MAIN = inRoot('dist/cli/main.js');
+const PROBE = compiled('test/control/sandbox-probe.ts').href;
 
 export interface Probed {
   readonly found: Readonly<Record<string, unknown>>;

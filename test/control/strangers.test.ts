@@ -7,13 +7,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { compiled } from '../../scripts/lib/root.js';
 import { type Identity, initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 import { TestHost, until } from '../migration/hosts.js';
 import { Line } from './line.js';
 
 const PORT = 17_880;
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-const FAKE = new URL('../migration/fake-guest.mjs', import.meta.url).href;
+const FAKE = compiled('test/migration/fake-guest.ts').href;
 /** Descriptors that the daemon may still have, beyond those that it has. */
 const SPARE = 4;
 

@@ -16,12 +16,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { compiled } from '../../scripts/lib/root.js';
 import type { DomainRow } from '../../src/control/api/api.js';
 import { TestHost, until } from '../migration/hosts.js';
 import { programKernel } from '../support/program-kernel.js';
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
-const TAKEN_OVER = new URL('./taken-over.mjs', import.meta.url).href;
+const TAKEN_OVER = compiled('test/control/taken-over.ts').href;
 
 /** A host of its own with a runner; `restart` is a new daemon over what the last one left. */
 class OneHost {

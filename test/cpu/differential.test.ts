@@ -46,15 +46,11 @@ const TIER = process.env.STILLPOINT_TIER ?? 'normal';
 
 /** Runs the child; its lines, then how it ended. */
 async function runChild(args: readonly string[], take: (line: Line) => void, tier = TIER): Promise<string> {
-  const child = spawn(
-    process.execPath,
-    ['--import', './test/support/register-ts.mjs', 'test/cpu/differential.ts', ...args],
-    {
-      cwd: root,
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, STILLPOINT_TIER: tier },
-    },
-  );
+  const child = spawn(process.execPath, ['build/test/cpu/differential.js', ...args], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, STILLPOINT_TIER: tier },
+  });
   const closed = new Promise<string>((resolve) => {
     child.on('close', (code, signal) => resolve(signal ?? `status ${code}`));
   });

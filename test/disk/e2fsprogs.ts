@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { writeCpio } from '../../scripts/lib/cpio.mjs';
-import { fetchDebian } from '../../scripts/lib/debian.mjs';
+import { type CpioEntry, writeCpio } from '../../scripts/lib/cpio.js';
+import { fetchDebian } from '../../scripts/lib/debian.js';
 
 const PACKAGES = ['e2fsprogs', 'libext2fs2', 'libcom-err2', 'libss2', 'libblkid1', 'libuuid1', 'libc6'];
 
@@ -39,7 +39,7 @@ export class E2fsprogs {
 
   /** A gzipped cpio archive to append to an initramfs: /sbin/mke2fs, /sbin/e2fsck, their libraries. */
   archive(): Uint8Array {
-    const entries: Parameters<typeof writeCpio>[0] = [
+    const entries: CpioEntry[] = [
       ...['lib64', 'lib', 'lib/x86_64-linux-gnu', 'etc', 'sbin'].map((path) => ({
         path,
         dir: true as const,

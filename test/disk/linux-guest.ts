@@ -4,14 +4,14 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { ensureGuests } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests } from '../../scripts/lib/guests.js';
+import { inRoot } from '../../scripts/lib/root.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import type { GuestLoop } from '../../src/guest-process/event-loop.js';
 import type { Guest } from '../../src/helper/guest.js';
 import type { E2fsprogs } from './e2fsprogs.js';
 
-const dist = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url));
+const dist = (path: string): string => inRoot(`dist/${path}`);
 const { Guest: Guests } = (await import(
   dist('helper/guest.js')
 )) as typeof import('../../src/helper/guest.js');

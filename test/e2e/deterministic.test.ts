@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
 import { hostAlone } from '../../src/host/standalone/single-host.js';

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { ensureGuests } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests } from '../../scripts/lib/guests.js';
 import { orSkipped } from '../support/debian.js';
 import { i386Programs } from './i386.js';
 import * as checks from './linux-checks.js';

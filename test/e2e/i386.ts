@@ -3,13 +3,14 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { fetchDebian } from '../../scripts/fetch-guests.mjs';
-import { type CpioEntry, writeCpio } from '../../scripts/lib/cpio.mjs';
+import { type CpioEntry, writeCpio } from '../../scripts/lib/cpio.js';
+import { fetchDebian } from '../../scripts/lib/debian.js';
+import { inRoot } from '../../scripts/lib/root.js';
 
 const I386 = { architecture: 'i386' };
 const LIBRARIES = 'lib/i386-linux-gnu';
 
-const script = (name: string): string => readFileSync(new URL(`./i386/${name}`, import.meta.url), 'utf8');
+const script = (name: string): string => readFileSync(inRoot(`test/e2e/i386/${name}`), 'utf8');
 
 export interface Program {
   readonly name: string;

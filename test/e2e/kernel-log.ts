@@ -3,9 +3,10 @@
  * Where no log of the same kernel on real Xen is at hand, each such line stands here with the reason for it.
  */
 import { readFileSync } from 'node:fs';
+import { inRoot } from '../../scripts/lib/root.js';
 import { wordsOf } from './dmesg.js';
 
-const REFERENCE = new URL('../reference/linux-6.1-dmesg-on-xen-4.17.txt', import.meta.url);
+const REFERENCE = inRoot('test/reference/linux-6.1-dmesg-on-xen-4.17.txt');
 
 /** Words by which a kernel tells that something is not as it should be. */
 const TROUBLE =

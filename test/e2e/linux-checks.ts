@@ -1,7 +1,8 @@
 /** What is looked at in a Linux that a person runs: its clocks, its size, its work, its boot log. Throws what is wrong. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import type { Guests } from '../../scripts/fetch-guests.mjs';
+import type { Guests } from '../../scripts/lib/guests.js';
+import { inRoot } from '../../scripts/lib/root.js';
 import { Session } from '../support/session.js';
 import { differences } from './dmesg.js';
 
@@ -65,7 +66,7 @@ export async function worksInParallel(guest: Session): Promise<void> {
   assert.equal(await guest.command('cat /tmp/sum.* | sort | uniq -c'), `     ${JOBS} ${digest}`);
 }
 
-const REFERENCE = new URL('../reference/linux-6.1-dmesg-on-xen-4.17.txt', import.meta.url);
+const REFERENCE = inRoot('test/reference/linux-6.1-dmesg-on-xen-4.17.txt');
 /** What a kernel says that has more than one processor, or more memory than 128 MB, or a part of it switched off. */
 const OF_ITS_SHAPE: readonly RegExp[] = [
   /^(smp|smpboot|rcu|cpu \d|installing Xen timer for CPU|cpu: Bringing up|x86: Booting|\.\.\.|node|Brought up)/i,

@@ -1,6 +1,6 @@
 /** Debian's kernel with a busybox initramfs, as a person runs it: real boots, in child processes. */
 import { afterEach, describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { orSkipped } from '../support/debian.js';
 import { Session } from '../support/session.js';
 import * as checks from './linux-checks.js';

@@ -57,7 +57,7 @@ export function hypercalls(): Target {
   };
   return {
     name: 'hypercalls, page tables and grants',
-    files: /\/src\/hypervisor\//,
+    files: /\/dist\/hypervisor\//,
     most: 400,
     async run(c) {
       if (calling === undefined || age++ > LIFE) {

@@ -65,7 +65,7 @@ export function diskRing(): Target {
   ];
   return {
     name: 'rings of disks',
-    files: /\/src\/devices\/(vbd|xenbus)/,
+    files: /\/dist\/devices\/(vbd|xenbus)/,
     most: 600,
     async run(c) {
       for (let n = 1 + c.below(12); n > 0 && !c.over; n--) {
@@ -130,7 +130,7 @@ export function netRing(): Target {
   const frame = ethernet(0x88b5, new Array(60).fill(1));
   return {
     name: 'rings of networks',
-    files: /\/src\/devices\/(vif|xenbus)|\/src\/net\//,
+    files: /\/dist\/devices\/(vif|xenbus)|\/dist\/net\//,
     most: 600,
     run(c) {
       const { access, link } = bench;

@@ -1,4 +1,4 @@
-// A child of fuzz.test.ts and of soak/fuzz.mjs: `short.ts SEED INPUTS SECONDS`. Coverage is of the process that it is
+// A child of fuzz.test.ts and of soak/fuzz.ts: `short.js SEED INPUTS SECONDS`. Coverage is of the process that it is
 // taken in, so no test runner may be in it. Prints a line of JSON for each target.
 import { fuzz } from './fuzz.js';
 import { targets } from './targets.js';

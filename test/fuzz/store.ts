@@ -44,7 +44,7 @@ export function store(): Target {
   let heard = '';
   return {
     name: 'messages to xenstore, and its ring',
-    files: /\/src\/xenstore\//,
+    files: /\/dist\/xenstore\//,
     most: 300,
     run(c) {
       for (let n = 1 + c.below(20); n > 0 && !c.over; n--) {

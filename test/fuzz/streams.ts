@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
+import { inRoot } from '../../scripts/lib/root.js';
 import { StreamReader } from '../../src/migration/stream-reader.js';
 import { StreamWriter } from '../../src/migration/stream-writer.js';
 import { MAX_LINE_BYTES, Rpc } from '../../src/protocol/rpc.js';
@@ -66,13 +67,13 @@ async function streamWithCode(): Promise<RawRecord[]> {
 
 /** The stream of a small guest, read into memory as a destination does. */
 export async function stream(): Promise<Target> {
-  const fixture = new URL('../migration/fixtures/small-guest-1.img.gz', import.meta.url);
+  const fixture = inRoot('test/migration/fixtures/small-guest-1.img.gz');
   const records = decodeAll(new Uint8Array(gunzipSync(readFileSync(fixture))));
   const coded = await streamWithCode();
   let most = 0;
   return {
     name: 'the stream of a move',
-    files: /\/src\/(migration|records)\//,
+    files: /\/dist\/(migration|records)\//,
     most: 60,
     async run(c) {
       const bytes = shuffled(c, c.once(2) ? coded : records);
@@ -123,7 +124,7 @@ export async function state(): Promise<Target> {
   const bytes = ram.mem.bytes(ram.framesBase, ram.frames * 4096).slice();
   return {
     name: 'the state of a guest',
-    files: /\/src\/(hypervisor|machine|records)\//,
+    files: /\/dist\/(hypervisor|engine|records)\//,
     most: 60,
     async run(c) {
       const to = await TinyGuest.empty(source);
@@ -164,7 +165,7 @@ export function lines(): Target {
   ];
   return {
     name: 'lines to a daemon',
-    files: /\/src\/protocol\/(rpc|failure)/,
+    files: /\/dist\/protocol\/(rpc|failure)/,
     most: 120,
     async run(c) {
       let held = 0;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { loadImage } from '../../src/guest/builder.js';
 import { unpackKernel } from '../../src/guest/bzimage.js';
 import { parseElf } from '../../src/guest/elf.js';

@@ -14,14 +14,14 @@ import {
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { compiled, inRoot } from '../../scripts/lib/root.js';
 import { connectDaemon } from '../../src/cli/daemon-client.js';
 import type { DomainRow } from '../../src/control/api/api.js';
 import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-const CACHE = fileURLToPath(new URL('../../.cache', import.meta.url));
-const FAKE = new URL('./fake-guest.mjs', import.meta.url).href;
+const MAIN = inRoot('dist/cli/main.js');
+const CACHE = inRoot('.cache');
+const FAKE = compiled('test/migration/fake-guest.ts').href;
 
 /** What moves a terminal's cursor, and returns. */
 const CURSOR = /\x1b\[[0-9;]*[A-Za-z]|\r/g;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, expect, test } from 'vitest';
-import { fetchDebian } from '../../scripts/fetch-guests.mjs';
+import { fetchDebian } from '../../scripts/lib/debian.js';
 import { orSkipped } from '../support/debian.js';
 
 const there = await orSkipped("the demo's network", fetchDebian(['passt']));
@@ -16,7 +16,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 const path = (name: string): string => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)));
 const SESSION = `
   import net from 'node:net';
-  import { startNetwork } from ${path('../../scripts/lib/demo-net.mjs')};
+  import { startNetwork } from ${path('../../build/scripts/lib/demo-net.js')};
   const network = await startNetwork(${path('../../dist/cli/main.js')}, ${JSON.stringify(join(dir, 'socket'))});
   for (let i = 0; i < 3; i++) {
     const guest = net.connect(${JSON.stringify(join(dir, 'socket'))});

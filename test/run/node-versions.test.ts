@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
-import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
-import { ensureNode, NODE_VERSIONS } from '../../scripts/lib/node-versions.mjs';
+import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
+import { ensureNode, NODE_VERSIONS } from '../../scripts/lib/node-versions.js';
 import { orSkipped } from '../support/debian.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));

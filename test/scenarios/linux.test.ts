@@ -1,6 +1,6 @@
 /** The scenarios of docs/scenarios.md on one real Linux, which lives through all of them. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { ensureGuests, type Guests } from '../../scripts/fetch-guests.mjs';
+import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { orSkipped } from '../support/debian.js';
 import { deviceScenarios } from './devices.js';
 import { mixedScenarios } from './mixed.js';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it } from 'vitest';
-import { GATEWAY } from '../../scripts/lib/passt.mjs';
+import { GATEWAY } from '../../scripts/lib/passt.js';
 import type { ScenarioWorld } from './world.js';
 
 const SECOND = 1e9;

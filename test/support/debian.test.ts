@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest';
-import { NoPackages } from '../../scripts/fetch-guests.mjs';
+import { NoPackages } from '../../scripts/lib/debian.js';
 import { orSkipped } from './debian.js';
 
 test('what cannot be had is skipped with a word by a newcomer, and an error where CI is set', async () => {

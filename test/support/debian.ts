@@ -1,5 +1,5 @@
 /** What tests want of Debian's packages. */
-import { NoPackages } from '../../scripts/fetch-guests.mjs';
+import { NoPackages } from '../../scripts/lib/debian.js';
 
 /**
  * What `wanted` gives, or undefined, with a word of why `what` is not tested, where its packages cannot be had. With CI

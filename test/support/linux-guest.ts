@@ -1,7 +1,7 @@
 /** Debian's kernel with the test's initramfs, in this process, on real time; and its moves from host to host. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { Guests } from '../../scripts/fetch-guests.mjs';
+import type { Guests } from '../../scripts/lib/guests.js';
 import { type Tier, wasmEngine } from '../../src/engine/engines.js';
 import type { GuestLoop } from '../../src/guest-process/event-loop.js';
 import { guestLoop } from '../../src/guest-process/guest-loop.js';

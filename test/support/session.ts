@@ -3,9 +3,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { inRoot } from '../../scripts/lib/root.js';
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const MAIN = inRoot('dist/cli/main.js');
 
 export class Session {
   private readonly child: ChildProcess;

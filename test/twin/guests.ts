@@ -1,15 +1,15 @@
 /** Real guests for the twin, and what is typed to them. */
 import { existsSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
-import { writeCpio } from '../../scripts/lib/cpio.mjs';
+import { writeCpio } from '../../scripts/lib/cpio.js';
+import { inRoot } from '../../scripts/lib/root.js';
 import type { GuestSpec } from '../../src/helper/guest.js';
 import { diskConfig, networkConfig } from '../support/devices.js';
 import { PEER_IP } from './pong.js';
 import { stringsElf } from './strings-program.js';
 import type { Cue } from './twin.js';
 
-const file = (name: string): string => fileURLToPath(new URL(`../../.cache/guests/${name}`, import.meta.url));
+const file = (name: string): string => inRoot(`.cache/guests/${name}`);
 const UUID = Uint8Array.from({ length: 16 }, (_, i) => 16 * i + 1);
 
 /** False where Debian's kernel could not be fetched. */

@@ -1,6 +1,6 @@
 /** The servers that the xenstore bench starts touch nothing of this machine but their own folder. */
 import { expect, test } from 'vitest';
-import { oxenstoredConfig } from '../../bench/lib/xenstore-servers.mjs';
+import { oxenstoredConfig } from '../../bench/lib/xenstore-servers.js';
 
 test('oxenstored, which renames and removes its logs, logs to files of its own', () => {
   const files = [...oxenstoredConfig('/DIR').matchAll(/^[\w-]+ = (\/.*)$/gm)].map((match) => match[1]!);

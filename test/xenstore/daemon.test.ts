@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { fetchDebian } from '../../scripts/fetch-guests.mjs';
+import { fetchDebian } from '../../scripts/lib/debian.js';
 import { XenstoreClient } from '../../src/xenstore/client.js';
 import type { XenstoreServer } from '../../src/xenstore/server/server.js';
 import type { SocketServer } from '../../src/xenstore/socket/socket-server.js';

@@ -2,7 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fetchDebian } from '../../../scripts/lib/debian.mjs';
+import { fetchDebian } from '../../../scripts/lib/debian.js';
+import { inRoot } from '../../../scripts/lib/root.js';
 import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { LinuxProcess } from './process.js';
@@ -80,6 +81,6 @@ export async function runOnMachine(command: Command): Promise<Outcome> {
 
 /** A text that is in the repository, three times: about 34 KB. */
 export function someText(): Buffer {
-  const text = readFileSync(new URL('../../../LICENSE', import.meta.url));
+  const text = readFileSync(inRoot('LICENSE'));
   return Buffer.concat([text, text, text]);
 }

@@ -13,11 +13,11 @@ const SEQUENCES = 3000;
 
 /** The differential test's child, with its machine translating at once: what it says. */
 function said(...args: string[]): Record<string, unknown>[] {
-  const text = execFileSync(
-    process.execPath,
-    ['--import', './test/support/register-ts.mjs', 'test/cpu/differential.ts', ...args],
-    { cwd: root, env: { ...process.env, STILLPOINT_TIER: 'translate' }, encoding: 'utf8' },
-  );
+  const text = execFileSync(process.execPath, ['build/test/cpu/differential.js', ...args], {
+    cwd: root,
+    env: { ...process.env, STILLPOINT_TIER: 'translate' },
+    encoding: 'utf8',
+  });
   return text
     .trim()
     .split('\n')

@@ -1,1 +1,0 @@
-export function oxenstoredConfig(dir: string): string;

@@ -1,0 +1,89 @@
+// Daemons on this machine and their guests, for benches and soaks: started, asked, and their guests' consoles.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { connectDaemon } from '../../src/cli/daemon-client.js';
+import { memoryWriterElf } from '../../src/demo/memory-writer.js';
+import { observerElf } from '../../src/demo/observer.js';
+import { writeCpio } from './cpio.js';
+import { inRoot } from './root.js';
+
+export const cli = inRoot('dist/cli/main.js');
+
+const cache = inRoot('.cache');
+
+export interface DaemonHost {
+  readonly name: string;
+  readonly dir: string;
+  readonly child: ChildProcess;
+  /** The TCP port on loopback where it takes guests that move. */
+  readonly port: number;
+}
+
+/** A daemon that listens on loopback; what it keeps, and its configuration, are in `dir`. */
+export async function startDaemon(dir: string, name: string, config: object): Promise<DaemonHost> {
+  const home = join(dir, name);
+  mkdirSync(home);
+  // Guests that move have their files here.
+  const folders = { [dir]: dir, [cache]: cache };
+  writeFileSync(`${home}.json`, JSON.stringify({ images: folders, kernels: folders, ...config }));
+  const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--i-know', '--json'];
+  const child = spawn(process.execPath, [cli, ...args, '--dir', home, '--config', `${home}.json`], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const line = await new Promise<string>((done) => child.stdout.once('data', (d) => done(String(d))));
+  child.stdout.resume();
+  return { name, dir: home, child, port: (JSON.parse(line) as { port: number }).port };
+}
+
+/** What the daemon answers to a request; `T` is what docs/hosts.md says of it. */
+export async function ask<T = unknown>(
+  host: Pick<DaemonHost, 'dir'>,
+  method: string,
+  params: object = {},
+): Promise<T> {
+  const rpc = await connectDaemon({ dir: host.dir });
+  try {
+    return await rpc.request<T>(method, params);
+  } finally {
+    rpc.close();
+  }
+}
+
+/** Types on a guest's console and waits for `pattern` in what it prints and last printed: that text. */
+export async function typed(
+  host: Pick<DaemonHost, 'dir'>,
+  guest: string,
+  keys: string,
+  pattern: Pick<RegExp, 'test'>,
+  seconds: number,
+): Promise<string> {
+  let text = '';
+  const rpc = await connectDaemon({ dir: host.dir }, (method, params) => {
+    if (method === 'console') text += Buffer.from(String(params['data']), 'base64').toString('latin1');
+  });
+  const { latest } = await rpc.request<{ latest: string }>('console', { guest });
+  text = Buffer.from(latest, 'base64').toString('latin1') + text;
+  if (keys) await rpc.request('type', { guest, data: Buffer.from(keys).toString('base64') });
+  for (const end = Date.now() + seconds * 1000; !pattern.test(text); ) {
+    if (/Out of memory/.test(text)) throw new Error(`the guest has too little memory: ${text.slice(-300)}`);
+    if (Date.now() > end) throw new Error(`${pattern} did not come: ${text.slice(-500)}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  rpc.close();
+  return text;
+}
+
+/** The ramdisk in `initramfs`, and in it the observer, and the program that writes memory without end, as bin/writer. */
+export const ramdiskWithPrograms = (initramfs: string): Uint8Array =>
+  gzipSync(
+    Buffer.concat([
+      gunzipSync(readFileSync(initramfs)),
+      writeCpio([
+        { path: 'bin/observer', mode: 0o755, data: observerElf() },
+        { path: 'bin/writer', mode: 0o755, data: memoryWriterElf() },
+      ]),
+    ]),
+    { level: 1 },
+  );

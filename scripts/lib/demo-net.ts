@@ -1,0 +1,92 @@
+// The demo's network: our switch with passt behind it, and a server whose download lasts for as long as the guest
+// moves. The guest sends the sum of what it got as the path of a second request.
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } from './passt.js';
+
+/** Slow enough that a guest on a busy machine keeps up: what waits between us and it has to come before the end. */
+const CHUNK_BYTES = 2048;
+const EVERY_MS = 100;
+const LAST_WORD_MS = 300_000;
+
+export type DemoNetwork = Awaited<ReturnType<typeof startNetwork>>;
+
+/** Starts it; `stop` ends all of it. Throws NoPackages where passt cannot be had. */
+export async function startNetwork(cli: string, socket: string) {
+  const passt = await Passt.start();
+  const fabric = spawn(
+    process.execPath,
+    // Of ports that come and go nothing is said: who looks at the demo has nothing of it.
+    [
+      cli,
+      'switch',
+      '--quiet',
+      '--listen',
+      `unix:${socket}`,
+      '--mode',
+      '666',
+      '--uplink',
+      `passt:${passt.socket}`,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  await new Promise<void>((done, failed) => {
+    fabric.stdout.once('data', () => done());
+    fabric.once('exit', (code) => failed(new Error(`the switch ended with status ${code}`)));
+  });
+  const hash = createHash('sha256');
+  let over = false;
+  let sum = '';
+  let got: () => void = () => {};
+  const figures = { bytes: 0, downloads: 0, heard: false, right: false };
+  const server = createServer((request, response) => {
+    if (request.url?.startsWith('/sum/')) {
+      sum = request.url.slice(5);
+      response.end();
+      got();
+      return;
+    }
+    figures.downloads++;
+    let n = 0;
+    const more = () => {
+      if (over) return void response.end();
+      const chunk = Buffer.alloc(CHUNK_BYTES);
+      for (let i = 0; i < chunk.length; i += 4) chunk.writeUInt32LE(Math.imul(++n, 0x9e3779b1) >>> 0, i);
+      hash.update(chunk);
+      figures.bytes += chunk.length;
+      const next = () => setTimeout(more, EVERY_MS);
+      if (response.write(chunk)) next();
+      else response.once('drain', next);
+    };
+    more();
+  });
+  server.listen(0, '127.0.0.1');
+  await new Promise<void>((done) => server.once('listening', () => done()));
+  const url = `http://${GATEWAY}:${(server.address() as AddressInfo).port}`;
+  return {
+    networks: { default: `switch:unix:${socket}` },
+    figures,
+    /** What the guest's shell is to do. */
+    command:
+      `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; ${SMALL_WINDOW}\n` +
+      `(S=$(wget -q -O - ${url}/file | sha256sum); wget -q -O /dev/null ${url}/sum/\${S%% *}) &\n`,
+    /** Ends the download and waits for what the guest says of it. */
+    async finish() {
+      const heard = new Promise<void>((done) => {
+        got = done;
+      });
+      over = true;
+      await Promise.race([heard, new Promise((done) => setTimeout(done, LAST_WORD_MS))]);
+      figures.heard = sum !== '';
+      figures.right = figures.downloads === 1 && sum === hash.digest('hex');
+      return figures;
+    },
+    stop() {
+      fabric.removeAllListeners('exit');
+      fabric.kill();
+      passt.stop();
+    },
+  };
+}

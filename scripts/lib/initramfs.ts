@@ -1,0 +1,103 @@
+// The test guest's initramfs: busybox, the Xen drivers with what they depend on, and init.sh.
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { type CpioEntry, writeCpio } from './cpio.js';
+import { inRoot } from './root.js';
+import { unxz } from './xz.js';
+
+/** What a guest may want to load; built-in ones are passed over. */
+const MODULES = [
+  'xenfs',
+  'xen-evtchn',
+  'xen-gntdev',
+  'xen-gntalloc',
+  'xen-privcmd',
+  'xen-blkfront',
+  'xen-netfront',
+  'ext4',
+  'crc32c_generic',
+];
+
+const moduleName = (path: string): string =>
+  basename(path)
+    .replace(/\.ko(\.\w+)?$/, '')
+    .replaceAll('-', '_');
+
+/** A module's path, and the paths of those that it depends on. */
+type Module = readonly [path: string, needs: readonly string[]];
+
+/** Every module that is wanted or depended on, from modules.dep's lines. */
+function closure(dep: string, wanted: readonly string[]): Module[] {
+  const byName = new Map<string, Module>();
+  for (const line of dep.trim().split('\n')) {
+    const [path, needs] = line.split(':');
+    byName.set(moduleName(path), [path, needs.trim().split(/\s+/).filter(Boolean)]);
+  }
+  const out = new Map<string, readonly string[]>();
+  for (const name of wanted) {
+    const found = byName.get(name.replaceAll('-', '_'));
+    if (!found) continue;
+    const [path, needs] = found;
+    for (const d of needs) if (!out.has(d)) out.set(d, byName.get(moduleName(d))?.[1] ?? []);
+    out.set(path, needs);
+  }
+  return [...out];
+}
+
+/** A module's own bytes, whatever it is packed with (Debian 12: not; 13: xz). */
+async function readModule(file: string): Promise<Uint8Array> {
+  const bytes = readFileSync(file);
+  return file.endsWith('.xz') ? unxz(bytes) : bytes;
+}
+
+/** Links for each of busybox's programs; none where it does not run here (init then makes them itself). */
+function applets(busybox: string): string[] {
+  try {
+    return execFileSync(busybox, ['--list'], { encoding: 'utf8' }).trim().split('\n');
+  } catch {
+    return [];
+  }
+}
+
+export interface InitramfsParts {
+  /** A static x86-64 busybox. */
+  readonly busybox: string;
+  /** A lib/modules/VERSION folder. */
+  readonly modules?: string;
+}
+
+/** A cpio archive, packed by gzip. */
+export async function makeInitramfs({ busybox, modules }: InitramfsParts): Promise<Uint8Array> {
+  const init = readFileSync(inRoot('scripts/lib/init.sh'));
+  const now = (program: string) => `#!/bin/sh\nexec /bin/busybox ${program} -f\n`;
+  const entries: CpioEntry[] = [
+    { path: 'dev/console', char: [5, 1] },
+    ...['proc', 'sys', 'mnt', 'tmp', 'root', 'etc'].map((path) => ({ path, dir: true as const })),
+    { path: 'init', mode: 0o755, data: init },
+    { path: 'bin/busybox', mode: 0o755, data: readFileSync(busybox) },
+    // The kernel runs these when the toolstack asks the guest to stop; there is no init daemon to signal.
+    { path: 'sbin/poweroff', mode: 0o755, data: now('poweroff') },
+    { path: 'sbin/reboot', mode: 0o755, data: now('reboot') },
+    { path: 'sbin/halt', mode: 0o755, data: now('halt') },
+    { path: 'sbin/modprobe', link: '../bin/busybox' }, // the kernel itself calls it by this path
+    ...applets(busybox).map((name) => ({ path: `bin/${name}`, link: 'busybox' })),
+  ];
+  if (modules) {
+    const to = `lib/modules/${basename(modules)}`;
+    const list = closure(readFileSync(join(modules, 'modules.dep'), 'utf8'), MODULES);
+    const plain = (path: string) => path.replace(/\.ko\.\w+$/, '.ko');
+    const dep = list.map(([path, deps]) => `${plain(path)}: ${deps.map(plain).join(' ')}`.trim());
+    for (const [path] of list)
+      entries.push({ path: `${to}/${plain(path)}`, data: await readModule(join(modules, path)) });
+    entries.push({ path: `${to}/modules.dep`, data: `${dep.join('\n')}\n` });
+    if (readdirSync(modules).includes('modules.alias')) {
+      const names = new Set(list.map(([path]) => moduleName(path)));
+      const lines = readFileSync(join(modules, 'modules.alias'), 'utf8').split('\n');
+      const ours = lines.filter((line) => names.has((line.split(' ')[2] ?? '').replaceAll('-', '_')));
+      entries.push({ path: `${to}/modules.alias`, data: `${ours.join('\n')}\n` });
+    }
+  }
+  return gzipSync(writeCpio(entries), { level: 6 });
+}

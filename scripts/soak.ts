@@ -1,0 +1,139 @@
+// npm run soak -- NAME [arguments]: a long run, by soak/NAME.ts; it prints its seed and what it found.
+// npm run soak: all of them, two at a time, within an hour on two cores, and one table of properties, cases tried and
+// failures.
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { SoakRow } from '../soak/lib/soaked.js';
+import { endProcessesBelow } from './lib/processes.js';
+import { ROOT } from './lib/root.js';
+
+process.chdir(ROOT);
+const names = readdirSync('soak')
+  .filter((f) => /^[\w-]+[.]ts$/.test(f))
+  .map((f) => f.slice(0, -3))
+  .sort();
+const [name, ...rest] = process.argv.slice(2);
+if (name !== undefined && !names.includes(name)) {
+  console.error(`usage: npm run soak [-- NAME]\nsoaks: ${names.join(', ')}`);
+  process.exit(2);
+}
+spawnSync(process.execPath, ['build/scripts/fetch-guests.js'], { stdio: ['ignore', 2, 2] });
+if (name !== undefined)
+  process.exit(
+    spawnSync(process.execPath, [`build/soak/${name}.js`, ...rest], { stdio: 'inherit' }).status ?? 1,
+  );
+
+/**
+ * Minutes that each may take, and what it is told so that it keeps to them on two cores. One at a time has both cores
+ * (`alone`), all others share them two by two.
+ */
+interface Budget {
+  readonly minutes: number;
+  readonly args: readonly string[];
+  readonly alone?: true;
+}
+const BUDGETS: Readonly<Record<string, Budget | undefined>> = {
+  cpu: { minutes: 8, args: ['1000000'], alone: true },
+  guests: { minutes: 20, args: ['8'] },
+  moves: { minutes: 10, args: ['1000', '5'] },
+  twin: { minutes: 25, args: [] },
+  // Each of the ten kernels once, three moves: all of it, twenty guests and two hundred moves, takes half an hour of its own.
+  kernels: { minutes: 15, args: ['--short'] },
+  crashes: { minutes: 20, args: ['50'] },
+  scenarios: { minutes: 20, args: [] },
+  tiers: { minutes: 25, args: ['--moved-in'], alone: true },
+  fuzz: { minutes: 10, args: [] },
+  // Alone it does a hundred for each clock source and number of vCPUs.
+  outages: { minutes: 12, args: ['30'] },
+  node: { minutes: 8, args: ['--quick', '26.12.1'] },
+  // Alone it also has those who hang and those who are slow, for whom each case waits.
+  hangs: { minutes: 12, args: ['gone'] },
+  rings: { minutes: 10, args: [] },
+};
+const DEFAULT: Budget = { minutes: 15, args: [] };
+const dir = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
+const rows: (SoakRow & { soak: string })[] = [];
+
+/**
+ * Ends all that one has left in its directory: guests live on when their daemons are killed, and would take a core from
+ * those that come after it.
+ */
+function clear(own: string): void {
+  endProcessesBelow(own);
+  for (const line of readFileSync('/proc/self/mounts', 'utf8').split('\n')) {
+    const at = line.split(' ')[1];
+    if (at?.startsWith(`${own}/`)) spawnSync('umount', ['-l', at]);
+  }
+  rmSync(own, { recursive: true, force: true, maxRetries: 3 });
+}
+
+/** Runs one; what it says is shown when it has ended. Its rows are its own words, or that it had none. */
+async function soakOne(soak: string): Promise<void> {
+  const { minutes, args } = BUDGETS[soak] ?? DEFAULT;
+  const began = performance.now();
+  const table = join(dir, soak);
+  writeFileSync(table, '');
+  const log = openSync(`${table}.log`, 'w');
+  // Short: the path of a guest's socket begins with it. Guests, of users of their own, pass through it.
+  const own = mkdtempSync(join(tmpdir(), 'soak-'));
+  chmodSync(own, 0o711);
+  const child = spawn(process.execPath, [`build/soak/${soak}.js`, ...args], {
+    stdio: ['ignore', log, log],
+    env: { ...process.env, STILLPOINT_SOAK_TABLE: table, TMPDIR: own },
+    detached: true,
+  });
+  const timer = setTimeout(
+    () => child.pid !== undefined && process.kill(-child.pid, 'SIGKILL'),
+    minutes * 60_000,
+  );
+  const status = await new Promise((done) => child.once('exit', done));
+  clearTimeout(timer);
+  closeSync(log);
+  clear(own);
+  const taken = (performance.now() - began) / 60_000;
+  console.log(`\n== ${soak}, ${taken.toFixed(1)} minutes\n${readFileSync(`${table}.log`, 'utf8')}`);
+  const found = readFileSync(table, 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as SoakRow);
+  // One that ends without a word of what it tried has failed.
+  if (found.length === 0)
+    found.push({
+      property: `comes to its end within ${minutes} minutes, and says what it tried`,
+      cases: 1,
+      failures: 1,
+    });
+  else if (status !== 0 && found.every((row) => row.failures === 0)) found[0] = { ...found[0], failures: 1 };
+  rows.push(...found.map((row) => ({ soak, ...row })));
+}
+
+const began = performance.now();
+const waiting = names.filter((soak) => BUDGETS[soak]?.alone !== true);
+// The longest first, so that no core waits for the other at the end.
+waiting.sort((a, b) => (BUDGETS[b] ?? DEFAULT).minutes - (BUDGETS[a] ?? DEFAULT).minutes);
+for (const soak of names) if (!waiting.includes(soak)) await soakOne(soak);
+const worker = async (): Promise<void> => {
+  for (let soak = waiting.shift(); soak !== undefined; soak = waiting.shift()) await soakOne(soak);
+};
+await Promise.all([worker(), worker()]);
+rmSync(dir, { recursive: true });
+console.log(
+  `\n${'soak'.padEnd(10)}${'property'.padEnd(84)}${'cases'.padStart(10)}${'failures'.padStart(10)}`,
+);
+for (const row of rows)
+  console.log(
+    `${row.soak.padEnd(10)}${row.property.padEnd(84)}${String(row.cases).padStart(10)}${String(row.failures).padStart(10)}`,
+  );
+console.log(`${((performance.now() - began) / 60_000).toFixed(0)} minutes`);
+process.exit(rows.some((row) => row.failures > 0) ? 1 : 0);

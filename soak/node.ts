@@ -1,0 +1,70 @@
+// npm run soak -- node [VERSION...]: under each Node that is supported the demo, with its ten moves, and the processor's
+// tests in the tiers interpreter and translate. `--quick` is told the tests of one tier only.
+import { spawnSync } from 'node:child_process';
+import { dirname } from 'node:path';
+import { ensureNode, NODE_VERSIONS } from '../scripts/lib/node-versions.js';
+import { type SoakRow, soaked } from './lib/soaked.js';
+
+const asked = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+const tiers = process.argv.includes('--quick') ? ['translate'] : ['interpreter', 'translate'];
+const MINUTES = 60_000;
+
+/** Runs a script of ours under this Node, and what it starts by the name `node`, too. */
+function run(node: string, minutes: number, ...args: string[]) {
+  return spawnSync(node, args, {
+    encoding: 'utf8',
+    timeout: minutes * MINUTES,
+    killSignal: 'SIGTERM',
+    maxBuffer: 64 << 20,
+    env: { ...process.env, PATH: `${dirname(node)}:${process.env.PATH}` },
+  });
+}
+
+/** The demo's last line, as far as it is read here. */
+interface DemoFigures {
+  readonly moves: number;
+  readonly differences: number;
+  readonly clocksBackwards: number;
+  readonly computationRight: boolean;
+}
+
+/** All that the demo says, in the order in which a person reads it: its last line is its figures. */
+function demo(node: string): number {
+  const { stdout, stderr, status, signal } = run(node, 8, 'build/scripts/demo.js', '--json');
+  const last = stdout.trimEnd().split('\n').at(-1) ?? '';
+  try {
+    const { moves, differences, clocksBackwards, computationRight } = JSON.parse(last) as DemoFigures;
+    if (status === 0 && moves === 10 && differences === 0 && clocksBackwards === 0 && computationRight)
+      return stderr === '' ? 0 : complain(`it says beside its figures: ${stderr}`);
+  } catch {
+    // The last line is told below.
+  }
+  return complain(`status ${status ?? signal}, last words: ${stdout.slice(-2000)}${stderr.slice(-2000)}`);
+}
+
+function complain(text: string): number {
+  console.log(text);
+  return 1;
+}
+
+const rows: SoakRow[] = [];
+for (const version of asked.length > 0 ? asked : NODE_VERSIONS) {
+  const node = await ensureNode(version);
+  const began = performance.now();
+  rows.push({
+    property: `the demo runs and ends with its figures, Node ${version}`,
+    cases: 1,
+    failures: demo(node),
+  });
+  const tests = ['node_modules/vitest/vitest.mjs', 'run', ...tiers.flatMap((tier) => ['--project', tier])];
+  const { status, stdout } = run(node, 20, ...tests);
+  if (status !== 0) console.log(stdout.slice(-4000));
+  const count = Number(/Tests .*?(\d+) passed/.exec(stdout)?.[1] ?? 0);
+  rows.push({
+    property: `the processor's tests (${tiers.join(', ')}), Node ${version}`,
+    cases: Math.max(1, count),
+    failures: status === 0 && count > 0 ? 0 : 1,
+  });
+  console.log(`Node ${version}: ${((performance.now() - began) / 1000).toFixed(0)} s`);
+}
+soaked(rows);

@@ -1,0 +1,190 @@
+// npm run soak -- outages [RUNS [SEED [SUITE...]]]: row T5 RUNS times (30) for each kernel, clock source and number of
+// vCPUs: a busy Linux, stopped at any moment for 3 s to a virtual day, says not one line, and goes on. Without suites:
+// the kernel of the tests; "bullseye", "trixie", "sid" and so on: that suite's linux-image-amd64. Time counts
+// instructions: a seed gives the same run again.
+import { readFileSync } from 'node:fs';
+import { messageOf } from '../scripts/lib/errors.js';
+import { ensureGuests } from '../scripts/lib/guests.js';
+import { ensureKernel } from '../scripts/lib/kernels.js';
+import { wasmEngine } from '../src/engine/engines.js';
+import { Guest } from '../src/helper/guest.js';
+import { hostAlone } from '../src/host/standalone/single-host.js';
+import type { Nanoseconds } from '../src/xen/types.js';
+import { type SoakCount, soaked } from './lib/soaked.js';
+
+const runs = Number(process.argv[2] ?? 30);
+const seed = Number(process.argv[3] ?? Date.now() % 1e9);
+const suites = process.argv.slice(4);
+const NS_PER_INSTRUCTION = 10;
+const OUTAGES_S = [3, 25, 100, 3600, 10_000, 86_400];
+const MS = 1e6;
+const LOAD =
+  'while :; do :; done & while :; do /bin/true; done & while :; do sleep 0.01; done & ' +
+  'while :; do cat /proc/*/stat >/dev/null 2>&1; done & ' +
+  'while :; do dd if=/dev/zero of=/tmp/x bs=64k count=16 2>/dev/null; done &\n';
+/** What it says of its own accord, whatever happens to it. */
+const HARMLESS = /random: crng init done/;
+
+/** What Linux has printed, and the host's time. */
+interface World {
+  text: string;
+  uptime: number;
+}
+
+/** Paths. */
+interface Files {
+  readonly kernel: string;
+  readonly ramdisk: string;
+}
+
+class Linux {
+  private commands = 0;
+  private constructor(
+    readonly guest: Guest,
+    private readonly world: World,
+  ) {}
+  get text(): string {
+    return this.world.text;
+  }
+  static async boot(files: Files, vcpus: number): Promise<Linux> {
+    const world: World = { text: '', uptime: 1e12 };
+    const clock = {
+      tscKhz: 2_000_000,
+      uptime: () => world.uptime as Nanoseconds,
+      wallClock: () => (1.767e18 + world.uptime) as Nanoseconds,
+    };
+    const guest = await Guest.powerOn(
+      {
+        name: 'outages',
+        uuid: new Uint8Array(16).fill(5),
+        memoryMib: 160,
+        vcpus,
+        image: {
+          kernel: readFileSync(files.kernel),
+          ramdisk: readFileSync(files.ramdisk),
+          cmdline: 'console=hvc0 quiet rdinit=/init initcall_blacklist=xen_setup_shutdown_event',
+        },
+        kernelName: 'kernel',
+        ramdiskName: 'ramdisk',
+        nsPerInstruction: NS_PER_INSTRUCTION,
+      },
+      { ...hostAlone('outages'), clock },
+      {
+        engine: wasmEngine(),
+        console: (bytes) => {
+          world.text += Buffer.from(bytes).toString('latin1').replaceAll('\r', '');
+          return true;
+        },
+        log: () => {},
+        wake() {},
+      },
+    );
+    await guest.attach();
+    guest.start();
+    return new Linux(guest, world);
+  }
+  /** Runs it for so long, and lets this process breathe. */
+  async run(ns: number): Promise<void> {
+    const { clock } = this.guest.domain;
+    const end = clock.now() + ns;
+    for (let now = clock.now(), breath = performance.now(); now < end; now = clock.now()) {
+      const result = this.guest.run(Math.min(end - now, 5 * MS));
+      if (result.state === 'shutdown') throw new Error(`the guest ended: ${result.reason}`);
+      if (result.state === 'idle' && result.wakeAt === undefined) break;
+      if (performance.now() - breath < 20) continue;
+      await new Promise((done) => setImmediate(done));
+      breath = performance.now();
+    }
+    this.world.uptime += ns;
+  }
+  async until(pattern: RegExp, from = 0): Promise<RegExpExecArray> {
+    for (let waited = 0; waited < 3600e9; waited += 20 * MS) {
+      const found = pattern.exec(this.text.slice(from));
+      if (found) return found;
+      await this.run(20 * MS);
+    }
+    throw new Error(`${pattern} did not come:\n${this.text.slice(-1000)}`);
+  }
+  /** Outside the guest time passes that it does not see. */
+  outage(ns: number): void {
+    this.world.uptime += ns;
+  }
+  async command(command: string): Promise<string> {
+    const from = this.text.length;
+    const n = ++this.commands;
+    this.guest.console.type(Buffer.from(`${command}; echo "do""ne ${n}"\n`));
+    return (await this.until(new RegExp(`([\\s\\S]*)done ${n}\n`), from))[1];
+  }
+}
+
+/** Numbers from 0 to 1 by a seed (mulberry32). */
+function numbers(from: number): () => number {
+  let state = from | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+async function outages(name: string, files: Files, vcpus: number, source: string): Promise<SoakCount> {
+  const random = numbers(seed + vcpus + source.length);
+  const row = { property: `${name}, ${vcpus} vCPUs, ${source}: no word of an outage`, cases: 0, failures: 0 };
+  try {
+    const linux = await Linux.boot(files, vcpus);
+    await linux.until(/guest# /);
+    const current = '/sys/devices/system/clocksource/clocksource0/current_clocksource';
+    await linux.command(`stty -echo; echo 8 >/proc/sys/kernel/printk; echo ${source} >${current}`);
+    // What was typed before is echoed, and the kernel may say amid it all that its clock source is another.
+    const answer = await linux.command(`cat ${current}`);
+    if (!new RegExp(`(^|# )${source}$`, 'm').test(answer))
+      throw new Error(`no clock source ${source}: ${answer}`);
+    linux.guest.console.type(Buffer.from(LOAD));
+    await linux.run(300 * MS);
+    while (row.cases < runs) {
+      await linux.run(Math.floor(2 * MS + random() * 40 * MS));
+      const from = linux.text.length;
+      const seconds = OUTAGES_S[Math.floor(random() * OUTAGES_S.length)];
+      const { clock } = linux.guest.domain;
+      await linux.guest.pause();
+      const over = clock.now() + seconds * 1e9;
+      linux.outage(seconds * 1e9);
+      linux.guest.start();
+      row.cases++;
+      await linux.run(30 * MS);
+      // Of more than an hour the rest comes by parts while the guest runs.
+      while (clock.now() < over) await linux.run(30 * MS);
+      if (row.cases % 10 === 0) await linux.command('true');
+      const lines = linux.text
+        .slice(from)
+        .split('\n')
+        .filter((line) => /^\[ *\d+\.\d+\]/.test(line) && !HARMLESS.test(line));
+      if (lines.length === 0) continue;
+      row.failures++;
+      console.log(`${row.property}: after ${seconds} s, run ${row.cases}:\n${lines.slice(0, 5).join('\n')}`);
+      await linux.run(300 * MS);
+    }
+  } catch (error) {
+    row.cases++;
+    row.failures++;
+    console.log(`${row.property}: ${messageOf(error)}`);
+  }
+  return row;
+}
+
+console.log(`seed ${seed}`);
+const kernels: [name: string, files: Files][] = [];
+if (suites.length === 0) {
+  const { vmlinux, initramfs } = await ensureGuests();
+  kernels.push(['Linux of the tests', { kernel: vmlinux, ramdisk: initramfs }]);
+}
+for (const suite of suites) {
+  const { release, vmlinuz, initramfs } = await ensureKernel({ suite, package: 'linux-image-amd64' });
+  kernels.push([release, { kernel: vmlinuz, ramdisk: initramfs }]);
+}
+const rows: SoakCount[] = [];
+for (const [name, files] of kernels)
+  for (const vcpus of [1, 2, 4])
+    for (const source of ['xen', 'tsc']) rows.push(await outages(name, files, vcpus, source));
+soaked(rows);
