@@ -1,13 +1,14 @@
 /**
- * A small assembler in Intel syntax for the machine's own instruction set: our little guests and tests are
- * written in it. Encoding is iced-x86's; this file only reads lines and lays out labels.
+ * A small assembler in Intel syntax for x86-64. Our small guests and tests are written in it. iced-x86 does the
+ * encoding; this file parses lines and assigns addresses to labels.
  *
  *     loop:   dec  qword [rdi+rcx*8-8]
  *             jnz  loop
  *             lea  rsi, [message]        ; labels are addressed relative to rip
  *     message: ascii "hello\n"           ; also: db, dw, dd, dq, zero N, align N; `name = value` for constants
  *
- * Branches take their long form, so one pass finds all addresses. Errors name line and text.
+ * Branches always have their long form, so that one pass finds all addresses. Errors contain the line's number and
+ * text.
  */
 import * as iced from 'iced-x86';
 
@@ -47,14 +48,14 @@ const kindNames = new Map(
 interface Candidate {
   readonly code: number;
   readonly kinds: readonly string[];
-  /** Bytes of its memory operand, 0 where it has none or any. */
+  /** Size of the memory operand in bytes; 0 if there is none, or if any size is accepted. */
   readonly memoryBytes: number;
 }
 
-/** Two bytes on a stack of eight-byte words: nobody means that who writes `push 0x202`. */
+/** Two-byte pushes on a stack of eight-byte words. Somebody who writes `push 0x202` does not mean them. */
 const NARROW_PUSHES: readonly number[] = [Code.Push_imm16, Code.Pushw_imm8];
 
-/** Legacy-encoded 64-bit codes of each mnemonic, with their operand kinds; made once, on first use. */
+/** The legacy-encoded 64-bit forms of each mnemonic with their kinds of operands. They are collected on first use. */
 let candidates: Map<number, Candidate[]> | undefined;
 function candidatesOf(mnemonic: number): Candidate[] {
   if (candidates === undefined) {
@@ -77,7 +78,7 @@ function candidatesOf(mnemonic: number): Candidate[] {
   return candidates.get(mnemonic) ?? [];
 }
 
-/** Operands of string instructions, which nobody writes. */
+/** Operands of string instructions that are not written in the source. */
 const IMPLICIT_KINDS: Record<string, iced.OpKind> = {
   es_rDI: OpKind.MemoryESRDI,
   seg_rSI: OpKind.MemorySegRSI,
@@ -154,13 +155,13 @@ interface Line {
 
 export interface Assembled {
   readonly bytes: Uint8Array;
-  /** Address of each label. */
+  /** The address of each label. */
   readonly labels: ReadonlyMap<string, bigint>;
-  /** Address of a label as a signed number; throws if there is no such label. */
+  /** The address of a label as a signed number. Throws if there is no such label. */
   at(label: string): number;
 }
 
-/** Assembles `source` for address `origin`. `constants` are names usable as immediates and displacements. */
+/** Assembles `source` for the address `origin`. `constants` are names for immediates and displacements. */
 export function assemble(
   source: string,
   origin: bigint,
@@ -223,7 +224,7 @@ export function assemble(
     );
   }
 
-  /** Turns a line into a function that gives its bytes at an address. */
+  /** Turns a line into a function that returns its bytes for a given address. */
   function reader(text: string, number: number): (address: bigint) => Uint8Array {
     const [, word, rest] = /^(\S+)\s*(.*)$/.exec(text) as unknown as [string, string, string];
     const directive = word.toLowerCase();

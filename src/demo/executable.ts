@@ -1,12 +1,18 @@
-/** A static ELF executable for Linux from assembly: one segment that can be read, written and executed. */
+/**
+ * Makes a static ELF executable for Linux from assembly. It has one segment that is readable, writable and
+ * executable.
+ */
 import { assemble } from '../asm/assembler.js';
 
 const BASE = 0x400000;
 const HEADER = 0x78; // ELF header and one program header
-/** Room for a first pass that only measures. */
+/** An address for the first pass, which only measures the length. */
 const FAR = 0x500000;
 
-/** The file. It begins with the source's first instruction; the label `bss` is followed by so many zero bytes. */
+/**
+ * Returns the file. Execution begins at the first instruction of the source. The label `bss` is followed by
+ * `bssBytes` zero bytes.
+ */
 export function executable(source: string, bssBytes: number): Uint8Array {
   const length = assemble(source, BigInt(BASE + HEADER), { bss: FAR }).bytes.length;
   const bss = (BASE + HEADER + length + 0xfff) & ~0xfff;

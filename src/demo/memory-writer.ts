@@ -1,12 +1,12 @@
 /**
- * A program for a Linux guest that writes memory: it fills MIB MiB, page after page, each with a value of its own,
- * and then sleeps; or (a second argument) does so again and again for ever, and looks before each write whether the
- * page still holds what it wrote the round before.
+ * A program for a Linux guest that writes memory. It fills MIB MiB, page by page, each with a different value, and
+ * then sleeps. With a second argument it repeats this for ever, and checks before each write that the page still
+ * holds the value of the previous round.
  *
  *     writer MIB [again]
  *
- * It prints `WRITER round=N bad=COUNT` after the first round and each 64th; `bad` counts pages that were not as it
- * left them.
+ * It prints `WRITER round=N bad=COUNT` after the first round and after each 64th; `bad` counts pages with a wrong
+ * value.
  */
 import { executable } from './executable.js';
 import { DECIMAL, NUMBERS_AND_TEXT, strings } from './observing.js';

@@ -1,25 +1,24 @@
 /**
- * The observer: a program for inside a Linux guest that looks, every few milliseconds, at everything the guest
- * can see of its machine and its hypervisor, and says so when anything differs from what it saw first.
- * It is a static ELF executable written in assembly, so that it needs no compiler, no library, and nothing of
- * the guest but the kernel.
+ * The observer: a program inside a Linux guest that every few milliseconds looks at everything that the guest can see
+ * of its machine and its hypervisor, and reports when anything differs from what it saw first. It is a static ELF
+ * executable written in assembly, so it needs no compiler and no library, and nothing of the guest except the kernel.
  *
- *     observer [INTERVAL_MS [SAMPLES]]        (0 samples: until told on standard input; default 10, 0)
+ *     observer [INTERVAL_MS [SAMPLES]]        (0 samples: until it is stopped through standard input; default 10, 0)
  *
- * Each sample: every clock and the TSC, on the next vCPU in turn; the domain's xenstore subtree through
- * /dev/xen/xenbus; interrupts and their event channels; cpuinfo; all of /sys/hypervisor; native and
- * forced-emulation CPUID; the memory map; and one step of a computation whose result the reader can check
- * (`chainAfter` in observing.ts). It prints
+ * Each sample covers: every clock and the TSC, on the vCPUs in turn; the domain's xenstore subtree through
+ * /dev/xen/xenbus; interrupts and their event channels; cpuinfo; all of /sys/hypervisor; native and forced-emulation
+ * CPUID; the memory map; and one step of a computation whose result the reader can check (`chainAfter` in
+ * observing.ts). It prints
  *
  *     OBS START view=BYTES
  *     OBS n=.. cpus=.. mono=NS real=NS tsc=.. gap=NS back=COUNT diff=COUNT chain=HEX     every 50 samples
  *     OBS DIFF at=BYTE was=TEXT now=TEXT                                                 on any difference
  *     OBS VERDICT n=.. (as above)                                                        on `v` or at the end
  *
- * A sample is some hundred system calls, and takes longer than the interval. So the monotonic clock is looked at
- * before each of them too: `gap` is the longest time between two looks, less the interval where it slept between them.
- * `back` counts clocks that ran backwards.
- * Typing `q` ends it, `v` asks for a verdict, `r` begins a new gap measurement.
+ * A sample takes some hundred system calls and more time than the interval. Therefore the monotonic clock is also
+ * read before each of them: `gap` is the longest time between two readings, minus the interval if the program slept
+ * in between. `back` counts clocks that ran backwards. Typing `q` ends the program, `v` asks for a verdict, `r`
+ * restarts the measurement of `gap`.
  */
 import { executable } from './executable.js';
 import {

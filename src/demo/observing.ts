@@ -1,13 +1,13 @@
 /**
- * What our two observers have in common, as assembly text: the program for Linux (observer.ts) and the kernel of
- * its own (small-kernel.ts). Both take a first view of all they can see, compare each later one with it, take one
- * step of a computation a sample, and print the same lines. r14 points at the variables all the time.
+ * The assembly text that our two observers share: the program for Linux (observer.ts) and the kernel of our own
+ * (small-kernel.ts). Both take a first view of everything they can see, compare each later one with it, do one step
+ * of a computation in each sample, and print the same lines. r14 points to the variables all the time.
  */
 
 const MULTIPLIER = 6364136223846793005n;
 const STEPS = 1000n;
 
-/** What the observer's computation must show after `samples` samples. */
+/** The result that the observer's computation must have after `samples` samples. */
 export function chainAfter(samples: number): bigint {
   let h = 1n;
   for (let i = 0; i < samples; i++) {
@@ -50,7 +50,10 @@ export const VARIABLES = `
   VIEWMAX = 0x38000
 `;
 
-/** One step of the computation, then a new view by \`view\`, compared with the first; falls through when done. */
+/**
+ * One step of the computation. Then `view` takes a new view, which is compared with the first one. Execution
+ * continues after this text.
+ */
 export const STEP_AND_COMPARE = `
     ; the computation
     mov rax, [r14+V_CHAIN]
@@ -110,7 +113,7 @@ export const STEP_AND_COMPARE = `
     call flush
 `;
 
-/** Reads all clocks by `clocks`; counts those that ran backwards, and keeps the longest gap. */
+/** Reads all clocks with `clocks`, counts those that ran backwards, and keeps the longest gap. */
 export const SAMPLE_CLOCKS = `
     mov rbp, [r14+V_MONO]
     mov r12, [r14+V_REAL]
@@ -139,7 +142,7 @@ export const SAMPLE_CLOCKS = `
     mov [r14+V_LAST], rax
 `;
 
-/** Counts the sample, and reports every fifty of them; goes on at `quiet`. */
+/** Counts the sample and reports every fiftieth one. Execution continues at `quiet`. */
 export const EVERY_FIFTY = `
   same:
     inc qword [r14+V_N]
@@ -153,7 +156,7 @@ export const EVERY_FIFTY = `
     call report
 `;
 
-/** A decimal number at rsi into rax. */
+/** Parses the decimal number at rsi into rax. */
 export const DECIMAL = `
   decimal:
     xor eax, eax
@@ -170,7 +173,7 @@ export const DECIMAL = `
     ret
 `;
 
-/** The four registers of CPUID as a line at r15. */
+/** Writes the four registers of CPUID as a line at r15. */
 export const LEAF_OUT = `
   leafout:
     push rdx
@@ -189,7 +192,7 @@ export const LEAF_OUT = `
     ret
 `;
 
-/** Appends text and decimal numbers at rdi. */
+/** Routines that append text and decimal numbers at rdi. */
 export const NUMBERS_AND_TEXT = `
   ; rsi = zero-ended text -> appended at rdi; rsi ends on its zero
   puts:
@@ -222,7 +225,7 @@ export const NUMBERS_AND_TEXT = `
     ret
 `;
 
-/** Text routines and the report; the user adds \`flush\`, which prints OUTBUF up to rdi. */
+/** Text routines and the report. The user of this text must add `flush`, which prints OUTBUF up to rdi. */
 export const REPORTING = `
   ; rsi = label text of the line
   report:
@@ -305,7 +308,7 @@ export const REPORTING = `
     ret
 `;
 
-/** The texts of the lines. */
+/** The texts of the output lines. */
 export const MESSAGES = `
   ${Object.entries({
     s_start: 'OBS START view=',

@@ -1,13 +1,13 @@
 /**
- * A PV kernel of our own, in assembly: what the demo and fast tests run where no Debian kernel is at hand.
- * It has no suspend code at all. It boots as any Xen PV kernel does (ELF notes, hypercalls by `syscall`), takes
- * its ticks from a single-shot timer through event upcalls, speaks to xenstore and console on their rings, and
- * each tick looks at everything a PV kernel can see: clocks, TSC, start_info, M2P and page-table entries, cr3,
- * event-channel ports, grant frames, xen_version in all its parts, reservations, CPUID native and forced, and its
- * xenstore subtree. It prints the same lines as the observer for Linux (see observer.ts, observing.ts).
+ * A PV kernel of our own, in assembly. The demo and fast tests run it when no Debian kernel is available. It has no
+ * code for suspending at all. It boots like any Xen PV kernel (ELF notes, hypercalls with `syscall`), gets its ticks
+ * from a single-shot timer through event upcalls, and uses the rings of xenstore and console. In each tick it looks
+ * at everything that a PV kernel can see: clocks, TSC, start_info, M2P and page-table entries, cr3, event-channel
+ * ports, grant frames, all parts of xen_version, reservations, native and forced CPUID, and its xenstore subtree. It
+ * prints the same lines as the observer for Linux (see observer.ts, observing.ts).
  *
- * Command line: `interval_ms=N samples=N` (0: until `q` is typed); it then powers off. Typing `d` prints the whole
- * view as text, so that what it sees here can be held against what it sees on another Xen.
+ * Command line: `interval_ms=N samples=N` (0 samples: until `q` is typed); then it powers off. Typing `d` prints the
+ * whole view as text, so that it can be compared with what the kernel sees on another Xen.
  */
 import { assemble } from '../asm/assembler.js';
 import {
@@ -744,7 +744,7 @@ const SOURCE = `
 
 const align4 = (n: number): number => (n + 3) & ~3;
 
-/** One ELF note of owner "Xen": a text or a number of 8 bytes. */
+/** One ELF note with owner "Xen". Its value is a text or an 8-byte number. */
 function note(type: number, value: string | bigint): Uint8Array {
   const desc =
     typeof value === 'string'
@@ -760,7 +760,7 @@ function note(type: number, value: string | bigint): Uint8Array {
   return out;
 }
 
-/** The kernel as an ELF file with Xen's notes, ready for the domain builder. */
+/** The kernel as an ELF file with Xen's notes, as the domain builder needs it. */
 export function smallKernelElf(): Uint8Array {
   const start = VIRT_BASE + LOAD;
   const { bytes, labels } = assemble(SOURCE, start, { bss: start + BSS_OFFSET, V_DEPTH: 736 });

@@ -1,4 +1,4 @@
-/** The kinds of split devices that a guest can have, by their name in xenstore. */
+/** The kinds of split devices that a guest can have, by their names in xenstore. */
 import { makeVif, vifNodes } from '../devices/vif/settings.js';
 import type { DeviceKind } from './devices.js';
 import { vbdKind } from './kinds/vbd.js';

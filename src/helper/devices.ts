@@ -1,6 +1,6 @@
 /**
- * The split devices of one guest: disks and networks, plugged in and out while it runs, saved with it.
- * Invariant: a device's inner nodes and its back end's state come and go together.
+ * The split devices of one guest: its disks and networks, which are plugged in and out while it runs and saved with
+ * it. Invariant: a device's nodes in the guest's store and the state of its back end exist together or not at all.
  */
 import type { GuestAccess } from '../devices/guest-access.js';
 import type { DevicePoint, HostLinks } from '../devices/links.js';
@@ -19,28 +19,33 @@ import { RecordError } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord } from '../records/record.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 
-/** A device as it is configured: plain JSON, the same on every host. */
+/** The configuration of a device. It can be written as JSON and is the same on every host. */
 export interface DeviceConfig {
   /** "vbd", "vif". */
   readonly kind: string;
   readonly devid: number;
-  /** Its settings, JSON. */
+  /** The device's settings as JSON. */
   readonly spec: string;
 }
 
-/** Makes the driver of a device, without a link to the host yet. Throws RecordError on a spec it does not know. */
+/**
+ * Makes the driver of a device, which has no link to the host yet. Throws RecordError for settings that it does not
+ * know.
+ */
 type DriverFactory = (access: GuestAccess, spec: string, log: (line: string) => void) => XenbusDriver;
 
 export interface DeviceKind {
   readonly driver: DriverFactory;
-  /** The nodes that the toolstack makes for it: in the guest's own store once, and in each host's. */
+  /**
+   * The nodes that the toolstack makes for the device: once in the guest's own store, and in the store of each host.
+   */
   nodes(devid: number, spec: string): Omit<DeviceTreeInput, 'domid'>;
 }
 
 interface Device {
   readonly kind: string;
   readonly devid: number;
-  /** What the host connects it to, JSON; travels with the guest. */
+  /** The device's settings as JSON, which say what a host connects it to. They move with the guest. */
   readonly spec: string;
   readonly bus: XenbusBackend;
   readonly driver: XenbusDriver;
@@ -48,7 +53,7 @@ interface Device {
 
 export class Devices {
   private readonly all: Device[] = [];
-  /** Who wants to know when a device is gone. */
+  /** The callbacks of those who wait until a device is gone. */
   private readonly waiting = new Map<Device, Set<() => void>>();
 
   constructor(
@@ -57,7 +62,7 @@ export class Devices {
     private readonly domid: number,
     private readonly kinds: Readonly<Record<string, DeviceKind>>,
     private readonly log: (line: string) => void,
-    /** A device that was unplugged is gone, also when nobody waits for that any more. */
+    /** Called when an unplugged device is gone, even if nobody waits for that any more. */
     private readonly unplugged: (device: Device) => void = () => undefined,
   ) {}
 
@@ -86,7 +91,7 @@ export class Devices {
     return this.all.map(({ kind, devid, spec }) => ({ kind, devid, spec }));
   }
 
-  /** A device of a guest that is being switched on: its nodes, and its driver without a link yet. */
+  /** Makes a device of a guest that is being switched on: its nodes, and its driver without a link. */
   create({ kind, devid, spec }: DeviceConfig): Device {
     if (this.find(kind, devid) !== undefined) throw new Error(`${kind} ${devid} is there already`);
     const nodes = this.kind(kind).nodes(devid, spec);
@@ -96,7 +101,10 @@ export class Devices {
     return device;
   }
 
-  /** A device for a guest that runs: its driver has its link first, then come the nodes. None when this fails. */
+  /**
+   * Adds a device to a running guest. Its driver gets a link first, then the nodes are made. If this fails there is
+   * no device.
+   */
   async plug({ kind, devid, spec }: DeviceConfig, links: HostLinks): Promise<Device> {
     if (this.find(kind, devid) !== undefined) throw new Error(`${kind} ${devid} is there already`);
     const nodes = this.kind(kind).nodes(devid, spec);
@@ -112,7 +120,7 @@ export class Devices {
     return device;
   }
 
-  /** All devices take this host's links, or none does. */
+  /** Gives this host's links to all devices. If one fails, none keeps its link. */
   async attach(links: HostLinks): Promise<void> {
     const attached: Device[] = [];
     try {
@@ -140,14 +148,20 @@ export class Devices {
     );
   }
 
-  /** Asks the guest to let go of a device; true once it has, false when `signal` came first (it stays asked). */
+  /**
+   * Asks the guest to release a device. Resolves with true when it has done so, or with false if `signal` fired
+   * first; the request then stays.
+   */
   unplug(device: Device, signal: AbortSignal): Promise<boolean> {
     const gone = this.untilGone(device, signal);
     device.bus.unplug();
     return gone;
   }
 
-  /** The same without asking: once nothing of the guest's is in use any more, which a disk's server may delay. */
+  /**
+   * Removes a device without asking. Resolves as soon as nothing of the guest's is in use any more, which a disk's
+   * server may delay.
+   */
   remove(device: Device, signal: AbortSignal): Promise<boolean> {
     const gone = this.untilGone(device, signal);
     device.bus.surpriseRemove();
@@ -185,12 +199,15 @@ export class Devices {
     this.waiting.delete(device);
   }
 
-  /** The guest stands still: resolves when no I/O of ours is under way. */
+  /** The guest is stopped: resolves when the devices have no I/O in progress. */
   async pause(): Promise<void> {
     await Promise.all(this.all.map((device) => device.bus.pause()));
   }
 
-  /** After `pause`, when the guest is about to be another host's: locks are let go until `resume`. */
+  /**
+   * To be called after `pause`, when the guest is about to be handed to another host: locks are released until
+   * `resume`.
+   */
   async release(): Promise<void> {
     await Promise.all(this.all.map((device) => device.driver.release?.()));
   }
@@ -199,13 +216,13 @@ export class Devices {
     return encodeRecord(xenbusRecord, { devices: this.all.map((d) => d.bus.save(d.spec)) });
   }
 
-  /** Throws RecordError. The guest's ports and grants are restored by then. */
+  /** Restores all devices. The guest's ports and grants must be restored before. Throws RecordError. */
   restore(record: Uint8Array): void {
     const saved: SavedXenbusDevice[] = decodeRecord(xenbusRecord, decodeRaw(record)).devices;
     for (const one of saved) this.make(one.kind, one.devid, one.spec).bus.restore(one);
   }
 
-  /** The guest goes on: changes of front ends are seen again, requests in the rings are taken. */
+  /** The guest continues: changes of front ends are noticed again, and requests are taken from the rings. */
   resume(): void {
     for (const device of [...this.all]) device.bus.resume();
   }

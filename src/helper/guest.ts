@@ -1,10 +1,10 @@
 /**
- * One guest, whole: its domain, its own xenstore, its console and its devices, wired together, and the migration
- * points through which it stands on a host. Everything in here is the guest's for its whole power cycle; what a host
- * gives comes in through Host, and changes with it.
+ * One complete guest: its domain, its own xenstore, its console and its devices, connected to each other, and the
+ * migration points that connect it to a host. Everything in here belongs to the guest for its whole power cycle. What
+ * a host provides comes in through Host and changes with it.
  *
- * Who may call what: powerOn, or empty and then restoreState; attach; start; run as often as wanted; pause and start
- * in turns; saveState only while paused; detach at the end.
+ * The order of calls: `powerOn`, or `empty` followed by `restoreState`; then `attach`; then `start`; `run` any number
+ * of times; `pause` and `start` alternately; `saveState` only while paused; `detach` at the end.
  */
 import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
@@ -32,10 +32,10 @@ import { WallClock } from './points/wall-clock.js';
 import { XenstoreTree } from './points/xenstore-tree.js';
 import { uuidText } from './uuid.js';
 
-/** The domain id that every guest sees of itself, on every host. */
+/** The domain id that every guest sees as its own, on every host. */
 const INNER_DOMID = 1 as DomId;
 
-/** More than any processor has. */
+/** More leaves than any processor has. */
 const MAX_CPUID_LEAVES = 256;
 
 export interface GuestSpec {
@@ -43,39 +43,39 @@ export interface GuestSpec {
   /** 16 bytes. */
   readonly uuid: Uint8Array;
   readonly memoryMib: number;
-  /** The most that it may have (maxmem); as much as it begins with if nothing is said. */
+  /** The maximum (maxmem) in MiB; if undefined, the same as memoryMib. */
   readonly maxMemoryMib?: number;
-  /** The most that it may have (maxvcpus), and how many of them are online at power-on: all, if nothing is said. */
+  /** The maximum number of vCPUs (maxvcpus), and how many of them are online at power-on (default: all). */
   readonly vcpus: number;
   readonly onlineVcpus?: number;
   readonly image: GuestImage;
-  /** Names of the files, for the xenstore's /vm node. */
+  /** Names of the files, for the nodes below /vm in xenstore. */
   readonly kernelName: string;
   readonly ramdiskName: string;
-  /** Time counts instructions, so many ns each; undefined: it follows the host. */
+  /** Makes time count instructions, with this many ns for each. Undefined: time follows the host. */
   readonly nsPerInstruction?: number;
-  /** What an outage is to the guest; `elapse` if nothing is said. */
+  /** Whether an outage shows in the guest's clock; `elapse` by default. */
   readonly clock?: ClockPolicy;
   readonly devices?: readonly DeviceConfig[];
 }
 
-/** What the process around the guest does for it. */
+/** What the process around the guest provides. */
 export interface GuestSurroundings {
-  /** Makes what executes its instructions. */
+  /** Makes the engine that executes the guest's instructions. */
   readonly engine: CreateEngine;
-  /** What unpacks kernels faster than the guest's own rooms can. */
+  /** Decompressors for kernels that are faster than those of src/guest. */
   readonly unpackers?: Unpackers;
-  /** Takes the console's output. */
+  /** Receives the console's output. */
   readonly console: ConsoleSink;
-  /** A line of the hypervisor or of a device. */
+  /** Logs a line of the hypervisor or of a device. */
   log(line: string): void;
-  /** Something happened that may concern a guest that sleeps. */
+  /** Something happened that a sleeping guest may be waiting for. */
   wake(): void;
-  /** A device that was unplugged is gone; also long after it was asked for. */
+  /** An unplugged device is gone, possibly long after the request. */
   unplugged?(kind: string, devid: number): void;
-  /** Gives memory back that was needed in passing: much, after files were unpacked. */
+  /** Returns memory to the system that was only needed temporarily; decompressing files leaves much of it. */
   tidy?(): void;
-  /** Kinds of devices, where they are not the usual ones. */
+  /** The kinds of devices, if they are not the usual ones. */
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
 }
 
@@ -91,9 +91,9 @@ const rest = {
   consolePfn: [u32, "frame of the console's ring"],
   storePort: [u32, 'port of the store'],
   consolePort: [u32, 'port of the console'],
-  identity: [bytes, 'record IDEN: who hypervisor and processor say they are'],
+  identity: [bytes, 'record IDEN: the identity of hypervisor and processor'],
 } as const;
-/** Version 1 knew no more memory than the guest began with. */
+/** Version 1 had no maximum of memory: the guest had what it began with. */
 const container1 = struct({ ...beginning, ...rest });
 
 const withMost = {
@@ -101,10 +101,10 @@ const withMost = {
   maxMemoryMib: [u32, 'the most memory that it may have, MiB'],
   ...rest,
 } as const;
-/** Version 2 had the machine-to-physical table mapped from the guest's first frame on. */
+/** In version 2 the machine-to-physical table was mapped only from the guest's first frame on. */
 const container2 = struct(withMost);
 
-/** What an equal, empty container is made from; fixed at power-on. */
+/** From this record an equal, empty container can be made. It is fixed at power-on. */
 export const containerRecord = recordType(
   'GUES',
   3,
@@ -129,7 +129,7 @@ export const containerRecord = recordType(
 );
 type Container = Parameters<typeof containerRecord.body.write>[1];
 
-/** Everything of a guest but its memory. */
+/** Everything of a guest except its memory. */
 export const guestStateRecord = recordType('GSTA', 2, 'the state of a guest, without its memory', {
   domain: [bytes, 'records of domain and machine'],
   store: [bytes, "the guest's xenstore, in Xen's xenstore migration format, version 2"],
@@ -171,13 +171,13 @@ export class Guest {
     return this.#devices as Devices;
   }
 
-  /** All machine frames, in place. */
+  /** A view of all machine frames. */
   get ram(): Uint8Array {
     const { machine } = this.domain;
     return machine.mem.bytes(machine.framesBase, machine.frames * PAGE);
   }
 
-  /** The wall clock that the guest sees, ns since 1970. */
+  /** The wall-clock time that the guest sees, in ns since 1970. */
   wallClock(): number {
     return this.points.wallClock.read();
   }
@@ -221,7 +221,7 @@ export class Guest {
     );
   }
 
-  /** Builds a guest in a new container, ready to be attached. Throws KernelError on a bad kernel. */
+  /** Builds a guest in a new container; `attach` can follow. Throws KernelError if the kernel cannot be used. */
   static async powerOn(spec: GuestSpec, host: Host, around: GuestSurroundings): Promise<Guest> {
     const image = await loadImage(spec.image, around.unpackers);
     around.tidy?.();
@@ -264,7 +264,7 @@ export class Guest {
     return guest;
   }
 
-  /** An empty container equal to the one described. Throws RecordError. */
+  /** Makes an empty container equal to the described one. Throws RecordError. */
   static async empty(description: Uint8Array, host: Host, around: GuestSurroundings): Promise<Guest> {
     const c = decodeRecord(containerRecord, decodeRaw(description));
     const sizes = c.memoryMib >= 1 && c.memoryMib <= c.maxMemoryMib && c.maxMemoryMib <= 3000;
@@ -275,7 +275,8 @@ export class Guest {
     let guest: Guest | undefined;
     const domain = await Guest.make(c, identity, host, around, () => guest);
     guest = new Guest(c, domain, host, around, 'elapse');
-    // What the new container has of its own; the guest's memory is untouched, and stays so where the guest's is zero.
+    // Clears what the new container has written itself. The pages after that are untouched, and those that are zero
+    // in the guest stay so.
     guest.ram.fill(0, domain.layout.guest * PAGE);
     return guest;
   }
@@ -284,7 +285,7 @@ export class Guest {
     return encodeRecord(containerRecord, this.container);
   }
 
-  /** Only while paused. `terms`: what a move has to say of the outage that it makes. */
+  /** Saves the state. The guest must be paused. `terms` is what a move says about the outage that it causes. */
   saveState(terms: OutageTerms = {}): Uint8Array {
     this.points.outage.setTerms(terms);
     return encodeRecord(guestStateRecord, {
@@ -295,7 +296,7 @@ export class Guest {
     });
   }
 
-  /** Continues a saved guest in an empty container whose memory is complete. Throws RecordError. */
+  /** Restores a saved guest into an empty container whose memory is complete. Throws RecordError. */
   restoreState(record: Uint8Array, bounds?: OutageBounds): void {
     const state = decodeRecord(guestStateRecord, decodeRaw(record));
     const server = new XenstoreServer();
@@ -324,7 +325,7 @@ export class Guest {
     return { ...this.page(storePfn, storePort), domid: INNER_DOMID, port: storePort as Port };
   }
 
-  /** Console and devices, and the back ends of the toolstack's ports. */
+  /** Makes console and devices, and connects the back ends to the toolstack's ports. */
   private furnish(): void {
     const { consolePfn, storePort, consolePort } = this.container;
     const { backend } = this.domain;
@@ -341,7 +342,10 @@ export class Guest {
     backend.bindBackend(consolePort as Port, () => this.console.service());
   }
 
-  /** Takes what the host gives: devices' links, then all other points. Leaves nothing taken when it fails. */
+  /**
+   * Takes what the host provides: first the devices' links, then all other points. If this fails, nothing stays
+   * taken.
+   */
   async attach(): Promise<void> {
     await this.devices.attach(this.host.links);
     try {
@@ -352,14 +356,17 @@ export class Guest {
     }
   }
 
-  /** Lets go of all of it, for good. */
+  /** Releases everything that the host provides, for good. */
   async detach(): Promise<void> {
     await this.ledger.detach();
-    // A state that was refused has none.
+    // A guest whose state was refused has no devices.
     await this.#devices?.detach();
   }
 
-  /** The guest runs, for the first time here or again. The outage is counted, and what came due in it fires. */
+  /**
+   * The guest runs, for the first time on this host or again. The outage is counted, and timers that became due in it
+   * fire.
+   */
   start(): void {
     this.points.outage.over(this.host);
     this.points.wallClock.follow(this.host);
@@ -368,24 +375,24 @@ export class Guest {
     this.devices.resume();
   }
 
-  /** The guest stands still: when this resolves nothing of it changes until start(). */
+  /** Stops the guest. When the promise resolves, nothing of it changes until start(). */
   async pause(): Promise<void> {
     this.domain.pause();
     this.points.outage.stopped(this.host);
     await this.devices.pause();
   }
 
-  /** Of one that stands still, and whose disks may have been at work when it was stopped. */
+  /** For a guest that is already stopped but whose disks may still have been busy. */
   async quiesce(): Promise<void> {
     await this.devices.pause();
   }
 
-  /** Paused, and about to be another host's: locks are let go. start() takes them back. */
+  /** The guest is paused and about to be handed to another host: locks are released. start() takes them back. */
   async release(): Promise<void> {
     await this.devices.release();
   }
 
-  /** A device for a guest that runs. */
+  /** Adds a device to a running guest. */
   async plug(config: DeviceConfig): Promise<void> {
     await this.devices.plug(config, this.host.links);
   }

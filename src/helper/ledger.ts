@@ -1,31 +1,31 @@
 /**
- * The ledger: all migration points of one guest, attached to a host together and let go of together, and a table of
- * what the guest sees against what this host gave.
+ * The ledger: all migration points of one guest. They are attached to a host together and detached together. It also
+ * makes the table that shows what the guest sees next to what this host provides.
  */
 import type { DevicePoint } from '../devices/links.js';
 import type { Host } from '../host/host.js';
 import { bytes, list, RecordError, struct, text } from '../records/fields.js';
 import type { MigrationPoint } from './point.js';
 
-/** Field of the guest's state: what points with a state of their own keep. */
+/** The field of the guest's state that holds the records of points with a state of their own. */
 export const pointList = list(
   struct({ name: [text, 'name of the point'], record: [bytes, 'record of the point'] }),
 );
 type SavedPoint = ReturnType<typeof pointList.read>[number];
 
-/** One line, for people and for JSON. */
+/** One line of the table, for people and as JSON. */
 export interface LedgerRow {
   readonly name: string;
   readonly rows: string;
   /** What the guest sees. */
   readonly inner: string;
-  /** What the present host gave. */
+  /** What the present host provides. */
   readonly outer: string;
   /** The host invented this value: it is not a real Xen's. */
   readonly pretended: boolean;
 }
 
-/** Rows of the table that the points of devices belong to. */
+/** The rows in rows.ts that the points of devices cover. */
 const DEVICE_ROWS = 'S5, B';
 
 export class Ledger {
@@ -36,7 +36,7 @@ export class Ledger {
     private readonly devicePoints: () => readonly DevicePoint[],
   ) {}
 
-  /** All points take this host's values, or none does. */
+  /** Attaches all points to this host. If one fails, all are detached again. */
   async attach(host: Host): Promise<void> {
     const attached: MigrationPoint[] = [];
     try {
@@ -60,7 +60,7 @@ export class Ledger {
     return this.points.flatMap((p) => (p.save === undefined ? [] : [{ name: p.name, record: p.save() }]));
   }
 
-  /** Throws RecordError. A point that the record does not know stays as it is at power-on. */
+  /** Restores the points. A point that has no saved state stays as it is at power-on. Throws RecordError. */
   restore(saved: readonly SavedPoint[]): void {
     for (const { name, record } of saved) {
       const point = this.points.find((p) => p.name === name);

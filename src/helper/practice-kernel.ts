@@ -1,4 +1,7 @@
-/** The kernel of a guest of no meaning (rehearsal.ts), which does for ever what others do when they have arrived. */
+/**
+ * The kernel of the rehearsal's guest (rehearsal.ts). In an endless loop it does what other guests do right after
+ * their arrival.
+ */
 import {
   XEN_ELFNOTE_ENTRY,
   XEN_ELFNOTE_LOADER,
@@ -9,12 +12,12 @@ import {
 export const PRACTICE_BASE = 0x10_0000;
 const PROGRAM_HEADERS = 64;
 const NOTES = PROGRAM_HEADERS + 2 * 56;
-/** The code's page, and those for data, shared_info, stacks and a spare one. */
+/** One page for the code, and pages for data, shared_info, stacks and one spare page. */
 const MEMORY_BYTES = 0x7000;
 
 /**
- * What a kernel and a program do in the first milliseconds after they have arrived: the guest's calls, events, faults,
- * ways into user mode and back, its rings, and arithmetic between. r14 is the page of data.
+ * What a kernel and its programs do in the first milliseconds after their arrival: hypercalls, events, faults,
+ * changes between kernel and user mode, rings, and arithmetic in between. r14 points to the data page.
  */
 export const PRACTICE_SOURCE = `
   SHARED = 0x1000
@@ -324,7 +327,10 @@ export const PRACTICE_SOURCE = `
     db 0
 `;
 
-/** PRACTICE_SOURCE assembled (practice-kernel.test.ts): the assembler would take longer than all the rest. */
+/**
+ * PRACTICE_SOURCE in assembled form (practice-kernel.test.ts compares them), because the assembler would take longer
+ * than all the rest.
+ */
 // biome-ignore format: bytes
 export const PRACTICE_CODE = Uint8Array.of(
   0xfc, 0x4c, 0x8d, 0x35, 0xf8, 0x0f, 0x00, 0x00, 0x49, 0x8d, 0xa6, 0x00, 0x30, 0x00, 0x00, 0x49,
@@ -405,7 +411,7 @@ function note(type: number, value: Uint8Array): number[] {
 const text = (s: string): Uint8Array => Uint8Array.from(`${s}\0`, (c) => c.charCodeAt(0));
 const number = (n: number): Uint8Array => new Uint8Array(new BigUint64Array([BigInt(n)]).buffer);
 
-/** An ELF file with Xen's notes. */
+/** The kernel as an ELF file with Xen's notes. */
 export function practiceKernel(): Uint8Array {
   const bytes = PRACTICE_CODE;
   const notes = [

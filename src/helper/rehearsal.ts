@@ -1,7 +1,9 @@
 /**
- * A rehearsal of a move, with a guest of no meaning on a host of no meaning: power-on, some milliseconds of its life,
- * stop, save, restore, life. Code that a process runs for the first time is compiled then, which takes longer than
- * the work itself; the place for that is while a guest's memory is copied, not while the guest stands still.
+ * The rehearsal of a move: a small practice guest is powered on, runs for some milliseconds, and is stopped, saved,
+ * restored and run again. Nothing of it is shown to anybody or kept. Its purpose is to make the JavaScript engine
+ * compile the code of all these steps while the memory of the real guest is still being copied. Code that runs for
+ * the first time has to be compiled first, which takes longer than the work itself; without a rehearsal that would
+ * happen while the real guest is stopped.
  */
 import type { CreateEngine } from '../engine/engine.js';
 import type { Host } from '../host/host.js';
@@ -10,13 +12,16 @@ import { practiceKernel } from './practice-kernel.js';
 
 const MEMORY_MIB = 4;
 const SLICE_NS = 2_000_000;
-/** Slices of its life: until what is warm has been translated. */
+/** How many slices the practice guest runs: enough for its hot code to be translated. */
 const SLICES = 25;
 
-/** Lets others have their turn. */
+/** Lets other tasks of the event loop run. */
 type Breathe = () => Promise<void>;
 
-/** `host` lends its clock; nothing of it is taken. `engine`: what guests of this process run on. */
+/**
+ * Only the clock and the identity of `host` are used; its xenstore stays untouched. `engine` makes engines of the kind
+ * that the guests of this process run on.
+ */
 export async function rehearse(
   { identity, clock, ...rest }: Host,
   engine: CreateEngine,

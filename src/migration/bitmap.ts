@@ -1,4 +1,4 @@
-/** Sets of frames, one bit a frame, bit 0 of byte 0 first. */
+/** Bitmaps of frames. They have one bit for each frame, starting with bit 0 of byte 0. */
 
 export const bitmapBytes = (frames: number): number => (frames + 7) >>> 3;
 

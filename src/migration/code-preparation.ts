@@ -1,12 +1,12 @@
 /**
- * Prepares a guest's code before the guest is here, in short turns between the arrivals of its memory. Invariant: it is
- * of use and never needed; it may be stopped at any time, and after that it touches the guest no more.
+ * Translates a guest's code before the guest runs here, in short turns while its memory arrives. Invariant: it only
+ * saves time and is never needed. It may be stopped at any time and does not touch the guest after that.
  */
 import type { IncomingGuest } from './moving-guest.js';
 
-/** Between two looks at the clock. */
+/** How many places are prepared between two readings of the clock. */
 const AT_A_TIME = 16;
-/** Of a turn. */
+/** The length of a turn, in ms. */
 const TURN_MS = 1;
 
 export class CodePreparation {

@@ -1,9 +1,10 @@
 /**
- * The connection on which a guest's memory travels, straight from one guest process to the other.
+ * The connection that carries a guest's memory directly from one guest process to the other.
  *
- * Invariant: both ends prove that they know the one-time key of this move, which went over the daemons' own
- * connection; the guest processes never see a host's key. TLS 1.3 with that pre-shared key and a fresh
- * Diffie-Hellman exchange (RFC 8446, section 2.2). Unencrypted only where the daemons were told so, on loopback.
+ * Invariant: both ends prove that they know the one-time key of this move, which was sent over the daemons' own
+ * connection. Guest processes never see a host's key. The connection uses TLS 1.3 with that pre-shared key and a
+ * fresh Diffie-Hellman exchange (RFC 8446, section 2.2). It is unencrypted only on loopback, and only if the daemons
+ * were told so.
  */
 import { rmSync } from 'node:fs';
 import net from 'node:net';
@@ -12,20 +13,20 @@ import { Doorkeeper, type DoorLimits } from '../os/doorkeeper.js';
 import { within } from '../os/within.js';
 import { type StreamSink, WRITES_UNDER_WAY } from './stream-writer.js';
 
-/** How the other end is found and known. */
+/** How the other end is found and recognised. */
 export interface DataAddress {
-  /** A unix socket in place of host and port: save and restore. The guest's process listens there, whoever sends. */
+  /** A unix socket instead of host and port, for save and restore. The guest's process listens on it in both cases. */
   readonly path?: string;
   readonly host: string;
   readonly port: number;
-  /** Name of the move; no secret. */
+  /** The name of the move. It is not a secret. */
   readonly identity: string;
-  /** 32 random bytes, used once, as hexadecimal digits. None: unencrypted. */
+  /** 32 random bytes as hexadecimal digits, used once. Undefined: the connection is not encrypted. */
   readonly key?: string;
 }
 
 const CIPHER = 'TLS_AES_128_GCM_SHA256';
-/** A peer that connects and then says nothing is dropped after this. */
+/** A peer that connects and says nothing is disconnected after this time, in ms. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 const DOOR_LIMITS: DoorLimits = {
@@ -36,7 +37,7 @@ const DOOR_LIMITS: DoorLimits = {
   knownPerPeer: 1,
 };
 
-/** Waits for one connection that knows the key. Others are dropped and do not disturb. */
+/** Waits for one connection whose peer knows the key. Other connections are closed and have no effect. */
 export class DataListener {
   private readonly server: net.Server;
   private readonly accepted: Promise<net.Socket>;
@@ -44,7 +45,7 @@ export class DataListener {
   private constructor(
     server: net.Server,
     event: string,
-    /** Undefined on a unix socket, whose directory says who may come. */
+    /** Undefined on a unix socket, because the permissions of its directory decide who may connect. */
     private readonly door: Doorkeeper | undefined,
   ) {
     this.server = server;
@@ -55,7 +56,8 @@ export class DataListener {
         resolve(socket);
       });
       server.once('error', reject);
-      // After that: a connection that cannot be taken, for want of descriptors for instance, is not the one.
+      // From now on, a connection that cannot be accepted (for example for lack of file descriptors) is not the
+      // awaited one.
       server.on('error', () => {});
       server.once('close', () => reject(new Error('no connection for the data of this move')));
     });
@@ -64,7 +66,7 @@ export class DataListener {
     server.prependListener('connection', (socket) => this.door?.admit(socket));
   }
 
-  /** Listens on `path`, or on `host` and the first of `ports` that is free; port 0 takes any. */
+  /** Listens on `path`, or on `host` and the first free port of `ports`; port 0 means any port. */
   static async listen(address: Omit<DataAddress, 'port'>, ports: readonly number[]): Promise<DataListener> {
     for (const port of ports) {
       try {
@@ -111,7 +113,7 @@ export class DataListener {
   }
 }
 
-/** The sender's end: connects to a DataListener, or waits for who takes the data from a unix socket. */
+/** The sender's end: connects to a DataListener, or waits on a unix socket for the one who takes the data. */
 export function openData(address: DataAddress): Promise<net.Socket> {
   return address.path === undefined ? connectData(address) : offerData(address);
 }
@@ -136,13 +138,14 @@ function connectData(address: DataAddress): Promise<net.Socket> {
               minVersion: 'TLSv1.3',
               ciphers: CIPHER,
               pskCallback: () => ({ psk: Buffer.from(key, 'hex'), identity }),
-              // The key is the proof of identity; there is no certificate.
+              // The key proves the identity; there is no certificate.
               checkServerIdentity: () => undefined,
             },
             () => resolve(socket),
           );
     socket.setNoDelay(true);
-    // Until both have proved who they are: the system of a process that hangs takes a connection for it.
+    // The timer runs until both sides have proved their identity: the kernel accepts a connection even for a process
+    // that hangs.
     const timer = setTimeout(
       () => socket.destroy(new Error(`no answer from ${host}:${port}`)),
       HANDSHAKE_TIMEOUT_MS,
@@ -154,8 +157,8 @@ function connectData(address: DataAddress): Promise<net.Socket> {
 }
 
 /**
- * Writes to a socket as fast as it takes bytes, and no faster. WRITES_UNDER_WAY writes are under way at most. Fails when
- * one is not taken within `answerMs`.
+ * Writes to a socket as fast as it accepts bytes. At most WRITES_UNDER_WAY writes are in progress at once. Fails if
+ * one of them is not accepted within `answerMs`.
  */
 export function socketSink(socket: net.Socket, answerMs = Number.POSITIVE_INFINITY): StreamSink {
   const underWay: Promise<void>[] = [];
@@ -170,7 +173,7 @@ export function socketSink(socket: net.Socket, answerMs = Number.POSITIVE_INFINI
   };
 }
 
-/** The other side's taking of what was sent, with a limit. */
+/** Waits, with a limit, until the other side has accepted what was sent. */
 export function taken(what: Promise<void>, answerMs: number): Promise<void> {
   if (!Number.isFinite(answerMs)) return what;
   return within(what, answerMs, `the destination took no data for ${answerMs / 1000} s`);

@@ -1,6 +1,6 @@
 /**
- * The destination's part of a move, and `restore`: from the bytes of a stream to a complete guest that has not run.
- * Invariant: whatever the bytes are, the outcome is either a guest that was checked in all its parts, or none.
+ * The destination's part of a move, and of `restore`: it turns the bytes of a stream into a complete guest that has
+ * not run. Invariant: whatever the bytes are, the result is either a guest all of whose parts were checked, or none.
  */
 import { RecordError } from '../records/fields.js';
 import { CodePreparation } from './code-preparation.js';
@@ -10,11 +10,11 @@ import { StreamReader } from './stream-reader.js';
 import type { StreamHead } from './stream-writer.js';
 
 interface ReceiveHooks {
-  /** What is about to come; throws to refuse it. */
+  /** Gets the head of the stream, and throws to refuse it. */
   head?(head: StreamHead): void;
   round?(round: number, pages: number): void;
   readonly disks?: DiskTaker;
-  /** The stream comes from a file: when it arrives here says nothing of when the guest was stopped. */
+  /** The stream comes from a file, so the time of its arrival says nothing about when the guest was stopped. */
   readonly fromFile?: boolean;
 }
 
@@ -25,7 +25,7 @@ interface Received<G extends IncomingGuest> {
   readonly stateMs: number;
 }
 
-/** Reads a whole stream. Throws RecordError with the offset of what is wrong; no container is left then. */
+/** Reads a whole stream. Throws RecordError with the offset of the error; in that case no container is left. */
 export async function receiveGuest<G extends IncomingGuest>(
   chunks: AsyncIterable<Uint8Array>,
   factory: GuestFactory<G>,
@@ -88,7 +88,7 @@ export async function receiveGuest<G extends IncomingGuest>(
   }
 }
 
-/** Contents that a part cannot take in are a bad record, whatever words that part has for it. */
+/** Contents that a part refuses make a bad record, whatever error the part throws. */
 function refused(error: unknown, offset: number): Error {
   if (error instanceof RecordError) return error;
   return new RecordError(offset, `what the record says cannot be: ${(error as Error).message}`);

@@ -1,48 +1,51 @@
 /**
- * The hand-over of a guest from source to destination, as two pure state machines. docs/handover.md tells the whole;
- * the daemon runs exactly this code, and handover.test.ts walks through every interleaving of it.
+ * The hand-over of a guest from source to destination, as two pure state machines. docs/handover.md describes it
+ * completely. The daemon runs exactly this code, and handover.test.ts tries every interleaving of it.
  *
- * Invariant: the guest belongs to the source until the destination's guest process has its owner record on disk,
- * and to the destination for ever after. Whoever does not know asks; nobody guesses.
+ * Invariant: the guest belongs to the source until the destination's guest process has its owner record on disk; from
+ * then on it belongs to the destination. A side that does not know asks; no side guesses.
  *
- * Rules for those who run the machines: actions are done one after the other, each finished before the next (a
- * `persist` is on disk before a `send` leaves); no event is taken in while actions are pending; after a crash the
- * machine starts again from what is on disk by `restartSource` or `restartDestination`.
+ * Rules for the code that runs the machines: actions are done one after the other, and each is finished before the
+ * next one starts (a `persist` is on disk before a `send` leaves). No event is processed while actions are pending.
+ * After a crash the machine starts again from what is on disk, with `restartSource` or `restartDestination`.
  */
 
-/** Messages from source to destination. `ask` wants an answer, `forget` closes the books. */
+/**
+ * Messages from source to destination. `ask` asks for an answer; `forget` says that the source needs no further
+ * answers.
+ */
 export type ToDestination = 'offer' | 'cancel' | 'ask' | 'forget';
 /** Messages from destination to source. */
 export type ToSource = 'ready' | 'accepted' | 'refused' | 'forgotten';
 
-/** What the source has on disk. None: the guest is ours. */
+/** What the source has on disk. If there is no record, the guest is ours. */
 export type SourceRecord = 'offered' | 'gone';
 
 export type SourcePhase =
-  /** No move: the guest runs here (or is dead here). */
+  /** There is no move: the guest runs here (or is dead here). */
   | 'idle'
-  /** Pages go out while the guest runs. */
+  /** Pages are sent while the guest runs. */
   | 'streaming'
-  /** The guest is stopped, or about to be; the record `offered` is on disk before it stops. */
+  /** The guest is stopped or about to be. The record `offered` is on disk before it stops. */
   | 'stopping'
-  /** As `stopping`, and the whole guest is on its way: from here the source's guest process is not needed. */
+  /** As `stopping`, and the whole guest has been sent: from now on the source's guest process is not needed. */
   | 'sent'
-  /** The offer may have arrived. The destination decides; the guest here is locked. */
+  /** The offer may have arrived. The destination decides, and the guest here is locked. */
   | 'offered'
-  /** The destination owns it. Never to run here again. */
+  /** The destination owns the guest. It will never run here again. */
   | 'gone'
-  /** Gone, and the destination knows that we know. */
+  /** As `gone`, and the destination knows that we know. */
   | 'done';
 
 export type SourceEvent =
   | 'begin'
   | 'stopping'
   | 'sent'
-  /** Anything failed, timed out or was cancelled here, or the connection is cut. */
+  /** Something failed, timed out or was cancelled here, or the connection is lost. */
   | 'abort'
   /** Our guest process died. */
   | 'guest-died'
-  /** Time to ask again. */
+  /** It is time to ask again. */
   | 'retry'
   | ToSource;
 
@@ -51,14 +54,17 @@ export type SourceAction =
   | { readonly do: 'erase' }
   | { readonly do: 'send'; readonly message: ToDestination }
   /**
-   * The guest process stays stopped from now on, also when it loses its daemon; what only one host may have is let go,
-   * and no write of its own can reach a disk any more. May fail, which nothing else here may: then nothing has been
-   * offered, and it is as if `abort` had come in place of the event.
+   * The guest process stays stopped from now on, even if it loses its daemon. What only one host may hold is
+   * released, and no write of this guest process can reach a disk any more. This action may fail, as the only one
+   * here. In that case nothing has been offered, and the failure counts as `abort` in place of the event.
    */
   | { readonly do: 'lock-guest' }
-  /** Unlock and go on as if nothing had happened. A guest process that died meanwhile has crashed. */
+  /**
+   * Unlocks the guest, which continues as if nothing had happened. A guest process that died meanwhile counts as
+   * crashed.
+   */
   | { readonly do: 'resume-guest' }
-  /** End the guest process and let go of everything here. */
+  /** Ends the guest process and releases everything it had here. */
   | { readonly do: 'drop-guest' };
 
 export interface Step<Phase, Action> {
@@ -78,7 +84,7 @@ const source = (phase: SourcePhase, ...actions: SourceAction[]): Step<SourcePhas
   actions,
 });
 
-/** One event at the source. An event that means nothing in a phase changes nothing. */
+/** Processes one event at the source. An event without meaning in a phase changes nothing. */
 export function stepSource(phase: SourcePhase, event: SourceEvent): Step<SourcePhase, SourceAction> {
   switch (phase) {
     case 'idle':
@@ -96,14 +102,14 @@ export function stepSource(phase: SourcePhase, event: SourceEvent): Step<SourceP
       }
       return source('stopping');
     case 'sent':
-      // The guest process is not needed any more, so its death does not end the move.
+      // The guest process is no longer needed, so its death does not end the move.
       if (event === 'ready') return source('offered', lock, tell('offer'));
       if (event === 'abort' || event === 'refused') return source('idle', tell('cancel'), erase, resume);
       return source('sent');
     case 'offered':
       if (event === 'accepted') return source('gone', persist('gone'), drop, tell('forget'));
       if (event === 'refused') return source('idle', erase, resume);
-      // Too late to decide alone: ask.
+      // The source cannot decide alone any more, so it asks.
       if (event === 'abort' || event === 'retry') return source('offered', tell('ask'));
       return source('offered');
     case 'gone':
@@ -115,7 +121,7 @@ export function stepSource(phase: SourcePhase, event: SourceEvent): Step<SourceP
   }
 }
 
-/** The source's daemon starts again and finds `record` on disk. */
+/** To be used when the source's daemon starts again and finds `record` on disk. */
 export function restartSource(record: SourceRecord | undefined): Step<SourcePhase, SourceAction> {
   switch (record) {
     case undefined:
@@ -128,40 +134,40 @@ export function restartSource(record: SourceRecord | undefined): Step<SourcePhas
 }
 
 export type DestinationPhase =
-  /** Nothing known of this hand-over, or given up. */
+  /** Nothing is known about this hand-over, or it was given up. */
   | 'none'
-  /** A container takes in the stream. */
+  /** A container is receiving the stream. */
   | 'receiving'
-  /** The whole guest is here and has been checked; it has not run. */
+  /** The whole guest is here and was checked. It has not run. */
   | 'ready'
-  /** Told to start: its process attaches, writes its owner record, runs. */
+  /** The guest process was told to start: it attaches, writes its owner record and runs. */
   | 'starting'
   /** The owner record is on disk. */
   | 'owner'
-  /** Owner, and the source has closed its books. */
+  /** As `owner`, and the source needs no further answers. */
   | 'settled';
 
 export type DestinationEvent =
   | 'open'
-  /** The guest process has the whole guest and found it right. */
+  /** The guest process has received the whole guest and found it correct. */
   | 'received'
-  /** The guest process has its owner record on disk and runs (or ran and died). */
+  /** The guest process has its owner record on disk and runs (or has run and died). */
   | 'started'
   /** The guest process is dead or gave up, and there is no owner record. */
   | 'failed'
-  /** This host's operator does not want it. */
+  /** This host's operator does not want the guest. */
   | 'unwanted'
-  /** The connection to the source is cut. */
+  /** The connection to the source is lost. */
   | 'cut'
   | ToDestination;
 
 export type DestinationAction =
   | { readonly do: 'send'; readonly message: ToSource }
-  /** Attach, write the owner record, run. */
+  /** Attach, write the owner record, and run. */
   | { readonly do: 'start-guest' }
-  /** End the guest process, which has not run, and remove all traces. */
+  /** Ends the guest process, which has not run, and removes all traces of it. */
   | { readonly do: 'discard-guest' }
-  /** The owner record need not be remembered for the source's sake any longer. */
+  /** The owner record need not be kept for the source any longer. */
   | { readonly do: 'erase' };
 
 const answer = (message: ToSource): DestinationAction => ({ do: 'send', message });
@@ -173,7 +179,7 @@ const destination = (
   ...actions: DestinationAction[]
 ): Step<DestinationPhase, DestinationAction> => ({ phase, actions });
 
-/** One event at the destination. `open` is given once in the life of a hand-over's id. */
+/** Processes one event at the destination. `open` occurs once for each hand-over id. */
 export function stepDestination(
   phase: DestinationPhase,
   event: DestinationEvent,
@@ -181,7 +187,7 @@ export function stepDestination(
   switch (phase) {
     case 'none':
       if (event === 'open') return destination('receiving');
-      // Unknown is refused: what never was or was given up here will not start here.
+      // An unknown hand-over is refused. If it never existed here, or was given up, its guest will never start here.
       if (event === 'offer' || event === 'ask') return destination('none', answer('refused'));
       if (event === 'forget') return destination('none', answer('forgotten'));
       return destination('none');
@@ -190,7 +196,7 @@ export function stepDestination(
       if (event === 'received') return destination('ready', answer('ready'));
       if (event === 'offer' && phase === 'ready') return destination('starting', start);
       if (event === 'cut' || event === 'cancel') return destination('none', discard);
-      // An offer of what has not arrived, or a question: the source does not follow this move any more.
+      // An offer before the guest has arrived, or a question: the source does not pursue this move any more.
       if (event === 'offer' || event === 'ask' || event === 'failed' || event === 'unwanted') {
         return destination('none', discard, answer('refused'));
       }
@@ -214,7 +220,7 @@ export type FoundAtDestination =
   | 'nothing'
   /** A guest process that was never told to start. */
   | 'waiting'
-  /** A guest process that was told to start, without owner record yet. */
+  /** A guest process that was told to start and has no owner record yet. */
   | 'starting'
   | 'owner-record';
 

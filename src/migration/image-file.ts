@@ -1,6 +1,6 @@
 /**
- * `save` and `restore`: the migration stream in a file.
- * Invariant: under the name that was asked for there is either the whole image, on disk, or what was there before.
+ * The migration stream in a file, for `save` and `restore`. Invariant: under the requested name there is either the
+ * complete image, on disk, or what was there before.
  */
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -10,13 +10,16 @@ import type { StreamSink } from './stream-writer.js';
 
 export interface ImageFile {
   readonly sink: StreamSink;
-  /** Puts the whole file on disk under its name. */
+  /** Makes the complete file durable under its name. */
   commit(): Promise<void>;
-  /** Leaves nothing behind. */
+  /** Removes the unfinished file. */
   discard(): Promise<void>;
 }
 
-/** Begins a file beside `path`; `mode` 0600, because it holds all memory of a guest. */
+/**
+ * Starts to write a file in the same directory as `path`. Its mode is 0600, because it contains all memory of a
+ * guest.
+ */
 export async function createImage(path: string): Promise<ImageFile> {
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.partial`);
   const file = await open(temporary, 'wx', 0o600);

@@ -1,68 +1,74 @@
 /**
- * What a move needs of a guest. The guest process implements both interfaces; the move knows nothing else of it.
- * Invariant: between `pause` and `resume` not one byte of RAM or state changes, so that what was sent is the guest.
+ * What a move needs of a guest. The guest process implements these interfaces, and the move knows nothing else about
+ * it. Invariant: between `pause` and `resume` not one byte of RAM or state changes, so what was sent is the guest.
  * All synchronous parts run on the guest's own thread.
  */
 import type { WarmUp } from '../engine/engine.js';
 import type { OutageBounds, OutageTerms } from '../helper/points/outage.js';
 
-/** The guest that is to be moved or saved, on the side where it lives. */
+/** The guest that is moved or saved, on the side where it lives. */
 export interface MovableGuest {
   readonly name: string;
   readonly uuid: string;
-  /** Machine frames, those owned by Xen included; 4096 bytes each. */
+  /** The number of machine frames, including those owned by Xen; 4096 bytes each. */
   readonly frames: number;
-  /** All frames in place, `frames * 4096` bytes over a SharedArrayBuffer: another thread reads it. */
+  /** All frames: `frames * 4096` bytes in a SharedArrayBuffer, because another thread reads them. */
   readonly ram: Uint8Array;
   /** Records from which an equal, empty container can be made (configuration, frames, vCPUs, identity). */
   describe(): Uint8Array;
-  /** From here on each written frame is noted. */
+  /** From now on each written frame is recorded. */
   startDirtyLog(): void;
-  /** ORs the frames written since the last call into `into` (one bit a frame) and forgets them; returns how many. */
+  /**
+   * ORs the frames written since the last call into `into` (one bit for each frame) and forgets them. Returns how
+   * many there were.
+   */
   readDirty(into: Uint8Array): number;
   stopDirtyLog(): void;
-  /** What its engine tells of the code that it runs often. */
+  /** How its engine reports the code that the guest runs often. */
   readonly warmUp?: Pick<WarmUp, 'hotCode'>;
   /**
-   * Stops between two instructions and quiesces links. Rejects when a disk has not ended what it was asked to do within
-   * the limit of its link: then the guest stands still, and may be resumed, but must not be sent.
+   * Stops the guest between two instructions and quiesces its links. Rejects if a disk has not finished its requests
+   * within the link's time limit. In that case the guest is stopped and may be resumed, but must not be sent.
    */
   pause(): Promise<void>;
-  /** Of one that is paused already: quiesces links, with the same limit. */
+  /** Quiesces the links of a guest that is already paused, with the same time limit. */
   quiesce?(): Promise<void>;
-  /** Goes on as if nothing had happened, also after a failed move. */
+  /** The guest continues as if nothing had happened, also after a failed move. */
   resume(): void;
-  /** All records except RAM. Only while paused. `terms`: what the move knows of the outage that it makes. */
+  /**
+   * Returns all records except RAM. The guest must be paused. `terms` is what the move knows about the outage that it
+   * causes.
+   */
   saveState(terms: OutageTerms): Uint8Array;
-  /** Paused, and about to be offered to another host: locks are let go. `resume` takes them back. */
+  /** The guest is paused and about to be offered to another host: locks are released. `resume` takes them back. */
   release(): Promise<void>;
-  /** Lets go of the host's resources for good: after a commit, or when the guest is destroyed. */
+  /** Releases the host's resources for good, after a commit or when the guest is destroyed. */
   detach(): Promise<void>;
 }
 
-/** A guest on its way in: a container that has never run. */
+/** An arriving guest: a container that has never run. */
 export interface IncomingGuest {
   readonly frames: number;
-  /** All zero at first; `frames * 4096` bytes. */
+  /** `frames * 4096` bytes, all zero at first. */
   readonly ram: Uint8Array;
   /**
-   * Validates everything before any of it takes effect; throws RecordError. RAM is complete by then. `bounds`: what
-   * the arriving side knows of the outage; undefined for a guest from a file.
+   * Validates all records before any of them takes effect. Throws RecordError. RAM is complete by then. `bounds` is
+   * what this side knows about the outage; undefined for a guest from a file.
    */
   restoreState(records: Uint8Array, bounds: OutageBounds | undefined): void;
-  /** Makes code ready before the guest is here. Whoever writes RAM after this says so by `written`. */
+  /** Prepares code before the guest runs here. Writes to RAM after that must be reported with `written`. */
   readonly warmUp?: Pick<WarmUp, 'prepareCode'>;
   written?(frame: number): void;
-  /** Takes this host's resources (links, locks, outer values). A failure leaves the guest with its source. */
+  /** Takes this host's resources (links, locks, outer values). If this fails, the guest stays with its source. */
   attach(): Promise<void>;
-  /** The first instruction here. Cannot fail: what can fail belongs in `attach`. */
+  /** Runs the first instruction here. It cannot fail: what can fail belongs in `attach`. */
   start(): void;
-  /** Throws the container away, whatever its state; it never ran. */
+  /** Removes the container, whatever its state. It has never run. */
   discard(): Promise<void>;
 }
 
 /** The destination's side of a move, and of `restore`. */
 export interface GuestFactory<Incoming extends IncomingGuest = IncomingGuest> {
-  /** Makes an empty container from what `describe` gave. Throws RecordError on anything it does not accept. */
+  /** Makes an empty container from what `describe` returned. Throws RecordError if it does not accept that. */
   construct(description: Uint8Array): Promise<Incoming>;
 }

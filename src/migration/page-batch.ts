@@ -1,25 +1,27 @@
 /**
- * The hot path of the stream: a batch of pages as one PAGE record, written into and read from a buffer in place.
- * Invariant: byte for byte what encodeRecord(pagesRecord, ...) would give (a test holds the two against each other).
- * A page is copied first and checksummed as copied, because the guest may write to it meanwhile: a torn page has a
- * right checksum, is noted in the dirty log, and is sent again.
+ * The hot path of the stream: a batch of pages as one PAGE record, which is written into and read from a buffer
+ * without copies.
+ *
+ * Invariant: the bytes are the same as those of encodeRecord(pagesRecord, ...), which a test verifies. A page is
+ * copied first, and the checksum is computed on the copy, because the guest may write to the page meanwhile: such a
+ * torn page has a valid checksum, is in the dirty log, and will be sent again.
  */
 import { crc32c } from '../records/crc32c.js';
 import { RecordError } from '../records/fields.js';
 import { type RawRecord, RECORD_HEADER_BYTES } from '../records/record.js';
 import { MAX_BATCH_PAGES, PAGE_BYTES, pagesRecord } from './stream-records.js';
 
-/** Room for a batch of so many pages, padding on both sides included. */
+/** The size of a buffer for a batch of `pages` pages in bytes, including padding on both sides. */
 export const batchBytes = (pages: number): number => RECORD_HEADER_BYTES + 12 + pages * (4 + PAGE_BYTES) + 16;
 
 /**
- * Where a record of so many pages begins in a buffer, modulo 8, so that its pages are aligned to 8 bytes: the engine copies
- * from and to shared memory, as a guest's RAM is, by words where both sides are aligned alike, and else by bytes, in four
- * times the time.
+ * Where a record of `pages` pages should begin in a buffer, modulo 8, so that its pages are aligned to 8 bytes. V8
+ * copies from and to shared memory (such as a guest's RAM) by words if both sides are aligned alike; otherwise it
+ * copies single bytes, which takes four times as long.
  */
 export const alignedStart = (pages: number): number => -(RECORD_HEADER_BYTES + 12 + pages * 4) & 7;
 
-/** Writes `count` pages of `ram` as a record into `whole`; returns the record's bytes (a part of `whole`). */
+/** Writes `count` pages of `ram` as a record into `whole`. Returns the record's bytes, which are a part of `whole`. */
 export function encodeBatch(
   whole: Uint8Array,
   sequence: number,
@@ -50,7 +52,7 @@ export function encodeBatch(
   return buffer.subarray(0, end);
 }
 
-/** What a checked PAGE record holds; `data` is in place. */
+/** The contents of a checked PAGE record. `data` is a view, not a copy. */
 interface Batch {
   readonly sequence: number;
   readonly count: number;

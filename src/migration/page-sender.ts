@@ -6,17 +6,20 @@ import type { RoundResult, StreamHead } from './stream-writer.js';
 
 export interface PageSender {
   begin(head: StreamHead, description: Uint8Array): Promise<void>;
-  /** A disk of so many bytes comes with the guest. */
+  /** A disk of `bytes` bytes moves with the guest. */
   disk(devid: number, bytes: number): Promise<void>;
-  /** Contents of a disk, which must stay as they are until the promise settles. `fresh`: nothing of it was sent yet. */
+  /**
+   * Sends contents of a disk, which must not change until the promise settles. `fresh`: nothing of the disk was sent
+   * yet.
+   */
   blocks(devid: number, at: number, data: Uint8Array, fresh: boolean): Promise<void>;
-  /** `bitmap` must stay as it is until the promise settles. `round` 0 is the last one. */
+  /** Sends the pages set in `bitmap`, which must not change until the promise settles. `round` 0 is the last one. */
   round(round: number, bitmap: Uint8Array, pages: number): Promise<RoundResult>;
-  /** Code that the guest runs often, for the other side to prepare. */
+  /** Sends the places of code that the guest runs often, so that the other side can prepare it. */
   code(starts: Uint32Array): Promise<void>;
-  /** State and end of the stream; resolves when all of it has left this process. */
+  /** Sends the state and the end of the stream. Resolves when everything has left this process. */
   end(state: Uint8Array): Promise<number>;
   setBandwidth(bytesPerSecond: number): void;
-  /** Gives up; what is under way fails. */
+  /** Gives up: everything in progress fails. */
   abort(reason: string): void;
 }

@@ -1,4 +1,4 @@
-/** What the main thread and the sending thread of a move say to each other. */
+/** The messages between the main thread and the sending thread of a move. */
 import type { RoundResult, StreamHead } from './stream-writer.js';
 
 export type SenderRequest =
@@ -21,6 +21,6 @@ export interface SenderResponse {
   readonly to?: 'connect' | 'begin' | 'disk' | 'blocks' | 'round' | 'code' | 'end';
   readonly round?: RoundResult;
   readonly bytes?: number;
-  /** The connection or a request failed; the thread is of no use any more. */
+  /** The connection or a request failed. The thread cannot be used any more. */
   readonly failed?: string;
 }

@@ -1,6 +1,6 @@
 /**
- * The sending thread of a move: reads the guest's RAM in place (it is shared), checksums it and writes it to the
- * data connection, while the guest runs on the main thread. Spoken to by WorkerSender, one request at a time.
+ * The sending thread of a move. While the guest runs on the main thread, this thread reads the guest's RAM (which is
+ * shared), computes checksums and writes to the data connection. WorkerSender sends it one request at a time.
  */
 import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -8,13 +8,13 @@ import { type DataAddress, openData, socketSink, taken } from './data-channel.js
 import type { SenderRequest, SenderResponse } from './sender-protocol.js';
 import { StreamWriter } from './stream-writer.js';
 
-/** The guest's own thread goes first where there are too few processors: this one yields to it. */
+/** If there are too few processors, the guest's own thread has priority over this one. */
 const NICE = 5;
 try {
-  // On Linux this is the thread's own.
+  // On Linux this sets the priority of the thread only.
   setPriority(0, Math.min(19, getPriority(0) + NICE));
 } catch {
-  // Not allowed here; then it competes.
+  // The priority may not be changed here; the threads then compete.
 }
 
 const { address, ram, frames, answerMs } = workerData as {
@@ -31,7 +31,7 @@ const socket = await openData(address);
 socket.on('error', (error) => {
   if (!ending) say({ failed: `the data connection failed: ${error.message}` });
 });
-// The other side has nothing to say on this connection; its end is all there is to hear.
+// The other side sends nothing on this connection. Only its end is of interest.
 socket.on('end', () => {
   if (!ending) say({ failed: 'the destination closed the data connection' });
 });

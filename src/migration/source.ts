@@ -1,9 +1,9 @@
 /**
- * The source's part of a move, up to the moment when the whole guest has been sent: rounds of page copying while
- * the guest runs, then the stop and the rest. The hand-over that follows is the daemons' business.
+ * The source's part of a move, up to the point at which the whole guest has been sent: rounds of page copying while
+ * the guest runs (pre-copy), then the stop and the rest. The daemons do the hand-over that follows.
  *
- * Invariant: when this throws, the guest is where it was: running again if it ran, paused if it was paused.
- * Frames written are noted from before the first page is read until after the guest has stopped.
+ * Invariant: if this throws, the guest is in the same state as before: running if it was running, paused if it was
+ * paused. Written frames are recorded from before the first page is read until after the guest has stopped.
  */
 import type { ClockPolicy } from '../helper/points/outage.js';
 import { bitmapBytes, fillBits } from './bitmap.js';
@@ -13,18 +13,18 @@ import { type StorageProgress, StorageSender, type TravellingDisk } from './stor
 import { MAX_CODE_STARTS, PAGE_BYTES, PLAIN_VERSION } from './stream-records.js';
 
 export interface MoveOptions {
-  /** Stop the guest when the rest is expected to take no longer than this. */
+  /** The guest is stopped when sending the rest is expected to take at most this long. */
   readonly maxDowntimeMs: number;
-  /** Rounds after which the guest is stopped or the move given up, as `onTimeout` says. */
+  /** After this many rounds the guest is stopped or the move is given up, depending on `onTimeout`. */
   readonly maxRounds: number;
   readonly timeoutS: number;
-  /** When rounds or time run out: give up, or stop the guest and accept the downtime. */
+  /** What to do when rounds or time run out: give up, or stop the guest and accept the downtime. */
   readonly onTimeout: 'cancel' | 'force';
-  /** Megabytes (10^6 bytes) a second; 0: no limit. The last pages go without one. */
+  /** In megabytes (10^6 bytes) per second; 0 means no limit. There is no limit for the last pages. */
   readonly bandwidthMBs: number;
-  /** What the outage is to the guest, in place of its own policy. */
+  /** The clock policy for this outage, instead of the guest's own policy. */
   readonly clock?: ClockPolicy;
-  /** The guest's disks travel with it. */
+  /** The guest's disks move with it. */
   readonly copyStorage?: boolean;
 }
 
@@ -36,25 +36,25 @@ export const DEFAULT_MOVE: MoveOptions = {
   bandwidthMBs: 0,
 };
 
-/** One line of progress: after each round. */
+/** The progress after a round. */
 export interface MoveProgress {
   readonly round: number;
-  /** Pages looked at in this round, and pages whose contents went out. */
+  /** How many pages were examined in this round, and of how many the contents were sent. */
   readonly pages: number;
   readonly sent: number;
-  /** Frames written meanwhile: the work of the next round. */
+  /** How many frames were written meanwhile: the work of the next round. */
   readonly dirty: number;
   readonly mbPerSecond: number;
-  /** Pages dirtied a second, measured over this round. */
+  /** Pages dirtied per second, measured over this round. */
   readonly dirtyPagesPerSecond: number;
   readonly expectedDowntimeMs: number;
 }
 
-/** What the source measured; the daemons add the parts that follow. */
+/** What the source has measured. The daemons add the parts that follow. */
 export interface SentStats {
   readonly rounds: readonly MoveProgress[];
   readonly bytes: number;
-  /** Bytes of disks that were read and sent, counting each time. */
+  /** How many bytes of disks were read and sent, counted each time. */
   readonly storageBytes: number;
   readonly precopyMs: number;
   readonly reason: 'downtime' | 'rounds' | 'timeout' | 'paused';
@@ -62,24 +62,24 @@ export interface SentStats {
   readonly lastPagesMs: number;
   readonly lastPages: number;
   readonly stateMs: number;
-  /** When the stop was asked for: CLOCK_MONOTONIC in ms, the same in all processes of a machine. */
+  /** When the stop was requested: CLOCK_MONOTONIC in ms, which is the same in all processes of a machine. */
   readonly stoppedAt: number;
 }
 
 interface MoveHooks {
   progress?(progress: MoveProgress): void;
   storageProgress?(progress: StorageProgress): void;
-  /** Disks that travel with the guest. */
+  /** The disks that move with the guest. */
   readonly disks?: readonly TravellingDisk[];
-  /** Just before the guest is stopped: the record `offered` must be on disk when this resolves. */
+  /** Called just before the guest is stopped. The record `offered` must be on disk when this resolves. */
   stopping?(): Promise<void>;
-  /** The guest was paused before the move began and stays so. */
+  /** The guest was paused before the move began, and stays paused. */
   readonly alreadyPaused?: boolean;
-  /** Of the stream, where the destination has said what it knows. */
+  /** The version of the stream, if the destination has said which versions it knows. */
   readonly version?: number;
-  /** How long a disk that is copied may give nothing, ms. */
+  /** How long a disk that is copied may take to return data, in ms. */
   readonly answerMs?: number;
-  /** The destination's wall clock less ours, ns, where it was measured. */
+  /** The destination's wall clock minus ours in ns, if it was measured. */
   readonly clockDifference?: number;
 }
 
@@ -88,12 +88,13 @@ class MoveTimeout extends Error {
   override name = 'MoveTimeout';
 }
 
-/** State, hand-over, the owner record on disk, and the first instruction take about this long in any case. */
+/** State, hand-over, writing the owner record and the first instruction take about this long in any case, in ms. */
 const FIXED_DOWNTIME_MS = 10;
 
 /**
- * Whether to stop now. The last pages may take what the fixed parts leave of the downtime; a round that did not make
- * them fewer ends the hope for less, as long as they fit at all.
+ * Decides whether to stop now: yes if the last pages are expected to take at most a quarter of the downtime that the
+ * fixed parts leave. If a round has hardly reduced the number of dirty pages, further rounds will not help, so the guest
+ * is stopped as long as the rest fits into the downtime at all.
  */
 function enough(now: MoveProgress, before: MoveProgress | undefined, maxDowntimeMs: number): boolean {
   const expected = now.expectedDowntimeMs;
@@ -102,13 +103,13 @@ function enough(now: MoveProgress, before: MoveProgress | undefined, maxDowntime
   return expected <= maxDowntimeMs && !hope;
 }
 
-/** Places of code that a destination prepares in a millisecond. */
+/** How many places of code a destination prepares per millisecond. */
 const PREPARED_PER_MS = 100;
 
-/** The first round must not be judged by a rate that was measured over next to nothing. */
+/** With fewer bytes than this, the measured rate of the first round means nothing. */
 const LEAST_MEASURED_BYTES = 1 << 20;
 
-/** Sends the whole guest; leaves it paused. Resolves when the last byte has been handed to the system. */
+/** Sends the whole guest and leaves it paused. Resolves when the last byte has been passed to the operating system. */
 export async function sendGuest(
   guest: MovableGuest,
   sender: PageSender,
@@ -124,24 +125,25 @@ export async function sendGuest(
   await sender.begin({ frames, uuid, name, version: hooks.version }, guest.describe());
   const storage = new StorageSender(hooks.disks ?? [], sender, hooks.storageProgress, hooks.answerMs);
   await storage.begin();
-  // A large disk may take hours: the limit is for what comes after.
+  // Copying a large disk may take hours, so the time limit only applies to what follows.
   const started = monotonicMs();
   guest.startDirtyLog();
   try {
     fillBits(dirty, guest.frames);
     let pages = guest.frames;
     let reason: SentStats['reason'] = 'paused';
-    // Of all rounds; the assumption before anything was measured is modest.
+    // The rate over all rounds. The assumption before the first measurement is conservative.
     let bytesPerMs = 100_000;
     for (let round = 1; hooks.alreadyPaused !== true; round++) {
       await storage.sweep();
       const began = monotonicMs();
       const sending = sender.round(round, dirty, pages);
       sending.catch(() => {});
-      // For practice: what runs for the first time takes many times as long, and would do so while the guest is stopped.
+      // This is practice: code that runs for the first time is many times slower, and the next time the guest will be
+      // stopped meanwhile.
       if (round === 1) guest.saveState({});
       const done = await sending;
-      // All of its code is there now.
+      // By now the destination has all of the guest's code.
       if (round === 1 && hooks.version !== undefined && hooks.version > PLAIN_VERSION)
         await sendCode(guest, sender);
       next.fill(0);
@@ -189,7 +191,7 @@ export async function sendGuest(
     guest.readDirty(dirty);
     const stopMs = monotonicMs() - stoppedAt;
     await storage.sweep();
-    // While the sending thread is at the last pages, this one makes the state.
+    // While the sending thread sends the last pages, this thread makes the state.
     const lastRound = sender.round(0, dirty, pages);
     lastRound.catch(() => {});
     const { clock } = options;
@@ -218,8 +220,8 @@ export async function sendGuest(
 }
 
 /**
- * Tells the other side what code the guest runs, and gives it time to prepare that: the guest runs here meanwhile, and
- * would otherwise stand still there for longer than the whole move stops it.
+ * Tells the destination which code the guest runs, and gives it time to prepare that code. The guest runs here
+ * meanwhile; without this it would be stopped there for longer than the whole move stops it.
  */
 async function sendCode(guest: MovableGuest, sender: PageSender): Promise<void> {
   const starts = guest.warmUp?.hotCode(MAX_CODE_STARTS);
@@ -228,7 +230,7 @@ async function sendCode(guest: MovableGuest, sender: PageSender): Promise<void> 
   await new Promise((done) => setTimeout(done, starts.length / PREPARED_PER_MS));
 }
 
-/** A bitmap that the sending thread can read in place. */
+/** A bitmap in shared memory, which the sending thread can read. */
 const shared = (frames: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(bitmapBytes(frames)));
 
 const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;

@@ -1,6 +1,6 @@
 /**
- * Disks that travel with a guest, where its hosts share no storage: copied while it runs, and what it wrote since
- * again and again, and the rest when it has stopped.
+ * Copies the disks that move with a guest whose hosts share no storage: all blocks while the guest runs, then
+ * repeatedly the blocks that it has written since, and the rest when it has stopped.
  */
 import type { PageSender } from './page-sender.js';
 
@@ -8,33 +8,36 @@ import type { PageSender } from './page-sender.js';
 export interface TravellingDisk {
   readonly devid: number;
   readonly bytes: number;
-  /** Bytes of it that are still to be copied: all at first, then what the guest wrote since. */
+  /** How many bytes of it are still to be copied: at first all, later those that the guest has written since. */
   readonly pending: number;
-  /** Once over the disk: what is to be copied goes to `block`. The data, shared memory, is reused after that. */
+  /**
+   * Goes over the disk once and passes what has to be copied to `block`. The data, in shared memory, is reused after
+   * `block` has resolved.
+   */
   sweep(block: (at: number, data: Uint8Array) => Promise<void>): Promise<void>;
 }
 
-/** The destination's side: disks that are being filled. All is zero at first. */
+/** The destination's side: disks that are being filled. They are all zero at first. */
 export interface DiskTaker {
-  /** A disk of the guest comes. Throws what is wrong with that. */
+  /** A disk of the guest arrives. Rejects if it cannot be taken. */
   begin(devid: number, bytes: number): Promise<void>;
-  /** `data` undefined: zeros. */
+  /** Writes `data`, or zeros if it is undefined. */
   write(devid: number, at: number, bytes: number, data: Uint8Array | undefined): Promise<void>;
-  /** Resolves when all that was written is on the medium. */
+  /** Resolves when everything that was written is on the medium. */
   flush(): Promise<void>;
 }
 
-/** How far the copying of disks is, in bytes. */
+/** The progress of copying disks, in bytes. */
 export interface StorageProgress {
   readonly copied: number;
   readonly pending: number;
 }
 
-/** Sweeps before the guest's memory is sent, at most. */
+/** The maximum number of sweeps before the guest's memory is sent. */
 const MAX_SWEEPS = 8;
-/** So little is left for the rounds of memory copying, which take it with them. */
+/** So little, in bytes, is left to the rounds of memory copying, which also copy the remaining blocks. */
 const LITTLE_BYTES = 4 << 20;
-/** Between two words on the progress, bytes. */
+/** Progress is reported after this many bytes. */
 const PROGRESS_BYTES = 64 << 20;
 
 export class StorageSender {
@@ -45,7 +48,7 @@ export class StorageSender {
     private readonly disks: readonly TravellingDisk[],
     private readonly sender: PageSender,
     private readonly progress: (progress: StorageProgress) => void = () => {},
-    /** How long a disk may take to be read from, ms. */
+    /** How long reading from a disk may take, in ms. */
     private readonly answerMs = Number.POSITIVE_INFINITY,
   ) {}
 
@@ -53,7 +56,10 @@ export class StorageSender {
     return this.disks.reduce((sum, disk) => sum + disk.pending, 0);
   }
 
-  /** While the guest runs: whole disks, then what was written since, until that is little or does not get less. */
+  /**
+   * Copies while the guest runs: first whole disks, then what was written since, until that is little or no longer
+   * decreases.
+   */
   async begin(): Promise<void> {
     for (const { devid, bytes } of this.disks) await this.sender.disk(devid, bytes);
     for (let sweeps = 0, before = Number.POSITIVE_INFINITY; sweeps < MAX_SWEEPS; sweeps++) {
@@ -65,7 +71,7 @@ export class StorageSender {
     }
   }
 
-  /** Sends what is pending now. `fresh`: nothing was sent before, so that zeros need not be. */
+  /** Sends what is pending now. `fresh` means that nothing was sent before, so zeros need not be sent. */
   async sweep(fresh = false): Promise<void> {
     for (const disk of this.disks) {
       const reading = new ReadWatch(disk.devid, this.answerMs);
@@ -84,7 +90,7 @@ export class StorageSender {
   }
 }
 
-/** Notices a disk that gives nothing: what waits for it would wait for ever. */
+/** Detects a disk that returns no data, because the move would otherwise wait for it for ever. */
 class ReadWatch {
   private timer: NodeJS.Timeout | undefined;
   private fail: (error: Error) => void = () => undefined;

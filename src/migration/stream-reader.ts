@@ -1,8 +1,8 @@
 /**
- * Reads a migration stream from chunks of any size and hands its contents to a consumer, in order.
+ * Reads a migration stream from chunks of any size and passes its contents to a consumer, in order.
  *
- * Invariant: what is wrong is refused with its byte offset and nothing after it is looked at; memory stays bounded
- * by one record whatever a peer sends; nothing takes effect but RAM of a container that has never run.
+ * Invariant: an error is refused with its byte offset, and nothing after it is read. Whatever a peer sends, memory
+ * use stays bounded by one record, and nothing is changed except the RAM of a container that has never run.
  */
 import { RecordError } from '../records/fields.js';
 import {
@@ -35,37 +35,40 @@ import {
 } from './stream-records.js';
 import type { StreamHead } from './stream-writer.js';
 
-/** Takes what the stream carries. `container` gives the RAM that pages go to. */
+/** Receives the contents of the stream. `container` provides the RAM into which pages are written. */
 interface StreamConsumer {
   head(head: StreamHead): void;
-  /** Makes the container; its RAM is all zero. Must hold `frames` frames as the head said. */
+  /** Makes the container. Its RAM is all zero, and it must have `frames` frames as the head said. */
   container(description: Uint8Array): Promise<{ readonly ram: Uint8Array; readonly frames: number }>;
   round?(round: number, pages: number): void;
-  /** Code that the guest will run: bytes from its first frame. What is in a frame may still change: see `written`. */
+  /**
+   * Code that the guest will run, as offsets in bytes from its first frame. The contents of a frame may still change;
+   * see `written`.
+   */
   code?(starts: readonly number[]): void;
-  /** A frame was written after `code` was told. */
+  /** A frame was written after `code` was called. */
   written?(frame: number): void;
-  /** Takes the disks that come with the guest; none are accepted where it is missing. */
+  /** Takes the disks that move with the guest. If it is undefined, none are accepted. */
   readonly disks?: DiskTaker;
-  /** The state, once; RAM is complete. Throws RecordError with offsets within `state`. */
+  /** Gets the state, once. RAM is complete by then. Throws RecordError with offsets within `state`. */
   state(state: Uint8Array): void;
 }
 
-/** A buffer for records of so many bytes, in which the pages of a batch of an even number are aligned. */
+/** A buffer for records of `bytes` bytes in which the pages of a batch of an even number are aligned. */
 const roomFor = (bytes: number): Uint8Array =>
   new Uint8Array(alignedStart(0) + bytes).subarray(alignedStart(0));
 
 type Expecting = 'preamble' | 'description' | 'body' | 'end' | 'nothing';
 
 export class StreamReader {
-  /** Bytes taken in and found right. */
+  /** How many bytes have been read and found correct. */
   offset = 0;
   complete = false;
   pages = 0;
   private expecting: Expecting = 'preamble';
   private version = PLAIN_VERSION;
   private sequence = 0;
-  /** Somebody looks at what RAM holds already. */
+  /** True if somebody already uses what is in RAM. */
   private prepared = false;
   private frames = 0;
   private ram: Uint8Array = new Uint8Array(0);
@@ -75,7 +78,7 @@ export class StreamReader {
 
   constructor(private readonly consumer: StreamConsumer) {}
 
-  /** Takes the next bytes. Throws RecordError; the reader is of no use after that. */
+  /** Takes the next bytes. Throws RecordError; the reader cannot be used after that. */
   async push(chunk: Uint8Array): Promise<void> {
     let at = 0;
     while (at < chunk.length) {
@@ -87,7 +90,7 @@ export class StreamReader {
     }
   }
 
-  /** The stream ended. Throws unless it was complete. */
+  /** To be called at the end of the input. Throws if the stream was not complete. */
   finish(): void {
     if (this.complete) return;
     throw new RecordError(
@@ -96,7 +99,7 @@ export class StreamReader {
     );
   }
 
-  /** Bytes of the record being read, as far as is known: its header first. */
+  /** The size of the record that is being read, as far as it is known: at first that of its header. */
   private needed(): number {
     if (this.held < RECORD_HEADER_BYTES) return RECORD_HEADER_BYTES;
     const size = recordSize(this.buffer);
@@ -111,7 +114,7 @@ export class StreamReader {
 
   private hold(bytes: Uint8Array, need: number): void {
     if (need > this.buffer.length) {
-      // Grows with what has arrived, not with what a header promises.
+      // The buffer grows with what has arrived, not with what a header announces.
       const room = Math.min(need, Math.max(this.buffer.length * 2, this.held + bytes.length));
       if (this.held + bytes.length > this.buffer.length) {
         const grown = roomFor(room);
@@ -211,7 +214,7 @@ export class StreamReader {
     if (raw.tag === 'RNDS') {
       const { sequence, round, pages } = decodeRecord(roundRecord, raw);
       this.numbered(sequence, raw);
-      // Disks are swept before each round: what came is on the medium before the round goes on.
+      // Disks are swept before each round, so what has arrived is on the medium before the round continues.
       if (this.disks.size > 0) await this.consumer.disks?.flush();
       this.consumer.round?.(round, pages);
       return;

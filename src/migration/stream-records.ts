@@ -1,23 +1,26 @@
 /**
- * The records of the migration stream, in the order in which they come. Their layouts are the tables here.
+ * The records of the migration stream in the order in which they occur. Their layouts are the tables in this file.
  *
- * Invariant: every record but the preamble is numbered, so that a record that is missing, repeated or out of order
- * is found where it happens; every record is checksummed, so that an altered one is found where it is.
+ * Invariant: every record except the preamble has a sequence number, so a missing, repeated or misplaced record is
+ * detected where it occurs. Every record has a checksum, so a changed one is detected too.
  */
 import { bytes, int, list, text, u16, u32 } from '../records/fields.js';
 import { recordType } from '../records/record.js';
 
-/** Versions of the stream that this program reads and writes, best first. Version 2 may have records CODE. */
+/** The versions of the stream that this program reads and writes, best first. Version 2 may have CODE records. */
 export const STREAM_VERSIONS: readonly number[] = [2, 1];
-/** What is written where nobody has said what the reader knows. */
+/** The version that is written if nobody has said what the reader knows. */
 export const PLAIN_VERSION = 1;
 
 export const PAGE_BYTES = 4096;
-/** Most pages in one batch: 1 MiB of data. */
+/** The maximum number of pages in a batch: 1 MiB of data. */
 export const MAX_BATCH_PAGES = 256;
-/** Most frames in one record of zero pages. */
+/** The maximum number of frames in a record of zero pages. */
 export const MAX_ZERO_FRAMES = 65_536;
-/** Largest record that is accepted: a description or a state. What is larger is not one of ours. */
+/**
+ * The largest record that is accepted, in bytes (a description or a state). Larger ones are not written by this
+ * program.
+ */
 export const MAX_RECORD_BYTES = 64 << 20;
 
 export const preambleRecord = recordType('STPT', 1, 'preamble: the first record of every stream and file', {
@@ -45,13 +48,13 @@ export const zeroRecord = recordType('ZERO', 1, 'pages that were sent before and
   frames: [list(u32), `machine frame numbers; at most ${MAX_ZERO_FRAMES}`],
 });
 
-/** Most places of code in one record. */
+/** The maximum number of places of code in a record. */
 export const MAX_CODE_STARTS = 32_768;
 
 export const codeRecord = recordType(
   'CODE',
   1,
-  'code that the guest runs often: to be prepared, or passed over',
+  'code that the guest runs often; the reader may prepare or ignore it',
   {
     sequence: [u32, 'number of this record'],
     starts: [
@@ -64,13 +67,13 @@ export const codeRecord = recordType(
 export const roundRecord = recordType('RNDS', 1, 'a round of page copying begins', {
   sequence: [u32, 'number of this record'],
   round: [u32, 'number of the round, from 1; 0 is the last one, sent while the guest is stopped'],
-  pages: [u32, 'pages that are to be looked at in it'],
+  pages: [u32, 'pages that are examined in it'],
 });
 
-/** Most bytes of a disk in one record. */
+/** The maximum number of a disk's bytes in a record. */
 export const MAX_BLOCKS_BYTES = 1 << 20;
 
-export const diskRecord = recordType('DISK', 1, 'a disk comes with the guest; it is all zero at first', {
+export const diskRecord = recordType('DISK', 1, 'a disk that moves with the guest; it is all zero at first', {
   sequence: [u32, 'number of this record'],
   devid: [u32, 'number of the virtual disk'],
   bytes: [int, 'its size'],
@@ -100,7 +103,7 @@ export const endRecord = recordType('FINE', 1, 'the stream is complete; nothing 
   pages: [int, 'pages sent, counting each time'],
 });
 
-/** In the order of a stream; the documentation follows it. */
+/** In the order in which they occur in a stream. The documentation has the same order. */
 export const streamRecords = [
   preambleRecord,
   descriptionRecord,

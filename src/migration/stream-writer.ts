@@ -1,6 +1,6 @@
 /**
- * Writes a migration stream: numbers its records and hands their bytes to a sink that can hold it back.
- * Invariant: nothing is written faster than the sink takes it, nor faster than the bandwidth limit.
+ * Writes a migration stream: it numbers the records and passes their bytes to a sink, which can slow it down.
+ * Invariant: nothing is written faster than the sink takes it or than the bandwidth limit allows.
  */
 import { encodeRecord } from '../records/record.js';
 import { clearBit, hasBit, nextBit, setBit } from './bitmap.js';
@@ -21,36 +21,39 @@ import {
   zeroRecord,
 } from './stream-records.js';
 
-/** Takes bytes; resolves when it can take more. It may still read the bytes of the last WRITES_UNDER_WAY calls. */
+/** Takes bytes and resolves when it can take more. It may still read the bytes of the last WRITES_UNDER_WAY calls. */
 export type StreamSink = (bytes: Uint8Array) => Promise<void>;
 
 export interface StreamHead {
   readonly frames: number;
   readonly uuid: string;
   readonly name: string;
-  /** Of the stream: what both sides know, where that was settled. */
+  /** The version of the stream, if both sides have agreed on one. */
   readonly version?: number;
 }
 
-/** What one pass over a set of frames did. */
+/** The result of one pass over a set of frames. */
 export interface RoundResult {
-  /** Pages looked at. */
+  /** How many pages were examined. */
   readonly pages: number;
-  /** Pages whose contents were sent. */
+  /** Of how many pages the contents were sent. */
   readonly sent: number;
-  /** Pages found all zero: not sent, or named in a few bytes. */
+  /** How many pages were all zero. They are not sent, or only named in a few bytes. */
   readonly zero: number;
   readonly bytes: number;
   readonly ms: number;
 }
 
-/** Small, so that the socket is looked at often and the other side is never without work; many, so that it is full. */
+/**
+ * The batches are small, so that the socket is checked often and the other side always has work, and numerous enough
+ * to keep it full.
+ */
 const BATCH_PAGES = 32;
 export const WRITES_UNDER_WAY = 7;
 
 const PAGE_WORDS = PAGE_BYTES / 4;
 
-/** Whether a page is zero, by its number in `words`. Eight words a step: 6 GB/s. */
+/** Whether a page is zero, by its number in `words`. Eight words are tested in each step: 6 GB/s. */
 const isZero = (words: Int32Array, page: number): boolean => {
   const first = page * PAGE_WORDS;
   for (let i = first, end = first + PAGE_WORDS; i < end; i += 8) {
@@ -81,13 +84,13 @@ export class StreamWriter {
   private paceFrom = 0;
   private paceBytes = 0;
 
-  /** `bytesPerSecond` 0: no limit. */
+  /** `bytesPerSecond` 0 means no limit. */
   constructor(
     private readonly sink: StreamSink,
     private bytesPerSecond = 0,
   ) {}
 
-  /** Lifts or sets the limit; the last pages of a move go without one. */
+  /** Sets or removes the limit. The last pages of a move are sent without one. */
   setBandwidth(bytesPerSecond: number): void {
     this.bytesPerSecond = bytesPerSecond;
     this.paceFrom = 0;
@@ -124,16 +127,19 @@ export class StreamWriter {
     );
   }
 
-  /** A disk comes with the guest. */
+  /** A disk that moves with the guest. */
   async disk(devid: number, bytes: number): Promise<void> {
     await this.write(encodeRecord(diskRecord, { sequence: ++this.sequence, devid, bytes }));
   }
 
-  /** Contents of a disk from byte `at` on: parts that are zero in a few bytes, or, of a `fresh` disk, not at all. */
+  /**
+   * Contents of a disk from byte `at` on. Parts that are zero take a few bytes, or are not sent at all if the disk is
+   * `fresh`.
+   */
   async blocks(devid: number, at: number, data: Uint8Array, fresh: boolean): Promise<void> {
     const whole = Math.floor(data.length / PAGE_BYTES);
     const words = new Int32Array(data.buffer, data.byteOffset, whole * PAGE_WORDS);
-    // A disk may end within a page: that piece counts as not zero.
+    // A disk may end within a page. That last piece is treated as not zero.
     const zeroAt = (page: number): boolean => page < whole && isZero(words, page);
     const pages = Math.ceil(data.length / PAGE_BYTES);
     for (let from = 0, to = 0; from < pages; from = to) {
@@ -152,7 +158,7 @@ export class StreamWriter {
     await this.write(encodeRecord(blocksRecord, { sequence: ++this.sequence, devid, at, data }));
   }
 
-  /** Sends the pages of `frames` that are set in `bitmap`; `round` 0 is the last one. `progress` after each batch. */
+  /** Sends those of the `frames` pages that are set in `bitmap`. `round` 0 is the last one. */
   async round(
     round: number,
     bitmap: Uint8Array,
@@ -187,7 +193,7 @@ export class StreamWriter {
     for (let frame = nextBit(bitmap, 0, frames); frame >= 0; frame = nextBit(bitmap, frame + 1, frames)) {
       looked++;
       if (isZero(words, frame)) {
-        // The other side's RAM is zero at first: only a page that was sent before must be named.
+        // The destination's RAM is zero at first, so only a page that was sent before must be named.
         if (hasBit(this.nonZero, frame)) {
           clearBit(this.nonZero, frame);
           zeroed.push(frame);
@@ -205,12 +211,12 @@ export class StreamWriter {
     return { pages: looked, sent, zero: looked - sent, bytes: this.bytes - before, ms };
   }
 
-  /** Code that the guest runs often; not in a stream of version 1. */
+  /** Sends the places of code that the guest runs often. A stream of version 1 cannot contain them. */
   async code(starts: Uint32Array): Promise<void> {
     await this.write(encodeRecord(codeRecord, { sequence: ++this.sequence, starts: [...starts] }));
   }
 
-  /** The state, and the end of the stream. */
+  /** Sends the state and ends the stream. */
   async end(state: Uint8Array): Promise<void> {
     await this.write(encodeRecord(stateRecord, { sequence: ++this.sequence, records: state.slice() }));
     await this.write(encodeRecord(endRecord, { sequence: ++this.sequence, pages: this.pages }));

@@ -1,18 +1,20 @@
 /**
- * PageSender on a thread of its own, so that copying, checksums, encryption and the socket take no time from the
- * guest's thread. Invariant: one request is under way at a time; once it failed, everything fails.
+ * A PageSender with a thread of its own, so that copying, checksums, encryption and the socket take no time from the
+ * guest's thread. Invariant: one request is in progress at a time. Once one has failed, all later ones fail.
  *
- * The order of memory. Three things are read by the sending thread where they are, without atomic accesses:
+ * The order of memory accesses. The sending thread reads three things directly, without atomic accesses:
  *
- *  what               why that is right
- *  a round's bitmap   written before `postMessage` of the request, which orders it before the thread's reads; not written
- *                     before the response, which orders the reads before that
- *  blocks of a disk   likewise; read from the disk by threads of its link, which the file ring orders before the guest's
- *                     thread, and that before the request (src/host/standalone/disk/file-ring.ts)
- *  the guest's RAM    nothing orders a page that is read in a round against the guest that writes it meanwhile: the copy may
- *                     be of two times. The frame is marked in the dirty log by the guest's thread, which itself collects the
- *                     log, so the page is in the bitmap of a later round. The last round is asked for when the guest stands
- *                     still and its links are quiet; that request orders all writes before the reads
+ * what why that is right a round's bitmap it is written before `postMessage` of the request, which orders it before
+ * the thread's reads. It is not
+ *                     written again before the response, which orders the reads before the next writes
+ * blocks of a disk the same holds. They are read from the disk by threads of its link; the file ring orders those
+ * reads before
+ *                     the guest's thread, which comes before the request (src/host/standalone/disk/file-ring.ts)
+ * the guest's RAM nothing orders the reading of a page in a round against the guest that writes it meanwhile, so the
+ * copy may
+ *                     mix two states. The guest's thread marks the frame in the dirty log and collects the log itself, so the
+ *                     page is in the bitmap of a later round. The last round is requested when the guest is stopped and its
+ *                     links are quiet; that request orders all writes before the reads
  *
  * What arrives is written into RAM by the guest's own thread, before the first transfer of a disk is submitted there.
  */
@@ -31,12 +33,12 @@ export class WorkerSender implements PageSender {
   private readonly worker: Worker;
   private readonly connected: Promise<SenderResponse>;
 
-  /** `onFailure` is told at once when the connection breaks between two requests. */
+  /** `onFailure` is called at once if the connection breaks between two requests. */
   constructor(
     address: DataAddress,
     ram: Uint8Array,
     frames: number,
-    /** How long the other side may take nothing, ms. */
+    /** How long the other side may take no data, in ms. */
     answerMs = Number.POSITIVE_INFINITY,
     private readonly onFailure: (error: Error) => void = () => {},
   ) {

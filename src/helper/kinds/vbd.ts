@@ -9,7 +9,7 @@ export const vbdKind: DeviceKind = {
   nodes: (_devid, spec) => vbdNodes(readDiskSpec(spec)),
 };
 
-/** A disk of a configuration as a device. */
+/** The device for a disk of a configuration. */
 export const vbdConfig = (disk: DiskSpec): DeviceConfig => ({
   kind: 'vbd',
   devid: disk.virtualDevice,

@@ -1,4 +1,7 @@
-/** All migration points: their descriptions, from which docs/migration-points.md is made, and those of one guest. */
+/**
+ * All migration points: their descriptions, from which docs/migration-points.md is generated, and the points of one
+ * guest.
+ */
 import type { Guest } from '../guest.js';
 import type { MigrationPoint, PointDescription } from '../point.js';
 import * as busAddresses from './bus-addresses.js';
@@ -31,7 +34,7 @@ import * as xenstoreTransactions from './xenstore-transactions.js';
 import * as xenstoreTree from './xenstore-tree.js';
 import * as xenstoreWatches from './xenstore-watches.js';
 
-/** The points that translate or keep a state; the guest works with them by name. */
+/** The points that translate values or keep a state. The guest accesses them by name. */
 export interface LivePoints {
   readonly outage: outage.Outage;
   readonly wallClock: wallClock.WallClock;
@@ -40,7 +43,7 @@ export interface LivePoints {
   readonly consoleRing: consoleRing.ConsoleRing;
 }
 
-/** In the order of the table of all that a move would change. */
+/** The points of one guest, in the order of the table of everything that a move would change. */
 export const pointsOf = (guest: Guest, live: LivePoints): readonly MigrationPoint[] => [
   machineFrames.machineFrames(guest),
   busAddresses.busAddresses(),
@@ -72,7 +75,7 @@ export const pointsOf = (guest: Guest, live: LivePoints): readonly MigrationPoin
   live.suspendSignal,
 ];
 
-/** What docs/migration-points.md says, in the same order; the points of devices come with each device. */
+/** The descriptions for docs/migration-points.md, in the same order. The points of devices belong to each device. */
 export const POINT_DESCRIPTIONS: readonly PointDescription[] = [
   machineFrames.about,
   busAddresses.about,

@@ -1,4 +1,4 @@
-/** Bus addresses: nothing a guest without passed-through hardware ever sees. */
+/** Bus addresses: a guest without passed-through hardware never sees any. */
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 
 export const about: PointDescription = {

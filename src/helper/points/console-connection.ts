@@ -1,4 +1,4 @@
-/** Whether the console's back end reads: a byte in the console page. */
+/** Whether the console's back end is connected: a byte in the console page. */
 import { PAGE } from '../../engine/engine.js';
 import { XENCONS_CONNECTION, XENCONSOLE_CONNECTED } from '../../xen/console.js';
 import type { Guest } from '../guest.js';

@@ -1,4 +1,4 @@
-/** The port of the console, which start_info names. */
+/** The console's event-channel port, which start_info contains. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
 

@@ -1,4 +1,4 @@
-/** The console's ring: output not yet shown, typed bytes not yet taken. */
+/** The console's ring: output that was not shown yet, and typed bytes that were not taken yet. */
 
 import { MFN_BASE } from '../../engine/engine.js';
 import type { Host } from '../../host/host.js';

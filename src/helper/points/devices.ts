@@ -1,4 +1,4 @@
-/** Disks and networks: each device holds its own points (src/devices); these describe them all. */
+/** Disks and networks. Each device has its own points (src/devices); these descriptions apply to all of them. */
 import type { PointDescription } from '../point.js';
 
 export const backendTree: PointDescription = {

@@ -1,4 +1,4 @@
-/** The domain id: in xenstore paths and permissions, in event channels and grants. */
+/** The domain id, in xenstore paths and permissions, event channels and grants. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
 

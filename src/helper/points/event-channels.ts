@@ -1,4 +1,4 @@
-/** All ports but those of store and console: numbers, kinds, bindings, pending and mask bits. */
+/** All ports except those of xenstore and console: numbers, kinds, bindings, pending and mask bits. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 

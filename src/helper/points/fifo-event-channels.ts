@@ -1,4 +1,4 @@
-/** The FIFO ABI for events. */
+/** The FIFO ABI for events, which is not offered. */
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 
 export const about: PointDescription = {

@@ -1,4 +1,4 @@
-/** The grant table: references, flags set by those who map, handles, sizes, reserved entries. */
+/** The grant table: references, flags that the mapping side sets, handles, sizes, reserved entries. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 

@@ -1,4 +1,4 @@
-/** Who the hypervisor says it is: version, strings, features, which hypercalls there are. */
+/** The identity of the hypervisor: version, strings, features, and which hypercalls exist. */
 import type { Identity } from '../../hypervisor/identity.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';

@@ -1,4 +1,4 @@
-/** Machine frame numbers: in page tables, cr3, the p2m and M2P tables, grants, registers, batches half built. */
+/** Machine frame numbers: in page tables, cr3, the p2m and M2P tables, grants, registers, and half-built batches. */
 import { MFN_BASE } from '../../engine/engine.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';

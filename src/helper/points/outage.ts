@@ -1,13 +1,14 @@
 /**
- * The outage: the time in which the guest stands still, for a move, in a file, or paused.
+ * The outage: the time in which the guest is stopped, because of a move, in a saved file, or paused.
  *
- * Two policies. `elapse`: time went on and the guest's processors waited (stolen time); what came due fires once.
- * `freeze`: for the guest nothing happened. On one host the outage is measured by its own monotonic clock; from host
- * to host by the wall clocks, corrected by their difference where the daemons could measure it, and held between
- * what the arriving side knows for certain: a guest whose last pages began to arrive 20 ms ago has been stopped for
- * at least 20 ms, and one whose first pages began to arrive 2 s ago ran 2 s ago.
+ * There are two policies. With `elapse`, time goes on and the guest's processors waited (stolen time); timers that
+ * became due fire once. With `freeze`, nothing happened as far as the guest can see. On one host the outage is
+ * measured with the host's own monotonic clock. Between hosts it is measured with the wall clocks, corrected by their
+ * difference if the daemons could measure it, and limited to what the destination knows for certain: a guest whose
+ * last pages began to arrive 20 ms ago has been stopped for at least 20 ms, and one whose first pages began to arrive
+ * 2 s ago was still running 2 s ago.
  *
- * Invariant: system time never runs backwards, and never ahead of what has truly passed since power-on.
+ * Invariant: system time never runs backwards, and never ahead of the time that has really passed since power-on.
  */
 import type { Host } from '../../host/host.js';
 import { f64, RecordError, u8 } from '../../records/fields.js';
@@ -19,23 +20,26 @@ import { seconds } from '../words.js';
 export type ClockPolicy = 'elapse' | 'freeze';
 const POLICIES: readonly ClockPolicy[] = ['elapse', 'freeze'];
 
-/** What a move knows and the guest does not. */
+/** What a move knows about the outage that it causes. */
 export interface OutageTerms {
-  /** For this outage only, in place of the guest's own policy. */
+  /** The policy for this outage only, instead of the guest's own policy. */
   readonly clock?: ClockPolicy;
-  /** The next host's wall clock less ours, ns, where it was measured. */
+  /** The destination's wall clock minus ours in ns, if it was measured. */
   readonly clockDifference?: number;
 }
 
-/** What the arriving side has measured itself. */
+/** What the destination has measured itself. */
 export interface OutageBounds {
-  /** The guest has stood still for at least so long, ns. */
+  /** The guest has been stopped for at least this long, in ns. */
   readonly least: number;
-  /** It still ran so long ago, ns. */
+  /** The guest was still running this long ago, in ns. */
   readonly most: number;
 }
 
-/** A longer outage (a file that was restored much later) counts as this; the wall clock follows in any case. */
+/**
+ * A longer outage (a file that is restored much later) counts as this long, in ns. The wall clock follows in any
+ * case.
+ */
 const LONGEST_OUTAGE_NS = 10 * 86_400e9;
 const NO_BOUNDS: OutageBounds = { least: 0, most: LONGEST_OUTAGE_NS };
 
@@ -71,13 +75,13 @@ export class Outage implements MigrationPoint {
   readonly name = about.name;
   readonly about = about;
   private host: Host | undefined;
-  /** Uptime of this host when the guest stopped here, or when its state arrived. */
+  /** This host's uptime when the guest stopped here, or when its state arrived. */
   private since: number | undefined;
-  /** When it was stopped elsewhere; undefined: here. */
+  /** The wall-clock time at which it was stopped on another host; undefined if it was stopped here. */
   private stoppedWall: number | undefined;
   private bounds = NO_BOUNDS;
   private terms: OutageTerms = {};
-  /** All outages so far, ns, whether the guest was told or not. */
+  /** The total of all outages so far in ns, whether the guest was told or not. */
   total = 0;
 
   constructor(
@@ -100,9 +104,9 @@ export class Outage implements MigrationPoint {
     this.host = undefined;
   }
 
-  /** The guest has just been stopped. */
+  /** To be called when the guest has just been stopped. */
   stopped(host: Host): void {
-    // What it had yet to see of the last outage it sees with this one.
+    // A part of the last outage that the guest has not seen yet is added to this one.
     const owed = this.guest.domain.takeOwed();
     this.total -= owed;
     this.since = host.clock.uptime() - owed;
@@ -110,18 +114,24 @@ export class Outage implements MigrationPoint {
     this.terms = {};
   }
 
-  /** What a move has to say of the outage that it makes. */
+  /** Sets what a move says about the outage that it causes. */
   setTerms(terms: OutageTerms): void {
     this.terms = terms;
   }
 
-  /** The guest's state has just arrived here; `bounds`: what this side knows of the outage, now. */
+  /**
+   * To be called when the guest's state has just arrived here. `bounds` is what this side knows about the outage at
+   * this moment.
+   */
   arrived(host: Host, bounds: OutageBounds = NO_BOUNDS): void {
     this.since = host.clock.uptime();
     this.bounds = bounds;
   }
 
-  /** The guest goes on. How long it stood still, ns; the virtual clock is told where the policy says so. */
+  /**
+   * To be called when the guest continues. It computes the length of the outage and, if the policy says so, adds it
+   * to the virtual clock.
+   */
   over(host: Host): void {
     if (this.since === undefined) return;
     const sinceHere = Math.max(0, host.clock.uptime() - this.since);
@@ -135,7 +145,7 @@ export class Outage implements MigrationPoint {
     if (policy === 'elapse') this.guest.domain.elapse(length);
   }
 
-  /** It stood still for so long, ns, and nobody had stopped it: its process or its host was. It goes on. */
+  /** The guest did not run for `ns`, and nobody had stopped it: its process or its host was suspended. It continues. */
   unforeseen(ns: number): void {
     this.total += ns;
     if (this.policy === 'elapse') this.guest.domain.elapse(ns);

@@ -1,7 +1,8 @@
 /**
- * All that a move from one Xen host to another would change for a PV guest, row by row. The points refer to these;
- * a test holds that each is covered. Source: Xen's public headers, tools/libs/guest/xg_sr_{save,restore}_x86_pv.c and
- * xg_sr_common_x86.c (what stock save and restore rewrite or lose), and what real kernels read.
+ * Everything that a move from one Xen host to another would change for a PV guest, row by row. The points refer to
+ * these rows, and a test checks that each row is covered.
+ * Source: Xen's public headers, tools/libs/guest/xg_sr_{save,restore}_x86_pv.c and xg_sr_common_x86.c (what stock
+ * save and restore rewrite or lose), and what real kernels read.
  */
 export const ROWS: Readonly<Record<string, string>> = {
   M1: 'present entries of page tables that it reads back',
@@ -65,7 +66,7 @@ export const ROWS: Readonly<Record<string, string>> = {
   X: 'what only a guest that was asked to suspend sees',
 };
 
-/** The rows that a point's `rows` names: "D1-D4, V" as D1, D2, D3, D4, V. */
+/** The rows that a point's `rows` names: "D1-D4, V" means D1, D2, D3, D4 and V. */
 export function rowsOf(rows: string): string[] {
   return rows.split(', ').flatMap((part) => {
     const range = /^([A-Z])(\d+)-\1(\d+)$/.exec(part);

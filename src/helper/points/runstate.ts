@@ -1,4 +1,4 @@
-/** Runstate: the time of each vCPU in each state, which guests show as stolen time. */
+/** Runstate: the time that each vCPU has spent in each state. Guests show a part of it as stolen time. */
 
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';

@@ -1,4 +1,4 @@
-/** The port of xenstore, which start_info names. */
+/** The event-channel port of xenstore, which start_info contains. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
 

@@ -1,11 +1,11 @@
 /**
- * The suspend signal, which a cooperative move needs and this one never gives: control/shutdown = "suspend" in
- * xenstore, the suspend event channel, the return of SCHEDOP_shutdown, start_info rewritten.
+ * The suspend signal, which a cooperative migration needs and which is never given here: control/shutdown = "suspend"
+ * in xenstore, the suspend event channel, the return of SCHEDOP_shutdown, a rewritten start_info.
  *
- * What a tool on the host writes to the domain's control/shutdown reaches the guest's own, as `xl shutdown` has it;
- * "suspend" does not. So do requests to take vCPUs into use and out of it, as `xl vcpu-set` writes them, and the memory
- * that it is to balloon to, as `xl mem-set` does. The guest's own values come along in a move: what an arrival writes in a
- * host's store is no request.
+ * When a tool on the host writes to the domain's control/shutdown, the value is passed on to the guest's own node, as
+ * with `xl shutdown`; "suspend" is not. Requests to bring vCPUs online or offline (`xl vcpu-set`) and the target size
+ * for the balloon driver (`xl mem-set`) are passed on too. The guest's own values move with it: what the arrival
+ * writes into a host's store is not a request.
  */
 import type { Host, HostNode } from '../../host/host.js';
 import type { Guest } from '../guest.js';
@@ -22,12 +22,12 @@ export const about: PointDescription = {
   ],
 };
 
-/** What a tool may ask for: control/shutdown of Xen's docs/misc/xenstore-paths.pandoc, without suspend. */
+/** The values that a tool may write to control/shutdown (Xen's docs/misc/xenstore-paths.pandoc), without suspend. */
 const REQUESTS = new Set(['poweroff', 'halt', 'reboot', 'crash']);
-/** By whether vCPU N is meant to run; the guest's kernel follows. Only nodes that the guest has. */
+/** Says whether vCPU N is to be online; the guest's kernel acts on it. Only nodes that the guest has are written. */
 const AVAILABILITY = /^cpu\/\d+\/availability$/;
 
-/** KiB, as `memory/target` has it: decimal. */
+/** The value of `memory/target`: KiB in decimal. */
 const KIB = /^\d{1,15}$/;
 
 export class SuspendSignal implements MigrationPoint {

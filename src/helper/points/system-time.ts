@@ -1,4 +1,4 @@
-/** System time: what vcpu_info says, and everything that is counted in it. */
+/** System time: the values in vcpu_info, and everything that is measured in it. */
 
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';

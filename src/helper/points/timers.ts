@@ -1,4 +1,4 @@
-/** Timers: single-shot, periodic, time-outs of polls, watchdogs; all in virtual time. */
+/** Timers: single-shot and periodic timers, time-outs of polls, and watchdogs, all in virtual time. */
 import { armed } from '../../hypervisor/time/timers.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';

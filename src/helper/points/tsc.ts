@@ -1,4 +1,4 @@
-/** The time stamp counter: value, rate, TSC_AUX, and what CPUID and MSRs say of it. */
+/** The time stamp counter: its value, its rate, TSC_AUX, and what CPUID and MSRs say about it. */
 import { cpuid } from '../../hypervisor/identity.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';

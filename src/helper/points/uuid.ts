@@ -1,4 +1,4 @@
-/** The uuid of the domain: XENVER_guest_handle and the path under /vm. */
+/** The uuid of the domain, in XENVER_guest_handle and in the path below /vm. */
 
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';

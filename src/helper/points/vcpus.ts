@@ -1,4 +1,4 @@
-/** The vCPUs: all their registers and all that Xen keeps of each, the offline ones too. */
+/** The vCPUs: all their registers and everything that Xen keeps for each, including those that are offline. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 

@@ -1,9 +1,9 @@
 /**
- * The wall clock: the true time at which system time was 0, which the guest finds in shared_info.
+ * The wall clock: shared_info contains the real time at which system time was 0.
  *
- * Invariant: it never goes backwards. Whenever the guest begins to run, here or elsewhere, it follows this host's true
- * time where that is ahead. A guest that read it once and counts on by system time is late by the outages that
- * `freeze` hid from it, and by nothing else.
+ * Invariant: it never goes backwards. Whenever the guest starts to run, on this host or another, it is set to this
+ * host's time if that is ahead. A guest that reads it once and then counts with system time is late by the outages
+ * that `freeze` hid from it, and by nothing else.
  */
 import type { Host } from '../../host/host.js';
 import { f64, RecordError } from '../../records/fields.js';
@@ -31,13 +31,16 @@ export class WallClock implements MigrationPoint {
   readonly name = about.name;
   readonly about = about;
   readonly gives = 'wallClock';
-  /** Wall clock at system time 0, a multiple of 1024 ns so that a double holds it. */
+  /**
+   * The wall-clock time at system time 0, in ns since 1970. It is a multiple of 1024, so that a double holds it
+   * exactly.
+   */
   private base = 0;
   private host: Host | undefined;
 
   constructor(private readonly guest: Guest) {}
 
-  /** The time that the guest sees, ns since 1970. */
+  /** The time that the guest sees, in ns since 1970. */
   read(): number {
     return this.base + this.guest.domain.clock.now();
   }
@@ -56,8 +59,8 @@ export class WallClock implements MigrationPoint {
   }
 
   /**
-   * The guest begins to run: to be called after the outage was counted. Where time counts instructions there is no true
-   * time to follow, and a run is the same each time.
+   * To be called when the guest starts to run, after the outage was counted. If time counts instructions, the wall
+   * clock does not follow the host, so that every run is the same.
    */
   follow(host: Host): void {
     if (this.guest.domain.clock.deterministic && this.base !== 0) return;

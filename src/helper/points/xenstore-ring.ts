@@ -1,4 +1,4 @@
-/** The ring to xenstore: indices, requests half written, answers half read. */
+/** The ring to xenstore: indices, partly written requests, partly read answers. */
 import { MFN_BASE } from '../../engine/engine.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';

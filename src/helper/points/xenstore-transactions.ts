@@ -1,4 +1,4 @@
-/** Transactions that are open, and their ids. */
+/** Open transactions and their ids. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 

@@ -1,9 +1,9 @@
 /**
- * The domain's own subtree in xenstore. The guest has a store of its own for life; each host shows in its own store
- * what the guest writes, under the host's domain id, for the host's tools.
+ * The domain's own subtree in xenstore. The guest has its own store for its whole life. Each host shows in its own
+ * store what the guest writes, under the host's domain id, for the host's tools.
  *
- * Invariant: only nodes that the guest owns are shown, so a host's store never learns inner numbers that the toolstack
- * wrote; a path below the guest's home in a value is translated to the home there.
+ * Invariant: only nodes that the guest owns are shown, so a host's store never contains inner numbers that the
+ * toolstack wrote. If a value is a path below the guest's home, it is translated to the home on the host.
  */
 import type { Host, HostNode } from '../../host/host.js';
 import type { Guest } from '../guest.js';
@@ -72,7 +72,7 @@ export class XenstoreTree implements MigrationPoint {
     }
   }
 
-  /** Adds what the host has to know of one node. */
+  /** Adds what has to be changed on the host for one node. */
   private look(path: string, nodes: HostNode[]): void {
     const { dom0 } = this.guest.store;
     const relative = path.slice(this.home.length + 1);
@@ -81,7 +81,7 @@ export class XenstoreTree implements MigrationPoint {
       const below = `${relative}/`;
       const known = this.shown.delete(relative);
       if (known) nodes.push({ path: relative, value: null });
-      // What was below it is gone with it, of which no other event tells.
+      // The nodes below it are removed with it. No other event reports that.
       for (const one of [...this.shown].filter((path) => path.startsWith(below))) {
         this.shown.delete(one);
         if (!known) nodes.push({ path: one, value: null });
@@ -94,7 +94,10 @@ export class XenstoreTree implements MigrationPoint {
     nodes.push({ path: relative, value: this.translate(value) });
   }
 
-  /** A value that is a path below the guest's home, or of a back end of its, as it is called on this host. */
+  /**
+   * Translates a value that is a path below the guest's home, or below one of its back ends, to the path on this
+   * host.
+   */
   private translate(value: string): string {
     const found = /^(\/local\/domain\/(?:0\/backend\/[^/]+\/)?)(\d+)(?=\/|$)/.exec(value);
     if (found === null || found[2] !== String(this.guest.domain.config.domid)) return value;

@@ -1,4 +1,4 @@
-/** Watches: path and token, and events that were not delivered yet. */
+/** Watches: their paths and tokens, and events that were not delivered yet. */
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
 
