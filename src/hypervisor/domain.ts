@@ -32,6 +32,7 @@ import { restoreState, saveState } from './saved-state.js';
 import { DomainState, type MemoryRange } from './state.js';
 import { advance, longStop } from './time/elapse.js';
 import { LONG_STOP_NS, markStopped, updateSystemTime, updateWallClock } from './time/time-info.js';
+import { oweMarks } from './time/timers.js';
 import { DR6_DEFAULT, DR7_DEFAULT } from './vcpu/debug-registers.js';
 import { RSI, RSP } from './vcpu/registers.js';
 import { type RunResult, Scheduler } from './vcpu/scheduler.js';
@@ -272,6 +273,7 @@ export class Domain {
     clock.stop();
     scheduler.interrupt();
     if (ns < LONG_STOP_NS) {
+      oweMarks(state, ns);
       advance(state, clock.now() + Math.floor(ns));
       return;
     }
@@ -279,6 +281,7 @@ export class Domain {
     const asleep = state.vcpus.every((v) => !scheduler.runnable(v));
     const part = asleep ? all : Math.min(all, PART_NS);
     this.owed = all - part;
+    oweMarks(state, part);
     const to = clock.now() + part;
     const began = host.monotonic();
     // While the guest learns of it, time goes on. With the instruction clock that is part of the stop.
@@ -332,6 +335,7 @@ export class Domain {
     if (this.passing === undefined) return;
     // What it has not seen yet of a long stop passes at once.
     this.passing = undefined;
+    this.state.telling = false;
     advance(this.state, this.passingTo());
     markStopped(this.state);
   }

@@ -95,6 +95,8 @@ export class DomainState {
   readonly watchdog = new Float64Array(2).fill(Number.NaN);
   /** Something happened that may change which vCPU should run, or when. */
   reschedule = false;
+  /** A long stop passes by: who lets it pass sets the mark, and looks whether it was taken (elapse.ts). */
+  telling = false;
   /** Steps that the hypercall under way has made in this go. */
   steps = 0;
   /** The hypercall is not done: it goes on with the arguments as they are now (hypercall_create_continuation). */

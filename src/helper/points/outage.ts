@@ -56,11 +56,13 @@ export const outageRecord = recordType('OUTG', 1, 'the outage that a guest is in
 export const about: PointDescription = {
   name: 'outage',
   rows: 'T8',
-  seen: 'a stop: under `elapse` as stolen time (2 s and more also as the mark that the ABI has for it, which every vCPU finds before its clock goes on), under `freeze` not at all',
+  seen: 'a stop: under `elapse` as stolen time (2 s and more also as the mark that the ABI has for it, which every vCPU finds before its clock goes on, and with each timer event for which a kernel may catch up), under `freeze` not at all',
   held: 'measured between stop and first instruction and added to the virtual clock, or not, as `clock` says',
   proof: [
     'src/hypervisor/time/time-info.test.ts: is told of a stop of 2 s and more, and of a host that kept it waiting so long',
     'src/hypervisor/time/elapse.test.ts: is known to all vCPUs before one judges, where a timer interrupt looks',
+    'src/hypervisor/time/elapse.test.ts: is told again before the clock goes on, where a vCPU masks events',
+    'src/hypervisor/time/timers.test.ts: finds both right when it catches up after a stop',
     'src/hypervisor/time/elapse.test.ts: of more than an hour passes by in parts where vCPUs compute',
     'src/hypervisor/time/time-info.test.ts: while it runs, finds the mark of a long stop before it can see the jump, once for each',
     'src/helper/seam.test.ts: has that counted as one outage',

@@ -7,6 +7,7 @@ import * as S from '../../xen/sched.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
 import { addressOk } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
+import { timerSet } from '../time/timers.js';
 import { NEVER } from '../vcpu/vcpu-context.js';
 
 /** Most ports of one poll. */
@@ -136,6 +137,7 @@ export function setTimerOp(d: DomainState): number {
   if (timeout === 0) v.singleshot = NEVER;
   else if (timeout < 0 || ahead >= FAR_AHEAD_NS) v.singleshot = now + HUGE_TIMEOUT_NS;
   else v.singleshot = timeout;
+  timerSet(d, v);
   d.reschedule = true;
   return 0;
 }

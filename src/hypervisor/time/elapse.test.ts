@@ -16,6 +16,9 @@ const W = {
   longest: DATA + 56,
   work: DATA + 64,
   stood: DATA + 72,
+  since: DATA + 80,
+  putOff: DATA + 88,
+  lockups: DATA + 96,
 };
 /** vCPU 0 is the one that masks events, for so many instructions. */
 const MASKED = 30_000;
@@ -28,12 +31,17 @@ const readClock = (vcpu: number, label: string): string => `
     je ${label}
     mov byte [SHARED+${64 * vcpu + 61}], 1
     mov qword [${W.touched}], 1
+    ${vcpu === 1 ? `mov qword [${W.putOff}], 1` : ''}
   ${label}:
 `;
-/** The timer interrupt. vCPU 0 keeps the common time; both judge whether a period began too long ago by that. */
-const timer = (vcpu: number, early: boolean): string => `
+/**
+ * The timer interrupt. vCPU 0 keeps the common time; both judge whether a period began too long ago by that, and vCPU 1
+ * whether its own thread ran too long ago. `open`: events are let in for so long before it sets the next timer.
+ */
+const timer = (vcpu: number, early: boolean, open: number): string => `
   onevent${vcpu}:
-    mov r8, rax
+    push rax
+    push rdx
     mov byte [SHARED+${64 * vcpu}], 0
     mov qword [SHARED+${64 * vcpu + 8}], 0
     and byte [SHARED+2048], ${vcpu === 0 ? 0xf7 : 0xef}
@@ -61,6 +69,28 @@ const timer = (vcpu: number, early: boolean): string => `
     jne fine${vcpu}
     inc qword [${W.stalls}]
   fine${vcpu}:
+    ${
+      vcpu === 1
+        ? `mov rdx, r9
+    sub rdx, [${W.since}]
+    cmp rdx, rax
+    jl alive
+    cmp qword [${W.putOff}], 0
+    jne alive
+    inc qword [${W.lockups}]
+  alive:`
+        : ''
+    }
+    ${
+      open > 0
+        ? `mov byte [SHARED+${64 * vcpu + 1}], 0
+    mov rdx, ${open / 2}
+  open${vcpu}:
+    dec rdx
+    jg open${vcpu}
+    mov byte [SHARED+${64 * vcpu + 1}], 1`
+        : ''
+    }
     inc qword [${W.ticks[vcpu]}]
     mov rdx, [${W.work}]
   work${vcpu}:
@@ -76,7 +106,8 @@ const timer = (vcpu: number, early: boolean): string => `
     mov rdi, rax
     mov eax, SET_TIMER_OP
     syscall
-    mov rax, r8
+    pop rdx
+    pop rax
     mov rcx, [rsp]
     mov r11, [rsp+8]
     add rsp, 16
@@ -105,10 +136,14 @@ const BLOCK = 'mov edi, 1\nxor esi, esi\nmov eax, SCHED_OP\nsyscall\n';
 /**
  * A kernel of two vCPUs that judges as RCU of Linux does. vCPU 1 begins period after period, each with the common time,
  * and what was put off then no longer is; vCPU 0, which alone moves the common time, reads its clock and then takes no
- * timer for a while. `early`: a timer interrupt reads the clock that has the mark before it judges (clock source xen),
- * or only when it sets the next one (tsc). `asleep`: neither computes but in its timer.
+ * timer for a while. It also judges as the soft lockup watchdog does: what vCPU 1 has put off ends where its thread runs.
+ * `early`: a timer interrupt reads the clock that has the mark before it judges (clock source xen), or only when it sets
+ * the next one (tsc). `asleep`: neither computes but in its timer.
  */
-async function judging(early: boolean, work = 1, asleep = false): Promise<TinyGuest> {
+async function judging(
+  early: boolean,
+  { work = 1, asleep = false, masked = MASKED, open = 0 } = {},
+): Promise<TinyGuest> {
   const g = await TinyGuest.boot(
     `
     lea rdi, [onevent0]
@@ -130,7 +165,7 @@ async function judging(early: boolean, work = 1, asleep = false): Promise<TinyGu
   loop0:
     mov byte [SHARED+1], 1
     ${readClock(0, 'looked')}
-    mov r12, ${asleep ? 1 : MASKED / 2}
+    mov r12, ${asleep ? 1 : masked / 2}
   masked:
     dec r12
     jne masked
@@ -148,6 +183,9 @@ async function judging(early: boolean, work = 1, asleep = false): Promise<TinyGu
     mov r13, [${W.jiffies}]
     mov [${W.periodBegan}], r13
     mov qword [${W.touched}], 0
+    ${NOW}
+    mov [${W.since}], rax
+    mov qword [${W.putOff}], 0
     mov byte [SHARED+65], 0
     ${asleep ? BLOCK : ''}
     mov r12, ${asleep ? 1 : 50}
@@ -155,8 +193,8 @@ async function judging(early: boolean, work = 1, asleep = false): Promise<TinyGu
     dec r12
     jne pause
     jmp loop1
-    ${timer(0, early)}
-    ${timer(1, early)}
+    ${timer(0, early, open)}
+    ${timer(1, early, open)}
   virq0: dd 0, 0, 0
   virq1: dd 0, 1, 0
     `,
@@ -172,7 +210,7 @@ async function judging(early: boolean, work = 1, asleep = false): Promise<TinyGu
   context(4976, 0xb000);
   context(4984 + 24, mfn(L4) * 4096);
   context(5112, g.code.at('onevent1'));
-  g.run(20e6);
+  g.run(200 * masked + 20e6);
   return g;
 }
 const ticks = (g: TinyGuest): number[] => W.ticks.map((at) => g.s64(at));
@@ -195,7 +233,7 @@ describe('a long stop', () => {
       expect(domain.clock.now() - at).toBe(ns);
       const after = ticks(g);
       g.run(12e6);
-      expect([i, g.s64(W.stalls)]).toEqual([i, 0]);
+      expect([i, g.s64(W.stalls), g.s64(W.lockups)]).toEqual([i, 0, 0]);
       // For each step each has taken one to hear of it, and one after it.
       const least = 2 * Math.ceil(ns / (1800 * S));
       for (const [vcpu, count] of after.entries()) {
@@ -206,6 +244,22 @@ describe('a long stop', () => {
     expect(g.s64(W.longest)).toBeLessThan(1801 * S);
     // No timer interrupt has read the same time twice: kernels take that for a broken clock.
     expect(g.s64(W.stood)).toBe(0);
+  });
+
+  it.each([
+    ['for long, so that others have to run meanwhile', { masked: 900_000 }],
+    ['no more while it has yet to set its next timer', { open: 8000 }],
+  ])('is told again before the clock goes on, where a vCPU masks events %s', async (_, options) => {
+    const g = await judging(false, options);
+    const { domain } = g;
+    for (let i = 0; i < 24; i++) {
+      g.run(5e6 + 370_000 * i);
+      domain.pause();
+      domain.elapse([30 * S, 1000 * S][i % 2]);
+      domain.start();
+      g.run(12e6);
+      expect([i, g.s64(W.lockups)]).toEqual([i, 0]);
+    }
   });
 
   it('of more than an hour passes by in parts where vCPUs compute: they run in between, and others may', async () => {
@@ -239,7 +293,7 @@ describe('a long stop', () => {
   });
 
   it('of months passes by in turns, in which nothing else of the guest runs, or at once when it is paused', async () => {
-    const g = await judging(false, 6000, true);
+    const g = await judging(false, { work: 6000, asleep: true });
     const { domain } = g;
     for (const paused of [false, true]) {
       while (domain.state.vcpus.some((v) => !v.blocked)) domain.run(1e5);

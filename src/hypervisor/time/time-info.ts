@@ -59,6 +59,10 @@ export function markStopped(d: DomainState, only?: VcpuContext): void {
   }
 }
 
+/** The mark is there, and `v` has not taken it away yet. */
+export const isMarked = (d: DomainState, v: VcpuContext): boolean =>
+  (d.mem.getU8(v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags) & XEN_PVCLOCK_GUEST_STOPPED) !== 0;
+
 /** The secondary record (VCPUOP_register_vcpu_time_memory_area), by its address in the guest's kernel. */
 function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: number): void {
   if ((v.timeArea & 4095) > 4096 - VcpuTimeInfo.sizeof) {

@@ -2,6 +2,12 @@
  * Timers of a domain, all in virtual time: single-shot and periodic timers of each vCPU, time-outs of polls, and
  * the watchdogs. An expired timer fires once, also after a move.
  *
+ * After a stop a kernel catches up with what it does at intervals: Linux 7.2 compares two clocks every 0.5 s, and after an
+ * hour 7200 times, once at each timer interrupt, until it has done it as often as it should have. In an interval of 4 ms
+ * it allows for 2 us: one moment in which the vCPU is kept from running, between the reading of one clock and the
+ * other, and the clock is unstable for good. So as many timer events as it may have missed come with the mark of a long stop, which
+ * has each of these comparisons begin anew.
+ *
  * Invariant: nextDeadline() is never later than the first deadline that runTimers() would act on.
  * Source: xen/common/sched/core.c (vcpu_singleshot_timer_fn, vcpu_periodic_timer_work, poll_timer_fn,
  * domain_watchdog).
@@ -10,6 +16,34 @@ import { VIRQ_TIMER } from '../../xen/event-channel.js';
 import { SHUTDOWN_watchdog } from '../../xen/sched.js';
 import type { DomainState } from '../state.js';
 import { NEVER, Runstate, type VcpuContext } from '../vcpu/vcpu-context.js';
+import { markStopped } from './time-info.js';
+
+/** The shortest interval at which a kernel compares clocks, ns. */
+const COMPARED_NS = 0.5e9;
+/** A shorter stop leaves it an interval that is long enough. */
+const NOTHING_MISSED_NS = 0.4e9;
+const MOST_MARKS = 0xffff_ffff;
+
+/** Time passes at once, ns: what a kernel catches up with after it is to find the mark. */
+export function oweMarks(d: DomainState, ns: number): void {
+  if (ns < NOTHING_MISSED_NS) return;
+  for (const v of d.vcpus)
+    if (v.initialised) v.marksOwed = Math.min(v.marksOwed + Math.ceil(ns / COMPARED_NS) + 1, MOST_MARKS);
+}
+
+/** A timer event for `v`. */
+export function timerEvent(d: DomainState, v: VcpuContext): void {
+  if (v.marksOwed > 0) {
+    v.marksOwed--;
+    markStopped(d, v);
+  }
+  d.events.virq(v, VIRQ_TIMER);
+}
+
+/** `v` has set a timer: what it does behind the timer interrupt finds the mark as well. */
+export function timerSet(d: DomainState, v: VcpuContext): void {
+  if (v.marksOwed > 0 && !d.telling) markStopped(d, v);
+}
 
 /** The earliest deadline; NEVER if nothing is armed. Periodic timers count for vCPUs that run. */
 export function nextDeadline(d: DomainState): number {
@@ -41,7 +75,7 @@ export function runTimers(d: DomainState, now: number): void {
   for (const v of d.vcpus) {
     if (v.singleshot <= now) {
       v.singleshot = NEVER;
-      d.events.virq(v, VIRQ_TIMER);
+      timerEvent(d, v);
     }
     if (v.pollTimeout <= now) {
       v.pollTimeout = NEVER;
@@ -56,6 +90,6 @@ export function runTimers(d: DomainState, now: number): void {
 export function periodicWork(d: DomainState, v: VcpuContext, now: number): void {
   if (v.periodicPeriod !== 0 && now >= v.periodicLast + v.periodicPeriod) {
     v.periodicLast = now;
-    d.events.virq(v, VIRQ_TIMER);
+    timerEvent(d, v);
   }
 }

@@ -10,7 +10,7 @@ const gate = struct({
   address: [int, 'handler'],
 });
 
-export const vcpuContextRecord = recordType('VCTX', 1, 'what Xen keeps of one vCPU', {
+const before = {
   id: [u8, 'number of the vCPU'],
   initialised: [bool, 'has a state'],
   down: [bool, 'is off'],
@@ -50,11 +50,33 @@ export const vcpuContextRecord = recordType('VCTX', 1, 'what Xen keeps of one vC
   pollTimeout: [optional(f64), 'end of a poll, virtual ns'],
   periodicPeriod: [int, 'period of the periodic timer, ns; 0 for none'],
   periodicLast: [int, 'its last tick, virtual ns'],
+} as const;
+const after = {
   runstate: [u8, 'RUNSTATE_*'],
   runstateEntry: [int, 'since when, virtual ns'],
   runstateTime: [list(int), 'time in each state, ns'],
   virqPort: [list(u16), 'port bound to each virtual interrupt, 0 for none'],
-});
+} as const;
+/** The first layout: a stop was over when all vCPUs had heard of it. */
+const context1 = struct({ ...before, ...after });
+
+export const vcpuContextRecord = recordType(
+  'VCTX',
+  2,
+  'what Xen keeps of one vCPU',
+  {
+    ...before,
+    marksOwed: [u32, 'timer events yet to come with the mark of a long stop'],
+    ...after,
+  },
+  [
+    {
+      version: 1,
+      body: context1,
+      upgrade: (old: ReturnType<typeof context1.read>) => ({ ...old, marksOwed: 0 }),
+    },
+  ],
+);
 
 /** Fields whose name and type are the same in record and context. */
 const SAME = [
@@ -91,6 +113,7 @@ const SAME = [
   'loadSegments',
   'periodicPeriod',
   'periodicLast',
+  'marksOwed',
   'runstateEntry',
 ] as const;
 

@@ -75,6 +75,8 @@ export class VcpuContext {
   /** Period of the periodic timer, 0 for none. It ticks only while the vCPU runs. */
   periodicPeriod = 0;
   periodicLast = 0;
+  /** So many of its timer events are yet to come with the mark of a long stop. */
+  marksOwed = 0;
 
   runstate: Runstate = Runstate.offline;
   runstateEntry = 0;

@@ -4,7 +4,6 @@
  */
 
 import { EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO } from '../../xen/errno.js';
-import { VIRQ_TIMER } from '../../xen/event-channel.js';
 import { SHUTDOWN_poweroff } from '../../xen/sched.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
 import * as V from '../../xen/vcpu.js';
@@ -12,6 +11,7 @@ import { addressOk } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
 import { changeRunstate, fillRunstate } from '../time/runstate.js';
 import { updateSystemTime } from '../time/time-info.js';
+import { timerEvent, timerSet } from '../time/timers.js';
 import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 import { initialiseVcpu } from './vcpu-initialise.js';
 
@@ -77,9 +77,10 @@ export function vcpuOp(d: DomainState): number {
       const timeout = guest.buffer.getS64(V.VcpuSetSingleshotTimer.timeout_abs_ns);
       if (timeout < d.clock.now()) {
         v.singleshot = NEVER;
-        d.events.virq(v, VIRQ_TIMER);
+        timerEvent(d, v);
         // A time that numbers do not hold is a hundred days away, or more: it does not come.
       } else v.singleshot = timeout <= Number.MAX_SAFE_INTEGER ? timeout : NEVER;
+      timerSet(d, v);
       d.reschedule = true;
       return 0;
     }
