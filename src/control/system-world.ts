@@ -8,8 +8,6 @@ import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';
 import { systemFiles } from '../os/files.js';
 import { connectOwnSocket, readForeign } from '../os/foreign-directory.js';
 import { killedBecause, wordsOfEnd } from '../os/process-end.js';
-import { giveDisks, keepDisks, mustNameWithin, takeBack } from './disks/disk-access.js';
-import { lendDisk, takeBackDisk } from './disks/disk-lending.js';
 import { cutLog, lastLine, sizeOfDirectory } from './domains/process-log.js';
 import {
   connectGuest,
@@ -63,14 +61,6 @@ export const systemWorld: World = {
   chance: systemChance,
   files: systemFiles,
   processes,
-  disks: {
-    give: giveDisks,
-    keep: keepDisks,
-    takeBack,
-    mustNameWithin,
-    lend: lendDisk,
-    takeBackLent: takeBackDisk,
-  },
   images: { create: createImage, open: openImage },
   hosts: {
     connect: (dir, peer, trusted, handlers) => connectPeer(peer, loadIdentity(dir), trusted, handlers),

@@ -1,19 +1,14 @@
 /**
- * All that the control plane has to do with the world: time, chance, files, guests' processes, other hosts, images. It
- * reaches none of it in another way, so that a simulator (test/simulate/) can give it a world in which all of it fails,
+ * All that the control plane has to do with the world, beside its platform (src/host/platform.ts): time, chance, files,
+ * guests' processes, other hosts, files of saved guests. It reaches none of it in another way, so that a simulator (test/simulate/) can give it a world in which all of it fails,
  * from one seed. system-world.ts has the real one.
  */
 import type { Duplex } from 'node:stream';
 import type { RunnerModule } from '../guest-process/guest-runner.js';
-import type { DeviceConfig } from '../helper/devices.js';
-import type { ImageFolders } from '../host/standalone/disk/image-folders.js';
 import type { ImageFile, SavedImage } from '../migration/image-file.js';
 import type { Chance, Clock } from '../os/clock.js';
 import type { Files } from '../os/files.js';
-import type { DiskFormat } from '../protocol/guest-config.js';
 import type { Rpc, RpcHandlers } from '../protocol/rpc.js';
-import type { DiskGiver, Grant } from './disks/disk-access.js';
-import type { Domain } from './domains/domain.js';
 import type { ProcessId, ProcessPlaces, SpawnOptions } from './domains/spawn.js';
 import type { Trusted } from './transport/identity.js';
 import type { PeerAddress } from './transport/peer.js';
@@ -52,17 +47,6 @@ export interface GuestProcesses {
   runner(module: string): Promise<RunnerModule>;
 }
 
-/** Images and devices that guests' processes are let have: disks/. */
-export interface DiskAccess {
-  give(giver: DiskGiver, devices: readonly DeviceConfig[]): Promise<void>;
-  keep(uid: number, grants: readonly Grant[]): Promise<Grant[]>;
-  takeBack(uid: number, grants: readonly Grant[]): Promise<void>;
-  mustNameWithin(path: string, format: DiskFormat, folders: readonly string[]): Promise<void>;
-  /** To a process without a user of its own, while it runs. */
-  lend(domain: Domain, device: DeviceConfig, folders: ImageFolders): string | null;
-  takeBackLent(domain: Domain, device: DeviceConfig): void;
-}
-
 export interface OtherHosts {
   /** Connects to another host's daemon and greets it, as the host whose directory this is. */
   connect(dir: string, peer: PeerAddress, trusted: readonly Trusted[], handlers: RpcHandlers): Promise<Rpc>;
@@ -79,7 +63,6 @@ export interface World {
   readonly chance: Chance;
   readonly files: Files;
   readonly processes: GuestProcesses;
-  readonly disks: DiskAccess;
   readonly images: SavedImages;
   readonly hosts: OtherHosts;
   /** The daemon's own process. */

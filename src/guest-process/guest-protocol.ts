@@ -3,13 +3,19 @@
  * The guest process listens, so that it outlives its daemon and is found again by the next one.
  */
 import type { DeviceConfig } from '../helper/devices.js';
+import type { ReceivedImage } from '../host/images.js';
 import type { HostGrant } from '../host/platform.js';
-import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
 import type { DataAddress } from '../migration/data-channel.js';
 import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
 import type { StorageProgress } from '../migration/storage-copy.js';
-import type { DeviceStatus, GuestConfig, PointRow, RunnerStatus, StopReason } from './guest-runner.js';
-import type { TravellingImage } from './travelling-storage.js';
+import type {
+  DeviceStatus,
+  DiskSize,
+  GuestConfig,
+  PointRow,
+  RunnerStatus,
+  StopReason,
+} from './guest-runner.js';
 
 /** Names in the guest's directory. The guest process knows them relative to its working directory only. */
 /** Where a process that an earlier version started listens. */
@@ -86,8 +92,8 @@ export interface GuestRequests {
   type: [{ data: string }, number];
   /** The latest output in base64; from now on `console` notices come. */
   watchConsole: [Record<string, never>, string];
-  /** The guest's disks that can travel with it: files. Fails with what is wrong with one. */
-  travellingDisks: [Record<string, never>, readonly TravellingImage[]];
+  /** How large the guest's disks are; which of them are files, its daemon knows. */
+  travellingDisks: [Record<string, never>, readonly DiskSize[]];
   /** Sends the guest; leaves it paused. Asks back `stopping` before it stops. `disks`: those that travel with it. */
   send: [
     {

@@ -6,10 +6,8 @@ import type { DeviceConfig } from '../helper/devices.js';
 import type { LedgerRow } from '../helper/ledger.js';
 import type { ClockPolicy } from '../helper/points/outage.js';
 import type { Host } from '../host/host.js';
-import type { ImageFolders } from '../host/standalone/disk/image-folders.js';
 import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/moving-guest.js';
 import type { TravellingDisk } from '../migration/storage-copy.js';
-import type { TravellingImage } from './travelling-storage.js';
 
 export type EndAction = 'destroy' | 'restart' | 'preserve';
 
@@ -69,6 +67,12 @@ export interface DeviceStatus extends DeviceConfig {
   readonly link: string;
 }
 
+/** A disk of the guest: its number, and its whole sectors in bytes. */
+export interface DiskSize {
+  readonly devid: number;
+  readonly bytes: number;
+}
+
 export interface RunnerHooks {
   console(bytes: Uint8Array): void;
   /** The guest stopped of its own; no slice runs any more. */
@@ -100,8 +104,8 @@ export interface GuestRunner {
   plug(device: DeviceConfig): Promise<void>;
   /** Asks the guest to let go of a device, or takes it away (`force`); false when `signal` came first. */
   unplug(kind: string, devid: number, force: boolean, signal: AbortSignal): Promise<boolean>;
-  /** The disks that are files, `folders` being where they are here. Fails where one cannot travel. */
-  travellingImages?(folders: ImageFolders): readonly TravellingImage[];
+  /** How large its disks are. */
+  diskSizes?(): readonly DiskSize[];
   /** Begins to copy the disks with these numbers. */
   openStorage?(devids: readonly number[]): Promise<RunnerStorage>;
 }

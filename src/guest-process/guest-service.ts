@@ -5,9 +5,9 @@
  * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
  */
 import { readFileSync, rmSync } from 'node:fs';
-import type { HostGrant } from '../host/platform.js';
+import type { FilledImages } from '../host/images.js';
+import type { HostGrant, HostPlatform } from '../host/platform.js';
 import { loadPlatform } from '../host/platforms.js';
-import { ReceivedDisks } from '../host/standalone/disk/received-disks.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import type { GuestFactory } from '../migration/moving-guest.js';
@@ -70,8 +70,8 @@ export class GuestService {
   /** Devices whose links are being opened. */
   private plugging = 0;
   private paused = false;
-  /** Folders of disks that are others here, and files that this process knows by another name. */
-  private folders: Record<string, string> = {};
+  /** The host, as its daemon has granted it. */
+  private platform: HostPlatform | undefined;
   /** What runs the first instruction, of a guest that was created or came paused. */
   private firstStart: (() => void) | undefined;
   private watched = false;
@@ -121,9 +121,8 @@ export class GuestService {
   }
 
   private async factory(grant: HostGrant): Promise<RunnerFactory> {
-    const module = await loadPlatform(grant.platform);
-    this.folders = { ...(grant.settings.images as Record<string, string>) };
-    const platform = module.open(grant.name, { ...grant.settings, images: this.folders });
+    const platform = (await loadPlatform(grant.platform)).open(grant.name, grant.settings);
+    this.platform = platform;
     return this.module.openFactory(platform.openHost(grant, { store: this.store, log: logLine }), {
       console: (bytes) => {
         this.keeper.take(bytes);
@@ -192,7 +191,7 @@ export class GuestService {
     if (from.path === undefined) await this.rehearse(factory);
     else rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from, ports);
-    const taker = new ReceivedDisks(disks, logLine);
+    const taker = this.platform!.images.fill(disks, logLine);
     this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker, expected);
     this.receiving.catch(() => listener.close());
     return { port: listener.port };
@@ -211,7 +210,7 @@ export class GuestService {
     listener: DataListener,
     factory: RunnerFactory,
     fromFile: boolean,
-    disks: ReceivedDisks,
+    disks: FilledImages,
     expected: ExpectedGuest,
   ): Promise<ReceivedInfo> {
     const socket = await listener.connection();
@@ -336,7 +335,7 @@ export class GuestService {
   }
   async plug({ device, at }: With<'plug'>): Promise<GuestConfig> {
     const runner = this.free();
-    if (at !== null) this.folders[readDiskSpec(device.spec).target] = at;
+    if (at !== null) this.platform?.images.foundAt(readDiskSpec(device.spec).target, at);
     this.plugging++;
     try {
       await runner.plug(device);
@@ -370,7 +369,7 @@ export class GuestService {
   }
 
   travellingDisks(): Answer<'travellingDisks'> {
-    return this.free().travellingImages?.(this.folders) ?? [];
+    return this.free().diskSizes?.() ?? [];
   }
 
   async send(wanted: With<'send'>): Answer2<'send'> {

@@ -11,10 +11,8 @@ import { Guest, type GuestSurroundings } from '../helper/guest.js';
 import { rehearse } from '../helper/rehearsal.js';
 import { uuidText } from '../helper/uuid.js';
 import type { Host } from '../host/host.js';
-import type { ImageFolders } from '../host/standalone/disk/image-folders.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import type { MovableGuest } from '../migration/moving-guest.js';
-import { systemFiles } from '../os/files.js';
 import { collectGarbage } from '../os/garbage.js';
 import { hugePages } from '../os/huge-pages.js';
 import { tuneEngine } from '../os/tune-engine.js';
@@ -31,6 +29,7 @@ import type { GuestLoop } from './event-loop.js';
 import { guestLoop } from './guest-loop.js';
 import type {
   DeviceStatus,
+  DiskSize,
   GuestConfig,
   GuestRunner,
   IncomingRunner,
@@ -40,7 +39,6 @@ import type {
   RunnerStatus,
 } from './guest-runner.js';
 import { diskOf, GuestStorage } from './guest-storage.js';
-import { type TravellingImage, travellingImages } from './travelling-storage.js';
 
 export const readConfig = readGuestConfig;
 const advise = await hugePages();
@@ -191,14 +189,11 @@ class PvRunner implements GuestRunner {
     this.hooks.unplugged?.(kind, devid);
   }
 
-  travellingImages(folders: ImageFolders): readonly TravellingImage[] {
+  diskSizes(): readonly DiskSize[] {
     const { devices } = this.guest;
-    return travellingImages(
-      this.config.devices,
-      folders,
-      systemFiles,
-      (devid) => diskOf(devices, devid).disk!.sectors * 512,
-    );
+    return this.config.devices
+      .filter(({ kind }) => kind === 'vbd')
+      .map(({ devid }) => ({ devid, bytes: (diskOf(devices, devid).disk?.sectors ?? 0) * 512 }));
   }
   openStorage(devids: readonly number[]): Promise<GuestStorage> {
     return GuestStorage.open(this.guest.devices, devids, (line) => this.note(line));

@@ -9,7 +9,9 @@
 import type { Socket } from 'node:net';
 import type { DeviceTreeInput } from '../guest/device-tree.js';
 import type { DomainTreeInput } from '../guest/domain-tree.js';
+import type { DiskSpec } from '../protocol/guest-config.js';
 import type { Host, HostClock, HostIdentity, HostNode, HostStore, OuterKind } from './host.js';
+import type { HostImages } from './images.js';
 
 /** What a host gives to a domain beside its id: each of them is another on the next host. */
 export interface OuterValues {
@@ -67,6 +69,17 @@ export interface ToolstackStore {
   serve?(path: string, admit: (socket: Socket) => boolean): Promise<() => Promise<void>>;
 }
 
+/** What a guest's process has to reach of this host, by paths of this host. */
+export interface HostReach {
+  /** Files and devices that it writes, and those that it reads. */
+  readonly writable: readonly string[];
+  readonly readable: readonly string[];
+  /** Unix sockets that it connects to. */
+  readonly sockets: readonly string[];
+  /** Bytes of the longest file that it may have to write; undefined where that is not known. */
+  readonly longestFile: number | undefined;
+}
+
 export interface HostPlatform {
   /** As platforms.ts has it. */
   readonly kind: string;
@@ -81,6 +94,9 @@ export interface HostPlatform {
   allocate(domid: number): OuterValues;
   /** Opened when it is first asked for: a guest's process has none. */
   readonly toolstackStore: ToolstackStore;
+  readonly images: HostImages;
+  /** What the process of a guest with these disks has to reach. */
+  reach(disks: readonly DiskSpec[]): HostReach;
   /** In a guest's process: the host as the guest's helper sees it. */
   openHost(grant: HostGrant, around: HostSurroundings): Host;
 }

@@ -114,6 +114,10 @@ export function readDiskSpec(json: string): DiskSpec {
     throw new Failure('bad-config', error instanceof Error ? error.message : String(error));
   }
 }
+/** The disks among devices of a configuration. Throws Failure with what is wrong with one. */
+export const disksOf = (devices: readonly { readonly kind: string; readonly spec: string }[]): DiskSpec[] =>
+  devices.filter(({ kind }) => kind === 'vbd').map(({ spec }) => readDiskSpec(spec));
+
 /** A vif from the `spec` of its device. Throws ProtocolError. */
 export const readVifSettings = (json: string): VifSettings =>
   parsed(vifSettings, json, 'the settings of a vif');

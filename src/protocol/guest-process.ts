@@ -10,7 +10,7 @@
 import * as v from 'valibot';
 import { deviceConfig, keptGuestConfig } from './guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG, MAX_NODES_AT_ONCE } from './limits.js';
-import { base64, count, domid, many, nothing, path, port, quantity, text, uuid, words } from './shapes.js';
+import { base64, count, domid, many, nothing, port, quantity, text, uuid, words } from './shapes.js';
 
 const MAX_VCPUS = 128;
 const MAX_DEVICES = 256;
@@ -102,18 +102,7 @@ export const ANSWERS = {
   unplug: keptGuestConfig,
   type: count,
   watchConsole: base64(MAX_CONSOLE_BYTES),
-  travellingDisks: many(
-    v.object({
-      devid: count,
-      target: path,
-      path,
-      format: v.picklist(['raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty']),
-      readOnly: v.boolean(),
-      bytes: count,
-      fileBytes: v.optional(count),
-    }),
-    MAX_DEVICES,
-  ),
+  travellingDisks: many(v.object({ devid: count, bytes: count }), MAX_DEVICES),
   send: v.object({
     rounds: many(progress, MAX_ROUNDS),
     bytes: count,

@@ -15,8 +15,8 @@ import {
   OWNER_FILE,
 } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import type { IncomingImage } from '../../guest-process/travelling-storage.js';
 import type { HostNode } from '../../host/host.js';
+import type { GivenAccess, IncomingImage } from '../../host/images.js';
 import type { Clock } from '../../os/clock.js';
 import { writeDurable } from '../../os/durable.js';
 import { check, ProtocolError } from '../../protocol/check.js';
@@ -24,7 +24,6 @@ import { Failure } from '../../protocol/failure.js';
 import { ANSWERS, FILES, NOTICES, REQUESTS } from '../../protocol/guest-process.js';
 import { printable } from '../../protocol/printable.js';
 import { type Params, Rpc } from '../../protocol/rpc.js';
-import type { Grant } from '../disks/disk-access.js';
 import { Seldom } from '../seldom.js';
 import type { World } from '../world.js';
 import type { ProcessId, ProcessPlaces } from './spawn.js';
@@ -57,7 +56,7 @@ export interface DomainState {
   /** Images that were made for the disks that come with it, until it is ours. */
   disks?: readonly IncomingImage[];
   /** Files that its process's user was let have, and has to give back. */
-  grants?: readonly Grant[];
+  grants?: readonly GivenAccess[];
   /** Machine frames and ports that this host gave; see HostGrant. */
   readonly storePort: number;
   readonly consolePort: number;

@@ -6,26 +6,23 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { GuestExit, GuestHello, ReceivedInfo } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import {
-  discardImages,
-  type IncomingImage,
-  keepImages,
-  type TravellingImage,
-  travellingImages,
-} from '../../guest-process/travelling-storage.js';
 import { DEVICE_KINDS } from '../../helper/device-kinds.js';
 import type { DeviceConfig } from '../../helper/devices.js';
+import type {
+  GivenAccess,
+  HostImages,
+  ImageUser,
+  IncomingImage,
+  TravellingImage,
+} from '../../host/images.js';
 import type { DomainRelay, HostGrant, HostPlatform, ToolstackStore } from '../../host/platform.js';
-import { placeOf } from '../../host/standalone/disk/image-folders.js';
 import { sleep } from '../../os/clock.js';
 import { readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
+import { mustBeMapped, pathHere } from '../../os/folder-map.js';
 import { within } from '../../os/within.js';
 import { Failure } from '../../protocol/failure.js';
-import { checkGuestConfig, readDiskSpec } from '../../protocol/guest-config.js';
+import { checkGuestConfig, disksOf } from '../../protocol/guest-config.js';
 import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
-import { checkPlaces, foreignPaths, mustLieWithin } from '../disks/allowed-files.js';
-import type { DiskGiver, Grant } from '../disks/disk-access.js';
-import { lentName } from '../disks/disk-lending.js';
 import type { HostConfig } from '../host-config.js';
 import { Seldom } from '../seldom.js';
 import type { World } from '../world.js';
@@ -86,6 +83,9 @@ export function checkName(name: unknown): void {
   if (fault !== undefined) throw new Failure('usage', fault);
 }
 
+/** The files of a configuration that are no disks. */
+const kernelsOf = ({ kernel, ramdisk }: GuestConfig): string[] =>
+  [kernel, ramdisk].filter((path) => path !== '');
 const isNewer = (one: DomainState, other: DomainState): boolean =>
   (one.generation ?? 0) > (other.generation ?? 0);
 
@@ -140,6 +140,7 @@ export class Domains {
   readonly config: HostConfig;
   readonly platform: HostPlatform;
   readonly store: ToolstackStore;
+  readonly images: HostImages;
   readonly log: Logger;
 
   constructor(private readonly options: DomainsOptions) {
@@ -151,6 +152,7 @@ export class Domains {
     this.config = config;
     this.platform = platform;
     this.store = platform.toolstackStore;
+    this.images = platform.images;
     this.log = log;
     world.files.makePassable(dir);
     world.files.makePassable(join(dir, 'guests'));
@@ -267,15 +269,16 @@ export class Domains {
         places,
         runner: this.config.runner,
         // A guest that comes brings its kernel in its memory.
-        kernel: coming ? '' : this.kernelPlace(wanted.config?.kernel),
-        ramdisk: coming ? '' : this.kernelPlace(wanted.config?.ramdisk),
+        kernel: coming ? '' : this.kernelPath(wanted.config?.kernel),
+        ramdisk: coming ? '' : this.kernelPath(wanted.config?.ramdisk),
         kernelFolders: this.kernelFolders(wanted),
         memoryLimitKib: wanted.memoryKib + this.config.guestOverheadMib * 1024,
         confined: {
           dir: this.dir,
           config: this.config,
           uid: places.uid,
-          devices: wanted.config?.devices,
+          platform: this.platform,
+          disks: wanted.config === null ? undefined : disksOf(wanted.config.devices),
           images: (wanted.disks ?? []).map(({ path }) => path),
           unconfined: this.options.unconfined,
         },
@@ -297,22 +300,30 @@ export class Domains {
       this.log.warn({ domid: domain.domid }, line);
   }
 
+  /** The files that a configuration of somebody else's names: what has to be kept of it, for checkFiles. */
+  namedFiles(config: GuestConfig): string[] {
+    return [...kernelsOf(config), ...this.images.named(disksOf(config.devices))];
+  }
+
+  /** Fails where one of the files that somebody else has named is not where this host lets it be. */
+  private checkFiles(config: GuestConfig, foreign: readonly string[]): void {
+    const { kernels } = this.config;
+    for (const path of kernelsOf(config))
+      if (foreign.includes(path)) mustBeMapped(path, kernels, 'kernels', this.world.files);
+    this.images.check(disksOf(config.devices), foreign);
+  }
+
   /** Fails where files that an operator did not name, or what lies beneath such images, are not where they may be. */
   async admit(config: GuestConfig, foreign: readonly string[]): Promise<void> {
-    checkPlaces(config, foreign, this.config, this.world.files);
-    const { images, backing } = this.config;
-    for (const { kind, spec } of config.devices) {
-      if (kind !== 'vbd') continue;
-      const { target, format } = readDiskSpec(spec);
-      if (format === 'raw' || !foreign.includes(target)) continue;
-      const folders = [...Object.values(images), ...backing];
-      const looked = this.world.disks.mustNameWithin(placeOf(target, images), format, folders);
-      await this.within(looked, this.config.moveAnswerS * 1000, `disk ${target} does not answer`);
+    this.checkFiles(config, foreign);
+    for (const disk of disksOf(config.devices)) {
+      const looked = this.images.checkBeneath(disk, foreign);
+      await this.within(looked, this.config.moveAnswerS * 1000, `disk ${disk.target} does not answer`);
     }
   }
 
-  private kernelPlace(path = ''): string {
-    return placeOf(path, this.config.kernels);
+  private kernelPath(path = ''): string {
+    return pathHere(path, this.config.kernels);
   }
 
   private kernelFolders({ config, foreign = [] }: NewDomain): readonly string[] | undefined {
@@ -326,7 +337,7 @@ export class Domains {
     paused: boolean,
     more: Pick<NewDomain, 'foreign' | 'replaces'> = {},
   ): Promise<Domain> {
-    checkPlaces(config, more.foreign ?? [], this.config, this.world.files);
+    this.checkFiles(config, more.foreign ?? []);
     const { name, uuid, vcpus, maxMemoryKib } = config;
     const memoryKib = maxMemoryKib;
     const domain = await this.make({ name, uuid, vcpus, memoryKib, config, incoming: null, ...more });
@@ -345,7 +356,7 @@ export class Domains {
   /** The domain's guest is here and ours: written down. */
   settle(domain: Domain): void {
     if (domain.state.phase !== 'ended') domain.state.phase = 'live';
-    keepImages(domain.state.disks ?? [], this.world.files);
+    this.images.settle(domain.state.disks ?? []);
     domain.state.disks = [];
     domain.save();
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
@@ -356,48 +367,31 @@ export class Domains {
     return this.world.processes.haveOwnUsers ? this.config.guestUid + domid : undefined;
   }
 
+  /** How the domain's process is let have images; undefined where its user is ours. */
+  private imageUser(domain: Domain): ImageUser | undefined {
+    const { foreign = [], grants: given = [] } = domain.state;
+    const uid = this.uidOf(domain.domid);
+    if (uid === undefined) return undefined;
+    const record = (all: readonly GivenAccess[]): void => {
+      domain.state.grants = all;
+      domain.save();
+    };
+    return { uid, foreign, given, record };
+  }
+
   /** Lets the domain's process have these disks. Fails with what is wrong with one, and has changed nothing then. */
-  private async giveDisks(
-    domain: Domain,
-    devices: readonly DeviceConfig[],
-    folders = this.config.images,
-  ): Promise<void> {
+  private async giveDisks(domain: Domain, devices: readonly DeviceConfig[]): Promise<void> {
     const { config, foreign = [] } = domain.state;
     // Whatever was looked at before: the folders may have changed since.
-    if (config !== null) await this.admit({ ...config, devices }, foreign);
-    const uid = this.uidOf(domain.domid);
-    if (uid === undefined) return;
-    const giver: DiskGiver = {
-      uid,
-      folders,
-      backing: this.config.backing,
-      grants: domain.state.grants ?? [],
-      opened: (fd, target) => {
-        if (foreign.includes(target)) mustLieWithin(fd, Object.values(this.config.images), target);
-      },
-      record(grants) {
-        domain.state.grants = grants;
-        domain.save();
-      },
-    };
-    await this.world.disks.give(giver, devices);
+    if (config !== null) await this.admit({ ...config, devices: [...devices] }, foreign);
+    const user = this.imageUser(domain);
+    if (user !== undefined) await this.images.give(user, disksOf(devices));
   }
 
   /** The same for images that are being filled. */
-  giveImages(domain: Domain, images: readonly IncomingImage[]): Promise<void> {
-    const devices = images.map(({ devid, path, format }) => ({
-      kind: 'vbd' as const,
-      devid,
-      spec: JSON.stringify({
-        target: path,
-        format,
-        vdev: String(devid),
-        virtualDevice: devid,
-        readOnly: false,
-        cdrom: false,
-      }),
-    }));
-    return this.giveDisks(domain, devices, {});
+  async giveImages(domain: Domain, images: readonly IncomingImage[]): Promise<void> {
+    const user = this.imageUser(domain);
+    if (user !== undefined) await this.images.giveIncoming(user, images);
   }
 
   /** What the domain was let have is its own: nobody else has to do with it any more. */
@@ -405,20 +399,20 @@ export class Domains {
     const { grants } = domain.state;
     const uid = this.uidOf(domain.domid);
     if (uid === undefined || grants === undefined || grants.length === 0) return;
-    const kept = await this.world.disks.keep(uid, grants);
+    const kept = await this.images.keep(uid, grants);
     if (this.all.get(domain.domid) !== domain) return;
     domain.state.grants = kept;
     domain.save();
   }
 
   /** Takes back what of it the domain was let have. */
-  private async takeDisks(domain: Domain, which: (grant: Grant) => boolean): Promise<void> {
+  private async takeDisks(domain: Domain, which: (given: GivenAccess) => boolean): Promise<void> {
     const { grants = [] } = domain.state;
     const uid = this.uidOf(domain.domid);
     const taken = grants.filter(which);
     if (uid === undefined || taken.length === 0) return;
     // What serves a file may hang: its entry in there is of no use to anybody then.
-    const given = this.world.disks.takeBack(uid, taken);
+    const given = this.images.takeBack(uid, taken);
     await this.within(given, TAKE_BACK_MS, 'the files of its disks do not answer').catch((error: Error) =>
       this.log.warn({ domid: domain.domid, error: error.message }, 'disks are not taken back'),
     );
@@ -430,8 +424,9 @@ export class Domains {
   async plug(domain: Domain, device: DeviceConfig): Promise<void> {
     const before = domain.state.grants ?? [];
     await this.giveDisks(domain, [device]);
-    const at =
-      domain.places.uid === undefined ? this.world.disks.lend(domain, device, this.config.images) : null;
+    const [disk] = disksOf([device]);
+    const lends = disk !== undefined && domain.places.uid === undefined;
+    const at = lends ? this.images.lend(domain.directory, disk) : null;
     this.showDevice(domain.domid, device);
     try {
       await domain.ask('plug', { device, at });
@@ -443,8 +438,8 @@ export class Domains {
       if (domain.rpc !== undefined)
         await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
       this.store.removeDevice(domain.domid, device.kind, device.devid);
-      await this.takeDisks(domain, (grant) => !before.includes(grant));
-      this.world.disks.takeBackLent(domain, device);
+      await this.takeDisks(domain, (given) => !before.includes(given));
+      this.takeBackLent(domain, device);
       throw error;
     }
   }
@@ -456,18 +451,21 @@ export class Domains {
     this.unplugged(domain, kind, devid);
   }
 
+  private takeBackLent(domain: Domain, { kind, devid }: DeviceConfig): void {
+    if (kind === 'vbd') this.images.takeBackLent(domain.directory, devid);
+  }
+
   /** A device is gone, in time or late: its place is free. */
   private unplugged(domain: Domain, kind: string, devid: number): void {
     const { config } = domain.state;
     const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
     if (config === null || device === undefined) return;
     this.store.removeDevice(domain.domid, device.kind, device.devid);
-    this.world.disks.takeBackLent(domain, device);
+    this.takeBackLent(domain, device);
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
-    if (kind !== 'vbd') return;
     // What lies beneath it may lie beneath another of its disks too.
-    const place = placeOf(readDiskSpec(device.spec).target, this.config.images);
-    void this.takeDisks(domain, (grant) => grant.path === place);
+    for (const disk of disksOf([device]))
+      void this.takeDisks(domain, (given) => this.images.isOf(given, disk));
   }
 
   /** Those of its devices that went while no daemon was there. */
@@ -486,8 +484,8 @@ export class Domains {
     const { state } = domain;
     const config = checkGuestConfig(given, 'bad-image');
     mustBeOf(config, state, "the stream's configuration");
-    const foreign = foreignPaths(config);
-    checkPlaces(config, foreign, this.config, this.world.files);
+    const foreign = this.namedFiles(config);
+    this.checkFiles(config, foreign);
     state.config = config;
     state.vcpus = config.vcpus;
     state.foreign = foreign;
@@ -497,7 +495,7 @@ export class Domains {
   async travelling(domain: Domain): Promise<TravellingImage[]> {
     const sizes = await domain.ask('travellingDisks', {}, this.config.moveAnswerS * 1000);
     const { devices = [] } = domain.state.config ?? {};
-    return travellingImages(devices, this.config.images, this.world.files, (devid) => {
+    return this.images.travelling(disksOf(devices), (devid) => {
       const bytes = sizes.find((disk) => disk.devid === devid)?.bytes;
       if (bytes === undefined || !Number.isSafeInteger(bytes))
         throw new Failure('bad-state', `the guest's process has no disk ${devid}`);
@@ -576,8 +574,8 @@ export class Domains {
     if (this.all.get(domain.domid) !== domain) return;
     this.moves?.removing(domain);
     const { incoming, disks = [] } = domain.state;
-    if (incoming !== null && domain.ownedBy(incoming.handover)) keepImages(disks, this.world.files);
-    else discardImages(disks, this.world.files);
+    if (incoming !== null && domain.ownedBy(incoming.handover)) this.images.settle(disks);
+    else this.images.discard(disks);
     this.unlist(domain);
     domain.remove();
     this.all.delete(domain.domid);
@@ -763,7 +761,9 @@ export class Domains {
   }
 
   private lookAfter(domain: Domain): void {
-    const lent = (domain.state.config?.devices ?? []).map(({ devid }) => lentName(domain, devid));
+    const lent = (domain.state.config?.devices ?? []).map(({ devid }) =>
+      this.images.lentFile(domain.directory, devid),
+    );
     const { bytes, names } = this.world.processes.lookAfter(domain.places, MOST_NAMES, new Set(lent));
     if (bytes <= MOST_DIRECTORY_BYTES && names <= MOST_NAMES) return;
     this.log.error(

@@ -27,11 +27,11 @@ import { fileURLToPath } from 'node:url';
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
 import { GUEST_SOCKET } from '../../guest-process/guest-protocol.js';
 import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
+import { mustLieWithin } from '../../os/folder-map.js';
 import { connectOwnSocket } from '../../os/foreign-directory.js';
 import { watchEnd } from '../../os/process-end.js';
 import { MAIN_CODE_RANGE_KIB } from '../../os/worker-limits.js';
 import { Failure } from '../../protocol/failure.js';
-import { mustLieWithin } from '../disks/allowed-files.js';
 import { type Confined, confinementOf } from './confinement.js';
 import { lastLine } from './process-log.js';
 

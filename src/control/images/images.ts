@@ -115,14 +115,16 @@ async function readRecord(file: SavedImage, at: number): Promise<{ record: RawRe
   return { record: decodeRaw(record.subarray(0, whole)), end: at + size };
 }
 
-async function openSaved({ world, dir }: Domains, path: string): Promise<SavedGuest> {
+async function openSaved(domains: Domains, path: string): Promise<SavedGuest> {
+  const { world, dir } = domains;
   const file = await world.images.open(path);
   try {
     let from = 0;
     let { record, end } = await readRecord(file, 0);
     let saved: SavedGuest['saved'];
     if (record.tag === savedConfigRecord.tag) {
-      saved = openSavedConfig(world, dir, decodeRecord(savedConfigRecord, record));
+      const { config, foreign } = openSavedConfig(world, dir, decodeRecord(savedConfigRecord, record));
+      saved = { config, foreign: foreign ?? domains.namedFiles(config) };
       from = end;
       ({ record, end } = await readRecord(file, from));
     }

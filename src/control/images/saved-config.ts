@@ -12,7 +12,6 @@ import { readJson, writeDurable } from '../../os/durable.js';
 import { checkGuestConfig } from '../../protocol/guest-config.js';
 import { bytes, list, text } from '../../records/fields.js';
 import { encodeRecord, recordType } from '../../records/record.js';
-import { foreignPaths } from '../disks/allowed-files.js';
 import type { World } from '../world.js';
 
 export const savedConfigRecord = recordType(
@@ -58,12 +57,15 @@ export function savedConfig(
   });
 }
 
-/** What such a record says, to the daemon in `dir`: the configuration, and the files in it that no operator named. */
+/**
+ * What such a record says, to the daemon in `dir`: the configuration, and the files in it that no operator named. These are
+ * undefined where another daemon has written the record: all of its files are a stranger's then.
+ */
 export function openSavedConfig(
   world: World,
   dir: string,
   record: SavedConfig,
-): { config: GuestConfig; foreign: readonly string[] } {
+): { config: GuestConfig; foreign: readonly string[] | undefined } {
   const { config: json, foreign, seal } = record;
   const right = sealOf(world, dir, json, foreign);
   const ours = seal.length === right.length && timingSafeEqual(seal, right);
@@ -74,5 +76,5 @@ export function openSavedConfig(
     // No object either, and said to be none.
   }
   const config = checkGuestConfig(parsed, 'bad-image');
-  return { config, foreign: ours ? foreign : foreignPaths(config) };
+  return { config, foreign: ours ? foreign : undefined };
 }

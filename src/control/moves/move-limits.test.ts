@@ -152,7 +152,7 @@ class World {
         answerMs: ANSWER_MS,
         connect: (_, given) => this.connect(given),
         wallClock: () => 0,
-        travelling: () => domain.ask('travellingDisks', {}, ANSWER_MS),
+        travelling: () => domain.ask('travellingDisks', {}, ANSWER_MS).then(() => []),
         persist: () => undefined,
         erase: () => undefined,
         resume: async () => {

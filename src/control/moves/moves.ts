@@ -11,13 +11,6 @@ import type { Logger } from 'pino';
 import * as v from 'valibot';
 import type { GuestExit } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import {
-  expectedImages,
-  makeImages,
-  mustBeConfigured,
-  nameImages,
-  retireImages,
-} from '../../guest-process/travelling-storage.js';
 import type { MoveOptions, MoveProgress } from '../../migration/source.js';
 import type { StorageProgress } from '../../migration/storage-copy.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
@@ -26,9 +19,9 @@ import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.
 import { within } from '../../os/within.js';
 import { checked } from '../../protocol/checked.js';
 import { Failure } from '../../protocol/failure.js';
+import { disksOf } from '../../protocol/guest-config.js';
 import { moveOpenRequest, toDestinationNotice } from '../../protocol/peer.js';
 import type { Params, Rpc, RpcHandlers } from '../../protocol/rpc.js';
-import { foreignPaths } from '../disks/allowed-files.js';
 import type { Domain } from '../domains/domain.js';
 import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js';
 import { readIncoming, readOutgoing } from '../domains/state-files.js';
@@ -113,7 +106,7 @@ export class Moves implements MoveWatcher {
       if (domain.state.process !== null) this.world.processes.yieldToOthers(domain.state.process);
       await this.domains.discard(domain, 'moved');
     },
-    retire: (disks) => retireImages(disks, this.world.files),
+    retire: (disks) => this.domains.images.retire(disks),
     finished: (move) => {
       this.outgoing.delete(move.domain ?? move.handover);
     },
@@ -218,7 +211,7 @@ export class Moves implements MoveWatcher {
     clock: this.world.clock,
     answerMs: this.answerMs,
     introduce: async (domain) => {
-      nameImages(domain.state.disks ?? [], this.world.files);
+      this.domains.images.name(domain.state.disks ?? []);
       await this.domains.introduce(domain, domain.state.config!);
     },
     received: (domain, guest) => this.domains.arrived(domain, guest),
@@ -268,14 +261,14 @@ export class Moves implements MoveWatcher {
     )
       throw new Failure('bad-state', 'this hand-over was opened before');
     const ref = { handover, peer: caller.fingerprint };
-    const { images } = this.domains.config;
-    const { files, clock } = this.world;
-    const expected = disks === undefined ? [] : expectedImages(disks, handover, images, files);
-    if (config !== null) mustBeConfigured(expected, config, images);
+    const { images } = this.domains;
+    const { clock } = this.world;
+    const expected = disks === undefined ? [] : images.expect(disks, handover);
+    if (config !== null) images.mustBeOf(expected, disksOf(config.devices));
     const wanted = { name, uuid, vcpus, memoryKib, config, foreign, incoming: ref, disks: expected };
     const domain = await this.domains.make(wanted, (made) =>
       within(
-        makeImages(expected, files).then(() => this.domains.giveImages(made, expected)),
+        images.make(expected).then(() => this.domains.giveImages(made, expected)),
         this.answerMs,
         `the images for its disks are not made within ${this.answerMs / 1000} s`,
         clock,
@@ -303,7 +296,7 @@ export class Moves implements MoveWatcher {
     mustBeOf(config, announced, 'the configuration');
     if (config.vcpus !== announced.vcpus || config.maxMemoryKib !== announced.memoryKib)
       throw new Failure('usage', 'the configuration is of a guest of another size than was announced');
-    const foreign = foreignPaths(config);
+    const foreign = this.domains.namedFiles(config);
     await this.domains.admit(config, foreign);
     return foreign;
   }

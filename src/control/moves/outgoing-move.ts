@@ -7,7 +7,7 @@
 import type { Logger } from 'pino';
 import * as v from 'valibot';
 import type { StartedInfo } from '../../guest-process/guest-protocol.js';
-import type { TravellingImage } from '../../guest-process/travelling-storage.js';
+import type { TravellingImage } from '../../host/images.js';
 import {
   restartSource,
   type SourceAction,

@@ -1,17 +1,21 @@
 /** Any Linux without Xen: outer values are invented, clocks are the kernel's, disks and networks are files and sockets. */
+import type { DiskSpec } from '../../protocol/guest-config.js';
 import type { DomId, Port } from '../../xen/types.js';
 import type { Host, HostClock, HostIdentity } from '../host.js';
 import type {
   HostGrant,
   HostPlatform,
+  HostReach,
   HostSurroundings,
   OuterValues,
   PlatformModule,
   PlatformSettings,
 } from '../platform.js';
 import { standaloneClock } from './clock.js';
+import { StandaloneImages } from './disk/images.js';
 import { standaloneLinks } from './links.js';
 import { inventOuterValues } from './outer-values.js';
+import { standaloneReach } from './reach.js';
 import { checkSettings, defaultSettings, pretendedBy, type StandaloneSettings } from './settings.js';
 import { hostAlone } from './single-host.js';
 import { HostXenstore } from './toolstack-store.js';
@@ -23,6 +27,7 @@ class StandalonePlatform implements HostPlatform {
   readonly pretended: HostPlatform['pretended'];
   readonly domids: HostPlatform['domids'];
   readonly settings: PlatformSettings;
+  readonly images: StandaloneImages;
   private store: HostXenstore | undefined;
 
   constructor(
@@ -31,6 +36,7 @@ class StandalonePlatform implements HostPlatform {
   ) {
     const { xenVersion, cpuModel, firstDomid, maxDomid } = own;
     this.settings = { ...own };
+    this.images = new StandaloneImages(own.images, own.backing);
     this.identity = { name: hostName, xenVersion, cpuModel };
     this.clock = standaloneClock(own);
     this.pretended = pretendedBy(own);
@@ -42,12 +48,15 @@ class StandalonePlatform implements HostPlatform {
     return this.store;
   }
 
+  reach(disks: readonly DiskSpec[]): HostReach {
+    return standaloneReach(disks, this.own.networks, (target) => this.images.pathOf(target));
+  }
+
   allocate(): OuterValues {
     return inventOuterValues();
   }
 
   openHost(grant: HostGrant, { store, log }: HostSurroundings): Host {
-    const { networks, images } = this.own;
     return {
       identity: this.identity,
       clock: this.clock,
@@ -58,7 +67,7 @@ class StandalonePlatform implements HostPlatform {
       storeFrame: grant.storeFrame,
       consoleFrame: grant.consoleFrame,
       store,
-      links: standaloneLinks({ networks, images, log }),
+      links: standaloneLinks({ networks: this.own.networks, images: this.images.folders, log }),
     };
   }
 }

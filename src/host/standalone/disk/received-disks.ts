@@ -1,22 +1,12 @@
 /** Receives the disks that move with a guest, and writes them into images that the daemon has created. */
 import { truncate } from 'node:fs/promises';
 import { ACCESS_BYTES, DiskAccess } from '../../../devices/vbd/disk-access.js';
-import type { DiskFormat } from '../../../protocol/guest-config.js';
+import type { FilledImages, ReceivedImage } from '../../images.js';
 import { openImage } from './open-disk.js';
 
 const SECTOR_BYTES = 512;
 
-/** An image that is to be filled. */
-export interface ReceivedImage {
-  readonly devid: number;
-  readonly path: string;
-  readonly format: DiskFormat;
-  readonly bytes: number;
-  /** The exact size of the source's file in bytes, if it ends within its last sector. */
-  readonly fileBytes?: number;
-}
-
-export class ReceivedDisks {
+export class ReceivedDisks implements FilledImages {
   private readonly disks = new Map<number, DiskAccess>();
 
   constructor(

@@ -9,50 +9,26 @@
  * made and the guest is not ours; the source's file is not touched before the destination owns the guest.
  */
 import { dirname } from 'node:path';
-import type { DeviceConfig } from '../helper/devices.js';
-import { folderOf, type ImageFolders, placeOf } from '../host/standalone/disk/image-folders.js';
-import { isNbd } from '../host/standalone/disk/nbd-address.js';
-import { createQemuImage } from '../host/standalone/disk/qemu-nbd.js';
-import type { ReceivedImage } from '../host/standalone/disk/received-disks.js';
-import { syncDirectory } from '../os/durable.js';
-import type { Files } from '../os/files.js';
-import { Failure } from '../protocol/failure.js';
-import { type DiskFormat, readDiskSpec } from '../protocol/guest-config.js';
-import type { GuestConfig } from './guest-runner.js';
-
-/** A disk of a guest that is a file here. */
-export interface TravellingImage {
-  readonly devid: number;
-  /** As the configuration has it. */
-  readonly target: string;
-  readonly path: string;
-  readonly format: DiskFormat;
-  readonly readOnly: boolean;
-  /** Of the disk: whole sectors. */
-  readonly bytes: number;
-  /** Of a raw file, where it ends within its last sector. */
-  readonly fileBytes?: number;
-}
-
-/** An image that is being filled: `path` as ReceivedImage has it, and the name that it gets. */
-export interface IncomingImage extends ReceivedImage {
-  readonly target: string;
-  readonly readOnly: boolean;
-}
+import { syncDirectory } from '../../../os/durable.js';
+import type { Files } from '../../../os/files.js';
+import { type FolderMap, folderOf, pathHere } from '../../../os/folder-map.js';
+import { Failure } from '../../../protocol/failure.js';
+import type { DiskSpec } from '../../../protocol/guest-config.js';
+import type { IncomingImage, TravellingImage } from '../../images.js';
+import { isNbd } from './nbd-address.js';
+import { createQemuImage } from './qemu-nbd.js';
 
 /** The disks that are files; those behind NBD are where they are from every host. `bytes`: a disk's size. */
 export function travellingImages(
-  devices: readonly DeviceConfig[],
-  folders: ImageFolders,
+  disks: readonly DiskSpec[],
+  folders: FolderMap,
   files: Files,
   bytes: (devid: number) => number,
 ): TravellingImage[] {
   const all: TravellingImage[] = [];
-  for (const { kind, devid, spec } of devices) {
-    if (kind !== 'vbd') continue;
-    const { target, format, readOnly } = readDiskSpec(spec);
+  for (const { virtualDevice: devid, target, format, readOnly } of disks) {
     if (format === 'empty' || isNbd(target)) continue;
-    const path = placeOf(target, folders);
+    const path = pathHere(target, folders);
     const stats = files.facts(path);
     if (stats === undefined) throw new Failure('bad-state', `disk ${path} is not there`);
     if (!stats.isFile)
@@ -71,7 +47,7 @@ const FORMATS = new Set(['raw', 'qcow', 'qcow2', 'vhd', 'qed']);
 export function expectedImages(
   announced: unknown,
   handover: string,
-  folders: ImageFolders,
+  folders: FolderMap,
   files: Files,
 ): IncomingImage[] {
   if (!Array.isArray(announced) || announced.length > 256)
@@ -97,7 +73,7 @@ export function expectedImages(
         'move-failed',
         `"images" of this host has no folder for ${target}; it takes no disk there`,
       );
-    const path = placeOf(target, folders);
+    const path = pathHere(target, folders);
     const there = files.facts(path);
     // A medium that nobody writes may be everywhere already.
     if (there !== undefined && readOnly) continue;
@@ -111,18 +87,17 @@ export function expectedImages(
   return expected;
 }
 
-/** Fails where a disk that was announced is none of the configuration's. */
+/** Fails where a disk that was announced is none of the guest's. */
 export function mustBeConfigured(
   images: readonly IncomingImage[],
-  config: GuestConfig,
-  folders: ImageFolders,
+  disks: readonly DiskSpec[],
+  folders: FolderMap,
 ): void {
-  const disks = config.devices.filter((d) => d.kind === 'vbd').map((d) => readDiskSpec(d.spec));
   for (const { devid, target, format, readOnly } of images) {
     const disk = disks.find((d) => d.virtualDevice === devid);
     if (
       disk === undefined ||
-      placeOf(disk.target, folders) !== target ||
+      pathHere(disk.target, folders) !== target ||
       disk.format !== format ||
       disk.readOnly !== readOnly
     )

@@ -10,76 +10,60 @@
 import { constants, fchownSync, readlinkSync, type Stats } from 'node:fs';
 import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import type { DeviceConfig } from '../../helper/devices.js';
-import { type ImageFolders, placeOf } from '../../host/standalone/disk/image-folders.js';
-import { isNbd } from '../../host/standalone/disk/nbd-address.js';
-import { flock } from '../../os/flock.js';
-import { ACL_READ, ACL_WRITE, Acl, type AclCalls, aclCalls } from '../../os/posix-acl.js';
-import { Failure } from '../../protocol/failure.js';
-import { type DiskFormat, readDiskSpec } from '../../protocol/guest-config.js';
+import { flock } from '../../../os/flock.js';
+import { type FolderMap, pathHere } from '../../../os/folder-map.js';
+import { ACL_READ, ACL_WRITE, Acl, type AclCalls, aclCalls } from '../../../os/posix-acl.js';
+import { Failure } from '../../../protocol/failure.js';
+import type { DiskFormat, DiskSpec } from '../../../protocol/guest-config.js';
+import type { GivenAccess } from '../../images.js';
 import { beneath, isFormat, isProtocol, namedBeneath } from './image-chain.js';
+import { isNbd } from './nbd-address.js';
 
-/** What was done to a file for a guest. */
-export interface Grant {
-  readonly path: string;
-  readonly dev: number;
-  readonly ino: number;
-  /**
-   * entry: the user has one in the list. found: it had one before, or was the owner (another host may give the same number
-   * to a guest of its own). owner: the file system has no lists, and the user was made the owner.
-   */
-  readonly how: 'entry' | 'found' | 'owner';
-  /** ACL_* that the user needs. */
-  readonly perm: number;
-  /** Owner and group before. */
-  readonly uid: number;
-  readonly gid: number;
-}
+/** What matters of a disk here. */
+export type DiskNamed = Pick<DiskSpec, 'target' | 'format' | 'readOnly'>;
 
 export interface DiskGiver {
   /** The guest process's user. */
   readonly uid: number;
-  readonly folders: ImageFolders;
+  readonly folders: FolderMap;
   /** Folders whose files an image may name as lying beneath it. */
   readonly backing: readonly string[];
   /** What has been given to this guest. */
-  readonly grants: readonly Grant[];
+  readonly given: readonly GivenAccess[];
   /** Fails where what was opened for a disk's target is not where this host lets that be. */
   opened?(fd: number, target: string): void;
   /** Puts this on disk. Called before a file is changed. */
-  record(grants: readonly Grant[]): void;
+  record(given: readonly GivenAccess[]): void;
 }
 
 const MOST_BENEATH = 32;
 const O_PATH = 0o10000000;
 
-/** Gives the disks of these devices. When this fails, nothing is changed. */
-export async function giveDisks(giver: DiskGiver, devices: readonly DeviceConfig[]): Promise<void> {
-  const before = giver.grants;
-  let grants = before;
+/** Gives these disks. When this fails, nothing is changed. */
+export async function giveDisks(giver: DiskGiver, disks: readonly DiskNamed[]): Promise<void> {
+  const before = giver.given;
+  let given = before;
   const recording: DiskGiver = {
     ...giver,
-    get grants() {
-      return grants;
+    get given() {
+      return given;
     },
     record(all) {
       giver.record(all);
-      grants = all;
+      given = all;
     },
   };
   try {
-    for (const { kind, spec } of devices) {
-      if (kind !== 'vbd') continue;
-      const { target, format, readOnly } = readDiskSpec(spec);
+    for (const { target, format, readOnly } of disks) {
       if (format === 'empty' || isNbd(target) || !target.startsWith('/')) continue;
-      await giveImage(recording, placeOf(target, giver.folders), format, readOnly, (fd) =>
+      await giveImage(recording, pathHere(target, giver.folders), format, readOnly, (fd) =>
         giver.opened?.(fd, target),
       );
     }
   } catch (error) {
     await takeBack(
       giver.uid,
-      grants.filter((grant) => !before.includes(grant)),
+      given.filter((one) => !before.includes(one)),
     );
     giver.record(before);
     throw error;
@@ -250,12 +234,12 @@ async function may(uid: number, file: OpenFile, wanted: number): Promise<boolean
 async function give(giver: DiskGiver, file: OpenFile, path: string, perm: number): Promise<void> {
   const { uid } = giver;
   const { dev, ino, uid: owner, gid } = file.stats;
-  const known = giver.grants.find((grant) => grant.dev === dev && grant.ino === ino);
+  const known = giver.given.find((one) => one.dev === dev && one.ino === ino);
   // The same file by another name: an image that has come has got its own.
   if (known !== undefined && known.path !== path)
-    giver.record(giver.grants.map((grant) => (grant === known ? { ...grant, path } : grant)));
-  const before = giver.grants;
-  const record = (how: Grant['how']): void => {
+    giver.record(giver.given.map((one) => (one === known ? { ...one, path } : one)));
+  const before = giver.given;
+  const record = (how: GivenAccess['how']): void => {
     if (known === undefined) giver.record([...before, { path, dev, ino, how, perm, uid: owner, gid }]);
   };
   const own = (await aclOf(file))?.acl.permissionsOf(uid);
@@ -284,12 +268,12 @@ async function addEntry(uid: number, file: OpenFile, perm: number): Promise<bool
 }
 
 /** Undoes what was given, as far as the files are still those. */
-export async function takeBack(uid: number, grants: readonly Grant[]): Promise<void> {
-  for (const grant of grants) {
-    if (grant.how === 'found') continue;
-    await onFile(grant, async (file) => {
-      if (grant.how === 'owner') {
-        if (file.stats.uid === uid) fchownSync(file.fd, grant.uid, grant.gid);
+export async function takeBack(uid: number, given: readonly GivenAccess[]): Promise<void> {
+  for (const one of given) {
+    if (one.how === 'found') continue;
+    await onFile(one, async (file) => {
+      if (one.how === 'owner') {
+        if (file.stats.uid === uid) fchownSync(file.fd, one.uid, one.gid);
         return;
       }
       const list = await aclOf(file);
@@ -302,25 +286,28 @@ export async function takeBack(uid: number, grants: readonly Grant[]): Promise<v
 
 /**
  * The guest is this host's alone: what was found is its own from here on, and is there, whoever else has taken it out
- * meanwhile. The grants as they are now.
+ * meanwhile. The given as they are now.
  */
-export async function keepDisks(uid: number, grants: readonly Grant[]): Promise<Grant[]> {
-  const kept: Grant[] = [];
-  for (const grant of grants) {
-    let { how } = grant;
-    await onFile(grant, async (file) => {
-      if (!(await may(uid, file, grant.perm))) {
+export async function keepDisks(uid: number, given: readonly GivenAccess[]): Promise<GivenAccess[]> {
+  const kept: GivenAccess[] = [];
+  for (const one of given) {
+    let { how } = one;
+    await onFile(one, async (file) => {
+      if (!(await may(uid, file, one.perm))) {
         how = 'owner';
-        if (await addEntry(uid, file, grant.perm)) how = 'entry';
+        if (await addEntry(uid, file, one.perm)) how = 'entry';
         else fchownSync(file.fd, uid, uid);
       } else if (how === 'found') how = file.stats.uid === uid ? 'owner' : 'entry';
     });
-    kept.push({ ...grant, how });
+    kept.push({ ...one, how });
   }
   return kept;
 }
 
-async function onFile({ path, dev, ino }: Grant, act: (file: OpenFile) => Promise<void>): Promise<void> {
+async function onFile(
+  { path, dev, ino }: GivenAccess,
+  act: (file: OpenFile) => Promise<void>,
+): Promise<void> {
   let file: OpenFile;
   try {
     file = await openFile(path, path);

@@ -2,7 +2,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { systemFiles } from '../os/files.js';
+import { systemFiles } from '../../../os/files.js';
+import { readDiskSpec } from '../../../protocol/guest-config.js';
 import {
   discardImages,
   expectedImages,
@@ -11,7 +12,7 @@ import {
   nameImages,
   retireImages,
   travellingImages,
-} from './travelling-storage.js';
+} from './travelling-images.js';
 
 const here = mkdtempSync(join(tmpdir(), 'stillpoint-storage-'));
 afterAll(() => rmSync(here, { recursive: true }));
@@ -58,15 +59,17 @@ describe('disks that come with a guest', () => {
   it('are announced with the size of the disk, and of a file that ends within its last sector', () => {
     const announced = (bytes: number) => {
       writeFileSync(join(here, 'announced'), Buffer.alloc(bytes));
-      const spec = JSON.stringify({
-        target: '/srv/images/announced',
-        format: 'raw',
-        vdev: 'xvda',
-        virtualDevice: 51_712,
-        readOnly: false,
-        cdrom: false,
-      });
-      return travellingImages([{ kind: 'vbd', devid: 1, spec }], folders, systemFiles, () => 1024)[0];
+      const spec = readDiskSpec(
+        JSON.stringify({
+          target: '/srv/images/announced',
+          format: 'raw',
+          vdev: 'xvda',
+          virtualDevice: 51_712,
+          readOnly: false,
+          cdrom: false,
+        }),
+      );
+      return travellingImages([spec], folders, systemFiles, () => 1024)[0];
     };
     expect(announced(1000)).toMatchObject({ bytes: 1024, fileBytes: 1000 });
     expect(announced(1024).fileBytes).toBeUndefined();

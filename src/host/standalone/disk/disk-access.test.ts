@@ -12,10 +12,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import type { DeviceConfig } from '../../helper/devices.js';
-import { DiskLock } from '../../host/standalone/disk/disk-lock.js';
-import { Acl } from '../../os/posix-acl.js';
-import { type DiskGiver, type Grant, giveDisks, keepDisks, takeBack } from './disk-access.js';
+import { Acl } from '../../../os/posix-acl.js';
+import type { GivenAccess } from '../../images.js';
+import { type DiskGiver, type DiskNamed, giveDisks, keepDisks, takeBack } from './disk-access.js';
+import { DiskLock } from './disk-lock.js';
 
 const ROOT = process.getuid?.() === 0;
 const HAS_QEMU = spawnSync('qemu-img', ['--version']).status === 0;
@@ -72,26 +72,26 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
     writeFileSync(image, Buffer.alloc(4096, 1), { mode: 0o600 });
   });
 
-  const device = (target: string, format = 'raw', readOnly = false): DeviceConfig => ({
-    kind: 'vbd',
-    devid: 51712,
-    spec: JSON.stringify({ target, format, vdev: 'xvda', virtualDevice: 51_712, readOnly, cdrom: false }),
+  const disk = (target: string, format: DiskNamed['format'] = 'raw', readOnly = false): DiskNamed => ({
+    target,
+    format,
+    readOnly,
   });
   class Given implements DiskGiver {
-    grants: readonly Grant[] = [];
+    given: readonly GivenAccess[] = [];
     readonly folders = {};
     constructor(
       readonly uid: number,
       readonly backing: readonly string[] = [],
     ) {}
-    record(grants: readonly Grant[]): void {
-      this.grants = grants;
+    record(given: readonly GivenAccess[]): void {
+      this.given = given;
     }
-    give(...devices: DeviceConfig[]): Promise<void> {
-      return giveDisks(this, devices);
+    give(...disks: DiskNamed[]): Promise<void> {
+      return giveDisks(this, disks);
     }
     async takeBack(): Promise<void> {
-      await takeBack(this.uid, this.grants);
+      await takeBack(this.uid, this.given);
     }
   }
   /** Whether a process of this user can open it so. */
@@ -107,14 +107,14 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
   it('are its while it is there; owner and mode are what they were then', async () => {
     const before = looks(image);
     const given = new Given(SOURCE);
-    await given.give(device(image));
+    await given.give(disk(image));
     expect(opens(SOURCE, image)).toBe(true);
     expect(opens(DESTINATION, image)).toBe(false);
     expect([looks(image).uid, looks(image).gid]).toEqual([0, 0]);
     await given.takeBack();
     expect(looks(image)).toEqual(before);
     expect(opens(SOURCE, image)).toBe(false);
-    await given.give(device(image, 'raw', true));
+    await given.give(disk(image, 'raw', true));
     expect([opens(SOURCE, image, 'r'), opens(SOURCE, image)]).toEqual([true, false]);
     await given.takeBack();
   });
@@ -122,10 +122,10 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
   it("stay the source's when a destination refuses, also where both give one number", async () => {
     for (const uid of [DESTINATION, SOURCE]) {
       const source = new Given(SOURCE);
-      await source.give(device(image));
+      await source.give(disk(image));
       const before = looks(image);
       const destination = new Given(uid);
-      await destination.give(device(image));
+      await destination.give(disk(image));
       expect(opens(uid, image)).toBe(true);
       await destination.takeBack();
       expect(looks(image)).toEqual(before);
@@ -137,11 +137,11 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
   it('are the destination’s when the source has let go of them, also where both give one number', async () => {
     for (const uid of [DESTINATION, SOURCE]) {
       const source = new Given(SOURCE);
-      await source.give(device(image));
+      await source.give(disk(image));
       const destination = new Given(uid);
-      await destination.give(device(image));
+      await destination.give(disk(image));
       await source.takeBack();
-      destination.grants = await keepDisks(uid, destination.grants);
+      destination.given = await keepDisks(uid, destination.given);
       expect(opens(uid, image)).toBe(true);
       await destination.takeBack();
       expect(opens(uid, image)).toBe(false);
@@ -169,18 +169,18 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
       const before = path.endsWith('none') ? undefined : looks(path);
       // The first disk is right; with the second neither is given.
       const whole = looks(image);
-      await expect(given.give(device(image), device(path))).rejects.toThrow(
+      await expect(given.give(disk(image), disk(path))).rejects.toThrow(
         `disk ${path}: ${why}`.replace(/: ENOENT/, ''),
       );
       if (before !== undefined) expect(looks(path)).toEqual(before);
       expect(looks(image)).toEqual(whole);
-      expect(given.grants).toEqual([]);
+      expect(given.given).toEqual([]);
     }
-    await expect(given.give(device(image, 'qcow2'))).rejects.toThrow(
+    await expect(given.give(disk(image, 'qcow2'))).rejects.toThrow(
       `disk ${image} (qcow2): the image is not in qcow2`,
     );
     const lock = await DiskLock.take(image, false);
-    await expect(given.give(device(image))).rejects.toThrow(
+    await expect(given.give(disk(image))).rejects.toThrow(
       'another guest, here or on another host, has it open',
     );
     lock.close();
@@ -207,14 +207,14 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
       const before = [raw, middle, top, data, headed].map(looks);
 
       const strict = new Given(SOURCE);
-      await expect(strict.give(device(top, 'qcow2'))).rejects.toThrow(
+      await expect(strict.give(disk(top, 'qcow2'))).rejects.toThrow(
         `disk ${top}: its backing file ${middle} is not open to the guest's user, and the image itself names it: let others read it (chmod o+r ${middle}), or name its folder under "backing"`,
       );
-      await expect(strict.give(device(headed, 'qcow2'))).rejects.toThrow(`its data file ${data} is not open`);
+      await expect(strict.give(disk(headed, 'qcow2'))).rejects.toThrow(`its data file ${data} is not open`);
       expect([raw, middle, top, data, headed].map(looks)).toEqual(before);
 
       const given = new Given(SOURCE, [base]);
-      await given.give(device(top, 'qcow2'), device(headed, 'qcow2'));
+      await given.give(disk(top, 'qcow2'), disk(headed, 'qcow2'));
       expect([top, middle, raw, headed, data].map((path) => opens(SOURCE, path))).toEqual([
         true,
         false,
@@ -233,8 +233,8 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
       // What anybody may read needs nothing.
       chmodSync(middle, 0o644);
       chmodSync(raw, 0o644);
-      await strict.give(device(top, 'qcow2', true));
-      expect(strict.grants.map(({ path }) => path)).toEqual([top]);
+      await strict.give(disk(top, 'qcow2', true));
+      expect(strict.given.map(({ path }) => path)).toEqual([top]);
       await strict.takeBack();
       expect(readFileSync(raw)[0]).toBe(5);
     },
