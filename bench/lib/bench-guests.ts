@@ -140,7 +140,7 @@ export async function bootLinux(
   for (;;) {
     const end = guest.run(2e6);
     if (prompt === undefined && text.includes('guest#')) {
-      const instructions = guest.domain.state.vcpus.reduce((sum, v) => sum + v.cpu.retired, 0);
+      const instructions = guest.domain.state.vcpus.reduce((sum, v) => sum + (v.cpu.retired ?? 0), 0);
       prompt = { seconds: (performance.now() - start) / 1000, instructions };
       if (line === undefined) break;
       guest.console.type(new TextEncoder().encode(line));

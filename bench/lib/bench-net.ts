@@ -110,12 +110,12 @@ export async function benchGuest(): Promise<void> {
   const { stats } = vif;
   const url = `http://${GATEWAY}:${(server.address() as AddressInfo).port}/`;
   const cycles = async (command: string) => {
-    const before = guest.inner.domain.state.vcpus[0].cpu.retired;
+    const before = guest.inner.domain.state.vcpus[0].cpu.retired!;
     const packets = stats.rxPackets + stats.txPackets;
     const begin = performance.now();
     const text = await guest.command(command, 600);
     const seconds = (performance.now() - begin) / 1000;
-    const retired = guest.inner.domain.state.vcpus[0].cpu.retired - before;
+    const retired = guest.inner.domain.state.vcpus[0].cpu.retired! - before;
     return { text, seconds, packets: stats.rxPackets + stats.txPackets - packets, retired };
   };
   const get = await cycles(`wget -q -O - ${url} | md5sum`);

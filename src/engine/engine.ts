@@ -18,8 +18,8 @@ export const MFN_BASE = 0x100000;
 
 /** Why run() returned. */
 export enum Exit {
-  /** The limit is reached. */
-  budget = 0,
+  /** The slice is over: see CpuEngine.slice. */
+  limit = 0,
   /** `syscall`; rip is after it. */
   syscall = 1,
   /** See exitVector, exitErrorCode, exitCr2. */
@@ -53,7 +53,7 @@ export interface EngineConfig {
   /** 1 to MAX_VCPUS. */
   readonly vcpus: number;
   readonly cpuid: CpuidTable;
-  /** Virtual time in ns, for rdtsc. */
+  /** Virtual time in ns: for rdtsc, and for the ends of slices. */
   now(): number;
 }
 
@@ -137,8 +137,8 @@ export interface EngineVcpu {
   /** Why translate() failed: a page fault's error code and address. */
   readonly faultCode: number;
   readonly faultAddress: number;
-  /** Instructions executed since power-on. */
-  readonly retired: number;
+  /** Instructions executed since power-on: of engines with exactCounts. */
+  readonly retired?: number;
   /** Loads the 512 bytes of an fxsave image. */
   loadFpu(image: Uint8Array): void;
 }
@@ -211,10 +211,20 @@ export interface Abilities {
 export interface CpuEngine extends GuestRam, EngineTables, DirtyLog {
   readonly abilities: Abilities;
   readonly vcpus: readonly EngineVcpu[];
-  /** Executes at most `budget` instructions; a faulting instruction does not count. */
-  run(vcpu: number, budget: number): Exit;
-  /** run() returns Exit.halted as soon as it can. */
-  requestExit(): void;
+  /**
+   * How far a vCPU goes from here, in however many calls of run(): for so many instructions, of which one that faults is
+   * none, or until the virtual time `untilNs`, whichever comes first; Infinity for what does not matter. `now`: the
+   * virtual time. An engine with exactCounts keeps to the instructions exactly. The time is a wish: an engine may look at
+   * its clock early or late by what the guest does in some microseconds.
+   */
+  slice(vcpu: number, instructions: number, now: number, untilNs: number): void;
+  /**
+   * Executes instructions of the guest's, until one needs the hypervisor or the slice is over. Behind a load of SS
+   * (stackShadow) one more instruction is executed, slice or no slice.
+   */
+  run(vcpu: number): Exit;
+  /** A vCPU's run() returns Exit.halted as soon as it can: the one that is under way, or its next. */
+  requestExit(vcpu: number): void;
   /**
    * Linear address of a guest address, or -1 with the vCPU's fault fields set, by an Intent. Valid to the end of the page
    * and for this synchronous turn.
@@ -224,4 +234,6 @@ export interface CpuEngine extends GuestRam, EngineTables, DirtyLog {
   save(): VcpuState[];
   /** Takes states that any engine has given, into one that has not run yet, or that has nothing any more to lose. */
   restore(states: readonly VcpuState[]): void;
+  /** Gives back what the system lent it. The guest runs no more; its memory can still be read. */
+  close(): void;
 }

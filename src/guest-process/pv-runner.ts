@@ -147,7 +147,7 @@ class PvRunner implements GuestRunner {
       cpuSeconds: this.loop.busyMs / 1000,
       memoryKib: domain.state.frames.owned * (PAGE / 1024),
       uptimeSeconds: domain.clock.now() / 1e9,
-      instructions: vcpus.reduce((sum, v) => sum + v.cpu.retired, 0),
+      instructions: vcpus.reduce((sum, v) => sum + (v.cpu.retired ?? 0), 0),
     };
   }
 

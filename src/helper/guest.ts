@@ -361,6 +361,7 @@ export class Guest {
     await this.ledger.detach();
     // A guest whose state was refused has no devices.
     await this.#devices?.detach();
+    this.domain.machine.close();
   }
 
   /**

@@ -145,9 +145,15 @@ export class Domain {
       now: () => clock?.now() ?? 0,
     });
     const { nsPerInstruction } = config;
+    if (nsPerInstruction !== undefined && !machine.abilities.exactCounts) {
+      machine.close();
+      throw new Error(
+        "the guest's time counts instructions, which this engine does not: it has no exactCounts",
+      );
+    }
     const retired = (): number => {
       let sum = 0;
-      for (const cpu of machine.vcpus) sum += cpu.retired;
+      for (const cpu of machine.vcpus) sum += cpu.retired ?? 0;
       return sum;
     };
     clock =
@@ -312,11 +318,17 @@ export class Domain {
     this.updateWallClock();
   }
 
+  /** What the guest has executed, in instructions; where they are not counted, the time in ns instead. */
+  private executed(): number {
+    const { abilities, vcpus } = this.machine;
+    if (!abilities.exactCounts) return this.host.monotonic();
+    return vcpus.reduce((sum, cpu) => sum + (cpu.retired ?? 0), 0);
+  }
+
   /** Goes on with a long stop, for about so many instructions of the guest's. */
   private pass(instructions: number): void {
-    const executed = (): number => this.machine.vcpus.reduce((sum, cpu) => sum + cpu.retired, 0);
-    const end = executed() + instructions;
-    while (executed() < end) {
+    const end = this.executed() + instructions;
+    while (this.executed() < end) {
       if (this.passing?.next().done !== false) {
         this.passing = undefined;
         // It has led to the true time.

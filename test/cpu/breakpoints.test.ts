@@ -39,7 +39,7 @@ function run(source: string, budget = 20): { at: number; hits: number } | undefi
 }
 const goOn = (budget = 20): ReturnType<typeof run> => stopped(bare.machine.run(0, budget));
 function stopped(exit: Exit): ReturnType<typeof run> {
-  if (exit === Exit.budget) return undefined;
+  if (exit === Exit.limit) return undefined;
   expect([Exit[exit], bare.cpu.exitVector, bare.cpu.exitSoftware]).toEqual(['exception', DB, false]);
   return { at: bare.cpu.rip - CODE, hits: bare.cpu.dr(6) & 0xffff & ~0x0ff0 };
 }

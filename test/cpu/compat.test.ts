@@ -36,7 +36,7 @@ describe('32-bit code', () => {
     const { mem } = bare.machine;
     mem.u8.fill(0xee, bare.data, bare.data + 512);
     bare.cpu.setReg(3, DATA);
-    expect(bare.run(hex('0fae03'))).toBe(Exit.budget);
+    expect(bare.run(hex('0fae03'))).toBe(Exit.limit);
     expect(mem.u8[bare.data + 287]).toBe(0);
     expect(mem.u8.subarray(bare.data + 288, bare.data + 512).every((b) => b === 0xee)).toBe(true);
   });
@@ -47,7 +47,7 @@ describe('32-bit code', () => {
     cpu.ds = 0x2b;
     cpu.setReg(3, DATA);
     // fld dword [ebx]; fnstenv [ebx + 64]
-    expect(bare.run(hex('d903 d97340'), 2)).toBe(Exit.budget);
+    expect(bare.run(hex('d903 d97340'), 2)).toBe(Exit.limit);
     expect(machine.mem.getU32(bare.data + 64 + 12)).toBe(CODE);
     expect(machine.mem.getU16(bare.data + 64 + 16)).toBe(0x23);
     expect(machine.mem.getU32(bare.data + 64 + 20)).toBe(DATA);
@@ -63,7 +63,7 @@ describe('32-bit code', () => {
     expect(bare.cpu.reg(0)).toBe(8);
     bare.cpu.cs = 0x33;
     bare.cpu.rip = CODE;
-    expect(bare.machine.run(0, 1)).toBe(Exit.budget);
+    expect(bare.machine.run(0, 1)).toBe(Exit.limit);
     expect([bare.cpu.reg(0), bare.cpu.rip]).toEqual([8, CODE + 2]);
     enter();
     bare.cpu.rip = CODE;

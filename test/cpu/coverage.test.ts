@@ -78,7 +78,7 @@ function raises(bytes: ArrayLike<number>, vector: number, software: boolean): vo
 }
 
 function completes(bytes: Uint8Array): void {
-  expect(Exit[bare.run(bytes)]).toBe(Exit[Exit.budget]);
+  expect(Exit[bare.run(bytes)]).toBe(Exit[Exit.limit]);
   expect(bare.cpu.rip).toBe(CODE + bytes.length);
 }
 

@@ -83,7 +83,7 @@ describe('a real program', () => {
           const exits = [whole.machine, next].map((m) => m.run(0, 1));
           expectSameState(whole.machine, next, `${i} instructions behind move ${moves}`);
           expect(exits[0]).toBe(exits[1]);
-          if (exits[0] !== Exit.budget) {
+          if (exits[0] !== Exit.limit) {
             // The system call is to be made by run(): go back to it.
             for (const m of [whole.machine, next]) {
               m.vcpus[0].rip -= 2;
@@ -204,14 +204,14 @@ describe('a string instruction that is half done', () => {
     let at = other;
     let steps = 0;
     while (at.vcpus[0].rip === CODE) {
-      expect(at.run(0, 1)).toBe(Exit.budget);
+      expect(at.run(0, 1)).toBe(Exit.limit);
       at = await successor(at);
       steps++;
     }
     // It was interrupted, and each part counted.
     expect(steps).toBeGreaterThan(2);
     expect(at.vcpus[0].reg(RCX)).toBe(0);
-    expect(machine.run(0, steps)).toBe(Exit.budget);
+    expect(machine.run(0, steps)).toBe(Exit.limit);
     expect(cpu.rip).toBe(at.vcpus[0].rip);
     expectSame(at, machine);
   });
@@ -323,7 +323,7 @@ test('a guest that changes machine after every single instruction computes what 
   at.mem.u8.set(ram(machine), at.framesBase);
   at.restore(machine.save());
   let steps = 0;
-  for (let exit = Exit.budget; exit === Exit.budget; steps++) {
+  for (let exit = Exit.limit; exit === Exit.limit; steps++) {
     exit = at.run(0, 1);
     expect(machine.run(0, 1)).toBe(exit);
     expectSameState(at, machine, `after ${steps} instructions`);

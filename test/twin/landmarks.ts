@@ -85,7 +85,7 @@ export class Landmarks {
     const run = machine.run.bind(machine);
     const faults: (RepFaults | undefined)[] = state.vcpus.map(() => undefined);
     const timers = state.vcpus.map(() => Number.POSITIVE_INFINITY);
-    machine.run = (id, budget) => {
+    machine.run = (id) => {
       const v = state.vcpus[id];
       const { cpu } = v;
       // A deadline that is another one now, and has passed, fired.
@@ -94,7 +94,7 @@ export class Landmarks {
         timers[id] = v.singleshot;
       }
       if (v.eventCallback !== 0 && cpu.rip === v.eventCallback) this.note('event', clock.now());
-      const exit = run(id, budget);
+      const exit = run(id);
       if (exit === Exit.exception && cpu.exitVector === PAGE_FAULT)
         this.note(cpu.userMode ? 'user page fault' : 'page fault', clock.now());
       if (exit === Exit.exception && cpu.exitVector === PAGE_FAULT && cpu.userMode) {

@@ -59,6 +59,12 @@ const MOST = 2 ** 30;
 const XEN_SIGNATURE = [0x78, 0x65, 0x6e];
 const DEFAULT_CODE_CACHE = 32 << 20;
 const WASM_PAGE = 65_536;
+/** Instructions of a slice by time, at least and at most; and how many go into a nanosecond, before that was measured. */
+const MIN_BUDGET = 1_000;
+const MAX_BUDGET = 2_000_000;
+const FIRST_RATE = 0.1;
+/** Slices shorter than this say nothing about the rate. */
+const MEASURED_NS = 50_000;
 
 interface Core {
   init(
@@ -114,11 +120,14 @@ export class Machine implements CpuEngine {
   private logging = false;
   /** Code was decoded for a guest that is yet to come. */
   private prepared = false;
-  private exitRequested = false;
+  /** Bits of the vCPUs that requestExit() was called for. */
+  private exitsRequested = 0;
+  /** Instructions per ns, as measured lately. */
+  private rate = FIRST_RATE;
   private running: Vcpu | undefined;
 
   private constructor(
-    config: EngineConfig,
+    private readonly config: EngineConfig,
     readonly memory: WebAssembly.Memory,
     private readonly core: Core,
     private readonly translator: Translator,
@@ -194,18 +203,43 @@ export class Machine implements CpuEngine {
     return new Machine(config, memory, core, translator, framesBase, dirty);
   }
 
-  /** Executes at most `budget` instructions; a faulting instruction does not count. */
-  run(vcpu: number, budget: number): Exit {
+  /** Time is counted in instructions, by how many went into a nanosecond lately. */
+  slice(vcpu: number, instructions: number, now: number, untilNs: number): void {
+    const v = this.vcpus[vcpu];
+    const { retired } = v;
+    let most = instructions;
+    v.timed = untilNs !== Number.POSITIVE_INFINITY;
+    if (v.timed) {
+      const fit = Math.floor((untilNs - now) * this.rate);
+      most = Math.min(most, MAX_BUDGET, Math.max(MIN_BUDGET, fit));
+      v.began = now;
+      v.beganAt = retired;
+    }
+    v.end = retired + most;
+  }
+
+  /** A slice by time has ended: its rate counts, if it was long enough to tell one. */
+  private measure(v: Vcpu, retired: number): void {
+    const ns = this.config.now() - v.began;
+    if (ns > MEASURED_NS) this.rate += ((retired - v.beganAt) / ns - this.rate) / 8;
+  }
+
+  /** `instructions`: a slice of so many begins, for callers that have no clock. */
+  run(vcpu: number, instructions?: number): Exit {
     const v = this.vcpus[vcpu];
     let now = v.retired;
-    const end = now + budget;
+    if (instructions !== undefined) {
+      v.timed = false;
+      v.end = now + instructions;
+    }
+    const { end } = v;
     for (;;) {
       const { stackShadow } = v;
-      if (this.exitRequested && stackShadow < 0) {
-        this.exitRequested = false;
-        return Exit.halted;
+      if (this.exitsRequested !== 0 && stackShadow < 0 && this.takeRequest(vcpu)) return Exit.halted;
+      if (now >= end && stackShadow < 0) {
+        if (v.timed) this.measure(v, now);
+        return Exit.limit;
       }
-      if (now >= end) return Exit.budget;
       const before = now;
       const stepping = v.stepping;
       const breakpoints = breakpointsOn(v);
@@ -224,9 +258,8 @@ export class Machine implements CpuEngine {
         // processor takes it at the first instruction of Xen, which ignores it.
         if (exit !== Exit.descriptor) v.stackShadow = -1;
       }
-      if (trap !== 0 && now > before && (exit === Exit.budget || exit === RECHECK))
-        return raiseDebug(v, trap);
-      if (exit === Exit.budget || exit === RECHECK) continue;
+      if (trap !== 0 && now > before && (exit === Exit.limit || exit === RECHECK)) return raiseDebug(v, trap);
+      if (exit === Exit.limit || exit === RECHECK) continue;
       if (exit === Exit.forcedEmulation && !this.hasSignature(vcpu, v.linear(v.rip + v.exitLength)))
         return v.raised(UD);
       return exit;
@@ -393,11 +426,19 @@ export class Machine implements CpuEngine {
     this.logging = false;
   }
 
-  /** run() returns Exit.halted as soon as it can: the one that runs now (if one called this), or the next. */
-  requestExit(): void {
-    this.exitRequested = true;
-    if (this.running !== undefined) this.core.endRun(this.running.gprs);
+  requestExit(vcpu: number): void {
+    this.exitsRequested |= 1 << vcpu;
+    if (this.running?.id === vcpu) this.core.endRun(this.running.gprs);
   }
+
+  private takeRequest(vcpu: number): boolean {
+    const requested = (this.exitsRequested & (1 << vcpu)) !== 0;
+    this.exitsRequested &= ~(1 << vcpu);
+    return requested;
+  }
+
+  /** The memory goes with the last reference to it. */
+  close(): void {}
 
   save(): VcpuState[] {
     return this.vcpus.map((v) => saveVcpu(v, this.mem));

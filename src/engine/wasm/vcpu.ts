@@ -88,6 +88,12 @@ export class Vcpu implements EngineVcpu {
    * 6.8.3. Whoever runs the machine runs one more instruction then: it is no part of the saved state.
    */
   stackShadow = -1;
+  /** Of the present slice: the count of instructions at which it ends, and whether time ends it. */
+  end = 0;
+  timed = false;
+  /** Of one by time: when it began, virtual ns, and the count then. */
+  began = 0;
+  beganAt = 0;
 
   constructor(
     readonly id: number,

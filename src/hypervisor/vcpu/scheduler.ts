@@ -17,12 +17,10 @@ import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 
 /** Turn of one vCPU while others wait. */
 const SLICE_NS = 1_000_000;
-/** With the host's clock, instructions between two looks at it: bounds, and the first guess of how many fit. */
-const MIN_BUDGET = 1_000;
-const MAX_BUDGET = 2_000_000;
-const FIRST_RATE = 0.1;
-/** Slices shorter than this say nothing about the rate. */
-const MEASURED_NS = 50_000;
+const NO_LIMIT = Number.POSITIVE_INFINITY;
+/** Of an engine that does not count instructions, one alone takes so long, and a few of them at least so long, ns. */
+const INSTRUCTION_NS = 1;
+const LEAST_ALONE_NS = 50_000;
 
 export type RunResult =
   | { readonly state: 'running' }
@@ -47,8 +45,6 @@ export interface Turns {
 export class Scheduler {
   private turn = 0;
   private turnEnds = 0;
-  /** Instructions per ns, as measured lately. With the instruction clock it plays no part. */
-  private rate = FIRST_RATE;
   /** Woken by an event in the middle of another's turn. */
   private preferred: VcpuContext | undefined;
   /** Stopped by run()'s limit in the middle of its slice, and nothing has happened since. */
@@ -147,18 +143,14 @@ export class Scheduler {
         continue;
       }
       if (continued === undefined) this.enter(v, now);
-      const before = v.cpu.retired;
       this.executing = v;
-      this.slice(v, this.budget(now, end), continued === undefined);
+      this.limit(v, now, end);
+      this.slice(v, continued === undefined);
       this.executing = undefined;
       const after = clock.now();
       if (after >= end && this.runnable(v) && !d.reschedule && !this.over(after)) this.cut = v;
       else this.leave(v, after);
       if (clock.kept !== 0) return RUNNING;
-      if (after - now > MEASURED_NS) {
-        const measured = (v.cpu.retired - before) / (after - now);
-        this.rate += (measured - this.rate) / 8;
-      }
     }
   }
 
@@ -167,10 +159,13 @@ export class Scheduler {
    * enough after what it asked of the hypervisor.
    */
   alone(v: VcpuContext, instructions: number, enough: (v: VcpuContext) => boolean): void {
-    const { clock } = this.d;
-    this.enter(v, clock.now());
+    const { clock, machine } = this.d;
+    const now = clock.now();
+    this.enter(v, now);
     this.executing = v;
-    this.slice(v, instructions, true, enough);
+    if (machine.abilities.exactCounts) machine.slice(v.id, instructions, now, NO_LIMIT);
+    else machine.slice(v.id, NO_LIMIT, now, now + Math.max(LEAST_ALONE_NS, instructions * INSTRUCTION_NS));
+    this.slice(v, true, enough);
     this.executing = undefined;
     this.leave(v, clock.now());
   }
@@ -196,37 +191,27 @@ export class Scheduler {
     changeRunstate(this.d, v, state, now);
   }
 
-  /** Instructions until something else has a claim on the processor. */
-  private budget(now: number, end: number): number {
-    const until = Math.min(end, nextDeadline(this.d), this.turnEnds) - now;
-    if (this.d.clock.deterministic) return Math.max(1, Math.ceil(until / this.nsPerInstruction));
-    return Math.min(MAX_BUDGET, Math.max(MIN_BUDGET, Math.floor(until * this.rate)));
+  /** The slice goes until something else has a claim on the processor. */
+  private limit(v: VcpuContext, now: number, end: number): void {
+    const { clock, machine } = this.d;
+    const until = Math.min(end, nextDeadline(this.d), this.turnEnds);
+    if (clock.deterministic)
+      machine.slice(v.id, Math.max(1, Math.ceil((until - now) / this.nsPerInstruction)), now, NO_LIMIT);
+    else machine.slice(v.id, NO_LIMIT, now, until);
   }
 
-  /**
-   * Runs one vCPU for at most `budget` instructions, or until it gives the processor away. `entering`: events that
-   * wait for it are delivered first.
-   */
-  private slice(
-    v: VcpuContext,
-    budget: number,
-    entering: boolean,
-    enough?: (v: VcpuContext) => boolean,
-  ): void {
+  /** Runs one vCPU to the end of its slice, or until it gives the processor away. `entering`: events come first. */
+  private slice(v: VcpuContext, entering: boolean, enough?: (v: VcpuContext) => boolean): void {
     const { d } = this;
     const { machine } = d;
     const { cpu } = v;
-    const last = cpu.retired + budget;
     d.reschedule = false;
     for (let deliver = entering; ; deliver = true) {
-      const shadowed = cpu.stackShadow >= 0;
-      if (deliver && !shadowed) deliverPending(d, v);
+      // Behind a load of SS nothing comes between.
+      if (deliver && cpu.stackShadow < 0) deliverPending(d, v);
       if (d.shutdown !== undefined) return;
-      // Behind a load of SS nothing comes between, an end of the slice neither.
-      const left = Math.max(last - cpu.retired, shadowed ? 1 : 0);
-      if (left <= 0) return;
-      const exit = machine.run(v.id, left);
-      if (exit === Exit.budget || exit === Exit.halted) return;
+      const exit = machine.run(v.id);
+      if (exit === Exit.limit || exit === Exit.halted) return;
       handleExit(d, v, exit);
       if (d.shutdown !== undefined) return;
       if ((d.reschedule || enough?.(v) === true) && cpu.stackShadow < 0) return;

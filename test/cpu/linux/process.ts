@@ -117,7 +117,7 @@ export class LinuxProcess implements Kernel {
       const left = stop - cpu.retired;
       if (left <= 0) return true;
       const exit = this.machine.run(0, Math.min(left, FOREVER));
-      if (exit === Exit.budget) continue;
+      if (exit === Exit.limit) continue;
       if (exit !== Exit.syscall) throw new Error(this.#describe(exit));
       this.#systemCall();
     }

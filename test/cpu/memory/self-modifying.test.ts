@@ -475,8 +475,8 @@ test('random stores to code give what an execution of one instruction at a time 
       v.cr3User = MFN_BASE + r;
       v.userMode = true;
       v.rip = CODE;
-      let exit = Exit.budget;
-      for (let n = 0; n < 200_000 && exit === Exit.budget; n += step) exit = m.run(0, step);
+      let exit = Exit.limit;
+      for (let n = 0; n < 200_000 && exit === Exit.limit; n += step) exit = m.run(0, step);
       states.push(
         `${exit} ${Buffer.from(encodeVcpuStates(m.save())).toString('hex')} ${Buffer.from(m.mem.bytes(t.linear(3), PAGE)).toString('hex')}`,
       );

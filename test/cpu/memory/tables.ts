@@ -104,7 +104,7 @@ export function go(machine: Machine, cpu: Vcpu, budget: number, rip?: number): O
   return vector === PF ? { exit, vector, error, cr2: cpu.exitCr2 } : { exit, vector, error };
 }
 
-export const ran: Outcome = { exit: Exit.budget };
+export const ran: Outcome = { exit: Exit.limit };
 export const fault = (error: number, cr2: number): Outcome => ({
   exit: Exit.exception,
   vector: PF,

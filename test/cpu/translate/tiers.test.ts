@@ -67,8 +67,8 @@ function advance(subject: Subject, budget: number): string | undefined {
   const { machine } = subject;
   const [cpu] = machine.vcpus;
   const exit = machine.run(0, budget);
-  const text = `${Exit[exit]} ${exit === Exit.budget ? '' : cpu.exitVector} rip ${cpu.rip.toString(16)} count ${cpu.retired}`;
-  if (exit === Exit.budget) return text;
+  const text = `${Exit[exit]} ${exit === Exit.limit ? '' : cpu.exitVector} rip ${cpu.rip.toString(16)} count ${cpu.retired}`;
+  if (exit === Exit.limit) return text;
   if (exit !== Exit.exception || cpu.exitVector === 3) return undefined;
   // The faulting instruction is left out.
   cpu.rip += cpu.exitLength;
