@@ -13,9 +13,9 @@
 import type { Host } from '../../host/host.js';
 import { f64, RecordError, u8 } from '../../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../../records/record.js';
+import { seconds } from '../format.js';
 import type { Guest } from '../guest.js';
 import { type MigrationPoint, NOT_ATTACHED, type PointDescription } from '../point.js';
-import { seconds } from '../words.js';
 
 export type ClockPolicy = 'elapse' | 'freeze';
 const POLICIES: readonly ClockPolicy[] = ['elapse', 'freeze'];

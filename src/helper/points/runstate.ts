@@ -1,8 +1,8 @@
 /** Runstate: the time that each vCPU has spent in each state. Guests show a part of it as stolen time. */
 
+import { seconds } from '../format.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, NONE, type PointDescription } from '../point.js';
-import { seconds } from '../words.js';
 
 export const about: PointDescription = {
   name: 'runstate',

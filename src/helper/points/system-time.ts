@@ -1,8 +1,8 @@
 /** System time: the values in vcpu_info, and everything that is measured in it. */
 
+import { seconds } from '../format.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
-import { seconds } from '../words.js';
 
 export const about: PointDescription = {
   name: 'system time',

@@ -8,9 +8,9 @@
 import type { Host } from '../../host/host.js';
 import { f64, RecordError } from '../../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../../records/record.js';
+import { iso } from '../format.js';
 import type { Guest } from '../guest.js';
 import { type MigrationPoint, NOT_ATTACHED, type PointDescription } from '../point.js';
-import { iso } from '../words.js';
 
 export const wallClockRecord = recordType('WALL', 1, 'the wall clock that the guest sees', {
   base: [f64, 'wall clock at system time 0, ns since 1970; a multiple of 1024'],
