@@ -1,6 +1,6 @@
-// Loads and stores by guest address, through the TLBs. The inlined paths are one comparison; all else is here once:
-// misses, accesses that cross pages, code pages, addresses that are not canonical, alignment checks. Invariant: a
-// store changes nothing unless all of it can be done.
+// Loads and stores by guest address, through the TLBs. The inlined fast paths are one comparison each. Everything
+// else is here once: TLB misses, accesses that cross pages, pages with decoded code, non-canonical addresses,
+// alignment checks. Invariant: a store changes nothing unless all of it can be done.
 import {
   ACCESS_TAG, CURRENT_OP, FAULT_ADDRESS, FAULT_CODE, GENERATION, MODE, O_BASE, O_SCALE, TLB, TLB_CODE,
   TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VICTIM_NEXT, VICTIMS, VICTIMS_READ, VICTIMS_WRITE, ZERO,
@@ -25,7 +25,10 @@ function refuse(cpu: usize, op: usize): void {
   raise(cpu, op & STACK || ((base == 0x20 || base == 0x28) && !bySegment) ? SS : GP, 0);
 }
 
-/** The page is among those that were given up last: its entry changes places with the one at `at`. */
+/**
+ * Looks for the page among the entries that were evicted last. If it is there, it is exchanged with the entry at
+ * `at`.
+ */
 export function recall(at: usize, victims: usize, tag: u64): bool {
   for (let v = victims; v < victims + (VICTIMS << 4); v += 16) {
     if (load<u64>(v) != tag) continue;
@@ -39,7 +42,7 @@ export function recall(at: usize, victims: usize, tag: u64): bool {
   return false;
 }
 
-/** A new entry at `at`; the one that was there is kept among the victims. */
+/** Writes a new entry at `at`. The entry that was there is kept among the victims. */
 export function fill(at: usize, victims: usize, tag: u64, page: usize): void {
   const old = load<u64>(at);
   if (((old ^ tag) & 0xfff) == 0) {
@@ -52,7 +55,7 @@ export function fill(at: usize, victims: usize, tag: u64, page: usize): void {
   store<u32>(at, <u32>page - <u32>(tag & ~0xfff), 8);
 }
 
-/** Linear address of the page of va for reading; fills the TLB. */
+/** Returns the linear address of the page of va for reading, and fills the TLB. */
 function pageForRead(cpu: usize, op: usize, va: u64): usize {
   const tlb: usize = load<u32>(cpu, TLB);
   const at = tlb + TLB_READ + entryOf(va);
@@ -64,7 +67,7 @@ function pageForRead(cpu: usize, op: usize, va: u64): usize {
   return page;
 }
 
-/** The same for writing; the frame counts as written from now on. */
+/** Does the same for writing. The frame counts as written from now on. */
 function pageForWrite(cpu: usize, op: usize, va: u64): usize {
   const tlb: usize = load<u32>(cpu, TLB);
   const at = tlb + TLB_WRITE + entryOf(va);
@@ -79,8 +82,8 @@ function pageForWrite(cpu: usize, op: usize, va: u64): usize {
 }
 
 /**
- * An access that runs into addresses that are not canonical is refused for that, before any page is looked at; in
- * compatibility mode one that its segment does not allow.
+ * Before any page is looked up, refuses an access that extends into non-canonical addresses or, in compatibility
+ * mode, one that its segment does not allow.
  */
 @inline
 function checkEnd(cpu: usize, op: usize, va: u64, size: u32, isWrite: bool): void {
@@ -94,12 +97,14 @@ function checkEnd(cpu: usize, op: usize, va: u64, size: u32, isWrite: bool): voi
 }
 
 /**
- * x87's operands of more than 8 bytes are moved in pieces: of one that runs into addresses that are not canonical behind
- * its first piece the first page is looked at first. So an AMD processor does; no manual says which fault comes.
+ * x87 operands of more than 8 bytes are transferred in pieces. If such an operand extends into non-canonical
+ * addresses after its first piece, the first page is checked first. AMD processors do this; no manual says which of
+ * the faults occurs.
  */
 export function checkFirstPiece(cpu: usize, op: usize, va: u64, size: u32, stores: bool): void {
   if ((<u32>va & 4095) + size <= 4096 || canonical((va | 4095) + 1)) return;
-  // FXSAVE and FXRSTOR are refused whole; else a number's significand, or a word of an environment.
+  // FXSAVE and FXRSTOR are refused as a whole. The first piece of others is the significand of a number or a word of
+  // an environment.
   if (size == 512) return;
   const piece: u32 = size == 10 ? 8 : size == 14 || size == 94 ? 2 : 4;
   if ((<u32>va & 4095) + piece > 4096) return;
@@ -150,7 +155,7 @@ export function slowWrite(cpu: usize, op: usize, va: u64, v: u64, size: u32): vo
   }
 }
 
-/** Raises what a store of `size` bytes (up to a page) at va would raise. */
+/** Raises the exception that a store of `size` bytes (up to a page) at va would raise. */
 export function slowProbe(cpu: usize, op: usize, va: u64, size: u32): void {
   store<u32>(cpu, <u32>op & ~15, CURRENT_OP);
   checkEnd(cpu, op, va, size, true);
@@ -182,7 +187,7 @@ export function probe<T>(cpu: usize, tlb: usize, tag: u64, op: usize, va: u64): 
   if (load<u64>(at) != (((va + (sizeof<T>() - 1)) & ~0xfff) | tag)) slowProbe(cpu, op, va, sizeof<T>());
 }
 
-/** The same for operations of run-time size (2^log bytes), zero-extended. */
+/** Access operands whose size (2^log bytes) is known only at run time. Values that are read are zero-extended. */
 export function readSized(cpu: usize, op: usize, va: u64, log: u32): u64 {
   const at = <usize>load<u32>(cpu, TLB) + TLB_READ + entryOf(va);
   const size: u32 = 1 << log;
@@ -205,7 +210,7 @@ export function writeSized(cpu: usize, op: usize, va: u64, v: u64, log: u32): vo
   else store<u8>(p, <u8>v);
 }
 
-/** Copies up to a page from guest memory to linear `to`. */
+/** Copies up to a page from guest memory to the linear address `to`. */
 export function readBytes(cpu: usize, op: usize, va: u64, to: usize, size: u32): void {
   checkEnd(cpu, op, va, size, false);
   noteAccess(cpu, va, size, false);
@@ -237,7 +242,7 @@ export function writeBytes(cpu: usize, op: usize, va: u64, from: usize, size: u3
   memory.copy(second, from + (4096 - offset), size - (4096 - offset));
 }
 
-/** Linear address of va for reading or writing to the end of its page. */
+/** Return the linear address of va, valid for reading or writing up to the end of its page. */
 export function readable(cpu: usize, op: usize, va: u64): usize {
   return pageForRead(cpu, op, va) + <usize>(<u32>va & 4095);
 }
@@ -245,7 +250,7 @@ export function writable(cpu: usize, op: usize, va: u64): usize {
   return pageForWrite(cpu, op, va) + <usize>(<u32>va & 4095);
 }
 
-/** Linear address of the instruction byte at va; 0 with the fault fields set. */
+/** Returns the linear address of the instruction byte at va, or 0 with the fault fields set. */
 export function codeAddress(cpu: usize, va: u64): usize {
   const at = <usize>load<u32>(cpu, TLB) + TLB_CODE + (<usize>(va >> 8) & ((TLB_CODE_ENTRIES - 1) << 4));
   const tag = (va & ~0xfff) | load<u64>(cpu, GENERATION);

@@ -1,7 +1,7 @@
-// Decoded code and the frames it came from. Invariant: a frame with decoded code has no entry in any write TLB, so
-// every store to it comes here; a block whose bytes were stored to is dead before its next execution. A dead block
-// keeps its memory (links may still lead to it): its first operation leads back to the lookup. When the arena is
-// full everything is dropped at once.
+// Decoded code and the frames that it came from. Invariant: a frame with decoded code has no entry in any write TLB,
+// so every store to it comes here. A block whose bytes were stored to is dead before its next execution. A dead block
+// keeps its memory, because links may still lead to it; its first operation then leads back to the lookup. When the
+// arena is full, all decoded code is dropped at once.
 import {
   ARENA, B_BYTES, B_COUNT, B_FIRST, B_FRAME2, B_FRAME2_NEXT, B_FRAME_NEXT, B_HASH_NEXT, B_HEAT, B_LIVE, B_REGION,
   B_START, B_USES, BLOCK_HASH, BLOCK_HASH_ENTRIES, BLOCK_HEADER, CURRENT_BLOCK, CURRENT_OP, FP_DESCRIPTORS, FP_NEXT,
@@ -12,7 +12,7 @@ import { codeMasks, frameBlocks, frameCount, framesBase, hostDropped, vcpuCount 
 import { Op } from './ops';
 
 export let arenaNext: usize = ARENA;
-/** The vCPU that runs; 0 between runs. */
+/** The vCPU that runs, or 0 between runs. */
 export let running: usize = 0;
 
 export function setRunning(cpu: usize): void {
@@ -24,7 +24,7 @@ function hashSlot(start: u32): usize {
   return <usize>BLOCK_HASH + (<usize>((start ^ (start >> 16)) & (BLOCK_HASH_ENTRIES - 1)) << 2);
 }
 
-/** The live block that starts at this linear address and was decoded for this kind of code, or 0. */
+/** Returns the live block that starts at this linear address and was decoded for this kind of code, or 0. */
 export function findBlock(start: u32, kind: u32): usize {
   let block: usize = load<u32>(hashSlot(start));
   while (block != 0 && (load<u32>(block, B_START) != start || load<u32>(block, B_LIVE) != kind + 1)) {
@@ -33,17 +33,23 @@ export function findBlock(start: u32, kind: u32): usize {
   return block;
 }
 
-/** Executions until a block that is not to be translated counts as warm: then it is left again. */
+/**
+ * The heat of a block that is not to be translated. After this many executions it would count as warm, and is then
+ * reset.
+ */
 const NEVER_HOT: u32 = 0x7fff_ffff;
 
-/** Which 64-byte pieces of a page the bytes [offset, offset + size) touch; size at least 1, cut at the page's end. */
+/**
+ * Which 64-byte pieces of a page the bytes [offset, offset + size) touch. The size is at least 1; the range is cut at
+ * the page's end.
+ */
 export function pieces(offset: u32, size: u32): u64 {
   const first: u64 = offset >> 6;
   const last = min<u64>((offset + size - 1) >> 6, 63);
   return (((<u64>2 << (last - first)) - 1) << first);
 }
 
-/** No TLB has the frame for writing any more. */
+/** Removes the frame from all write TLBs. */
 export function forbidWriting(frame: u32): void {
   for (let v = 0; v < vcpuCount; v++) {
     for (let mode = 0; mode < 2; mode++) {
@@ -69,7 +75,10 @@ function claim(frame: u32, mask: u64): void {
   store<u64>(at, before | mask);
 }
 
-/** Enters the block that was just decoded to arenaNext: from linear `start`, `slots` operations, for this kind of code. */
+/**
+ * Registers the block that was just decoded to arenaNext: it starts at the linear address `start` and has `slots`
+ * operations for this kind of code.
+ */
 export function addBlock(start: u32, slots: u32, kind: u32): usize {
   const block = arenaNext;
   arenaNext = block + BLOCK_HEADER + (slots << 4);
@@ -100,7 +109,7 @@ export function addBlock(start: u32, slots: u32, kind: u32): usize {
   return block;
 }
 
-/** The running block loses its bytes: whatever follows the present instruction is looked up anew. */
+/** The running block is losing its bytes: makes whatever follows the present instruction be looked up anew. */
 function leaveAfterPresent(block: usize): void {
   const op: usize = load<u32>(running, CURRENT_OP);
   const last = block + BLOCK_HEADER;
@@ -127,17 +136,17 @@ export function kill(block: usize): void {
     const present: usize = load<u32>(running, CURRENT_BLOCK);
     if (present == block || (present == SCRATCH_BLOCK && scratchSource == block)) leaveAfterPresent(present);
   }
-  // The present instruction may be the first one; it must still be found there if it faults, or goes on.
+  // The present instruction may be the first one. It must still be found there if it faults or continues.
   store<u16>(block + BLOCK_HEADER, Op.DEAD);
   store<u32>(block, 0, B_REGION);
   store<u32>(KILLS, load<u32>(KILLS) + 1);
   if (load<u32>(block, B_USES) != 0) hostDropped(block);
 }
 
-/** The block that SCRATCH_BLOCK is a part of. */
+/** The block that SCRATCH_BLOCK is a copy of. */
 let scratchSource: usize = 0;
 
-/** A block's first operations, to be interpreted although a translated region starts there. */
+/** Copies a block's first operations, so that they can be interpreted although a translated region starts there. */
 function copyBlock(block: usize, operations: u32): void {
   memory.copy(SCRATCH_BLOCK, block, BLOCK_HEADER + (operations << 4));
   scratchSource = block;
@@ -146,13 +155,13 @@ function copyBlock(block: usize, operations: u32): void {
   }
 }
 
-/** All of a block, with what links it to the next. */
+/** Copies a whole block, including its links to the next ones. */
 export function plainBlock(block: usize): usize {
   copyBlock(block, load<u32>(block, B_COUNT) + 2);
   return SCRATCH_BLOCK;
 }
 
-/** The first `count` instructions of a block, then the end of the budget. */
+/** Copies the first `count` instructions of a block, followed by an operation that ends the budget. */
 export function cutBlock(block: usize, count: u32): usize {
   copyBlock(block, count);
   store<u32>(SCRATCH_BLOCK, count, B_COUNT);
@@ -161,7 +170,7 @@ export function cutBlock(block: usize, count: u32): usize {
   return SCRATCH_BLOCK;
 }
 
-/** Forgets a frame's blocks. */
+/** Drops all blocks of a frame. */
 export function dropFrame(frame: u32): void {
   const head = frameBlocks + (frame << 2);
   let block: usize = load<u32>(head);
@@ -174,14 +183,14 @@ export function dropFrame(frame: u32): void {
   store<u64>(codeMasks + (frame << 3), 0);
 }
 
-/** Bytes of a frame are being stored to. */
+/** To be called when bytes of a frame are stored to. */
 @inline
 export function codeStored(frame: u32, offset: u32, size: u32): void {
   const mask = load<u64>(codeMasks + (frame << 3));
   if (mask != 0 && (mask & pieces(offset, size)) != 0) dropFrame(frame);
 }
 
-/** Forgets all decoded code. Not while a block runs. */
+/** Drops all decoded code. It must not be called while a block runs. */
 export function dropAll(): void {
   memory.fill(BLOCK_HASH, 0, BLOCK_HASH_ENTRIES * 4);
   memory.fill(codeMasks, 0, <usize>frameCount << 3);

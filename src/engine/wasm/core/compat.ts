@@ -1,5 +1,5 @@
-// The instructions that compatibility mode has and long mode has not, and near branches with another operand size than the
-// code's, or in a segment with a limit. Invariant: as in generic.ts. SDM vol. 2.
+// Instructions that exist in compatibility mode but not in long mode, and near branches whose operand size differs
+// from the code's or whose segment has a limit. Invariant: as in generic.ts. SDM vol. 2.
 import { BLOCK_VA, CS_BASE, CURRENT_BLOCK, EXIT_ERROR, EXIT_SOFTWARE, EXIT_VECTOR, O_DISP, O_IMM, O_LENGTH, O_R1, O_R2 } from './layout';
 import { BR, DE, EXIT_EXCEPTION, offsetOf, raise } from './engine';
 import { readSized, slowProbe, STACK, writeSized } from './access';
@@ -14,19 +14,21 @@ const RCX: usize = 8;
 const RSP: usize = 0x20;
 const OVERFLOW_VECTOR: u32 = 4;
 
-/** Linear address behind the present instruction. */
+/** The linear address after the present instruction. */
 function behind(cpu: usize, op: usize): u64 {
   return load<u64>(cpu, BLOCK_VA) + offsetOf(load<u32>(cpu, CURRENT_BLOCK), op) + load<u8>(op, O_LENGTH);
 }
 
-/** Where a near jump or call goes: linear. */
+/** The linear target of a near jump or call. */
 function target(cpu: usize, op: usize, form: i32, log: u32): u64 {
   if (form == Form.RI) return load<u64>(cpu, BLOCK_VA) + <u64><i64>load<i32>(op, O_DISP);
   const offset = form == Form.M ? readSized(cpu, op, address(cpu, op), log) : <u64>getSized(cpu, load<u8>(op, O_R1), log);
   return offset + load<u64>(cpu, CS_BASE);
 }
 
-/** jcxz and loop: R2 0 jcxz, 1 loop, 2 loope, 3 loopne; R1 log2 of the counter's bytes. */
+/**
+ * jcxz and loop. R2 is 0 for jcxz, 1 for loop, 2 for loope, 3 for loopne. R1 is log2 of the counter's size in bytes.
+ */
 function loopTaken(cpu: usize, op: usize): bool {
   const kind = load<u8>(op, O_R2);
   const log: u32 = load<u8>(op, O_R1);
@@ -42,7 +44,7 @@ function countDown(cpu: usize, op: usize): void {
   if (load<u8>(op, O_R2) != 0) setSized(cpu, RCX, getSized(cpu, RCX, log) - 1, log);
 }
 
-/** pusha, in the order of the manual: what was pushed stays when a later access faults, as on processors. */
+/** pusha, in the order of the manual. As on processors, what was pushed remains when a later access faults. */
 function pushAll(cpu: usize, op: usize, log: u32): void {
   const mask = stackMask(cpu);
   const size: u64 = 1 << log;
@@ -53,7 +55,7 @@ function pushAll(cpu: usize, op: usize, log: u32): void {
   setStackPointer(cpu, rsp - 8 * size, mask);
 }
 
-/** popa: what was popped stays when a later access faults, as on processors. */
+/** popa. As on processors, what was popped remains when a later access faults. */
 function popAll(cpu: usize, op: usize, log: u32): void {
   const mask = stackMask(cpu);
   const size: u64 = 1 << log;
@@ -66,7 +68,7 @@ function popAll(cpu: usize, op: usize, log: u32): void {
   setStackPointer(cpu, rsp + 8 * size, mask);
 }
 
-/** SF, ZF and PF of al; the other flags as given. */
+/** Sets SF, ZF and PF from al, and the other flags as given. */
 function flagsOfAl(cpu: usize, others: u32): void {
   flagsLogic(cpu, getSized(cpu, RAX, 0), 56);
   setFlags(cpu, (getFlags(cpu) & ~(CF | AF | OF)) | others);
@@ -92,7 +94,7 @@ function decimalAdjust(cpu: usize, subtracts: bool): void {
   flagsOfAl(cpu, (c & CF) | a);
 }
 
-/** aaa and aas. SF, ZF, PF and OF, which no manual defines, are those of al. */
+/** aaa and aas. SF, ZF, PF and OF, which no manual defines, are set from al. */
 function asciiAdjust(cpu: usize, subtracts: bool): void {
   let others: u32 = 0;
   if ((load<u8>(cpu, RAX) & 15) > 9 || (getFlags(cpu) & AF) != 0) {
@@ -126,7 +128,8 @@ function adjustPrivilege(cpu: usize, op: usize, form: i32): void {
   if (lower) {
     const r = (value & ~3) | source;
     if (form == Form.MR) {
-      // Also where its segment is the code's: the decoder lets it pass, since it writes but at times.
+      // This is needed even in the code's segment: the decoder does not refuse the instruction, because it does not
+      // always write.
       slowProbe(cpu, op, va, 2);
       writeSized(cpu, op, va, r, 1);
     }
@@ -135,7 +138,7 @@ function adjustPrivilege(cpu: usize, op: usize, form: i32): void {
   setFlags(cpu, lower ? f | ZF : f & ~ZF);
 }
 
-/** As generic(). */
+/** Returns the same values as generic(). */
 export function compatOperation(cpu: usize, op: usize, kind: i32, form: i32, log: u32): i32 {
   const imm: u32 = load<u32>(op, O_IMM);
   switch (kind) {

@@ -1,15 +1,16 @@
-// Arithmetic flags, kept as operands and worked out when somebody asks. Values are sign-extended to 64 bits, which
-// keeps both the signed and the unsigned order, so comparisons need no size.
+// Arithmetic flags are kept as operands and computed only when they are needed (lazy flags). Values are sign-extended
+// to 64 bits, which preserves both the signed and the unsigned order, so comparisons do not depend on the size.
 //
-//   F_KIND bits 0-5  64 minus the operand's bits: a shift that brings its sign to bit 63
+//   F_KIND bits 0-5  64 minus the operand's size in bits: a shift by this number moves its sign to bit 63
 //   K_CF             CF is bit 0 of F_C
 //   K_AF             AF is inverted
 //   K_OF             OF is bit 11 of F_C
 //   K_SUM            the result is in F_R, OF is that of an addition of F_A and F_B, CF is F_R < F_A
-//   K_BITS           all six are in F_BITS
+//   K_BITS           all six flags are in F_BITS
 //
-// Without K_SUM and K_BITS the result is F_A - F_B and CF is F_A < F_B: comparison, subtraction; logic as (result, 0);
-// inc as F_A - (-1); dec as F_A - 1. Undefined flags are what processors of today leave. SDM vol. 1, 3.4.3.1.
+// Without K_SUM and K_BITS the result is F_A - F_B and CF is F_A < F_B. This represents comparison and subtraction;
+// logic as (result, 0); inc as F_A - (-1); dec as F_A - 1. Undefined flags have the values that present processors
+// leave in them. SDM vol. 1, 3.4.3.1.
 import { F_A, F_B, F_BITS, F_C, F_KIND, F_R } from './layout';
 
 export const K_CF: i32 = 0x40;
@@ -79,7 +80,7 @@ export function flagsIncDec(cpu: usize, a: i64, b: i64, shift: i32): void {
   store<i32>(cpu, shift | K_CF | (b < 0 ? K_AF : 0), F_KIND);
 }
 
-/** Result r with CF (bit 0) and OF (bit 11) given; AF 0. */
+/** The result is r; CF (bit 0) and OF (bit 11) are given; AF is 0. */
 @inline
 export function flagsShift(cpu: usize, r: i64, bits: u32, shift: i32): void {
   store<i64>(cpu, r, F_A);
@@ -94,7 +95,7 @@ export function setFlags(cpu: usize, bits: u32): void {
   store<i32>(cpu, K_BITS, F_KIND);
 }
 
-/** Only CF (bit 0) and OF (bit 11) are new. */
+/** Sets only CF (bit 0) and OF (bit 11). */
 export function changeCarryAndOverflow(cpu: usize, bits: u32): void {
   const kind = load<i32>(cpu, F_KIND);
   if (kind & K_BITS) store<u32>(cpu, (load<u32>(cpu, F_BITS) & ~(CF | OF)) | bits, F_BITS);
@@ -104,7 +105,7 @@ export function changeCarryAndOverflow(cpu: usize, bits: u32): void {
   }
 }
 
-/** Only CF is new. */
+/** Sets only CF. */
 export function changeCarry(cpu: usize, bit: u32): void {
   const kind = load<i32>(cpu, F_KIND);
   if (kind & (K_BITS | K_CF)) store<u32>(cpu, (load<u32>(cpu, F_C) & ~CF) | bit, F_C);
@@ -122,7 +123,7 @@ export function carry(cpu: usize): u32 {
   return <u32>(load<u64>(cpu, F_R) < load<u64>(cpu, F_A));
 }
 
-/** CF, PF, AF, ZF, SF, OF at their places in rflags. */
+/** Returns CF, PF, AF, ZF, SF and OF at their positions in rflags. */
 export function getFlags(cpu: usize): u32 {
   const kind = load<i32>(cpu, F_KIND);
   if (kind & K_BITS) return load<u32>(cpu, F_BITS);
@@ -157,7 +158,7 @@ function slowCondition(cpu: usize, cc: u32): bool {
   return r != ((cc & 1) != 0);
 }
 
-/** Condition codes as in opcodes 70-7F; a constant cc folds to a few comparisons. */
+/** Evaluates a condition code as in opcodes 70-7F. A constant cc is reduced to a few comparisons at compile time. */
 @inline
 export function condition(cpu: usize, cc: u32): bool {
   const kind = load<i32>(cpu, F_KIND);
@@ -178,7 +179,7 @@ export function condition(cpu: usize, cc: u32): bool {
   return slowCondition(cpu, cc);
 }
 
-/** The same for a cc known only at run time. */
+/** Does the same for a cc that is known only at run time. */
 export function conditionOf(cpu: usize, cc: u32): bool {
   const kind = load<i32>(cpu, F_KIND);
   if (kind >= K_CF) return slowCondition(cpu, cc);

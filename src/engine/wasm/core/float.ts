@@ -1,6 +1,6 @@
-// Floating point and SIMD: operands are fetched and stored here, the arithmetic is fp/. Each operation has a
-// descriptor: u16 number, u16 bytes loaded, u16 bytes stored, u16 source (offset in the vCPU), i32 immediate,
-// u8 destination, 0, u8 bits, u8 unit. Invariant: nothing is changed if the operand faults.
+// Floating point and SIMD. Operands are fetched and stored here; fp/ does the arithmetic. Each operation has a
+// descriptor: u16 number, u16 bytes loaded, u16 bytes stored, u16 source (offset in the vCPU), i32 immediate, u8
+// destination, 0, u8 bits, u8 unit. Invariant: if the operand faults, nothing is changed.
 import { BLOCK_VA, CR0, CS_BASE, FP_FLAGS, FSW, NOW_DP, NOW_IP, NOW_SELECTORS, O_IMM, O_SCALE, SCALE_SLOT, SCRATCH, SELECTORS, CURRENT_BLOCK } from './layout';
 import { GP, MF, NM, offsetOf, raise, UD } from './engine';
 import { getFlags, setFlags } from './flags';
@@ -11,9 +11,9 @@ import { isLong, NARROW, selectorOf } from './segment';
 
 const ALIGNED: u32 = 1;
 const FLAGS: u32 = 2;
-/** An x87 exception that is pending comes first, before any of the operand's. */
+/** A pending x87 exception is raised before any exception of the operand. */
 const WAITS: u32 = 8;
-/** Selectors of code and data that x87's images show of long mode, where they say nothing. */
+/** The code and data selectors that x87's images show in long mode, where they have no meaning. */
 const LONG_SELECTORS: u32 = 0x2b_0033;
 const X87: u32 = 0;
 const SSE: u32 = 2;

@@ -1,6 +1,6 @@
-// Every operation that the interpreter's switch does not handle itself: rarer instructions, and the 8 and 16-bit
-// and memory forms of common ones. Invariant: an instruction that raises has changed nothing; a store, and what it
-// depends on, comes before the change of any register.
+// Every operation that the interpreter's switch does not handle itself: rarer instructions, and the 8-bit, 16-bit and
+// memory forms of common ones. Invariant: an instruction that raises has changed nothing. A store, and whatever it
+// depends on, comes before any register is changed.
 import { CR4, O_DISP, O_IMM, O_R1, O_R2, O_SCALE, SELECTORS, SYSTEM_FLAGS } from './layout';
 import { compatOperation } from './compat';
 import { DE, GP, hostCpuid, hostNow, leave, raise, retireUpTo, EXIT_PRIVILEGED, EXIT_RECHECK } from './engine';
@@ -18,9 +18,9 @@ import { floatOperation } from './float';
 import { isLong, setStackPointer, stackAddress, stackMask } from './segment';
 import { Form, G } from './ops';
 
-/** generic() says so when the same instruction is to go on. */
+/** generic() returns this if the same instruction is to continue. */
 export const AGAIN: i32 = -1;
-/** It says so when control goes to RIP, which is linear. */
+/** generic() returns this if control goes to RIP, which is linear. */
 export const GONE: i32 = -2;
 
 const RAX: usize = 0;
@@ -34,7 +34,7 @@ const TF: u32 = 0x100;
 const DF: u32 = 0x400;
 const RF: u32 = 0x10000;
 const ALIGNMENT: u32 = 0x40000;
-/** What popf may change at CPL 3: TF, DF, NT, AC, ID. */
+/** The flags that popf may change at CPL 3: TF, DF, NT, AC, ID. */
 const POPF: u32 = 0x24_4500;
 const TSD: u32 = 4;
 
@@ -200,7 +200,7 @@ function compareExchangeWide(cpu: usize, op: usize, log: u32): void {
     writeSized(cpu, op, va + half, load<u64>(cpu, RCX), log);
     setFlags(cpu, f | ZF);
   } else {
-    // Processors write what they read then, which a breakpoint sees.
+    // In this case processors write back what they have read, which a breakpoint notices.
     noteAccess(cpu, va, <u32>half * 2, true);
     setSized(cpu, RAX, low, log);
     setSized(cpu, RDX, high, log);
@@ -215,12 +215,12 @@ export function push(cpu: usize, op: usize, v: u64, log: u32): void {
   setStackPointer(cpu, rsp, mask);
 }
 
-/** What is on the stack's top. */
+/** Reads the top of the stack. */
 export function top(cpu: usize, op: usize, log: u32): u64 {
   return readSized(cpu, op | STACK, stackAddress(cpu, load<u64>(cpu, RSP) & stackMask(cpu)), log);
 }
 
-/** The stack pointer moves up. */
+/** Moves the stack pointer up. */
 export function popped(cpu: usize, bytes: u64): void {
   setStackPointer(cpu, load<u64>(cpu, RSP) + bytes, stackMask(cpu));
 }
@@ -246,7 +246,7 @@ function enter(cpu: usize, op: usize, log: u32): void {
   const frame = (load<u64>(cpu, RSP) - size) & mask;
   const last = (frame - level * size) & mask;
   const stack = op | STACK;
-  // In the order of the manual: what was pushed stays when a later access faults, as on processors.
+  // In the order of the manual. As on processors, what was pushed remains when a later access faults.
   writeSized(cpu, stack, stackAddress(cpu, frame), rbp, log);
   for (let i: u64 = 1; i < level; i++) {
     const v = readSized(cpu, stack, stackAddress(cpu, (rbp - i * size) & mask), log);
@@ -258,14 +258,14 @@ function enter(cpu: usize, op: usize, log: u32): void {
   setStackPointer(cpu, last - bytes, mask);
 }
 
-/** First operand of the form; a memory operand that will be stored to is probed. */
+/** Reads the first operand. A memory operand that will be stored to is probed first. */
 @inline
 function probed(cpu: usize, op: usize, va: u64, log: u32): i64 {
   slowProbe(cpu, op, va, 1 << log);
   return signedSized(<i64>readSized(cpu, op, va, log), log);
 }
 
-/** 0: done; AGAIN; or the exit that follows the instruction. */
+/** Executes one operation. Returns 0 when it is done, AGAIN, GONE, or the exit that follows the instruction. */
 export function generic(cpu: usize, op: usize, code: u32): i32 {
   const log = code & 3;
   const form = <i32>(code >> 2) & 7;
@@ -387,7 +387,7 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
       return 0;
     }
     case G.BSWAP:
-      // 16 bits: undefined; processors give 0.
+      // With 16 bits the result is undefined; processors return 0.
       if (log == 3) store<u64>(cpu + r1, bswap<u64>(load<u64>(cpu + r1)));
       else if (log == 2) store<u64>(cpu + r1, <u64>bswap<u32>(load<u32>(cpu + r1)));
       else store<u16>(cpu + r1, 0);
@@ -414,7 +414,7 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
       if (a == accumulator) {
         if (!memory) setSized(cpu, r1, b, log);
       } else {
-        // A register operand keeps its upper half, too.
+        // A register operand keeps its upper half too.
         setSized(cpu, RAX, a, log);
       }
       flagsSub(cpu, accumulator, a, 64 - (8 << log));
@@ -453,7 +453,7 @@ export function generic(cpu: usize, op: usize, code: u32): i32 {
       const rsp = load<u64>(cpu, RSP);
       const v = top(cpu, op, log);
       if (form == Form.M) {
-        // A segment that cannot be used is refused before rsp moves; the address is computed with it already moved.
+        // A segment that cannot be used is refused before rsp changes. The address is computed with the new rsp.
         address(cpu, op);
         popped(cpu, 1 << log);
         const after = load<u64>(cpu, RSP);

@@ -1,5 +1,5 @@
-// The core: what the machine calls. Addresses of guests come as i64, linear addresses as u32, vCPUs as the linear
-// address of their state.
+// The functions of the core that the machine calls. Guest addresses are passed as i64 (or as f64 where no bigint is
+// to be allocated), linear addresses as u32, vCPUs as the linear address of their state.
 import {
   ACCESS_TAG, ALL_SLOW, BUDGET, CODE_KIND, CS_BASE, CURRENT_BLOCK, EXIT_SOFTWARE, GENERATION, GENERATION_LAST, GENERATIONS, GIVEN, JUMP_CACHE,
   JUMP_ENTRIES, JUMP_GENERATIONS, JUMP_STEP, JUMP_TAG, MODE, MODE_TLB, MODE_TLB_STRIDE, RIP, SEGMENTS_CHECKED, STALE_COUNT, STALE_LIST, STALE_MARKS,
@@ -45,7 +45,7 @@ function selectMode(cpu: usize): void {
   store<u64>(cpu, slow ? ALL_SLOW : generation, ACCESS_TAG);
 }
 
-/** In compatibility mode rip counts from the code segment's base; in here it is linear. */
+/** In compatibility mode the guest's rip is relative to the code segment's base. Inside the core it is linear. */
 function enterSegment(cpu: usize): void {
   if (!isLong(cpu)) store<u64>(cpu, (load<u64>(cpu, RIP) + load<u64>(cpu, CS_BASE)) & NARROW, RIP);
 }
@@ -54,7 +54,7 @@ function leaveSegment(cpu: usize): void {
   if (!isLong(cpu)) store<u64>(cpu, (load<u64>(cpu, RIP) - load<u64>(cpu, CS_BASE)) & NARROW, RIP);
 }
 
-/** Executes up to `budget` instructions; BUDGET is what is left. Throws for exceptions: then unwind(). */
+/** Executes up to `budget` instructions. BUDGET is what is left. Throws for exceptions; unwind() has to follow. */
 export function run(cpu: usize, budget: i32): i32 {
   selectMode(cpu);
   store<i32>(cpu, budget, BUDGET);
@@ -77,8 +77,8 @@ export function unwind(cpu: usize): void {
 }
 
 /**
- * Linear address, or 0 with the fault fields set. Bits of `intent`: 1 write, 2 execute, 4 user, 8 kernel. The address is
- * a whole number: a bigint would be allocated for every call.
+ * Returns the linear address, or 0 with the fault fields set. Bits of `intent`: 1 write, 2 execute, 4 user, 8 kernel.
+ * The address is a number, because a bigint would be allocated for every call.
  */
 export function translate(cpu: usize, address: f64, intent: u32): usize {
   const va = <i64>address;
@@ -89,12 +89,12 @@ export function translate(cpu: usize, address: f64, intent: u32): usize {
   return page + (<u32>va & 4095);
 }
 
-/** For the decoder: the second page of an instruction. */
+/** For the decoder: finds the second page of an instruction. */
 export function codePage(cpu: usize, va: i64): usize {
   return codeAddress(cpu, isLong(cpu) ? <u64>va : <u64>va & NARROW);
 }
 
-/** The host writes into this frame: all decoded code of it goes. */
+/** To be called when the host writes into this frame: all code that was decoded from it is dropped. */
 export function touch(at: usize): void {
   const frame = (<u32>at - <u32>framesBase) >> 12;
   store<u8>(dirtyBytes + frame, 1);
@@ -107,7 +107,10 @@ export function flush(cpu: usize): void {
   forgetStale(cpu);
 }
 
-/** The host has changed a present entry of the lowest level, which named this frame: on every vCPU one to flush. */
+/**
+ * To be called when the host has changed a present entry of the lowest level that named this frame: each vCPU then
+ * has it in its list of frames to flush.
+ */
 export function tableChanged(frame: u32): void {
   for (let v = 0; v < vcpuCount; v++) {
     const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;
@@ -120,7 +123,10 @@ export function tableChanged(frame: u32): void {
   }
 }
 
-/** Forgets the translations that tableChanged() told of. All else that is known is what a walk would find. */
+/**
+ * Forgets the translations that tableChanged() reported. All other cached translations are the same as a page walk
+ * would find.
+ */
 export function flushStale(cpu: usize): void {
   const count = load<u32>(cpu, STALE_COUNT);
   if (count == 0) return;
@@ -161,7 +167,7 @@ function forgetStale(cpu: usize): void {
   memory.fill(cpu + STALE_MARKS, 0, STALE_MARKS_BYTES);
 }
 
-/** Forgets the translations of one mode: 0 the kernel's, 1 the user's. */
+/** Forgets the translations of one mode: 0 is the kernel's, 1 the user's. */
 export function flushMode(cpu: usize, mode: u32): void {
   const at = cpu + (<usize>mode << 3);
   const generation = load<u64>(at, GENERATIONS) + 1;
@@ -172,7 +178,7 @@ export function flushMode(cpu: usize, mode: u32): void {
   flushJumps(cpu, mode);
 }
 
-/** Entries of addresses in the lower half go. */
+/** Removes entries for addresses in the lower half. */
 function forgetLower(first: usize, entries: usize): void {
   for (let at = first; at < first + (entries << 4); at += 16) if (load<i64>(at) > 0) store<u64>(at, 0);
 }
@@ -198,7 +204,7 @@ export function keepUpperHalf(cpu: usize, before: usize, after: usize): bool {
   return true;
 }
 
-/** A run that goes on now ends after the present block. */
+/** Makes the present run end after the present block. */
 export function endRun(cpu: usize): void {
   const left = load<i32>(cpu, BUDGET);
   store<i32>(cpu, load<i32>(cpu, GIVEN) - left, GIVEN);
@@ -230,7 +236,7 @@ export function invlpg(cpu: usize, address: f64): void {
   }
 }
 
-/** No write is known to the TLBs any more: each page's next write marks it dirty. */
+/** Removes all entries for writing from the TLBs, so that the next write to each page marks it dirty. */
 export function flushWrites(): void {
   for (let v = 0; v < vcpuCount; v++) {
     for (let mode = 0; mode < 2; mode++) {

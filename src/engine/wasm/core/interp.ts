@@ -1,7 +1,7 @@
-// The interpreter: one loop, one dense switch over decoded operations. Registers, flags and the budget live in
-// memory; a block's instructions are taken off the budget when it is entered, and put back when it is left early.
-// Invariant: at every point that can raise, the vCPU's memory plus CURRENT_BLOCK and the operation's address say
-// exactly where the guest is.
+// The interpreter: one loop with one dense switch over decoded operations. Registers, flags and the budget are in
+// memory. All instructions of a block are taken off the budget when the block is entered; the remaining ones are
+// given back when it is left early. Invariant: at every point that can raise, the vCPU's memory together with
+// CURRENT_BLOCK and the operation's address says exactly where the guest is.
 import {
   ACCESS_TAG, B_COUNT, B_FRAME2, B_HEAT, B_LIVE, B_REGION, B_USES, BLOCK_HEADER, BLOCK_MAX, BLOCK_ROOM, BLOCK_VA, BUDGET,
   CODE_KIND, CR0, CURRENT_BLOCK, CURRENT_OP, EXIT_LENGTH, EXIT_SOFTWARE, EXIT_VECTOR, EXIT_ERROR, FAULT_ADDRESS, FAULT_CODE,
@@ -127,7 +127,7 @@ function refuseSse(cpu: usize, op: usize): void {
   raise(cpu, load<u32>(cpu, CR0) & 4 ? UD : NM, 0);
 }
 
-/** The operations of a block that is being entered; its budget is taken. */
+/** Returns the operations of a block that is being entered, after taking its instructions off the budget. */
 @inline
 function enter(cpu: usize, block: usize): usize {
   const left = load<i32>(cpu, BUDGET) - load<i32>(block, B_COUNT);
@@ -140,7 +140,10 @@ function enter(cpu: usize, block: usize): usize {
   return block + BLOCK_HEADER;
 }
 
-/** A block that was executed often enough waits for others; once more, and it is translated without them. */
+/**
+ * A block that was executed often enough waits for others, so that they are translated together. If it becomes hot a
+ * second time, it is translated without waiting.
+ */
 function becomeHot(cpu: usize, block: usize): void {
   const batch = load<u32>(HOT_BATCH);
   if (batch == 0 || load<u32>(block, B_LIVE) != KIND_LONG + 1) return;
@@ -158,8 +161,9 @@ function becomeHot(cpu: usize, block: usize): void {
 }
 
 /**
- * Runs translated regions, the first one at the present block, whose budget is taken; the operation to go on with, or
- * an exit (below 16). Regions take their budget themselves.
+ * Runs translated regions, beginning with that of the present block, whose instructions are already taken off the
+ * budget. Returns the operation at which to continue, or an exit (below 16). Regions take their instructions off the
+ * budget themselves.
  */
 function runRegions(cpu: usize): usize {
   let block: usize = load<u32>(cpu, CURRENT_BLOCK);
@@ -189,7 +193,7 @@ function runRegions(cpu: usize): usize {
     }
     region = load<u32>(block, B_REGION);
     if (region == 0) {
-      // It may become a region's first block by this.
+      // Entering the block may make it the first block of a region.
       const op = enter(cpu, block);
       region = load<u32>(block, B_REGION);
       if (region == 0 || load<u16>(op) != Op.TRANSLATED) return op;
@@ -210,7 +214,7 @@ function jumpEntry(cpu: usize, va: u64): usize {
   return cpu + JUMP_CACHE + (<usize>((va ^ (va >> 12)) & (JUMP_ENTRIES - 1)) << 4);
 }
 
-/** Control goes to va: the operations to execute. */
+/** Control goes to va: returns the operations to execute. */
 @inline
 function goto(cpu: usize, va: u64): usize {
   const at = jumpEntry(cpu, va);
@@ -225,13 +229,13 @@ function refuseFetch(cpu: usize): void {
   raisePageFault(cpu, load<u64>(cpu, FAULT_ADDRESS), code);
 }
 
-/** The block at va, decoded if need be. */
+/** Returns the block at va. It is decoded if necessary. */
 export function lookup(cpu: usize, va: u64): usize {
   if (va > NARROW && !isLong(cpu)) {
     va &= NARROW;
     store<u64>(cpu, va, BLOCK_VA);
   }
-  // A fault now is one of the fetch: the guest is at va, between blocks.
+  // A fault from here on is a fault of the fetch: the guest is at va, between two blocks.
   store<u32>(cpu, 0, CURRENT_BLOCK);
   store<u64>(cpu, va, RIP);
   const at = codeAddress(cpu, va);
@@ -242,7 +246,7 @@ export function lookup(cpu: usize, va: u64): usize {
     if (second != 0) {
       const now = codeAddress(cpu, isLong(cpu) ? (va | 4095) + 1 : ((va | 4095) + 1) & NARROW);
       if (now == 0) refuseFetch(cpu);
-      // The same first page with another second page: another instruction.
+      // The block has the same first page but another second page, so it is a different instruction.
       if (now != second) {
         kill(block);
         block = decode(cpu, va, at);
@@ -262,13 +266,14 @@ export function lookup(cpu: usize, va: u64): usize {
 function decode(cpu: usize, va: u64, at: usize): usize {
   if (arenaNext + BLOCK_ROOM > arenaEnd || load<i32>(FP_NEXT) + BLOCK_MAX * 16 > FP_DESCRIPTORS_END) dropAll();
   const block = arenaNext;
-  // Count, and bytes and second page to be entered, come back in the header; the result is the number of operations.
+  // decodeBlock returns the number of operations, and leaves the number of instructions and bytes and the second page
+  // in the header.
   const slots = decodeBlock(cpu, <i64>va, at, block);
   if (slots == 0) refuseFetch(cpu);
   return addBlock(<u32>at, slots, load<u32>(cpu, CODE_KIND));
 }
 
-/** Decodes the block at this linear address before anybody comes to it, where it ends in its page and there is room. */
+/** Decodes the block at this linear address before it is needed, if it ends in its page and there is room. */
 export function prepareBlock(at: u32): void {
   if (findBlock(at, KIND_LONG) != 0) return;
   if (arenaNext + BLOCK_ROOM > arenaEnd || load<i32>(FP_NEXT) + BLOCK_MAX * 16 > FP_DESCRIPTORS_END) return;
@@ -276,7 +281,7 @@ export function prepareBlock(at: u32): void {
   if (slots != 0) addBlock(at, slots, KIND_LONG);
 }
 
-/** An indirect branch to an address that is not canonical is a fault of the branch. */
+/** An indirect branch to a non-canonical address faults at the branch. */
 @inline
 function checkTarget(cpu: usize, op: usize, va: u64): void {
   if (!canonical(va)) refuseTarget(cpu, op);
@@ -287,7 +292,10 @@ function refuseTarget(cpu: usize, op: usize): void {
   raise(cpu, GP, 0);
 }
 
-/** A direct branch by the offset at `field` of the operation; its target in the same page is kept at `link`. */
+/**
+ * A direct branch by the offset in `field` of the operation. If its target is in the same page, the block is
+ * remembered in `link`.
+ */
 @inline
 function branch(cpu: usize, op: usize, field: usize, link: usize): usize {
   const block: usize = load<u32>(op + link);
@@ -306,12 +314,15 @@ function branchSlow(cpu: usize, link: usize, va: u64): usize {
   const entry = jumpEntry(cpu, va);
   const known = load<u64>(entry) == va && load<u32>(entry, 12) == load<u32>(cpu, JUMP_TAG);
   const block = known ? <usize>load<u32>(entry, 8) : lookup(cpu, va);
-  // Not if decoding dropped everything, this operation included.
+  // The link is not set if decoding has dropped all code, including this operation.
   if (((from ^ va) & ~0xfff) == 0 && load<u32>(block, B_FRAME2) == 0 && arenaNext >= next) store<u32>(link, <u32>block);
   return enter(cpu, block);
 }
 
-/** rip behind the present instruction; the rest of its block goes back to the budget. */
+/**
+ * Returns rip, after the present instruction if `behind` is true. The remaining instructions of its block are given
+ * back to the budget.
+ */
 export function stop(cpu: usize, op: usize, behind: bool): u64 {
   const block: usize = load<u32>(cpu, CURRENT_BLOCK);
   let done = 1;
@@ -339,7 +350,7 @@ function exit(cpu: usize, op: usize): i32 {
   return reason;
 }
 
-/** jrcxz and loop: R2 0 jrcxz, 1 loop, 2 loope, 3 loopne; SCALE as in an address. */
+/** jrcxz and loop. R2 is 0 for jrcxz, 1 for loop, 2 for loope, 3 for loopne. SCALE is as in an address. */
 function loopTaken(cpu: usize, op: usize): bool {
   const kind = load<u8>(op, O_R2);
   const narrow = (load<u8>(op, O_SCALE) & 4) != 0;
@@ -350,7 +361,10 @@ function loopTaken(cpu: usize, op: usize): bool {
   return after != 0 && (kind == 1 || conditionOf(cpu, 4) == (kind == 2));
 }
 
-/** The operations at RIP. Of code in a segment with a limit that is one instruction, which has to lie before the limit. */
+/**
+ * Returns the operations at RIP. For code in a segment with a limit this is one instruction, which must lie below the
+ * limit.
+ */
 function beginAt(cpu: usize): usize {
   const va = load<u64>(cpu, RIP);
   if (load<u32>(cpu, CODE_KIND) < <u32>KIND_CHECKED) return goto(cpu, va);
@@ -361,7 +375,7 @@ function beginAt(cpu: usize): usize {
   return op;
 }
 
-/** Runs the vCPU from RIP; the exit. BUDGET is set. */
+/** Runs the vCPU from RIP and returns the exit. BUDGET must be set. */
 export function interpret(cpu: usize): i32 {
   const tlb: usize = load<u32>(cpu, TLB);
   const tag = load<u64>(cpu, ACCESS_TAG);

@@ -1,7 +1,7 @@
-// 64 by 64 bit multiplication to 128 bits, and 128 by 64 bit division, out of 32-bit pieces (WebAssembly has
-// neither). Knuth, The Art of Computer Programming vol. 2, 4.3.1, algorithms M and D.
+// Multiplication of 64 by 64 bits to 128 bits, and division of 128 by 64 bits, composed of 32-bit steps because
+// WebAssembly has neither. Knuth, The Art of Computer Programming vol. 2, 4.3.1, algorithms M and D.
 
-/** High half of the last multiplication; remainder of the last division. */
+/** The high half of the last multiplication, or the remainder of the last division. */
 export let high64: u64 = 0;
 
 export function multiply(a: u64, b: u64): u64 {
@@ -23,7 +23,7 @@ export function multiplySigned(a: i64, b: i64): i64 {
   return <i64>low;
 }
 
-/** (high:low) / divisor with high < divisor; the remainder goes to high64. */
+/** Divides (high:low) by divisor, where high < divisor. The remainder goes to high64. */
 export function divide(high: u64, low: u64, divisor: u64): u64 {
   if (high == 0) {
     high64 = low % divisor;

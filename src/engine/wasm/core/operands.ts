@@ -1,5 +1,5 @@
-// Register and memory operands of decoded operations. A register field is a byte offset in the vCPU's state, so ah
-// is 1 and a missing base or index is the slot that is always zero.
+// Register and memory operands of decoded operations. A register field is a byte offset in the vCPU's state, so ah is
+// 1, and a missing base or index is the slot that is always zero.
 import { O_BASE, O_DISP, O_INDEX, O_R1, O_R2, O_SCALE, SCALE_ADDR32 } from './layout';
 import { narrowAddress } from './segment';
 
@@ -50,13 +50,13 @@ export function signedSized(v: i64, log: u32): i64 {
   return (v << shift) >> shift;
 }
 
-/** [base + disp], no segment base. */
+/** The address [base + disp] without a segment base. */
 @inline
 export function simpleAddress(cpu: usize, op: usize): u64 {
   return load<u64>(cpu + load<u8>(op, O_BASE)) + <u64><i64>load<i32>(op, O_DISP);
 }
 
-/** [base + index * scale + disp], segment base, address size. */
+/** The address [base + index * scale + disp], with segment base and address size. */
 @inline
 export function address(cpu: usize, op: usize): u64 {
   const s = load<u8>(op, O_SCALE);
@@ -68,7 +68,7 @@ export function address(cpu: usize, op: usize): u64 {
   return va + load<u64>(cpu + (s & 0xf8));
 }
 
-/** The same, `more` bytes on. */
+/** The same address plus `more` bytes. */
 export function addressBeyond(cpu: usize, op: usize, more: u64): u64 {
   const s = load<u8>(op, O_SCALE);
   const va =

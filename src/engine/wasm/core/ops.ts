@@ -1,13 +1,14 @@
 /**
- * Numbers of decoded operations, for the decoder (TypeScript) and the core (AssemblyScript). Below GENERIC: the ones
- * the interpreter's switch handles itself, specialised by operand kinds; their numbers are dense. R register, I
- * immediate, M memory, B memory of the form [base + disp]. From GENERIC on: GENERIC | G << 5 | Form << 2 | log2 size.
+ * The numbers of decoded operations, for the decoder (TypeScript) and the core (AssemblyScript). The ones below
+ * GENERIC are handled by the interpreter's switch itself and are specialised by kinds of operands; their numbers are
+ * dense. R means register, I immediate, M memory, B memory of the form [base + disp]. From GENERIC on the number is
+ * GENERIC | G << 5 | Form << 2 | log2 size.
  */
 export enum Op {
   DEAD = 0,
   LEAVE,
   BUDGET_END,
-  /** In place of the first operation: a translated region starts here. */
+  /** Replaces the first operation of a block at which a translated region starts. */
   TRANSLATED,
   NEXT,
   NOP,
@@ -55,7 +56,7 @@ export enum Op {
   GENERIC = 0x8000,
 }
 
-/** Which operands a generic operation has: first, second. */
+/** The first and the second operand of a generic operation. */
 export enum Form {
   RR = 0,
   RI,
@@ -83,7 +84,7 @@ export enum G {
   CONVERT, SPREAD, XLAT, LOAD_ABSOLUTE, STORE_ABSOLUTE,
   MOVS, STOS, LODS, SCAS, CMPS,
   RDTSC, CPUID, FP, RAISE, TOUCH,
-  // Of compatibility mode: compat.ts.
+  // For compatibility mode: see compat.ts.
   JUMP_NEAR, CALL_NEAR, RET_NEAR, JCC_NEAR, LOOP_NEAR,
   PUSH_ALL, POP_ALL, DAA, DAS, AAA, AAS, AAM, AAD, BOUND, INTO, SALC, ARPL,
 }

@@ -1,5 +1,5 @@
-// What translated regions call. Invariant: none of these raises but step(); where an access cannot be made here the
-// answer is 0, nothing has changed, and the region leaves the whole instruction to the interpreter.
+// Functions that translated regions call. Invariant: only step() raises. If an access cannot be done here, the
+// functions return 0 and nothing has changed; the region then leaves the whole instruction to the interpreter.
 import {
   BLOCK_VA, BUDGET, CURRENT_OP, GENERATION, KILLS, MODE, R_EXIT, R_GOTO, SCRATCH, TLB, TLB_ENTRIES, TLB_READ, TLB_WRITE,
   VICTIMS_READ, VICTIMS_WRITE,
@@ -14,7 +14,7 @@ import { stop } from './interp';
 export { conditionOf } from './flags';
 export { fpExec } from './fp/index';
 
-/** Where an operand that lies in two pages is put together. */
+/** Where an operand that crosses a page boundary is assembled. */
 const JOINED: usize = SCRATCH + 0x1e0;
 
 @inline
@@ -32,7 +32,10 @@ function pageToRead(cpu: usize, va: u64): usize {
   return page;
 }
 
-/** Linear address where `size` bytes (up to 16) can be read; 0: not here. */
+/**
+ * Returns a linear address at which `size` bytes (up to 16) can be read, or 0 if the interpreter has to do the
+ * access.
+ */
 export function readAt(cpu: usize, va: u64, size: u32): usize {
   if (watched(cpu)) return 0;
   const page = pageToRead(cpu, va);
@@ -47,7 +50,10 @@ export function readAt(cpu: usize, va: u64, size: u32): usize {
   return cpu + JOINED;
 }
 
-/** Linear address where `size` bytes can be written, and read; 0: not here. */
+/**
+ * Returns a linear address at which `size` bytes can be written and read, or 0 if the interpreter has to do the
+ * access.
+ */
 export function writeAt(cpu: usize, va: u64, size: u32): usize {
   const offset = <u32>va & 4095;
   if (offset + size > 4096 || watched(cpu)) return 0;
@@ -65,13 +71,16 @@ export function writeAt(cpu: usize, va: u64, size: u32): usize {
   return page + offset;
 }
 
-/** One generic operation of the present block; the vCPU's memory is exact. 0, or what the region returns. */
+/**
+ * Executes one generic operation of the present block. The vCPU's memory must be up to date. Returns 0, or what the
+ * region has to return.
+ */
 export function step(cpu: usize, op: usize, code: u32): u32 {
   store<u32>(cpu, <u32>op, CURRENT_OP);
   const kills = load<u32>(KILLS);
   const left = load<i32>(cpu, BUDGET);
   const r = generic(cpu, op, code);
-  // The region may have lost its code, or the run be told to end.
+  // The region may have lost its code, or the run may have been told to end.
   if (r == 0) return load<u32>(KILLS) == kills && load<i32>(cpu, BUDGET) == left ? 0 : <u32>op + 16;
   if (r == AGAIN) {
     store<u64>(cpu, stop(cpu, op, false), BLOCK_VA);

@@ -1,5 +1,5 @@
-// Shifts and rotates of any operand size. Undefined flags are as processors of today leave them: OF of longer shifts
-// as of the last step. SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD.
+// Shifts and rotates of any operand size. Undefined flags have the values that present processors leave in them: OF
+// of a shift by more than 1 is that of its last step. SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD.
 import { carry, CF, flagsShift, getFlags, OF, setFlags } from './flags';
 import { signedSized } from './operands';
 import { G } from './ops';
@@ -9,7 +9,7 @@ function maskOf(log: u32): u64 {
   return log == 3 ? ~(<u64>0) : (<u64>1 << (8 << log)) - 1;
 }
 
-/** The result, sign-extended; flags are set. `count` as the instruction has it (cl or immediate). */
+/** Returns the sign-extended result and sets the flags. `count` is the count of the instruction (cl or immediate). */
 export function shiftOrRotate(cpu: usize, kind: i32, a: i64, count: u32, log: u32): i64 {
   const bits: u32 = 8 << log;
   let n: u32 = count & (log == 3 ? 63 : 31);
@@ -75,7 +75,7 @@ export function doubleShift(cpu: usize, right: bool, a: i64, b: i64, count: u32,
   let r: u64;
   let c: u64;
   if (log == 1) {
-    // The processor shifts a:b:a, so counts above 16 bring the operand in again.
+    // The processor shifts a:b:a, so counts above 16 shift the first operand in again.
     const wide = right ? (v << 32) | (w << 16) | v : (v << 32) | (w << 16) | v;
     if (right) {
       r = (wide >> n) & mask;

@@ -1,6 +1,6 @@
-// movs, stos, lods, scas, cmps with their repeat prefixes. State is in rcx, rsi, rdi after every element, so a fault
-// in the middle, or a stop after CHUNK elements, leaves an instruction that goes on when it is executed again. Each
-// CHUNK counts as one instruction. SDM vol. 2, REP.
+// movs, stos, lods, scas and cmps with their repeat prefixes. After every element the state is in rcx, rsi and rdi,
+// so after a fault in the middle, or a stop after CHUNK elements, the instruction continues when it is executed
+// again. Each CHUNK counts as one instruction. SDM vol. 2, REP.
 import { ES_BASE, O_R1, O_SCALE, SCALE_ADDR32, SCALE_SLOT, SYSTEM_FLAGS, WATCHING } from './layout';
 import { noteWrite } from './walk';
 import { EXTRA, readable, readSized, writable, writeSized } from './access';
@@ -23,13 +23,13 @@ function setCounter(cpu: usize, register: usize, v: u64, wrap: u64): void {
   else store<u64>(cpu + register, v & wrap);
 }
 
-/** As many whole elements as lie in one page from `offset` on, upwards. */
+/** How many whole elements fit into a page from `offset` upwards. */
 @inline
 function fit(offset: u32, log: u32): u64 {
   return (4096 - (offset & 4095)) >> log;
 }
 
-/** True if the instruction is complete. */
+/** Returns true if the instruction is complete. */
 export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): bool {
   const repeat = load<u8>(op, O_R1);
   const scale = load<u8>(op, O_SCALE);
@@ -49,7 +49,8 @@ export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): boo
     if (kind != G.STOS && kind != G.SCAS) checkUsable(cpu, op, slot);
     if (kind != G.LODS) checkUsable(cpu, op, ES_BASE);
   }
-  // Looked at one by one: a breakpoint traps between two of them, and offsets that wrap in a page are rare.
+  // Elements are processed one by one if a breakpoint may trap between two of them, or if offsets may wrap within a
+  // page, which is rare.
   const exact = watched(cpu) || (!long && (short || ((segment | extra) & 4095) != 0));
   let left = exact && load<u32>(cpu, WATCHING) != 0 ? 1 : CHUNK;
   let rsi = load<u64>(cpu, RSI) & wrap;
@@ -120,7 +121,10 @@ export function stringOperation(cpu: usize, op: usize, kind: i32, log: u32): boo
   return true;
 }
 
-/** Element by element, where the target overlaps the source from above: what was written is read again. */
+/**
+ * Copies element by element. This is needed if the target overlaps the source from above, because what was written is
+ * read again.
+ */
 function copyUpwards(target: usize, source: usize, size: usize, log: u32): void {
   for (let i: usize = 0; i < size; i += 1 << log) {
     if (log == 3) store<u64>(target + i, load<u64>(source + i));

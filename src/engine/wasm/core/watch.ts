@@ -1,31 +1,34 @@
-// What accesses on the slow path are looked at for: alignment (AC) and data breakpoints. ACCESS_TAG is
-// ALL_SLOW while either is wanted, so that all of them come here; else neither costs anything. SDM vol. 3, 17.2.
+// Checks of accesses on the slow path: alignment (AC) and data breakpoints. ACCESS_TAG is ALL_SLOW while either is
+// enabled, so that all accesses come here. Otherwise neither costs anything. SDM vol. 3, 17.2.
 import { ACCESS_TAG, ALL_SLOW, CR0, DR, SYSTEM_FLAGS, WATCHING, WATCH_HITS } from './layout';
 import { AC, raise } from './engine';
 
-/** Of RFLAGS and of CR0: AC, AM. */
+/** AC in RFLAGS and AM in CR0, which are the same bit. */
 const ALIGNMENT: u32 = 0x40000;
 const ON_WRITE: u32 = 1;
 const ON_ACCESS: u32 = 3;
 
-/** At CPL 3, which the guest's kernel has too. */
+/** Whether alignment is checked. It is checked at CPL 3, which the guest's kernel has too. */
 @inline
 export function alignmentChecked(cpu: usize): bool {
   return (load<u32>(cpu, SYSTEM_FLAGS) & load<u32>(cpu, CR0) & ALIGNMENT) != 0;
 }
 
-/** Whether accesses are looked at one by one. */
+/** Whether accesses are checked one by one. */
 @inline
 export function watched(cpu: usize): bool {
   return load<u64>(cpu, ACCESS_TAG) == ALL_SLOW;
 }
 
-/** #AC, if `size` bytes at va are not aligned and that is checked. Operands of more than 8 bytes have checks of their own. */
+/**
+ * Raises #AC if `size` bytes at va are not aligned and alignment is checked. Operands of more than 8 bytes have
+ * checks of their own.
+ */
 export function checkAlignment(cpu: usize, va: u64, size: u32): void {
   if (watched(cpu) && size <= 8 && (va & (size - 1)) != 0 && alignmentChecked(cpu)) raise(cpu, AC, 0);
 }
 
-/** Notes the breakpoints that an access hits; they trap when its instruction is done. */
+/** Records the breakpoints that an access hits. They trap when the instruction is done. */
 export function noteAccess(cpu: usize, va: u64, size: u32, isWrite: bool): void {
   if (load<u32>(cpu, WATCHING) == 0) return;
   const control = load<u32>(cpu, DR + 56);

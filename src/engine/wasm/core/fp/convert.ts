@@ -3,8 +3,9 @@ import { A, Env, F32, F64, FINITE, INF, pack, QNAN, R, roundSig, SNAN, unpack, Z
 import { DE, IE, PE } from './state';
 
 /**
- * A, rounded to an integer of `bits` bits, two's complement. Out of range, infinite or a NaN: flags
- * IE and returns the integer indefinite (only the top bit set). Env.up tells about the rounding.
+ * Rounds A to an integer of `bits` bits in two's complement. If it is out of range, infinite or a NaN, sets IE and
+ * returns the integer indefinite (only the top bit is set). Env.up says whether the result was rounded away from
+ * zero.
  */
 export function toInteger(bits: i32, truncate: bool): i64 {
   const indefinite = (<i64>-1) << (<i64>(bits - 1));
@@ -20,7 +21,7 @@ export function toInteger(bits: i32, truncate: bool): i64 {
   let value: u64;
   let inexact: bool;
   if (A.exp < 0) {
-    // Below one: the integer is 0 or 1.
+    // Below one, the integer is 0 or 1.
     const half = A.exp == -1;
     const sticky = !half || A.sig << 1 != 0;
     value =
@@ -50,7 +51,7 @@ export function toInteger(bits: i32, truncate: bool): i64 {
   return A.sign ? -(<i64>value) : <i64>value;
 }
 
-/** Takes a signed integer apart into A. */
+/** Unpacks a signed integer into A. */
 export function fromInteger(value: i64): void {
   A.den = false;
   A.sign = u32(value < 0);
@@ -119,7 +120,8 @@ export function f32ToF64(a: u64): u64 {
 
 export function f64ToF32(a: u64): u64 {
   if (Env.rc == 0 && Env.masks & PE) {
-    // Normal as a float, and not at its edges: the native conversion, inexact if it does not come back.
+    // Normal as a float and not near the limits: the native conversion, which was inexact if converting back gives
+    // another number.
     const x = reinterpret<f64>(a);
     if (<u32>((<i32>(a >> 52) & 0x7ff) - 903) < 240 || x == 0) {
       const r = <f32>x;

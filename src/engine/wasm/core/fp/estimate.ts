@@ -1,6 +1,6 @@
-// RCPSS, RSQRTSS and their packed forms: estimates with a relative error below 1.5 * 2^-12. Which
-// estimate is each processor's own affair; ours is the true value rounded to 12 bits. They raise
-// no exceptions, and take and give zero for denormals. SDM volume 2, RCPPS and RSQRTPS.
+// RCPSS, RSQRTSS and their packed forms: estimates with a relative error below 1.5 * 2^-12. Processors differ in
+// their estimates; ours is the exact value rounded to 12 bits. These instructions raise no exceptions, and read and
+// return denormals as zero. SDM volume 2, RCPPS and RSQRTPS.
 
 // Rounds a positive normal double to a float of 12 significant bits; zero if it would be denormal.
 function short(x: f64): u32 {

@@ -1,10 +1,10 @@
-// The floating-point unit of the core: x87, MMX, SSE, SSE2. The engine fetches memory operands into
-// the scratch area and stores results from it; these functions only ever see linear pointers.
+// The floating-point unit of the core: x87, MMX, SSE, SSE2. The engine fetches memory operands into the scratch area
+// and stores results from it; these functions only get linear pointers.
 //
-//   fpExec(cpu, op, dst, src, imm): op and the rest as engine/wasm/decode/fp.ts made them. Returns 0; or
-//     the vector of an exception (6, 13, 16, 19), state unchanged but for MXCSR's flags as hardware
-//     has it; or NO_STORE (-1): complete, but nothing may be stored (an unmasked x87 exception).
-//   fpCommit(cpu, op): after the store of a store form succeeded; x87 and MMX need it, others allow it.
+//   fpExec(cpu, op, dst, src, imm): the arguments are as engine/wasm/decode/fp.ts made them. Returns 0; or the
+//     vector of an exception (6, 13, 16, 19), with the state unchanged except for MXCSR's flags, as on hardware; or
+//     NO_STORE (-1): complete, but nothing may be stored (an unmasked x87 exception).
+//   fpCommit(cpu, op): to be called after the store of a storing form has succeeded. x87 and MMX need it, others allow it.
 import { enterMmx } from './mmx-state';
 import { FpOp } from './ops';
 import { moveMm, moveXmm, simdMm, simdXmm } from './simd';
@@ -53,17 +53,17 @@ export function fpCommit(cpu: usize, op: i32): void {
   else if (op == FpOp.MMXST8 || op == FpOp.MMXST4) enterMmx(cpu);
 }
 
-/** Bytes of `fxsave64` at p. */
+/** Writes the bytes of `fxsave64` to p. */
 export function fxsave(cpu: usize, p: usize): void {
   fxsaveTo(cpu, p, true);
 }
 
-/** Loads what fxsave wrote; 13 if MXCSR has reserved bits. */
+/** Loads what fxsave wrote. Returns 13 if MXCSR has reserved bits. */
 export function fxrstor(cpu: usize, p: usize): i32 {
   return fxrstorFrom(cpu, p, true);
 }
 
-/** Power-on state of the unit: as after FNINIT, MXCSR 0x1f80. */
+/** Sets the unit to its power-on state: as after FNINIT, with MXCSR 0x1f80. */
 export function fninit(cpu: usize): void {
   initialise(cpu);
   store<u32>(cpu + MXCSR, 0x1f80);

@@ -1,9 +1,9 @@
-// Numbers of the floating-point and SIMD operations: the one list that the decode table
-// (engine/wasm/decode/fp.ts) and the core share. Plain TypeScript and AssemblyScript at once.
+// The numbers of the floating-point and SIMD operations, which the decode table (engine/wasm/decode/fp.ts) and the
+// core share. The file is valid both as TypeScript and as AssemblyScript.
 //
-// x87 operations need no names of their own: their number is the hardware's encoding,
-// (escape byte - 0xD8) << 4 | (register form) << 3 | ModRM.reg, and imm carries the FOP.
-// The MMX form of an integer SIMD operation is its SSE2 number plus FpOp.MMX.
+// x87 operations need no names: their number is the hardware's encoding, (escape byte - 0xD8) << 4 | (register form)
+// << 3 | ModRM.reg, and imm contains the FOP. The MMX form of an integer SIMD operation has the number of its SSE2
+// form plus FpOp.MMX.
 
 export const enum FpOp {
   X87 = 0, // 0..127, see above

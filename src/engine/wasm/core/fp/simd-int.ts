@@ -1,6 +1,6 @@
-// Integer SIMD: MMX and its SSE2 widening, by WebAssembly's own vectors (which were modelled on
-// them). An MMX operation is the low half of the 128-bit one, except where its lanes meet: packs
-// and the upper unpacks. SDM volume 1, 5.4 and 5.6.
+// Integer SIMD: MMX and its SSE2 extension, done with WebAssembly's own vectors (which were modelled on them). An MMX
+// operation is the low half of the 128-bit one, except where both halves contribute: packs and the upper unpacks. SDM
+// volume 1, 5.4 and 5.6.
 import { FpOp } from './ops';
 
 // @ts-ignore: decorator
@@ -50,7 +50,7 @@ function shift(kind: i32, a: v128, count: u64): v128 {
   }
 }
 
-/** a op b; for the MMX forms only the low half counts, except for unpacks and packs (see mmx.ts). */
+/** Computes a op b. For the MMX forms only the low half counts, except for unpacks and packs. */
 export function simdInteger(op: i32, a: v128, b: v128, imm: i32): v128 {
   switch (op) {
     case FpOp.PUNPCKLBW:
@@ -196,7 +196,7 @@ function word(p: usize, i: i32): u64 {
   return <u64>load<u16>(p + (<usize>(i & 3) << 1));
 }
 
-/** Four words of the 8 bytes at p, picked by imm. */
+/** Selects four words of the 8 bytes at p according to imm. */
 export function shuffleWords(p: usize, imm: i32): u64 {
   return word(p, imm) | (word(p, imm >> 2) << 16) | (word(p, imm >> 4) << 32) | (word(p, imm >> 6) << 48);
 }
@@ -207,7 +207,7 @@ function dword(p: usize, i: i32): u64 {
   return <u64>load<u32>(p + (<usize>(i & 3) << 2));
 }
 
-/** Dwords for the shuffles: two from a, two from b, picked by imm, stored at d. */
+/** For the shuffles: selects two dwords from a and two from b according to imm, and stores them at d. */
 export function shuffleDwords(d: usize, a: usize, b: usize, imm: i32): void {
   const lo = dword(a, imm) | (dword(a, imm >> 2) << 32);
   const hi = dword(b, imm >> 4) | (dword(b, imm >> 6) << 32);
@@ -215,7 +215,7 @@ export function shuffleDwords(d: usize, a: usize, b: usize, imm: i32): void {
   store<u64>(d, hi, 8);
 }
 
-/** Bytes of `memory` replaced by those of `data` where the top bit of the mask's byte is set. */
+/** Replaces bytes of `memory` by those of `data` where the top bit of the mask's byte is set. */
 export function blend(memory: v128, data: v128, mask: v128): v128 {
   return v128.bitselect(data, memory, i8x16.shr_s(mask, 7));
 }

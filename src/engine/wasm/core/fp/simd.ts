@@ -1,5 +1,5 @@
-// Instructions on XMM and MM registers that compute nothing in floating point: integer arithmetic,
-// shuffles and moves. Memory results go to the scratch area, which the engine then stores.
+// Instructions on XMM and MM registers without floating-point arithmetic: integer arithmetic, shuffles and moves.
+// Results for memory go to the scratch area, and the engine then stores them.
 import { enterMmx } from './mmx-state';
 import { FpOp } from './ops';
 import { blend, low, shuffleDwords, shuffleWords, simdInteger } from './simd-int';
@@ -11,7 +11,7 @@ function gpr(cpu: usize, i: i32): usize {
   return cpu + (<usize>i << 3);
 }
 
-/** Integer operations on XMM registers, FpOp.PUNPCKLBW and up. */
+/** Integer operations on XMM registers, from FpOp.PUNPCKLBW on. */
 export function simdXmm(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i32 {
   const d = cpu + XMM + (<usize>dst << 4);
   if (op < FpOp.PSHUFD) {
@@ -71,7 +71,7 @@ function writeMm(d: usize, value: u64): void {
   store<u16>(d, 0xffff, 8);
 }
 
-/** The same on MM registers; op without FpOp.MMX. */
+/** The same operations on MM registers. `op` is without FpOp.MMX. */
 export function simdMm(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i32 {
   if (load<u16>(cpu + FSW) & 0x80) return VECTOR_MF;
   enterMmx(cpu);
@@ -115,7 +115,7 @@ export function simdMm(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i32
   }
 }
 
-/** Moves on XMM registers and to general registers. */
+/** Moves between XMM registers and to general registers. */
 export function moveXmm(cpu: usize, op: i32, dst: i32, src: usize): i32 {
   const d = cpu + XMM + (<usize>dst << 4);
   switch (op) {
@@ -169,7 +169,7 @@ export function moveXmm(cpu: usize, op: i32, dst: i32, src: usize): i32 {
   }
 }
 
-/** Moves that touch MM registers, and EMMS. */
+/** Moves with MM registers, and EMMS. */
 export function moveMm(cpu: usize, op: i32, dst: i32, src: usize): i32 {
   if (load<u16>(cpu + FSW) & 0x80) return VECTOR_MF;
   if (op == FpOp.EMMS) {
@@ -187,7 +187,7 @@ export function moveMm(cpu: usize, op: i32, dst: i32, src: usize): i32 {
       break;
     case FpOp.MMXST8:
       store<u64>(cpu + SCRATCH, load<u64>(src));
-      return 0; // the state changes with fpCommit, after the store
+      return 0; // fpCommit changes the state after the store
     case FpOp.MMXST4:
       store<u32>(cpu + SCRATCH, load<u32>(src));
       return 0;

@@ -1,5 +1,5 @@
-// Exact arithmetic on numbers that are taken apart: A op B into R, 128 bits of it (see soft.ts), and the
-// 128-bit integer steps it is made of. Special operands: IEEE 754 and SDM volume 1, 4.8.5.
+// Exact arithmetic on unpacked numbers: A op B into R with 128 bits (see soft.ts), and the 128-bit integer steps for
+// it. Special operands: IEEE 754 and SDM volume 1, 4.8.5.
 import { A, ADD, B, Env, FINITE, INF, MUL, QNAN, R, shiftSticky, SUB, swap, ZERO } from './soft';
 import { IE, ZE } from './state';
 
@@ -18,12 +18,15 @@ export function mul128(a: u64, b: u64): void {
   R.lo = (mid2 << 32) | (ll & 0xffffffff);
 }
 
-/** Remainder of the last div128. */
+/** The remainder of the last div128. */
 export class Rem {
   static value: u64 = 0;
 }
 
-/** (hi:lo) / d where hi < d and the top bit of d is set; remainder in Rem.value. Knuth's algorithm D, two digits. */
+/**
+ * Divides (hi:lo) by d, where hi < d and the top bit of d is set. The remainder goes to Rem.value. Knuth's algorithm
+ * D with two digits.
+ */
 export function div128(hi: u64, lo: u64, d: u64): u64 {
   const d1 = d >> 32,
     d0 = d & 0xffffffff;
@@ -76,7 +79,7 @@ function addFinite(): i32 {
   return FINITE;
 }
 
-/** Moves the top bit of R (not zero) to bit 127. */
+/** Shifts R (which is not zero) until its top bit is bit 127. */
 export function normalise(): void {
   if (R.hi == 0) {
     R.hi = R.lo;
@@ -117,7 +120,10 @@ function divFinite(): i32 {
   return FINITE;
 }
 
-/** A op B into R where neither is a NaN or unsupported. Returns the class of R; QNAN: invalid, the default NaN. */
+/**
+ * Computes A op B into R if neither is a NaN or unsupported. Returns the class of R. QNAN means that the operation is
+ * invalid; the result is then the default NaN.
+ */
 export function arith(kind: i32): i32 {
   if (kind == ADD || kind == SUB) {
     if (kind == SUB) B.sign ^= 1;
@@ -173,7 +179,7 @@ export function arith(kind: i32): i32 {
   return ZERO;
 }
 
-/** Square root of A into R; as arith(). */
+/** Computes the square root of A into R. Returns the same as arith(). */
 export function root(): i32 {
   R.sign = A.sign;
   if (A.cls == ZERO) return ZERO;
@@ -182,7 +188,7 @@ export function root(): i32 {
     return QNAN;
   }
   if (A.cls == INF) return INF;
-  // N = sig * 2^63 or 2^62 so that the exponent is even; the root then has 64 bits.
+  // N = sig * 2^63 or 2^62, so that the exponent is even. The root then has 64 bits.
   const odd = A.exp & 1;
   R.exp = (A.exp - odd) >> 1;
   let hi = odd ? A.sig : A.sig >> 1;
@@ -191,7 +197,7 @@ export function root(): i32 {
     rem: u64 = 0,
     carry: u64 = 0;
   for (let i = 0; i < 64; i++) {
-    // rem = rem * 4 + next two bits of N; rem has at most 66 bits, the upper ones in carry
+    // rem = rem * 4 + next two bits of N. rem has at most 66 bits; the upper ones are in carry.
     carry = rem >> 62;
     rem = (rem << 2) | (hi >> 62);
     hi = (hi << 2) | (lo >> 62);
@@ -211,7 +217,10 @@ export function root(): i32 {
   return FINITE;
 }
 
-/** Bits after the 64 of a root: half if the remainder exceeds q, then sticky. A root is never half way. */
+/**
+ * The bits after the 64 of a root: the half bit is set if the remainder exceeds q, then a sticky bit. A root is never
+ * exactly half way.
+ */
 function carryRoot(rem: u64, q: u64): u64 {
   // The remainder r = N - q^2 < 2^65 was kept modulo 2^64. If r >= 2^64 then r mod 2^64 <= 2q - 2^64 < q.
   if (rem == 0 && !rootOverflow(q)) return 0;

@@ -1,9 +1,9 @@
-// Binary floating point in integers, for every format the processor has.
+// Binary floating point with integers, for every format that the processor has.
 //
-// A number taken apart is (-1)^sign * sig/2^63 * 2^exp with the top bit of sig set, whatever its
-// format was. An operation leaves its exact result in R as 128 bits (the last one sticky: "more
-// follows"); roundTo() then rounds it once, to the precision and range asked for. So each operation
-// is written once for float, double and extended. Rules: SDM volume 1, 4.8 and 4.9.
+// An unpacked number is (-1)^sign * sig/2^63 * 2^exp with the top bit of sig set, whatever its format was. An
+// operation leaves its exact result in R as 128 bits (the last one is sticky: "more follows"). roundTo() then rounds
+// it once, to the required precision and range. So each operation is written once for float, double and extended.
+// Rules: SDM volume 1, 4.8 and 4.9.
 import { OE, PE, UE } from './state';
 
 export const F32: i32 = 0;
@@ -22,7 +22,7 @@ export const MUL: i32 = 1;
 export const SUB: i32 = 2;
 export const DIV: i32 = 4;
 
-/** First operand. */
+/** The first operand. */
 export class A {
   static sign: u32 = 0;
   static exp: i32 = 0;
@@ -31,7 +31,7 @@ export class A {
   static den: bool = false;
 }
 
-/** Second operand. */
+/** The second operand. */
 export class B {
   static sign: u32 = 0;
   static exp: i32 = 0;
@@ -40,7 +40,7 @@ export class B {
   static den: bool = false;
 }
 
-/** Result. */
+/** The result. */
 export class R {
   static sign: u32 = 0;
   static exp: i32 = 0;
@@ -48,14 +48,14 @@ export class R {
   static lo: u64 = 0;
 }
 
-/** The mode an operation runs in, and the exceptions it met. */
+/** The mode in which an operation runs, and the exceptions that it has met. */
 export class Env {
   static rc: u32 = 0; // 0 nearest, 1 down, 2 up, 3 to zero
   static masks: u32 = 0x3f; // same bits as the flags
   static ftz: bool = false;
-  static daz: bool = false; // denormal floats and doubles count as zeros
+  static daz: bool = false; // denormal floats and doubles are read as zero
   static flags: u32 = 0;
-  static up: bool = false; // the last rounding went away from zero
+  static up: bool = false; // the last rounding was away from zero
 }
 
 export function swap(): void {
@@ -76,7 +76,7 @@ export function swap(): void {
   B.den = den;
 }
 
-/** Takes a number apart into A. `se` is sign and exponent of an extended one, whose significand is `bits`. */
+/** Unpacks a number into A. `se` is sign and exponent of an extended number, whose significand is `bits`. */
 export function unpack(fmt: i32, bits: u64, se: u32): void {
   A.den = false;
   let e: i32, max: i32, min: i32;
@@ -136,7 +136,7 @@ export function unpack(fmt: i32, bits: u64, se: u32): void {
   A.den = true;
 }
 
-/** Takes two numbers of one format apart: a into A, b into B. */
+/** Unpacks two numbers of one format: a into A, b into B. */
 export function unpack2(fmt: i32, a: u64, b: u64): void {
   unpack(fmt, b, 0);
   swap();
@@ -158,7 +158,7 @@ function away(odd: bool, half: bool, sticky: bool): bool {
   }
 }
 
-/** Rounds R.hi:R.lo to its upper `p` bits; true if that changed the value. */
+/** Rounds R.hi:R.lo to its upper `p` bits. Returns true if that changed the value. */
 export function roundSig(p: i32): bool {
   let half: bool, sticky: bool;
   Env.up = false;
@@ -195,7 +195,7 @@ export function roundSig(p: i32): bool {
   return true;
 }
 
-/** Shifts R right by n, keeping what falls out as the sticky bit. */
+/** Shifts R right by n. Bits that are shifted out are kept in the sticky bit. */
 export function shiftSticky(n: i32): void {
   if (n >= 128) {
     R.lo = <u64>i32((R.hi | R.lo) != 0);
@@ -214,10 +214,10 @@ export function shiftSticky(n: i32): void {
 }
 
 /**
- * Rounds R (top bit of R.hi set) to p bits in the range of exponents emin..emax and returns the
- * class of the result. Tininess is detected after rounding. A denormal result has R.exp = emin and
- * the top bit of R.hi clear. `adjust` is what the exponent of a result is moved by when underflow or
- * overflow is not masked (x87 registers: 24576); 0 where no such result is wanted.
+ * Rounds R (the top bit of R.hi is set) to p bits within the exponents emin..emax and returns the class of the
+ * result. Tininess is detected after rounding. A denormal result has R.exp = emin and the top bit of R.hi clear.
+ * `adjust` is added to or subtracted from the exponent of a result if underflow or overflow is not masked (x87
+ * registers: 24576); 0 if no such result is wanted.
  */
 export function roundTo(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
   if (R.exp < emin) {
@@ -245,7 +245,7 @@ export function roundTo(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
           if (roundSig(p)) Env.flags |= PE;
           return FINITE;
         }
-        // No result will be written; but "inexact" is judged as if exponents had no bound.
+        // No result will be written, but "inexact" is determined as if exponents were unbounded.
         if (roundSig(p)) Env.flags |= PE;
         return ZERO;
       }
@@ -284,7 +284,7 @@ export function roundTo(p: i32, emin: i32, emax: i32, adjust: i32): i32 {
   return FINITE;
 }
 
-/** Rounds R, of class `cls`, to float or double and returns its bits. NaN: the default one. */
+/** Rounds R, of class `cls`, to float or double and returns its bits. A NaN becomes the default one. */
 export function pack(fmt: i32, cls: i32): u64 {
   if (fmt == F64) {
     if (cls == FINITE) cls = roundTo(53, -1022, 1023, 0);

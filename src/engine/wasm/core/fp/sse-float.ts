@@ -1,7 +1,7 @@
-// SSE and SSE2 floating-point instructions: elements in, elements out, one verdict on exceptions.
+// SSE and SSE2 floating-point instructions. All elements of an instruction share one decision about exceptions.
 //
-// Nothing is written before all elements are computed and no exception is unmasked. SDM volume 1,
-// 11.5: an exception found before rounding (IE, DE, ZE), if unmasked, hides those found after it.
+// Nothing is written before all elements are computed and it is known that no exception is unmasked. SDM volume 1,
+// 11.5: an unmasked exception that is detected before rounding (IE, DE, ZE) hides those that are detected after it.
 import { f32ToF64, f32ToInt, f64ToF32, f64ToInt, intToFloat } from './convert';
 import { enterMmx } from './mmx-state';
 import { FpOp } from './ops';
@@ -10,13 +10,13 @@ import { Env, F32, F64 } from './soft';
 import { add32, add64, begin, compare, div32, div64, minmax, mul32, mul64, order, sqrt, sub32, sub64 } from './sse-number';
 import { EFLAGS, FCW, FSW, MXCSR, ST, VECTOR_MF, VECTOR_XM, XMM } from './state';
 
-// The result while it is being made.
+// The result while it is being computed.
 class Out {
   static lo: u64 = 0;
   static hi: u64 = 0;
 }
 
-/** Puts the exceptions of the operation into MXCSR. True: an unmasked one, to be raised. */
+/** Adds the exceptions of the operation to MXCSR. Returns true if an unmasked one has to be raised. */
 function finish(cpu: usize): bool {
   let flags = Env.flags;
   if (flags == 0) return false;
@@ -102,7 +102,7 @@ function arithmetic(cpu: usize, op: i32, d: usize, src: usize, imm: i32): i32 {
   return 0;
 }
 
-// CF, PF and ZF of a comparison; OF, SF and AF are cleared.
+// Sets CF, PF and ZF according to a comparison. OF, SF and AF are cleared.
 export function setCompareFlags(cpu: usize, o: i32): void {
   const flags: u32 = o == 2 ? 0x45 : o == 0 ? 0x40 : o < 0 ? 1 : 0;
   store<u32>(cpu + EFLAGS, (load<u32>(cpu + EFLAGS) & ~0x8d5) | flags);
@@ -144,7 +144,7 @@ export function sseFloat(cpu: usize, op: i32, dst: i32, src: usize, imm: i32): i
     }
     case FpOp.CVTPI2PS:
     case FpOp.CVTPI2PD: {
-      // From memory these touch no MMX register, and the x87 state stays as it is.
+      // With a memory operand these use no MMX register, and the x87 state does not change.
       if (src < cpu + FCW) {
         if (load<u16>(cpu + FSW) & 0x80) return VECTOR_MF;
         enterMmx(cpu);

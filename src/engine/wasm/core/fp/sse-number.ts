@@ -1,14 +1,17 @@
 // One element of an SSE arithmetic operation on float or double.
 //
-// The processor's sum, product, quotient and root are WebAssembly's when rounding to nearest; what
-// WebAssembly does not tell is whether the result was inexact. In the comfortable middle of the
-// range that is one error-free transformation (2Sum, Dekker's product), and not even that once
-// MXCSR.PE is set. Everything else (other rounding, NaNs, denormals, the edges) goes through soft.ts.
+// When rounding to nearest, the processor's sum, product, quotient and root are the same as WebAssembly's.
+// WebAssembly does not say whether the result was inexact. For exponents that are far from the limits an error-free
+// transformation (2Sum, Dekker's product) finds that out; once MXCSR.PE is set, even that is not needed. Everything
+// else (other rounding modes, NaNs, denormals, exponents near the limits) goes through soft.ts.
 import { ADD, A, B, DIV, Env, F32, F64, FINITE, MUL, pack, QNAN, SNAN, SUB, unpack, unpack2, ZERO } from './soft';
 import { arith, root } from './soft-arith';
 import { DE, IE, PE } from './state';
 
-/** Set up by begin(): native operations give the right result; PE is already set, no need to look. */
+/**
+ * Set by begin(). `on`: native operations give the right result. `sticky`: PE is already set, so inexactness need not
+ * be determined.
+ */
 export class Fast {
   static on: bool = false;
   static sticky: bool = false;
@@ -19,7 +22,7 @@ const QUIET32: u64 = 0x00400000;
 const EXPONENT64: u64 = 0x7ff0000000000000;
 const EXPONENT32: u64 = 0x7f800000;
 
-/** Reads MXCSR for the operation that follows. */
+/** Reads MXCSR for the following operation. */
 export function begin(mxcsr: u32): void {
   Env.rc = (mxcsr >> 13) & 3;
   Env.masks = (mxcsr >> 7) & 0x3f;
@@ -45,10 +48,10 @@ function soft(kind: i32, fmt: i32, a: u64, b: u64): u64 {
   Env.flags = 0;
   const cls = arith(kind);
   const here = Env.flags;
-  // Invalid and divide by zero come before the denormal operand, which then goes unreported.
+  // Invalid and divide by zero come before the denormal operand, which is then not reported.
   if (den && here == 0) Env.flags = DE;
   Env.flags |= before;
-  // An unmasked exception found before rounding leaves nothing to round.
+  // After an unmasked exception that was detected before rounding there is nothing to round.
   if (Env.flags & ~Env.masks & 7) return 0;
   return pack(fmt, cls);
 }
@@ -78,7 +81,7 @@ function middle32(x: f32): bool {
   return <u32>((<i32>(reinterpret<u32>(x) >> 23) & 0xff) - 2) < 0xfb;
 }
 
-// What p = x * y lost.
+// The error of the product p = x * y.
 function productError(x: f64, y: f64, p: f64): f64 {
   const cx = x * 134217729.0, cy = y * 134217729.0;
   const xh = cx - (cx - x), yh = cy - (cy - y);
@@ -227,7 +230,10 @@ export function sqrt(fmt: i32, a: u64): u64 {
   return pack(fmt, cls);
 }
 
-/** Order of A and B: -1, 0, 1; 2 if unordered. Flags a denormal operand, and IE for NaNs as told. */
+/**
+ * Compares A and B: -1, 0, 1, or 2 if unordered. Sets DE for a denormal operand, and IE for NaNs depending on
+ * `quietInvalid`.
+ */
 export function order(fmt: i32, a: u64, b: u64, quietInvalid: bool): i32 {
   if (fmt == F64) {
     const x = reinterpret<f64>(a), y = reinterpret<f64>(b);
@@ -257,16 +263,16 @@ export function orderUnpacked(quietInvalid: bool): i32 {
   return 0;
 }
 
-/** MIN and MAX: the second operand unless the first is strictly smaller (larger). */
+/** MIN and MAX return the second operand unless the first one is strictly smaller (larger). */
 export function minmax(fmt: i32, a: u64, b: u64, max: bool): u64 {
   const r = order(fmt, a, b, true) == (max ? 1 : -1) ? a : b;
   if (!Env.daz) return r;
-  // What is passed on is the operand as it was compared.
+  // The result is the operand as it was compared.
   if (fmt == F64) return r & EXPONENT64 ? r : r & 0x8000000000000000;
   return r & EXPONENT32 ? r : r & 0x80000000;
 }
 
-/** CMPxx with predicate 0..7: all ones or zero. */
+/** CMPxx with predicate 0..7. The result is all ones or zero. */
 export function compare(fmt: i32, a: u64, b: u64, predicate: i32): u64 {
   const p = predicate & 3;
   const o = order(fmt, a, b, p == 1 || p == 2);

@@ -1,5 +1,5 @@
-// Where the floating-point state of a vCPU lives, relative to the vCPU's base address, and how its
-// words are read. SDM volume 1, chapters 8 (x87), 9 (MMX), 10 and 11 (SSE, SSE2).
+// Where the floating-point state of a vCPU is, relative to the vCPU's base address, and how its words are read. SDM
+// volume 1, chapters 8 (x87), 9 (MMX), 10 and 11 (SSE, SSE2).
 
 export const XMM: usize = 0x200; // 16 registers of 16 bytes
 export const MXCSR: usize = 0x300; // u32
@@ -14,8 +14,7 @@ export const FDP: usize = 0x3a0; // u64
 export const NOW_IP: usize = 0x3a8; // u64
 export const NOW_DP: usize = 0x3b0; // u64
 export const NOW_SELECTORS: usize = 0x6b8; // u32: of code, in the upper half of the operand
-// The engine materialises rflags here before an operation that reads or writes flags, and takes
-// them back from here after it.
+// The engine writes rflags here before an operation that reads or writes flags, and reads them back after it.
 export const EFLAGS: usize = 0x3b8; // u32
 export const FCS: usize = 0x3bc; // u16: code selector of the last x87 instruction
 export const FDS: usize = 0x3be; // u16: data selector
@@ -40,5 +39,5 @@ export const VECTOR_UD: i32 = 6;
 export const VECTOR_GP: i32 = 13;
 export const VECTOR_MF: i32 = 16;
 export const VECTOR_XM: i32 = 19;
-// Not a fault: the instruction is complete, but nothing is to be stored and fpCommit is not called.
+// Not a fault: the instruction is complete, but nothing is stored and fpCommit is not called.
 export const NO_STORE: i32 = -1;

@@ -1,6 +1,6 @@
-// Numbers of 128 significant bits for the transcendental functions: enough that 64 rounded bits of
-// a result are right but in about one case of 2^50. They live in 24-byte slots in memory (hi, lo,
-// exp, sign); hi = 0 is zero, else its top bit is set. Results are cut, not rounded.
+// Numbers with 128 significant bits for the transcendental functions. This is enough for the 64 rounded bits of a
+// result to be right except in about one case of 2^50. They are stored in slots of 24 bytes (hi, lo, exp, sign). hi =
+// 0 means zero; otherwise its top bit is set. Results are truncated, not rounded.
 import { R } from './soft';
 import { mul128 } from './soft-arith';
 
