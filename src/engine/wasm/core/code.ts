@@ -34,8 +34,8 @@ export function findBlock(start: u32, kind: u32): usize {
 }
 
 /**
- * The heat of a block that is not to be translated. After this many executions it would count as warm, and is then
- * reset.
+ * The number of executions after which a block counts as warm if it is of a kind that is not translated. Nothing is done
+ * with it then.
  */
 const NEVER_HOT: u32 = 0x7fff_ffff;
 

@@ -30,7 +30,7 @@ export const BLOCK_VA = 0x080;
 export const ZERO = 0x088;
 export const FS_BASE = 0x090;
 export const GS_BASE = 0x098;
-/** Bases of the other segments: they have one in compatibility mode alone. */
+/** Bases of the other segments. They are used in compatibility mode only. */
 export const ES_BASE = 0x0a0;
 export const CS_BASE = 0x0a8;
 export const SS_BASE = 0x0b0;
@@ -43,7 +43,7 @@ export const F_B = 0x110;
 export const F_R = 0x118;
 export const F_C = 0x120;
 export const F_KIND = 0x124;
-/** The six arithmetic flags when F_KIND is K_BITS: F_C then has no other use. */
+/** The six arithmetic flags if F_KIND is K_BITS. F_C is not needed in that case. */
 export const F_BITS = 0x120;
 /** All other bits of RFLAGS. */
 export const SYSTEM_FLAGS = 0x12c;
@@ -55,11 +55,11 @@ export const CURRENT_OP = 0x138;
 export const MODE = 0x13c;
 /** Linear address of the present mode's TLBs. */
 export const TLB = 0x140;
-/** What the jump cache compares: the mode's JUMP_GENERATIONS + MODE + 2 * CODE_KIND, set when a run starts. */
+/** What the jump cache compares: the mode's JUMP_GENERATIONS + MODE + 2 * CODE_KIND. It is set when a run starts. */
 export const JUMP_TAG = 0x144;
-/** Generation as the TLB tags compare it, of the mode that runs: u64, set when a run starts. */
+/** The generation of the mode that runs, as the TLB tags compare it: u64, set when a run starts. */
 export const GENERATION = 0x148;
-/** What accesses compare in this run: GENERATION, or ALL_SLOW while alignment checks are on. */
+/** What accesses compare in this run: GENERATION, or ALL_SLOW while every access has to take the slow path. */
 export const ACCESS_TAG = 0x150;
 export const CR3_KERNEL = 0x158;
 export const CR3_USER = 0x160;
@@ -69,7 +69,10 @@ export const CR4 = 0x178;
 export const GS_BASE_OTHER = 0x180;
 /** DR0 to DR7: 8 u64. */
 export const DR = 0x600;
-/** u32: 1 while data breakpoints are looked for; then which of the four the present instruction hit. See watch.ts. */
+/**
+ * u32: 1 while data breakpoints are checked; then a mask of the breakpoints that the present instruction has hit. See
+ * watch.ts.
+ */
 export const WATCHING = 0x640;
 export const WATCH_HITS = 0x644;
 /** u16: es cs ss ds fs gs. */
@@ -82,37 +85,47 @@ export const FAULT_CODE = 0x1dc;
 export const FAULT_ADDRESS = 0x1e0;
 /** Instructions executed since power-on: u64. */
 export const RETIRED = 0x1e8;
-/** What BUDGET was when RETIRED was last brought up to date (i32). */
+/** The value of BUDGET when RETIRED was last brought up to date (i32). */
 export const GIVEN = 0x1f4;
-/** 1: the exception came from an int instruction; rip is after it. */
+/** 1 if the exception came from an int instruction; rip is then after it. */
 export const EXIT_SOFTWARE = 0x1f8;
-/** u64 a mode, 1 to GENERATION_LAST: grows with every flush of the mode's translations. */
+/** u64 for each mode, from 1 to GENERATION_LAST: it grows with every flush of the mode's translations. */
 export const GENERATIONS = 0x648;
-/** u32 a mode, a multiple of JUMP_STEP: grows with every flush, also of one page. The low bits of a tag are mode and kind. */
+/**
+ * u32 for each mode, a multiple of JUMP_STEP: it grows with every flush, including those of one page. The low bits of
+ * a tag are mode and kind.
+ */
 export const JUMP_GENERATIONS = 0x658;
 export const JUMP_STEP = 8;
-/** u32: frames in STALE_LIST; beyond STALE_MOST any translation may be out of date. */
+/** u32: the number of frames in STALE_LIST. If it exceeds STALE_MOST, any translation may be out of date. */
 export const STALE_COUNT = 0x660;
 export const STALE_MOST = 256;
-/** u32 each: frames that changed entries named. */
+/** u32 each: frames that were named by entries that have changed. */
 export const STALE_LIST = 0x1000;
-/** u8 for all frames whose numbers end alike: 1 if one of them is in the list. */
+/** u8 for all frames whose numbers have the same low bits: 1 if one of them is in the list. */
 export const STALE_MARKS = 0x1400;
 export const STALE_MARKS_BYTES = 0x400;
 /**
- * What compatibility mode knows of its segments, u32 each, in the order of the slots of their bases: fs gs es cs ss ds. The
- * last byte of each; and the rights, as in the upper half of a descriptor, 0: not to be used.
+ * The segments of compatibility mode, u32 each, in the order of the slots of their bases: fs gs es cs ss ds. The
+ * limit is the offset of the last byte; the rights are those in the upper half of a descriptor, or 0 if the segment
+ * cannot be used.
  */
 export const SEGMENT_LIMITS = 0x680;
 export const SEGMENT_RIGHTS = 0x698;
-/** u32, how code is decoded and run: one of the KIND_ below. */
+/** u32: how code is decoded and run; one of the KIND_ values below. */
 export const CODE_KIND = 0x6b0;
-/** u32: 1 while accesses are held against limits and rights one by one: not all segments are whole. */
+/**
+ * u32: 1 while accesses are checked one by one against limits and rights, because some segment does not span the
+ * address space.
+ */
 export const SEGMENTS_CHECKED = 0x6b4;
 export const KIND_LONG = 0;
-/** 32-bit code in a segment from 0 to the end of the 4 GiB. */
+/** 32-bit code in a segment that spans the 4 GiB from address 0. */
 export const KIND_FLAT = 1;
-/** 32-bit code in another segment, and 16-bit code: instruction by instruction, each branch held against the limit. */
+/**
+ * 32-bit code in another segment, and 16-bit code. They run instruction by instruction, and each branch is checked
+ * against the limit.
+ */
 export const KIND_CHECKED = 2;
 export const KIND_16 = 3;
 export const GENERATION_LAST = 0xffe;
@@ -128,17 +141,20 @@ export const FTW = 0x394;
 export const FOP = 0x396;
 export const FIP = 0x398;
 export const FDP = 0x3a0;
-/** Address of the x87 instruction and of its operand, then rflags, for core/fp: see fp/state.ts. */
+/** Addresses of the x87 instruction and of its operand, then rflags, for core/fp; see fp/state.ts. */
 export const NOW_IP = 0x3a8;
 export const NOW_DP = 0x3b0;
-/** u32: selectors of the code, and in the upper half of the operand, of the x87 instruction that runs. */
+/** u32: selectors of the code and (in the upper half) of the operand of the x87 instruction that is running. */
 export const NOW_SELECTORS = 0x6b8;
 export const FP_FLAGS = 0x3b8;
 export const FCS = 0x3bc;
 export const SCRATCH = 0x400;
 export const SCRATCH_BYTES = 0x200;
 
-/** TLBs of mode m at MODE_TLB + m * MODE_TLB_STRIDE: entries of 16 bytes {u64 tag, u32 addend, u32 0}. */
+/**
+ * The TLBs of mode m are at MODE_TLB + m * MODE_TLB_STRIDE. Their entries have 16 bytes: {u64 tag, u32 addend, u32
+ * 0}.
+ */
 export const MODE_TLB = 0x10000;
 export const MODE_TLB_STRIDE = 0x10000;
 export const TLB_READ = 0x0000;
@@ -146,11 +162,11 @@ export const TLB_WRITE = 0x4000;
 export const TLB_CODE = 0x8000;
 export const TLB_ENTRIES = 1024;
 export const TLB_CODE_ENTRIES = 256;
-/** What the TLBs for reading and for writing gave up last: the same entries, in any order. */
+/** The entries that the TLBs for reading and writing have evicted last, in any order. */
 export const VICTIMS_READ = 0x9000;
 export const VICTIMS_WRITE = 0x9080;
 export const VICTIMS = 8;
-/** In each of the two, u32: bytes to the entry that is overwritten next. */
+/** In each of the two, u32: the offset of the entry that is overwritten next. */
 export const VICTIM_NEXT = 0x0c;
 /** Jump cache: entries of 16 bytes {u64 va, u32 block, u32 jump tag}. */
 export const JUMP_CACHE = 0x30000;
@@ -158,15 +174,18 @@ export const JUMP_ENTRIES = 4096;
 
 /** u32: the next free descriptor. */
 export const FP_NEXT = 0x210080;
-/** u32: blocks that wait to be translated, then {u32 block, u32 0, u64 its address} each. */
+/** u32: the number of blocks that wait to be translated, then {u32 block, u32 0, u64 its address} for each. */
 export const HOT_COUNT = 0x210100;
 export const HOT_LIST = 0x210110;
 export const HOT_MAX = 64;
-/** u32 each: executions until a block is asked to be translated, until the wait for others ends, and how many wait for a batch. */
+/**
+ * u32 each: after how many executions a block is to be translated, after how many more it does not wait for others
+ * any longer, and how many blocks make a batch.
+ */
 export const HEAT_FIRST = 0x2100c0;
 export const HEAT_AGAIN = 0x2100c4;
 export const HOT_BATCH = 0x2100c8;
-/** u32: grows with every block that loses its bytes. */
+/** u32: a counter that grows with every block that loses its bytes. */
 export const KILLS = 0x2100cc;
 export const SCRATCH_BLOCK = 0x211000;
 export const BLOCK_HASH = 0x220000;
@@ -177,30 +196,30 @@ export const FP_DESCRIPTORS_END = 0x360000;
 export const ARENA = 0x360000;
 
 /** A decoded block: header, then operations of 16 bytes. */
-/** Instructions; the operations may be more. */
+/** Number of instructions. There may be more operations. */
 export const B_COUNT = 0;
 /** Linear address of the first byte. */
 export const B_START = 4;
 export const B_HASH_NEXT = 8;
 export const B_FRAME_NEXT = 12;
-/** Linear address of the second page of an instruction that crosses pages; 0: none. */
+/** Linear address of the second page if an instruction crosses a page boundary, otherwise 0. */
 export const B_FRAME2 = 16;
 export const B_FRAME2_NEXT = 20;
-/** 1 + the CODE_KIND that it was decoded for, until its bytes are stored to; then 0. */
+/** 1 + the CODE_KIND for which it was decoded. It becomes 0 when its bytes are stored to. */
 export const B_LIVE = 24;
 /** Bytes of code. */
 export const B_BYTES = 28;
-/** Executions by the interpreter until the block is asked to be translated (i32). */
+/** How many more executions by the interpreter until the block is to be translated (i32). */
 export const B_HEAT = 32;
-/** Number of the translated region that starts here; 0: none. */
+/** Number of the translated region that starts here, or 0. */
 export const B_REGION = 36;
-/** Number of the first operation while Op.TRANSLATED stands in its place. */
+/** Number of the first operation while Op.TRANSLATED is in its place. */
 export const B_FIRST = 40;
-/** Translated regions that contain this block, in the low half; 0x10000: it waits to be translated. */
+/** The low half is the number of translated regions that contain this block. 0x10000: it waits to be translated. */
 export const B_USES = 44;
 export const HOT_WAITS = 0x10000;
 export const BLOCK_HEADER = 48;
-/** Most instructions in a block. */
+/** The fields of a decoded block: a header, followed by operations of 16 bytes. */
 export const BLOCK_MAX = 64;
 /** Arena bytes that one block can need at most. */
 export const BLOCK_ROOM = 4096;
@@ -214,17 +233,18 @@ export const O_SCALE = 6;
 export const O_LENGTH = 7;
 export const O_DISP = 8;
 export const O_IMM = 12;
-/** Flag in O_SCALE: the address is cut to 32 bits. Bits 0-1 are the scale, bits 3-7 the segment base's slot. */
+/** Flag in O_SCALE: the address is cut to 32 bits. Bits 0-1 are the scale, bits 3-7 the slot of the segment's base. */
 export const SCALE_ADDR32 = 4;
-/** All slots have this bit; with SCALE_ADDR32, and without this one, the address is cut to 16 bits. */
+/** All slots have this bit. If it is not set and SCALE_ADDR32 is, the address is cut to 16 bits. */
 export const SCALE_SLOT = 0x80;
 
 export const MFN_BASE = 0x100000;
 
 /**
- * What a translated region returns, in the low four bits. R_OPERATION: the address of an operation to go on with; it
- * is not the first of its block. R_LINK: a block to enter. R_GOTO: control goes to BLOCK_VA. R_EXIT: an exit, in the
- * bits above. R_PLAIN: a block to enter and to interpret. R_UNDONE: the same, but its budget is taken.
+ * What a translated region returns in the low four bits. R_OPERATION: the address of an operation at which to
+ * continue; it is not the first of its block. R_LINK: a block to enter. R_GOTO: control goes to BLOCK_VA. R_EXIT: an
+ * exit, in the bits above. R_PLAIN: a block to enter and to interpret. R_UNDONE: the same, but its instructions are
+ * already taken off the budget.
  */
 export const R_OPERATION = 0;
 export const R_LINK = 1;

@@ -1,6 +1,7 @@
 /**
- * The forms of compatibility mode that are not those of long mode: stack and near branches with their sizes, what long mode
- * has made invalid, what it does otherwise. Source: Intel SDM volume 2; AMD APM volume 3, appendix B.
+ * Instruction forms that differ between compatibility mode and long mode: stack instructions and near branches with
+ * their operand sizes, instructions that are invalid in long mode, and instructions that do something else there.
+ * Source: Intel SDM volume 2; AMD APM volume 3, appendix B.
  */
 import * as iced from 'iced-x86';
 import { KIND_FLAT } from '../core/layout.js';
@@ -20,7 +21,7 @@ import { JCC, LOOPS } from './tables.js';
 
 const { Code, Mnemonic: M, OpKind, Register } = iced;
 
-/** No operand, or an immediate; with log2 of the operand size. */
+/** Instructions without operands or with an immediate, with log2 of the operand size. */
 const PLAIN = new Map<number, readonly [kind: number, log: number]>([
   [M.Pushf, [G.PUSHF, 1]],
   [M.Pushfd, [G.PUSHF, 2]],
@@ -88,7 +89,10 @@ function pop(o: Operands): DecodedForm {
   return form(generic(G.POP, Form.R, log), { r1: 0 });
 }
 
-/** A near call or jump; far ones need descriptor tables. `isFlat`: relative ones of the code's own size are as in long mode. */
+/**
+ * A near call or jump; far ones need descriptor tables. With `isFlat`, relative branches of the code's own size are
+ * the same as in long mode.
+ */
 function branch(o: Operands, isCall: boolean, isFlat: boolean): DecodedForm | undefined {
   const { ins } = o;
   const kind = isCall ? G.CALL_NEAR : G.JUMP_NEAR;
@@ -103,7 +107,10 @@ function branch(o: Operands, isCall: boolean, isFlat: boolean): DecodedForm | un
   return form(generic(kind, Form.M, logOfBytes(bytes)), { memory: true, flow: Flow.end });
 }
 
-/** The form of an instruction of compatibility mode, in code of a KIND_; undefined: as in long mode, if it is one. */
+/**
+ * Returns the form of an instruction in compatibility mode, in code of a KIND_. Undefined: it is the same as in long
+ * mode, or invalid.
+ */
 export function compatForm(ins: iced.Instruction, kind: number): DecodedForm | undefined {
   const m = ins.mnemonic;
   const isFlat = kind === KIND_FLAT;
@@ -177,10 +184,13 @@ export function compatForm(ins: iced.Instruction, kind: number): DecodedForm | u
 
 const usage = new iced.InstructionInfoFactory();
 
-/** These look at their operand's segment when they write: they do so but at times, or read something else first. */
+/**
+ * Instructions that check their operand's segment only when they write: they do not always write, or read something
+ * else first.
+ */
 const CHECKED_LATER = new Set<number>([M.Arpl, M.Pop]);
 
-/** Whether it writes to its memory operand, in the code's segment, whatever is there. */
+/** Whether the instruction unconditionally writes to a memory operand in the code segment. */
 export function writesToCode(ins: iced.Instruction): boolean {
   if (CHECKED_LATER.has(ins.mnemonic)) return false;
   const info = usage.info(ins);

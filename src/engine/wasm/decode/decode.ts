@@ -1,8 +1,8 @@
 /**
- * From x86-64 bytes to decoded operations: one basic block at a time, by iced-x86's decoder and by
- * what it taught (decode-known.ts). The operations are
- * position independent (addresses relative to rip refer to the block's start), so that a block belongs to its
- * physical page whatever address it is mapped at. Layout: core/layout.ts; numbers: core/ops.ts.
+ * Decodes x86-64 instructions into operations, one basic block at a time. It uses iced-x86's decoder, and for forms
+ * that iced-x86 has decoded before it uses known.ts. The operations are position independent (addresses relative to
+ * rip refer to the block's start), so a block belongs to its physical page, whatever address the page is mapped at.
+ * Layout: core/layout.ts; numbers: core/ops.ts.
  */
 import * as iced from 'iced-x86';
 import {
@@ -33,7 +33,7 @@ const { Code, DecoderError, DecoderOptions, OpKind, Register } = iced;
 
 const OPTIONS = DecoderOptions.NoMPFX_0FBC | DecoderOptions.NoMPFX_0FBD | DecoderOptions.NoWbnoinvd;
 const MAX_LENGTH = 15;
-/** Bytes given to the decoder at a time. */
+/** How many bytes the decoder gets at a time. */
 const WINDOW = 192;
 const PAGE = 4096;
 const BLOCK_VA_SLOT = 0x80;
@@ -47,7 +47,7 @@ const FLOAT = Op.GENERIC | (G.FP << 5) | (Form.RR << 2);
 const SEGMENT_SLOTS = new Uint8Array(256).fill(ZERO);
 SEGMENT_SLOTS[Register.FS] = FS_SLOT;
 SEGMENT_SLOTS[Register.GS] = GS_SLOT;
-/** In compatibility mode all of them have one. */
+/** In compatibility mode all segments have a base. */
 const COMPAT_SLOTS = new Uint8Array(256).fill(ZERO);
 COMPAT_SLOTS[Register.ES] = ES_BASE;
 COMPAT_SLOTS[Register.CS] = CS_BASE;
@@ -56,7 +56,7 @@ COMPAT_SLOTS[Register.DS] = DS_BASE;
 COMPAT_SLOTS[Register.FS] = FS_SLOT;
 COMPAT_SLOTS[Register.GS] = GS_SLOT;
 const RDI = 0x38;
-/** By KIND_. */
+/** Indexed by KIND_. */
 const BITS = [64, 32, 32, 16];
 const SCALES = [0, 0, 1, 0, 2, 0, 0, 0, 3];
 
@@ -78,7 +78,7 @@ const moves: Record<number, readonly [store: boolean, aligned: boolean] | undefi
   [Code.Movntdq_m128_xmm]: [true, true],
 };
 
-/** Signed 32 bits of an immediate operand, whatever its width. */
+/** The signed low 32 bits of an immediate operand of any width. */
 function immediateOf(ins: iced.Instruction, operand: number): number {
   switch (ins.opKind(operand)) {
     case OpKind.Immediate8:
@@ -93,7 +93,7 @@ function immediateOf(ins: iced.Instruction, operand: number): number {
   }
 }
 
-/** Outside of long mode FXSAVE leaves alone where xmm8 to xmm15 would be, and what is behind. */
+/** Outside of long mode FXSAVE does not write the area of xmm8 to xmm15 and what follows it. */
 function withoutUpperVectors(fp: FpOperation): FpOperation {
   return fp.form.storeSize === 512 ? { ...fp, form: { ...fp.form, storeSize: 288 } } : fp;
 }
@@ -102,19 +102,22 @@ export class BlockDecoder {
   private readonly instruction = new iced.Instruction();
   private readonly view: DataView;
   private readonly u8: Uint8Array;
-  /** By KIND_. */
+  /** Indexed by KIND_. */
   private readonly forms = BITS.map(() => new Map<number, DecodedForm>());
   private readonly descriptors = new Map<string, number>();
   private readonly known: KnownForms | undefined;
-  /** Of the present block, once it is needed. */
+  /** The decoder of the present block. It is made when it is first needed. */
   private decoder: iced.Decoder | undefined;
-  /** Of the present block: a KIND_. */
+  /** The KIND_ of the present block. */
   private kind: number = KIND_LONG;
-  /** How a block goes on behind the instruction that was decoded last; its form, if it is one of integers. */
+  /**
+   * How a block continues after the instruction that was decoded last, and the form of that instruction if it is an
+   * integer instruction.
+   */
   private flow = Flow.next;
   private form: DecodedForm | undefined;
 
-  /** `knows`: instructions of forms that were met before are decoded without iced-x86. */
+  /** With `knows`, instructions of forms that were seen before are decoded without iced-x86. */
   constructor(memory: ArrayBufferLike, knows = true) {
     this.view = new DataView(memory);
     this.u8 = new Uint8Array(memory);
@@ -122,8 +125,9 @@ export class BlockDecoder {
   }
 
   /**
-   * Decodes the block at linear `at` to `to`, header fields B_COUNT, B_BYTES and B_FRAME2 included; the number of
-   * operations, 0 if the instruction goes on in the next page and `nextPage` gives no linear address for it. `kind`: a KIND_.
+   * Decodes the block at the linear address `at` to `to`, including the header fields B_COUNT, B_BYTES and B_FRAME2.
+   * Returns the number of operations, or 0 if the instruction continues in the next page and `nextPage` returns no
+   * linear address for it. `kind` is a KIND_.
    */
   decode(at: number, to: number, nextPage: () => number, kind: number = KIND_LONG): number {
     this.kind = kind;
@@ -157,8 +161,9 @@ export class BlockDecoder {
   }
 
   /**
-   * Decodes the instruction `offset` bytes into the block at linear `at`, of which `room` bytes can be read, and says in
-   * `flow` how the block goes on; its length, 0 if it does not end in these bytes.
+   * Decodes the instruction at `offset` in the block at the linear address `at`, of which `room` bytes can be read.
+   * Sets `flow` to how the block continues. Returns the instruction's length, or 0 if it does not end within these
+   * bytes.
    */
   private instructionAt(at: number, room: number, offset: number, slot: number): number {
     const { instruction: ins, known } = this;
@@ -184,7 +189,7 @@ export class BlockDecoder {
     return ins.length;
   }
 
-  /** An instruction with bytes in two pages is a block of its own. */
+  /** An instruction that crosses a page boundary is a block of its own. */
   private decodeCrossing(at: number, to: number, room: number, nextPage: () => number): number {
     const second = nextPage();
     if (second === 0) return 0;
@@ -208,7 +213,8 @@ export class BlockDecoder {
     slot += 16;
     if (flow === Flow.branch || flow === Flow.either) slot = this.links(slot);
     else if (flow === Flow.next) slot = this.next(slot, length);
-    // An invalid one may end before the page does; the second page then does not matter, but does no harm.
+    // An invalid instruction may end before the page does. In that case the second page is not needed, but does no
+    // harm.
     return this.end(to, 1, Math.max(length, room + 1), slot);
   }
 
@@ -223,7 +229,7 @@ export class BlockDecoder {
     return slot + 16;
   }
 
-  /** The block goes on at the next instruction. */
+  /** The block continues at the next instruction. */
   private next(slot: number, offset: number): number {
     this.put(slot, Op.NEXT, 0, 0, 0, offset, 0);
     return this.links(slot + 16);
@@ -293,11 +299,12 @@ export class BlockDecoder {
     }
   }
 
-  /** Relative to the block's start: the decoder's ip counts from there. */
+  /** The target relative to the block's start, because the decoder's ip counts from there. */
   private targetOf(ins: iced.Instruction): number {
     const target = ins.nearBranchTarget;
     if (this.kind === KIND_LONG) return Number(BigInt.asIntN(64, target));
-    // iced has cut it to the operand's size, as if the block began at 0; that is to be done where it is known where it does.
+    // iced-x86 has cut the target to the operand's size as if the block began at 0. That must be done later, when the
+    // block's address is known.
     const next = ins.nextIP;
     const bits = ins.op0Kind === OpKind.NearBranch16 ? 16 : 32;
     return Number(next + BigInt.asIntN(bits, target - next));
@@ -356,7 +363,7 @@ export class BlockDecoder {
     return this.kind === KIND_LONG ? SEGMENT_SLOTS[segment] : COMPAT_SLOTS[segment];
   }
 
-  /** Fills in base, index, scale, segment, displacement; true if it is just [base + disp]. */
+  /** Writes base, index, scale, segment and displacement. Returns true if the address is just [base + disp]. */
   private putAddress(ins: iced.Instruction, slot: number, withSegment: boolean): boolean {
     const { u8, view } = this;
     const base = ins.memoryBase;
@@ -373,7 +380,7 @@ export class BlockDecoder {
         narrow ||= registerLog[base] === 2;
         short = registerLog[base] === 1;
       }
-      // Xlatb's index is al, which its operation adds itself.
+      // The index of Xlatb is al, which its operation adds itself.
       if (index !== Register.None && registerLog[index] >= 1) {
         u8[slot + 5] = registerOffset[index];
         narrow ||= registerLog[index] === 2;
@@ -417,7 +424,7 @@ export class BlockDecoder {
     return Flow.next;
   }
 
-  /** Where a descriptor lies that says this: see core/float.ts. */
+  /** Returns the address of a descriptor with these contents; see core/float.ts. */
   private descriptor(fp: FpOperation): number {
     const { form } = fp;
     const { view } = this;

@@ -1,6 +1,7 @@
 /**
- * What an instruction becomes, as far as its Code and operand kinds fix it: worked out once for each, then only
- * registers, addresses and immediates are filled in. Undefined: an invalid instruction.
+ * The form of an instruction: everything that follows from its Code and the kinds of its operands. It is computed
+ * once for each combination; for each instruction only registers, addresses and immediates are added. Undefined means
+ * that the instruction is invalid.
  */
 import * as iced from 'iced-x86';
 import { Form, G, Op } from '../core/ops.js';
@@ -31,33 +32,33 @@ const EXIT_PRIVILEGED = 3;
 export const EXIT_DESCRIPTOR = 4;
 const EXIT_FORCED = 5;
 
-/** How a block goes on behind the instruction. */
+/** How a block continues after the instruction. */
 export enum Flow {
   next,
-  /** To a target relative to rip, kept in the displacement. */
+  /** At a target relative to rip, which is in the displacement. */
   branch,
-  /** To one of two such targets: the other is the next instruction. */
+  /** At one of two targets: the other one is the next instruction. */
   either,
-  /** Nowhere the decoder knows. */
+  /** At an address that the decoder does not know. */
   end,
 }
 
 export interface DecodedForm {
   readonly op: number;
-  /** The same for an operand [base + disp]. */
+  /** The operation to use for a memory operand [base + disp]. */
   readonly simpleOp: number;
-  /** Operand whose register is the first, second field; -1: none. */
+  /** Which operand gives the first (second) register field; -1: none. */
   readonly r1: number;
   readonly r2: number;
-  /** Values of the fields where no operand gives them. */
+  /** Values of the register fields if no operand gives them. */
   readonly r1Value: number;
   readonly r2Value: number;
   readonly memory: boolean;
-  /** Operand that is an immediate; -1: none, then immValue. */
+  /** Which operand is the immediate; -1: none, and immValue is used. */
   readonly imm: number;
   readonly immValue: number;
   readonly flow: Flow;
-  /** Fields that need more than this table says. */
+  /** How to fill in fields that this table does not describe completely. */
   readonly special?: 'absolute' | 'string' | 'movabs' | 'call' | 'offset' | 'near';
 }
 
@@ -122,7 +123,7 @@ export class Operands {
   }
 }
 
-/** Register or memory first; register, immediate or memory second. */
+/** The first operand is a register or memory, the second a register, an immediate or memory. */
 function twoOperands(kind: number, o: Operands, immediates = true): DecodedForm | undefined {
   const log = o.log(0);
   const bits = 8 << log;
@@ -144,7 +145,7 @@ function twoOperands(kind: number, o: Operands, immediates = true): DecodedForm 
   return immediates ? form(specialised(kind, 'RI', bits) ?? generic(kind, Form.RI, log), rest) : undefined;
 }
 
-/** Shifts: the count is an immediate, 1, or cl; a count of 0 is left to the generic operation. */
+/** Shifts. The count is an immediate, 1, or cl. A count of 0 is left to the generic operation. */
 function shift(kind: number, o: Operands): DecodedForm {
   const log = o.log(0);
   const memory = o.isMemory(0);
@@ -185,7 +186,7 @@ function extend(o: Operands, isSigned: boolean): DecodedForm {
   const names = Op as unknown as Record<string, number>;
   const memory = o.isMemory(1);
   const name = `${G[kind]}_R${memory ? 'M' : 'R'}`;
-  // Zero-extension clears the upper half whether the target has 32 or 64 bits.
+  // Zero-extension clears the upper half, whether the target has 32 or 64 bits.
   const special = to < 2 ? undefined : isSigned ? names[`${name}${8 << to}`] : names[name];
   const op = special ?? generic(kind, memory ? Form.RM : Form.RR, to);
   const simpleOp = kind === G.MOVZX8 && memory && to >= 2 ? Op.MOVZX8_RB : op;
@@ -252,14 +253,14 @@ const exchange = (kind: number, o: Operands): DecodedForm =>
       ? form(generic(kind, Form.MR, o.log(0)), { r2: 0, memory: true })
       : form(generic(kind, Form.RR, o.log(0)), { r1: 0, r2: 1 });
 
-/** The prefetches of 3DNow! have no register form. */
+/** The prefetch instructions of 3DNow! have no register form. */
 const isReserved = (ins: iced.Instruction): boolean =>
   (ins.code === Code.Reservednop_rm16_r16_0F0D ||
     ins.code === Code.Reservednop_rm32_r32_0F0D ||
     ins.code === Code.Reservednop_rm64_r64_0F0D) &&
   ins.op0Kind === OpKind.Register;
 
-/** The form of an integer instruction; undefined: none of ours. */
+/** Returns the form of an integer instruction, or undefined if it is not one. */
 export function integerForm(ins: iced.Instruction): DecodedForm | undefined {
   const o = new Operands(ins);
   const m = ins.mnemonic;
@@ -376,7 +377,7 @@ function rest(m: number, o: Operands): DecodedForm | undefined {
     case M.Leave:
       return form(generic(G.LEAVE, Form.RR, ins.code === Code.Leavew ? 1 : 3));
     case M.Clflush:
-      // Nothing to flush, but it faults as a load of a byte does.
+      // There is nothing to flush, but the instruction faults in the same way as a load of a byte.
       return form(generic(G.TOUCH, Form.M, 0), { memory: true });
     case M.Xlatb:
       return form(generic(G.XLAT, Form.M, 0), { memory: true });
@@ -385,7 +386,7 @@ function rest(m: number, o: Operands): DecodedForm | undefined {
     case M.Int3:
       return leaving(EXIT_EXCEPTION, 3);
     case M.Int1:
-      // A #DB of the processor's own, which no gate's privilege level can refuse.
+      // A #DB that the processor raises itself, which no gate's privilege level can refuse.
       return { ...leaving(EXIT_EXCEPTION, 1), r2Value: 1 };
     case M.Int:
       return leaving(EXIT_EXCEPTION, ins.immediate8);
@@ -396,7 +397,7 @@ function rest(m: number, o: Operands): DecodedForm | undefined {
   }
 }
 
-/** Whether nothing in the form depends on immediates, so that it may be kept for all instructions of a Code. */
+/** Whether the form does not depend on immediates, so that it may be kept for all instructions of a Code. */
 export const isReusable = (ins: iced.Instruction): boolean => {
   const m = ins.mnemonic;
   if (m === M.Mov) return !SEGMENTS.includes(ins.op1Register);

@@ -1,12 +1,12 @@
-// Which operation each SSE, SSE2 and MMX mnemonic is: legacy encodings of the x86-64 baseline only.
-// Operand kinds come from the rest of iced's Code name (Addps_xmm_xmmm128); see decode-fp.ts.
+// The operation of each SSE, SSE2 and MMX mnemonic, for the legacy encodings of the x86-64 baseline. The kinds of
+// operands follow from the rest of iced's Code name (Addps_xmm_xmmm128); see fp.ts.
 import { FpOp } from '../core/fp/ops.js';
 
 const numbers = (first: number, ...names: string[]): [string, number][] =>
   names.map((n, i) => [n, first + i]);
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
-/** Mnemonics whose XMM form is the operation and whose MM form, if there is one, is it plus FpOp.MMX. */
+/** Mnemonics whose XMM form has this operation number. The MM form, if there is one, has the number plus FpOp.MMX. */
 const integer = numbers(
   FpOp.PUNPCKLBW,
   ...words(`Punpcklbw Punpcklwd Punpckldq Punpcklqdq Punpckhbw Punpckhwd Punpckhdq Punpckhqdq
@@ -64,7 +64,7 @@ export const byMnemonic = new Map([...integer, ...shuffles, ...bitwise, ...float
 
 export const shiftsByImmediate = new Map(shifts);
 
-/** By iced's whole Code name, where the mnemonic does not say enough: [register form, memory form]. */
+/** By iced's complete Code name, where the mnemonic is not enough: [register form, memory form]. */
 export const byCode: Record<string, readonly [register: number, memory: number]> = {
   Movups_xmm_xmmm128: [FpOp.MOV16, FpOp.MOV16],
   Movupd_xmm_xmmm128: [FpOp.MOV16, FpOp.MOV16],
@@ -134,7 +134,7 @@ export const byCode: Record<string, readonly [register: number, memory: number]>
   Wait: [FpOp.FWAIT, -1],
 };
 
-/** Codes whose memory operand need not be aligned although it has 16 bytes. */
+/** Codes whose 16-byte memory operand need not be aligned. */
 export const unaligned = new Set([
   'Movups_xmm_xmmm128',
   'Movupd_xmm_xmmm128',

@@ -1,11 +1,11 @@
-// Floating-point, MMX and SSE instructions as operations for core/fp: which number, how many bytes
-// to fetch and to store, where the operands are. iced's Code names say it all: the mnemonic picks
-// the operation, the rest the operand kinds. SDM volume 2; encodings of the x86-64 baseline only
-// (SSE3 and later, FISTTP among them, are unknown here and give #UD).
+// Floating-point, MMX and SSE instructions as operations for core/fp: the operation's number, how many bytes to fetch
+// and to store, and where the operands are. All of this follows from iced's Code names: the mnemonic selects the
+// operation, the rest gives the kinds of operands. SDM volume 2; only encodings of the x86-64 baseline are known
+// (SSE3 and later, including FISTTP, give #UD).
 //
-// How an engine runs one: if memory is touched, check align16, fetch loadSize bytes to SCRATCH; for
-// flags, rflags to EFLAGS; for x87, NOW_IP and NOW_DP; then fpExec(cpu, op, dst, cpu + src, imm);
-// if that gave 0, store storeSize bytes from SCRATCH and call fpCommit(cpu, op); take flags back.
+// How the engine executes one: if it uses memory, check align16 and fetch loadSize bytes to SCRATCH; for flags, write
+// rflags to EFLAGS; for x87, write NOW_IP and NOW_DP; then call fpExec(cpu, op, dst, cpu + src, imm). If that
+// returned 0, store storeSize bytes from SCRATCH and call fpCommit(cpu, op). Finally read the flags back.
 import { Code, CodeExt, type Instruction, OpKind, Register, RegisterExt } from 'iced-x86';
 import { FpOp } from '../core/fp/ops.js';
 import { byCode, byMnemonic, shiftsByImmediate, unaligned } from './fp-tables.js';
@@ -18,33 +18,33 @@ const SCRATCH = 0x400;
 type FpUnit = 'x87' | 'mmx' | 'sse';
 type Kind = 'none' | 'xmm' | 'mm' | 'gpr' | 'mem';
 
-/** One form of an instruction. */
+/** The form of an instruction. */
 interface FpForm {
   readonly op: number;
   readonly unit: FpUnit;
-  /** Bytes read from, and written to, the memory operand; 0: none. */
+  /** How many bytes are read from, and written to, the memory operand; 0: none. */
   readonly loadSize: number;
   readonly storeSize: number;
-  /** The memory operand must be 16-byte aligned, or #GP(0). */
+  /** The memory operand must be 16-byte aligned; otherwise the instruction raises #GP(0). */
   readonly align16: boolean;
-  /** Operand number and register file of the destination and the source. */
+  /** Operand number and register file of destination and source. */
   readonly dst: Kind;
   readonly dstOperand: number;
   readonly src: Kind;
   readonly srcOperand: number;
   /** Operand number of an immediate or, for MASKMOV, of the mask register; -1: none. */
   readonly immOperand: number;
-  /** Memory at DS:rDI (MASKMOVQ, MASKMOVDQU) instead of a ModRM operand. */
+  /** The memory operand is at DS:rDI (MASKMOVQ, MASKMOVDQU) and not given by ModRM. */
   readonly implicitDi: boolean;
   /** Reads or writes the arithmetic flags. */
   readonly flags: boolean;
   /** Raises a pending x87 exception before anything else. */
   readonly waits: boolean;
-  /** Works while CR0.TS is set or CR0.EM says so: none does; FWAIT also needs CR0.MP. */
+  /** FWAIT: only CR0.TS together with CR0.MP forbids it. All others are forbidden by CR0.TS and by CR0.EM. */
   readonly wait: boolean;
 }
 
-/** What the engine passes to fpExec, and what it does around it. */
+/** What the engine passes to fpExec, and what it has to do before and after. */
 export interface FpOperation {
   readonly form: FpForm;
   readonly op: number;
@@ -94,7 +94,7 @@ const base = {
 };
 
 function simdForm(name: string, memory: boolean): FpForm | undefined {
-  if (name.startsWith('Pextrw_') && name.includes('m16')) return undefined; // SSE4.1's, with a memory form
+  if (name.startsWith('Pextrw_') && name.includes('m16')) return undefined; // SSE4.1 has a form with memory
   const [mnemonic, ...tokens] = name.split('_');
   const mmx = tokens.some((t) => t.startsWith('mm'));
   const unit: FpUnit =
@@ -141,7 +141,7 @@ function simdForm(name: string, memory: boolean): FpForm | undefined {
     src: loads ? 'mem' : src,
     immOperand,
     flags: /^U?comis/i.test(name),
-    // Cvtpi2ps and Cvtpi2pd from memory touch no MMX register.
+    // Cvtpi2ps and Cvtpi2pd with a memory operand use no MMX register.
     waits: unit === 'mmx' && !(name.startsWith('Cvtpi2') && memory),
     wait: name === 'Wait',
   };
@@ -181,7 +181,7 @@ function x87Form(code: Code, name: string): FpForm | undefined {
   };
 }
 
-/** Operation number of an x87 Code and its opcode bits as far as the Code fixes them. */
+/** The operation number of an x87 Code, and its opcode bits as far as the Code determines them. */
 function x87Encoding(code: Code): { op: number; fop: number } | undefined {
   const info = CodeExt.opCode(code);
   try {
@@ -205,7 +205,10 @@ const none = Symbol();
 const cache = new Map<number, FpForm | typeof none>();
 const fops = new Map<number, number>();
 
-/** The form of an instruction, by its Code and whether its ModRM operand is in memory; undefined: not one of ours. */
+/**
+ * Returns the form of an instruction, given its Code and whether its ModRM operand is in memory. Undefined: it is not
+ * a floating-point instruction that we know.
+ */
 export function lookupFp(code: Code, memory: boolean): FpForm | undefined {
   const key = code * 2 + (memory ? 1 : 0);
   let form = cache.get(key);
@@ -222,7 +225,7 @@ export function lookupFp(code: Code, memory: boolean): FpForm | undefined {
   return form === none ? undefined : form;
 }
 
-// ModRM's mod and rm as an assembler would have made them; iced does not keep the byte.
+// The ModRM byte's mod and rm, as an assembler would encode them. iced does not keep the byte.
 function memoryModRm(instruction: Instruction): number {
   const b = instruction.memoryBase;
   if (b === Register.RIP || b === Register.EIP) return 0x05;
@@ -238,7 +241,7 @@ function memoryModRm(instruction: Instruction): number {
   return mod | (instruction.memoryIndex !== Register.None || b === Register.None ? 4 : number);
 }
 
-/** A decoded instruction as an operation of core/fp; undefined if it is none. */
+/** Converts a decoded instruction to an operation of core/fp. Undefined: it is not a floating-point instruction. */
 export function decodeFp(instruction: Instruction): FpOperation | undefined {
   const count = instruction.opCount;
   let memory = false;
@@ -249,7 +252,7 @@ export function decodeFp(instruction: Instruction): FpOperation | undefined {
     let fop = fops.get(instruction.code) ?? 0;
     if (memory) fop |= memoryModRm(instruction);
     else {
-      // ST(i), if the encoding has one: the operand that is not fixed.
+      // If the encoding contains ST(i), it is the operand that is not fixed.
       for (let i = 0; i < count; i++) {
         const r = instruction.opRegister(i);
         if (r > Register.ST0 && r <= Register.ST7) fop |= r - Register.ST0;

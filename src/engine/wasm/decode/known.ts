@@ -1,31 +1,32 @@
 /**
- * Integer instructions straight from their bytes, once iced-x86 has decoded one of the same form. What a form is (operation,
- * operand kinds, flow) depends on opcode, operand size, the digit in ModRM for groups, and whether ModRM names memory;
- * the first instruction of each is decoded by iced-x86 and teaches the rest, so that no meaning is written here: only
- * where registers, addresses and immediates lie. Left to iced-x86 always: floating point, vectors, lock and repeat
- * prefixes, 32-bit addresses, and all that is rare. SDM vol. 2, 2.1 and 2.2.
+ * Decodes integer instructions directly from their bytes, once iced-x86 has decoded one of the same form. The form
+ * (operation, kinds of operands, flow) depends on the opcode, the operand size, the digit in ModRM for groups, and
+ * whether ModRM names memory. iced-x86 decodes the first instruction of each form, and its result is used for the
+ * others. Therefore this file contains no meanings of instructions, only where registers, addresses and immediates
+ * are. Always left to iced-x86: floating point, vectors, lock and repeat prefixes, 32-bit addresses, and everything
+ * rare. SDM vol. 2, 2.1 and 2.2.
  */
 import { BLOCK_VA, FS_BASE, GS_BASE, ZERO } from '../core/layout.js';
 import { type DecodedForm, Flow } from './forms.js';
 
-/** What follows an opcode, and which operand is which. */
+/** What follows an opcode, and the roles of the operands. */
 const MODRM = 1;
-/** ModRM's middle field is part of the opcode. */
+/** The middle field of ModRM is part of the opcode. */
 const GROUP = 2;
-/** The first operand is the register, not the one that may be memory. */
+/** The first operand is the register, and not the one that may be memory. */
 const REGISTER_FIRST = 4;
 const BYTE_REGISTER = 8;
 const BYTE_RM = 0x10;
 const IMMEDIATE_8 = 0x20;
-/** 16 bits with an operand-size prefix, else 32. */
+/** 16 bits with an operand-size prefix, otherwise 32. */
 const IMMEDIATE_Z = 0x40;
 /** 64 bits with REX.W. */
 const IMMEDIATE_V = 0x80;
 /** The register is in the opcode's low bits. */
 const OPCODE_REGISTER = 0x100;
-/** The immediate counts bits of the operand; none is left to iced-x86. */
+/** The immediate is a count of bits. A count of 0 is left to iced-x86. */
 const COUNT = 0x200;
-/** Not with an operand-size prefix. */
+/** Not known with an operand-size prefix. */
 const NO_16 = 0x400;
 const KNOWN = 0x800;
 
@@ -40,7 +41,7 @@ const RIP_RELATIVE = 5;
 const SIB = 4;
 const BOTH = MODRM | BYTE_RM | BYTE_REGISTER;
 
-/** By opcode, two-byte ones from 256 on. */
+/** By opcode. Two-byte opcodes begin at 256. */
 function opcodeTable(): Uint16Array {
   const table = new Uint16Array(512);
   const set = (first: number, last: number, bits: number): void => {
@@ -112,20 +113,20 @@ function opcodeTable(): Uint16Array {
 }
 const OPCODES = opcodeTable();
 
-/** Of a form: opcode, group's digit, operand size, memory or not. */
+/** Forms are numbered by opcode, digit of the group, operand size, and whether there is memory. */
 const KEYS = 512 << 6;
 
-/** A register operand's place in the vCPU's state. */
+/** The offset of a register operand in the vCPU's state. */
 const wide = (n: number): number => 8 * n;
 const byte = (n: number, rex: number): number => (rex === 0 && n >= 4 ? 8 * (n - 4) + 1 : 8 * n);
 
 export class KnownForms {
   private readonly forms: (DecodedForm | undefined)[] = Array.from<undefined>({ length: KEYS });
-  /** Of the instruction that was looked at last; -1: its form cannot be known. */
+  /** The key of the instruction that was examined last; -1: its form cannot be known. */
   private key = -1;
-  /** How its block goes on, if it was decoded. */
+  /** How the block continues after the instruction, if it was decoded. */
   flow = Flow.next;
-  /** Where reading has come to, and the last immediate. */
+  /** The position up to which bytes have been read, and the last immediate. */
   private end = 0;
   private value = 0;
 
@@ -134,15 +135,15 @@ export class KnownForms {
     private readonly view: DataView,
   ) {}
 
-  /** What iced-x86 made of the instruction that was not known. */
+  /** To be called with the form that iced-x86 found for the instruction that was not known. */
   learn(form: DecodedForm | undefined): void {
     if (this.key < 0 || form === undefined) return;
     if ((OPCODES[this.key >> 6] & COUNT) === 0 || form.immValue !== 0) this.forms[this.key] = form;
   }
 
   /**
-   * Decodes the instruction at linear `at`, of which 15 bytes can be read, `offset` bytes into its block, to `slot`; its
-   * length, or 0: it is not known.
+   * Decodes the instruction at the linear address `at` (15 bytes can be read), at `offset` in its block, to `slot`.
+   * Returns its length, or 0 if it is not known.
    */
   decode(at: number, offset: number, slot: number): number {
     const { u8 } = this;
@@ -174,7 +175,7 @@ export class KnownForms {
       modrm = u8[next++];
       isMemory = modrm < 0xc0;
       key |= ((bits & GROUP) !== 0 ? modrm & 0x38 : 0) | (isMemory ? 4 : 0);
-      // Of group 3, the tests have an immediate.
+      // In group 3, the test instructions have an immediate.
       if ((opcode | 1) === 0xf7 && (modrm & 0x30) === 0) bits |= opcode === 0xf6 ? IMMEDIATE_8 : IMMEDIATE_Z;
     }
     this.key = key;
@@ -227,7 +228,10 @@ export class KnownForms {
     this.u8[slot + 3] = form.r2 < 0 ? form.r2Value : form.r2 === 0 ? first : second;
   }
 
-  /** Base, index, scale, segment and displacement; one relative to rip is still to have the end of the instruction added. */
+  /**
+   * Writes base, index, scale, segment and displacement. To a displacement relative to rip the end of the instruction
+   * is added later.
+   */
   private address(modrm: number, rex: number, slot: number, segment: number): void {
     const { u8, view } = this;
     const mod = modrm >> 6;
@@ -251,7 +255,7 @@ export class KnownForms {
     this.end = at + displacement;
   }
 
-  /** An operand in memory that does not matter: a hint's. */
+  /** A memory operand that does not matter, of a hint. */
   private forget(slot: number): void {
     const { u8 } = this;
     u8[slot + 4] = ZERO;
@@ -300,7 +304,7 @@ export class KnownForms {
     this.view.setInt32(at, (this.view.getInt32(at, true) + value) | 0, true);
   }
 
-  /** Where a jump goes, relative to the block's start, and what is behind a call. */
+  /** Writes the target of a jump, relative to the block's start, and the address after a call. */
   private finish(form: DecodedForm, behind: number, slot: number): void {
     this.flow = form.flow;
     if (form.flow === Flow.branch || form.flow === Flow.either) {

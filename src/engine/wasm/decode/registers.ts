@@ -1,13 +1,13 @@
-/** Register operands as byte offsets in a vCPU's state: rax 0, rcx 8 and so on; ah is 1. */
+/** Register operands as byte offsets in a vCPU's state: rax is 0, rcx is 8, and so on; ah is 1. */
 import * as iced from 'iced-x86';
 
 const byName = iced.Register as unknown as Record<string, number>;
 const LEGACY = ['AX', 'CX', 'DX', 'BX', 'SP', 'BP', 'SI', 'DI'];
 
 export const NO_REGISTER = 255;
-/** By iced's register number; NO_REGISTER for all but general registers. */
+/** Indexed by iced's register number. NO_REGISTER for all but general registers. */
 export const registerOffset = new Uint8Array(256).fill(NO_REGISTER);
-/** log2 of the bytes of a general register, by iced's register number. */
+/** log2 of the size of a general register in bytes, indexed by iced's register number. */
 export const registerLog = new Uint8Array(256);
 
 const enter = (name: string, offset: number, log: number): void => {

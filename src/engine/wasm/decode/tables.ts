@@ -1,4 +1,4 @@
-/** Which mnemonics the integer decoder knows, and what each becomes. The numbers are those of core/ops.ts. */
+/** The mnemonics that the integer decoder knows, and the operation of each. The numbers are those of core/ops.ts. */
 import * as iced from 'iced-x86';
 import { G, Op } from '../core/ops.js';
 
@@ -8,7 +8,7 @@ const byName = M as unknown as Record<string, number>;
 const numbered = (first: number, names: string): [number, number][] =>
   names.split(' ').map((name, i) => [byName[name], first + i]);
 
-/** Two operands: register or memory, with register, immediate or memory. */
+/** Instructions with two operands: register or memory, then register, immediate or memory. */
 export const TWO_OPERANDS = new Map<number, number>([
   ...numbered(G.ADD, 'Add Or Adc Sbb And Sub Xor Cmp Test'),
   ...numbered(G.ROL, 'Rol Ror Rcl Rcr Shl Shr Sal Sar'),
@@ -18,13 +18,13 @@ export const TWO_OPERANDS = new Map<number, number>([
 export const isShift = (kind: number): boolean => kind >= G.ROL && kind <= G.SAR;
 export const isBitTest = (kind: number): boolean => kind >= G.BT && kind <= G.BTC;
 
-/** One operand: register or memory. */
+/** Instructions with one operand: register or memory. */
 export const ONE_OPERAND = new Map<number, number>([
   ...numbered(G.INC, 'Inc Dec Neg Not'),
   ...numbered(G.MUL, 'Mul Imul Div Idiv'),
 ]);
 
-/** None at all, with log2 of the operand size. */
+/** Instructions without operands, with log2 of the operand size. */
 export const NO_OPERAND = new Map<number, readonly [number, number]>([
   [M.Pushfq, [G.PUSHF, 3]],
   [M.Pushf, [G.PUSHF, 1]],
@@ -68,22 +68,22 @@ export const LOOPS = new Map<number, number>([
 ]);
 
 const set = (names: string): ReadonlySet<number> => new Set(names.split(' ').map((name) => byName[name]));
-/** Nothing happens: hints, fences, and opcodes reserved as hints. */
+/** Instructions that do nothing: hints, fences, and opcodes reserved as hints. */
 export const NOPS = set(
   'Nop Pause Endbr64 Endbr32 Rdsspd Rdsspq Prefetchw Prefetchwt1 Prefetch Prefetchnta Prefetcht0 Prefetcht1 ' +
     'Prefetcht2 Prefetchit0 Prefetchit1 Mfence Lfence Sfence Reservednop Cldemote',
 );
-/** General protection at CPL 3: Xen emulates or reflects them. */
+/** Instructions that raise #GP at CPL 3. Xen emulates or reflects them. */
 export const PRIVILEGED = set(
   'Hlt Cli Sti In Out Insb Insw Insd Outsb Outsw Outsd Rdmsr Wrmsr Clts Lmsw Invd Wbinvd Invlpg Lgdt Lidt Lldt ' +
     'Ltr Swapgs Sysexit Sysret Sysretq Sysexitq Rdpmc',
 );
-/** These need descriptor tables, or show what Xen keeps to itself. */
+/** Instructions that need descriptor tables, or show what Xen keeps to itself. */
 export const DESCRIPTOR = set(
   'Iret Iretd Iretq Retf Lar Lsl Verr Verw Sgdt Sidt Sldt Str Smsw Lss Lfs Lgs Sysenter',
 );
 
-/** Specialised operations by generic kind, form and size: `KIND_FORMsize` in Op. */
+/** Specialised operations by generic kind, form and size. Their names in Op are `KIND_FORMsize`. */
 export function specialised(kind: number, form: string, bits: number): number | undefined {
   return (Op as unknown as Record<string, number>)[`${G[kind]}_${form}${bits}`];
 }

@@ -1,4 +1,4 @@
-/** Decoded blocks as the translator reads them from the arena, and how they are found. */
+/** Decoded blocks as the translator reads them from the arena, and how to find them. */
 import {
   B_COUNT,
   B_FIRST,
@@ -24,26 +24,26 @@ import { Op } from '../core/ops.js';
 import { endsBlock, type Operation, readOperation } from './operation.js';
 
 export interface Block {
-  /** Linear address of the header: the block's name everywhere. */
+  /** Linear address of the header. It identifies the block everywhere. */
   readonly at: number;
   /** Linear address of its code. */
   readonly start: number;
   /** Instructions. */
   readonly count: number;
-  /** The last one ends the block: a jump, or what is left to the interpreter. */
+  /** The last operation ends the block: a jump, or an operation that is left to the interpreter. */
   readonly operations: readonly Operation[];
 }
 
 /** Bits of page-table entries. */
-/** B_LIVE of code of long mode: other code is not translated. */
+/** B_LIVE of long-mode code. Other code is not translated. */
 export const LIVE = 1;
 const PRESENT = 1;
 const LARGE = 0x80;
-/** Levels of page tables, and bits of an address that each takes. */
+/** The number of page-table levels, and how many bits of an address each one uses. */
 const LEVELS = 4;
 const LEVEL_BITS = 9;
 const PAGE = 4096;
-/** Executions of a block that hot() names. */
+/** How often a block must have been executed for hot() to list it. */
 const OFTEN = 16;
 
 export class Blocks {
@@ -51,7 +51,7 @@ export class Blocks {
 
   constructor(
     memory: ArrayBufferLike,
-    /** Linear address of the frames, and how many there are. */
+    /** The linear address of the frames, and their number. */
     private readonly framesBase: number,
     private readonly frames: number,
   ) {
@@ -78,11 +78,14 @@ export class Blocks {
     return { at, start: view.getUint32(at + B_START, true), count, operations };
   }
 
-  /** Linear addresses of where live blocks start, at most `most`, those first that were executed more often. */
+  /**
+   * The linear addresses at which live blocks start, at most `most` of them. Blocks that were executed more often
+   * come first.
+   */
   hot(most: number): Uint32Array {
     const { view } = this;
     const first = view.getUint32(HEAT_FIRST, true);
-    /** By the logarithm of how often they were executed: the guest waits for this, and any order within will do. */
+    /** Blocks are sorted only by the logarithm of how often they were executed, because the guest waits for this. */
     const byHeat: number[][] = Array.from({ length: 32 }, () => []);
     for (let slot = BLOCK_HASH; slot < BLOCK_HASH + 4 * BLOCK_HASH_ENTRIES; slot += 4) {
       for (let at = view.getUint32(slot, true); at !== 0; at = view.getUint32(at + B_HASH_NEXT, true)) {
@@ -96,7 +99,7 @@ export class Blocks {
     return Uint32Array.from(byHeat.reverse().flat().slice(0, most));
   }
 
-  /** The live block whose code starts at this linear address; 0: none. */
+  /** The live block whose code starts at this linear address, or 0. */
   find(start: number): number {
     const { view } = this;
     const slot = BLOCK_HASH + (((start ^ (start >>> 16)) & (BLOCK_HASH_ENTRIES - 1)) << 2);
@@ -109,7 +112,10 @@ export class Blocks {
     return block;
   }
 
-  /** The decoded block at a guest address, if the jump cache or the page tables lead to one; 0: none. A guess: rights are not looked at. */
+  /**
+   * The decoded block at a guest address, if the jump cache or the page tables lead to one; otherwise 0. It is only a
+   * guess: access rights are not checked.
+   */
   at(cpu: number, va: bigint): number {
     const known = this.cached(cpu, va);
     if (known !== 0) return known;
@@ -117,7 +123,7 @@ export class Blocks {
     return page === 0 ? 0 : this.find(page + Number(va & 4095n));
   }
 
-  /** Linear address of the page at a guest address; 0: none. */
+  /** The linear address of the page at a guest address, or 0. */
   private codePage(cpu: number, va: bigint): number {
     const { view } = this;
     const root = view.getUint32(cpu + MODE, true) === 0 ? CR3_KERNEL : CR3_USER;
@@ -138,7 +144,7 @@ export class Blocks {
     return frame >= 0 && frame < this.frames ? this.framesBase + frame * PAGE : 0;
   }
 
-  /** The block that the jump cache knows at a guest address; 0: none. */
+  /** The block that the jump cache has for a guest address, or 0. */
   private cached(cpu: number, va: bigint): number {
     const { view } = this;
     const at = cpu + jumpEntryOffset(va);

@@ -1,4 +1,7 @@
-/** What the writers of single operations share: the code so far, the registers it uses, and where a fault goes. */
+/**
+ * What the writers of single operations share: the code written so far, the registers that it uses, and where a fault
+ * goes.
+ */
 import { BLOCK_VA, FS_BASE, GS_BASE, SCALE_ADDR32, ZERO } from '../core/layout.js';
 import { Emitter, type Label } from './emitter.js';
 import { CPU, REGION_VA, REGISTER_0, RESULT } from './locals.js';
@@ -23,7 +26,7 @@ export const RBP = 0x28;
 
 export class Context {
   readonly e = new Emitter();
-  /** Registers that the code touches, and writes to: one bit each. */
+  /** The registers that the code uses and writes, with one bit for each. */
   used = 0;
   written = 0;
   usesMemory = false;
@@ -31,21 +34,21 @@ export class Context {
   usesStack = false;
   readsFlags = false;
   writesFlags = false;
-  /** Static F_KIND, or UNKNOWN. See flags.ts. */
+  /** The kind of flags (F_KIND) that is known while translating, or UNKNOWN. See flags.ts. */
   kind = -1;
-  /** F_B is zero. */
+  /** True if F_B is known to be zero. */
   isLogic = false;
-  /** Where an operation goes that cannot be done here; RESULT is set. */
+  /** Where control goes if an operation cannot be done here. RESULT must be set before. */
   fault: Label = 0;
   mayFault = false;
-  /** Guest address of the present block, relative to the region's. */
+  /** Guest address of the present block relative to that of the region. */
   delta = 0;
   operation!: Operation;
-  /** What RESULT must be for a fault of the present operation. */
+  /** The value of RESULT for a fault of the present operation. */
   faultResult = 0;
-  /** Flags are wanted after the present operation. */
+  /** Whether the flags are needed after the present operation. */
   flagsWanted = true;
-  /** CR0 was looked at in this block. */
+  /** True if CR0 was already checked in this block. */
   vectorsAllowed = false;
 
   reset(): void {
@@ -80,7 +83,7 @@ export class Context {
     return this.register(offset);
   }
 
-  /** The register's value, sign-extended: i64 for 8 bytes, i32 for less. */
+  /** Pushes the register's value, sign-extended: i64 for 8 bytes, i32 for less. */
   getRegister(offset: number, log: number): void {
     const { e } = this;
     e.get(this.register(offset));
@@ -94,7 +97,7 @@ export class Context {
     else if (log === 0) e.op(W.i32_extend8_s);
   }
 
-  /** Takes the value from the stack; 32 bits clear the upper half. */
+  /** Pops the value from the stack. Writing 32 bits clears the upper half. */
   setRegister(offset: number, log: number): void {
     const { e } = this;
     const local = this.target(offset);
@@ -119,7 +122,7 @@ export class Context {
     e.set(local);
   }
 
-  /** The low 64 bits as they are. */
+  /** Pushes the register's 64 bits unchanged. */
   getWide(offset: number): void {
     this.e.get(this.register(offset));
   }
@@ -127,7 +130,7 @@ export class Context {
     this.e.set(this.target(offset));
   }
 
-  /** The guest address of the operation's memory operand, as i64. */
+  /** Pushes the guest address of the operation's memory operand as i64. */
   address(op: Operation, extra = 0, withSegment = true): void {
     const { e } = this;
     let disp = op.disp + extra;
@@ -169,7 +172,7 @@ export class Context {
     }
   }
 
-  /** A guest address in the region's code. */
+  /** Pushes a guest address in the region's code. */
   codeAddress(delta: number): void {
     const { e } = this;
     e.get(REGION_VA);
@@ -238,7 +241,7 @@ export function constant(e: Emitter, log: number, value: number): void {
   else e.i32(value);
 }
 
-/** Brings an i32 back into the range of 8 or 16 bits, sign-extended. */
+/** Sign-extends the low 8 or 16 bits of an i32. */
 export function narrow(e: Emitter, log: number): void {
   if (log === 1) e.op(W.i32_extend16_s);
   else if (log === 0) e.op(W.i32_extend8_s);

@@ -1,14 +1,14 @@
-/** Bytes of WebAssembly code, with labels as nesting depths. */
+/** Writes the bytes of WebAssembly code. Labels are nesting depths. */
 import { VECTOR_PREFIX, W } from './opcodes.js';
 
-/** The nesting depth that a block was opened at. */
+/** The nesting depth at which a block was opened. */
 export type Label = number;
 
 export class Emitter {
   private bytes = new Uint8Array(16_384);
   length = 0;
   private depth = 0;
-  /** Where the last local.set stands, and where it ends. */
+  /** Where the last local.set begins and ends. */
   private setAt = 0;
   private setEnd = -1;
   private setLocal = 0;
@@ -19,13 +19,13 @@ export class Emitter {
     this.setEnd = -1;
   }
 
-  /** Forgets what was written since the code had this length. */
+  /** Discards everything after this length. */
   rewind(length: number): void {
     this.length = length;
     this.setEnd = -1;
   }
 
-  /** What was written so far; valid until the next write. */
+  /** The code written so far. The view is valid until the next write. */
   view(): Uint8Array {
     return this.bytes.subarray(0, this.length);
   }
@@ -118,7 +118,7 @@ export class Emitter {
     this.u32(local);
   }
 
-  /** A load or store; the address, and the value, are on the stack. */
+  /** Writes a load or store. The address, and for a store the value, are on the stack. */
   memory(code: number, offset: number): void {
     this.op(code);
     this.op(0);

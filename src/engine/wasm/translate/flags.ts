@@ -1,6 +1,6 @@
 /**
- * Lazy flags in locals, as core/flags.ts keeps them in memory. Within a block their kind is mostly known while
- * translating, so that a condition becomes one comparison.
+ * Lazy flags in locals; core/flags.ts keeps the same in memory. Within a block their kind is usually known while
+ * translating, so a condition becomes one comparison.
  */
 import { F_A, F_B, F_C, F_KIND, F_R } from '../core/layout.js';
 import { type Context, Import } from './context.js';
@@ -20,7 +20,7 @@ export const OVERFLOW = 0x801;
 
 export const shiftOf = (log: number): number => 64 - (8 << log);
 
-/** The kind is known from here on. */
+/** From here on the kind is known. */
 export function setKind(c: Context, kind: number, isLogic = false): void {
   c.kind = kind;
   c.isLogic = isLogic;
@@ -29,7 +29,7 @@ export function setKind(c: Context, kind: number, isLogic = false): void {
   c.e.set(FLAGS_KIND);
 }
 
-/** Takes an operand from the stack (i32 for less than 8 bytes) into F_A, F_B or F_R. */
+/** Pops an operand (i32 for less than 8 bytes) into F_A, F_B or F_R. */
 export function setOperand(c: Context, log: number, local: number): void {
   if (log < 3) c.e.op(W.i64_extend_i32_s);
   c.e.set(local);
@@ -40,7 +40,7 @@ export function getOperand(c: Context, log: number, local: number): void {
   if (log < 3) c.e.op(W.i32_wrap_i64);
 }
 
-/** The result is on the stack. */
+/** Sets the flags of a logical operation. The result is on the stack. */
 export function flagsLogic(c: Context, log: number): void {
   setOperand(c, log, FLAGS_A);
   c.e.i64(0);
@@ -79,7 +79,7 @@ export function flagsFromMemory(e: Emitter): void {
   take(FLAGS_KIND, W.i32_load, F_KIND);
 }
 
-/** CF as 0 or 1 (i32). */
+/** Pushes CF as an i32 that is 0 or 1. */
 export function carry(c: Context): void {
   const { e, kind } = c;
   c.readsFlags = true;
@@ -115,7 +115,7 @@ export function carry(c: Context): void {
   else compare(FLAGS_A, FLAGS_B);
 }
 
-/** Only CF and OF are new: bits 0 and 11 of the i32 on the stack. */
+/** Sets only CF and OF, from bits 0 and 11 of the i32 on the stack. */
 export function changeCarryAndOverflow(c: Context): void {
   const { e, kind } = c;
   c.writesFlags = true;
@@ -133,7 +133,7 @@ export function changeCarryAndOverflow(c: Context): void {
     return;
   }
   c.readsFlags = true;
-  // K_BITS as all ones or none.
+  // K_BITS as a mask of all ones or zeros.
   e.i32(0);
   e.get(FLAGS_KIND);
   e.i32(10);
@@ -156,7 +156,7 @@ export function changeCarryAndOverflow(c: Context): void {
   e.set(FLAGS_KIND);
 }
 
-/** Only CF is new: the i32 on the stack, 0 or 1. */
+/** Sets only CF, from the i32 on the stack, which is 0 or 1. */
 export function changeCarry(c: Context): void {
   const { e, kind } = c;
   c.writesFlags = true;
@@ -201,10 +201,10 @@ const SIGNED_32 = [W.i32_lt_s, W.i32_ge_s, W.i32_le_s, W.i32_gt_s];
 const UNSIGNED_64 = [W.i64_lt_u, W.i64_ge_u, W.i64_eq, W.i64_ne, W.i64_le_u, W.i64_gt_u];
 const UNSIGNED_32 = [W.i32_lt_u, W.i32_ge_u, W.i32_eq, W.i32_ne, W.i32_le_u, W.i32_gt_u];
 
-/** Of K_BITS, what each pair of condition codes asks for; not those that compare two flags. */
+/** For K_BITS: the bits that each pair of condition codes tests, except for those that compare two flags. */
 const BITS = [0x800, 1, 0x40, 0x41, 0x80, 4];
 
-/** A condition code as in opcodes 70-7F: an i32 that is 0 or 1. */
+/** Pushes a condition code, as in opcodes 70-7F, as an i32 that is 0 or 1. */
 export function condition(c: Context, cc: number): void {
   const { e, kind } = c;
   c.readsFlags = true;
@@ -237,7 +237,7 @@ export function condition(c: Context, cc: number): void {
     getOperand(c, log, FLAGS_A);
     getOperand(c, log, FLAGS_B);
   };
-  /** The result, brought to the type's full width. */
+  /** Pushes the result with the type's full width. */
   const result = (): void => {
     if (sum) getOperand(c, log, FLAGS_R);
     else if (c.isLogic) getOperand(c, log, FLAGS_A);

@@ -1,7 +1,7 @@
 /**
- * A region as one WebAssembly function: structured control flow out of its dominator tree (Ramsey, Beyond Relooper),
- * registers and flags in locals, one way out. Invariant: wherever it may leave, all of the vCPU's state is in locals
- * that the way out stores, or in memory.
+ * Writes a region as one WebAssembly function: structured control flow from its dominator tree (Ramsey, Beyond
+ * Relooper), registers and flags in locals, and a single exit. Invariant: wherever control may leave, all of the
+ * vCPU's state is in memory, or in locals that the exit stores.
  */
 import {
   ACCESS_TAG,
@@ -29,21 +29,21 @@ import { type Plan, planOperation } from './operations.js';
 import type { ProfileCounters } from './profile.js';
 import { conditionOfJump, type Edge, type Node, type Region, type Target } from './region.js';
 
-/** Where control flow stands: what a jump to a node is. */
+/** An enclosing node and its label, for jumps to that node. */
 type Frame = { readonly node: Node; readonly label: Label };
 
 interface NodePlan {
   readonly plans: readonly Plan[];
-  /** After each operation: whether its flags are wanted. */
+  /** For each operation, whether its flags are needed after it. */
   readonly wanted: readonly boolean[];
-  /** At the start of the block. */
+  /** Whether flags are needed at the start of the block. */
   readonly wantedBefore: boolean;
 }
 
 /** Whether the end of a block may be left to the interpreter. */
 const leavesAtEnd = (op: Operation): boolean => op.kind !== K.JUMP && op.kind !== K.JUMP_IF;
 
-/** Adds to the u64 at a linear address. */
+/** Adds a value to the u64 at a linear address. */
 function addTo(e: Emitter, at: number, value: () => void): void {
   e.i32(0);
   e.i32(0);
@@ -59,10 +59,13 @@ export class FunctionWriter {
   private frames: Frame[] = [];
   private out: Label = 0;
   private readonly plans = new Map<Node, NodePlan>();
-  /** Static kinds of flags at the ends of nodes. */
+  /** The kinds of flags that are known at the ends of nodes. */
   private readonly kinds = new Map<Node, { kind: number; isLogic: boolean }>();
   private hasSteps = false;
-  /** The registers that steps must store and load again: known after the first of two passes. */
+  /**
+   * The registers that calls of step() must store before and load after. They are known after the first of two
+   * passes.
+   */
   private stepWritten = 0xffff;
   private stepUsed = 0xffff;
 
@@ -71,7 +74,7 @@ export class FunctionWriter {
     private readonly counters: ProfileCounters | undefined,
   ) {}
 
-  /** The function's body, locals included, without its length; valid until the next call. */
+  /** Returns the function's body including its locals, without its length. It is valid until the next call. */
   write(region: Region, slot = 0): Uint8Array {
     this.plan(region);
     this.stepWritten = 0xffff;
@@ -124,7 +127,7 @@ export class FunctionWriter {
     c.e.end();
   }
 
-  /** Locals, what is loaded at the start, the body, and what is stored at the end. */
+  /** Writes the locals, the loads at the start, the body, and the stores at the end. */
   private wrap(region: Region, slot: number): Uint8Array {
     const { c, whole: e } = this;
     const body = c.e.view();
@@ -185,7 +188,7 @@ export class FunctionWriter {
     return e.view();
   }
 
-  /** For a profile: one more entry; instructions as if none were left. */
+  /** For a profile: counts an entry, and the instructions as if none were left. */
   private countEntry(e: Emitter, slot: number): void {
     if (this.counters === undefined) return;
     const at = this.counters.at(slot);
@@ -231,7 +234,7 @@ export class FunctionWriter {
     }
   }
 
-  /** A node and all it dominates. */
+  /** Writes a node and all nodes that it dominates. */
   private tree(node: Node): void {
     const { e } = this.c;
     if (!node.isLoop) {
@@ -250,7 +253,7 @@ export class FunctionWriter {
     e.end();
   }
 
-  /** The node's code inside of a block for each merge node, the last one outermost. */
+  /** Writes the node's code inside one block for each merge node, the last one outermost. */
   private within(node: Node, merges: readonly Node[]): void {
     const { e } = this.c;
     const sorted = merges.slice().sort((a, b) => b.order - a.order);
@@ -263,7 +266,7 @@ export class FunctionWriter {
     }
   }
 
-  /** The jump cache entry of the guest address in W1: whether it is a block's. */
+  /** Checks whether the jump cache's entry for the guest address in W1 is that of a block. */
   private checkJump(block: number): void {
     const { c } = this;
     const { e } = c;
@@ -293,7 +296,7 @@ export class FunctionWriter {
     e.op(W.i32_and);
   }
 
-  /** BLOCK_VA becomes the address in W1. */
+  /** Sets BLOCK_VA to the address in W1 and leaves. */
   private leaveTo(result: number): void {
     const { e } = this.c;
     e.get(L.CPU);
@@ -329,7 +332,7 @@ export class FunctionWriter {
     this.leaveTo(target.block !== 0 ? target.block | R_LINK : R_GOTO);
   }
 
-  /** Falls through if the jump cache says otherwise. */
+  /** Goes to the edge's target, or falls through if the jump cache disagrees. */
   private goChecked(from: Node, edge: Edge): void {
     const { e } = this.c;
     this.checkJump(edge.to.block.at);
@@ -376,7 +379,7 @@ export class FunctionWriter {
       if (write === undefined) this.step(node, op);
       else write(c, op);
     }
-    // Nodes inside of this one set it for themselves.
+    // Nodes inside this one set it themselves.
     const mayFault = c.mayFault || leavesAtEnd(operations[last]);
     this.terminate(node, operations[last]);
     e.end();
@@ -395,7 +398,7 @@ export class FunctionWriter {
     e.br(this.out);
   }
 
-  /** What is known of the flags at the start of a node. */
+  /** Sets what is known about the flags at the start of a node. */
   private startKind(node: Node): void {
     const { c } = this;
     c.kind = UNKNOWN;
@@ -407,7 +410,7 @@ export class FunctionWriter {
     c.isLogic = known.isLogic;
   }
 
-  /** One operation by the interpreter's function, with all state in memory. */
+  /** Writes a call of the interpreter's function for one operation, with all state in memory. */
   private step(node: Node, op: Operation): void {
     const { c } = this;
     const { e } = c;
@@ -508,7 +511,7 @@ export class FunctionWriter {
     }
   }
 
-  /** A target that is not canonical is a fault of the branch. */
+  /** A non-canonical target is a fault of the branch. */
   private checkCanonical(): void {
     const { e } = this.c;
     e.get(L.W1);
@@ -521,7 +524,7 @@ export class FunctionWriter {
     this.c.faultIf();
   }
 
-  /** An indirect jump or call to the address in W1. */
+  /** Writes an indirect jump or call to the address in W1. */
   private jumpTo(delta: number, op: Operation, calls: boolean): void {
     const { c } = this;
     const { e } = c;

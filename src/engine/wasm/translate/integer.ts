@@ -1,4 +1,4 @@
-/** Integer arithmetic: what core/generic.ts and core/interp.ts say, as WebAssembly. */
+/** Integer arithmetic: the same as core/generic.ts and core/interp.ts, as WebAssembly code. */
 import { Form, G } from '../core/ops.js';
 import { type Context, constant, Import, narrow, RAX, RCX, RDX, type Typed, typed } from './context.js';
 import {
@@ -25,7 +25,7 @@ import { loadHost, readHost, storeHost, writeHost } from './memory.js';
 import { W } from './opcodes.js';
 import { isOnStack, type Operation, storesToMemory } from './operation.js';
 
-/** The local for a value of this size while an operation works. */
+/** The local for a value of this size during an operation. */
 const temporary = (log: number): number => (log === 3 ? W1 : N1);
 const second = (log: number): number => (log === 3 ? W2 : N2);
 
@@ -35,14 +35,14 @@ function readMemory(c: Context, op: Operation, log = op.log): void {
   loadHost(c, log);
 }
 
-/** The source operand of a form with two. */
+/** Pushes the source operand of a form with two operands. */
 function source(c: Context, op: Operation): void {
   if (op.form === Form.RR || op.form === Form.MR) c.getRegister(op.r2, op.log);
   else if (op.form === Form.RM) readMemory(c, op);
   else constant(c.e, op.log, op.imm);
 }
 
-/** HOST is where the memory operand, if it is the first one, can be written. */
+/** If the first operand is in memory, sets HOST to where it can be written. */
 function openTarget(c: Context, op: Operation): void {
   if (!storesToMemory(op)) return;
   c.address(op);
@@ -57,7 +57,7 @@ function getTarget(c: Context, op: Operation): void {
   } else c.getRegister(op.r1, op.log);
 }
 
-/** The result is in `local`. */
+/** Writes the result, which is in `local`, to the target. */
 function putTarget(c: Context, op: Operation, local: number): void {
   const { e } = c;
   if (storesToMemory(op)) {
@@ -70,7 +70,7 @@ function putTarget(c: Context, op: Operation, local: number): void {
   }
 }
 
-/** The two operands are in F_A and F_B; their sum or difference goes to the target. */
+/** The operands are in F_A and F_B. Their sum or difference is written to the target. */
 function addOrSubtract(c: Context, op: Operation, withCarry: boolean): void {
   const { e } = c;
   const { log } = op;
@@ -89,7 +89,7 @@ function addOrSubtract(c: Context, op: Operation, withCarry: boolean): void {
   e.set(r);
 }
 
-/** F_C was the carry before; it becomes the carry after. */
+/** F_C is the carry before; it becomes the carry after. */
 function carryAfter(c: Context, subtracts: boolean): void {
   const { e } = c;
   const compare = (strict: boolean): void => {
@@ -110,7 +110,7 @@ export function arithmetic(c: Context, op: Operation): void {
   const t = typed(log);
   const compares = kind === G.CMP || kind === G.TEST;
   const b = second(log);
-  // Operands in memory first: they may be out of reach.
+  // Memory operands come first, because the access may have to be left to the interpreter.
   let bIsReady = false;
   if (op.form === Form.RM) {
     readMemory(c, op);
@@ -250,7 +250,7 @@ export function unary(c: Context, op: Operation): void {
   if (c.flagsWanted) setKind(c, shiftOf(log) | K_CF | (step < 0 ? K_AF : 0));
 }
 
-/** The target, zero-extended from its size. */
+/** Pushes the target, zero-extended from its size. */
 function getUnsigned(c: Context, op: Operation, t: Typed): void {
   getTarget(c, op);
   if (op.log < 2) {
@@ -259,7 +259,10 @@ function getUnsigned(c: Context, op: Operation, t: Typed): void {
   }
 }
 
-/** CF and OF of a shift by the count in `n` (at least 1); the old value is in `a`, the result in `r`; see core/shift.ts. */
+/**
+ * Computes CF and OF of a shift by a count of at least 1. The old value is in `a`, the result in `r`; see
+ * core/shift.ts.
+ */
 function shiftFlags(c: Context, kind: number, log: number, a: number, r: number, count: () => void): void {
   const { e } = c;
   const t = typed(log);
@@ -278,7 +281,7 @@ function shiftFlags(c: Context, kind: number, log: number, a: number, r: number,
     e.op(W.i32_and);
   };
   if (kind === G.SHL || kind === G.SAL) {
-    // The last bit out, then the new sign against it.
+    // The last bit that was shifted out, then that bit XOR the new sign.
     e.get(a);
     constant(e, log, bits);
     count();
@@ -299,7 +302,7 @@ function shiftFlags(c: Context, kind: number, log: number, a: number, r: number,
     e.op(W.i32_or);
   } else if (kind === G.SHR) {
     bitOfA(t.shrU);
-    // The sign and the bit below it, which was the sign if the count is 1; after more it is 0 against 0.
+    // The sign and the bit below it, which was the sign if the count is 1. After a larger count both are 0.
     e.get(r);
     constant(e, log, 1);
     e.op(t.shl);
@@ -317,7 +320,10 @@ function shiftFlags(c: Context, kind: number, log: number, a: number, r: number,
   e.set(FLAGS_C);
 }
 
-/** Shifts of 32 and 64 bits, and of all sizes by immediates below their bits. */
+/**
+ * Whether a shift can be translated: 32 and 64 bits, and all sizes with an immediate that is less than the size in
+ * bits.
+ */
 export const canShift = (op: Operation): boolean => {
   const byRegister = op.form === Form.RR || op.form === Form.MR;
   return op.log >= 2 || (!byRegister && (op.imm & 31) < 8 << op.log);
@@ -374,7 +380,7 @@ export function shift(c: Context, op: Operation): void {
   };
   if (c.flagsWanted) {
     if (byRegister) {
-      // A count of 0 changes no flag. The count is looked at before the target changes: it may be rcx.
+      // A count of 0 changes no flags. The count is read before the target changes, because the target may be rcx.
       count();
       if (log === 3) e.op(W.i32_wrap_i64);
       e.open(W.if, 0x40);
@@ -391,7 +397,7 @@ export function shift(c: Context, op: Operation): void {
   putTarget(c, op, r);
 }
 
-/** Rotates of 32 and 64 bits by a count that is not 0. */
+/** Whether a rotate can be translated: 32 and 64 bits with an immediate that is not 0. */
 export const canRotate = (op: Operation): boolean =>
   op.log >= 2 && (op.form === Form.RI || op.form === Form.MI) && (op.imm & (op.log === 3 ? 63 : 31)) !== 0;
 
@@ -418,7 +424,7 @@ export function rotate(c: Context, op: Operation): void {
     e.i32(1);
     e.op(W.i32_and);
   };
-  // ROL: CF is bit 0, OF the top bit against it. ROR: CF is the top bit, OF against the one below.
+  // ROL: CF is bit 0, OF is the top bit XOR CF. ROR: CF is the top bit, OF is CF XOR the bit below.
   bit(kind === G.ROL ? 0 : top);
   e.tee(N2);
   e.get(N2);
@@ -430,7 +436,7 @@ export function rotate(c: Context, op: Operation): void {
   changeCarryAndOverflow(c);
 }
 
-/** W1 times W2, unsigned: the high half is left on the stack. */
+/** Pushes the high half of W1 times W2 (unsigned). */
 function multiplyHigh(c: Context): void {
   const { e } = c;
   const low = (local: number): void => {
@@ -468,7 +474,7 @@ function multiplyHigh(c: Context): void {
   e.op(W.i64_add);
 }
 
-/** W3 is the high half of the product; corrected for signs. */
+/** Corrects the high half of the product, in W3, for the signs. */
 function makeSigned(c: Context): void {
   const { e } = c;
   e.get(W3);
@@ -487,7 +493,7 @@ function makeSigned(c: Context): void {
   e.set(W3);
 }
 
-/** The low half is in W4; 1 on the stack means overflow. */
+/** Sets the flags. The low half is in W4; 1 on the stack means overflow. */
 function multiplyFlags(c: Context, log: number, low: number): void {
   const { e } = c;
   e.i32(OVERFLOW);
@@ -520,7 +526,7 @@ export function multiply(c: Context, op: Operation): void {
   e.set(W4);
   if (c.flagsWanted) {
     if (log === 3) {
-      // W4 is needed for the product's low half: taken again below.
+      // W4 is needed for the low half of the product, so it is read again below.
       multiplyHigh(c);
       e.set(W3);
       makeSigned(c);
@@ -549,7 +555,7 @@ export function multiply(c: Context, op: Operation): void {
   c.setRegister(op.r1, log);
 }
 
-/** mul and imul of rax, 32 and 64 bits. */
+/** Whether mul and imul of rax can be translated: 32 and 64 bits. */
 export const canMultiplyWide = (op: Operation): boolean => op.log >= 2;
 
 export function multiplyWide(c: Context, op: Operation): void {
@@ -615,7 +621,7 @@ export function multiplyWide(c: Context, op: Operation): void {
   multiplyFlags(c, log, W3);
 }
 
-/** bt, bts, btr, btc on a register, and bt on memory with an immediate. */
+/** Whether a bit test can be translated: bt, bts, btr and btc on a register, and bt on memory with an immediate. */
 export const canTestBit = (op: Operation): boolean =>
   op.form === Form.RR || op.form === Form.RI || op.form === Form.MI;
 
@@ -690,7 +696,7 @@ export function bitScan(c: Context, op: Operation): void {
   c.setRegister(op.r1, log);
   e.end();
   if (!c.flagsWanted) return;
-  // ZF alone is new.
+  // Only ZF changes.
   storeFlags(c);
   e.get(CPU);
   e.call(Import.readFlags);
@@ -774,7 +780,7 @@ export function exchangeAdd(c: Context, op: Operation): void {
   if (!storesToMemory(op)) putTarget(c, op, r);
 }
 
-/** cmovcc; a 32-bit target loses its upper half in any case. */
+/** cmovcc. The upper half of a 32-bit target is cleared in any case. */
 export function conditionalMove(c: Context, op: Operation): void {
   const { e } = c;
   const { log } = op;
@@ -827,7 +833,7 @@ export function spread(c: Context, op: Operation): void {
   c.setRegister(RDX, op.log);
 }
 
-/** bswap of 32 and 64 bits. */
+/** Whether bswap can be translated: 32 and 64 bits. */
 export const canSwap = (op: Operation): boolean => op.log >= 2;
 
 export function swapBytes(c: Context, op: Operation): void {

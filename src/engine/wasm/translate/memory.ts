@@ -1,10 +1,10 @@
-/** Loads and stores: the interpreter's fast path (core/access.ts) inline, everything else a call. */
+/** Loads and stores: the interpreter's fast path (core/access.ts) is inlined, everything else is a call. */
 import { TLB_READ, TLB_WRITE } from '../core/layout.js';
 import { type Context, Import } from './context.js';
 import { CPU, ENTRY, HOST, RESULT, STACK_HOST, STACK_PAGE, TAG, TLB_BASE, VA } from './locals.js';
 import { I32, W } from './opcodes.js';
 
-/** VA is set: its page if `size` bytes lie in it, else something that no tag is. */
+/** Pushes the page of VA if `size` bytes lie in it, otherwise a value that no tag has. */
 function page(c: Context, size: number): void {
   const { e } = c;
   e.get(VA);
@@ -16,7 +16,7 @@ function page(c: Context, size: number): void {
   e.op(W.i64_and);
 }
 
-/** VA is set; the linear address is left on the stack. */
+/** Pushes the linear address for VA. */
 function host(c: Context, size: number, tlb: number, slow: Import, keep: boolean): void {
   const { e } = c;
   c.usesMemory = true;
@@ -60,7 +60,7 @@ function host(c: Context, size: number, tlb: number, slow: Import, keep: boolean
   e.end();
 }
 
-/** The same by way of the page that was last written to through rsp. */
+/** Does the same, trying first the page that was last written through rsp. */
 function stackHost(c: Context, size: number, tlb: number, slow: Import, keep: boolean): void {
   const { e } = c;
   c.usesStack = true;
@@ -77,7 +77,7 @@ function stackHost(c: Context, size: number, tlb: number, slow: Import, keep: bo
   e.end();
 }
 
-/** The guest address is on the stack; a linear one takes its place. */
+/** Replaces the guest address on the stack by a linear one. */
 export function readHost(c: Context, size: number, onStack = false): void {
   c.e.set(VA);
   (onStack ? stackHost : host)(c, size, TLB_READ, Import.readAt, false);
@@ -90,7 +90,7 @@ export function writeHost(c: Context, size: number, onStack = false): void {
 const LOADS = [W.i32_load8_s, W.i32_load16_s, W.i32_load, W.i64_load];
 const STORES = [W.i32_store8, W.i32_store16, W.i32_store, W.i64_store];
 
-/** The value at the linear address on the stack, sign-extended; i64 for 8 bytes, i32 for less. */
+/** Loads the value at the linear address on the stack, sign-extended: i64 for 8 bytes, i32 for less. */
 export const loadHost = (c: Context, log: number): void => c.e.memory(LOADS[log], 0);
 /** Stores the value on the stack at the linear address below it. */
 export const storeHost = (c: Context, log: number): void => c.e.memory(STORES[log], 0);

@@ -1,8 +1,8 @@
-/** Functions of regions put together to a WebAssembly module. Specification 1.1, 5.5. */
+/** Combines the functions of regions into a WebAssembly module. Specification 1.1, 5.5. */
 import { Emitter } from './emitter.js';
 import { I32, I64 } from './opcodes.js';
 
-/** Parameters of the imported functions, in the order of Import; all results are i32. */
+/** The parameters of the imported functions, in the order of Import. All results are i32. */
 const IMPORTS: readonly (readonly [name: string, parameters: readonly number[]])[] = [
   ['readAt', [I32, I64, I32]],
   ['writeAt', [I32, I64, I32]],
@@ -28,7 +28,7 @@ function section(e: Emitter, id: number, content: (into: Emitter) => void): void
   e.raw(inner.view());
 }
 
-/** Exports each function by its number. */
+/** Builds a module that exports each function by its number. */
 export function buildModule(bodies: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const e = new Emitter();
   for (const byte of [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]) e.op(byte);

@@ -1,4 +1,4 @@
-/** Moves, the stack, and addresses. */
+/** Moves, stack instructions, and addresses. */
 import { Form, G } from '../core/ops.js';
 import { type Context, constant, RBP, RSP } from './context.js';
 import { HOST, W1 } from './locals.js';
@@ -26,7 +26,7 @@ export function move(c: Context, op: Operation): void {
   c.setRegister(op.r1, log);
 }
 
-/** Of 64 bits, of which a 32-bit move has the upper half clear. */
+/** Moves a 64-bit immediate. For a 32-bit move its upper half is zero. */
 export function moveImmediate(c: Context, op: Operation): void {
   c.e.i64((BigInt(op.imm) << 32n) | BigInt(op.disp >>> 0));
   c.setWide(op.r1);
@@ -67,7 +67,7 @@ export function loadAddress(c: Context, op: Operation): void {
   c.setRegister(op.r1, op.log);
 }
 
-/** rsp - 8, where HOST can be written. */
+/** Computes rsp - 8 and sets HOST to where it can be written. */
 export function openPush(c: Context): void {
   const { e } = c;
   e.get(c.register(RSP));
@@ -77,7 +77,7 @@ export function openPush(c: Context): void {
   e.set(HOST);
 }
 
-/** Moves rsp by 8 more or less, and by what `ret` takes besides. */
+/** Adds `by` to rsp. */
 export function moveStack(c: Context, by: number): void {
   const { e } = c;
   e.get(c.register(RSP));

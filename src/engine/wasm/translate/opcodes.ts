@@ -1,4 +1,4 @@
-/** WebAssembly instructions, as far as the translator writes them. Specification 1.1 with SIMD, 5.4. */
+/** The WebAssembly instructions that the translator uses. Specification 1.1 with SIMD, 5.4. */
 export const W = {
   unreachable: 0x00,
   block: 0x02,
@@ -112,7 +112,7 @@ export const W = {
   i32_extend16_s: 0xc1,
 } as const;
 
-/** Behind the prefix 0xfd. */
+/** Instructions after the prefix 0xfd. */
 export const V = {
   v128_load: 0x00,
   v128_store: 0x0b,

@@ -1,6 +1,6 @@
 /**
- * A decoded operation as the translator reads it: the interpreter's specialised operations and the generic ones are
- * the same here, kind, operand form and size.
+ * A decoded operation as the translator reads it. The interpreter's specialised operations and the generic ones look
+ * the same here: kind, operand form and size.
  */
 import {
   FS_BASE,
@@ -19,13 +19,13 @@ import { Form, G, Op } from '../core/ops.js';
 
 const RSP = 0x20;
 
-/** Kinds beside those of G. */
+/** Kinds in addition to those of G. */
 export enum K {
   NOP = 0x400,
   MOVE_IMMEDIATE,
   LOAD_VECTOR,
   STORE_VECTOR,
-  /** The condition is code - Op.JO; disp and imm are where it goes. */
+  /** The condition is code - Op.JO. disp and imm are the targets. */
   JUMP_IF,
   JUMP,
   JUMP_REGISTER,
@@ -41,13 +41,13 @@ export enum K {
 export interface Operation {
   /** Linear address. */
   readonly at: number;
-  /** Number of the instruction in its block. */
+  /** Index of the instruction in its block. */
   readonly number: number;
-  /** As in memory, for core/generic.ts; below Op.GENERIC there is none. */
+  /** The number in memory, for core/generic.ts. It is not meaningful below Op.GENERIC. */
   readonly code: number;
   readonly kind: number;
   readonly form: Form;
-  /** log2 of the operand's bytes. */
+  /** log2 of the operand's size in bytes. */
   readonly log: number;
   readonly r1: number;
   readonly r2: number;
@@ -98,7 +98,7 @@ const FORMS: Record<string, Form | undefined> = {
   RRI: Form.RR,
 };
 
-/** By the names in Op: `KIND_FORMsize`. */
+/** By the names in Op, which are `KIND_FORMsize`. */
 function meaningOf(op: number): Meaning {
   const special = SPECIAL[op];
   if (special !== undefined) return special;
@@ -143,6 +143,6 @@ export const endsBlock = (op: Operation): boolean => op.kind >= K.JUMP_IF;
 export const storesToMemory = (op: Operation): boolean =>
   op.form === Form.MR || op.form === Form.MI || op.form === Form.M;
 
-/** Whether the memory operand is at rsp or near it. */
+/** Whether the memory operand is addressed through rsp. */
 export const isOnStack = (op: Operation): boolean =>
   op.base === RSP && op.index === ZERO && (op.scale & 0xf8) !== FS_BASE && (op.scale & 0xf8) !== GS_BASE;

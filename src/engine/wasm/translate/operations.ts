@@ -1,4 +1,4 @@
-/** Which operations are translated, what each does to the flags, and who writes it. */
+/** Which operations are translated, what each one does to the flags, and which function writes it. */
 import { Form, G } from '../core/ops.js';
 import type { Context } from './context.js';
 import * as integer from './integer.js';
@@ -7,16 +7,16 @@ import { K, type Operation } from './operation.js';
 import * as vector from './vector.js';
 
 interface Effects {
-  /** It may leave the region before it is done. */
+  /** The operation may leave the region before it is done. */
   readonly leaves: boolean;
   readonly readsFlags: boolean;
-  /** All six are new, whatever they were. */
+  /** It sets all six flags, whatever they were before. */
   readonly setsFlags: boolean;
 }
 
 type Writer = (c: Context, op: Operation) => void;
 
-/** Written by the interpreter's function instead: core/region.ts, step. */
+/** The operation is done by a call of step() in core/region.ts. */
 const NONE = undefined;
 
 function writerOf(op: Operation): Writer | undefined {

@@ -1,7 +1,7 @@
 /**
- * What a profile counts, in linear memory: 16 u64 of exits by kind (R_OPERATION and so on), then for each slot how often
- * its region was entered and how many instructions it executed. Those of a block that it leaves in the middle count in
- * full.
+ * The counters of a profile, in linear memory: 16 u64 for exits by kind (R_OPERATION and so on), then for each slot
+ * how often its region was entered and how many instructions it executed. A block that is left in the middle counts
+ * in full.
  */
 import type { Region } from './region.js';
 
@@ -21,18 +21,18 @@ export interface Profile {
   modules: number;
   dropped: number;
   bytes: number;
-  /** Time spent on translation, if there was a clock. */
+  /** Time spent on translation in ms, if there was a clock. */
   milliseconds: number;
 }
 
 export interface FullProfile extends Profile {
   readonly exits: Readonly<Record<string, number>>;
-  /** In translated code. */
+  /** Instructions executed in translated code. */
   readonly instructions: number;
   readonly hot: readonly HotRegion[];
 }
 
-/** By the values of R_OPERATION and so on in core/layout.ts. */
+/** Indexed by the values of R_OPERATION and so on in core/layout.ts. */
 const EXITS = [
   'operation left to the interpreter',
   'known block',
@@ -43,7 +43,7 @@ const EXITS = [
 ];
 
 export class ProfileCounters {
-  /** Of regions that are gone. */
+  /** Counters of regions that no longer exist. */
   private readonly past: HotRegion[] = [];
   private readonly present = new Map<number, Region>();
 

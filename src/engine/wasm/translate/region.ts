@@ -1,6 +1,7 @@
 /**
- * Which blocks are translated together: those that the interpreter went to from the first one by direct jumps, calls
- * and the returns from them. Their graph is made reducible: an edge into the middle of a loop leaves the region.
+ * Decides which blocks are translated together: those that the interpreter reached from the first one by direct
+ * jumps, calls and the returns from them. Their graph is made reducible: an edge into the middle of a loop leaves the
+ * region.
  */
 import { B_HEAT, B_REGION, HEAT_FIRST } from '../core/layout.js';
 import { Op } from '../core/ops.js';
@@ -12,36 +13,36 @@ const MOST_OPERATIONS = 320;
 
 export interface Edge {
   readonly to: Node;
-  /** The jump cache must know the target at the address: the jump leaves the page, or is a return. */
+  /** The jump cache must confirm the target, because the jump leaves the page or is a return. */
   readonly checked: boolean;
 }
 
-/** Where a direct jump goes. */
+/** The target of a direct jump. */
 export interface Target {
-  /** Relative to the region's first instruction. */
+  /** Address relative to the region's first instruction. */
   readonly delta: number;
-  /** The decoded block there, if the jump is linked to it; 0: none. */
+  /** The decoded block there if the jump is linked to it, otherwise 0. */
   readonly block: number;
   edge?: Edge;
 }
 
 export interface Node {
   readonly block: Block;
-  /** Guest address, relative to that of the region's first instruction. */
+  /** Guest address relative to that of the region's first instruction. */
   readonly delta: number;
-  /** Of the jump at its end: taken, then not taken. */
+  /** The targets of the jump at its end: taken, then not taken. */
   readonly targets: Target[];
-  /** Return sites that a return at its end may go to. */
+  /** The return sites to which a return at its end may go. */
   returns: Edge[];
   /** Position in reverse postorder. */
   order: number;
   dominator: Node;
-  /** Nodes that this one dominates at once, in reverse postorder. */
+  /** The nodes that this one immediately dominates, in reverse postorder. */
   children: Node[];
   isLoop: boolean;
-  /** More than one edge leads here from before. */
+  /** More than one forward edge leads here. */
   isMerge: boolean;
-  /** Most instructions from here to the next loop or exit. */
+  /** The maximum number of instructions from here to the next loop or exit. */
   longest: number;
 }
 
@@ -70,7 +71,7 @@ class Former {
     private readonly va: bigint,
   ) {}
 
-  /** The node of a block at `delta`, new or known; undefined: it does not belong here. */
+  /** The node of a block at `delta`. It is made if it does not exist. Undefined: it cannot be part of the region. */
   node(at: number, delta: number, isHead = false): Node | undefined {
     const known = this.nodes.get(at);
     if (known !== undefined) return known.delta === delta ? known : undefined;
@@ -126,7 +127,7 @@ class Former {
     return found;
   }
 
-  /** The block behind a call into the region, if it is decoded. */
+  /** The block after a call into the region, if it is decoded. */
   siteOf(node: Node): Node | undefined {
     const { start, operations } = node.block;
     const call = operations[operations.length - 1];
@@ -139,7 +140,7 @@ class Former {
 
 const lastOf = (node: Node): Operation => node.block.operations[node.block.operations.length - 1];
 
-/** Gives each return in a callee an edge to where the call in the region came from. */
+/** Gives each return in a callee an edge to the return site of the call in the region. */
 function linkReturns(sites: ReadonlyMap<Node, Node>): void {
   for (const [call, site] of sites) {
     const entry = call.targets[0].edge?.to;
@@ -161,7 +162,7 @@ function linkReturns(sites: ReadonlyMap<Node, Node>): void {
   }
 }
 
-/** Numbers the nodes that can be reached, in reverse postorder. */
+/** Numbers the reachable nodes in reverse postorder. */
 function order(head: Node): Node[] {
   const post: Node[] = [];
   const seen = new Set<Node>([head]);
@@ -220,7 +221,7 @@ const dominates = (a: Node, b: Node): boolean => {
   return node === a;
 };
 
-/** Takes out the edges that enter a loop elsewhere than at its head; whether there were any. */
+/** Removes the edges that enter a loop at a node other than its head. Returns whether there were any. */
 function makeReducible(nodes: readonly Node[]): boolean {
   let changed = false;
   const bad = (from: Node, edge: Edge | undefined): boolean =>
@@ -259,7 +260,7 @@ function describe(nodes: readonly Node[]): void {
   }
 }
 
-/** The region that starts with a block; `va` is its address in the guest. Undefined: it does not lend itself. */
+/** Forms the region that starts with a block whose guest address is `va`. Undefined: no region can be formed. */
 export function formRegion(blocks: Blocks, cpu: number, at: number, va: bigint): Region | undefined {
   const former = new Former(blocks, cpu, va);
   const head = former.node(at, 0, true);

@@ -1,9 +1,9 @@
 /**
- * Scalar doubles as WebAssembly's own: the sum, product, quotient and root of a processor that rounds to nearest are
- * the same. What WebAssembly does not tell is which exceptions there were. So the fast way is taken when MXCSR is as
- * at power-on but for PE, which the first inexact result sets and which then stays set, and when no operand is a NaN,
- * an infinity or a denormal and the result is none either: then no flag can change. Everything else is core/fp's.
- * SDM vol. 1, 11.5.
+ * Scalar doubles with WebAssembly's own arithmetic. Sum, product, quotient and root are the same as on a processor
+ * that rounds to nearest, but WebAssembly does not report exceptions. Therefore this fast path is only taken if MXCSR
+ * has its power-on value except for PE (which the first inexact result sets, and which then stays set), if no operand
+ * is a NaN, an infinity or a denormal, and if the result is none of these either. Under these conditions no flag can
+ * change. core/fp does everything else. SDM vol. 1, 11.5.
  */
 import { FpOp } from '../core/fp/ops.js';
 import { MXCSR, XMM } from '../core/layout.js';
@@ -13,16 +13,19 @@ import { CPU, FLAGS_C, W1, W2, W3 } from './locals.js';
 import { VOID, W } from './opcodes.js';
 import type { FpDescriptor } from './vector.js';
 
-/** All but the sticky flags below PE; PE set, all exceptions masked, to nearest, denormals as they are. */
+/**
+ * The bits of MXCSR that matter: all except the sticky flags below PE. Usual value: PE set, all exceptions masked,
+ * rounding to nearest, denormals not treated as zero.
+ */
 const MXCSR_LOOKED_AT = 0xffe0;
 const MXCSR_USUAL = 0x1fa0;
-/** A double's exponent, its sign shifted out. */
+/** The exponent of a double whose sign was shifted out. */
 const EXPONENT_SHIFT = 53n;
 const EXPONENTS = 0x7ffn;
 const ZF_SHIFT = 6;
 const LARGEST_INTEGER = [2 ** 31, 2 ** 63] as const;
 
-/** What takes the source (W1) and the destination (W2), both as bits, to the result's bits. */
+/** Writes the code that computes the result's bits from those of the source (W1) and the destination (W2). */
 type Writer = (c: Context, d: FpDescriptor, slow: () => void) => void;
 
 const low = (d: FpDescriptor): number => XMM + 16 * d.dst;
@@ -37,7 +40,10 @@ function usualMode(c: Context): void {
   e.op(W.i32_eq);
 }
 
-/** Whether the exponent of the double in a local is at least `lowest`, and it is neither infinite nor a NaN. */
+/**
+ * Tests whether the exponent of the double in a local is at least `lowest`, and the double is neither infinite nor a
+ * NaN.
+ */
 function finite(c: Context, local: number, lowest: bigint): void {
   const { e } = c;
   e.get(local);
@@ -51,7 +57,7 @@ function finite(c: Context, local: number, lowest: bigint): void {
   e.op(W.i64_lt_u);
 }
 
-/** Normal, or zero. */
+/** Tests whether it is normal or zero. */
 function ordinary(c: Context, local: number): void {
   const { e } = c;
   finite(c, local, 1n);
@@ -79,7 +85,7 @@ function destination(c: Context, d: FpDescriptor): void {
   c.e.set(W2);
 }
 
-/** W3 into the register if the i32 on the stack is not 0. */
+/** Stores W3 into the register if the i32 on the stack is not 0. */
 function storeIf(c: Context, d: FpDescriptor, slow: () => void): void {
   const { e } = c;
   e.open(W.if, VOID);
@@ -91,7 +97,10 @@ function storeIf(c: Context, d: FpDescriptor, slow: () => void): void {
   e.end();
 }
 
-/** `lowest`: the least exponent that the result may have. The least normal one may have been rounded up to: that is an underflow. */
+/**
+ * `lowest` is the smallest exponent that the result may have. The smallest normal one may be the result of rounding
+ * up, which is an underflow.
+ */
 const arithmetic =
   (code: number, lowest: bigint): Writer =>
   (c, d, slow) => {
@@ -126,7 +135,7 @@ const root: Writer = (c, d, slow) => {
   storeIf(c, d, slow);
 };
 
-/** The first operand if it is less (greater), else the second; no flag but those of NaNs and denormals. */
+/** Selects the first operand if it is less (greater), otherwise the second. Only NaNs and denormals affect flags. */
 const choose =
   (code: number): Writer =>
   (c, d, slow) => {
@@ -164,7 +173,7 @@ const compare: Writer = (c, d, slow) => {
   setKind(c, K_BITS);
 };
 
-/** From an integer of 32 bits, always exact. */
+/** Converts a 32-bit integer, which is always exact. */
 const fromInteger32: Writer = (c, d) => {
   const { e } = c;
   e.get(CPU);
@@ -174,7 +183,7 @@ const fromInteger32: Writer = (c, d) => {
   e.memory(W.f64_store, low(d));
 };
 
-/** Exact up to 53 bits. */
+/** Converts a 64-bit integer. It is exact up to 53 bits. */
 const fromInteger64: Writer = (c, d, slow) => {
   const { e } = c;
   e.get(W1);
@@ -212,7 +221,10 @@ const toInteger =
     e.end();
   };
 
-/** W1 has the source's 8 bytes when these run; `slow` is core/fp's way, up to the destination. */
+/**
+ * W1 contains the source's 8 bytes when these run. `slow` does the operation with core/fp, including the store to the
+ * destination.
+ */
 export const SCALARS: Readonly<Record<number, Writer | undefined>> = {
   [FpOp.ADDSD]: arithmetic(W.f64_add, 0n),
   [FpOp.SUBSD]: arithmetic(W.f64_sub, 0n),

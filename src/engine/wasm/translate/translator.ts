@@ -1,7 +1,7 @@
 /**
- * The second tier: takes the blocks that the interpreter found warm, translates the regions that start there in
- * batches, puts them in the table the core calls through, and takes them out when their code changes. What it does
- * shows in nothing but time: when a block becomes warm depends on executed instructions alone.
+ * The second tier: it takes the blocks that the interpreter found to be warm, translates the regions that start there
+ * in batches, puts them into the table through which the core calls, and removes them when their code changes. Its
+ * only visible effect is on time: when a block becomes warm depends only on executed instructions.
  */
 import {
   B_FIRST,
@@ -26,15 +26,16 @@ import { type FullProfile, PROFILE_ENTRY, PROFILE_SLOTS, type Profile, ProfileCo
 import { formRegion, type Region } from './region.js';
 
 /**
- * Executed by the interpreter only; by translated code from the first time on; by both, as it pays; soon, with regions
- * dropped at random.
+ * `interpreter`: code is only interpreted. `translate`: it is translated at its first execution. `normal`: both, as
+ * it pays off. `stress`: it is translated soon, and regions are dropped at random.
  */
 export type Tier = 'interpreter' | 'translate' | 'normal' | 'stress';
 
 /**
- * Executions before a block is translated, executions it then waits for others, and how many make a batch. Code that is
- * merely warm stays interpreted: translated it is some ten times as large, and once a kernel's paths do not fit the
- * processor's caches any more they run slower than the interpreter does (fork in Linux: three times).
+ * After how many executions a block is to be translated, after how many more it no longer waits for others, and how
+ * many blocks make a batch. Code that is merely warm stays interpreted: translated code is about ten times as large,
+ * and once a kernel's paths no longer fit into the processor's caches they run slower than in the interpreter (fork
+ * in Linux: three times).
  */
 const HEAT: Record<Tier, readonly [first: number, again: number, batch: number]> = {
   interpreter: [0, 0, 0],
@@ -43,17 +44,22 @@ const HEAT: Record<Tier, readonly [first: number, again: number, batch: number]>
   stress: [3, 2, 3],
 };
 const NEVER = 0x7fff_ffff;
-/** Regions at a time; beyond, all are dropped: the engine dies of some ten thousand modules. */
+/**
+ * The maximum number of regions. If it is reached, all are dropped, because V8 fails with some ten thousand modules.
+ */
 const MOST_REGIONS = 16_384;
-/** Linear memory that a profile needs. */
+/** How much linear memory a profile needs, in bytes. */
 export const PROFILE_BYTES = PROFILE_SLOTS + PROFILE_ENTRY * (MOST_REGIONS + 1);
 const FIRST_SLOTS = 1024;
 const STRESS_SEED = 0x2545_f491;
 
-/** Modules that are being compiled aside; more are compiled at once, so that they cannot pile up. */
+/**
+ * The maximum number of modules that are compiled in the background. Further ones are compiled at once, so that they
+ * cannot pile up.
+ */
 const MOST_ASIDE = 4;
 
-/** A region in its slot: compiled, or being compiled. */
+/** A region in its slot. It is compiled or being compiled. */
 interface Translated {
   readonly slot: number;
   readonly head: number;
@@ -65,7 +71,7 @@ export class Translator {
   private readonly view: DataView;
   private readonly writer: FunctionWriter;
   private readonly regions = new Map<number, Translated>();
-  /** Slots of the regions that a block is part of. */
+  /** The slots of the regions that contain a block. */
   private readonly byBlock = new Map<number, Set<number>>();
   private free: number[] = [];
   private nextSlot = 1;
@@ -75,18 +81,21 @@ export class Translator {
   private imports: WebAssembly.ModuleImports = {};
   private aside = 0;
   private failure: { readonly error: unknown } | undefined;
-  /** Of the stress tier's random numbers; 0: nothing is dropped. */
+  /** The state of the stress tier's random numbers. 0: no regions are dropped. */
   private seed: number;
 
   constructor(
     private readonly memory: WebAssembly.Memory,
     private readonly table: WebAssembly.Table,
-    /** Where the frames lie, and how many there are. */
+    /** The linear address of the frames, and their number. */
     frames: { readonly base: number; readonly count: number },
     tier: Tier,
-    /** Compiles modules while the interpreter goes on; they are installed between two runs. */
+    /**
+     * Whether modules are compiled in the background while the interpreter continues. They are installed between two
+     * runs.
+     */
     private readonly compilesAside: boolean,
-    /** For a profile: where it is counted, and a clock in milliseconds. */
+    /** For a profile: the address of its counters, and a clock in milliseconds. */
     profiling?: { readonly at: number; now(): number },
   ) {
     this.blocks = new Blocks(memory.buffer, frames.base, frames.count);
@@ -112,7 +121,7 @@ export class Translator {
     return this.blocks.hot(most);
   }
 
-  /** The core's functions that regions call. */
+  /** Passes in the core's functions that regions call. */
   connect(core: WebAssembly.Exports): void {
     const { readAt, writeAt, step, conditionOf, fpExec, readFlags } = core as WebAssembly.ModuleImports;
     this.imports = { memory: this.memory, readAt, writeAt, step, conditionOf, fpExec, readFlags };
@@ -126,7 +135,7 @@ export class Translator {
     this.profile.milliseconds += this.now() - begun;
   }
 
-  /** What was counted, with the regions that executed most; undefined if nothing was. */
+  /** Returns the profile with the regions that executed most instructions, or undefined if nothing was counted. */
   fullProfile(most: number): FullProfile | undefined {
     return this.counters?.report(this.profile, most);
   }
@@ -146,7 +155,7 @@ export class Translator {
       view.setInt32(at + B_HEAT, NEVER, true);
       if (view.getUint32(at + B_LIVE, true) !== LIVE || view.getUint32(at + B_REGION, true) !== 0) continue;
       if (covered.has(at)) {
-        // It may not be entered any more; if it is, its turn comes.
+        // The block may not be entered any more. If it is, it becomes hot again.
         view.setInt32(at + B_HEAT, view.getUint32(HEAT_FIRST, true), true);
         continue;
       }
@@ -166,7 +175,7 @@ export class Translator {
     else this.install(new WebAssembly.Module(bytes), found);
   }
 
-  /** Without holding the guest up. */
+  /** Compiles a module in the background, without delaying the guest. */
   private compileAside(bytes: Uint8Array<ArrayBuffer>, found: readonly Translated[]): void {
     this.aside++;
     WebAssembly.compile(bytes)
@@ -183,7 +192,7 @@ export class Translator {
       });
   }
 
-  /** Takes the slot for a region; it is known by its blocks from now on. */
+  /** Assigns the slot to a region, which can be found by its blocks from now on. */
   private enter(region: Region, slot: number): Translated {
     const { view } = this;
     this.counters?.add(slot, region);
@@ -201,7 +210,7 @@ export class Translator {
     return translated;
   }
 
-  /** The regions of a module run from now on, but for those that have lost a block while it was compiled. */
+  /** Makes the regions of a module active, except for those that have lost a block while it was compiled. */
   private install(module: WebAssembly.Module, found: readonly Translated[]): void {
     const { view } = this;
     const instance = new WebAssembly.Instance(module, { e: this.imports });
@@ -216,7 +225,7 @@ export class Translator {
     }
   }
 
-  /** A block has lost its bytes (0: all have, and their memory). */
+  /** A block has lost its bytes. 0: all blocks have, and their memory is reused. */
   dropped(block: number): void {
     if (block === 0) {
       for (const slot of this.regions.keys()) this.release(slot);
@@ -227,7 +236,10 @@ export class Translator {
     for (const slot of [...(this.byBlock.get(block) ?? [])]) this.drop(slot);
   }
 
-  /** One for every two that were translated: with as many or more, what is at work is translated over and over. */
+  /**
+   * Drops one region for every two that were translated. If as many were dropped as translated, the same code would
+   * be translated again and again.
+   */
   private dropAtRandom(translated: number): void {
     for (let i = 0; i < translated; i++) {
       this.seed ^= this.seed << 13;

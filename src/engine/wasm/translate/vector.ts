@@ -1,6 +1,6 @@
 /**
- * SSE and SSE2. Moves and integer operations are WebAssembly's own vectors, as in core/fp/simd-int.ts; everything else
- * calls core/fp, but for the usual cases of scalar.ts. The registers stay in memory.
+ * SSE and SSE2. Moves and integer operations use WebAssembly's own vectors, as in core/fp/simd-int.ts. Everything
+ * else calls core/fp, except for the usual cases in scalar.ts. The registers stay in memory.
  */
 
 import { FpOp } from '../core/fp/ops.js';
@@ -21,7 +21,7 @@ const AT_RDI = 4;
 const SSE = 2;
 const ARITHMETIC = 0x8d5;
 
-/** What a floating-point operation's descriptor says: see core/float.ts. */
+/** The contents of a floating-point operation's descriptor; see core/float.ts. */
 export interface FpDescriptor {
   readonly op: number;
   readonly loaded: number;
@@ -46,7 +46,7 @@ export function readDescriptor(view: DataView, at: number): FpDescriptor {
   };
 }
 
-/** Whether it works on XMM and general registers only. */
+/** Whether the operation can be translated: it uses only XMM and general registers, and memory of up to 16 bytes. */
 export const canTranslate = (d: FpDescriptor): boolean =>
   d.unit === SSE &&
   (d.bits & AT_RDI) === 0 &&
@@ -108,7 +108,9 @@ export function storeVector(c: Context, op: Operation): void {
   e.vectorMemory(V.v128_store, 0);
 }
 
-/** Integer operations that are one instruction, in the order of their operands. SIMD proposal, BinarySIMD.md. */
+/**
+ * Integer operations that are a single instruction with the operands in the same order. SIMD proposal, BinarySIMD.md.
+ */
 const BINARY: Record<number, number> = {
   [FpOp.PACKSSWB]: 101,
   [FpOp.PACKUSWB]: 102,
@@ -169,7 +171,10 @@ const SHUFFLES: Record<number, readonly number[]> = {
   [FpOp.PUNPCKHQDQ]: interleave(8, true),
 };
 
-/** Shifts by an immediate: instruction, bits of a lane, whether all lanes become sign instead of zero. */
+/**
+ * Shifts by an immediate: the instruction, the bits of a lane, and whether lanes are filled with the sign instead of
+ * zeros.
+ */
 const SHIFTS: Record<number, readonly [code: number, bits: number, signed: boolean]> = {
   [FpOp.PSLLWI]: [139, 16, false],
   [FpOp.PSLLDI]: [171, 32, false],
@@ -187,7 +192,7 @@ const words = (picks: readonly number[]): number[] => picks.flatMap((p) => [2 * 
 const two = (imm: number, i: number): number => (imm >> (2 * i)) & 3;
 const range = (n: number, from = 0): number[] => Array.from({ length: n }, (_, i) => from + i);
 
-/** Bytes of (destination, source) that the result is made of; undefined: none. */
+/** The bytes of (destination, source) that make up the result, or undefined if the operation is not a shuffle. */
 function shuffleOf(d: FpDescriptor): readonly number[] | undefined {
   const { imm } = d;
   const picks = range(4).map((i) => two(imm, i));
@@ -217,14 +222,17 @@ const zero = (c: Context): void => {
   for (let i = 0; i < 16; i++) c.e.op(0);
 };
 
-/** Byte shifts of the whole register, as a shuffle with zeros: (value, zeros). */
+/** Byte shifts of the whole register, as a shuffle of (value, zeros). */
 const byteShift = (left: boolean, count: number): number[] =>
   range(16).map((i) => {
     const from = left ? i - count : i + count;
     return from >= 0 && from < 16 ? from : 16;
   });
 
-/** The operation on (destination, source) as vectors; false: there is none. */
+/**
+ * Pushes the result of the operation on (destination, source) as a vector. Returns false if there is no such
+ * operation.
+ */
 function vectorResult(c: Context, d: FpDescriptor, source: () => void): boolean {
   const { e } = c;
   const destination = (): void => {
@@ -272,11 +280,11 @@ function vectorResult(c: Context, d: FpDescriptor, source: () => void): boolean 
   return false;
 }
 
-/** Moves; false: it is none. */
+/** Writes moves. Returns false if the operation is not a move. */
 function moveVector(c: Context, op: Operation, d: FpDescriptor): boolean {
   const { e } = c;
   const memory = d.loaded > 0;
-  /** The source's low 8 (4) bytes as i64. */
+  /** Pushes the low 8 or 4 bytes of the source as i64. */
   const low = (log: number): void => {
     const load = log === 3 ? W.i64_load : W.i64_load32_u;
     if (memory) {
@@ -360,7 +368,7 @@ const writesGeneral = (op: number): boolean =>
   op === FpOp.MOVMSKPS ||
   op === FpOp.MOVMSKPD;
 
-/** Brings the operand where core/fp expects it. */
+/** Copies the operand to where core/fp expects it. */
 function fetchOperand(c: Context, op: Operation, d: FpDescriptor): void {
   const { e } = c;
   if (d.loaded === 0) {
@@ -388,7 +396,7 @@ export function floatingPoint(c: Context, op: Operation, d: FpDescriptor): void 
   allow(c);
   if (moveVector(c, op, d)) return;
   if (d.stored > 0) {
-    // ST16 with a register operand does not exist; aligned stores of whole registers are STORE_VECTOR.
+    // ST16 with a register operand does not exist. Aligned stores of whole registers are STORE_VECTOR.
     hostOf(c, op, d.stored, (d.bits & ALIGNED) !== 0, true);
     e.get(CPU);
     e.vectorMemory(V.v128_load, d.src);
@@ -434,7 +442,7 @@ export function floatingPoint(c: Context, op: Operation, d: FpDescriptor): void 
   callUnit(c, d);
 }
 
-/** The source's 4 or 8 bytes into W1. */
+/** Loads the source's 4 or 8 bytes into W1. */
 function fetchScalar(c: Context, op: Operation, d: FpDescriptor): void {
   const { e } = c;
   if (d.loaded > 0) {
@@ -448,7 +456,7 @@ function fetchScalar(c: Context, op: Operation, d: FpDescriptor): void {
   e.set(W1);
 }
 
-/** By core/fp, with the operand in its place. */
+/** Calls core/fp. The operand must be in its place. */
 function callUnit(c: Context, d: FpDescriptor): void {
   const { e } = c;
   e.get(CPU);
