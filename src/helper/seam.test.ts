@@ -153,6 +153,31 @@ describe('the system time of a guest that moves', () => {
     expect(Math.abs(there.guest.points.outage.total - DAY)).toBeLessThan(MS);
   });
 
+  it.each(['elapse', 'freeze'] as const)(
+    'goes on by what was left of a long stop, though the move that comes amid it is a short outage, under %s',
+    async (clock) => {
+      const { a, b } = hosts();
+      const here = await TestGuest.on(a);
+      here.guest.start();
+      here.run(50 * MS);
+      const at = here.guest.domain.clock.now();
+      await here.guest.pause();
+      a.pass(DAY);
+      b.pass(DAY + 50 * MS);
+      here.guest.domain.state.vcpus[0].blocked = false;
+      here.guest.start();
+      expect(here.guest.domain.clock.now() - at).toBe(3600 * S);
+      await here.guest.pause();
+      // The other side knows that the guest ran a second ago.
+      const there = await here.arriveOn(b, { clock }, { least: 0, most: S });
+      there.guest.start();
+      there.run(300 * MS);
+      expect(there.guest.domain.clock.now() - at).toBeGreaterThanOrEqual(DAY);
+      expect(there.guest.domain.clock.now() - at).toBeLessThan(DAY + 2 * S);
+      expect(Math.abs(there.guest.points.outage.total - DAY)).toBeLessThan(2 * S);
+    },
+  );
+
   it('goes on by the time for which it was paused', async () => {
     const { a } = hosts();
     const here = await TestGuest.on(a);

@@ -11,7 +11,7 @@
  * Invariant: system time never runs backwards, and never ahead of the time that has really passed since power-on.
  */
 import type { Host } from '../../host/host.js';
-import { f64, RecordError, u8 } from '../../records/fields.js';
+import { f64, RecordError, struct, u8 } from '../../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../../records/record.js';
 import { seconds } from '../format.js';
 import type { Guest } from '../guest.js';
@@ -43,7 +43,7 @@ export interface OutageBounds {
 const LONGEST_OUTAGE_NS = 10 * 86_400e9;
 const NO_BOUNDS: OutageBounds = { least: 0, most: LONGEST_OUTAGE_NS };
 
-export const outageRecord = recordType('OUTG', 1, 'the outage that a guest is in', {
+const fields = {
   policy: [u8, "the guest's own policy: 0 elapse, 1 freeze"],
   now: [u8, 'the policy of this outage'],
   stoppedWall: [
@@ -51,7 +51,23 @@ export const outageRecord = recordType('OUTG', 1, 'the outage that a guest is in
     "when it was stopped, by the next host's wall clock as far as that is known, ns since 1970",
   ],
   total: [f64, 'outages before this one, ns'],
-});
+} as const;
+/** The first layout: what was owed counted as part of this outage. */
+const outage1 = struct(fields);
+
+export const outageRecord = recordType(
+  'OUTG',
+  2,
+  'the outage that a guest is in',
+  { ...fields, owed: [f64, 'what the guest has yet to see of outages before this one, ns'] },
+  [
+    {
+      version: 1,
+      body: outage1,
+      upgrade: (old: ReturnType<typeof outage1.read>) => ({ ...old, owed: 0 }),
+    },
+  ],
+);
 
 export const about: PointDescription = {
   name: 'outage',
@@ -68,6 +84,7 @@ export const about: PointDescription = {
     'src/helper/seam.test.ts: has that counted as one outage',
     'src/helper/seam.test.ts: goes on by the outage on a host whose uptime is lower',
     'src/helper/seam.test.ts: goes on, after a pause or a move, by what was left of a long stop that passed by in parts',
+    'src/helper/seam.test.ts: goes on by what was left of a long stop, though the move that comes amid it is a short outage',
     'src/helper/seam.test.ts: stands still under freeze',
     'src/helper/seam.test.ts: is usable after it was stopped for a virtual day, under both policies',
   ],
@@ -83,6 +100,8 @@ export class Outage implements MigrationPoint {
   private stoppedWall: number | undefined;
   private bounds = NO_BOUNDS;
   private terms: OutageTerms = {};
+  /** What the guest has yet to see of the outages before this one, in ns; it passes with this one, whatever its policy. */
+  private owed = 0;
   /** The total of all outages so far in ns, whether the guest was told or not. */
   total = 0;
 
@@ -108,10 +127,8 @@ export class Outage implements MigrationPoint {
 
   /** To be called when the guest has just been stopped. */
   stopped(host: Host): void {
-    // A part of the last outage that the guest has not seen yet is added to this one.
-    const owed = this.guest.domain.takeOwed();
-    this.total -= owed;
-    this.since = host.clock.uptime() - owed;
+    this.owed += this.guest.domain.takeOwed();
+    this.since = host.clock.uptime();
     this.stoppedWall = undefined;
     this.terms = {};
   }
@@ -144,7 +161,9 @@ export class Outage implements MigrationPoint {
     this.total += length;
     const policy = this.terms.clock ?? this.policy;
     this.terms = {};
-    if (policy === 'elapse') this.guest.domain.elapse(length);
+    const { owed } = this;
+    this.owed = 0;
+    this.guest.domain.elapse(policy === 'elapse' ? length + owed : owed);
   }
 
   /** The guest did not run for `ns`, and nobody had stopped it: its process or its host was suspended. It continues. */
@@ -169,17 +188,19 @@ export class Outage implements MigrationPoint {
       now: POLICIES.indexOf(this.terms.clock ?? this.policy),
       stoppedWall: wall - sinceStop + (this.terms.clockDifference ?? 0),
       total: this.total,
+      owed: this.owed,
     });
   }
 
   restore(record: Uint8Array): void {
-    const { policy, now, stoppedWall, total } = decodeRecord(outageRecord, decodeRaw(record));
+    const { policy, now, stoppedWall, total, owed } = decodeRecord(outageRecord, decodeRaw(record));
     if (!(policy in POLICIES) || !(now in POLICIES)) throw new RecordError(0, 'no such clock policy');
-    if (!Number.isFinite(stoppedWall) || !(total >= 0))
+    if (!Number.isFinite(stoppedWall) || !(total >= 0) || !(owed >= 0))
       throw new RecordError(0, 'not the record of an outage');
     this.policy = POLICIES[policy];
     this.terms = { clock: POLICIES[now] };
     this.stoppedWall = stoppedWall;
     this.total = total;
+    this.owed = Math.min(owed, LONGEST_OUTAGE_NS);
   }
 }

@@ -94,9 +94,9 @@ function geometryOf(stats: Stats, options: FileLinkOptions): DiskGeometry {
 export class FileLink implements DiskLink {
   private client: DiskClient | undefined;
   private log: (line: string) => void = () => undefined;
-  private readonly buffer = ringBuffer();
-  private readonly ring = FileRing.over(this.buffer);
-  private readonly threads: Worker[] = [];
+  private buffer = ringBuffer();
+  private ring = FileRing.over(this.buffer);
+  private threads: Worker[] = [];
   /** The transfers that occupy a slot, by slot; the free slots; and the transfers that wait for a free slot. */
   private readonly lent: (DiskTransfer | undefined)[] = new Array(SLOTS).fill(undefined);
   private readonly free: number[] = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
@@ -112,7 +112,11 @@ export class FileLink implements DiskLink {
   private toWake = 0;
   private idle: (() => void)[] = [];
   private reported = 0;
-  /** True after all threads have failed. */
+  /** True while threads that are left are ended because one has failed. No transfer is handed to threads meanwhile. */
+  private mending = false;
+  /** True if the present threads have finished a transfer. */
+  private useful = false;
+  /** True after threads have failed that had finished nothing. */
   private broken = false;
 
   private constructor(
@@ -176,24 +180,52 @@ export class FileLink implements DiskLink {
         resourceLimits: WORKER_LIMITS,
       });
       thread.on('message', () => this.poll());
-      thread.on('error', (error) => this.lostThread(thread, error));
+      thread.on('error', (error) => void this.lostThread(thread, error));
       thread.unref();
       this.threads.push(thread);
     }
   }
 
   /**
-   * To be called when a thread has failed. When the last one is gone, nobody else answers the transfers that it had.
+   * To be called when a thread has failed. It answers no more what it had, and what that was is known when none of the
+   * others works any more. So all of them are ended, and new ones do again what is not answered. Threads that fail
+   * before they have finished anything are not replaced: everything fails from then on.
    */
-  private lostThread(thread: Worker, { message }: Error): void {
+  private async lostThread(thread: Worker, { message }: Error): Promise<void> {
     this.log(`disk ${this.name}: a thread failed: ${message}`);
-    this.threads.splice(this.threads.indexOf(thread), 1);
-    if (this.threads.length > 0) return;
+    if (this.mending || !this.threads.includes(thread)) return;
+    this.mending = true;
+    const others = this.threads.filter((other) => other !== thread);
+    await Promise.all(others.map((other) => other.terminate()));
+    this.threads = [];
+    if (this.fd < 0) return;
     this.poll();
+    this.broken = !this.useful;
+    this.useful = false;
+    this.buffer = ringBuffer();
+    this.ring = FileRing.over(this.buffer);
+    this.ring.clear();
+    this.mending = false;
+    if (this.broken) this.failAll();
+    else this.again();
+  }
+
+  /** Hands everything that is not answered to new threads. */
+  private again(): void {
+    const { lent } = this;
+    if (lent.some((transfer) => transfer !== undefined)) this.startThreads();
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const transfer = lent[slot];
+      if (transfer === undefined) continue;
+      this.ring.submit(slot, transfer);
+      this.toWake++;
+    }
+    while (this.free.length > 0 && this.handWaiting());
+    this.commit();
+  }
+
+  private failAll(): void {
     const all = [...this.lent.filter((transfer) => transfer !== undefined), ...this.waiting.splice(0)];
-    // If threads were started again, they would do what is still in the ring. It is answered with an error now, so
-    // the link stays broken.
-    this.broken = true;
     this.lent.fill(undefined);
     this.free.length = 0;
     for (let slot = 0; slot < SLOTS; slot++) this.free.push(slot);
@@ -256,6 +288,10 @@ export class FileLink implements DiskLink {
       this.client?.batchDone();
       return;
     }
+    if (this.mending) {
+      this.waiting.push(transfer);
+      return;
+    }
     if (this.threads.length === 0) this.startThreads();
     const slot = this.free.pop();
     if (slot === undefined) {
@@ -274,6 +310,7 @@ export class FileLink implements DiskLink {
     for (let slot = ring.finished(); slot >= 0; slot = ring.finished()) {
       const { status, microseconds } = ring;
       const transfer = this.lent[slot] as DiskTransfer;
+      this.useful = true;
       this.lent[slot] = undefined;
       this.free.push(slot);
       this.handWaiting();
@@ -318,7 +355,7 @@ export class FileLink implements DiskLink {
 
   /** Starts one of the transfers that wait for a slot. Returns false if there is none or none may start. */
   private handWaiting(): boolean {
-    const next = this.quiescing > 0 ? undefined : this.waiting.shift();
+    const next = this.quiescing > 0 || this.mending ? undefined : this.waiting.shift();
     if (next !== undefined) this.hand(next);
     return next !== undefined;
   }

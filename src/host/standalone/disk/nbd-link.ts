@@ -123,18 +123,12 @@ async function dial(options: NbdOptions): Promise<{ stream: Duplex; export: NbdE
   }
   const step = { at: '' };
   const shaking = handshake(plain, options.exportName, options.secure, step);
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`the server does not send ${step.at} ${seconds}`)), answerMs);
-  });
   try {
-    return await Promise.race([shaking, late]);
+    return await within(shaking, answerMs, () => `the server does not send ${step.at} ${seconds}`);
   } catch (error) {
     shaking.catch(() => undefined);
     plain.destroy();
     throw error;
-  } finally {
-    clearTimeout(timer);
   }
 }
 
