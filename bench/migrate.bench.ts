@@ -17,7 +17,7 @@ import {
 } from '../scripts/lib/daemons.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
 import { endProcessesBelow } from '../scripts/lib/processes.js';
-import type { MoveStats } from '../src/control/moves/outgoing-move.js';
+import type { MoveStats } from '../src/protocol/moves.js';
 import { json, median, report } from './harness.js';
 
 const MOVES = Number(process.env.STILLPOINT_BENCH_MOVES ?? 6);

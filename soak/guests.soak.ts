@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { MoveStats } from '../src/control/moves/outgoing-move.js';
+import type { MoveStats } from '../src/protocol/moves.js';
 import { bootGrub, bootLinux, moveToAndFro, verdictOf, WILD } from '../test/e2e/moving-guests.js';
 import { type TestHost, TwoHosts, until } from '../test/migration/hosts.js';
 import { testPort } from '../test/support/ports.js';

@@ -26,8 +26,8 @@ import { type DemoNetwork, startNetwork } from '../scripts/lib/demo-net.js';
 import { messageOf } from '../scripts/lib/errors.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
 import { endProcessesBelow } from '../scripts/lib/processes.js';
-import type { DomainRow } from '../src/control/api/api.js';
 import type { PointRow } from '../src/guest-process/guest-runner.js';
+import type { DomainRow } from '../src/protocol/control.js';
 import { XenstoreClient } from '../src/xenstore/client.js';
 import { soaked } from './lib/soaked.js';
 

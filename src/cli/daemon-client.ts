@@ -3,11 +3,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import net from 'node:net';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { CONTROL_KEY, CONTROL_SOCKET } from '../control/control-files.js';
 import { loadIdentity, loadTrusted } from '../control/transport/identity.js';
-import { connectPeer, PROTOCOL_VERSIONS, resolvePeer } from '../control/transport/peer.js';
+import { connectPeer, resolvePeer } from '../control/transport/peer.js';
 import { Failure } from '../protocol/failure.js';
 import { type Params, Rpc, type RpcHandlers } from '../protocol/rpc.js';
+import { CONTROL_KEY, CONTROL_SOCKET, PROTOCOL_VERSIONS } from '../protocol/session.js';
 
 /** Where a host keeps its things when nothing else is said. */
 export function defaultDirectory(): string {

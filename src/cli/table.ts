@@ -1,10 +1,8 @@
 /** Output in the columns that `xl` prints, so that scripts written for it can read it. */
-import type { DomainRow } from '../control/api/api.js';
-import type { DiskRow } from '../control/api/disk-requests.js';
-import type { NetworkRow } from '../control/api/network-requests.js';
+
 import type { PointRow, VcpuStatus } from '../guest-process/guest-runner.js';
-import type { MoveProgress } from '../migration/source.js';
-import type { StorageProgress } from '../migration/storage-copy.js';
+import type { DiskRow, DomainRow, NetworkRow } from '../protocol/control.js';
+import type { MoveProgress, StorageProgress } from '../protocol/moves.js';
 import { printable } from '../protocol/printable.js';
 
 /** What a guest may have had a say in stays in its cell. */

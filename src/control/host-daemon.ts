@@ -13,12 +13,16 @@ import { sleep } from '../os/clock.js';
 import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
 import { readOrSetAside } from '../os/durable.js';
 import { type Libc, loadLibc } from '../os/libc.js';
-import { checked } from '../protocol/checked.js';
+import { ProtocolError } from '../protocol/check.js';
+import { CONTROL } from '../protocol/control.js';
 import { Failure } from '../protocol/failure.js';
-import { helloRequest } from '../protocol/peer.js';
+import { PEER, TO_DESTINATION } from '../protocol/peer.js';
+import { printable } from '../protocol/printable.js';
 import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
-import { controlRequests, moveRequests } from './api/api.js';
-import { CONTROL_KEY, CONTROL_SOCKET, XENSTORE_SOCKET } from './control-files.js';
+import { CONTROL_KEY, CONTROL_SOCKET, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
+import { dispatcher, listener } from '../protocol/table.js';
+import { control, peer as peerRequests } from './api/api.js';
+import { XENSTORE_SOCKET } from './control-files.js';
 import { Domains } from './domains/domains.js';
 import { sessionOf } from './domains/spawn.js';
 import { readProcessId } from './domains/state-files.js';
@@ -26,13 +30,7 @@ import type { ConfiguredHost, HostConfig } from './host-config.js';
 import { Moves } from './moves/moves.js';
 import { systemWorld } from './system-world.js';
 import { loadIdentity, type Right, TrustedHosts } from './transport/identity.js';
-import {
-  type Caller,
-  keepAlive,
-  listenForPeers,
-  type PeerAddress,
-  PROTOCOL_VERSIONS,
-} from './transport/peer.js';
+import { type Caller, keepAlive, listenForPeers, type PeerAddress } from './transport/peer.js';
 import type { World } from './world.js';
 
 export interface HostOptions extends ConfiguredHost {
@@ -50,6 +48,9 @@ const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
 
 /** So long is waited for guests' processes before anybody is listened to, ms. */
 const RECOVERY_MS = 1_000;
+
+/** Characters of a verb that is none. */
+const MAX_METHOD = 64;
 
 /** Whether somebody listens on this socket. */
 function answers(path: string): Promise<boolean> {
@@ -201,6 +202,27 @@ export class HostDaemon {
   accept(socket: Duplex, peer: string | undefined, known: () => boolean, key?: string): void {
     let greeted = false;
     const fingerprint = peer ?? '';
+    const session = dispatcher(SESSION, {
+      hello: ({ versions, key: shown }) => {
+        const version = PROTOCOL_VERSIONS.find((v) => versions.includes(v));
+        if (version === undefined)
+          throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
+        if (key !== undefined && !sameKey(shown, key))
+          throw new Failure('not-trusted', `${CONTROL_KEY} of this daemon was not shown`);
+        if (!greeted && !known()) {
+          setImmediate(() => rpc.destroy());
+          throw new Failure('bad-state', 'too many connections');
+        }
+        greeted = true;
+        // Other hosts ask for signs of life too; so a silent one is noticed on both sides.
+        if (peer !== undefined || this.plain) keepAlive(rpc);
+        return { version, name: this.name };
+      },
+      ping: () => null,
+    });
+    const steps = listener(TO_DESTINATION, {
+      move: ({ handover, message }) => this.moves.heard({ rpc, fingerprint }, handover, message),
+    });
     const rpc: Rpc = new Rpc(socket, {
       request: async (method, params) => {
         const rights = this.rightsOf(peer);
@@ -208,36 +230,23 @@ export class HostDaemon {
           rpc.destroy();
           throw new Failure('not-trusted', 'no longer trusted');
         }
-        if (method === 'hello') {
-          const { versions } = checked(helloRequest, params, 'hello');
-          const version = PROTOCOL_VERSIONS.find((v) => versions.includes(v));
-          if (version === undefined) {
-            throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
-          }
-          if (key !== undefined && !sameKey(params.key, key))
-            throw new Failure('not-trusted', `${CONTROL_KEY} of this daemon was not shown`);
-          if (!greeted && !known()) {
-            setImmediate(() => rpc.destroy());
-            throw new Failure('bad-state', 'too many connections');
-          }
-          greeted = true;
-          // Other hosts ask for signs of life too; so a silent one is noticed on both sides.
-          if (peer !== undefined || this.plain) keepAlive(rpc);
-          return { version, name: this.name };
-        }
-        if (!greeted) throw new Failure('usage', 'hello comes first');
-        if (method === 'ping') return null;
+        if (!greeted && method !== 'hello') throw new Failure('usage', 'hello comes first');
+        if (Object.hasOwn(SESSION, method)) return session(method, params);
         const caller: Caller = { rpc, fingerprint };
-        if (rights.has('control') && Object.hasOwn(controlRequests, method))
-          return controlRequests[method](this, params, caller);
-        if (rights.has('move') && Object.hasOwn(moveRequests, method)) {
-          return moveRequests[method](this, params, caller);
-        }
-        throw new Failure('not-trusted', `${method} is not allowed here, or unknown`);
+        if (rights.has('control') && Object.hasOwn(CONTROL, method))
+          return control(method, params, this, caller);
+        if (rights.has('move') && Object.hasOwn(PEER, method))
+          return peerRequests(method, params, this, caller);
+        throw new Failure('not-trusted', `${printable(method, MAX_METHOD)} is not allowed here, or unknown`);
       },
       notice: (method, params) => {
-        if (method === 'move' && greeted && this.rightsOf(peer)?.has('move') === true)
-          this.moves.heard({ rpc, fingerprint }, params);
+        if (!greeted || this.rightsOf(peer)?.has('move') !== true) return;
+        try {
+          steps(method, params);
+        } catch (error) {
+          // Whatever else it may say is of no consequence.
+          if (!(error instanceof ProtocolError)) throw error;
+        }
       },
       closed: (rpc) => {
         this.connections.delete(rpc);

@@ -6,8 +6,7 @@ import type { DeviceConfig } from '../helper/devices.js';
 import type { ReceivedImage } from '../host/images.js';
 import type { HostGrant } from '../host/platform.js';
 import type { DataAddress } from '../migration/data-channel.js';
-import type { MoveOptions, MoveProgress, SentStats } from '../migration/source.js';
-import type { StorageProgress } from '../migration/storage-copy.js';
+import type { MoveOptions, MoveProgress, SentStats, StorageProgress } from '../protocol/moves.js';
 import type {
   DeviceStatus,
   DiskSize,

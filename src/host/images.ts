@@ -5,6 +5,7 @@
  * The daemon asks for all but the last part; that is for a guest's process.
  */
 import type { DiskFormat, DiskSpec } from '../protocol/guest-config.js';
+import type { AnnouncedDisk } from '../protocol/peer.js';
 
 /** What was done to a file so that a guest's process may open it. It stands in the daemon's files until it is undone. */
 export interface GivenAccess {
@@ -108,7 +109,7 @@ export interface HostImages {
   /** Those of these disks that are files; `bytes` tells the size of a disk. Fails where one cannot travel. */
   travelling(disks: readonly DiskSpec[], bytes: (devid: number) => number): TravellingImage[];
   /** Which of the disks that a source announced have to come, and where to. Fails where one cannot. */
-  expect(announced: unknown, handover: string): IncomingImage[];
+  expect(announced: readonly AnnouncedDisk[], handover: string): IncomingImage[];
   /** Fails where a disk that was announced is none of the guest's. */
   mustBeOf(images: readonly IncomingImage[], disks: readonly DiskSpec[]): void;
   /** Makes the empty images. */

@@ -5,66 +5,12 @@
  * Invariant: if this throws, the guest is in the same state as before: running if it was running, paused if it was
  * paused. Written frames are recorded from before the first page is read until after the guest has stopped.
  */
-import type { ClockPolicy } from '../helper/points/outage.js';
+import type { MoveOptions, MoveProgress, SentStats, StorageProgress } from '../protocol/moves.js';
 import { bitmapBytes, fillBits } from './bitmap.js';
 import type { MovableGuest } from './moving-guest.js';
 import type { PageSender } from './page-sender.js';
-import { type StorageProgress, StorageSender, type TravellingDisk } from './storage-copy.js';
+import { StorageSender, type TravellingDisk } from './storage-copy.js';
 import { MAX_CODE_STARTS, PAGE_BYTES, PLAIN_VERSION } from './stream-records.js';
-
-export interface MoveOptions {
-  /** The guest is stopped when sending the rest is expected to take at most this long. */
-  readonly maxDowntimeMs: number;
-  /** After this many rounds the guest is stopped or the move is given up, depending on `onTimeout`. */
-  readonly maxRounds: number;
-  readonly timeoutS: number;
-  /** What to do when rounds or time run out: give up, or stop the guest and accept the downtime. */
-  readonly onTimeout: 'cancel' | 'force';
-  /** In megabytes (10^6 bytes) per second; 0 means no limit. There is no limit for the last pages. */
-  readonly bandwidthMBs: number;
-  /** The clock policy for this outage, instead of the guest's own policy. */
-  readonly clock?: ClockPolicy;
-  /** The guest's disks move with it. */
-  readonly copyStorage?: boolean;
-}
-
-export const DEFAULT_MOVE: MoveOptions = {
-  maxDowntimeMs: 30,
-  maxRounds: 30,
-  timeoutS: 300,
-  onTimeout: 'force',
-  bandwidthMBs: 0,
-};
-
-/** The progress after a round. */
-export interface MoveProgress {
-  readonly round: number;
-  /** How many pages were examined in this round, and of how many the contents were sent. */
-  readonly pages: number;
-  readonly sent: number;
-  /** How many frames were written meanwhile: the work of the next round. */
-  readonly dirty: number;
-  readonly mbPerSecond: number;
-  /** Pages dirtied per second, measured over this round. */
-  readonly dirtyPagesPerSecond: number;
-  readonly expectedDowntimeMs: number;
-}
-
-/** What the source has measured. The daemons add the parts that follow. */
-export interface SentStats {
-  readonly rounds: readonly MoveProgress[];
-  readonly bytes: number;
-  /** How many bytes of disks were read and sent, counted each time. */
-  readonly storageBytes: number;
-  readonly precopyMs: number;
-  readonly reason: 'downtime' | 'rounds' | 'timeout' | 'paused';
-  readonly stopMs: number;
-  readonly lastPagesMs: number;
-  readonly lastPages: number;
-  readonly stateMs: number;
-  /** When the stop was requested: CLOCK_MONOTONIC in ms, which is the same in all processes of a machine. */
-  readonly stoppedAt: number;
-}
 
 interface MoveHooks {
   progress?(progress: MoveProgress): void;
@@ -84,7 +30,7 @@ interface MoveHooks {
 }
 
 /** The move was given up because rounds or time ran out. */
-class MoveTimeout extends Error {
+export class MoveTimeout extends Error {
   override name = 'MoveTimeout';
 }
 

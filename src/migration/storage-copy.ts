@@ -2,6 +2,7 @@
  * Copies the disks that move with a guest whose hosts share no storage: all blocks while the guest runs, then
  * repeatedly the blocks that it has written since, and the rest when it has stopped.
  */
+import type { StorageProgress } from '../protocol/moves.js';
 import type { PageSender } from './page-sender.js';
 
 /** A disk of the guest that is copied. */
@@ -25,12 +26,6 @@ export interface DiskTaker {
   write(devid: number, at: number, bytes: number, data: Uint8Array | undefined): Promise<void>;
   /** Resolves when everything that was written is on the medium. */
   flush(): Promise<void>;
-}
-
-/** The progress of copying disks, in bytes. */
-export interface StorageProgress {
-  readonly copied: number;
-  readonly pending: number;
 }
 
 /** The maximum number of sweeps before the guest's memory is sent. */

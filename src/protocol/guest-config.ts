@@ -131,12 +131,17 @@ function isDeviceSpec(kind: string, devid: number, spec: string): boolean {
   }
 }
 
+/** As text: there may be more of them. */
+const deviceKind = v.pipe(
+  text(16),
+  v.check((kind) => kind === 'vbd' || kind === 'vif', 'vbd or vif is expected'),
+);
 const deviceFields = {
   devid: is(virtualDevice, 'its number'),
   spec: is(text(MAX_SPEC), 'its settings: JSON of a disk or a network, below'),
 };
 const device = v.pipe(
-  fields({ kind: is(oneOf('vbd', 'vif'), 'a disk or a network'), ...deviceFields }),
+  fields({ kind: is(deviceKind, 'vbd, a disk, or vif, a network'), ...deviceFields }),
   v.check(({ kind, devid, spec }) => isDeviceSpec(kind, devid, spec), 'no settings of such a device'),
 );
 

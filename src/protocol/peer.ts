@@ -1,68 +1,167 @@
-/**
- * All that one host's daemon says to another's, as a table: a request, an answer or a notice is held against it before
- * any of it is used. What the table does not name is left out.
- */
+/** All that one host's daemon says to another's while a guest moves between them. docs/handover.md has the order. */
 import * as v from 'valibot';
-import { guestConfig, guestName, MAX_DEVICES, MAX_MEMORY_KIB, MAX_VCPUS } from './guest-config.js';
-import { handover, like, text, uuid, whole } from './shapes.js';
+import {
+  diskFormat,
+  guestConfig,
+  guestName,
+  MAX_DEVICES,
+  MAX_MEMORY_KIB,
+  MAX_VCPUS,
+  virtualDevice,
+} from './guest-config.js';
+import {
+  count,
+  fields,
+  handover,
+  is,
+  like,
+  many,
+  oneOf,
+  path,
+  quantity,
+  text,
+  uuid,
+  whole,
+  yes,
+} from './shapes.js';
+import { notice, request } from './table.js';
 
 /** Characters of another host's reason. */
 const MAX_REASON = 1000;
+const SECTOR_BYTES = 512;
 
-/** The request that opens a move. */
-export const moveOpenRequest = v.object({
-  handover,
-  name: guestName,
-  uuid,
-  vcpus: whole(1, MAX_VCPUS),
-  memoryKib: whole(1, MAX_MEMORY_KIB),
-  versions: v.pipe(v.array(v.number()), v.maxLength(256)),
-  paused: v.optional(v.boolean(), false),
-  /** Undefined where the data goes unencrypted, on loopback. */
-  key: v.optional(like(/^[0-9a-f]{64}$/, 'a key')),
-  /** Of disks that travel with the guest; storage.ts looks at each. */
-  disks: v.optional(v.array(v.unknown())),
-  /** As the source's daemon has it. Daemons of version 0.1 send none: it is in the stream then. */
-  config: v.optional(guestConfig),
-});
+/** A disk that travels with its guest, as the source announces it. */
+export const announcedDisk = v.pipe(
+  fields({
+    devid: is(virtualDevice, 'its number'),
+    target: is(
+      v.pipe(
+        path,
+        v.regex(/^\/[^\0]*$/, 'a whole path is expected'),
+        v.check((target) => !/\/\.\.?(\/|$)/.test(target), 'it has "." or ".." in it'),
+      ),
+      "its path, as the guest's configuration has it",
+    ),
+    format: is(
+      v.pipe(
+        diskFormat,
+        v.check((format) => format !== 'empty', 'an empty drive does not travel'),
+      ),
+      'of the image',
+    ),
+    readOnly: is(yes, 'whether the guest may only read it'),
+    bytes: is(
+      v.pipe(count, v.minValue(1, 'at least 1 is expected')),
+      'size of the disk: whole sectors',
+      'bytes',
+    ),
+    fileBytes: v.optional(is(count, 'of a raw file, where it ends within its last sector', 'bytes')),
+  }),
+  v.check(
+    ({ format, bytes, fileBytes }) =>
+      fileBytes === undefined || (format === 'raw' && fileBytes > bytes - SECTOR_BYTES && fileBytes < bytes),
+    'fileBytes: no end within the last sector of a raw file',
+  ),
+);
+export type AnnouncedDisk = Readonly<v.InferOutput<typeof announcedDisk>>;
 
-/** Its answer. */
-export const moveOpenAnswer = v.object({
-  version: v.number(),
-  port: whole(1, 65_535),
-  /** "" for the address of the destination's daemon. */
-  host: text(255),
-  disks: v.optional(v.pipe(v.array(whole(0, 0x7fff_ffff)), v.maxLength(MAX_DEVICES)), []),
-});
+/** What the source of a move asks of the destination. */
+export const PEER = {
+  moveOpen: request(
+    'Announces a guest; the destination makes an empty container for it, and listens for its data.',
+    {
+      params: {
+        handover: is(handover, "the move's id, made by the source"),
+        name: is(guestName, "the guest's name"),
+        uuid: is(uuid, "the guest's identity"),
+        vcpus: is(whole(1, MAX_VCPUS), 'its vCPUs'),
+        memoryKib: is(whole(1, MAX_MEMORY_KIB), 'the most memory that it may have', 'KiB'),
+        versions: is(
+          many(v.number('a number is expected'), 256),
+          'versions of the stream that the source writes',
+        ),
+        paused: v.optional(is(yes, 'whether it is paused, and stays so'), false),
+        key: v.optional(
+          is(
+            like(/^[0-9a-f]{64}$/, 'a key'),
+            'of the encryption of its data; left out where that is not encrypted',
+          ),
+        ),
+        disks: v.optional(is(many(announcedDisk, MAX_DEVICES), 'disks that travel with it')),
+        config: v.optional(
+          is(
+            guestConfig,
+            "its configuration, as the source's daemon has it; version 0.1 has it in the stream only",
+          ),
+        ),
+      },
+      answer: fields({
+        version: is(v.number('a number is expected'), 'of the stream: the best of those that were offered'),
+        port: is(whole(1, 65_535), 'where its data goes'),
+        host: is(text(255), 'host of that; "" for the address of the destination\'s daemon'),
+        disks: v.optional(
+          is(many(virtualDevice, MAX_DEVICES), 'those of the disks that have to be sent'),
+          [],
+        ),
+      }),
+      errors: ['move-failed', 'bad-state', 'name-taken', 'not-trusted', 'crashed', 'timed-out'],
+    },
+  ),
+  clock: request("Tells this host's wall clock, so that the source sees how far its own is off.", {
+    params: {},
+    answer: is(quantity, 'since 1970', 'ns'),
+  }),
+};
+export type Peer = typeof PEER;
 
-/** What the source of a move says of it. */
-export const toDestinationNotice = v.object({
-  handover,
-  message: v.picklist(['offer', 'cancel', 'ask', 'forget']),
-});
+/** What the source says of a move. */
+export const TO_DESTINATION = {
+  move: notice(
+    'A step of the hand-over at the source.',
+    fields({
+      handover: is(handover, "the move's id"),
+      message: is(oneOf('offer', 'cancel', 'ask', 'forget'), 'the step'),
+    }),
+  ),
+};
 
 /** A time that is none counts as nothing. */
-const ms = v.fallback(v.pipe(v.number(), v.finite(), v.minValue(0)), 0);
-const started = v.object({ attachMs: ms, recordMs: ms, startMs: ms });
+const ms = (about: string) => is(v.fallback(v.pipe(v.number(), v.finite(), v.minValue(0)), 0), about, 'ms');
 
-/** What the destination says of it. */
-export const toSourceNotice = v.object({
-  handover: text(36),
-  message: v.picklist(['ready', 'accepted', 'refused', 'forgotten']),
-  reason: v.fallback(
-    v.optional(
-      v.pipe(
-        v.string(),
-        v.transform((s) => s.slice(0, MAX_REASON)),
+/** What the destination says of it. What is wrong beside the step itself is taken as not said. */
+export const TO_SOURCE = {
+  move: notice(
+    'A step of the hand-over at the destination.',
+    fields({
+      handover: is(text(36), "the move's id"),
+      message: is(oneOf('ready', 'accepted', 'refused', 'forgotten'), 'the step'),
+      reason: v.fallback(
+        v.optional(
+          is(
+            v.pipe(
+              v.string(),
+              v.transform((s) => s.slice(0, MAX_REASON)),
+            ),
+            `of \`refused\`: why; of more than ${MAX_REASON} characters the first`,
+          ),
+        ),
+        undefined,
       ),
-    ),
-    undefined,
+      domid: v.fallback(v.optional(is(whole(0, 0x7fff), 'of `accepted`: its domain id there')), undefined),
+      started: v.fallback(
+        v.optional(
+          is(
+            fields({
+              attachMs: ms('its links opened'),
+              recordMs: ms('the owner record written'),
+              startMs: ms('until its first instruction'),
+            }),
+            'of `accepted`: what its start took',
+          ),
+        ),
+        undefined,
+      ),
+    }),
   ),
-  domid: v.fallback(v.optional(whole(0, 0x7fff)), undefined),
-  started: v.fallback(v.optional(started), undefined),
-});
-
-/** The answer to `clock`: ns since 1970. */
-export const clockAnswer = v.pipe(v.number(), v.finite());
-
-export const helloRequest = v.object({ versions: v.pipe(v.array(v.unknown()), v.maxLength(256)) });
+};
+export type ToSourceNotice = Readonly<v.InferOutput<typeof TO_SOURCE.move.params>>;

@@ -74,6 +74,7 @@ export class Rpc {
   /** It was we who cut it: the other side lived then. */
   cutHere = false;
   private readonly pending = new Map<number, Pending>();
+  private readonly closing: (() => void)[] = [];
   private nextId = 1;
   private serving = 0;
   private parts: Uint8Array[] = [];
@@ -91,6 +92,17 @@ export class Rpc {
     stream.on('error', () => this.end());
     stream.on('end', () => this.end());
     stream.on('close', () => this.end());
+  }
+
+  /** Bytes that were written and that the other side has not taken. */
+  get unsent(): number {
+    return this.stream.writableLength;
+  }
+
+  /** Calls `listener` once, when nothing more can come; at once where that is so already. */
+  whenClosed(listener: () => void): void {
+    if (this.closed) listener();
+    else this.closing.push(listener);
   }
 
   /** Others take over what arrives. */
@@ -158,6 +170,7 @@ export class Rpc {
     }
     this.pending.clear();
     this.handlers.closed?.(this);
+    for (const listener of this.closing.splice(0)) listener();
   }
 
   private take(chunk: Uint8Array): void {

@@ -63,8 +63,13 @@ export const base64 = (mostBytes: number) =>
     v.maxLength(Math.ceil(mostBytes / 3) * 4, `more than ${mostBytes} bytes`),
     v.regex(/^[A-Za-z0-9+/]*={0,2}$/, 'base64 is expected'),
   );
+/** A list. */
+export type Many<S extends v.GenericSchema> = v.GenericSchema<
+  readonly v.InferInput<S>[],
+  readonly v.InferOutput<S>[]
+>;
 /** At most so many of a kind. */
-export const many = <const S extends v.GenericSchema>(item: S, most: number) =>
+export const many = <const S extends v.GenericSchema>(item: S, most: number): Many<S> =>
   v.pipe(v.array(item, 'a list is expected'), v.maxLength(most, `more than ${most} of them`), v.readonly());
 /** Fields that this table does not name are left out. */
 export const fields = <const E extends v.ObjectEntries>(entries: E) =>

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { DomainRow } from '../../src/control/api/api.js';
+import type { DomainRow } from '../../src/protocol/control.js';
 import { TwoHosts } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';
 import { programKernel } from '../support/program-kernel.js';

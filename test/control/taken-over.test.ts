@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { compiled } from '../../scripts/lib/root.js';
-import type { DomainRow } from '../../src/control/api/api.js';
+import type { DomainRow } from '../../src/protocol/control.js';
 import { TestHost, until } from '../migration/hosts.js';
 import { programKernel } from '../support/program-kernel.js';
 

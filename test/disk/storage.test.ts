@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { MoveStats } from '../../src/control/moves/outgoing-move.js';
+import type { MoveStats } from '../../src/protocol/moves.js';
 import { bootLinux, guestFiles, WILD } from '../e2e/moving-guests.js';
 import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';

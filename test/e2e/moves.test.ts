@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { fetchDebian } from '../../scripts/lib/debian.js';
-import type { MoveStats } from '../../src/control/moves/outgoing-move.js';
+import type { MoveStats } from '../../src/protocol/moves.js';
 import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
 import { orSkipped } from '../support/debian.js';
 import { testPort } from '../support/ports.js';

@@ -16,8 +16,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
 import { connectDaemon } from '../../src/cli/daemon-client.js';
-import type { DomainRow } from '../../src/control/api/api.js';
 import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
+import type { DomainRow } from '../../src/protocol/control.js';
 
 const MAIN = inRoot('dist/cli/main.js');
 const CACHE = inRoot('.cache');

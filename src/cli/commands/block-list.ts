@@ -1,6 +1,6 @@
 /** `stillpoint block-list`, in the columns of `xl block-list`, and what this host gave. */
 import type { Command } from 'commander';
-import type { DiskRow } from '../../control/api/disk-requests.js';
+import type { DiskRow } from '../../protocol/control.js';
 import { diskTable } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { CreatedRow } from '../../control/api/api.js';
+import type { CreatedRow } from '../../protocol/control.js';
 import { attachConsole } from '../console.js';
 import { printJson, printLine, printNote, type VerbOptions, verb, withDaemon } from '../verb.js';
 

@@ -1,6 +1,6 @@
 /** `stillpoint domname`. */
 import type { Command } from 'commander';
-import type { DomainIdentity } from '../../control/api/api.js';
+import type { DomainIdentity } from '../../protocol/control.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 export function register(program: Command): void {

@@ -1,6 +1,6 @@
 /** `stillpoint info`: this host, in the form of `xl info`. */
 import type { Command } from 'commander';
-import type { HostInfo } from '../../control/api/api.js';
+import type { HostInfo } from '../../protocol/control.js';
 import { outerWords } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 

@@ -1,11 +1,10 @@
 /** `stillpoint migrate`: a running guest to another host, without its help or knowledge. */
 import type { Command } from 'commander';
-import type { DomainIdentity } from '../../control/api/api.js';
-import type { MoveStats } from '../../control/moves/outgoing-move.js';
-import { DEFAULT_MOVE, type MoveProgress } from '../../migration/source.js';
-import type { StorageProgress } from '../../migration/storage-copy.js';
+import type { DomainIdentity } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
-import { decimal, MAX_TIMEOUT_S, whole } from '../arguments.js';
+import type { MoveStats, StorageProgress } from '../../protocol/moves.js';
+import { DEFAULT_MOVE, type MoveProgress } from '../../protocol/moves.js';
+import { decimal, MAX_TIMEOUT_S, oneOf, whole } from '../arguments.js';
 import { progressLine } from '../table.js';
 import { type Ask, printJson, printLine, printNote, type VerbOptions, verb, withDaemon } from '../verb.js';
 
@@ -13,9 +12,9 @@ interface Options extends VerbOptions {
   readonly maxDowntime: number;
   readonly maxRounds: number;
   readonly timeout: number;
-  readonly onTimeout: string;
+  readonly onTimeout: 'cancel' | 'force';
   readonly bandwidth: number;
-  readonly clock?: string;
+  readonly clock?: 'elapse' | 'freeze';
   readonly copyStorage?: boolean;
 }
 
@@ -66,6 +65,7 @@ export function register(program: Command): void {
     .option(
       '--on-timeout <what>',
       'when rounds or time run out: cancel, or force a longer stop',
+      oneOf('cancel', 'force'),
       DEFAULT_MOVE.onTimeout,
     )
     .option(
@@ -77,6 +77,7 @@ export function register(program: Command): void {
     .option(
       '--clock <policy>',
       "elapse: the stop is stolen time for the guest; freeze: its clock stands still (the guest's own setting if not given)",
+      oneOf('elapse', 'freeze'),
     )
     .option('--copy-storage', 'its disks go with it, as new files there; for hosts that share no storage')
     .action((guest: string, host: string, options: Options) =>

@@ -1,6 +1,6 @@
 /** `stillpoint network-list`, in the columns of `xl network-list`, and what this host gave. */
 import type { Command } from 'commander';
-import type { NetworkRow } from '../../control/api/network-requests.js';
+import type { NetworkRow } from '../../protocol/control.js';
 import { networkTable } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 

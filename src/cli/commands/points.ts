@@ -1,7 +1,7 @@
 /** `stillpoint points`: the ledger of migration points: what the guest sees, and what this host gave. */
 import type { Command } from 'commander';
-import type { DomainIdentity } from '../../control/api/api.js';
 import type { PointRow } from '../../guest-process/guest-runner.js';
+import type { DomainIdentity } from '../../protocol/control.js';
 import { pointsTable } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 

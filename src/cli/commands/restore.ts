@@ -1,7 +1,7 @@
 /** `stillpoint restore`: a guest from a file. A damaged file is refused with the byte offset, and starts nothing. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { DomainRow } from '../../control/api/api.js';
+import type { DomainRow } from '../../protocol/control.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {

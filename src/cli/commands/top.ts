@@ -1,6 +1,6 @@
 /** `stillpoint top`: guests by the processor time that they use now, again and again. */
 import type { Command } from 'commander';
-import type { DomainRow } from '../../control/api/api.js';
+import type { DomainRow } from '../../protocol/control.js';
 import { decimal, MAX_TIMEOUT_S, whole } from '../arguments.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 

@@ -1,6 +1,6 @@
 /** `stillpoint uptime`, in the columns of `xl uptime`. */
 import type { Command } from 'commander';
-import type { DomainRow } from '../../control/api/api.js';
+import type { DomainRow } from '../../protocol/control.js';
 import { uptimeTable } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 

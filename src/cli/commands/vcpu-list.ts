@@ -1,6 +1,7 @@
 /** `stillpoint vcpu-list`, in the columns of `xl vcpu-list`. vCPUs are not bound to processors of the host. */
 import type { Command } from 'commander';
-import { type VcpuRows, vcpuTable } from '../table.js';
+import type { VcpuRows } from '../../protocol/control.js';
+import { vcpuTable } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 export function register(program: Command): void {

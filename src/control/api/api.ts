@@ -1,75 +1,39 @@
 /**
- * The verbs of the daemon, as requests over rpc.ts. Every answer is plain JSON; every failure is a Failure.
+ * What the daemon does for each request of src/protocol/control.ts and src/protocol/peer.ts, which have their
+ * parameters and answers. Every failure is a Failure. What is missing here, or answers something else, does not compile.
  * Invariant: a request says who may make it (`control` or `move`) by the table it stands in.
  */
 import { readFileSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { OuterKind } from '../../host/host.js';
-import { DEFAULT_MOVE, type MoveOptions } from '../../migration/source.js';
 import { sleep } from '../../os/clock.js';
+import {
+  CONTROL,
+  CONTROL_NOTICES,
+  type Control,
+  type DomainRow,
+  type HostInfo,
+} from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
-import type { Params } from '../../protocol/rpc.js';
+import type { MoveOptions } from '../../protocol/moves.js';
+import { PEER, type Peer } from '../../protocol/peer.js';
+import { dispatcher, type Handlers, type ParamsOf, say } from '../../protocol/table.js';
 import type { Domain } from '../domains/domain.js';
-import { checkName } from '../domains/domains.js';
 import type { HostDaemon } from '../host-daemon.js';
 import { restoreDomain, saveDomain } from '../images/images.js';
 import { type Caller, resolvePeer } from '../transport/peer.js';
 import { blockAttach, blockDetach, blockList } from './disk-requests.js';
 import { networkAttach, networkDetach, networkList } from './network-requests.js';
 
-/** One line of `list`. */
-export interface DomainRow {
-  readonly domid: number;
-  readonly name: string;
-  readonly uuid: string;
-  /** What the guest has now; the most that it may have is in its configuration. */
-  readonly memoryMib: number;
-  /** Those that are online. */
-  readonly vcpus: number;
-  /** As in xl: r running, b blocked, p paused, s shut down, c crashed, d dying; - otherwise. */
-  readonly state: string;
-  readonly seconds: number;
-  readonly uptimeSeconds: number;
-  readonly moving: boolean;
-  readonly pid: number;
-  readonly rssKib: number;
-  readonly instructions: number;
-}
-
-/** What `create` answers. */
-export interface CreatedRow extends DomainRow {
-  /** What of the configuration has no effect, each with file and line. */
-  readonly warnings?: readonly string[];
-}
-
-/** Which guest a reference means. Whoever asks more than once goes on with the uuid: it is never another guest's. */
-export interface DomainIdentity {
-  readonly domid: number;
-  readonly name: string;
-  readonly uuid: string;
-}
-
-export interface HostInfo {
-  readonly host: string;
-  readonly release: string;
-  readonly nr_cpus: number;
-  readonly cpu_model: string;
-  readonly tsc_khz: number;
-  readonly total_memory: number;
-  readonly free_memory: number;
-  readonly uptime_s: number;
-  readonly wall_clock: string;
-  readonly xen_version: string;
-  readonly domains: number;
-  readonly next_domid_after: number;
-  readonly plain_loopback: boolean;
-  /** Which of these values the host invents. */
-  readonly pretended: readonly (keyof HostInfo)[];
+type Context = [daemon: HostDaemon, caller: Caller];
+interface OfGuest {
+  readonly guest: string;
+  readonly uuid?: string;
 }
 
 /** Values of `info` that a host may invent, and their kinds. */
-const OUTER_INFO: readonly (readonly [keyof HostInfo, OuterKind])[] = [
+const OUTER_INFO: readonly (readonly [HostInfo['pretended'][number], OuterKind])[] = [
   ['cpu_model', 'cpuModel'],
   ['tsc_khz', 'tscKhz'],
   ['uptime_s', 'uptime'],
@@ -78,41 +42,23 @@ const OUTER_INFO: readonly (readonly [keyof HostInfo, OuterKind])[] = [
   ['next_domid_after', 'domid'],
 ];
 
-type Handler = (daemon: HostDaemon, params: Params, caller: Caller) => unknown;
-
-const text = (params: Params, name: string): string => {
-  const value = params[name];
-  if (typeof value !== 'string' || value === '') throw new Failure('usage', `${name} is missing`);
-  return value;
-};
-/** Longer than a timer of Node's can wait is no time. */
-const MAX_NUMBER = 2_147_483;
-const number = (params: Params, name: string, otherwise: number): number => {
-  const value = params[name];
-  if (value === undefined) return otherwise;
-  if (typeof value !== 'number' || !(value >= 0 && value <= MAX_NUMBER))
-    throw new Failure('usage', `${name} must be a number from 0 to ${MAX_NUMBER}`);
-  return value;
-};
 /** The guest that a request means: by `uuid`, where its sender has found out which it is, and as `guest` names it. */
-const guest = (daemon: HostDaemon, params: Params): Domain => {
-  const called = text(params, 'guest');
-  return daemon.domains.find(params.uuid === undefined ? called : text(params, 'uuid'), called);
-};
+const guest = (daemon: HostDaemon, { guest: called, uuid }: OfGuest): Domain =>
+  daemon.domains.find(uuid ?? called, called);
 /** Asks a guest's process. Of a guest that is removed meanwhile the answer is that there is none. */
 async function asked<T>(
   daemon: HostDaemon,
-  params: Params,
+  params: OfGuest,
   what: (domain: Domain) => Promise<T>,
 ): Promise<T> {
   const domain = guest(daemon, params);
   try {
     return await what(domain);
   } catch (error) {
-    throw domain.leaving ? daemon.domains.missing(text(params, 'guest')) : error;
+    throw domain.leaving ? daemon.domains.missing(params.guest) : error;
   }
 }
-const resting = (daemon: HostDaemon, params: Params): Domain => {
+const resting = (daemon: HostDaemon, params: OfGuest): Domain => {
   const domain = guest(daemon, params);
   if (domain.state.phase === 'building')
     throw new Failure('bad-state', `domain ${domain.state.name} is being built`);
@@ -150,24 +96,28 @@ async function row(daemon: HostDaemon, domain: Domain): Promise<DomainRow> {
   };
 }
 
-async function readConfig(daemon: HostDaemon, params: Params): Promise<GuestConfig> {
+type Params<M extends keyof Control> = ParamsOf<Control, M>;
+
+async function readConfig(daemon: HostDaemon, params: Params<'create'>): Promise<GuestConfig> {
   const module = await daemon.world.processes.runner(daemon.config.runner);
+  const { config, file, directory } = params;
   try {
-    return module.readConfig(text(params, 'config'), text(params, 'file'), text(params, 'directory'));
+    return module.readConfig(config, file, directory);
   } catch (error) {
     throw new Failure('bad-config', (error as Error).message);
   }
 }
 
-/** Longest that a guest is given to take a request, unless the caller says otherwise. */
-const SHUTDOWN_TIMEOUT_S = 60;
-
-async function ask(daemon: HostDaemon, params: Params, kind: 'poweroff' | 'reboot'): Promise<null> {
+async function shutDown(
+  daemon: HostDaemon,
+  params: Params<'shutdown'>,
+  kind: 'poweroff' | 'reboot',
+): Promise<null> {
   const domain = resting(daemon, params);
-  const timeoutS = number(params, 'timeoutS', SHUTDOWN_TIMEOUT_S);
+  const { timeoutS, wait } = params;
   const { domid } = domain;
   await domain.ask('shutdown', { kind, timeoutS });
-  if (params.wait !== true) return null;
+  if (!wait) return null;
   const { clock } = daemon.world;
   const end = clock.monotonicMs() + timeoutS * 1000;
   while (daemon.domains.all.get(domid) === domain && domain.state.phase !== 'ended') {
@@ -178,34 +128,21 @@ async function ask(daemon: HostDaemon, params: Params, kind: 'poweroff' | 'reboo
   return null;
 }
 
-function moveOptions(params: Params): MoveOptions {
-  const onTimeout = params.onTimeout ?? DEFAULT_MOVE.onTimeout;
-  if (onTimeout !== 'cancel' && onTimeout !== 'force')
-    throw new Failure('usage', 'on-timeout is cancel or force');
-  const { clock } = params;
-  if (clock !== undefined && clock !== 'elapse' && clock !== 'freeze')
-    throw new Failure('usage', 'clock is elapse or freeze');
-  return {
-    maxDowntimeMs: number(params, 'maxDowntimeMs', DEFAULT_MOVE.maxDowntimeMs),
-    maxRounds: Math.max(1, number(params, 'maxRounds', DEFAULT_MOVE.maxRounds)),
-    timeoutS: number(params, 'timeoutS', DEFAULT_MOVE.timeoutS),
-    bandwidthMBs: number(params, 'bandwidthMBs', DEFAULT_MOVE.bandwidthMBs),
-    onTimeout,
-    clock,
-    copyStorage: params.copyStorage === true,
-  };
+/** The warnings that a configuration's reader has left in it. */
+function warningsOf({ more }: GuestConfig): readonly string[] | undefined {
+  const { warnings } = more;
+  return Array.isArray(warnings) ? warnings.filter((one) => typeof one === 'string') : undefined;
 }
 
-/** What people and scripts may ask for. */
-export const controlRequests: Readonly<Record<string, Handler>> = {
-  list: (daemon) => Promise.all([...daemon.domains.all.values()].map((domain) => row(daemon, domain))),
-  domain: (daemon, params) => row(daemon, guest(daemon, params)),
-  identity(daemon, params): DomainIdentity {
+const controlHandlers: Handlers<Control, Context> = {
+  list: (_, daemon) => Promise.all([...daemon.domains.all.values()].map((domain) => row(daemon, domain))),
+  domain: (params, daemon) => row(daemon, guest(daemon, params)),
+  identity(params, daemon) {
     const { domid, name, uuid } = guest(daemon, params).state;
     return { domid, name, uuid };
   },
-  config: (daemon, params) => guest(daemon, params).state.config,
-  info: (daemon): HostInfo => ({
+  config: (params, daemon) => guest(daemon, params).state.config,
+  info: (_, daemon) => ({
     host: daemon.name,
     release: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
     nr_cpus: cpus().length,
@@ -221,65 +158,92 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
     plain_loopback: daemon.plain,
     pretended: OUTER_INFO.filter(([, kind]) => daemon.platform.pretended.has(kind)).map(([name]) => name),
   }),
-  async create(daemon, params) {
+  async create(params, daemon) {
     const config = await readConfig(daemon, params);
-    const made = await row(daemon, await daemon.domains.create(config, params.paused === true));
-    return { ...made, warnings: config.more.warnings };
+    const made = await row(daemon, await daemon.domains.create(config, params.paused));
+    return { ...made, warnings: warningsOf(config) };
   },
-  pause: (daemon, params) => resting(daemon, params).ask('pause', {}),
-  unpause: (daemon, params) => resting(daemon, params).ask('unpause', {}),
-  shutdown: (daemon, params) => ask(daemon, params, 'poweroff'),
-  reboot: (daemon, params) => ask(daemon, params, 'reboot'),
-  async destroy(daemon, params) {
+  async pause(params, daemon) {
+    const domain = resting(daemon, params);
+    await domain.ask('pause', {});
+    daemon.domains.changed(domain, 'paused');
+    return null;
+  },
+  async unpause(params, daemon) {
+    const domain = resting(daemon, params);
+    await domain.ask('unpause', {});
+    daemon.domains.changed(domain, 'unpaused');
+    return null;
+  },
+  shutdown: (params, daemon) => shutDown(daemon, params, 'poweroff'),
+  reboot: (params, daemon) => shutDown(daemon, params, 'reboot'),
+  async destroy(params, daemon) {
     const domain = guest(daemon, params);
     await daemon.moves.giveUp(domain);
     // One that was arriving is gone by now.
     if (daemon.domains.all.get(domain.domid) === domain) await daemon.domains.discard(domain, 'destroyed');
     return null;
   },
-  async rename(daemon, params) {
+  async rename(params, daemon) {
     const domain = resting(daemon, params);
-    const name = text(params, 'name');
-    checkName(name);
+    const { name } = params;
     if (!daemon.domains.nameIsFree(name)) throw new Failure('name-taken', `a domain has the name ${name}`);
     await domain.ask('rename', { name });
     domain.state.name = name;
     if (domain.state.config !== null) domain.state.config = { ...domain.state.config, name };
     domain.save();
     daemon.platform.toolstackStore.rename(domain.domid, domain.state.uuid, name);
+    daemon.domains.changed(domain, 'renamed');
     return null;
   },
-  save: (daemon, params) =>
-    saveDomain(daemon.domains, resting(daemon, params), text(params, 'path'), params.keep === true),
-  async restore(daemon, params) {
-    return row(daemon, await restoreDomain(daemon.domains, text(params, 'path'), params.paused === true));
+  save: (params, daemon) => saveDomain(daemon.domains, resting(daemon, params), params.path, params.keep),
+  async restore(params, daemon) {
+    return row(daemon, await restoreDomain(daemon.domains, params.path, params.paused));
   },
-  migrate(daemon, params, caller) {
-    const peer = resolvePeer(text(params, 'host'), daemon.trusted.all(), daemon.plain);
-    return daemon.moves.migrate(guest(daemon, params), peer, moveOptions(params), (progress) =>
-      caller.rpc.notice('progress', progress),
+  migrate(params, daemon, { rpc }) {
+    const { host, maxDowntimeMs, maxRounds, timeoutS, onTimeout, bandwidthMBs, clock, copyStorage } = params;
+    const peer = resolvePeer(host, daemon.trusted.all(), daemon.plain);
+    const domain = guest(daemon, params);
+    const { uuid } = domain.state;
+    const options: MoveOptions = {
+      maxDowntimeMs,
+      maxRounds: Math.max(1, maxRounds),
+      timeoutS,
+      onTimeout,
+      bandwidthMBs,
+      clock,
+      copyStorage: copyStorage === true,
+    };
+    return daemon.moves.migrate(domain, peer, options, (progress) =>
+      say(rpc, CONTROL_NOTICES, 'progress', { ...progress, uuid }),
     );
   },
-  blockAttach: (daemon, params) => blockAttach(daemon.domains, resting(daemon, params), text(params, 'spec')),
-  blockDetach: (daemon, params) =>
-    blockDetach(daemon.domains, resting(daemon, params), text(params, 'which'), params.force === true),
-  blockList: (daemon, params) => blockList(guest(daemon, params)),
-  networkAttach: (daemon, params) => {
-    const spec = typeof params.spec === 'string' ? params.spec : '';
-    return networkAttach(daemon.domains, resting(daemon, params), spec);
+  blockAttach: (params, daemon) => blockAttach(daemon.domains, resting(daemon, params), params.spec),
+  blockDetach: (params, daemon) =>
+    blockDetach(daemon.domains, resting(daemon, params), params.which, params.force),
+  blockList: (params, daemon) => blockList(guest(daemon, params)),
+  networkAttach: (params, daemon) => networkAttach(daemon.domains, resting(daemon, params), params.spec),
+  networkDetach: (params, daemon) =>
+    networkDetach(daemon.domains, resting(daemon, params), params.which, params.force),
+  networkList: (params, daemon) => networkList(guest(daemon, params)),
+  trustChanged(_, daemon) {
+    daemon.trustChanged();
+    return null;
   },
-  networkDetach: (daemon, params) =>
-    networkDetach(daemon.domains, resting(daemon, params), text(params, 'which'), params.force === true),
-  networkList: (daemon, params) => networkList(guest(daemon, params)),
-  /** Somebody changed the files of those who are trusted. */
-  trustChanged: (daemon) => daemon.trustChanged(),
-  cancelMove: (daemon, params) => daemon.moves.cancel(guest(daemon, params)),
-  settle: (daemon, params) => daemon.moves.decide(guest(daemon, params), params.keep === true),
-  moves: (daemon) => daemon.moves.stats,
-  points: (daemon, params) => asked(daemon, params, (domain) => domain.ask('points', {})),
-  dmesg: (daemon, params) => asked(daemon, params, (domain) => domain.ask('dmesg', {})),
-  vcpus: async (daemon, params) => {
-    const domains = params.guest === undefined ? [...daemon.domains.all.values()] : [guest(daemon, params)];
+  async cancelMove(params, daemon) {
+    await daemon.moves.cancel(guest(daemon, params));
+    return null;
+  },
+  async settle(params, daemon) {
+    await daemon.moves.decide(guest(daemon, params), params.keep);
+    return null;
+  },
+  moves: (_, daemon) => daemon.moves.stats,
+  points: (params, daemon) => asked(daemon, params, (domain) => domain.ask('points', {})),
+  dmesg: (params, daemon) => asked(daemon, params, (domain) => domain.ask('dmesg', {})),
+  async vcpus({ guest: which, uuid }, daemon) {
+    const domains =
+      which === undefined ? [...daemon.domains.all.values()] : [guest(daemon, { guest: which, uuid })];
     return Promise.all(
       domains.map(async (domain) => ({
         domid: domain.domid,
@@ -288,27 +252,46 @@ export const controlRequests: Readonly<Record<string, Handler>> = {
       })),
     );
   },
-  async console(daemon, params, caller) {
+  async console(params, daemon, { rpc }) {
     const domain = guest(daemon, params);
-    const watcher = (data: string): void => caller.rpc.notice('console', { data });
+    const { uuid } = domain.state;
     const latest = await domain.ask('watchConsole', {});
-    domain.consoles.add(watcher);
-    caller.rpc.stream.on('close', () => domain.consoles.delete(watcher));
-    return { latest, domid: domain.domid, uuid: domain.state.uuid };
+    if (!domain.consoles.has(rpc)) {
+      domain.consoles.set(rpc, (data) => say(rpc, CONTROL_NOTICES, 'console', { data, uuid }));
+      rpc.whenClosed(() => domain.consoles.delete(rpc));
+    }
+    return { latest, domid: domain.domid, uuid };
   },
-  type: (daemon, params) =>
-    asked(daemon, params, (domain) => domain.ask('type', { data: text(params, 'data') })),
-  /** Resolves when the domain is no more here. */
-  async gone(daemon, params) {
+  leaveConsole(params, daemon, { rpc }) {
+    guest(daemon, params).consoles.delete(rpc);
+    return null;
+  },
+  type: (params, daemon) => asked(daemon, params, (domain) => domain.ask('type', { data: params.data })),
+  async gone(params, daemon, { rpc }) {
     const domain = guest(daemon, params);
-    while (daemon.domains.all.get(domain.domid) === domain) await sleep(daemon.world.clock, 100);
+    while (daemon.domains.all.get(domain.domid) === domain && !rpc.closed)
+      await sleep(daemon.world.clock, 100);
+    return null;
+  },
+  events(_, daemon, { rpc }) {
+    daemon.domains.events.add(rpc);
+    return [...daemon.domains.all.values()].map((domain) => {
+      const { domid, name, uuid, phase } = domain.state;
+      return { domid, name, uuid, phase, moving: daemon.moves.isMoving(domain) };
+    });
+  },
+  leaveEvents(_, daemon, { rpc }) {
+    daemon.domains.events.remove(rpc);
     return null;
   },
 };
 
-/** What other hosts may ask for. */
-export const moveRequests: Readonly<Record<string, Handler>> = {
-  /** This host's wall clock, ns since 1970: so that a source can tell how far its own is off. */
-  clock: (daemon) => daemon.domains.wallClock(),
-  moveOpen: (daemon, params, caller) => daemon.moves.open(caller, params),
+/** What people and scripts may ask for. */
+export const control = dispatcher(CONTROL, controlHandlers);
+
+const peerHandlers: Handlers<Peer, Context> = {
+  clock: (_, daemon) => daemon.domains.wallClock(),
+  moveOpen: (params, daemon, caller) => daemon.moves.open(caller, params),
 };
+/** What other hosts may ask for. */
+export const peer = dispatcher(PEER, peerHandlers);

@@ -1,25 +1,11 @@
 /** The verbs on a running guest's disks: block-attach, block-detach, block-list. */
 import { parseDisk, sharedImage, sharingFault, vdevNumber } from '../../guest/disk-spec.js';
 import { vbdConfig } from '../../helper/kinds/vbd.js';
+import type { DiskRow } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
 import { type DiskSpec, readDiskSpec } from '../../protocol/guest-config.js';
 import type { Domain } from '../domains/domain.js';
 import type { Domains } from '../domains/domains.js';
-
-/** One line of `block-list`. */
-export interface DiskRow {
-  readonly vdev: string;
-  readonly devid: number;
-  /** The guest's XenbusState. */
-  readonly state: number;
-  /** Event channel and ring reference of its first queue; -1 where it is not connected. */
-  readonly evtchn: number;
-  readonly ringRef: number;
-  readonly readOnly: boolean;
-  readonly backend: string;
-  /** What this host gave. */
-  readonly link: string;
-}
 
 const disks = (domain: Domain): DiskSpec[] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vbd').map((d) => readDiskSpec(d.spec));

@@ -3,25 +3,10 @@ import { parseVifSettings } from '../../devices/vif/settings.js';
 import { parseVif } from '../../guest/vif-spec.js';
 import { vifConfig } from '../../guest-process/device-requests.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
+import type { NetworkRow } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
 import type { Domain } from '../domains/domain.js';
 import type { Domains } from '../domains/domains.js';
-
-/** One line of `network-list`. */
-export interface NetworkRow {
-  readonly devid: number;
-  readonly mac: string;
-  readonly bridge: string;
-  /** The guest's XenbusState. */
-  readonly state: number;
-  /** Event channel and ring references of its first queue; -1 where it is not connected. */
-  readonly evtchn: number;
-  readonly txRingRef: number;
-  readonly rxRingRef: number;
-  readonly backend: string;
-  /** What this host gave. */
-  readonly link: string;
-}
 
 const vifs = (domain: Domain): GuestConfig['devices'] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vif');

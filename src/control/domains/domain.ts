@@ -22,6 +22,7 @@ import { writeDurable } from '../../os/durable.js';
 import { check, ProtocolError } from '../../protocol/check.js';
 import { Failure } from '../../protocol/failure.js';
 import { ANSWERS, FILES, NOTICES, REQUESTS } from '../../protocol/guest-process.js';
+import type { AnyProgress } from '../../protocol/moves.js';
 import { printable } from '../../protocol/printable.js';
 import { type Params, Rpc } from '../../protocol/rpc.js';
 import { Seldom } from '../seldom.js';
@@ -114,8 +115,9 @@ export class Domain {
   rpc: Rpc | undefined;
   /** It is being removed: whatever is still asked of it comes too late. */
   leaving = false;
-  readonly consoles = new Set<(data: string) => void>();
-  onProgress: ((progress: unknown) => void) | undefined;
+  /** Who watches its console, by the connection. */
+  readonly consoles = new Map<Rpc, (data: string) => void>();
+  onProgress: ((progress: AnyProgress) => void) | undefined;
   /** While an earlier daemon's domain is being taken up; it never fails. */
   recovering: Promise<void> | undefined;
   /** Its process has lived without a connection to us: a guest that a move had stopped has gone on there. */
@@ -213,7 +215,7 @@ export class Domain {
     switch (method) {
       case 'console': {
         const { data } = said('console');
-        for (const watcher of this.consoles) watcher(data);
+        for (const watcher of this.consoles.values()) watcher(data);
         return;
       }
       case 'progress':

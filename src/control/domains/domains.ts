@@ -20,6 +20,7 @@ import { sleep } from '../../os/clock.js';
 import { readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
 import { mustBeMapped, pathHere } from '../../os/folder-map.js';
 import { within } from '../../os/within.js';
+import type { DomainChange, DomainEvent } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
 import { checkGuestConfig, disksOf } from '../../protocol/guest-config.js';
 import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
@@ -27,6 +28,7 @@ import type { HostConfig } from '../host-config.js';
 import { Seldom } from '../seldom.js';
 import type { World } from '../world.js';
 import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
+import { DomainEvents } from './events.js';
 import type { ProcessPlaces } from './spawn.js';
 import { readDomids, readState } from './state-files.js';
 
@@ -113,6 +115,7 @@ export function mustBeOf(
 
 export class Domains {
   readonly all = new Map<number, Domain>();
+  readonly events = new DomainEvents();
   moves: MoveWatcher | undefined;
   private readonly relays = new Map<Domain, DomainRelay>();
   private readonly refusals: Seldom;
@@ -210,7 +213,12 @@ export class Domains {
     return domain;
   }
 
-  /** Finds by domain id, name or uuid; digits only are a domain id. */
+  /** Tells those who listen what became of a domain. */
+  changed(domain: Domain, change: DomainChange, more: Partial<DomainEvent> = {}): void {
+    const { domid, name, uuid } = domain.state;
+    this.events.tell({ change, domid, name, uuid, ...more });
+  }
+
   /** By domain id, name or uuid; `called`: how people call it. */
   find(reference: string, called = reference): Domain {
     if (isDomainId(reference)) {
@@ -258,6 +266,7 @@ export class Domains {
       exit: null,
       ...this.platform.allocate(domid),
     });
+    this.changed(domain, wanted.incoming === null ? 'building' : 'incoming');
     const coming = wanted.incoming !== null || saved === true;
     try {
       this.world.files.removeTree(domain.directory);
@@ -355,7 +364,9 @@ export class Domains {
 
   /** The domain's guest is here and ours: written down. */
   settle(domain: Domain): void {
+    const begins = domain.state.phase === 'building' || domain.state.phase === 'incoming';
     if (domain.state.phase !== 'ended') domain.state.phase = 'live';
+    if (begins) this.changed(domain, 'live');
     this.images.settle(domain.state.disks ?? []);
     domain.state.disks = [];
     domain.save();
@@ -432,6 +443,7 @@ export class Domains {
       await domain.ask('plug', { device, at });
       const { config } = domain.state;
       if (config !== null) domain.keepConfig({ ...config, devices: [...config.devices, device] });
+      this.changed(domain, 'devices');
     } catch (error) {
       // What the guest has and nobody remembers could not be taken away again.
       const { kind, devid } = device;
@@ -463,6 +475,7 @@ export class Domains {
     this.store.removeDevice(domain.domid, device.kind, device.devid);
     this.takeBackLent(domain, device);
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
+    this.changed(domain, 'devices');
     // What lies beneath it may lie beneath another of its disks too.
     for (const disk of disksOf([device]))
       void this.takeDisks(domain, (given) => this.images.isOf(given, disk));
@@ -561,7 +574,7 @@ export class Domains {
     domain.leaving = true;
     await domain.endProcess(reason);
     if (this.all.get(domain.domid) === domain) await this.takeDisks(domain, () => true);
-    this.forget(domain);
+    this.forget(domain, reason);
   }
 
   /** Its nodes in the host's xenstore, and what it hears of them. */
@@ -570,7 +583,7 @@ export class Domains {
     this.store.removeDomain(domain.domid, domain.state.uuid);
   }
 
-  private forget(domain: Domain): void {
+  private forget(domain: Domain, reason: GuestExit['reason']): void {
     if (this.all.get(domain.domid) !== domain) return;
     this.moves?.removing(domain);
     const { incoming, disks = [] } = domain.state;
@@ -579,12 +592,14 @@ export class Domains {
     this.unlist(domain);
     domain.remove();
     this.all.delete(domain.domid);
+    this.changed(domain, 'gone', { reason });
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain is gone');
   }
 
   private ended(domain: Domain, exit: GuestExit): void {
     domain.state.exit = exit;
     domain.state.phase = 'ended';
+    this.changed(domain, 'ended', exit);
     this.log.info({ domid: domain.domid, name: domain.state.name, ...exit }, 'guest ended');
     if (this.moves?.ended(domain, exit) === true) return;
     this.applyPolicy(domain, exit);
@@ -640,7 +655,7 @@ export class Domains {
     else
       await this.untilDone(old, 'is on record still', wanted, async () => {
         await this.takeDisks(old, () => true);
-        this.forget(old);
+        this.forget(old, 'destroyed');
       });
   }
 

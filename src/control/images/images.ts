@@ -3,10 +3,10 @@ import type { Duplex } from 'node:stream';
 import { DATA_SOCKET } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { SavedImage } from '../../migration/image-file.js';
-import { DEFAULT_MOVE } from '../../migration/source.js';
 import { preambleRecord } from '../../migration/stream-records.js';
 import { sleep } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
+import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import { RecordError } from '../../records/fields.js';
 import {
   decodeRaw,

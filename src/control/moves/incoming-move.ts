@@ -19,7 +19,9 @@ import {
 import type { Clock } from '../../os/clock.js';
 import { within } from '../../os/within.js';
 import { describeError } from '../../protocol/failure.js';
+import { TO_SOURCE } from '../../protocol/peer.js';
 import type { Rpc } from '../../protocol/rpc.js';
+import { say } from '../../protocol/table.js';
 import type { Domain } from '../domains/domain.js';
 import { Serial } from '../one-at-a-time.js';
 
@@ -170,12 +172,8 @@ export class IncomingMove {
   }
 
   private say(message: ToSource): void {
-    this.rpc?.notice('move', {
-      handover: this.handover,
-      message,
-      reason: this.reason,
-      domid: this.domain?.domid,
-      started: this.started,
-    });
+    const { rpc, handover, reason, started, domain } = this;
+    if (rpc !== undefined)
+      say(rpc, TO_SOURCE, 'move', { handover, message, reason, domid: domain?.domid, started });
   }
 }

@@ -5,9 +5,9 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ToDestination } from '../../migration/handover.js';
-import { DEFAULT_MOVE } from '../../migration/source.js';
 import { systemChance, systemClock } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
+import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
 import { IncomingMove } from './incoming-move.js';

@@ -8,20 +8,19 @@
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import * as v from 'valibot';
 import type { GuestExit } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
-import type { MoveOptions, MoveProgress } from '../../migration/source.js';
-import type { StorageProgress } from '../../migration/storage-copy.js';
+import type { ToDestination } from '../../migration/handover.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
 import { sleep } from '../../os/clock.js';
 import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.js';
 import { within } from '../../os/within.js';
-import { checked } from '../../protocol/checked.js';
-import { Failure } from '../../protocol/failure.js';
+import { describeError, Failure } from '../../protocol/failure.js';
 import { disksOf } from '../../protocol/guest-config.js';
-import { moveOpenRequest, toDestinationNotice } from '../../protocol/peer.js';
-import type { Params, Rpc, RpcHandlers } from '../../protocol/rpc.js';
+import type { MoveOptions, MoveProgress, MoveStats, StorageProgress } from '../../protocol/moves.js';
+import type { Peer } from '../../protocol/peer.js';
+import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
+import type { AnswerOf, ParamsOf } from '../../protocol/table.js';
 import type { Domain } from '../domains/domain.js';
 import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js';
 import { readIncoming, readOutgoing } from '../domains/state-files.js';
@@ -29,13 +28,7 @@ import { dataPorts } from '../host-config.js';
 import type { PeerAddress } from '../transport/peer.js';
 import type { World } from '../world.js';
 import { type IncomingContext, IncomingMove } from './incoming-move.js';
-import {
-  type MoveStats,
-  type OpenedMove,
-  type OutgoingContext,
-  type OutgoingFile,
-  OutgoingMove,
-} from './outgoing-move.js';
+import { type OutgoingContext, type OutgoingFile, OutgoingMove } from './outgoing-move.js';
 
 interface IncomingFile {
   readonly handover: string;
@@ -124,12 +117,17 @@ export class Moves implements MoveWatcher {
     const file = { handover: this.world.chance.uuid(), domid: domain.domid, uuid: domain.state.uuid, peer };
     const move = new OutgoingMove(this.outgoingContext(), domain, file);
     this.outgoing.set(domain, move);
-    domain.onProgress = progress as (p: unknown) => void;
+    this.domains.changed(domain, 'moving');
+    domain.onProgress = progress;
     try {
       const stats = await move.run(options, this.options.plain);
       this.stats.push(stats);
       if (this.stats.length > KEPT_STATS) this.stats.shift();
       return stats;
+    } catch (error) {
+      if (!this.outgoing.has(domain) && this.domains.all.get(domain.domid) === domain)
+        this.domains.changed(domain, 'stays', { details: describeError(error).message });
+      throw error;
     } finally {
       domain.onProgress = undefined;
     }
@@ -237,8 +235,10 @@ export class Moves implements MoveWatcher {
   });
 
   /** Another host wants to send a guest. Answers where its data goes. */
-  async open(caller: { rpc: Rpc; fingerprint: string }, params: Params): Promise<OpenedMove> {
-    const request = checked(moveOpenRequest, params, 'not a proper request to open a move');
+  async open(
+    caller: { rpc: Rpc; fingerprint: string },
+    request: ParamsOf<Peer, 'moveOpen'>,
+  ): Promise<AnswerOf<Peer, 'moveOpen'>> {
     const { handover, name, uuid, vcpus, memoryKib, versions, paused, key, disks, config = null } = request;
     const foreign = config === null ? [] : await this.admit(config, request);
     const version = STREAM_VERSIONS.find((v) => versions.includes(v));
@@ -327,10 +327,7 @@ export class Moves implements MoveWatcher {
   }
 
   /** A source says something about a hand-over. */
-  heard(caller: { rpc: Rpc; fingerprint: string }, params: Params): void {
-    const notice = v.safeParse(toDestinationNotice, params);
-    if (!notice.success) return;
-    const { handover, message } = notice.output;
+  heard(caller: { rpc: Rpc; fingerprint: string }, handover: string, message: ToDestination): void {
     let move = this.incoming.get(handover);
     if (move === undefined) {
       const past = this.history(handover);

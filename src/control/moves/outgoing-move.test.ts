@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
-import { DEFAULT_MOVE } from '../../migration/source.js';
 import { systemChance, systemClock } from '../../os/clock.js';
+import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { Domain } from '../domains/domain.js';
 import { OutgoingMove } from './outgoing-move.js';

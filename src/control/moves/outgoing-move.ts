@@ -5,8 +5,6 @@
  * before anything is sent. Whatever this daemon may not decide alone it asks for, for as long as it takes.
  */
 import type { Logger } from 'pino';
-import * as v from 'valibot';
-import type { StartedInfo } from '../../guest-process/guest-protocol.js';
 import type { TravellingImage } from '../../host/images.js';
 import {
   restartSource,
@@ -17,15 +15,16 @@ import {
   type Step,
   stepSource,
   type ToDestination,
-  type ToSource,
 } from '../../migration/handover.js';
-import type { MoveOptions, MoveProgress, SentStats } from '../../migration/source.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
 import { type Alarm, type Chance, type Clock, sleep } from '../../os/clock.js';
-import { checked } from '../../protocol/checked.js';
+import { ProtocolError } from '../../protocol/check.js';
 import { describeError, Failure } from '../../protocol/failure.js';
-import { clockAnswer, moveOpenAnswer, toSourceNotice } from '../../protocol/peer.js';
+import type { MoveOptions, MoveStats, SentStats } from '../../protocol/moves.js';
+import { PEER, TO_DESTINATION, TO_SOURCE, type ToSourceNotice } from '../../protocol/peer.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
+import { answerSigns } from '../../protocol/session.js';
+import { ask, listener, say } from '../../protocol/table.js';
 import type { Domain } from '../domains/domain.js';
 import { Serial } from '../one-at-a-time.js';
 import type { PeerAddress } from '../transport/peer.js';
@@ -39,50 +38,6 @@ export interface OutgoingFile {
   readonly record: SourceRecord;
   /** Files of disks that travel with the guest, and are what it had when it is gone. */
   readonly disks?: readonly string[];
-}
-
-/** Measured parts of a move; times in ms. */
-export interface MoveStats {
-  readonly name: string;
-  readonly destination: string;
-  readonly domid: number;
-  readonly totalMs: number;
-  readonly downtimeMs: number;
-  readonly parts: {
-    readonly stopMs: number;
-    readonly lastPagesMs: number;
-    /** State saved, sent, checked and taken in at the destination. */
-    readonly stateMs: number;
-    readonly handoverMs: number;
-    readonly attachMs: number;
-    readonly recordMs: number;
-    readonly firstInstructionMs: number;
-  };
-  readonly bytes: number;
-  /** Of disks, read and sent. */
-  readonly storageBytes: number;
-  readonly mbPerSecond: number;
-  readonly lastPages: number;
-  readonly stopReason: SentStats['reason'];
-  readonly rounds: readonly MoveProgress[];
-}
-
-/** What a destination answers to `moveOpen`: where the data goes. */
-export interface OpenedMove {
-  readonly version: number;
-  readonly port: number;
-  /** "" for the address of its daemon. */
-  readonly host: string;
-  /** Of the disks that were announced, those that are to be sent. */
-  readonly disks?: readonly number[];
-}
-
-export interface MoveMessage {
-  readonly handover: string;
-  readonly message: ToSource;
-  readonly reason?: string;
-  readonly domid?: number;
-  readonly started?: StartedInfo;
 }
 
 /** What a move needs of its daemon. */
@@ -126,7 +81,7 @@ export class OutgoingMove {
   private reason: string | undefined;
   /** The guest stays here, and how much of that has been seen. */
   private outlook = 'the guest goes on here';
-  private accepted: MoveMessage | undefined;
+  private accepted: ToSourceNotice | undefined;
   private acceptedAt = 0;
   private readyAt = 0;
   private retryAlarm: Alarm | undefined;
@@ -181,11 +136,13 @@ export class OutgoingMove {
       const clockDifference = await unlessGivenUp(this.measureClocks(this.rpc));
       const travelling =
         options.copyStorage === true ? await unlessGivenUp(this.context.travelling(domain)) : undefined;
-      const answer = await unlessGivenUp(
-        this.rpc.request<unknown>(
+      const opened = await unlessGivenUp(
+        ask(
+          this.rpc,
+          PEER,
           'moveOpen',
           {
-            disks: travelling,
+            disks: travelling?.map(({ path: _, ...disk }) => disk),
             handover: this.handover,
             versions: STREAM_VERSIONS,
             name,
@@ -198,9 +155,9 @@ export class OutgoingMove {
             key,
           },
           answerMs,
+          'move-failed',
         ),
       );
-      const opened = checked(moveOpenAnswer, answer, 'the destination answered nonsense', 'move-failed');
       if (!STREAM_VERSIONS.includes(opened.version))
         throw new Failure('move-failed', 'the destination answered nonsense: version');
       const host = opened.host === '' ? this.file.peer.host : opened.host;
@@ -298,9 +255,9 @@ export class OutgoingMove {
     for (let i = 0; i < CLOCK_EXCHANGES; i++) {
       const before = this.nowMs();
       const ours = this.context.wallClock();
-      const theirs = await rpc.request('clock', {}, this.context.answerMs);
+      const theirs = await ask(rpc, PEER, 'clock', {}, this.context.answerMs, 'move-failed');
       const took = this.nowMs() - before;
-      if (took >= best || !v.is(clockAnswer, theirs)) continue;
+      if (took >= best) continue;
       best = took;
       difference = theirs - ours - (took / 2) * 1e6;
     }
@@ -318,15 +275,19 @@ export class OutgoingMove {
   }
 
   private handlers(): RpcHandlers {
-    return {
-      request: (method) => {
-        if (method === 'ping') return null;
-        throw new Failure('usage', `unknown request ${method}`);
+    const steps = listener(TO_SOURCE, {
+      move: (message) => {
+        if (message.handover === this.handover) this.heard(message);
       },
+    });
+    return {
+      request: answerSigns,
       notice: (method, params) => {
-        if (method === 'move' && params.handover === this.handover) {
-          const message = v.safeParse(toSourceNotice, params);
-          if (message.success) this.heard(message.output);
+        try {
+          steps(method, params);
+        } catch (error) {
+          // Whatever else it may say is of no consequence.
+          if (!(error instanceof ProtocolError)) throw error;
         }
       },
       closed: () => {
@@ -337,7 +298,7 @@ export class OutgoingMove {
     };
   }
 
-  private heard(message: MoveMessage): void {
+  private heard(message: ToSourceNotice): void {
     if (message.message === 'ready') this.readyAt = this.nowMs();
     if (message.message === 'accepted' && this.accepted === undefined) {
       this.accepted = message;
@@ -524,7 +485,7 @@ export class OutgoingMove {
   }
 
   private say(message: ToDestination): void {
-    this.rpc?.notice('move', { handover: this.handover, message });
+    if (this.rpc !== undefined) say(this.rpc, TO_DESTINATION, 'move', { handover: this.handover, message });
   }
 
   private stats(started: number, sent: SentStats | undefined): MoveStats {

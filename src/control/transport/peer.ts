@@ -7,10 +7,9 @@ import tls from 'node:tls';
 import type { Doorkeeper } from '../../os/doorkeeper.js';
 import { Failure } from '../../protocol/failure.js';
 import { Rpc, type RpcHandlers } from '../../protocol/rpc.js';
+import { PROTOCOL_VERSIONS } from '../../protocol/session.js';
 import { fingerprintOf, type Identity, type Trusted } from './identity.js';
 
-/** Versions of the daemons' protocol, best first. */
-export const PROTOCOL_VERSIONS: readonly number[] = [1];
 const CONNECT_TIMEOUT_MS = 5_000;
 const PING_MS = 5_000;
 const PING_TIMEOUT_MS = 15_000;

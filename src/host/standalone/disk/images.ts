@@ -3,6 +3,7 @@ import type { Files } from '../../../os/files.js';
 import { systemFiles } from '../../../os/files.js';
 import { type FolderMap, mustBeMapped, mustLieWithin, pathHere } from '../../../os/folder-map.js';
 import type { DiskSpec } from '../../../protocol/guest-config.js';
+import type { AnnouncedDisk } from '../../../protocol/peer.js';
 import type {
   FilledImages,
   GivenAccess,
@@ -124,7 +125,7 @@ export class StandaloneImages implements HostImages {
   travelling(disks: readonly DiskSpec[], bytes: (devid: number) => number): TravellingImage[] {
     return travellingImages(disks, this.folders, this.files, bytes);
   }
-  expect(announced: unknown, handover: string): IncomingImage[] {
+  expect(announced: readonly AnnouncedDisk[], handover: string): IncomingImage[] {
     return expectedImages(announced, handover, this.folders, this.files);
   }
   mustBeOf(images: readonly IncomingImage[], disks: readonly DiskSpec[]): void {

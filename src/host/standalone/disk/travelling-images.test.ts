@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { systemFiles } from '../../../os/files.js';
+import { checked } from '../../../protocol/checked.js';
 import { readDiskSpec } from '../../../protocol/guest-config.js';
+import { announcedDisk } from '../../../protocol/peer.js';
 import {
   discardImages,
   expectedImages,
@@ -29,7 +31,12 @@ const disk = (target: string, more = {}) => ({
 describe('disks that come with a guest', () => {
   it('come only into folders of the host, and replace nothing', () => {
     const expected = (target: string, more = {}) =>
-      expectedImages([disk(target, more)], 'id', folders, systemFiles);
+      expectedImages(
+        [checked(announcedDisk, disk(target, more), 'not a proper disk')],
+        'id',
+        folders,
+        systemFiles,
+      );
     writeFileSync(join(here, 'there'), 'there');
     expect(expected('/srv/images/new')).toEqual([
       {
@@ -53,7 +60,6 @@ describe('disks that come with a guest', () => {
     for (const fileBytes of [1024, 512, 0, -1, 1000.5, '1000'])
       expect(() => expected('/srv/images/x', { fileBytes }), String(fileBytes)).toThrow('not a proper disk');
     expect(expected('/srv/images/x', { fileBytes: 1000 })).toMatchObject([{ bytes: 1024, fileBytes: 1000 }]);
-    expect(() => expectedImages({}, 'id', folders, systemFiles)).toThrow('not a proper list');
   });
 
   it('are announced with the size of the disk, and of a file that ends within its last sector', () => {
@@ -77,7 +83,12 @@ describe('disks that come with a guest', () => {
   });
 
   it('have their name with the guest, leave nothing without it, and are said to be stale where it was', async () => {
-    const images = expectedImages([disk('/srv/images/one')], 'id', folders, systemFiles);
+    const images = expectedImages(
+      [checked(announcedDisk, disk('/srv/images/one'), 'a disk')],
+      'id',
+      folders,
+      systemFiles,
+    );
     const [{ path, target }] = images;
     await makeImages(images, systemFiles);
     expect(statSync(path).size).toBe(1024);

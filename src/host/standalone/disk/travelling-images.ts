@@ -14,6 +14,7 @@ import type { Files } from '../../../os/files.js';
 import { type FolderMap, folderOf, pathHere } from '../../../os/folder-map.js';
 import { Failure } from '../../../protocol/failure.js';
 import type { DiskSpec } from '../../../protocol/guest-config.js';
+import type { AnnouncedDisk } from '../../../protocol/peer.js';
 import type { IncomingImage, TravellingImage } from '../../images.js';
 import { isNbd } from './nbd-address.js';
 import { createQemuImage } from './qemu-nbd.js';
@@ -41,32 +42,15 @@ export function travellingImages(
   return all;
 }
 
-const FORMATS = new Set(['raw', 'qcow', 'qcow2', 'vhd', 'qed']);
-
 /** Which of the disks that a source announced have to come, and where to. Fails where one cannot. */
 export function expectedImages(
-  announced: unknown,
+  announced: readonly AnnouncedDisk[],
   handover: string,
   folders: FolderMap,
   files: Files,
 ): IncomingImage[] {
-  if (!Array.isArray(announced) || announced.length > 256)
-    throw new Failure('usage', 'not a proper list of disks');
   const expected: IncomingImage[] = [];
-  for (const one of announced as TravellingImage[]) {
-    const { devid, target, format, readOnly, bytes, fileBytes } = Object(one) as TravellingImage;
-    const proper =
-      Number.isInteger(devid) &&
-      typeof target === 'string' &&
-      /^\/[^\0]*$/.test(target) &&
-      !/\/\.\.?(\/|$)/.test(target) &&
-      FORMATS.has(format) &&
-      typeof readOnly === 'boolean' &&
-      Number.isSafeInteger(bytes) &&
-      bytes > 0 &&
-      (fileBytes === undefined ||
-        (format === 'raw' && Number.isInteger(fileBytes) && fileBytes > bytes - 512 && fileBytes < bytes));
-    if (!proper) throw new Failure('usage', 'not a proper disk');
+  for (const { devid, target, format, readOnly, bytes, fileBytes } of announced) {
     // Files are made only where this host's own configuration expects images.
     if (folderOf(target, folders) === undefined)
       throw new Failure(
