@@ -1,7 +1,6 @@
 // Guests for benches: a kernel of a few lines on bare tables, and Linux with a console.
 
 import { assemble } from '../../src/asm/assembler.js';
-import { MFN_BASE } from '../../src/engine/engine.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
 import { hostAlone } from '../../src/host/standalone/single-host.js';
@@ -36,10 +35,11 @@ export async function tinyKernel(body: string, loops: number): Promise<number> {
   const frames = 2048;
   const domain = await create(frames, 1);
   domain.prepare();
-  const { mem, framesBase } = domain.buildTarget;
+  const { ram } = domain.buildTarget;
+  const { mem } = ram;
   const entry = (table: number, index: number, to: number, flags: number): void => {
-    mem.setU32(framesBase + table * PAGE + 8 * index, ((MFN_BASE + to) << 12) | flags);
-    mem.setU32(framesBase + table * PAGE + 8 * index + 4, (MFN_BASE + to) >>> 20);
+    mem.setU32(ram.linearOf(table) + 8 * index, (ram.mfnOf(to) << 12) | flags);
+    mem.setU32(ram.linearOf(table) + 8 * index + 4, ram.mfnOf(to) >>> 20);
   };
   const [l4, l3, l2, l1] = [2047, 2046, 2045, 2040];
   entry(l4, 0, l3, 7);
@@ -57,7 +57,7 @@ export async function tinyKernel(body: string, loops: number): Promise<number> {
     syscall
     mov eax, [ipi+4]
     mov [ipi], eax
-    mov r13, ${(MFN_BASE + 0x600) * PAGE + 7}
+    mov r13, ${ram.mfnOf(0x600) * PAGE + 7}
     mov ebx, ${loops}
   again:
     ${body}
@@ -89,8 +89,8 @@ export async function tinyKernel(body: string, loops: number): Promise<number> {
     zero 16`,
     0x10000n,
   );
-  mem.u8.set(code.bytes, framesBase + 0x10000);
-  domain.powerOn({ rip: 0x10000, rsp: 0x9000, rsi: 0, cr3: MFN_BASE + l4 });
+  mem.u8.set(code.bytes, ram.linearOf(0) + 0x10000);
+  domain.powerOn({ rip: 0x10000, rsp: 0x9000, rsi: 0, cr3: ram.mfnOf(l4) });
   domain.start();
   const start = performance.now();
   const end = domain.run(1e9);

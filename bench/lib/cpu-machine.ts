@@ -1,7 +1,7 @@
 // Runs a kernel on our machine: the static Linux program, in guest user mode, on page tables of 4 KiB pages with the
 // rights that its segments ask for. Of Linux it needs two clock_gettime, a write and an exit.
 import { readFileSync } from 'node:fs';
-import { Exit, MFN_BASE } from '../../src/engine/engine.js';
+import { Exit, FrameMap } from '../../src/engine/engine.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { parseElf } from '../../src/guest/elf.js';
 import { virtualXen417 } from '../../src/hypervisor/identity.js';
@@ -44,10 +44,10 @@ class Tables {
   }
 
   private set(table: number, index: number, frame: number, low: number, high: number): void {
-    const { mem, framesBase } = this.machine;
-    const at = framesBase + table * PAGE + 8 * index;
-    mem.setU32(at, (((MFN_BASE + frame) << 12) | low) >>> 0);
-    mem.setU32(at + 4, ((MFN_BASE + frame) >>> 20) | high);
+    const { mem, ram } = this.machine;
+    const at = ram.linearOf(table) + 8 * index;
+    mem.setU32(at, ((ram.mfnOf(frame) << 12) | low) >>> 0);
+    mem.setU32(at + 4, (ram.mfnOf(frame) >>> 20) | high);
   }
 
   /** Maps a fresh page, or widens the rights of the one that is there; its linear address. */
@@ -66,7 +66,7 @@ class Tables {
     page.execute ||= execute;
     pages.set(index, page);
     this.set(table, index, page.frame, page.write ? 7 : 5, page.execute ? 0 : NO_EXECUTE);
-    return this.machine.framesBase + page.frame * PAGE;
+    return this.machine.ram.linearOf(page.frame);
   }
 }
 
@@ -85,7 +85,7 @@ function load(machine: Machine, file: string): void {
   }
   for (let i = 1; i <= STACK_PAGES; i++) tables.map(STACK_TOP - i * PAGE, true, false);
   const cpu = machine.vcpus[0];
-  cpu.cr3User = MFN_BASE + tables.root;
+  cpu.cr3User = machine.ram.mfnOf(tables.root);
   cpu.userMode = true;
   cpu.rip = Number(elf.entry);
   cpu.setReg(RSP, STACK_TOP - 64);
@@ -104,7 +104,7 @@ export async function runInMachine(
   const { cpuid } = identity;
   tuneEngine();
   const create = wasmEngine({ tier, compilesAtOnce: true });
-  const machine = await create({ frames: FRAMES, vcpus: 1, cpuid, now: () => 0 });
+  const machine = await create({ map: FrameMap.whole(FRAMES), vcpus: 1, cpuid, now: () => 0 });
   load(machine, file);
   const cpu = machine.vcpus[0];
   const marks: { time: number; count: number }[] = [];

@@ -5,16 +5,14 @@
  * Invariant: the guest's instructions reach nothing but the frames of `GuestRam`. Between two calls of run() a vCPU's
  * state is exact: it stands between two instructions, or before the one that faulted, with nothing of it done.
  */
-import type { LinearMemory } from '../xen/memory.js';
 import type { CpuidTable } from './cpuid.js';
+import type { FrameMap, GuestRam } from './ram.js';
 import type { VcpuState } from './vcpu-state.js';
 
-/** Bytes of a frame. */
-export const PAGE = 4096;
+export { FrameMap, type GuestRam, PAGE } from './ram.js';
+
 /** Most vCPUs that a guest can have. */
 export const MAX_VCPUS = 8;
-/** Machine frame number of the first frame of RAM: the same on every host, for ever. */
-export const MFN_BASE = 0x100000;
 
 /** Why run() returned. */
 export enum Exit {
@@ -49,7 +47,7 @@ export enum Intent {
 /** What every engine needs to know of its guest. */
 export interface EngineConfig {
   /** Machine frames, those of Xen included; up to about 3 GiB. */
-  readonly frames: number;
+  readonly map: FrameMap;
   /** 1 to MAX_VCPUS. */
   readonly vcpus: number;
   readonly cpuid: CpuidTable;
@@ -143,18 +141,6 @@ export interface EngineVcpu {
   loadFpu(image: Uint8Array): void;
 }
 
-/** The guest's memory: frames that lie one after the other in one buffer. */
-export interface GuestRam {
-  readonly mem: LinearMemory;
-  readonly frames: number;
-  /** Linear address of the first frame. */
-  readonly framesBase: number;
-  /** Linear address of a machine frame, -1 if there is none. */
-  frameAddress(mfn: number): number;
-  /** Host code writes into the frame at this address: dirty log, decoded code. */
-  touch(linear: number): void;
-}
-
 /** What the engine is told of page tables in use. */
 export interface EngineTables {
   flushTlb(vcpu: number): void;
@@ -208,8 +194,9 @@ export interface Abilities {
   readonly warmUp?: WarmUp;
 }
 
-export interface CpuEngine extends GuestRam, EngineTables, DirtyLog {
+export interface CpuEngine extends EngineTables, DirtyLog {
   readonly abilities: Abilities;
+  readonly ram: GuestRam;
   readonly vcpus: readonly EngineVcpu[];
   /**
    * How far a vCPU goes from here, in however many calls of run(): for so many instructions, of which one that faults is
@@ -230,6 +217,8 @@ export interface CpuEngine extends GuestRam, EngineTables, DirtyLog {
    * and for this synchronous turn.
    */
   translate(vcpu: number, va: number, intent: number): number;
+  /** Host code writes into the frame at this linear address: it is in the dirty log, and its decoded code goes. */
+  touch(linear: number): void;
   /** The states of all vCPUs, in order; frames are saved by whoever saves the guest. */
   save(): VcpuState[];
   /** Takes states that any engine has given, into one that has not run yet, or that has nothing any more to lose. */

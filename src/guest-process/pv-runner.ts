@@ -83,7 +83,7 @@ class PvRunner implements GuestRunner {
         return nameNow();
       },
       uuid: config.uuid,
-      frames: domain.machine.frames,
+      frames: domain.machine.ram.frames,
       ram: guest.ram,
       describe: () =>
         encodeRecord(runnerRecord, {
@@ -316,12 +316,12 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       runner = arrived;
       return {
         runner: arrived,
-        frames: guest.domain.machine.frames,
+        frames: guest.domain.machine.ram.frames,
         ram: guest.ram,
         warmUp: guest.domain.machine.abilities.warmUp,
         written: (frame) => {
           const { machine } = guest.domain;
-          machine.touch(machine.framesBase + frame * PAGE);
+          machine.touch(machine.ram.linearOf(frame));
         },
         restoreState: (records, bounds) => {
           guest.restoreState(records, bounds);

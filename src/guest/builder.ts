@@ -7,8 +7,8 @@
  * shared_info and sets the types of the page tables.
  * Source: Xen, tools/libs/guest/xg_dom_core.c, xg_dom_x86.c, xg_dom_elfloader.c; public/xen.h.
  */
+import type { GuestRam } from '../engine/engine.js';
 import { XENCONS_CONNECTION, XENCONSOLE_DISCONNECTED } from '../xen/console.js';
-import type { LinearMemory } from '../xen/memory.js';
 import { MAX_GUEST_CMDLINE, SIF_MOD_START_PFN, START_INFO_MAGIC, StartInfo } from '../xen/start-info.js';
 import type { Mfn, Pfn } from '../xen/types.js';
 import { XENFEAT_pae_pgdir_above_4gb } from '../xen/version.js';
@@ -38,15 +38,11 @@ export interface LoadedImage {
   readonly cmdline: Uint8Array;
 }
 
-/**
- * The machine in which the domain is built. The frames of its RAM are consecutive in `mem`, starting at `framesBase`.
- */
+/** The machine in which the domain is built. Frame `i` of its memory becomes pseudo-physical frame `i`. */
 export interface BuildTarget {
-  readonly mem: LinearMemory;
-  readonly framesBase: number;
+  readonly ram: GuestRam;
+  /** As many as the guest is to have. */
   readonly ramFrames: number;
-  /** Machine frame number of pseudo-physical frame 0. */
-  readonly mfnBase: number;
   readonly sharedInfoMfn: number;
   readonly storePort: number;
   readonly consolePort: number;
@@ -92,11 +88,12 @@ async function unpackRamdisk(bytes: Uint8Array): Promise<Uint8Array> {
 
 /** Writes the domain into memory. Throws KernelError if it does not fit; memory is unchanged in that case. */
 export function buildDomain(target: BuildTarget, image: LoadedImage): BuiltDomain {
-  const { mem, framesBase, ramFrames } = target;
+  const { ram, ramFrames } = target;
+  const { mem } = ram;
   const { parameters } = image;
   const layout = planLayout(parameters, ramFrames, image.ramdisk?.length);
-  const address = (pfn: number): number => framesBase + pfn * 4096;
-  const mfn = (pfn: number): number => target.mfnBase + pfn;
+  const address = (pfn: number): number => ram.linearOf(pfn);
+  const mfn = (pfn: number): number => ram.mfnOf(pfn);
   const hypercallPage = hypercallPfn(parameters, layout);
   const loads = segmentsToLoad(image.elf, parameters);
 
@@ -148,9 +145,10 @@ function hypercallPfn(kernel: KernelParameters, layout: Layout): Pfn | undefined
 }
 
 function writeStartInfo(target: BuildTarget, image: LoadedImage, layout: Layout): void {
-  const { mem } = target;
-  const at = target.framesBase + layout.startInfo.pfn * 4096;
-  const mfn = (pfn: number): number => target.mfnBase + pfn;
+  const { ram } = target;
+  const { mem } = ram;
+  const at = ram.linearOf(layout.startInfo.pfn);
+  const mfn = (pfn: number): number => ram.mfnOf(pfn);
   const { ramdisk } = layout;
   const unmapped = ramdisk !== undefined && ramdisk.va === undefined;
   mem.u8.set(new TextEncoder().encode(START_INFO_MAGIC), at + StartInfo.magic);

@@ -8,7 +8,7 @@
  */
 import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
-import { type CreateEngine, MFN_BASE, PAGE } from '../engine/engine.js';
+import { type CreateEngine, PAGE } from '../engine/engine.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
 import type { Unpackers } from '../guest/decompress.js';
 import { domainTree } from '../guest/domain-tree.js';
@@ -174,7 +174,7 @@ export class Guest {
   /** A view of all machine frames. */
   get ram(): Uint8Array {
     const { machine } = this.domain;
-    return machine.mem.bytes(machine.framesBase, machine.frames * PAGE);
+    return machine.ram.bytes(0, machine.ram.frames);
   }
 
   /** The wall-clock time that the guest sees, in ns since 1970. */
@@ -231,9 +231,10 @@ export class Guest {
     const identity = virtualXen417(vcpus);
     const domain = await Guest.make(made, identity, host, around, () => guest);
     domain.prepare();
-    const built = buildDomain({ ...domain.buildTarget, mfnBase: MFN_BASE }, image);
+    const built = buildDomain(domain.buildTarget, image);
     domain.powerOn(built);
     const { storePort, consolePort } = domain;
+    const { ram } = domain.machine;
     const { storePfn, consolePfn } = built;
     const frozen = encodeRecord(identityRecord, identity);
     const container = { ...made, storePfn, consolePfn, storePort, consolePort, identity: frozen };
@@ -248,9 +249,9 @@ export class Guest {
       staticMaxKib: maxMemoryMib * 1024,
       targetKib: memoryMib * 1024,
       storePort,
-      storeRingRef: MFN_BASE + storePfn,
+      storeRingRef: ram.mfnOf(storePfn),
       consolePort,
-      consoleRingRef: MFN_BASE + consolePfn,
+      consoleRingRef: ram.mfnOf(consolePfn),
       consoleTty: '',
       kernel: spec.kernelName,
       ramdisk: spec.ramdiskName,
@@ -314,8 +315,8 @@ export class Guest {
   private page(pfn: number, port: number) {
     const { backend, machine } = this.domain;
     return {
-      mem: machine.mem,
-      page: machine.framesBase + pfn * PAGE,
+      mem: machine.ram.mem,
+      page: machine.ram.linearOf(pfn),
       touch: (linear: number): void => backend.touch(linear),
       notify: (): void => backend.notify(port as Port),
     };

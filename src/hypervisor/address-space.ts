@@ -2,7 +2,7 @@
  * How the frames of a container are divided: the guest's RAM from PFN 0, then what belongs to Xen. The same for
  * the whole life of a guest, on every host.
  */
-import { MFN_BASE } from '../engine/engine.js';
+import { FrameMap } from '../engine/engine.js';
 import { MAX_GRANT_FRAMES } from './grants/grant-table.js';
 import { m2pFrames } from './mmu/m2p.js';
 
@@ -32,10 +32,8 @@ export function frameLayout(maxFrames: number, wholeM2p: boolean): FrameLayout {
   const m2p = grants + MAX_GRANT_FRAMES;
   let total = m2p;
   for (;;) {
-    const { data, tables } = m2pFrames(total, wholeM2p);
+    const { data, tables } = m2pFrames(FrameMap.whole(total), wholeM2p);
     if (m2p + data + tables <= total) return { guest, sharedInfo, grants, m2p, m2pTables: m2p + data, total };
     total = m2p + data + tables;
   }
 }
-
-export const mfnOf = (frame: number): number => MFN_BASE + frame;

@@ -39,12 +39,12 @@ export class Backend {
   /** Maps a granted page: its linear address, or a negative GNTST_ status. */
   grantMap(ref: number, write: boolean): number {
     const frame = this.d.grants.acquire(ref, BACKEND_DOMID, write, true);
-    return frame < 0 ? frame : this.d.tables.address(frame);
+    return frame < 0 ? frame : this.d.ram.linearOf(frame);
   }
 
   /** Linear address of a grant that is mapped already, as after a restore; -1 if it is not mapped. */
   grantMapped(ref: number): number {
-    return this.d.grants.isPinned(ref) ? this.d.tables.address(this.d.grants.pinnedFrame(ref)) : -1;
+    return this.d.grants.isPinned(ref) ? this.d.ram.linearOf(this.d.grants.pinnedFrame(ref)) : -1;
   }
 
   grantUnmap(ref: number, write: boolean): void {

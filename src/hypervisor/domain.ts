@@ -5,7 +5,7 @@
  * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
  */
 import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../engine/clock.js';
-import type { CpuEngine, CreateEngine } from '../engine/engine.js';
+import { type CpuEngine, type CreateEngine, FrameMap } from '../engine/engine.js';
 import {
   SHUTDOWN_crash,
   SHUTDOWN_poweroff,
@@ -16,7 +16,7 @@ import {
 import { VcpuInfo } from '../xen/shared-info.js';
 import type { Port } from '../xen/types.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
-import { type FrameLayout, frameLayout, mfnOf } from './address-space.js';
+import { type FrameLayout, frameLayout } from './address-space.js';
 import { BACKEND_DOMID, Backend } from './backend.js';
 import { type CrashReport, crashReport } from './crash-report.js';
 import { CR0_FIXED, fixupCr4, setCr4 } from './emulation/privileged.js';
@@ -139,7 +139,7 @@ export class Domain {
     const layout = frameLayout(config.maxFrames, wholeM2p);
     let clock: VirtualClock | undefined;
     const machine = await host.engine({
-      frames: layout.total,
+      map: FrameMap.whole(layout.total),
       vcpus: config.vcpus,
       cpuid: config.identity.cpuid,
       now: () => clock?.now() ?? 0,
@@ -165,7 +165,7 @@ export class Domain {
     const m2p = new M2p(machine, layout.m2p, layout.m2pTables, wholeM2p);
     const tables = new PageTables(machine, frames, m2pEntry(m2p.l3Mfn));
     const vcpus = machine.vcpus.map((cpu, id) => new VcpuContext(id, cpu));
-    const sharedInfo = machine.framesBase + layout.sharedInfo * 4096;
+    const sharedInfo = machine.ram.linearOf(layout.sharedInfo);
     vcpus.forEach((v) => {
       v.vcpuInfo = sharedInfo + v.id * VcpuInfo.sizeof;
     });
@@ -218,10 +218,9 @@ export class Domain {
   /** What the domain builder works on. */
   get buildTarget() {
     return {
-      mem: this.state.mem,
-      framesBase: this.machine.framesBase,
+      ram: this.machine.ram,
       ramFrames: this.config.memoryFrames,
-      sharedInfoMfn: mfnOf(this.layout.sharedInfo),
+      sharedInfoMfn: this.machine.ram.mfnOf(this.layout.sharedInfo),
       storePort: this.storePort,
       consolePort: this.consolePort,
     };

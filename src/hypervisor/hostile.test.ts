@@ -153,7 +153,7 @@ describe('a hostile guest', () => {
       const guest = await TinyGuest.boot(wild(guests++ * 7919 + 12345), { vcpus: 2 });
       const { domain } = guest;
       const { mem, machine } = domain.state;
-      const at = (frame: number): number => machine.framesBase + frame * 4096;
+      const at = (frame: number): number => machine.ram.linearOf(frame);
       const { layout } = domain;
       const guards = () => [
         mem.bytes(at(layout.m2pTables), (layout.total - layout.m2pTables) * 4096).slice(),

@@ -5,7 +5,6 @@
  * what was saved, so that the guest's next instruction finds the same machine.
  */
 import { clockRecord } from '../engine/clock.js';
-import { MFN_BASE } from '../engine/engine.js';
 import { decodeVcpuStates, encodeVcpuStates } from '../engine/vcpu-state.js';
 import { big64, bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
 import {
@@ -297,10 +296,10 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
       throw new RecordError(0, `vCPU ${c.id} does not have the shape of one`);
     }
     const gdtPages = Math.ceil(c.gdtEnts / 512);
-    if (gdtPages > 14 || c.gdtFrames.slice(0, gdtPages).some((mfn) => d.machine.frameAddress(mfn) < 0)) {
+    if (gdtPages > 14 || c.gdtFrames.slice(0, gdtPages).some((mfn) => d.ram.address(mfn) < 0)) {
       throw new RecordError(0, `the GDT of vCPU ${c.id} is not in memory`);
     }
-    const outside = c.vcpuInfoMfn !== 0 && d.machine.frameAddress(c.vcpuInfoMfn) < 0;
+    const outside = c.vcpuInfoMfn !== 0 && d.ram.address(c.vcpuInfoMfn) < 0;
     if (outside || c.vcpuInfoOffset > 4096 - VcpuInfo.sizeof) {
       throw new RecordError(0, `vcpu_info of vCPU ${c.id} is not in memory`);
     }
@@ -349,11 +348,11 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
     const v = d.vcpus[i];
     restoreVcpuContext(v, c);
     if (c.polling) d.events.pollMask |= 1 << i;
-    if (c.vcpuInfoMfn !== 0) d.frames.writers[c.vcpuInfoMfn - MFN_BASE]++;
+    if (c.vcpuInfoMfn !== 0) d.frames.writers[d.ram.frameOf(c.vcpuInfoMfn)]++;
     v.vcpuInfo =
       c.vcpuInfoMfn === 0
         ? d.sharedInfo + i * VcpuInfo.sizeof
-        : d.machine.frameAddress(c.vcpuInfoMfn) + c.vcpuInfoOffset;
+        : d.ram.address(c.vcpuInfoMfn) + c.vcpuInfoOffset;
   });
   return domain;
 }

@@ -3,7 +3,7 @@
  * here is only what all of them need: the parts, the copy buffers, and how a domain ends.
  */
 import type { VirtualClock } from '../engine/clock.js';
-import type { CpuEngine } from '../engine/engine.js';
+import type { CpuEngine, GuestRam } from '../engine/engine.js';
 import { DOMID_SELF } from '../xen/hypercalls.js';
 import type { LinearMemory } from '../xen/memory.js';
 import { SHUTDOWN_crash } from '../xen/sched.js';
@@ -79,6 +79,7 @@ export class DomainState {
   memoryMap: DomainParts['memoryMap'];
   readonly wallClock: DomainParts['wallClock'];
   readonly log: DomainParts['log'];
+  readonly ram: GuestRam;
   readonly mem: LinearMemory;
   readonly guest: GuestMemory;
   /** Arguments of the hypercall under way. */
@@ -125,7 +126,8 @@ export class DomainState {
     this.memoryMap = parts.memoryMap;
     this.wallClock = parts.wallClock;
     this.log = parts.log;
-    this.mem = parts.machine.mem;
+    this.ram = parts.machine.ram;
+    this.mem = parts.machine.ram.mem;
     this.guest = new GuestMemory(parts.machine);
     this.current = parts.vcpus[0];
   }

@@ -2,7 +2,7 @@
  * Page tables built in a machine's frames, for tests that run programs on the bare machine: 4 KiB user pages
  * at chosen virtual addresses. Frames are taken in order and never given back.
  */
-import { MFN_BASE, PAGE } from '../../src/engine/engine.js';
+import { PAGE } from '../../src/engine/engine.js';
 import type { Machine } from './machine.js';
 
 const PRESENT = 1;
@@ -26,20 +26,20 @@ export class AddressSpace {
     same?: AddressSpace,
   ) {
     this.#next = same === undefined ? 0 : same.#next;
-    this.root = same === undefined ? MFN_BASE + this.takeFrame() : same.root;
+    this.root = same === undefined ? machine.ram.mfnOf(this.takeFrame()) : same.root;
   }
 
   /** A fresh zeroed frame's index (not its MFN). */
   takeFrame(): number {
-    if (this.#next >= this.machine.frames)
-      throw new RangeError(`all ${this.machine.frames} frames are taken`);
+    if (this.#next >= this.machine.ram.frames)
+      throw new RangeError(`all ${this.machine.ram.frames} frames are taken`);
     const frame = this.#next++;
     this.machine.mem.u8.fill(0, this.linear(frame), this.linear(frame) + PAGE);
     return frame;
   }
 
   linear(frame: number): number {
-    return this.machine.framesBase + frame * PAGE;
+    return this.machine.ram.linearOf(frame);
   }
 
   /** Linear address of the page-table entry for `va` at level 1, making tables on the way if asked to. */
@@ -50,7 +50,7 @@ export class AddressSpace {
       const low = this.machine.mem.getU32(at);
       if ((low & PRESENT) === 0) {
         if (!make) return -1;
-        this.#write(at, MFN_BASE + this.takeFrame(), PRESENT | WRITABLE | USER, 0);
+        this.#write(at, this.machine.ram.mfnOf(this.takeFrame()), PRESENT | WRITABLE | USER, 0);
       }
       table = Number(this.machine.mem.getBig(at) >> 12n) & 0xff_ffff;
     }
@@ -60,7 +60,12 @@ export class AddressSpace {
   /** Maps the page of `va` to a frame; the caller flushes what may be cached. */
   map(va: number, frame: number, p: Protection): void {
     const at = this.entry(va, true);
-    this.#write(at, MFN_BASE + frame, PRESENT | USER | (p.write ? WRITABLE : 0), p.execute ? 0 : NO_EXECUTE);
+    this.#write(
+      at,
+      this.machine.ram.mfnOf(frame),
+      PRESENT | USER | (p.write ? WRITABLE : 0),
+      p.execute ? 0 : NO_EXECUTE,
+    );
   }
 
   /** Maps a fresh zeroed frame and returns its linear address. */
@@ -89,13 +94,13 @@ export class AddressSpace {
   find(va: number): number {
     const at = this.entry(va, false);
     if (at < 0 || this.machine.mem.getBig(at) === 0n) return -1;
-    const frame = Number((this.machine.mem.getBig(at) >> 12n) & 0xff_ffffn) - MFN_BASE;
+    const frame = this.machine.ram.frameOf(Number((this.machine.mem.getBig(at) >> 12n) & 0xff_ffffn));
     return this.linear(frame) + (va % PAGE);
   }
 
   #slot(table: number, va: number, level: number): number {
     const index = Math.floor(va / 2 ** (12 + 9 * (level - 1))) % 512;
-    return this.linear(table - MFN_BASE) + 8 * index;
+    return this.machine.ram.address(table) + 8 * index;
   }
 
   #write(at: number, mfn: number, low: number, high: number): void {

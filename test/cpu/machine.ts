@@ -1,4 +1,5 @@
 /** A machine for tests: one vCPU, the baseline's CPUID, time that stands still. */
+import { FrameMap } from '../../src/engine/engine.js';
 import { type Tier, type WasmEngine, wasmEngine } from '../../src/engine/engines.js';
 
 export type Machine = WasmEngine;
@@ -29,4 +30,9 @@ export const createMachine = (
   vcpus = 1,
   tier = TIER,
 ): Promise<Machine> =>
-  wasmEngine({ codeCacheBytes, tier, compilesAtOnce: true })({ frames, vcpus, cpuid: CPUID, now: () => 0 });
+  wasmEngine({ codeCacheBytes, tier, compilesAtOnce: true })({
+    map: FrameMap.whole(frames),
+    vcpus,
+    cpuid: CPUID,
+    now: () => 0,
+  });

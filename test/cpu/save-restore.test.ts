@@ -1,6 +1,6 @@
 /** A guest that is saved anywhere and restored into a fresh machine goes on as if nothing had been. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Exit, MFN_BASE, PAGE } from '../../src/engine/engine.js';
+import { Exit, PAGE } from '../../src/engine/engine.js';
 import { decodeVcpuStates, encodeVcpuStates } from '../../src/engine/vcpu-state.js';
 import { busybox, type Command, outcomeOf, perl, runNatively, someText, startOn } from './linux/programs.js';
 import type { Machine } from './machine.js';
@@ -11,15 +11,15 @@ const CODE_CACHE = 2 << 20;
 
 /** A fresh machine with the same RAM and the saved state; `prepared`: the code that ran often is decoded before. */
 async function successor(machine: Machine, prepared = false): Promise<Machine> {
-  const next = await createMachine(machine.frames, CODE_CACHE, machine.vcpus.length);
-  const bytes = machine.frames * PAGE;
-  next.mem.u8.set(machine.mem.bytes(machine.framesBase, bytes), next.framesBase);
+  const next = await createMachine(machine.ram.frames, CODE_CACHE, machine.vcpus.length);
+  const bytes = machine.ram.frames * PAGE;
+  next.mem.u8.set(machine.mem.bytes(machine.ram.base, bytes), next.ram.base);
   if (prepared) for (const start of machine.hotCode(1000)) next.prepareCode(start);
   next.restore(machine.save());
   return next;
 }
 
-const ram = (machine: Machine): Uint8Array => machine.mem.bytes(machine.framesBase, machine.frames * PAGE);
+const ram = (machine: Machine): Uint8Array => machine.ram.bytes(0, machine.ram.frames);
 const records = (machine: Machine): Uint8Array => encodeVcpuStates(machine.save());
 function expectSameState(a: Machine, b: Machine, when = ''): void {
   if (Buffer.compare(records(a), records(b)) !== 0) expect(a.save(), when).toEqual(b.save());
@@ -116,7 +116,7 @@ beforeEach(async () => {
   tables = new Tables(machine);
   root = tables.take();
   const cpu = machine.vcpus[0];
-  cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
+  cpu.cr3Kernel = cpu.cr3User = machine.ram.mfnOf(root);
   cpu.userMode = true;
 });
 
@@ -130,13 +130,13 @@ describe('code that was prepared before the guest came', () => {
     const cpu = machine.vcpus[0];
     cpu.setReg(RCX, 100);
     expect(go(machine, cpu, 300, CODE)).toEqual(ran);
-    const at = machine.translate(0, CODE, 2) - machine.framesBase;
+    const at = machine.translate(0, CODE, 2) - machine.ram.base;
     const starts = machine.hotCode(1000);
     expect([...starts]).toEqual([at]);
-    const next = await createMachine(machine.frames, CODE_CACHE);
-    next.mem.u8.set(machine.mem.bytes(machine.framesBase, machine.frames * PAGE), next.framesBase);
+    const next = await createMachine(machine.ram.frames, CODE_CACHE);
+    next.mem.u8.set(machine.ram.bytes(0, machine.ram.frames), next.ram.base);
     for (const start of starts) next.prepareCode(start);
-    change(next, next.framesBase + at);
+    change(next, next.ram.base + at);
     next.restore(machine.save());
     const { vcpus } = next;
     vcpus[0].setReg(RAX, 1000);
@@ -163,8 +163,8 @@ describe('code that was prepared before the guest came', () => {
   });
 
   test('may be named anywhere', async () => {
-    for (let i = 0; i < machine.frames * PAGE; i += 4093) machine.prepareCode(i);
-    for (const start of [machine.frames * PAGE - 1, machine.frames * PAGE, 0xffff_ffff])
+    for (let i = 0; i < machine.ram.frames * PAGE; i += 4093) machine.prepareCode(i);
+    for (const start of [machine.ram.frames * PAGE - 1, machine.ram.frames * PAGE, 0xffff_ffff])
       machine.prepareCode(start);
     machine.restore(machine.save());
     tables.program(root, CODE, LOOP);
@@ -230,10 +230,10 @@ test('a guest that stands at a fault takes it again in the other machine, or com
   expect(next.vcpus[0].retired).toBe(1);
   expect(go(next, next.vcpus[0], 5)).toEqual(fault(USER | WRITE, DATA + PAGE));
   for (const m of [machine, next]) {
-    m.mem.setBig(tables.entry(root, DATA) - machine.framesBase + m.framesBase + 8, mfnBits(600) | ALL);
+    m.mem.setBig(tables.entry(root, DATA) - machine.ram.base + m.ram.base + 8, mfnBits(600) | ALL);
     m.flushTlb(0);
     expect(go(m, m.vcpus[0], 1)).toEqual(ran);
-    expect(m.mem.getU32(linear - machine.framesBase + m.framesBase + PAGE - 4)).toBe(5);
+    expect(m.mem.getU32(linear - machine.ram.base + m.ram.base + PAGE - 4)).toBe(5);
   }
   expectSame(next, machine);
 });
@@ -318,16 +318,16 @@ test('a guest that changes machine after every single instruction computes what 
   cpu.gsBase = FAR + 64;
   cpu.setReg(RSP, 0);
   for (let i = 0; i < 64; i++) machine.mem.setU8(tables.linear(6) + i, i * 37);
-  let at = await createMachine(machine.frames, CODE_CACHE);
-  let spare = await createMachine(machine.frames, CODE_CACHE);
-  at.mem.u8.set(ram(machine), at.framesBase);
+  let at = await createMachine(machine.ram.frames, CODE_CACHE);
+  let spare = await createMachine(machine.ram.frames, CODE_CACHE);
+  at.mem.u8.set(ram(machine), at.ram.base);
   at.restore(machine.save());
   let steps = 0;
   for (let exit = Exit.limit; exit === Exit.limit; steps++) {
     exit = at.run(0, 1);
     expect(machine.run(0, 1)).toBe(exit);
     expectSameState(at, machine, `after ${steps} instructions`);
-    spare.mem.u8.set(ram(at), spare.framesBase);
+    spare.mem.u8.set(ram(at), spare.ram.base);
     spare.restore(at.save());
     [at, spare] = [spare, at];
   }

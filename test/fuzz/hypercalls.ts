@@ -49,7 +49,7 @@ export function hypercalls(): Target {
   const looked = ({ guest }: CallingGuest): Uint8Array[] => {
     const { layout, state } = guest.domain;
     const { mem, machine } = state;
-    const at = (frame: number): number => machine.framesBase + frame * 4096;
+    const at = (frame: number): number => machine.ram.linearOf(frame);
     return [
       mem.bytes(at(layout.m2pTables), (layout.total - layout.m2pTables) * 4096).slice(),
       mem.u8.slice(at(layout.total)),

@@ -120,16 +120,16 @@ export async function state(): Promise<Target> {
   from.run(100_000);
   from.domain.pause();
   const saved = decodeAll(from.domain.save());
-  const ram = from.domain.state.machine;
-  const bytes = ram.mem.bytes(ram.framesBase, ram.frames * 4096).slice();
+  const { ram } = from.domain.state;
+  const bytes = ram.bytes(0, ram.frames).slice();
   return {
     name: 'the state of a guest',
     files: /\/dist\/(hypervisor|engine|records)\//,
     most: 60,
     async run(c) {
       const to = await TinyGuest.empty(source);
-      const { machine } = to.domain.state;
-      machine.mem.bytes(machine.framesBase, machine.frames * 4096).set(bytes);
+      const { ram: there } = to.domain.state;
+      there.bytes(0, there.frames).set(bytes);
       try {
         to.domain.restore(shuffled(c, saved));
       } catch (error) {

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { loadImage } from '../../src/guest/builder.js';
 import { KernelError } from '../../src/guest/kernel-error.js';
 import { BASIC, type ElfSpec, makeElf, NOTE } from './make-elf.js';
-import { type Built, build, guardsIntact, MFN_BASE, target } from './memory-of-domain.js';
+import { type Built, build, guardsIntact, mfn, target } from './memory-of-domain.js';
 
 const load = (spec: ElfSpec, rest: { cmdline?: string; ramdisk?: Uint8Array } = {}) =>
   loadImage({ kernel: makeElf(spec), cmdline: '', ...rest });
@@ -158,7 +158,7 @@ describe('memory of a new domain', () => {
     });
     expect(built.layout.p2mFrames).toBe(8 + 1); // one table of the lowest level is all that is new
     for (const pfn of [0, 511, 512, 4095])
-      expect(built.u64(0x800_0000n + 8n * BigInt(pfn))).toBe(BigInt(MFN_BASE + pfn));
+      expect(built.u64(0x800_0000n + 8n * BigInt(pfn))).toBe(BigInt(mfn(pfn)));
     expect(built.walk(0x1000_0000n)?.pfn).toBe(0);
   });
 
@@ -177,7 +177,7 @@ describe('memory of a new domain', () => {
     );
     await expect(at(0x0000800000000000n)).rejects.toThrow(/not 8 pages of canonical addresses/);
     await expect(at(0x00007ffffffff000n)).rejects.toThrow(/not 8 pages of canonical addresses/);
-    expect((await at(0xffff880000000000n)).u64(0xffff880000000008n)).toBe(BigInt(MFN_BASE + 1));
+    expect((await at(0xffff880000000000n)).u64(0xffff880000000008n)).toBe(BigInt(mfn(1)));
   });
 
   test('the hypercall page is filled where the kernel asks for one: a stub every 32 bytes', async () => {

@@ -2,6 +2,7 @@
  * A bare machine's memory for the domain builder, and a walk of page tables in it that knows nothing of the
  * builder: it starts at the frame in cr3 and follows entries as a processor does.
  */
+import { FrameMap, LinearRam } from '../../src/engine/ram.js';
 import {
   type BuildTarget,
   type BuiltDomain,
@@ -10,7 +11,8 @@ import {
 } from '../../src/guest/builder.js';
 import { LinearMemory } from '../../src/xen/memory.js';
 
-export const MFN_BASE = 0x100000;
+/** Machine frame number of pseudo-physical frame `pfn`. */
+export const mfn = (pfn: number): number => 0x100000 + pfn;
 const GUARD = 65536;
 const GUARD_BYTE = 0x5a;
 
@@ -20,11 +22,9 @@ export function target(megabytes: number): BuildTarget {
   mem.u8.fill(GUARD_BYTE, 0, GUARD);
   mem.u8.fill(GUARD_BYTE, GUARD + ramFrames * 4096);
   return {
-    mem,
-    framesBase: GUARD,
+    ram: new LinearRam(mem, FrameMap.whole(ramFrames), GUARD),
     ramFrames,
-    mfnBase: MFN_BASE,
-    sharedInfoMfn: MFN_BASE + ramFrames,
+    sharedInfoMfn: mfn(ramFrames),
     storePort: 1,
     consolePort: 2,
   };
@@ -33,8 +33,8 @@ export function target(megabytes: number): BuildTarget {
 /** True while nothing outside of the guest's RAM has changed. */
 export function guardsIntact(t: BuildTarget): boolean {
   const all = (from: number, to: number): boolean =>
-    t.mem.u8.subarray(from, to).every((b) => b === GUARD_BYTE);
-  return all(0, GUARD) && all(GUARD + t.ramFrames * 4096, t.mem.u8.length);
+    t.ram.mem.u8.subarray(from, to).every((b) => b === GUARD_BYTE);
+  return all(0, GUARD) && all(GUARD + t.ramFrames * 4096, t.ram.mem.u8.length);
 }
 
 export interface Built extends BuiltDomain {
@@ -49,18 +49,18 @@ export interface Built extends BuiltDomain {
 
 export function build(image: LoadedImage, t: BuildTarget): Built {
   const built = buildDomain(t, image);
-  const address = (pfn: number): number => t.framesBase + pfn * 4096;
+  const address = (pfn: number): number => t.ram.linearOf(pfn);
   const walk: Built['walk'] = (va) => {
-    let mfn = built.cr3 as number;
+    let table = built.cr3 as number;
     const flags: bigint[] = [];
     for (let level = 4n; level >= 1n; level--) {
       const index = Number((va >> (12n + 9n * (level - 1n))) & 511n);
-      const entry = t.mem.getBig(address(mfn - MFN_BASE) + 8 * index);
+      const entry = t.ram.mem.getBig(t.ram.address(table) + 8 * index);
       if ((entry & 1n) === 0n) return undefined;
-      mfn = Number((entry >> 12n) & 0xff_ffff_ffffn);
+      table = Number((entry >> 12n) & 0xff_ffff_ffffn);
       flags.push(entry & 0xfff0_0000_0000_0fffn);
     }
-    return { pfn: mfn - MFN_BASE, flags };
+    return { pfn: t.ram.frameOf(table), flags };
   };
   const where = (va: bigint): number => {
     const found = walk(va);
@@ -71,8 +71,8 @@ export function build(image: LoadedImage, t: BuildTarget): Built {
     ...built,
     target: t,
     walk,
-    at: (va, length) => t.mem.u8.slice(where(va), where(va) + length),
-    u64: (va) => t.mem.getBig(where(va)),
-    u32: (va) => t.mem.getU32(where(va)),
+    at: (va, length) => t.ram.mem.u8.slice(where(va), where(va) + length),
+    u64: (va) => t.ram.mem.getBig(where(va)),
+    u32: (va) => t.ram.mem.getU32(where(va)),
   };
 }

@@ -6,7 +6,7 @@ import { unpackKernel } from '../../src/guest/bzimage.js';
 import { parseElf } from '../../src/guest/elf.js';
 import { findNotes } from '../../src/guest/elf-notes.js';
 import { orSkipped } from '../support/debian.js';
-import { type Built, build, guardsIntact, MFN_BASE, target } from './memory-of-domain.js';
+import { type Built, build, guardsIntact, mfn, target } from './memory-of-domain.js';
 
 const guests: Guests | undefined = await orSkipped('real kernels', ensureGuests());
 const file = (name: keyof Guests): Uint8Array => readFileSync(guests![name]!);
@@ -123,8 +123,8 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     // Linux 6.1 of the same sizes on Xen 4.17 said "RAMDISK: [mem 0x04c00000-": the first 4 MiB boundary with room
     expect(domain.layout.ramdisk!.pfn * 4096).toBe(Number(domain.layout.mappedEnd - base));
     expect(String.fromCharCode(...ramdisk.subarray(0, 6))).toBe('070701');
-    const at = domain.target.framesBase + domain.layout.ramdisk!.pfn * 4096;
-    expect(Buffer.compare(domain.target.mem.bytes(at, ramdisk.length), ramdisk)).toBe(0);
+    const at = domain.target.ram.linearOf(domain.layout.ramdisk!.pfn);
+    expect(Buffer.compare(domain.target.ram.mem.bytes(at, ramdisk.length), ramdisk)).toBe(0);
   });
 
   test('start_info says all that a guest is to know', () => {
@@ -150,11 +150,11 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
       nr_p2m_frames: domain.u64(s + 1160n),
     }).toEqual({
       nr_pages: 32768n,
-      shared_info: BigInt(MFN_BASE + 32768) * 4096n,
+      shared_info: BigInt(mfn(32768)) * 4096n,
       flags: 0x8, // SIF_MOD_START_PFN
-      store_mfn: BigInt(MFN_BASE + layout.startInfo.pfn + 1),
+      store_mfn: BigInt(mfn(layout.startInfo.pfn + 1)),
       store_evtchn: 1,
-      console_mfn: BigInt(MFN_BASE + layout.startInfo.pfn + 2),
+      console_mfn: BigInt(mfn(layout.startInfo.pfn + 2)),
       console_evtchn: 2,
       pt_base: s + 3n * 4096n,
       nr_pt_frames: BigInt(layout.pageTables.pages),
@@ -170,8 +170,8 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
 
   test('the list of frames is mapped at INIT_P2M and names every frame', () => {
     for (let pfn = 0; pfn < 32768; pfn += 509)
-      expect(domain.u64(0x8000000000n + 8n * BigInt(pfn))).toBe(BigInt(MFN_BASE + pfn));
-    expect(domain.u64(0x8000000000n + 8n * 32767n)).toBe(BigInt(MFN_BASE + 32767));
+      expect(domain.u64(0x8000000000n + 8n * BigInt(pfn))).toBe(BigInt(mfn(pfn)));
+    expect(domain.u64(0x8000000000n + 8n * 32767n)).toBe(BigInt(mfn(32767)));
     expect(domain.walk(0x8000000000n + 64n * 4096n)).toBeUndefined();
   });
 
@@ -179,14 +179,18 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     const elf = parseElf(file('vmlinux'));
     const loads = elf.segments.filter((s) => s.type === 1);
     expect(loads.length).toBeGreaterThanOrEqual(3);
-    const { mem, framesBase } = domain.target;
+    const { ram } = domain.target;
+    const { mem } = ram;
     for (const s of loads) {
-      const at = framesBase + Number(s.paddr);
+      const at = ram.linearOf(0) + Number(s.paddr);
       const bytes = elf.bytes.subarray(Number(s.offset), Number(s.offset + s.filesz));
       expect(Buffer.compare(mem.bytes(at, bytes.length), bytes)).toBe(0);
     }
     const last = loads.at(-1)!;
-    const bss = mem.bytes(framesBase + Number(last.paddr + last.filesz), Number(last.memsz - last.filesz));
+    const bss = mem.bytes(
+      ram.linearOf(0) + Number(last.paddr + last.filesz),
+      Number(last.memsz - last.filesz),
+    );
     expect(bss.some((b) => b !== 0)).toBe(false);
   });
 
@@ -198,7 +202,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     expect(guardsIntact(domain.target)).toBe(true);
     const image = await loadImage({ kernel: file('vmlinux'), ramdisk: file('initramfs'), cmdline });
     const again = build(image, target(128));
-    expect(Buffer.compare(again.target.mem.u8, domain.target.mem.u8)).toBe(0);
+    expect(Buffer.compare(again.target.ram.mem.u8, domain.target.ram.mem.u8)).toBe(0);
   });
 
   test('with too little memory the message names the part that did not fit', async () => {
@@ -225,7 +229,7 @@ describe.skipIf(!guests)('GRUB', () => {
       domain.u64(s + 1152n),
       domain.u64(s + 1160n),
     ]).toEqual([0n, 0n, 0n, 0n]);
-    expect(domain.u64(BigInt(layout.p2m.pfn) * 4096n + 8n * 16383n)).toBe(BigInt(MFN_BASE + 16383));
+    expect(domain.u64(BigInt(layout.p2m.pfn) * 4096n + 8n * 16383n)).toBe(BigInt(mfn(16383)));
     expect(guardsIntact(domain.target)).toBe(true);
   });
 

@@ -7,7 +7,7 @@
  */
 
 import { type Assembled, assemble } from '../../src/asm/assembler.js';
-import { MFN_BASE } from '../../src/engine/engine.js';
+import { FrameMap } from '../../src/engine/engine.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Domain, type DomainRun } from '../../src/hypervisor/domain.js';
 import { virtualXen417 } from '../../src/hypervisor/identity.js';
@@ -24,7 +24,9 @@ export const L4 = FRAMES - 1;
 export const L3 = FRAMES - 2;
 export const L2 = FRAMES - 3;
 export const L1 = FRAMES - 8;
-export const mfn = (frame: number): number => MFN_BASE + frame;
+/** As any guest has it: also of frames that it does not have. */
+const MAP = FrameMap.whole(2 ** 20);
+export const mfn = (frame: number): number => MAP.mfnOf(frame);
 
 /** Constants for assembly: addresses above, hypercall numbers that tests use often. */
 const CONSTANTS = {
@@ -82,9 +84,10 @@ export class TinyGuest {
     const guest = await TinyGuest.empty(source, options);
     const { domain } = guest;
     domain.prepare();
-    const { mem, framesBase } = domain.buildTarget;
+    const { ram } = domain.buildTarget;
+    const { mem } = ram;
     const entry = (table: number, index: number, to: number, flags: number): void => {
-      const at = framesBase + table * 4096 + 8 * index;
+      const at = ram.linearOf(table) + 8 * index;
       mem.setU32(at, (mfn(to) << 12) | flags);
       mem.setU32(at + 4, mfn(to) >>> 20);
     };
@@ -95,7 +98,7 @@ export class TinyGuest {
       entry(L1 + (frame >>> 9), frame & 511, frame, frame >= L1 ? 5 : 7);
     }
     entry(L1 + 4, 0, domain.layout.sharedInfo, 7);
-    mem.u8.set(guest.code.bytes, framesBase + CODE);
+    mem.u8.set(guest.code.bytes, ram.linearOf(0) + CODE);
     domain.powerOn({ rip: CODE, rsp: STACK, rsi: 0, cr3: mfn(L4) });
     domain.start();
     return guest;
@@ -129,8 +132,8 @@ export class TinyGuest {
 
   /** All of its memory. */
   get ram(): Uint8Array {
-    const { machine, layout, state } = this.domain;
-    return state.mem.bytes(machine.framesBase, layout.total * 4096);
+    const { ram } = this.domain.machine;
+    return ram.bytes(0, ram.frames);
   }
 
   /** The guest in a fresh container, where it goes on. */
@@ -150,7 +153,7 @@ export class TinyGuest {
   }
 
   private linear(va: number): number {
-    return this.domain.machine.framesBase + va;
+    return this.domain.machine.ram.linearOf(0) + va;
   }
   u8(va: number): number {
     return this.domain.state.mem.getU8(this.linear(va));

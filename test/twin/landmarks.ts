@@ -33,7 +33,7 @@ const PAGE_FAULT = 14;
 export function repStringAt(machine: CpuEngine, id: number, rip: number): boolean {
   // Cheap first: most instructions begin with no such prefix.
   const at = machine.translate(id, rip, 2);
-  if (at < 0 || (machine.mem.getU8(at) !== 0xf3 && machine.mem.getU8(at) !== 0xf2)) return false;
+  if (at < 0 || (machine.ram.mem.getU8(at) !== 0xf3 && machine.ram.mem.getU8(at) !== 0xf2)) return false;
   const instruction = decodeAt(machine, id, rip);
   if (instruction === null) return false;
   const string =
@@ -107,7 +107,7 @@ export class Landmarks {
         if (nr === __HYPERVISOR_multicall) this.note('multicall', clock.now() - 1);
         if (nr === __HYPERVISOR_event_channel_op && cpu.reg(RDI) === EVTCHNOP_send) {
           const at = machine.translate(id, cpu.reg(RSI), 0);
-          if (at > 0 && machine.mem.getU32(at) === container.storePort)
+          if (at > 0 && machine.ram.mem.getU32(at) === container.storePort)
             this.note('store request', clock.now());
         }
       }

@@ -28,8 +28,8 @@ function atRepString(twin: TwinGuest): boolean {
 
 function requestInRing(twin: TwinGuest): boolean {
   const { domain, container } = twin.guest;
-  const page = domain.machine.framesBase + container.storePfn * 4096;
-  const { mem } = domain.machine;
+  const page = domain.machine.ram.linearOf(container.storePfn);
+  const { mem } = domain.machine.ram;
   const prod = mem.getU32(page + XenstoreDomainInterface.req_prod);
   return prod !== mem.getU32(page + XenstoreDomainInterface.req_cons);
 }

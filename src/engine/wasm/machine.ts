@@ -8,15 +8,8 @@
 import { LinearMemory } from '../../xen/memory.js';
 import { breakpointsOn, instructionHits } from '../breakpoints.js';
 import { type CpuidTable, lookupCpuid } from '../cpuid.js';
-import {
-  type Abilities,
-  type CpuEngine,
-  type EngineConfig,
-  Exit,
-  MAX_VCPUS,
-  MFN_BASE,
-  PAGE,
-} from '../engine.js';
+import { type Abilities, type CpuEngine, type EngineConfig, Exit, MAX_VCPUS, PAGE } from '../engine.js';
+import { LinearRam } from '../ram.js';
 import { checkVcpuStates, type VcpuState } from '../vcpu-state.js';
 import { ARENA, CODE_KIND, KIND_CHECKED, KIND_LONG, VCPU_BASE, VCPU_STRIDE } from './core/layout.js';
 import { BlockDecoder } from './decode/decode.js';
@@ -70,6 +63,7 @@ interface Core {
   init(
     frames: number,
     count: number,
+    firstMfn: number,
     masks: number,
     blocks: number,
     dirty: number,
@@ -110,7 +104,7 @@ export function compileCore(): WebAssembly.Module {
 export class Machine implements CpuEngine {
   readonly mem: LinearMemory;
   readonly vcpus: readonly Vcpu[];
-  readonly frames: number;
+  readonly ram: LinearRam;
   readonly abilities: Abilities = {
     exactCounts: true,
     rdtsc: 'asked',
@@ -131,11 +125,11 @@ export class Machine implements CpuEngine {
     readonly memory: WebAssembly.Memory,
     private readonly core: Core,
     private readonly translator: Translator,
-    readonly framesBase: number,
+    framesBase: number,
     private readonly dirty: number,
   ) {
-    this.frames = config.frames;
     this.mem = new LinearMemory(memory.buffer);
+    this.ram = new LinearRam(this.mem, config.map, framesBase);
     const flags = {
       get: (vcpu: number): number => core.readFlags(VCPU_BASE + vcpu * VCPU_STRIDE),
       set: (vcpu: number, arithmetic: number): void =>
@@ -146,7 +140,9 @@ export class Machine implements CpuEngine {
   }
 
   static async create(config: EngineConfig, options: WasmOptions = {}): Promise<Machine> {
-    const { frames, vcpus } = config;
+    const { map, vcpus } = config;
+    const { frames } = map;
+    if (map.runs.length !== 1) throw new RangeError('the engine takes no memory with gaps');
     const { codeCacheBytes = DEFAULT_CODE_CACHE, tier = 'normal', compilesAtOnce = false, profile } = options;
     if (vcpus < 1 || vcpus > MAX_VCPUS) throw new RangeError(`1 to ${MAX_VCPUS} vCPUs, not ${vcpus}`);
     const arenaEnd = ARENA + ((codeCacheBytes + 15) & ~15);
@@ -168,7 +164,7 @@ export class Machine implements CpuEngine {
     const translator = new Translator(
       memory,
       table,
-      { base: framesBase, count: frames },
+      { base: framesBase, count: frames, firstMfn: map.firstMfn },
       tier,
       aside,
       profiling,
@@ -199,7 +195,7 @@ export class Machine implements CpuEngine {
     });
     const core = instance.exports as unknown as Core;
     translator.connect(instance.exports);
-    core.init(framesBase, frames, codeMasks, frameBlocks, dirty, arenaEnd, vcpus);
+    core.init(framesBase, frames, map.firstMfn, codeMasks, frameBlocks, dirty, arenaEnd, vcpus);
     return new Machine(config, memory, core, translator, framesBase, dirty);
   }
 
@@ -304,12 +300,6 @@ export class Machine implements CpuEngine {
     return this.translator.fullProfile(most);
   }
 
-  /** Linear address of a machine frame, -1 if there is none. */
-  frameAddress(mfn: number): number {
-    const frame = mfn - MFN_BASE;
-    return frame >= 0 && frame < this.frames ? this.framesBase + frame * PAGE : -1;
-  }
-
   /** Host code writes into the frame at this address: dirty log, decoded code. */
   touch(linear: number): void {
     this.core.touch(linear);
@@ -320,7 +310,7 @@ export class Machine implements CpuEngine {
    * that ran more often. Another machine with the same memory can be prepared by them.
    */
   hotCode(most: number): Uint32Array {
-    return this.translator.hotCode(most).map((at) => at - this.framesBase);
+    return this.translator.hotCode(most).map((at) => at - this.ram.base);
   }
 
   /**
@@ -329,7 +319,7 @@ export class Machine implements CpuEngine {
    */
   prepareCode(offset: number): void {
     this.prepared = true;
-    if (offset < this.frames * PAGE) this.core.prepareBlock(this.framesBase + offset);
+    if (offset < this.ram.frames * PAGE) this.core.prepareBlock(this.ram.base + offset);
   }
 
   flushTlb(vcpu: number): void {
@@ -379,8 +369,8 @@ export class Machine implements CpuEngine {
   }
 
   private keepUpperHalf(v: Vcpu, before: number, after: number): boolean {
-    const from = this.frameAddress(before);
-    const to = this.frameAddress(after);
+    const from = this.ram.address(before);
+    const to = this.ram.address(after);
     return from >= 0 && to >= 0 && this.core.keepUpperHalf(v.gprs, from, to) !== 0;
   }
   invlpgAll(va: number): void {
@@ -388,7 +378,7 @@ export class Machine implements CpuEngine {
   }
 
   startDirtyLog(): void {
-    this.mem.bytes(this.dirty, this.frames).fill(0);
+    this.mem.bytes(this.dirty, this.ram.frames).fill(0);
     this.core.flushWrites();
     this.logging = true;
   }
@@ -396,12 +386,12 @@ export class Machine implements CpuEngine {
    * ORs the frames of a range (all, if none is given) that were written since they were read last into `into`, one
    * bit a frame counted from frame 0, and forgets them; how many.
    */
-  readDirty(into: Uint8Array, first = 0, frames = this.frames - first): number {
+  readDirty(into: Uint8Array, first = 0, frames = this.ram.frames - first): number {
     if (!this.logging) throw new Error('the dirty log is not running');
     const end = first + frames;
-    if (first < 0 || frames < 0 || end > this.frames || into.length * 8 < end)
-      throw new RangeError(`frames ${first} to ${end} of ${this.frames}, ${into.length} bytes for them`);
-    const dirty = this.mem.bytes(this.dirty, this.frames);
+    if (first < 0 || frames < 0 || end > this.ram.frames || into.length * 8 < end)
+      throw new RangeError(`frames ${first} to ${end} of ${this.ram.frames}, ${into.length} bytes for them`);
+    const dirty = this.mem.bytes(this.dirty, this.ram.frames);
     let count = 0;
     const take = (from: number, to: number): void => {
       for (let frame = from; frame < to; frame++) {

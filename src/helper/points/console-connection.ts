@@ -1,5 +1,4 @@
 /** Whether the console's back end is connected: a byte in the console page. */
-import { PAGE } from '../../engine/engine.js';
 import { XENCONS_CONNECTION, XENCONSOLE_CONNECTED } from '../../xen/console.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
@@ -18,8 +17,8 @@ export const consoleConnection = (guest: Guest): MigrationPoint =>
   constantPoint(
     about,
     () => {
-      const { mem, framesBase } = guest.domain.machine;
-      const value = mem.getU8(framesBase + guest.container.consolePfn * PAGE + XENCONS_CONNECTION);
+      const { ram } = guest.domain.machine;
+      const value = ram.mem.getU8(ram.linearOf(guest.container.consolePfn) + XENCONS_CONNECTION);
       return value === XENCONSOLE_CONNECTED ? 'connected' : `${value}`;
     },
     () => 'connected',

@@ -1,6 +1,5 @@
 /** The console's ring: output that was not shown yet, and typed bytes that were not taken yet. */
 
-import { MFN_BASE } from '../../engine/engine.js';
 import type { Host } from '../../host/host.js';
 import type { Guest } from '../guest.js';
 import { type MigrationPoint, NOT_ATTACHED, type PointDescription } from '../point.js';
@@ -25,7 +24,7 @@ export class ConsoleRing implements MigrationPoint {
   constructor(private readonly guest: Guest) {}
 
   inner(): string {
-    return `0x${(MFN_BASE + this.guest.container.consolePfn).toString(16)}`;
+    return `0x${this.guest.domain.machine.ram.mfnOf(this.guest.container.consolePfn).toString(16)}`;
   }
   outer(): string {
     return this.host === undefined ? NOT_ATTACHED : `0x${this.host.consoleFrame.toString(16)}`;

@@ -1,5 +1,4 @@
 /** Machine frame numbers: in page tables, cr3, the p2m and M2P tables, grants, registers, and half-built batches. */
-import { MFN_BASE } from '../../engine/engine.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
 
@@ -17,7 +16,10 @@ export const about: PointDescription = {
 export const machineFrames = (guest: Guest): MigrationPoint =>
   constantPoint(
     about,
-    () => `0x${MFN_BASE.toString(16)} + PFN, ${guest.domain.machine.frames} frames`,
+    () => {
+      const { frames, map } = guest.domain.machine.ram;
+      return `0x${map.firstMfn.toString(16)} + PFN, ${frames} frames`;
+    },
     (host) => `rings at 0x${host.storeFrame.toString(16)} and 0x${host.consoleFrame.toString(16)}`,
     'frames',
   );

@@ -1,5 +1,4 @@
 /** The ring to xenstore: indices, partly written requests, partly read answers. */
-import { MFN_BASE } from '../../engine/engine.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
 
@@ -16,7 +15,7 @@ export const about: PointDescription = {
 export const xenstoreRing = (guest: Guest): MigrationPoint =>
   constantPoint(
     about,
-    () => `0x${(MFN_BASE + guest.container.storePfn).toString(16)}`,
+    () => `0x${guest.domain.machine.ram.mfnOf(guest.container.storePfn).toString(16)}`,
     (host) => `0x${host.storeFrame.toString(16)}`,
     'frames',
   );

@@ -126,7 +126,7 @@ interface Way {
 /** Puts code at an offset of the user's. */
 function put(g: TinyGuest, offset: number, code: string): void {
   const { machine, state } = g.domain;
-  state.mem.u8.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), machine.framesBase + USER + offset);
+  state.mem.u8.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), machine.ram.linearOf(0) + USER + offset);
 }
 
 /** The guest with this user code, in front of its first instruction. */

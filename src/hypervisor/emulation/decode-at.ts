@@ -14,12 +14,12 @@ export function decodeAt(engine: CpuEngine, vcpu: number, rip: number): Instruct
   if (at === -1) return null;
   const room = Math.min(PAGE - (at & (PAGE - 1)), MAX_INSTRUCTION);
   const bytes = new Uint8Array(MAX_INSTRUCTION);
-  bytes.set(engine.mem.bytes(at, room));
+  bytes.set(engine.ram.mem.bytes(at, room));
   let length = room;
   if (room < MAX_INSTRUCTION) {
     const next = engine.translate(vcpu, cpu.linear(rip + room), Intent.execute);
     if (next !== -1) {
-      bytes.set(engine.mem.bytes(next, MAX_INSTRUCTION - room), room);
+      bytes.set(engine.ram.mem.bytes(next, MAX_INSTRUCTION - room), room);
       length = MAX_INSTRUCTION;
     }
   }

@@ -60,7 +60,7 @@ export class EventChannels {
     /** A vCPU that was blocked may run again, or one that waits for its turn has an event to take. */
     private readonly woken: (v: VcpuContext) => void,
   ) {
-    this.mem = machine.mem;
+    this.mem = machine.ram.mem;
     this.state[0] = PortState.reserved;
   }
 

@@ -19,12 +19,12 @@ const op = (command: number, ...all: number[]): number => {
 const s16 = (va: number): number => (c.guest.u32(va & ~3) << (va & 2 ? 0 : 16)) >> 16;
 const entry = (ref: number): number => {
   const { state, layout } = c.guest.domain;
-  return state.mem.getU32(state.machine.framesBase + layout.grants * 4096 + 8 * ref);
+  return state.mem.getU32(state.machine.ram.linearOf(layout.grants) + 8 * ref);
 };
 const FLAGS_OF = { permit: 1, readonly: 4, reading: 8, writing: 16 };
 const grant = (ref: number, frame: number, domid = OWN, flags = 1): void => {
   const { state, layout } = c.guest.domain;
-  const at = state.machine.framesBase + layout.grants * 4096 + 8 * ref;
+  const at = state.machine.ram.linearOf(layout.grants) + 8 * ref;
   state.mem.setU32(at, flags | (domid << 16));
   state.mem.setU32(at + 4, mfn(frame));
 };
@@ -106,8 +106,8 @@ describe("a guest's own grants", () => {
   it('that are mapped writable cannot become page tables', () => {
     c.guest.domain.state.mem.u8.fill(
       0,
-      c.guest.domain.state.tables.address(0x70),
-      c.guest.domain.state.tables.address(0x71),
+      c.guest.domain.state.ram.linearOf(0x70),
+      c.guest.domain.state.ram.linearOf(0x71),
     );
     grant(9, 0x70);
     const [, handle] = map(9, HOST);
@@ -138,9 +138,9 @@ describe('a back end', () => {
   it('maps what is granted to domain 0, and nothing else', () => {
     const { backend, state } = c.guest.domain;
     grant(20, 0x70, 0);
-    expect(backend.grantMap(20, true)).toBe(state.tables.address(0x70));
+    expect(backend.grantMap(20, true)).toBe(state.ram.linearOf(0x70));
     expect(entry(20) & 0xffff).toBe(FLAGS_OF.permit | FLAGS_OF.reading | FLAGS_OF.writing);
-    expect(backend.grantMap(20, false)).toBe(state.tables.address(0x70));
+    expect(backend.grantMap(20, false)).toBe(state.ram.linearOf(0x70));
     backend.grantUnmap(20, true);
     expect(entry(20) & 0xffff).toBe(FLAGS_OF.permit | FLAGS_OF.reading);
     backend.grantUnmap(20, false);

@@ -3,7 +3,6 @@
  * both ends. Grants of other domains do not exist for it: domain 0 grants nothing.
  * Source: xen/common/grant_table.c, arch/x86/pv/grant_table.c.
  */
-import { MFN_BASE } from '../../engine/engine.js';
 import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import * as G from '../../xen/grant-table.js';
 import { DOMID_SELF } from '../../xen/hypercalls.js';
@@ -197,9 +196,9 @@ function entryOf(d: DomainState, field: number, flags: number): number {
     const lo = buffer.getU32(field);
     const frame = d.tables.guestFrame(buffer.getU32(field + 4) * 0x10_0000 + (lo >>> 12));
     if (lo & 7 || frame < 0) return -1;
-    at = d.tables.address(frame) + (lo & 4095);
+    at = d.ram.linearOf(frame) + (lo & 4095);
   } else at = d.tables.walkL1(d.current.cpu.cr3Kernel, buffer.getS64(field));
-  return at >= 0 && d.frames.type[d.tables.frameAt(at)] === 1 ? at : -1;
+  return at >= 0 && d.frames.type[d.ram.frameAt(at)] === 1 ? at : -1;
 }
 
 function map(d: DomainState) {
@@ -225,7 +224,7 @@ function map(d: DomainState) {
   };
   const handle = grants.newHandle(flags, ref);
   if (handle < 0) return undo(G.GNTST_no_space);
-  const mfn = MFN_BASE + frame;
+  const mfn = d.ram.mfnOf(frame);
   if (flags & G.GNTMAP_host_map) {
     const at = entryOf(d, s.host_addr, flags);
     if (at < 0) {
@@ -255,14 +254,14 @@ function unmap(d: DomainState, replace: boolean) {
   const frame = grants.pinnedFrame(ref);
   const hostAddr = buffer.getBig(s.host_addr) !== 0n;
   const busAddr = replace ? 0n : buffer.getBig(G.GnttabUnmapGrantRef.dev_bus_addr);
-  if (busAddr !== 0n && flags & G.GNTMAP_device_map && busAddr !== BigInt((MFN_BASE + frame) * PAGE)) {
+  if (busAddr !== 0n && flags & G.GNTMAP_device_map && busAddr !== BigInt(d.ram.mfnOf(frame) * PAGE)) {
     return fail(G.GNTST_bad_dev_addr);
   }
   if (hostAddr && flags & G.GNTMAP_host_map) {
     const at = entryOf(d, s.host_addr, flags);
     if (at < 0) return fail(G.GNTST_general_error);
     const mfn = (d.mem.getU32(at + 4) & 0xfffff) * 0x10_0000 + (d.mem.getU32(at) >>> 12);
-    if (!(d.mem.getU32(at) & PTE_PRESENT) || mfn !== MFN_BASE + frame) return fail(G.GNTST_general_error);
+    if (!(d.mem.getU32(at) & PTE_PRESENT) || mfn !== d.ram.mfnOf(frame)) return fail(G.GNTST_general_error);
     let lo = 0;
     let hi = 0;
     if (replace && buffer.getBig(G.GnttabUnmapAndReplace.new_addr) !== 0n) {
@@ -317,8 +316,8 @@ function copy(d: DomainState) {
     const to = buffer.getU16(s.dest + COPY_OFFSET);
     if (from + length > PAGE || to + length > PAGE) setStatus(d, s.status, G.GNTST_bad_copy_arg);
     else {
-      const start = d.tables.address(source) + from;
-      const target = d.tables.address(dest) + to;
+      const start = d.ram.linearOf(source) + from;
+      const target = d.ram.linearOf(dest) + to;
       d.mem.u8.copyWithin(target, start, start + length);
       d.machine.touch(target);
       setStatus(d, s.status, G.GNTST_okay);

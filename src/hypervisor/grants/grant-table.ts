@@ -8,7 +8,6 @@
  */
 
 import type { CpuEngine } from '../../engine/engine.js';
-import { MFN_BASE } from '../../engine/engine.js';
 import {
   GNTST_bad_gntref,
   GNTST_bad_page,
@@ -62,15 +61,15 @@ export class GrantTable {
 
   /** Linear address of an entry. */
   private at(ref: number): number {
-    return this.machine.framesBase + this.firstFrame * 4096 + ref * GrantEntryV1.sizeof;
+    return this.machine.ram.linearOf(this.firstFrame) + ref * GrantEntryV1.sizeof;
   }
 
   /** Grows the table to `count` frames; new ones are empty. */
   grow(count: number): void {
     for (; this.nrFrames < count; this.nrFrames++) {
       const frame = this.firstFrame + this.nrFrames;
-      const at = this.machine.framesBase + frame * 4096;
-      this.machine.mem.u8.fill(0, at, at + 4096);
+      const at = this.machine.ram.linearOf(frame);
+      this.machine.ram.mem.u8.fill(0, at, at + 4096);
       this.machine.touch(at);
       this.frames.setOwner(frame, Owner.shared);
       this.share(frame);
@@ -79,13 +78,13 @@ export class GrantTable {
 
   /** MFN of the table's frame `i`. */
   mfn(i: number): number {
-    return MFN_BASE + this.firstFrame + i;
+    return this.machine.ram.mfnOf(this.firstFrame + i);
   }
 
   /** Fills an entry, as the domain builder does for the console and xenstore pages. */
   seed(ref: number, domid: number, mfn: number): void {
     const at = this.at(ref);
-    const { mem } = this.machine;
+    const { mem } = this.machine.ram;
     mem.setU16(at + GrantEntryV1.flags, GTF_permit_access);
     mem.setU16(at + GrantEntryV1.domid, domid);
     mem.setU32(at + GrantEntryV1.frame, mfn);
@@ -99,7 +98,7 @@ export class GrantTable {
     if (pinned && (this.pinDomid[ref] !== domid || this.readers[ref] + this.writers[ref] >= MAX_PINS)) {
       return GNTST_general_error;
     }
-    const { mem } = this.machine;
+    const { mem } = this.machine.ram;
     const at = this.at(ref);
     if (!pinned || (write && this.writers[ref] === 0)) {
       const flags = mem.getU16(at + GrantEntryV1.flags);
@@ -113,9 +112,8 @@ export class GrantTable {
       if (write && flags & GTF_readonly) return GNTST_general_error;
       let frame = this.pinFrame[ref];
       if (!pinned) {
-        frame = mem.getU32(at + GrantEntryV1.frame) - MFN_BASE;
-        if (frame < 0 || frame >= this.frames.frames || this.frames.owner[frame] !== Owner.guest)
-          return GNTST_bad_page;
+        frame = this.machine.ram.frameOf(mem.getU32(at + GrantEntryV1.frame));
+        if (frame < 0 || this.frames.owner[frame] !== Owner.guest) return GNTST_bad_page;
       }
       if (write && this.frames.type[frame] !== 0) return GNTST_general_error;
       const next = flags | GTF_reading | (write ? GTF_writing : 0);
@@ -148,9 +146,9 @@ export class GrantTable {
     if (this.writers[ref] === 0) clear |= GTF_writing;
     if (this.writers[ref] + this.readers[ref] === 0) clear |= GTF_reading;
     const at = this.at(ref) + GrantEntryV1.flags;
-    const flags = this.machine.mem.getU16(at);
+    const flags = this.machine.ram.mem.getU16(at);
     if (flags & clear) {
-      this.machine.mem.setU16(at, flags & ~clear);
+      this.machine.ram.mem.setU16(at, flags & ~clear);
       this.machine.touch(at);
     }
   }
@@ -179,7 +177,7 @@ export class GrantTable {
     // Console and store keep theirs mapped.
     if (Math.min(a, b) <= GNTTAB_RESERVED_XENSTORE || this.isPinned(a) || this.isPinned(b))
       return GNTST_eagain;
-    const { mem } = this.machine;
+    const { mem } = this.machine.ram;
     for (const half of [0, 4]) {
       const kept = mem.getU32(this.at(a) + half);
       mem.setU32(this.at(a) + half, mem.getU32(this.at(b) + half));

@@ -4,7 +4,7 @@
  * Invariant: `typeOf(f)` is a level 1 to 4 exactly while `count(f)` > 0, and the count is the number of pins,
  * base pointers and present entries in typed tables of the next level that hold it. Only what is typed is ever
  * written through page-table emulation, so a stale mark would corrupt memory.
- * Frames are indexes from 0 (= MFN_BASE): the guest's RAM first, then the frames that belong to Xen.
+ * Frames are indexes, not machine frame numbers: the guest's RAM first, then the frames that belong to Xen.
  * Source: struct page_info and get_page_type/put_page_type of xen/arch/x86/mm.c.
  */
 

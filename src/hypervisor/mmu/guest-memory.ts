@@ -28,7 +28,7 @@ export class GuestMemory {
   private readonly mem: LinearMemory;
 
   constructor(private readonly machine: CpuEngine) {
-    this.mem = machine.mem;
+    this.mem = machine.ram.mem;
   }
 
   /** Linear address of a byte that the guest's kernel can read, and of those after it in the page; -1 if it cannot. */

@@ -10,8 +10,7 @@
  * xen/arch/x86/x86_64/mm.c; share_xen_page_with_guest of xen/arch/x86/mm.c.
  */
 
-import type { CpuEngine } from '../../engine/engine.js';
-import { MFN_BASE } from '../../engine/engine.js';
+import type { CpuEngine, FrameMap, GuestRam } from '../../engine/engine.js';
 
 /** Entry of a frame that has no pseudo-physical number: it is free, Xen's, or shared by Xen with the guest. */
 export const INVALID_M2P_ENTRY = 0xffff_ffff_ffff_ffffn;
@@ -19,99 +18,141 @@ export const INVALID_M2P_ENTRY = 0xffff_ffff_ffff_ffffn;
 /** Entries at every level below the top: present, accessed, USER, not writable, not executable. */
 const ENTRY_LO = 0x25;
 const ENTRY_HI = 0x8000_0000;
-const FIRST_BYTE = MFN_BASE * 8;
-const L2_BYTES = 0x20_0000;
+/** Machine frames of which one page of the table tells. Runs of the map begin at a multiple of it. */
+const FRAMES_PER_PAGE = 512;
+const ENTRIES = 512;
+/** Machine frames for which one L2 table is enough: 512 GiB. */
+const MOST_FRAMES = FRAMES_PER_PAGE * ENTRIES * ENTRIES;
+
+const pagesOf = (count: number): number => Math.ceil(count / FRAMES_PER_PAGE);
+
+/** Which of the table's own pages, in their order, tells of the same frames as page `page` of all; -1: none does. */
+function dataPage(map: FrameMap, page: number): number {
+  let before = 0;
+  for (const { mfn, count } of map.runs) {
+    const at = page - mfn / FRAMES_PER_PAGE;
+    if (at < 0) return -1;
+    if (at < pagesOf(count)) return before + at;
+    before += pagesOf(count);
+  }
+  return -1;
+}
+
+/** Pieces of the table, 2 MiB each and counted from frame 0 on, that tell of any frame that there is. */
+function usedPieces(map: FrameMap): Set<number> {
+  const pieces = new Set<number>();
+  for (const { mfn, count } of map.runs) {
+    const first = mfn / FRAMES_PER_PAGE;
+    const last = first + pagesOf(count) - 1;
+    for (let i = Math.floor(first / ENTRIES); i <= Math.floor(last / ENTRIES); i++) pieces.add(i);
+  }
+  return pieces;
+}
 
 /**
- * Frames needed for the table of `frames` machine frames, and for its page tables: of levels 3 and 2, one of level 1 for
- * each 2 MiB of table; and, with `whole`, one more for all that lies below, and the page that this one shows everywhere.
+ * Frames needed for the table of these machine frames, and for its page tables: of levels 3 and 2, one of level 1 for
+ * each 2 MiB of table; and, with `whole`, one more for all that tells of no frame, and the page that this one shows
+ * everywhere. Throws RangeError if they lie too far apart.
  */
-export function m2pFrames(frames: number, whole: boolean): { data: number; tables: number } {
-  const end = FIRST_BYTE + frames * 8;
-  const data = Math.ceil((frames * 8) / 4096);
-  const l1 = Math.ceil(end / L2_BYTES) - FIRST_BYTE / L2_BYTES;
-  return { data, tables: 2 + l1 + (whole ? 2 : 0) };
+export function m2pFrames(map: FrameMap, whole: boolean): { data: number; tables: number } {
+  if (map.endMfn > MOST_FRAMES) throw new RangeError(`machine frame ${map.endMfn} is too far up`);
+  let data = 0;
+  for (const { count } of map.runs) data += pagesOf(count);
+  return { data, tables: 2 + usedPieces(map).size + (whole ? 2 : 0) };
 }
 
 export class M2p {
+  private readonly ram: GuestRam;
+
   constructor(
     private readonly machine: CpuEngine,
     /** Frame index of the first frame of the table itself, and of its page tables. */
     readonly firstFrame: number,
     private readonly tables: number,
-    /** It can be read from machine frame 0 on; else, in guests of old, from the guest's first. */
+    /** It can be read from machine frame 0 on; else, in guests of old, only where it tells of frames that there are. */
     private readonly whole: boolean,
-  ) {}
+  ) {
+    this.ram = machine.ram;
+  }
 
-  /** Index of the frame that shows machine frames below the guest's; without one, the table's own first. */
-  get lowestFrame(): number {
-    const { tables } = m2pFrames(this.machine.frames, this.whole);
-    return this.whole ? this.tables + tables - 1 : this.firstFrame;
+  /** Index of the frame that shows machine frames that do not exist. */
+  private get emptyPage(): number {
+    return this.tables + m2pFrames(this.ram.map, this.whole).tables - 1;
+  }
+
+  /** Index of the frame that tells of a machine frame; where none does, the table's own first. */
+  pageOf(mfn: number): number {
+    const page = dataPage(this.ram.map, Math.floor(mfn / FRAMES_PER_PAGE));
+    return page >= 0 ? this.firstFrame + page : this.whole ? this.emptyPage : this.firstFrame;
   }
 
   /** Machine frame of the L3 table by which it is mapped. */
   get l3Mfn(): number {
-    return MFN_BASE + this.tables;
+    return this.ram.mfnOf(this.tables);
   }
 
   /** Builds the page tables and an empty table. Once, at power-on. */
   create(): void {
-    const { mem, framesBase, frames } = this.machine;
-    const at = framesBase + this.firstFrame * 4096;
-    mem.u8.fill(0xff, at, at + m2pFrames(frames, this.whole).data * 4096);
+    const { ram } = this;
+    ram.bytes(this.firstFrame, m2pFrames(ram.map, this.whole).data).fill(0xff);
     this.createTables();
   }
 
   /** Builds the page tables alone: for a guest whose table was saved with page tables of another kind. */
   createTables(): void {
-    const { mem, framesBase, frames } = this.machine;
-    const { tables } = this;
-    const address = (frame: number): number => framesBase + frame * 4096;
-    const entry = (at: number, frame: number): void => {
-      const mfn = MFN_BASE + frame;
+    const { ram, tables, whole } = this;
+    const { mem, map } = ram;
+    const entry = (table: number, index: number, frame: number): void => {
+      const at = ram.linearOf(table) + 8 * index;
+      const mfn = ram.mfnOf(frame);
       mem.setU32(at, (mfn << 12) | ENTRY_LO);
       mem.setU32(at + 4, (mfn >>> 20) | ENTRY_HI);
     };
-    const size = m2pFrames(frames, this.whole);
-    mem.u8.fill(0, address(tables), address(tables + size.tables));
+    ram.bytes(tables, m2pFrames(map, whole).tables).fill(0);
+    const used = usedPieces(map);
     const l2 = tables + 1;
-    entry(address(tables), l2);
-    for (let i = 0; i < size.data; i++) {
-      const offset = FIRST_BYTE + i * 4096;
-      const slot = Math.floor(offset / L2_BYTES);
-      const l1 = tables + 2 + slot - FIRST_BYTE / L2_BYTES;
-      entry(address(l2) + 8 * slot, l1);
-      entry(address(l1) + 8 * ((offset >>> 12) & 511), this.firstFrame + i);
+    let l1 = l2;
+    entry(tables, 0, l2);
+    const empty = this.emptyPage;
+    if (whole) {
+      ram.bytes(empty, 1).fill(0xff);
+      for (let i = 0; i < ENTRIES; i++) entry(empty - 1, i, empty);
     }
-    if (!this.whole) return;
-    const page = this.lowestFrame;
-    const low = page - 1;
-    mem.u8.fill(0xff, address(page), address(page + 1));
-    for (let i = 0; i < 512; i++) entry(address(low) + 8 * i, page);
-    for (let slot = 0; slot < FIRST_BYTE / L2_BYTES; slot++) entry(address(l2) + 8 * slot, low);
-    // And on to the end of the last 2 MiB.
-    for (let i = size.data; (i & 511) !== 0; i++) entry(address(low - 1) + 8 * (i & 511), page);
+    const pieces = Math.ceil(pagesOf(map.endMfn) / ENTRIES);
+    for (let piece = 0; piece < pieces; piece++) {
+      if (!used.has(piece)) {
+        if (whole) entry(l2, piece, empty - 1);
+        continue;
+      }
+      entry(l2, piece, ++l1);
+      for (let i = 0; i < ENTRIES; i++) {
+        const page = dataPage(map, piece * ENTRIES + i);
+        if (page >= 0) entry(l1, i, this.firstFrame + page);
+        else if (whole) entry(l1, i, empty);
+      }
+    }
   }
 
+  /** Linear address of a frame's entry. Runs end with a page of the table, so that entries lie by index. */
   private at(frame: number): number {
-    return this.machine.framesBase + this.firstFrame * 4096 + frame * 8;
+    return this.ram.linearOf(this.firstFrame) + frame * 8;
   }
 
   /** Sets the entry of a frame (by index) to 64 bits given as halves. */
   set(frame: number, lo: number, hi: number): void {
     const at = this.at(frame);
-    this.machine.mem.setU32(at, lo);
-    this.machine.mem.setU32(at + 4, hi);
+    this.ram.mem.setU32(at, lo);
+    this.ram.mem.setU32(at + 4, hi);
     this.machine.touch(at);
   }
 
   invalidate(frame: number): void {
-    this.machine.mem.setBig(this.at(frame), INVALID_M2P_ENTRY);
+    this.ram.mem.setBig(this.at(frame), INVALID_M2P_ENTRY);
     this.machine.touch(this.at(frame));
   }
 
   /** Pseudo-physical number of a frame (by index) as the table has it; 2^64-ish where it has none. */
   get(frame: number): number {
-    return this.machine.mem.getU64(this.at(frame));
+    return this.ram.mem.getU64(this.at(frame));
   }
 }

@@ -3,7 +3,6 @@
  * Frames that the guest gives back stay in the container, unowned, and are handed out again, zeroed.
  * Source: do_memory_op of xen/common/memory.c; arch_memory_op, subarch_memory_op of arch/x86.
  */
-import { MFN_BASE } from '../../engine/engine.js';
 import { EACCES, EDOM, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import * as M from '../../xen/memory-op.js';
 import { MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START } from '../../xen/paging.js';
@@ -37,7 +36,7 @@ export function memoryOp(d: DomainState): number | bigint {
     case M.XENMEM_exchange:
       return startExtent !== 0 ? -EINVAL : exchange(d, arg);
     case M.XENMEM_maximum_ram_page:
-      return startExtent !== 0 ? -EINVAL : MFN_BASE + d.machine.frames;
+      return startExtent !== 0 ? -EINVAL : d.ram.map.endMfn;
     case M.XENMEM_current_reservation:
     case M.XENMEM_maximum_reservation:
     case M.XENMEM_maximum_gpfn:
@@ -132,7 +131,7 @@ function allocate(d: DomainState, preferred: number): number {
   const frame = freeFrame(d, preferred);
   if (frame < 0) return -1;
   d.frames.setOwner(frame, Owner.guest);
-  const at = d.tables.address(frame);
+  const at = d.ram.linearOf(frame);
   d.mem.u8.fill(0, at, at + 4096);
   d.machine.touch(at);
   return frame;
@@ -184,7 +183,7 @@ function reservation(d: DomainState, op: number, start: number, arg: number): nu
     if (populate) d.m2p.set(frame, lo, hi);
     else d.m2p.invalidate(frame);
     if (!optional) {
-      buffer.setU64(0, MFN_BASE + frame);
+      buffer.setU64(0, d.ram.mfnOf(frame));
       if (!guest.copyOut(vcpu, list + i * 8, 8)) return i;
     }
   }
@@ -354,11 +353,10 @@ function machphysMfnList(d: DomainState, arg: number): number {
   if (!guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
   const most = guest.buffer.getU32(s.max_extents);
   const list = guest.buffer.getS64(s.extent_start);
-  const end = MFN_BASE + d.machine.frames;
+  const end = d.ram.map.endMfn;
   let i = 0;
   for (; i !== most && i * FRAMES_PER_LIST_ENTRY < end; i++) {
-    const into = i * FRAMES_PER_LIST_ENTRY - MFN_BASE;
-    guest.buffer.setU64(64, MFN_BASE + (into < 0 ? d.m2p.lowestFrame : d.m2p.firstFrame + into / 512));
+    guest.buffer.setU64(64, d.ram.mfnOf(d.m2p.pageOf(i * FRAMES_PER_LIST_ENTRY)));
     if (!guest.copyOut(vcpu, list + i * 8, 8, 64)) return -EFAULT;
   }
   guest.buffer.setU32(s.nr_extents, i);

@@ -60,7 +60,7 @@ function one(d: DomainState): number {
   }
   if (cmd > MMU_PT_UPDATE_NO_TRANSLATE) return -ENOSYS;
   if (frame < 0) return -EINVAL;
-  const at = d.tables.address(frame) + (ptrLo & 0xff8);
+  const at = d.ram.linearOf(frame) + (ptrLo & 0xff8);
   const level = d.frames.type[frame];
   if (level === 0) {
     d.mem.setU32(at, lo);
@@ -76,10 +76,8 @@ function frameOf(d: DomainState, lo: number, hi: number, shared: boolean): numbe
   const mfn = hi * 0x10_0000 + (lo >>> 12);
   const frame = d.tables.guestFrame(mfn);
   if (frame >= 0 || !shared) return frame;
-  const at = d.machine.frameAddress(mfn);
-  if (at < 0) return -1;
-  const index = d.tables.frameAt(at);
-  return d.frames.owner[index] === Owner.shared ? index : -1;
+  const index = d.ram.frameOf(mfn);
+  return index >= 0 && d.frames.owner[index] === Owner.shared ? index : -1;
 }
 
 export function updateVaMapping(d: DomainState): number {
@@ -98,7 +96,7 @@ function update(d: DomainState, domid: number): number {
   if (rc !== 0) return rc;
   const at = d.tables.walkL1(v.cpu.cr3Kernel, va);
   if (at < 0) return -EINVAL;
-  const frame = d.tables.frameAt(at);
+  const frame = d.ram.frameAt(at);
   if (d.frames.type[frame] !== 1) return -EINVAL;
   const done = d.tables.modify(frame, at, args.lo[1], args.hi[1] >>> 0, false);
   if (done !== 0) return done;

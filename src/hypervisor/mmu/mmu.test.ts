@@ -11,7 +11,6 @@ import {
   mfn,
   TinyGuest,
 } from '../../../test/support/tiny-guest.js';
-import { MFN_BASE } from '../../engine/engine.js';
 import { EACCES, EBUSY, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import { frameLayout } from '../address-space.js';
 
@@ -124,9 +123,9 @@ describe('the machine-to-physical table', () => {
       mov rdi, DATA
       xor eax, eax
       call read
-      mov eax, ${MFN_BASE - 1}
+      mov eax, ${mfn(0) - 1}
       call read
-      mov eax, ${MFN_BASE}
+      mov eax, ${mfn(0)}
       call read
       mov eax, [DATA+0x800]
       call read
@@ -148,7 +147,7 @@ describe('the machine-to-physical table', () => {
     async (when) => {
       let g = await TinyGuest.boot(READS);
       const { layout } = g.domain;
-      const end = Math.ceil((MFN_BASE + layout.total) / PIECE) * PIECE;
+      const end = Math.ceil(mfn(layout.total) / PIECE) * PIECE;
       g.setU32(DATA + 0x800, mfn(layout.sharedInfo));
       g.setU32(DATA + 0x804, end);
       if (when !== 'at power-on') g = await g.moved();
@@ -204,8 +203,8 @@ describe('page tables', () => {
     const fresh = 0x60;
     c.guest.domain.state.mem.u8.fill(
       0,
-      c.guest.domain.state.tables.address(fresh),
-      c.guest.domain.state.tables.address(fresh + 1),
+      c.guest.domain.state.ram.linearOf(fresh),
+      c.guest.domain.state.ram.linearOf(fresh + 1),
     );
     expect(mmuext(0, mfn(fresh))).toBe(0);
     expect(types(fresh)).toEqual([[1, 1]]);
@@ -218,8 +217,7 @@ describe('page tables', () => {
   });
 
   it('with a bad entry are refused, and leave no reference behind', () => {
-    const { tables } = c.guest.domain.state;
-    const at = tables.address(0x61) - c.guest.domain.machine.framesBase;
+    const at = 0x61 * PAGE;
     c.guest.setU64(at, pte(L1));
     c.guest.setU64(at + 8, 5 * PAGE + 1);
     expect(mmuext(1, mfn(0x61))).toBe(-EINVAL);

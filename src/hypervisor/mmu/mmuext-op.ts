@@ -3,7 +3,6 @@
  * pages.
  * Source: do_mmuext_op, new_guest_cr3 of xen/arch/x86/mm.c.
  */
-import { MFN_BASE } from '../../engine/engine.js';
 import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../../xen/errno.js';
 import * as M from '../../xen/mmu.js';
 import type { DomainState } from '../state.js';
@@ -75,7 +74,7 @@ function one(d: DomainState): number {
     case M.MMUEXT_CLEAR_PAGE: {
       const frame = writable(d, mfn);
       if (frame < 0) return -EINVAL;
-      const at = tables.address(frame);
+      const at = d.ram.linearOf(frame);
       d.mem.u8.fill(0, at, at + 4096);
       machine.touch(at);
       return 0;
@@ -84,8 +83,8 @@ function one(d: DomainState): number {
       const source = tables.guestFrame(buffer.getU64(M.MmuextOp.arg2_src_mfn));
       const target = writable(d, mfn);
       if (source < 0 || target < 0) return -EINVAL;
-      const from = tables.address(source);
-      const to = tables.address(target);
+      const from = d.ram.linearOf(source);
+      const to = d.ram.linearOf(target);
       d.mem.u8.copyWithin(to, from, from + 4096);
       machine.touch(to);
       return 0;
@@ -135,7 +134,7 @@ export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number 
     d.tables.beforeLoad(mfn, false);
   }
   d.machine.loadRoot(v.id, false, mfn);
-  if (old !== mfn && old !== 0) d.tables.putType(old - MFN_BASE);
+  if (old !== mfn && old !== 0) d.tables.putType(d.ram.frameOf(old));
   return 0;
 }
 
@@ -149,6 +148,6 @@ export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): num
     d.tables.beforeLoad(mfn, true);
   }
   d.machine.loadRoot(v.id, true, mfn);
-  if (old !== 0) d.tables.putType(old - MFN_BASE);
+  if (old !== 0) d.tables.putType(d.ram.frameOf(old));
   return 0;
 }

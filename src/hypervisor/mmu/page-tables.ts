@@ -13,8 +13,7 @@
  * get_lN_linear_pagetable, mod_l1..l4_entry of xen/arch/x86/mm.c.
  */
 
-import type { CpuEngine } from '../../engine/engine.js';
-import { MFN_BASE } from '../../engine/engine.js';
+import type { CpuEngine, GuestRam } from '../../engine/engine.js';
 import { EBUSY, EINVAL, EPERM } from '../../xen/errno.js';
 import type { LinearMemory } from '../../xen/memory.js';
 import {
@@ -86,7 +85,7 @@ const MOST_LINEAR = 0x7fff;
 
 export class PageTables {
   private readonly mem: LinearMemory;
-  private readonly framesBase: number;
+  private readonly ram: GuestRam;
   /** Set when a present entry above the lowest level was changed: translations of any address may be out of date. */
   private upperChanged = false;
   /**
@@ -101,24 +100,14 @@ export class PageTables {
     /** Slot 256 of a kernel's top table. */
     private readonly m2pEntry: ReservedEntry,
   ) {
-    this.mem = machine.mem;
-    this.framesBase = machine.framesBase;
+    this.ram = machine.ram;
+    this.mem = machine.ram.mem;
   }
 
   /** Index of a frame of the guest's own RAM, or -1. */
   guestFrame(mfn: number): number {
-    const frame = mfn - MFN_BASE;
-    return frame >= 0 && frame < this.frames.frames && this.frames.owner[frame] === Owner.guest ? frame : -1;
-  }
-
-  /** Linear address of a frame by its index. */
-  address(frame: number): number {
-    return this.framesBase + frame * 4096;
-  }
-
-  /** Index of the frame at a linear address. */
-  frameAt(linear: number): number {
-    return Math.floor((linear - this.framesBase) / 4096);
+    const frame = this.ram.frameOf(mfn);
+    return frame >= 0 && this.frames.owner[frame] === Owner.guest ? frame : -1;
   }
 
   /** Takes a type reference: the frame is a table of `level` from now on. 0, or -EINVAL and others as Xen's. */
@@ -161,7 +150,7 @@ export class PageTables {
   }
 
   private promoteL1(frame: number): number {
-    const at = this.address(frame);
+    const at = this.ram.linearOf(frame);
     let adjusted = false;
     let rc = 0;
     // Nearly all entries of nearly all tables are empty: the loop is kept small, and the engine makes it fast.
@@ -188,7 +177,7 @@ export class PageTables {
   }
 
   private promoteTable(frame: number, level: number): number {
-    const at = this.address(frame);
+    const at = this.ram.linearOf(frame);
     let adjusted = false;
     for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
       if (level === 4 && isXenSlot(i)) continue;
@@ -212,14 +201,14 @@ export class PageTables {
 
   /** Puts Xen's entries into the slots that are Xen's; whatever the guest had there is gone. */
   private fillReserved(frame: number): void {
-    const at = this.address(frame);
+    const at = this.ram.linearOf(frame);
     const start = at + 8 * HYPERVISOR_L4_FIRST;
     this.mem.u8.fill(0, start, at + 8 * HYPERVISOR_L4_END);
     for (const { slot, lo, hi } of SHARED_ENTRIES) {
       this.mem.setU32(at + 8 * slot, lo);
       this.mem.setU32(at + 8 * slot + 4, hi);
     }
-    const mfn = MFN_BASE + frame;
+    const mfn = this.ram.mfnOf(frame);
     this.mem.setU32(at + 8 * LINEAR_SLOT, linearLo(mfn));
     this.mem.setU32(at + 8 * LINEAR_SLOT + 4, linearHi(mfn));
     if (this.m2pStrict) this.showM2p(frame);
@@ -229,12 +218,12 @@ export class PageTables {
   /** A top table is about to be loaded for a vCPU's kernel, or for its user mode: whether it shows the M2P. */
   beforeLoad(mfn: number, user: boolean): void {
     const frame = this.guestFrame(mfn);
-    if (user && this.m2pStrict) this.write(4, this.address(frame) + 8 * READ_ONLY_M2P_SLOT, 0, 0);
+    if (user && this.m2pStrict) this.write(4, this.ram.linearOf(frame) + 8 * READ_ONLY_M2P_SLOT, 0, 0);
     else if (!user && !this.m2pStrict) this.showM2p(frame);
   }
 
   private showM2p(frame: number): void {
-    const at = this.address(frame) + 8 * READ_ONLY_M2P_SLOT;
+    const at = this.ram.linearOf(frame) + 8 * READ_ONLY_M2P_SLOT;
     const { lo, hi } = this.m2pEntry;
     if (this.mem.getU32(at) === lo && this.mem.getU32(at + 4) === hi) return;
     this.write(4, at, lo, hi);
@@ -247,7 +236,7 @@ export class PageTables {
   adoptTables(kernelRoots: ReadonlySet<number>): void {
     const { type } = this.frames;
     for (const frame of this.frames.tables()) {
-      const at = this.address(frame);
+      const at = this.ram.linearOf(frame);
       const level = type[frame];
       for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
         const lo = this.mem.getU32(at + 8 * i);
@@ -257,7 +246,7 @@ export class PageTables {
       }
       if (level === 4) {
         this.fillReserved(frame);
-        if (kernelRoots.has(MFN_BASE + frame)) this.showM2p(frame);
+        if (kernelRoots.has(this.ram.mfnOf(frame))) this.showM2p(frame);
       }
       this.machine.touch(at);
     }
@@ -286,8 +275,8 @@ export class PageTables {
   }
 
   private putEntry(table: number, level: number, lo: number, hi: number): void {
-    const child = entryMfn(lo, hi) - MFN_BASE;
-    if (child < 0 || child >= this.frames.frames || child === table) return;
+    const child = this.ram.frameOf(entryMfn(lo, hi));
+    if (child < 0 || child === table) return;
     if (this.frames.type[child] === level) {
       this.frames.addLinear(table, -1);
       this.frames.addLinear(child, 1);
@@ -301,12 +290,12 @@ export class PageTables {
     for (const table of frames.tables()) {
       const level = frames.type[table];
       if (level === 1) continue;
-      const at = this.address(table);
+      const at = this.ram.linearOf(table);
       for (let i = 0; i < ENTRIES_PER_TABLE; i++) {
         const lo = this.mem.getU32(at + 8 * i);
         if (!(lo & PTE_PRESENT) || (level === 4 && isXenSlot(i))) continue;
-        const child = entryMfn(lo, this.mem.getU32(at + 8 * i + 4)) - MFN_BASE;
-        if (child === table || frames.type[child] !== level) continue;
+        const child = this.ram.frameOf(entryMfn(lo, this.mem.getU32(at + 8 * i + 4)));
+        if (child < 0 || child === table || frames.type[child] !== level) continue;
         frames.addLinear(table, 1);
         frames.addLinear(child, -1);
       }
@@ -314,7 +303,7 @@ export class PageTables {
   }
 
   private putEntries(frame: number, level: number, end: number): void {
-    const at = this.address(frame);
+    const at = this.ram.linearOf(frame);
     for (let i = 0; i < end; i++) {
       if (level === 4 && isXenSlot(i)) continue;
       const lo = this.mem.getU32(at + 8 * i);
@@ -326,8 +315,8 @@ export class PageTables {
   checkL1(lo: number, hi: number): number {
     if (lo & L1_DISALLOW_MASK) return -EINVAL;
     const mfn = entryMfn(lo, hi);
-    const frame = mfn - MFN_BASE;
-    if (frame < 0 || frame >= this.frames.frames) return mfn === INVALID_ENTRY_MFN ? -EINVAL : -EPERM;
+    const frame = this.ram.frameOf(mfn);
+    if (frame < 0) return mfn === INVALID_ENTRY_MFN ? -EINVAL : -EPERM;
     const owner = this.frames.owner[frame];
     if (owner !== Owner.guest && owner !== Owner.shared) return -EBUSY;
     if (lo & PTE_RW && this.frames.type[frame] !== 0) return -EBUSY;
@@ -373,9 +362,11 @@ export class PageTables {
   private write(level: number, at: number, lo: number, hi: number): void {
     const old = this.mem.getU32(at);
     if (old & PTE_PRESENT) {
-      const frame = entryMfn(old, this.mem.getU32(at + 4)) - MFN_BASE;
       if (level > 1) this.upperChanged = true;
-      else if (frame >= 0 && frame < this.frames.frames) this.machine.tableChanged(frame);
+      else {
+        const frame = this.ram.frameOf(entryMfn(old, this.mem.getU32(at + 4)));
+        if (frame >= 0) this.machine.tableChanged(frame);
+      }
     }
     this.mem.setU32(at, lo);
     this.mem.setU32(at + 4, hi);
@@ -385,20 +376,20 @@ export class PageTables {
   /** Linear address of the L1 entry of `va` under the L4 in frame `root` (an MFN), or -1. */
   walkL1(root: number, va: number): number {
     if (!addressOk(va)) return -1;
-    let table = root - MFN_BASE;
+    let table = this.ram.frameOf(root);
     // The walk works on the low 48 bits, as two halves.
     const low = va >>> 0;
     const high = Math.floor(va / 0x1_0000_0000) & 0xffff;
     for (let level = 4; ; level--) {
-      if (table < 0 || table >= this.frames.frames) return -1;
+      if (table < 0) return -1;
       const shift = 12 + 9 * (level - 1);
       const index =
         shift >= 32 ? (high >>> (shift - 32)) & 511 : ((low >>> shift) | (high << (32 - shift))) & 511;
-      const at = this.address(table) + 8 * index;
+      const at = this.ram.linearOf(table) + 8 * index;
       if (level === 1) return at;
       const lo = this.mem.getU32(at);
       if (!(lo & PTE_PRESENT) || lo & PTE_PSE) return -1;
-      table = entryMfn(lo, this.mem.getU32(at + 4)) - MFN_BASE;
+      table = this.ram.frameOf(entryMfn(lo, this.mem.getU32(at + 4)));
     }
   }
 }

@@ -54,7 +54,7 @@ export function emulatePageTableWrite(
     return false;
   if (!addressOk(address)) return false;
   const at = d.machine.translate(v.id, address, READ);
-  if (at < 0 || d.frames.type[d.tables.frameAt(at)] !== 1) return false;
+  if (at < 0 || d.frames.type[d.ram.frameAt(at)] !== 1) return false;
   const ins = decodeAt(d.machine, v.id, v.cpu.rip);
   if (ins === null) return false;
   try {
@@ -73,7 +73,7 @@ function entry(d: DomainState, v: VcpuContext, va: number, bytes: number, faulte
   const at = d.machine.translate(v.id, va, READ);
   if (at < 0) return false;
   target.at = at - (at & 7);
-  target.frame = d.tables.frameAt(at);
+  target.frame = d.ram.frameAt(at);
   target.shift = BigInt((at & 7) * 8);
   target.lo = d.mem.getU32(target.at);
   target.hi = d.mem.getU32(target.at + 4);

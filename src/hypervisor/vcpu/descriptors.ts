@@ -5,7 +5,6 @@
  * becomes part of a table; the guest's privilege levels 0 and 1 do not exist (they become 3).
  * Source: check_descriptor, pv_set_gdt of xen/arch/x86/pv/descriptor-tables.c; Intel SDM volume 3, 3.4.5.
  */
-import { MFN_BASE } from '../../engine/engine.js';
 import { EFAULT, EINVAL } from '../../xen/errno.js';
 import { FIRST_RESERVED_GDT_ENTRY, FLAT_KERNEL_CS64 } from '../../xen/paging.js';
 import type { DomainState } from '../state.js';
@@ -58,8 +57,8 @@ export function readDescriptor(d: DomainState, v: VcpuContext, selector: number)
     return true;
   }
   if (index >= v.gdtEnts) return false;
-  const frame = v.gdtFrames[index >>> 9] - MFN_BASE;
-  const at = d.tables.address(frame) + 8 * (index & 511);
+  const frame = d.ram.frameOf(v.gdtFrames[index >>> 9]);
+  const at = d.ram.linearOf(frame) + 8 * (index & 511);
   return sanitised(d.mem.getU32(at), d.mem.getU32(at + 4));
 }
 
@@ -94,7 +93,7 @@ export function checkDescriptor(a: number, b: number): boolean {
 
 /** Checks a whole page of descriptors and writes the fixed ones back, as validate_segdesc_page does. */
 function validatePage(d: DomainState, frame: number): boolean {
-  const at = d.tables.address(frame);
+  const at = d.ram.linearOf(frame);
   for (let i = 0; i < 512; i++) {
     const a = d.mem.getU32(at + 8 * i);
     const b = d.mem.getU32(at + 8 * i + 4);
@@ -142,7 +141,7 @@ export function updateDescriptor(d: DomainState): number {
   const { a, b } = descriptor;
   const frame = d.tables.guestFrame((hi[0] >>> 0) * 0x10_0000 + (lo[0] >>> 12));
   if (frame < 0 || d.frames.type[frame] !== 0) return -EINVAL;
-  const at = d.tables.address(frame) + (lo[0] & 4095);
+  const at = d.ram.linearOf(frame) + (lo[0] & 4095);
   d.mem.setU32(at, a);
   d.mem.setU32(at + 4, b);
   d.machine.touch(at);

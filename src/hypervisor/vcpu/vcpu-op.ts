@@ -122,7 +122,7 @@ function registerVcpuInfo(d: DomainState, v: VcpuContext, mfn: number, offset: n
   if (v !== d.current && !v.down) return -EINVAL;
   const frame = d.tables.guestFrame(mfn);
   if (frame < 0 || d.frames.type[frame] !== 0) return -EINVAL;
-  const at = d.tables.address(frame) + offset;
+  const at = d.ram.linearOf(frame) + offset;
   d.mem.u8.copyWithin(at, v.vcpuInfo, v.vcpuInfo + VcpuInfo.sizeof);
   v.vcpuInfo = at;
   v.vcpuInfoMfn = mfn;

@@ -3,7 +3,7 @@
  * lies in front of the frames, and the frames may end where 32-bit addresses do.
  */
 import { expect, test } from 'vitest';
-import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import { Exit, PAGE } from '../../../src/engine/engine.js';
 import {
   ARENA,
   FP_DESCRIPTORS,
@@ -48,7 +48,7 @@ function begin(machine: Machine) {
   const root = tables.take();
   const code = tables.program(root, CODE, SOURCE);
   const cpu = machine.vcpus[0];
-  cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
+  cpu.cr3Kernel = cpu.cr3User = machine.ram.mfnOf(root);
   cpu.userMode = true;
   machine.flushTlb(0);
   return { tables, root, code, cpu };
@@ -57,9 +57,9 @@ function begin(machine: Machine) {
 test('an entry that names a frame that is none is refused, at every level and however it would wrap around', async () => {
   const machine = await createMachine(1024, 1 << 20);
   const { tables, root, code, cpu } = begin(machine);
-  const base = BigInt(MFN_BASE);
-  const frames = BigInt(machine.frames);
-  const engine = BigInt(machine.framesBase / PAGE);
+  const base = BigInt(machine.ram.map.firstMfn);
+  const frames = BigInt(machine.ram.frames);
+  const engine = BigInt(machine.ram.base / PAGE);
   const wrong = [0n, 1n, base - 1n, base + frames, base + frames + 1n, base - engine, 2n ** 40n - 1n];
   for (const bits of [20n, 32n, 36n, 39n]) {
     // What is left of them when their upper bits are lost is a frame, the engine, or just outside.
@@ -97,9 +97,9 @@ test('an entry that names a frame that is none is refused, at every level and ho
 
 test('machine frames and addresses that are none have no linear address', async () => {
   const machine = await createMachine(64, 1 << 20);
-  expect(machine.frameAddress(MFN_BASE - 1)).toBe(-1);
-  expect(machine.frameAddress(MFN_BASE + 64)).toBe(-1);
-  expect(machine.frameAddress(MFN_BASE + 63)).toBe(machine.framesBase + 63 * PAGE);
+  expect(machine.ram.address(machine.ram.map.firstMfn - 1)).toBe(-1);
+  expect(machine.ram.address(machine.ram.map.endMfn)).toBe(-1);
+  expect(machine.ram.address(machine.ram.mfnOf(63))).toBe(machine.ram.base + 63 * PAGE);
   begin(machine);
   expect(machine.translate(0, 0x8000_0000_0000, 0)).toBe(-1);
 });
@@ -115,7 +115,8 @@ test('page tables of random bits lead to no byte outside the frames', async () =
   };
   const randomEntry = (): bigint => {
     const near = [0, 1, frames - 1, frames, -1][random(15)] ?? random(frames);
-    const mfn = BigInt(MFN_BASE + near) + (random(12) === 0 ? 1n << BigInt(20 + random(20)) : 0n);
+    const mfn =
+      BigInt(machine.ram.map.firstMfn + near) + (random(12) === 0 ? 1n << BigInt(20 + random(20)) : 0n);
     return rawFrame(mfn) | (random(8) === 0 ? BigInt(random(8)) : ALL) | (random(12) === 0 ? PS : 0n);
   };
   const pool = Array.from(
@@ -124,19 +125,19 @@ test('page tables of random bits lead to no byte outside the frames', async () =
   );
   // All that the engine keeps that no run of the first vCPU has a reason to change.
   const { mem } = machine;
-  const dirtyEnd = machine.framesBase - (machine.framesBase % PAGE === 0 ? 1 : 0);
+  const dirtyEnd = machine.ram.base - (machine.ram.base % PAGE === 0 ? 1 : 0);
   const kept = (): Buffer =>
     Buffer.concat(
       [
         [0x1000, VCPU_BASE],
         [VCPU_BASE + VCPU_STRIDE, VCPU_BASE + MAX_VCPUS * VCPU_STRIDE],
         [FP_DESCRIPTORS + 0x10000, ARENA],
-        [dirtyEnd, machine.framesBase],
+        [dirtyEnd, machine.ram.base],
       ].map(([from, to]) => mem.bytes(from, to - from)),
     );
   const before = kept();
   // Root, tables and code of the program are the first frames; stores hit them, too.
-  const own = mem.bytes(machine.framesBase, 8 * PAGE).slice();
+  const own = mem.bytes(machine.ram.base, 8 * PAGE).slice();
   const names = [...code.keys()];
   let faults = 0;
   let done = 0;
@@ -145,8 +146,8 @@ test('page tables of random bits lead to no byte outside the frames', async () =
     const top = pool[random(pool.length)].subarray(8);
     for (let i = 0; i < 100; i++) {
       for (let f = 0; f < 8; f++) machine.touch(tables.linear(f));
-      mem.u8.set(own, machine.framesBase);
-      mem.u8.set(top, machine.framesBase + 8);
+      mem.u8.set(own, machine.ram.base);
+      mem.u8.set(top, machine.ram.base + 8);
       machine.flushTlb(0);
       const slot = 1 + random(511);
       const low = random(2 ** 27) * PAGE + (random(3) === 0 ? PAGE - 4 : random(PAGE));
@@ -168,9 +169,9 @@ test('page tables of random bits lead to no byte outside the frames', async () =
 test('the last frame of a machine as large as can be is a frame like others, up to its last byte', async () => {
   const small = await createMachine(1, 1 << 20);
   // Tables with an entry a frame, 13 bytes each, come in front of them.
-  const most = Math.floor((2 ** 32 - small.framesBase - PAGE) / (PAGE + 13));
+  const most = Math.floor((2 ** 32 - small.ram.base - PAGE) / (PAGE + 13));
   const machine = await createMachine(most, 1 << 20);
-  expect(2 ** 32 - (machine.framesBase + most * PAGE)).toBeLessThan(2 ** 20);
+  expect(2 ** 32 - machine.ram.linearOf(most)).toBeLessThan(2 ** 20);
   await expect(createMachine(most + 4096, 1 << 20)).rejects.toThrow('do not fit');
   const { tables, root, code, cpu } = begin(machine);
   const last = most - 1;
@@ -201,7 +202,7 @@ test('the last frame of a machine as large as can be is a frame like others, up 
   cpu.setReg(RDI, VA + PAGE - 16);
   cpu.setReg(RCX, 2);
   expect(go(machine, cpu, 1, code.get('fill'))).toEqual(ran);
-  expect(machine.frameAddress(MFN_BASE + last)).toBe(end - PAGE);
+  expect(machine.ram.address(machine.ram.mfnOf(last))).toBe(end - PAGE);
   // A 2 MiB page of which the last frames do not exist.
   const big = 0x7e00_0000_0000;
   const first = Math.floor(last / 512) * 512;

@@ -5,7 +5,7 @@
  */
 
 import { beforeAll, describe, expect, test } from 'vitest';
-import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import { PAGE } from '../../../src/engine/engine.js';
 import { encodeVcpuStates } from '../../../src/engine/vcpu-state.js';
 import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
@@ -162,7 +162,7 @@ beforeAll(async () => {
   stack = tables.mapNew(root, STACK);
   tables.program(root, CODE - PAGE, 'nop\nhlt');
   const cpu = machine.vcpus[0];
-  cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
+  cpu.cr3Kernel = cpu.cr3User = machine.ram.mfnOf(root);
   cpu.userMode = true;
 });
 

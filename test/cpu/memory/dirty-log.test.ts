@@ -1,6 +1,6 @@
 /** The log of written frames: whatever writes, the guest or the host for it, and whatever was written before. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import { PAGE } from '../../../src/engine/engine.js';
 import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { A, ALL, D, go, mfnBits, ran, Tables } from './tables.js';
@@ -43,7 +43,7 @@ beforeEach(async () => {
     return frame;
   });
   for (const cpu of machine.vcpus) {
-    cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
+    cpu.cr3Kernel = cpu.cr3User = machine.ram.mfnOf(root);
     cpu.userMode = true;
     cpu.setReg(RDI, DATA);
   }
@@ -72,7 +72,9 @@ const tablesOf = (va: number): number[] => {
   const frames = [root];
   let table = root;
   for (let level = 4; level > 1; level--) {
-    table = Number((machine.mem.getBig(tables.slot(table, va, level)) >> 12n) & 0xff_ffffn) - MFN_BASE;
+    table = machine.ram.frameOf(
+      Number((machine.mem.getBig(tables.slot(table, va, level)) >> 12n) & 0xff_ffffn),
+    );
     frames.push(table);
   }
   return frames;
@@ -170,7 +172,9 @@ describe('a frame is in the log', () => {
   });
 
   test('that holds decoded code, when the guest writes beside that code', () => {
-    const frame = Number((machine.mem.getBig(tables.entry(root, CODE)) >> 12n) & 0xff_ffffn) - MFN_BASE;
+    const frame = machine.ram.frameOf(
+      Number((machine.mem.getBig(tables.entry(root, CODE)) >> 12n) & 0xff_ffffn),
+    );
     tables.map(root, DATA, frame);
     const cpu = machine.vcpus[0];
     cpu.setReg(RDI, DATA + 2048);
@@ -292,7 +296,7 @@ test('random writers and readers: what the log misses is what has not changed', 
   machine.startDirtyLog();
   // A copy that is kept up to date by the log alone, as a migration does.
   const size = FRAMES * PAGE;
-  const copy = machine.mem.u8.slice(machine.framesBase, machine.framesBase + size);
+  const copy = machine.mem.u8.slice(machine.ram.base, machine.ram.base + size);
   const cpu = machine.vcpus[0];
   for (let round = 0; round < 60; round++) {
     for (let i = random(40); i > 0; i--) {
@@ -313,6 +317,6 @@ test('random writers and readers: what the log misses is what has not changed', 
       if ((bits[f >> 3] & (1 << (f & 7))) === 0) continue;
       copy.set(machine.mem.bytes(tables.linear(f), PAGE), f * PAGE);
     }
-    expect(Buffer.compare(copy, machine.mem.bytes(machine.framesBase, size))).toBe(0);
+    expect(Buffer.compare(copy, machine.mem.bytes(machine.ram.base, size))).toBe(0);
   }
 });

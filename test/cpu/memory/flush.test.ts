@@ -3,7 +3,7 @@
  * it only the new. SDM vol. 3, 4.10.4.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import { PAGE } from '../../../src/engine/engine.js';
 import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import {
@@ -49,7 +49,7 @@ beforeEach(async () => {
   root = tables.take();
   code = tables.program(root, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\nnext: jmp rdi\n');
   for (const cpu of machine.vcpus) {
-    cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
+    cpu.cr3Kernel = cpu.cr3User = machine.ram.mfnOf(root);
     cpu.userMode = true;
     cpu.setReg(RDI, VA);
   }
@@ -284,7 +284,7 @@ describe("the guest's two modes", () => {
     const kernelRoot = tables.take();
     tables.program(kernelRoot, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
     tables.map(kernelRoot, VA, second);
-    cpu.cr3Kernel = MFN_BASE + kernelRoot;
+    cpu.cr3Kernel = machine.ram.mfnOf(kernelRoot);
     machine.flushTlb(0);
     for (let i = 0; i < 4; i++) {
       cpu.userMode = i % 2 === 0;
@@ -297,7 +297,7 @@ describe("the guest's two modes", () => {
     const kernelRoot = tables.take();
     tables.program(kernelRoot, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
     tables.map(kernelRoot, VA, first);
-    cpu.cr3Kernel = MFN_BASE + kernelRoot;
+    cpu.cr3Kernel = machine.ram.mfnOf(kernelRoot);
     machine.mem.setBig(entry, 0n);
     cpu.userMode = false;
     machine.flushTlb(0);
@@ -332,10 +332,10 @@ describe("the guest's two modes", () => {
     const other = tables.take();
     tables.program(other, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
     tables.map(other, VA, second);
-    cpu.cr3User = MFN_BASE + other;
+    cpu.cr3User = machine.ram.mfnOf(other);
     machine.flushTlb(0);
     expect(read()).toBe(2);
-    cpu.cr3User = MFN_BASE + root;
+    cpu.cr3User = machine.ram.mfnOf(root);
     machine.flushTlb(0);
     expect(read()).toBe(1);
   });
@@ -344,7 +344,7 @@ describe("the guest's two modes", () => {
 test('the guest edits its own tables, and its next flush shows it', () => {
   const cpu = machine.vcpus[0];
   const window = VA + 16 * PAGE;
-  const l1 = Math.floor((entry - machine.framesBase) / PAGE);
+  const l1 = Math.floor((entry - machine.ram.base) / PAGE);
   tables.map(root, window, l1);
   expect(read()).toBe(1);
   cpu.setReg(RDI, window + (entry % PAGE));

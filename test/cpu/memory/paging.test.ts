@@ -5,7 +5,7 @@
  * kernel reaches pages with and without the user bit, and the error code's user bit is the guest's mode.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
-import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import { Exit, PAGE } from '../../../src/engine/engine.js';
 import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import {
@@ -70,7 +70,7 @@ beforeAll(async () => {
   root = tables.take();
   code = tables.program(root, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\nchange: add [rdi], rax\n');
   const cpu = machine.vcpus[0];
-  cpu.cr3Kernel = cpu.cr3User = MFN_BASE + root;
+  cpu.cr3Kernel = cpu.cr3User = machine.ram.mfnOf(root);
   cpu.setReg(7, VA);
   for (const size of SIZES) {
     const chain = { at: [] as number[], frames: [] as bigint[] };
@@ -223,8 +223,8 @@ describe.each(SIZES)('a page of $name', (size) => {
     // A frame that does not exist stands for a bit above the processor's physical address width.
     const odd = (level: number): [bigint, Fault][] => [
       ...[
-        rawFrame(BigInt(MFN_BASE) - 512n ** 2n),
-        rawFrame(BigInt(MFN_BASE) + 512n ** 2n),
+        rawFrame(BigInt(machine.ram.map.firstMfn) - 512n ** 2n),
+        rawFrame(BigInt(machine.ram.map.firstMfn) + 512n ** 2n),
         rawFrame(-(512n ** 2n)),
       ].map((frame): [bigint, Fault] => [frame | (level === size.leaf && level > 1 ? PS : 0n), 'no frame']),
       ...(level === 4 ? [[chain.frames[4] | PS, 'reserved bit'] as [bigint, Fault]] : []),
@@ -292,10 +292,10 @@ test('an address that is not canonical is a general protection fault, on the sta
 test('a root that is no frame faults like a reserved bit', () => {
   const cpu = machine.vcpus[0];
   cpu.userMode = true;
-  cpu.cr3User = MFN_BASE + FRAMES;
+  cpu.cr3User = machine.ram.map.endMfn;
   machine.flushTlb(0);
   expect(go(machine, cpu, 1, CODE)).toEqual(fault(FETCH | USER | RESERVED | PROTECTION, CODE));
-  cpu.cr3User = MFN_BASE + root;
+  cpu.cr3User = machine.ram.mfnOf(root);
 });
 
 describe("Xen's own slots", () => {
@@ -346,12 +346,12 @@ describe("Xen's own slots", () => {
   test("are out of reach of the guest's user mode", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = true;
-    cpu.cr3User = MFN_BASE + userRoot;
+    cpu.cr3User = machine.ram.mfnOf(userRoot);
     machine.flushTlb(0);
     expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER | NOT_PRESENT, XEN));
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE | NOT_PRESENT, XEN));
     expect(go(machine, cpu, 1, XEN)).toEqual(fault(USER | FETCH | NOT_PRESENT, XEN));
-    cpu.cr3User = MFN_BASE + root;
+    cpu.cr3User = machine.ram.mfnOf(root);
     machine.flushTlb(0);
   });
 

@@ -3,7 +3,6 @@
  * half that both show.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { MFN_BASE } from '../../../src/engine/engine.js';
 import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import { ALL, fault, go, mfnBits, NOT_PRESENT, ran, Tables, USER } from './tables.js';
@@ -45,7 +44,7 @@ beforeEach(async () => {
   tables.map(one, LOWER, page(11n));
   tables.map(other, LOWER, page(22n));
   for (const cpu of machine.vcpus) {
-    cpu.cr3Kernel = MFN_BASE + one;
+    cpu.cr3Kernel = machine.ram.mfnOf(one);
     cpu.cr3User = 0;
     cpu.userMode = false;
   }
@@ -59,11 +58,11 @@ const read = (va: number): number => {
 };
 /** Has the entry of UPPER name another frame, and says so. */
 function change(value: bigint): void {
-  const frame = Number(machine.mem.getBig(upper) >> 12n) - MFN_BASE;
+  const frame = machine.ram.frameOf(Number(machine.mem.getBig(upper) >> 12n));
   machine.mem.setBig(upper, mfnBits(page(value)) | ALL);
   machine.tableChanged(frame);
 }
-const load = (root: number, user = false): void => machine.loadRoot(0, user, MFN_BASE + root);
+const load = (root: number, user = false): void => machine.loadRoot(0, user, machine.ram.mfnOf(root));
 
 describe('the kernel', () => {
   test('sees the lower half of the new table, to and fro', () => {
@@ -160,7 +159,7 @@ describe('a flush of what is out of date', () => {
     const va = UPPER + 0x40_0000;
     const put = (value: number): number => {
       tables.program(one, va, `mov eax, ${value}\nhere: jmp here\n`);
-      return Number(machine.mem.getBig(tables.entry(one, va)) >> 12n) - MFN_BASE;
+      return machine.ram.frameOf(Number(machine.mem.getBig(tables.entry(one, va)) >> 12n));
     };
     const cpu = machine.vcpus[0];
     const run = (): number => {

@@ -6,7 +6,7 @@
 
 import { beforeEach, describe, expect, test } from 'vitest';
 import { assemble } from '../../../src/asm/assembler.js';
-import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import { Exit, PAGE } from '../../../src/engine/engine.js';
 import { encodeVcpuStates } from '../../../src/engine/vcpu-state.js';
 import type { Machine, Vcpu } from '../machine.js';
 import { createMachine, TAKES_LARGE_PROGRAMS } from '../machine.js';
@@ -39,7 +39,7 @@ beforeEach(async () => {
   }
   data = tables.mapNew(root, DATA);
   for (const v of machine.vcpus) {
-    v.cr3Kernel = v.cr3User = MFN_BASE + root;
+    v.cr3Kernel = v.cr3User = machine.ram.mfnOf(root);
     v.userMode = true;
   }
   cpu = machine.vcpus[0];
@@ -421,7 +421,7 @@ test.runIf(TAKES_LARGE_PROGRAMS)(
     const t = new Tables(small);
     const r = t.take();
     const v = small.vcpus[0];
-    v.cr3User = MFN_BASE + r;
+    v.cr3User = machine.ram.mfnOf(r);
     v.userMode = true;
     const pages = 60;
     const steps = Array.from(
@@ -472,7 +472,7 @@ test('random stores to code give what an execution of one instruction at a time 
       const { bytes } = assemble(source, BigInt(CODE));
       m.mem.u8.set(bytes, t.mapNew(r, CODE));
       const v = m.vcpus[0];
-      v.cr3User = MFN_BASE + r;
+      v.cr3User = machine.ram.mfnOf(r);
       v.userMode = true;
       v.rip = CODE;
       let exit = Exit.limit;

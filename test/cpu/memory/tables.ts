@@ -3,7 +3,7 @@
  * Frames are taken in order and never given back.
  */
 import { assemble } from '../../../src/asm/assembler.js';
-import { Exit, MFN_BASE, PAGE } from '../../../src/engine/engine.js';
+import { Exit, FrameMap, PAGE } from '../../../src/engine/engine.js';
 import type { Machine, Vcpu } from '../machine.js';
 
 /** Bits of a page-table entry, SDM vol. 3, 4.5. */
@@ -28,7 +28,9 @@ export const PF = 14;
 /** log2 of the bytes that one entry covers, by level. */
 export const SHIFTS = [0, 12, 21, 30, 39];
 
-export const mfnBits = (frame: number): bigint => BigInt(MFN_BASE + frame) << 12n;
+/** More frames than any machine here has. */
+const MAP = FrameMap.whole(2 ** 20);
+export const mfnBits = (frame: number): bigint => BigInt(MAP.mfnOf(frame)) << 12n;
 
 export class Tables {
   private next = 0;
@@ -38,13 +40,14 @@ export class Tables {
   /** A fresh zeroed frame's index. */
   take(): number {
     const frame = this.next++;
-    if (frame >= this.machine.frames) throw new RangeError(`all ${this.machine.frames} frames are taken`);
+    if (frame >= this.machine.ram.frames)
+      throw new RangeError(`all ${this.machine.ram.frames} frames are taken`);
     this.machine.mem.u8.fill(0, this.linear(frame), this.linear(frame) + PAGE);
     return frame;
   }
 
   linear(frame: number): number {
-    return this.machine.framesBase + frame * PAGE;
+    return this.machine.ram.linearOf(frame);
   }
 
   /** Linear address of the entry for `va` at a level, with tables on the way that allow everything. */
@@ -53,7 +56,7 @@ export class Tables {
     for (let l = 4; l > level; l--) {
       const at = this.slot(table, va, l);
       if ((this.machine.mem.getBig(at) & P) === 0n) this.machine.mem.setBig(at, mfnBits(this.take()) | ALL);
-      table = Number((this.machine.mem.getBig(at) >> 12n) & 0xff_ffff_ffffn) - MFN_BASE;
+      table = this.machine.ram.frameOf(Number((this.machine.mem.getBig(at) >> 12n) & 0xff_ffff_ffffn));
     }
     return this.slot(table, va, level);
   }

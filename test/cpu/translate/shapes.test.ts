@@ -87,7 +87,11 @@ test.each(SHAPES)('%s', async (name, text) => {
   machine.flushTlbAll();
   machine.mem.u8.set(assemble(`${text}\nint3`, BigInt(CODE)).bytes, code);
   machine.run(0, 1000);
-  const blocks = new Blocks(machine.memory.buffer, machine.framesBase, machine.frames);
+  const blocks = new Blocks(machine.memory.buffer, {
+    base: machine.ram.base,
+    count: machine.ram.frames,
+    firstMfn: machine.ram.map.firstMfn,
+  });
   const region = formRegion(blocks, cpu.gprs, blocks.find(code), BigInt(CODE));
   if (region === undefined) throw new Error('no region');
   const body = new FunctionWriter(blocks.view, undefined).write(region);

@@ -26,6 +26,8 @@ export declare function hostCpuid(cpu: usize): void;
 
 export let framesBase: usize = 0;
 export let frameCount: u32 = 0;
+/** Machine frame number of the first frame; those of the others follow. */
+export let firstMfn: u64 = 0;
 /** One u64 for each frame: from which of its 64-byte pieces code was decoded. */
 export let codeMasks: usize = 0;
 /** One u32 for each frame: the first of its blocks. */
@@ -35,9 +37,12 @@ export let dirtyBytes: usize = 0;
 export let arenaEnd: usize = 0;
 export let vcpuCount: i32 = 0;
 
-export function setEngine(frames: usize, count: u32, masks: usize, blocks: usize, dirty: usize, end: usize, vcpus: i32): void {
+export function setEngine(
+  frames: usize, count: u32, mfn: u32, masks: usize, blocks: usize, dirty: usize, end: usize, vcpus: i32,
+): void {
   framesBase = frames;
   frameCount = count;
+  firstMfn = mfn;
   codeMasks = masks;
   frameBlocks = blocks;
   dirtyBytes = dirty;

@@ -20,9 +20,9 @@ export { dropAll, forbidWriting, prepareBlock };
 export { conditionOf, fpExec, readAt, step, writeAt } from './region';
 
 export function init(
-  frames: usize, count: u32, masks: usize, blocks: usize, dirty: usize, end: usize, vcpus: i32,
+  frames: usize, count: u32, mfn: u32, masks: usize, blocks: usize, dirty: usize, end: usize, vcpus: i32,
 ): void {
-  setEngine(frames, count, masks, blocks, dirty, end, vcpus);
+  setEngine(frames, count, mfn, masks, blocks, dirty, end, vcpus);
   for (let v = 0; v < vcpus; v++) {
     const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;
     for (let mode = 0; mode < 2; mode++) {

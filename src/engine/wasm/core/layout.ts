@@ -14,7 +14,7 @@
  *     0x260000  descriptors of floating-point operations
  *     0x360000  arena of decoded code, as large as MachineConfig says
  *     then, one entry a frame: u64 which 64-byte pieces hold decoded code, u32 the first of its blocks, u8 dirty
- *     then, from the next page on, the frames: machine frame MFN_BASE + i is the i-th
+ *     then, from the next page on, the frames: by their indexes
  *
  * All guest addresses that translate do so to the frames; docs/engine.md says more.
  */
@@ -237,8 +237,6 @@ export const O_IMM = 12;
 export const SCALE_ADDR32 = 4;
 /** All slots have this bit. If it is not set and SCALE_ADDR32 is, the address is cut to 16 bits. */
 export const SCALE_SLOT = 0x80;
-
-export const MFN_BASE = 0x100000;
 
 /**
  * What a translated region returns in the low four bits. R_OPERATION: the address of an operation at which to

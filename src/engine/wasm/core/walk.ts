@@ -1,8 +1,8 @@
 // The page walker: 4-level tables of the guest's over synthetic machine frames. SDM vol. 3, 4.5-4.8. Guest kernel and
 // guest user both run at CPL 3: they need the user bit on every level. CR0.WP, EFER.NXE are on.
 // Invariant: accessed and dirty bits are set only by a walk that succeeds, and count as writes to the table.
-import { CR3_KERNEL, CR3_USER, FAULT_ADDRESS, FAULT_CODE, MFN_BASE } from './layout';
-import { dirtyBytes, frameCount, framesBase } from './engine';
+import { CR3_KERNEL, CR3_USER, FAULT_ADDRESS, FAULT_CODE } from './layout';
+import { dirtyBytes, firstMfn, frameCount, framesBase } from './engine';
 import { codeStored } from './code';
 
 export const READ: u32 = 0;
@@ -36,7 +36,7 @@ export function canonical(va: u64): bool {
 /** Linear address of the frame an entry names, 0 if there is none. */
 @inline
 function frameOf(entry: u64): usize {
-  const frame = ((entry >> 12) & 0xff_ffff_ffff) - MFN_BASE;
+  const frame = ((entry >> 12) & 0xff_ffff_ffff) - firstMfn;
   return frame < <u64>frameCount ? framesBase + (<usize>frame << 12) : 0;
 }
 

@@ -17,7 +17,6 @@ import {
   JUMP_CACHE,
   JUMP_ENTRIES,
   JUMP_TAG,
-  MFN_BASE,
   MODE,
 } from '../core/layout.js';
 import { Op } from '../core/ops.js';
@@ -46,14 +45,19 @@ const PAGE = 4096;
 /** How often a block must have been executed for hot() to list it. */
 const OFTEN = 16;
 
+/** Where the frames lie, how many there are, and the machine frame number of the first. */
+export interface Frames {
+  readonly base: number;
+  readonly count: number;
+  readonly firstMfn: number;
+}
+
 export class Blocks {
   readonly view: DataView;
 
   constructor(
     memory: ArrayBufferLike,
-    /** The linear address of the frames, and their number. */
-    private readonly framesBase: number,
-    private readonly frames: number,
+    private readonly frames: Frames,
   ) {
     this.view = new DataView(memory);
   }
@@ -140,8 +144,9 @@ export class Blocks {
   }
 
   private frame(mfn: number): number {
-    const frame = mfn - MFN_BASE;
-    return frame >= 0 && frame < this.frames ? this.framesBase + frame * PAGE : 0;
+    const { base, count, firstMfn } = this.frames;
+    const frame = mfn - firstMfn;
+    return frame >= 0 && frame < count ? base + frame * PAGE : 0;
   }
 
   /** The block that the jump cache has for a guest address, or 0. */

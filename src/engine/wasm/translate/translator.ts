@@ -18,7 +18,7 @@ import {
   HOT_WAITS,
 } from '../core/layout.js';
 import { Op } from '../core/ops.js';
-import { Blocks, LIVE } from './blocks.js';
+import { Blocks, type Frames, LIVE } from './blocks.js';
 import { FunctionWriter } from './function.js';
 import { buildModule } from './module.js';
 import { K } from './operation.js';
@@ -87,8 +87,7 @@ export class Translator {
   constructor(
     private readonly memory: WebAssembly.Memory,
     private readonly table: WebAssembly.Table,
-    /** The linear address of the frames, and their number. */
-    frames: { readonly base: number; readonly count: number },
+    frames: Frames,
     tier: Tier,
     /**
      * Whether modules are compiled in the background while the interpreter continues. They are installed between two
@@ -98,7 +97,7 @@ export class Translator {
     /** For a profile: the address of its counters, and a clock in milliseconds. */
     profiling?: { readonly at: number; now(): number },
   ) {
-    this.blocks = new Blocks(memory.buffer, frames.base, frames.count);
+    this.blocks = new Blocks(memory.buffer, frames);
     this.view = this.blocks.view;
     if (profiling !== undefined) {
       this.counters = new ProfileCounters(this.view, profiling.at);
