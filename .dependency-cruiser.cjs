@@ -62,6 +62,30 @@ module.exports = {
       { path: '^src/', pathNot: '^src/engine/(wasm/|engines[.]ts$)' },
       { path: '^src/engine/wasm/' },
     ),
+    alone(
+      'one-file-knows-the-platforms',
+      {
+        path: '^src/',
+        pathNot: ['^src/host/(standalone|xen)/', '^src/host/platforms[.]ts$', '[.]test[.]ts$'],
+      },
+      { path: '^src/host/(standalone|xen)/' },
+    ),
+    // `stillpoint run` is a guest without a daemon, and a guest's process is not one.
+    alone(
+      'run-and-guest-processes-reach-no-daemon',
+      { path: '^src/(cli/(commands/run|run-guest|foreground)[.]ts$|guest-process/)' },
+      { path: '^src/control/', reachable: true },
+    ),
+    // The daemon speaks to the process of a guest: it does not run one.
+    alone(
+      'the-daemon-loads-no-guest-process',
+      { path: '^src/control/', pathNot: '[.]test[.]ts$' },
+      {
+        path: '^src/guest-process/',
+        pathNot: '/(entry-points|guest-protocol|device-requests)[.]ts$',
+        dependencyTypesNot: ['type-only'],
+      },
+    ),
     alone('no-circles', {}, { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } }),
     alone(
       'product-does-not-import-tests',

@@ -1,10 +1,10 @@
 // npm run docs: writes the pages of docs/ that are made from the source.
 import { writeFileSync } from 'node:fs';
-import { STREAM_LIMITS, STREAM_PARTS } from '../src/control/stream-contents.js';
 import { POINT_DESCRIPTIONS } from '../src/helper/points/all.js';
 import { ROWS, rowsOf } from '../src/helper/points/rows.js';
 import { migrationPointsDoc, streamDoc } from './lib/docs.js';
 import { ROOT } from './lib/root.js';
+import { STREAM_LIMITS, STREAM_PARTS } from './lib/stream-contents.js';
 
 process.chdir(ROOT);
 writeFileSync('docs/migration-points.md', migrationPointsDoc(POINT_DESCRIPTIONS, ROWS, rowsOf));

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { migrationPointsDoc, streamDoc } from '../scripts/lib/docs.js';
-import { STREAM_LIMITS, STREAM_PARTS } from '../src/control/stream-contents.js';
+import { STREAM_LIMITS, STREAM_PARTS } from '../scripts/lib/stream-contents.js';
 import { POINT_DESCRIPTIONS } from '../src/helper/points/all.js';
 import { ROWS, rowsOf } from '../src/helper/points/rows.js';
 

@@ -13,7 +13,7 @@ import { crashText } from '../hypervisor/crash-report.js';
 import { DEFAULT_NETWORK, parseLinkAddress } from '../net/links/address.js';
 import type { RunOptions } from './commands/run.js';
 import { BadInput, Foreground, type Outcome, openLog } from './foreground.js';
-import { printNote } from './verb.js';
+import { printNote } from './print-note.js';
 
 /** Exit statuses of `run`. */
 const EXIT_POWEROFF = 0;

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest';
-import { printNote } from './verb.js';
+import { printNote } from './print-note.js';
 
 test('what is said beside the results moves no cursor, whoever had a hand in it', () => {
   const write = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);

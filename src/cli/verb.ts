@@ -8,6 +8,7 @@ import { describeError, EXIT_STATUS } from '../protocol/failure.js';
 import { printableJson, printableLines } from '../protocol/printable.js';
 import type { Params, Rpc } from '../protocol/rpc.js';
 import { connectDaemon, defaultDirectory, type Where } from './daemon-client.js';
+import { printNote } from './print-note.js';
 
 export interface VerbOptions extends Where {
   readonly json?: boolean;
@@ -75,10 +76,6 @@ export function withDaemon(
 
 export const printJson = (value: unknown): void => {
   process.stdout.write(`${printableJson(JSON.stringify(value))}\n`);
-};
-/** To standard error: what is no result. Others may have had a hand in its words, as in those of a failure. */
-export const printNote = (text: string): void => {
-  process.stderr.write(`stillpoint: ${printableLines(text)}\n`);
 };
 export const printLine = (line: string): void => {
   process.stdout.write(`${printableLines(line)}\n`);

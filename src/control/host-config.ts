@@ -3,6 +3,7 @@
  * the outer values that a guest must never see. docs/hosts.md lists all of them.
  */
 import { readFileSync } from 'node:fs';
+import { PV_RUNNER } from '../guest-process/entry-points.js';
 import type { HostPlatform } from '../host/platform.js';
 import { DEFAULT_PLATFORM, loadPlatform } from '../host/platforms.js';
 import { Failure } from '../protocol/failure.js';
@@ -51,7 +52,7 @@ function defaults() {
     greetingS: 10,
     moveAnswerS: 30,
     kernels: {},
-    runner: new URL('../guest-process/pv-runner.js', import.meta.url).href,
+    runner: PV_RUNNER,
   };
 }
 

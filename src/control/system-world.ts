@@ -1,7 +1,7 @@
 /** The world as it is: this machine's. */
 import { join } from 'node:path';
+import { loadRunner } from '../guest-process/entry-points.js';
 import { DATA_SOCKET } from '../guest-process/guest-protocol.js';
-import type { RunnerModule } from '../guest-process/guest-runner.js';
 import { createImage, openImage } from '../migration/image-file.js';
 import { systemChance, systemClock } from '../os/clock.js';
 import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';
@@ -53,7 +53,7 @@ const processes: GuestProcesses = {
   traces: (places) => [places.log, `${places.log}.1`, socketOf(places)],
   yieldToOthers: ({ pid }) => yieldToOthers(pid),
   competeAgain: ({ pid }) => competeAgain(pid),
-  runner: async (module) => (await import(module)) as RunnerModule,
+  runner: loadRunner,
 };
 
 export const systemWorld: World = {

@@ -3,9 +3,9 @@
  * directory. A process of Node's has threads from its beginning, and Landlock binds only the thread that asks for it;
  * so this one restricts itself and then executes Node anew.
  */
-import { fileURLToPath } from 'node:url';
 import { loadLibc } from '../os/libc.js';
 import { restrict, type SandboxLimits, type VisibleFiles } from '../os/sandbox.js';
+import { GUEST_PROCESS } from './entry-points.js';
 
 export interface LauncherOptions {
   /** URL of the runner module. */
@@ -21,7 +21,6 @@ export interface LauncherOptions {
 const PROGRAMS = ['flock', 'fallocate', 'blkdiscard', 'qemu-nbd', 'ip'];
 /** Input, output, errors, kernel, ramdisk, the socket on which its daemon finds it. */
 const DESCRIPTORS = 6;
-const ENTRY = fileURLToPath(new URL('./main.js', import.meta.url));
 const ANYWAY = 'stillpoint host --unconfined starts guests all the same';
 
 const say = (line: string): void => void process.stderr.write(`sandbox: ${line}\n`);
@@ -45,10 +44,10 @@ if (missing.vital.length > 0) {
 }
 if (libc !== undefined) {
   for (let descriptor = 0; descriptor < DESCRIPTORS; descriptor++) libc.keepOpen(descriptor);
-  libc.execve(process.execPath, [process.execPath, ...process.execArgv, ENTRY, runner]);
+  libc.execve(process.execPath, [process.execPath, ...process.execArgv, GUEST_PROCESS, runner]);
   say('Node cannot be executed anew');
   if (!unconfined) process.exit(1);
 }
 // Without a sandbox: here and now.
-process.argv.splice(1, 2, ENTRY, runner);
+process.argv.splice(1, 2, GUEST_PROCESS, runner);
 await import('./main.js');

@@ -6,8 +6,8 @@ import net from 'node:net';
 import { logLine } from '../os/log-output.js';
 import { Failure } from '../protocol/failure.js';
 import { type Params, Rpc } from '../protocol/rpc.js';
+import { loadRunner } from './entry-points.js';
 import { recordExit } from './exit-record.js';
-import type { RunnerModule } from './guest-runner.js';
 import { GuestService } from './guest-service.js';
 
 /** Methods of GuestService that are requests. */
@@ -54,7 +54,7 @@ process.on('uncaughtException', crashed);
 process.on('unhandledRejection', crashed);
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 
-const module = (await import(process.argv[2])) as RunnerModule;
+const module = await loadRunner(process.argv[2]);
 const service = new GuestService(module, (status) => process.exit(status));
 const lonely = setTimeout(() => {
   const details = `no daemon spoke to this process within ${LONELY_MS / 1000} s`;

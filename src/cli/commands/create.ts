@@ -4,7 +4,8 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CreatedRow } from '../../protocol/control.js';
 import { attachConsole } from '../console.js';
-import { printJson, printLine, printNote, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { printNote } from '../print-note.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly paused?: boolean;

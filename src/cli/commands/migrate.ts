@@ -5,8 +5,9 @@ import { Failure } from '../../protocol/failure.js';
 import type { MoveStats, StorageProgress } from '../../protocol/moves.js';
 import { DEFAULT_MOVE, type MoveProgress } from '../../protocol/moves.js';
 import { decimal, MAX_TIMEOUT_S, oneOf, whole } from '../arguments.js';
+import { printNote } from '../print-note.js';
 import { progressLine } from '../table.js';
-import { type Ask, printJson, printLine, printNote, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { type Ask, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly maxDowntime: number;

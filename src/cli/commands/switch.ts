@@ -4,7 +4,7 @@ import { parseLinkAddress, parseSocketAddress } from '../../net/links/address.js
 import { openLink } from '../../net/links/open-link.js';
 import { SwitchServer } from '../../net/links/switch-server.js';
 import { printableLines } from '../../protocol/printable.js';
-import { printNote } from '../verb.js';
+import { printNote } from '../print-note.js';
 
 const EXIT_BAD_INPUT = 2;
 

@@ -23,7 +23,7 @@ import {
 } from 'node:fs';
 import net from 'node:net';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { LAUNCHER } from '../../guest-process/entry-points.js';
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
 import { GUEST_SOCKET } from '../../guest-process/guest-protocol.js';
 import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
@@ -66,7 +66,6 @@ export interface ProcessId {
 
 /** Young objects get 4 MiB twice, not 16: a guest's process makes few that last, and keeps what it once had. */
 const ENGINE_OPTIONS = ['--max-semi-space-size=4'];
-const LAUNCHER = fileURLToPath(new URL('../../guest-process/guest-launcher.js', import.meta.url));
 const CONNECT_TIMEOUT_MS = 20_000;
 const MOST_YIELD_MS = 2_000;
 

@@ -1,23 +1,25 @@
 /** All records that a stream can hold, in the order in which they come, for its documentation (docs/stream.md). */
-import { consoleRecord } from '../devices/console.js';
-import { vbdRecord } from '../devices/vbd/vbd-record.js';
-import { vifRecord } from '../devices/vif/record.js';
-import { xenbusRecord } from '../devices/xenbus.js';
-import { clockRecord } from '../engine/clock.js';
-import { vcpuRecord } from '../engine/vcpu-state.js';
-import { runnerRecord } from '../guest-process/pv-runner.js';
-import { containerRecord, guestStateRecord } from '../helper/guest.js';
-import { outageRecord } from '../helper/points/outage.js';
-import { wallClockRecord } from '../helper/points/wall-clock.js';
-import { identityRecord } from '../hypervisor/identity.js';
+
+import { savedConfigRecord } from '../../src/control/images/saved-config.js';
+import { consoleRecord } from '../../src/devices/console.js';
+import { vbdRecord } from '../../src/devices/vbd/vbd-record.js';
+import { vifRecord } from '../../src/devices/vif/record.js';
+import { xenbusRecord } from '../../src/devices/xenbus.js';
+import { clockRecord } from '../../src/engine/clock.js';
+import { vcpuRecord } from '../../src/engine/vcpu-state.js';
+import { runnerRecord } from '../../src/guest-process/pv-runner.js';
+import { containerRecord, guestStateRecord } from '../../src/helper/guest.js';
+import { outageRecord } from '../../src/helper/points/outage.js';
+import { wallClockRecord } from '../../src/helper/points/wall-clock.js';
+import { identityRecord } from '../../src/hypervisor/identity.js';
 import {
   domainStateRecord,
   eventChannelsRecord,
   framesRecord,
   grantsRecord,
   machineRecord,
-} from '../hypervisor/saved-state.js';
-import { vcpuContextRecord } from '../hypervisor/vcpu/vcpu-context-record.js';
+} from '../../src/hypervisor/saved-state.js';
+import { vcpuContextRecord } from '../../src/hypervisor/vcpu/vcpu-context-record.js';
 import {
   MAX_BATCH_PAGES,
   MAX_CODE_STARTS,
@@ -25,8 +27,7 @@ import {
   MAX_ZERO_FRAMES,
   STREAM_VERSIONS,
   streamRecords,
-} from '../migration/stream-records.js';
-import { savedConfigRecord } from './images/saved-config.js';
+} from '../../src/migration/stream-records.js';
 
 export const STREAM_PARTS = [
   {
