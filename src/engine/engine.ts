@@ -18,7 +18,7 @@ export const MAX_VCPUS = 8;
 export enum Exit {
   /** The slice is over: see CpuEngine.slice. */
   limit = 0,
-  /** `syscall`; rip is after it. */
+  /** `syscall`; rip is after it. RCX and R11 are what the processor makes of them, or what they were. */
   syscall = 1,
   /** See exitVector, exitErrorCode, exitCr2. */
   exception = 2,

@@ -1,0 +1,8 @@
+/** The engine of WebAssembly does what an engine must, by both of its ways to execute instructions. */
+import { wasmEngine } from '../../../src/engine/engines.js';
+import { conformance } from './conformance.js';
+
+const SMALL = { codeCacheBytes: 1 << 20, compilesAtOnce: true } as const;
+
+conformance('the interpreter', wasmEngine({ ...SMALL, tier: 'interpreter' }));
+conformance('the normal tier', wasmEngine(SMALL));
