@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureGuests } from '../scripts/lib/guests.js';
 import { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } from '../scripts/lib/passt.js';
-import { hostAlone } from '../src/host/standalone/single-host.js';
+import { openSingleHost } from '../src/host/standalone/single-host.js';
 import { openLink } from '../src/net/links/open-link.js';
 import { SwitchServer } from '../src/net/links/switch-server.js';
 import { networkConfig } from '../test/support/devices.js';
@@ -54,7 +54,7 @@ await new Promise((done) => server.once('listening', done));
 
 // Two hosts that differ in what their link can do.
 const networks = [{ default: `switch:unix:${path}` }, { default: `stream:unix:${path}` }];
-const hosts = networks.map((n, i) => hostAlone('AB'[i], { networks: n, log: quiet }));
+const hosts = networks.map((n, i) => openSingleHost('AB'[i], { networks: n, log: quiet }));
 const guest = await LinuxGuest.boot('soak', files, hosts[0], {
   vcpus,
   devices: [networkConfig('')],

@@ -9,7 +9,7 @@ import { ensureGuests } from '../scripts/lib/guests.js';
 import { ensureKernel } from '../scripts/lib/kernels.js';
 import { wasmEngine } from '../src/engine/engines.js';
 import { Guest } from '../src/helper/guest.js';
-import { hostAlone } from '../src/host/standalone/single-host.js';
+import { openSingleHost } from '../src/host/standalone/single-host.js';
 import type { Nanoseconds } from '../src/xen/types.js';
 import { type SoakCount, soaked } from './lib/soaked.js';
 
@@ -74,7 +74,7 @@ class Linux {
         ramdiskName: 'ramdisk',
         nsPerInstruction: NS_PER_INSTRUCTION,
       },
-      { ...hostAlone('outages'), clock },
+      { ...openSingleHost('outages'), clock },
       {
         engine: wasmEngine(),
         console: (bytes) => {

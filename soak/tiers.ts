@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8';
 import { messageOf } from '../scripts/lib/errors.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
 import type { Tier } from '../src/engine/engines.js';
-import { hostAlone } from '../src/host/standalone/single-host.js';
+import { openSingleHost } from '../src/host/standalone/single-host.js';
 import { LinuxGuest } from '../test/support/linux-guest.js';
 import { type SoakRow, soaked } from './lib/soaked.js';
 
@@ -39,7 +39,7 @@ const WORK: readonly (readonly [command: string, says: string])[] = [
 
 async function linux(tier: Tier): Promise<number> {
   const first = movedIn ? 'normal' : tier;
-  const guest = await LinuxGuest.boot(`soak-${tier}`, files, hostAlone('one'), { tier: first });
+  const guest = await LinuxGuest.boot(`soak-${tier}`, files, openSingleHost('one'), { tier: first });
   let failures = 0;
   try {
     await guest.until(/guest# /, PATIENCE_SECONDS);
@@ -47,7 +47,7 @@ async function linux(tier: Tier): Promise<number> {
     await guest.command('dmesg -n 1', PATIENCE_SECONDS);
     // Where blocks by the ten thousand are translated, each for few executions, to optimise them takes all the time.
     if (tier === 'translate' || tier === 'stress') setFlagsFromString('--no-wasm-tier-up');
-    if (movedIn) await guest.moveTo(hostAlone('the next'), { tier });
+    if (movedIn) await guest.moveTo(openSingleHost('the next'), { tier });
     const before = guest.moves;
     for (const [command, wanted] of WORK) {
       const said = (await guest.command(command, PATIENCE_SECONDS)).trim();
@@ -55,7 +55,7 @@ async function linux(tier: Tier): Promise<number> {
         failures++;
         console.log(`${tier}: ${command}: ${said} instead of ${wanted}`);
       }
-      if (guest.moves < before + 2) await guest.moveTo(hostAlone('another'));
+      if (guest.moves < before + 2) await guest.moveTo(openSingleHost('another'));
     }
   } catch (error) {
     failures++;

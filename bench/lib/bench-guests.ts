@@ -3,7 +3,7 @@
 import { assemble } from '../../src/asm/assembler.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
-import { hostAlone } from '../../src/host/standalone/single-host.js';
+import { openSingleHost } from '../../src/host/standalone/single-host.js';
 import { Domain } from '../../src/hypervisor/domain.js';
 import { virtualXen417 } from '../../src/hypervisor/identity.js';
 
@@ -123,7 +123,7 @@ export async function bootLinux(
       kernelName: 'vmlinuz',
       ramdiskName: 'initramfs',
     },
-    hostAlone('bench'),
+    openSingleHost('bench'),
     {
       engine: wasmEngine(),
       console: (output) => {

@@ -10,7 +10,7 @@ import { messageOf } from '../../scripts/lib/errors.js';
 import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { GATEWAY, GUEST_ADDRESS, Passt } from '../../scripts/lib/passt.js';
 import { Vif } from '../../src/devices/vif/vif.js';
-import { hostAlone } from '../../src/host/standalone/single-host.js';
+import { openSingleHost } from '../../src/host/standalone/single-host.js';
 import { plainFrame } from '../../src/net/frame.js';
 import { openLink } from '../../src/net/links/open-link.js';
 import { StreamLink } from '../../src/net/links/stream-link.js';
@@ -99,7 +99,7 @@ export async function benchGuest(): Promise<void> {
   const server = http.createServer((_, response) => response.end(body));
   server.listen(0, '127.0.0.1');
   await new Promise((done) => server.once('listening', () => done(undefined)));
-  const host = hostAlone('bench', { networks: { default: `switch:unix:${path}` }, log: silent });
+  const host = openSingleHost('bench', { networks: { default: `switch:unix:${path}` }, log: silent });
   const guest = await LinuxGuest.boot('bench', files, host, { devices: [networkConfig('')] });
   await guest.until(/guest# /, 600);
   await guest.command(

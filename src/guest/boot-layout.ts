@@ -27,7 +27,7 @@ interface Segment {
   readonly va: bigint | undefined;
 }
 
-export interface Layout {
+export interface BootLayout {
   readonly kernel: Segment;
   readonly ramdisk: Segment | undefined;
   /** The list itself. With INIT_P2M its page tables follow it. */
@@ -51,11 +51,11 @@ export interface Layout {
 const pagesOf = (bytes: number): number => Math.ceil(bytes / 4096);
 
 /** Plans a domain with `ramFrames` frames of RAM. Throws KernelError if it does not fit. */
-export function planLayout(
+export function planBootLayout(
   kernel: KernelParameters,
   ramFrames: number,
   ramdiskBytes: number | undefined,
-): Layout {
+): BootLayout {
   let next = 0;
   const va = (pfn: number): bigint => kernel.virtBase + BigInt(pfn) * PAGE;
   const take = (name: string, pages: number, mapped = true): Segment => {

@@ -13,7 +13,7 @@ import { MAX_GUEST_CMDLINE, SIF_MOD_START_PFN, START_INFO_MAGIC, StartInfo } fro
 import type { Mfn, Pfn } from '../xen/types.js';
 import { XENFEAT_pae_pgdir_above_4gb } from '../xen/version.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
-import { type Layout, planLayout } from './boot-layout.js';
+import { type BootLayout, planBootLayout } from './boot-layout.js';
 import { unpackKernel } from './bzimage.js';
 import { gunzip, isGzip, type Unpackers } from './decompress.js';
 import { type Elf, PT_LOAD, parseElf, within } from './elf.js';
@@ -60,7 +60,7 @@ export interface BuiltDomain {
   readonly hypercallPage: Pfn | undefined;
   /** The VMASST_* bits that the kernel's notes ask for. */
   readonly vmAssist: number;
-  readonly layout: Layout;
+  readonly layout: BootLayout;
 }
 
 /** Decompresses and checks the files. Throws KernelError; its message says what is wrong with which part. */
@@ -91,7 +91,7 @@ export function buildDomain(target: BuildTarget, image: LoadedImage): BuiltDomai
   const { ram, ramFrames } = target;
   const { mem } = ram;
   const { parameters } = image;
-  const layout = planLayout(parameters, ramFrames, image.ramdisk?.length);
+  const layout = planBootLayout(parameters, ramFrames, image.ramdisk?.length);
   const address = (pfn: number): number => ram.linearOf(pfn);
   const mfn = (pfn: number): number => ram.mfnOf(pfn);
   const hypercallPage = hypercallPfn(parameters, layout);
@@ -136,7 +136,7 @@ function segmentsToLoad(elf: Elf, kernel: KernelParameters): { from: number; siz
     }));
 }
 
-function hypercallPfn(kernel: KernelParameters, layout: Layout): Pfn | undefined {
+function hypercallPfn(kernel: KernelParameters, layout: BootLayout): Pfn | undefined {
   const va = kernel.hypercallPage;
   if (va === undefined) return undefined;
   if (va < kernel.virtBase || va >= layout.mappedEnd)
@@ -144,7 +144,7 @@ function hypercallPfn(kernel: KernelParameters, layout: Layout): Pfn | undefined
   return Number((va - kernel.virtBase) / 4096n) as Pfn;
 }
 
-function writeStartInfo(target: BuildTarget, image: LoadedImage, layout: Layout): void {
+function writeStartInfo(target: BuildTarget, image: LoadedImage, layout: BootLayout): void {
   const { ram } = target;
   const { mem } = ram;
   const at = ram.linearOf(layout.startInfo.pfn);

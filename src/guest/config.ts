@@ -10,7 +10,7 @@ import type { DiskSpec } from '../protocol/guest-config.js';
 import { nameFault } from '../protocol/name.js';
 import { parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
-import { ConfigError, type ConfigFile, type ConfigValue, type Place, parseConfig } from './xl-cfg.js';
+import { ConfigError, type ConfigFile, type ConfigValue, type Position, parseConfig } from './xl-cfg.js';
 
 type EndAction = 'destroy' | 'restart' | 'preserve';
 
@@ -35,8 +35,6 @@ interface GuestConfig {
   readonly clock: 'elapse' | 'freeze';
   /** Each warning contains file and line. */
   readonly warnings: readonly string[];
-  /** "FILE:LINE:COLUMN" of a setting, for messages of later checks; "FILE" if it is not set. */
-  readonly place: (setting: string) => string;
 }
 
 interface ConfigLimits {
@@ -65,21 +63,22 @@ class Settings {
 
   constructor(readonly config: ConfigFile) {}
 
-  at(place: Place): string {
-    return `${this.config.file}:${place.line}:${place.column}`;
+  at(position: Position): string {
+    return `${this.config.file}:${position.line}:${position.column}`;
   }
-  place(name: string): string {
+  /** "FILE:LINE:COLUMN" of a setting; "FILE" if it is not set. */
+  positionOf(name: string): string {
     const setting = this.config.settings.get(name);
     return setting === undefined ? this.config.file : this.at(setting);
   }
-  fail(place: Place, message: string): never {
-    throw new ConfigError(`${this.at(place)}: ${message}`);
+  fail(position: Position, message: string): never {
+    throw new ConfigError(`${this.at(position)}: ${message}`);
   }
   refuse(name: string, message: string): never {
-    throw new ConfigError(`${this.place(name)}: ${message}`);
+    throw new ConfigError(`${this.positionOf(name)}: ${message}`);
   }
-  warn(place: Place, message: string): void {
-    this.warnings.push(`${this.at(place)}: ${message}`);
+  warn(position: Position, message: string): void {
+    this.warnings.push(`${this.at(position)}: ${message}`);
   }
 
   value(name: string): ConfigValue | undefined {
@@ -92,7 +91,7 @@ class Settings {
     if (value.kind === 'list') return this.fail(value, `${name} is a list but should be a single value`);
     return value.text;
   }
-  list(name: string): readonly (Place & { text: string })[] {
+  list(name: string): readonly (Position & { text: string })[] {
     const value = this.value(name);
     if (value === undefined) return [];
     if (value.kind === 'text') return this.fail(value, `${name} is a single value but should be a list`);
@@ -137,7 +136,7 @@ export function readGuestConfig(source: string, file: string, limits: ConfigLimi
   const fault = nameFault(name);
   if (fault !== undefined) s.refuse('name', fault);
   const kernel = s.text('kernel');
-  if (!kernel) throw new ConfigError(`${s.place('kernel')}: kernel is missing`);
+  if (!kernel) throw new ConfigError(`${s.positionOf('kernel')}: kernel is missing`);
 
   const memory = s.whole('memory', 1, limits.maxMemoryMib);
   const maxmem = s.whole('maxmem', 1, limits.maxMemoryMib);
@@ -165,7 +164,6 @@ export function readGuestConfig(source: string, file: string, limits: ConfigLimi
     onCrash: s.action('on_crash', 'destroy'),
     clock: clock(s),
     warnings: s.warnings,
-    place: (setting) => s.place(setting),
   };
   for (const setting of config.settings.values()) {
     if (s.used.has(setting.name)) continue;

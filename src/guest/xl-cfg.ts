@@ -12,17 +12,17 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-export interface Place {
+export interface Position {
   /** Counts from 1. */
   readonly line: number;
   readonly column: number;
 }
 
 export type ConfigValue =
-  | (Place & { readonly kind: 'text'; readonly text: string })
-  | (Place & { readonly kind: 'list'; readonly items: readonly ConfigValue[] });
+  | (Position & { readonly kind: 'text'; readonly text: string })
+  | (Position & { readonly kind: 'list'; readonly items: readonly ConfigValue[] });
 
-interface Setting extends Place {
+interface Setting extends Position {
   readonly name: string;
   readonly value: ConfigValue;
   /** Made with +=, so it cannot be used as a number. */
@@ -52,7 +52,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   '\\': '\\',
 };
 
-type Token = Place &
+type Token = Position &
   (
     | { readonly kind: 'name' | 'atom' | 'sign'; readonly text: string }
     | { readonly kind: 'end'; readonly text: '' }
@@ -86,23 +86,26 @@ class Scanner {
     this.next();
   }
 
-  fail(message: string, place: Place = this.token): never {
-    throw new ConfigError(`${this.file}:${place.line}:${place.column}: ${message}`);
+  fail(message: string, position: Position = this.token): never {
+    throw new ConfigError(`${this.file}:${position.line}:${position.column}: ${message}`);
   }
 
   next(): void {
     for (;;) {
-      const place = { line: this.line, column: this.at - this.lineStart + 1 };
+      const position = { line: this.line, column: this.at - this.lineStart + 1 };
       if (this.at >= this.source.length) {
-        this.token = { kind: 'end', text: '', ...place };
+        this.token = { kind: 'end', text: '', ...position };
         return;
       }
       PATTERN.lastIndex = this.at;
       const match = PATTERN.exec(this.source);
       if (match === null) {
         const c = this.source[this.at];
-        if (c === '"' || c === "'") this.fail('the string does not end on its line', place);
-        this.fail(`${JSON.stringify(c)} is not expected in a configuration (Python code is not read)`, place);
+        if (c === '"' || c === "'") this.fail('the string does not end on its line', position);
+        this.fail(
+          `${JSON.stringify(c)} is not expected in a configuration (Python code is not read)`,
+          position,
+        );
       }
       const [text, blank, name, number, quoted, sign] = match;
       this.at += text.length;
@@ -111,10 +114,10 @@ class Scanner {
         this.line++;
         this.lineStart = this.at;
       }
-      if (name !== undefined) this.token = { kind: 'name', text, ...place };
-      else if (sign !== undefined) this.token = { kind: 'sign', text, ...place };
-      else if (number !== undefined) this.token = { kind: 'atom', text, ...place };
-      else this.token = { kind: 'atom', text: unquote(quoted, (m) => this.fail(m, place)), ...place };
+      if (name !== undefined) this.token = { kind: 'name', text, ...position };
+      else if (sign !== undefined) this.token = { kind: 'sign', text, ...position };
+      else if (number !== undefined) this.token = { kind: 'atom', text, ...position };
+      else this.token = { kind: 'atom', text: unquote(quoted, (m) => this.fail(m, position)), ...position };
       return;
     }
   }

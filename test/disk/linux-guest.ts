@@ -15,7 +15,7 @@ const dist = (path: string): string => inRoot(`dist/${path}`);
 const { Guest: Guests } = (await import(
   dist('helper/guest.js')
 )) as typeof import('../../src/helper/guest.js');
-const { hostAlone } = (await import(
+const { openSingleHost } = (await import(
   dist('host/standalone/single-host.js')
 )) as typeof import('../../src/host/standalone/single-host.js');
 const { guestLoop } = (await import(
@@ -76,7 +76,7 @@ export class LinuxGuest {
         ramdiskName: 'initramfs',
         devices: disks.map(diskConfig),
       },
-      hostAlone('A'),
+      openSingleHost('A'),
       LinuxGuest.around(() => made),
     );
     made = new LinuxGuest(guest);
@@ -109,7 +109,7 @@ export class LinuxGuest {
     const record = from.saveState();
     const to = await Guests.empty(
       from.describe(),
-      hostAlone(this.moves % 2 === 0 ? 'B' : 'A'),
+      openSingleHost(this.moves % 2 === 0 ? 'B' : 'A'),
       LinuxGuest.around(() => this),
     );
     to.ram.set(from.ram);

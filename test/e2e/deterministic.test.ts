@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
-import { hostAlone } from '../../src/host/standalone/single-host.js';
+import { openSingleHost } from '../../src/host/standalone/single-host.js';
 import type { Nanoseconds } from '../../src/xen/types.js';
 import { orSkipped } from '../support/debian.js';
 import { differences } from './dmesg.js';
@@ -13,7 +13,7 @@ const guests: Guests | undefined = await orSkipped('a Linux whose time counts in
 /** Boots Linux to its shell by the instruction clock, in slices of `sliceNs`; its memory and all other state then. */
 async function boot(sliceNs: number): Promise<{ ram: Uint8Array; state: Uint8Array; output: string }> {
   let output = '';
-  const host = hostAlone('deterministic');
+  const host = openSingleHost('deterministic');
   const guest = await Guest.powerOn(
     {
       name: 'deterministic',

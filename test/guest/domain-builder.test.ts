@@ -234,8 +234,8 @@ describe('memory of a new domain', () => {
         { type: NOTE.initP2m, value: 0x8000000000n },
       ],
     });
-    const { planLayout } = await import('../../src/guest/boot-layout.js');
-    const layout = planLayout(image.parameters, 3 * 262144, undefined);
+    const { planBootLayout } = await import('../../src/guest/boot-layout.js');
+    const layout = planBootLayout(image.parameters, 3 * 262144, undefined);
     expect(layout.p2m.pages).toBe(1536);
     expect(layout.p2mFrames).toBe(1536 + 1 + 1 + 3);
   });

@@ -12,7 +12,7 @@ import { parseVif } from '../../src/guest/vif-spec.js';
 import { vifConfig } from '../../src/guest-process/device-requests.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
 import type { Host } from '../../src/host/host.js';
-import { hostAlone } from '../../src/host/standalone/single-host.js';
+import { openSingleHost } from '../../src/host/standalone/single-host.js';
 import { parseLinkAddress } from '../../src/net/links/address.js';
 import { openLink } from '../../src/net/links/open-link.js';
 import { SwitchServer } from '../../src/net/links/switch-server.js';
@@ -85,7 +85,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
     url = `http://${GATEWAY}:${(server.address() as AddressInfo).port}/`;
     for (const name of ['A', 'B']) {
       const networks = { default: `switch:unix:${path}`, other: 'none' };
-      hosts[name] = hostAlone(name, { networks, log: (line) => lines.push(line) });
+      hosts[name] = openSingleHost(name, { networks, log: (line) => lines.push(line) });
     }
     guest = await LinuxGuest.boot('net', guests!, hosts.A, {
       devices: [vif('mac=00:16:3e:00:00:01')],

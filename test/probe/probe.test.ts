@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
-import { hostAlone } from '../../src/host/standalone/single-host.js';
+import { openSingleHost } from '../../src/host/standalone/single-host.js';
 import { CALLS } from './calls.js';
 import { probeKernel } from './kernel.js';
 
@@ -53,7 +53,7 @@ async function answers(): Promise<string[]> {
       ramdiskName: '',
       nsPerInstruction: 1,
     },
-    hostAlone('probe'),
+    openSingleHost('probe'),
     {
       engine: wasmEngine(),
       console: (bytes) => {

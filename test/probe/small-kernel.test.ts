@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
-import { hostAlone } from '../../src/host/standalone/single-host.js';
+import { openSingleHost } from '../../src/host/standalone/single-host.js';
 
 /** Lines of the view, from 1, that are another machine's, another guest's or another processor's by their nature. */
 const DIFFERENT: Record<string, readonly number[]> = {
@@ -34,7 +34,7 @@ async function view(): Promise<string[]> {
       ramdiskName: '',
       nsPerInstruction: 1,
     },
-    hostAlone('small'),
+    openSingleHost('small'),
     {
       engine: wasmEngine(),
       console: (bytes) => {

@@ -17,7 +17,7 @@ import { standaloneLinks } from './links.js';
 import { inventOuterValues } from './outer-values.js';
 import { standaloneReach } from './reach.js';
 import { checkSettings, defaultSettings, pretendedBy, type StandaloneSettings } from './settings.js';
-import { hostAlone } from './single-host.js';
+import { openSingleHost } from './single-host.js';
 import { HostXenstore } from './toolstack-store.js';
 
 class StandalonePlatform implements HostPlatform {
@@ -76,5 +76,5 @@ export const platform: PlatformModule = {
   defaultSettings: () => ({ ...defaultSettings() }),
   checkSettings: (settings) => checkSettings(settings as unknown as StandaloneSettings),
   open: (hostName, settings) => new StandalonePlatform(hostName, settings as unknown as StandaloneSettings),
-  openSingleHost: hostAlone,
+  openSingleHost,
 };

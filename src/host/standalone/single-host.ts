@@ -6,7 +6,7 @@ import { standaloneClock } from './clock.js';
 import { type LinkOptions, standaloneLinks } from './links.js';
 import { defaultSettings, pretendedBy } from './settings.js';
 
-export function hostAlone(
+export function openSingleHost(
   name: string,
   links: LinkOptions = { networks: {}, log: (line) => process.stderr.write(`${line}\n`) },
 ): Host {
