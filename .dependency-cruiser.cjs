@@ -15,6 +15,7 @@ const layers = [
   'helper',
   'migration',
   'guest-process',
+  'client',
   'control',
   'cli',
 ];

@@ -1,6 +1,6 @@
 // @ts-check
 // Builds everything that is not in git: what is WebAssembly (AssemblyScript), dist/ from src/, and build/ from scripts/,
-// bench/, soak/ and test/; and checks all types. What is newer than its sources is left alone. Plain JavaScript, because
+// bench/, soak/, test/ and examples/; and checks all types. What is newer than its sources is left alone. Plain JavaScript, because
 // it builds all else. `--clean` builds anew.
 import { execFileSync } from 'node:child_process';
 import {
@@ -65,7 +65,7 @@ if (process.argv.includes('--clean'))
 compile('src/engine/wasm/core', 'src/engine/wasm/generated/core-wasm.ts', 'coreWasmBase64');
 compile('src/records/core', 'src/records/generated/crc32c-wasm.ts', 'crc32cWasmBase64');
 prune('src', 'dist');
-for (const folder of ['scripts', 'bench', 'soak', 'test']) prune(folder, join('build', folder));
+for (const folder of ['scripts', 'bench', 'soak', 'test', 'examples']) prune(folder, join('build', folder));
 mkdirSync('build', { recursive: true });
 // What is compiled to build/ finds ../src/ where the product is compiled to.
 if (!lstatSync('build/src', { throwIfNoEntry: false })) symlinkSync('../dist', 'build/src');

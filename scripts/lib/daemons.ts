@@ -3,10 +3,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { connectDaemon } from '../../src/cli/daemon-client.js';
 import { memoryWriterElf } from '../../src/demo/memory-writer.js';
 import { observerElf } from '../../src/demo/observer.js';
 import { writeCpio } from './cpio.js';
+import { askRaw, rawDaemon } from './raw-daemon.js';
 import { inRoot } from './root.js';
 
 export const cli = inRoot('dist/cli/main.js');
@@ -37,19 +37,12 @@ export async function startDaemon(dir: string, name: string, config: object): Pr
   return { name, dir: home, child, port: (JSON.parse(line) as { port: number }).port };
 }
 
-/** What the daemon answers to a request; `T` is what docs/hosts.md says of it. */
-export async function ask<T = unknown>(
+/** What the daemon answers to a request; `T` is what docs/protocol.md says of it. */
+export const ask = <T = unknown>(
   host: Pick<DaemonHost, 'dir'>,
   method: string,
   params: object = {},
-): Promise<T> {
-  const rpc = await connectDaemon({ dir: host.dir });
-  try {
-    return await rpc.request<T>(method, params);
-  } finally {
-    rpc.close();
-  }
-}
+): Promise<T> => askRaw<T>(host.dir, method, params);
 
 /** Types on a guest's console and waits for `pattern` in what it prints and last printed: that text. */
 export async function typed(
@@ -60,7 +53,7 @@ export async function typed(
   seconds: number,
 ): Promise<string> {
   let text = '';
-  const rpc = await connectDaemon({ dir: host.dir }, (method, params) => {
+  const rpc = await rawDaemon(host.dir, (method, params) => {
     if (method === 'console') text += Buffer.from(String(params['data']), 'base64').toString('latin1');
   });
   const { latest } = await rpc.request<{ latest: string }>('console', { guest });

@@ -4,9 +4,9 @@
  * a line; the exit status follows from the failure's code (docs/hosts.md).
  */
 import type { Command } from 'commander';
+import type { Client } from '../client/index.js';
 import { describeError, EXIT_STATUS } from '../protocol/failure.js';
 import { printableJson, printableLines } from '../protocol/printable.js';
-import type { Params, Rpc } from '../protocol/rpc.js';
 import { connectDaemon, defaultDirectory, type Where } from './daemon-client.js';
 import { printNote } from './print-note.js';
 
@@ -56,20 +56,14 @@ export async function guarded(json: boolean | undefined, body: () => Promise<voi
   }
 }
 
-export type Ask = <T>(method: string, params?: object) => Promise<T>;
-
 /** Connects, runs `body`, closes. */
-export function withDaemon(
-  options: VerbOptions,
-  body: (ask: Ask, rpc: Rpc) => Promise<void>,
-  notice?: (method: string, params: Params) => void,
-): Promise<void> {
+export function withDaemon(options: VerbOptions, body: (client: Client) => Promise<void>): Promise<void> {
   return guarded(options.json, async () => {
-    const rpc = await connectDaemon(options, notice);
+    const client = await connectDaemon(options);
     try {
-      await body((method, params = {}) => rpc.request(method, params), rpc);
+      await body(client);
     } finally {
-      rpc.close();
+      client.close();
     }
   });
 }

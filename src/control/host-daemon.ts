@@ -19,7 +19,7 @@ import { Failure } from '../protocol/failure.js';
 import { PEER, TO_DESTINATION } from '../protocol/peer.js';
 import { printable } from '../protocol/printable.js';
 import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
-import { CONTROL_KEY, CONTROL_SOCKET, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
+import { CONTROL_KEY, CONTROL_SOCKET, keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
 import { dispatcher, listener } from '../protocol/table.js';
 import { control, peer as peerRequests } from './api/api.js';
 import { XENSTORE_SOCKET } from './control-files.js';
@@ -30,7 +30,7 @@ import type { ConfiguredHost, HostConfig } from './host-config.js';
 import { Moves } from './moves/moves.js';
 import { systemWorld } from './system-world.js';
 import { loadIdentity, type Right, TrustedHosts } from './transport/identity.js';
-import { type Caller, keepAlive, listenForPeers, type PeerAddress } from './transport/peer.js';
+import { type Caller, listenForPeers, type PeerAddress } from './transport/peer.js';
 import type { World } from './world.js';
 
 export interface HostOptions extends ConfiguredHost {

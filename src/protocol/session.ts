@@ -1,7 +1,8 @@
 /** What both sides of a connection to a daemon say to each other before and beside all else. */
 import * as v from 'valibot';
+import type { Rpc } from './rpc.js';
 import { fields, is, many, text } from './shapes.js';
-import { dispatcher, type Request, request } from './table.js';
+import { ask, dispatcher, type Request, request } from './table.js';
 
 /** Versions of the daemons' protocol, best first. */
 export const PROTOCOL_VERSIONS: readonly number[] = [1];
@@ -33,3 +34,17 @@ export const SESSION = {
 
 /** What somebody takes who has connected to a daemon: it asks him whether he lives. */
 export const answerSigns = dispatcher({ ping: SESSION.ping }, { ping: () => null });
+
+const PING_MS = 5_000;
+const PING_TIMEOUT_MS = 15_000;
+
+/** Ends a connection whose other side has gone silent. Keeps no process from ending. */
+export function keepAlive(rpc: Rpc): void {
+  const timer = setInterval(
+    () => ask(rpc, SESSION, 'ping', {}, PING_TIMEOUT_MS).catch(() => rpc.destroy()),
+    PING_MS,
+  );
+  // Of a browser's it is a number.
+  if (typeof timer === 'object') timer.unref();
+  rpc.whenClosed(() => clearInterval(timer));
+}

@@ -15,8 +15,8 @@ import {
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { askRaw } from '../../scripts/lib/raw-daemon.js';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
-import { connectDaemon } from '../../src/cli/daemon-client.js';
 import { initIdentity } from '../../src/control/transport/identity.js';
 import { until } from '../migration/hosts.js';
 
@@ -65,14 +65,7 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
       ...(uid === undefined ? {} : { uid, gid: uid }),
     },
   );
-  const ask = async <T>(method: string, params: object = {}): Promise<T> => {
-    const rpc = await connectDaemon({ dir });
-    try {
-      return await rpc.request<T>(method, params);
-    } finally {
-      rpc.close();
-    }
-  };
+  const ask = <T>(method: string, params: object = {}): Promise<T> => askRaw<T>(dir, method, params);
   const clean = async (): Promise<void> => {
     await ask('destroy', { guest: 'probe' }).catch(() => {});
     daemon.kill('SIGKILL');

@@ -14,8 +14,8 @@ import {
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { askRaw, rawDaemon } from '../../scripts/lib/raw-daemon.js';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
-import { connectDaemon } from '../../src/cli/daemon-client.js';
 import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 import type { DomainRow } from '../../src/protocol/control.js';
 
@@ -135,18 +135,13 @@ export class TestHost {
     child.kill('SIGKILL');
     await gone;
   }
-  async ask<T>(method: string, params: object = {}): Promise<T> {
-    const rpc = await connectDaemon({ dir: this.dir });
-    try {
-      return await rpc.request<T>(method, params);
-    } finally {
-      rpc.close();
-    }
+  ask<T>(method: string, params: object = {}): Promise<T> {
+    return askRaw<T>(this.dir, method, params);
   }
   /** Types `keys` at a guest's console, and waits for `pattern` in what it prints; gives all that it printed. */
   async consoleOf(guest: string, keys: string, pattern: RegExp, seconds = 100): Promise<string> {
     let text = '';
-    const rpc = await connectDaemon({ dir: this.dir }, (method, params) => {
+    const rpc = await rawDaemon(this.dir, (method, params) => {
       if (method !== 'console') return;
       text += Buffer.from(String(params.data), 'base64').toString('latin1').replaceAll(CURSOR, '');
     });

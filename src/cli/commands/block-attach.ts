@@ -5,8 +5,8 @@ import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../ver
 export function register(program: Command): void {
   verb(program, 'block-attach <guest> <disk...>', "plug in a disk; in xl's syntax").action(
     (guest: string, disk: string[], options: VerbOptions) =>
-      withDaemon(options, async (ask) => {
-        const made = await ask<{ devid: number; vdev: string }>('blockAttach', {
+      withDaemon(options, async (client) => {
+        const made = await client.request('blockAttach', {
           guest,
           spec: disk.join(','),
         });

@@ -10,8 +10,8 @@ export function register(program: Command): void {
   verb(program, 'block-detach <guest> <vdev|devid>', 'unplug a disk')
     .option('--force', 'take it away without asking the guest')
     .action((guest: string, which: string, options: Options) =>
-      withDaemon(options, async (ask) => {
-        const gone = await ask('blockDetach', { guest, which, force: options.force === true });
+      withDaemon(options, async (client) => {
+        const gone = await client.request('blockDetach', { guest, which, force: options.force === true });
         if (options.json === true) printJson(gone);
       }),
     );

@@ -18,10 +18,10 @@ export function register(program: Command): void {
     .option('-c, --console', 'attach to its console')
     .action(async (file: string, assignments: string[], options: Options) => {
       let made: CreatedRow | undefined;
-      await withDaemon(options, async (ask) => {
+      await withDaemon(options, async (client) => {
         // As with xl, "key=value" arguments are lines after the file's.
         const config = `${[readFileSync(file, 'utf8'), ...assignments].join('\n')}\n`;
-        made = await ask<CreatedRow>('create', {
+        made = await client.request('create', {
           config,
           file,
           directory: resolve('.'),

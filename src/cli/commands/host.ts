@@ -1,10 +1,10 @@
 /** `stillpoint host`: runs a host's daemon; `host init` makes its key, `host trust` trusts another's certificate. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
+import type { Client } from '../../client/index.js';
 import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../control/transport/identity.js';
 import { parseAddress } from '../../control/transport/peer.js';
 import { Failure } from '../../protocol/failure.js';
-import type { Rpc } from '../../protocol/rpc.js';
 import { connectDaemon, defaultDirectory } from '../daemon-client.js';
 import { guarded, printJson, printLine } from '../verb.js';
 
@@ -61,17 +61,17 @@ async function run(options: RunOptions): Promise<void> {
 
 /** The daemon of this directory, if it runs, looks again at whom it trusts. */
 async function tellDaemon(dir: string): Promise<void> {
-  let rpc: Rpc;
+  let client: Client;
   try {
-    rpc = await connectDaemon({ dir });
+    client = await connectDaemon({ dir });
   } catch (error) {
     if (error instanceof Failure && error.code === 'no-daemon') return;
     throw error;
   }
   try {
-    await rpc.request('trustChanged');
+    await client.request('trustChanged', {});
   } finally {
-    rpc.close();
+    client.close();
   }
 }
 

@@ -1,13 +1,12 @@
 /** `stillpoint info`: this host, in the form of `xl info`. */
 import type { Command } from 'commander';
-import type { HostInfo } from '../../protocol/control.js';
 import { outerWords } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 export function register(program: Command): void {
   verb(program, 'info', 'print what this host is').action((options: VerbOptions) =>
-    withDaemon(options, async (ask) => {
-      const info = await ask<HostInfo>('info');
+    withDaemon(options, async (client) => {
+      const info = await client.request('info', {});
       if (options.json === true) printJson(info);
       else {
         const { pretended, ...values } = info;

@@ -5,8 +5,8 @@ import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../ver
 export function register(program: Command): void {
   verb(program, 'migrate-cancel <guest>', 'give up a move that is under way; the guest goes on here').action(
     (guest: string, options: VerbOptions) =>
-      withDaemon(options, async (ask) => {
-        await ask('cancelMove', { guest });
+      withDaemon(options, async (client) => {
+        await client.request('cancelMove', { guest });
         if (options.json === true) printJson({ guest });
         else printLine(`${guest} goes on here`);
       }),

@@ -1,13 +1,13 @@
 /** `stillpoint migrate`: a running guest to another host, without its help or knowledge. */
 import type { Command } from 'commander';
-import type { DomainIdentity } from '../../protocol/control.js';
+import type { Move } from '../../client/index.js';
 import { Failure } from '../../protocol/failure.js';
-import type { MoveStats, StorageProgress } from '../../protocol/moves.js';
-import { DEFAULT_MOVE, type MoveProgress } from '../../protocol/moves.js';
+import type { MoveStats } from '../../protocol/moves.js';
+import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import { decimal, MAX_TIMEOUT_S, oneOf, whole } from '../arguments.js';
 import { printNote } from '../print-note.js';
 import { progressLine } from '../table.js';
-import { type Ask, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly maxDowntime: number;
@@ -20,7 +20,7 @@ interface Options extends VerbOptions {
 }
 
 /** Ctrl-C cancels the move; a second one leaves it to itself. */
-function cancellable<T>(moving: Promise<T>, guest: string, uuid: string, ask: Ask): Promise<T> {
+function cancellable(move: Move, guest: string): Promise<MoveStats> {
   let presses = 0;
   return new Promise((resolve, reject) => {
     const pressed = (): void => {
@@ -30,11 +30,18 @@ function cancellable<T>(moving: Promise<T>, guest: string, uuid: string, ask: As
         return;
       }
       process.stderr.write('cancelling the move; Ctrl-C once more leaves it to itself in the background\n');
-      ask('cancelMove', { guest, uuid }).catch((error: Error) => printNote(error.message));
+      move.cancel().catch((error: Error) => printNote(error.message));
     };
     process.on('SIGINT', pressed);
-    moving.then(resolve, reject).finally(() => process.off('SIGINT', pressed));
+    move.done.then(resolve, reject).finally(() => process.off('SIGINT', pressed));
   });
+}
+
+async function showProgress({ progress }: Move): Promise<void> {
+  for await (const step of progress) {
+    const line = progressLine(step);
+    process.stderr.write(process.stderr.isTTY ? `\r${line}\x1b[K\n` : `${line}\n`);
+  }
 }
 
 /** More than half an hour. */
@@ -82,47 +89,33 @@ export function register(program: Command): void {
     )
     .option('--copy-storage', 'its disks go with it, as new files there; for hosts that share no storage')
     .action((guest: string, host: string, options: Options) =>
-      withDaemon(
-        options,
-        async (ask) => {
-          // Ctrl-C means this guest, whatever another one is called or numbered by then.
-          const { uuid } = await ask<DomainIdentity>('identity', { guest });
-          const moving = ask<MoveStats>('migrate', {
-            guest,
-            uuid,
-            host,
-            maxDowntimeMs: options.maxDowntime,
-            maxRounds: options.maxRounds,
-            timeoutS: options.timeout,
-            onTimeout: options.onTimeout,
-            bandwidthMBs: options.bandwidth,
-            clock: options.clock,
-            copyStorage: options.copyStorage === true,
-          });
-          const stats = await cancellable(moving, guest, uuid, ask);
-          if (options.json === true) {
-            printJson(stats);
-            return;
-          }
-          const { parts } = stats;
-          if (stats.storageBytes > 0)
-            printLine(`disks: ${(stats.storageBytes / 1e6).toFixed(1)} MB read and copied`);
-          printLine(
-            `${stats.name} lives on ${stats.destination} as domain ${stats.domid}: ${(stats.totalMs / 1000).toFixed(2)} s, ` +
-              `${(stats.bytes / 1e6).toFixed(1)} MB, ${stats.mbPerSecond.toFixed(0)} MB/s, ${stats.rounds.length} rounds`,
-          );
-          printLine(
-            `downtime ${ms(stats.downtimeMs)}: stop ${ms(parts.stopMs)}, last ${stats.lastPages} pages ${ms(parts.lastPagesMs)}, ` +
-              `state ${ms(parts.stateMs)}, hand-over ${ms(parts.handoverMs)}, attach ${ms(parts.attachMs)}, ` +
-              `owner record ${ms(parts.recordMs)}, first instruction ${ms(parts.firstInstructionMs)}`,
-          );
-        },
-        (method, params) => {
-          if (method !== 'progress') return;
-          const line = progressLine(params as unknown as MoveProgress | StorageProgress);
-          process.stderr.write(process.stderr.isTTY ? `\r${line}\x1b[K` : `${line}\n`);
-          if (process.stderr.isTTY) process.stderr.write('\n');
-        },
-      ),
+      withDaemon(options, async (client) => {
+        const move = await client.migrate(guest, host, {
+          maxDowntimeMs: options.maxDowntime,
+          maxRounds: options.maxRounds,
+          timeoutS: options.timeout,
+          onTimeout: options.onTimeout,
+          bandwidthMBs: options.bandwidth,
+          clock: options.clock,
+          copyStorage: options.copyStorage === true,
+        });
+        const [stats] = await Promise.all([cancellable(move, guest), showProgress(move)]);
+        if (options.json === true) {
+          printJson(stats);
+          return;
+        }
+        const { parts } = stats;
+        if (stats.storageBytes > 0)
+          printLine(`disks: ${(stats.storageBytes / 1e6).toFixed(1)} MB read and copied`);
+        printLine(
+          `${stats.name} lives on ${stats.destination} as domain ${stats.domid}: ${(stats.totalMs / 1000).toFixed(2)} s, ` +
+            `${(stats.bytes / 1e6).toFixed(1)} MB, ${stats.mbPerSecond.toFixed(0)} MB/s, ${stats.rounds.length} rounds`,
+        );
+        printLine(
+          `downtime ${ms(stats.downtimeMs)}: stop ${ms(parts.stopMs)}, last ${stats.lastPages} pages ${ms(parts.lastPagesMs)}, ` +
+            `state ${ms(parts.stateMs)}, hand-over ${ms(parts.handoverMs)}, attach ${ms(parts.attachMs)}, ` +
+            `owner record ${ms(parts.recordMs)}, first instruction ${ms(parts.firstInstructionMs)}`,
+        );
+      }),
     );
 }

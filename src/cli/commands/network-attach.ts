@@ -8,8 +8,8 @@ export function register(program: Command): void {
     'network-attach <guest> [settings...]',
     "plug in a network interface; settings in xl's syntax",
   ).action((guest: string, settings: string[], options: VerbOptions) =>
-    withDaemon(options, async (ask) => {
-      const made = await ask<{ devid: number; mac: string }>('networkAttach', {
+    withDaemon(options, async (client) => {
+      const made = await client.request('networkAttach', {
         guest,
         spec: settings.join(','),
       });

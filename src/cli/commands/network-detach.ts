@@ -10,8 +10,8 @@ export function register(program: Command): void {
   verb(program, 'network-detach <guest> <devid|mac>', 'unplug a network interface')
     .option('--force', 'take it away without asking the guest')
     .action((guest: string, which: string, options: Options) =>
-      withDaemon(options, async (ask) => {
-        const gone = await ask('networkDetach', { guest, which, force: options.force === true });
+      withDaemon(options, async (client) => {
+        const gone = await client.request('networkDetach', { guest, which, force: options.force === true });
         if (options.json === true) printJson(gone);
       }),
     );

@@ -1,7 +1,5 @@
 /** `stillpoint points`: the ledger of migration points: what the guest sees, and what this host gave. */
 import type { Command } from 'commander';
-import type { PointRow } from '../../guest-process/guest-runner.js';
-import type { DomainIdentity } from '../../protocol/control.js';
 import { pointsTable } from '../table.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
@@ -19,10 +17,10 @@ export function register(program: Command): void {
   )
     .option('--watch', 'again each second')
     .action((guest: string, options: Options) =>
-      withDaemon(options, async (ask) => {
-        const { uuid } = await ask<DomainIdentity>('identity', { guest });
+      withDaemon(options, async (client) => {
+        const { uuid } = await client.request('identity', { guest });
         do {
-          const rows = await ask<PointRow[]>('points', { guest, uuid });
+          const rows = await client.request('points', { guest, uuid });
           if (options.json === true) printJson(rows);
           else {
             if (options.watch === true && process.stdout.isTTY) process.stdout.write('\x1b[H\x1b[J');

@@ -1,7 +1,6 @@
 /** `stillpoint restore`: a guest from a file. A damaged file is refused with the byte offset, and starts nothing. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { DomainRow } from '../../protocol/control.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
@@ -12,8 +11,8 @@ export function register(program: Command): void {
   verb(program, 'restore <file>', 'restore a guest from a file')
     .option('-p, --paused', 'leave it paused')
     .action((file: string, options: Options) =>
-      withDaemon(options, async (ask) => {
-        const row = await ask<DomainRow>('restore', {
+      withDaemon(options, async (client) => {
+        const row = await client.request('restore', {
           path: resolve(file),
           paused: options.paused === true,
         });

@@ -1,7 +1,6 @@
 /** `stillpoint save`: a guest into a file. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { SaveStats } from '../../control/images/images.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
@@ -12,9 +11,9 @@ export function register(program: Command): void {
   verb(program, 'save <guest> <file>', 'save a guest to a file, and end it')
     .option('-c, --leave-running', 'let it go on')
     .action((guest: string, file: string, options: Options) =>
-      withDaemon(options, async (ask) => {
+      withDaemon(options, async (client) => {
         const path = resolve(file);
-        const stats = await ask<SaveStats>('save', { guest, path, keep: options.leaveRunning === true });
+        const stats = await client.request('save', { guest, path, keep: options.leaveRunning === true });
         if (options.json === true) printJson({ path, ...stats });
         else printLine(`${path}: ${stats.bytes} bytes in ${(stats.totalMs / 1000).toFixed(2)} s`);
       }),

@@ -21,8 +21,8 @@ export function register(program: Command): void {
           Promise.reject(new Failure('usage', 'one of --keep and --drop is needed')),
         );
       }
-      return withDaemon(options, async (ask) => {
-        await ask('settle', { guest, keep: options.keep === true });
+      return withDaemon(options, async (client) => {
+        await client.request('settle', { guest, keep: options.keep === true });
         if (options.json === true) printJson({ guest });
       });
     });

@@ -13,8 +13,8 @@ export function register(program: Command): void {
     .option('-w, --wait', 'return when it has')
     .option('--timeout <seconds>', 'how long it may take to answer', decimal(0, MAX_TIMEOUT_S), 60)
     .action((guest: string, options: Options) =>
-      withDaemon(options, async (ask) => {
-        await ask('shutdown', { guest, timeoutS: options.timeout, wait: options.wait === true });
+      withDaemon(options, async (client) => {
+        await client.request('shutdown', { guest, timeoutS: options.timeout, wait: options.wait === true });
         if (options.json === true) printJson({ guest });
       }),
     );

@@ -14,11 +14,11 @@ export function register(program: Command): void {
     .option('-d, --delay <s>', 'seconds between two looks', decimal(0.1, MAX_TIMEOUT_S), 2)
     .option('-i, --iterations <n>', 'looks; 0 for no end', whole(0, Number.MAX_SAFE_INTEGER), 0)
     .action((options: Options) =>
-      withDaemon(options, async (ask) => {
+      withDaemon(options, async (client) => {
         let before = new Map<string, number>();
         let at = performance.now();
         for (let look = 1; ; look++) {
-          const rows = await ask<DomainRow[]>('list');
+          const rows = await client.request('list', {});
           const now = performance.now();
           const usage = rows
             .map((r) => ({ ...r, cpuPercent: percent(r, before, now - at) }))

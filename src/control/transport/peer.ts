@@ -7,12 +7,11 @@ import tls from 'node:tls';
 import type { Doorkeeper } from '../../os/doorkeeper.js';
 import { Failure } from '../../protocol/failure.js';
 import { Rpc, type RpcHandlers } from '../../protocol/rpc.js';
-import { PROTOCOL_VERSIONS } from '../../protocol/session.js';
+import { keepAlive, PROTOCOL_VERSIONS, SESSION } from '../../protocol/session.js';
+import { ask } from '../../protocol/table.js';
 import { fingerprintOf, type Identity, type Trusted } from './identity.js';
 
 const CONNECT_TIMEOUT_MS = 5_000;
-const PING_MS = 5_000;
-const PING_TIMEOUT_MS = 15_000;
 
 export interface PeerAddress {
   /** Name under which it is trusted; "" on plain loopback. */
@@ -52,15 +51,14 @@ export function resolvePeer(wanted: string, trusted: readonly Trusted[], plain: 
   throw new Failure('not-trusted', `no host is trusted at ${wanted} (host trust ... --address ${wanted})`);
 }
 
-/** Connects and greets. `identity` undefined: plain, on loopback only. */
-export async function connectPeer(
+/** Connects. `identity` undefined: plain, on loopback only. */
+export function openPeer(
   peer: PeerAddress,
   identity: Identity | undefined,
   trusted: readonly Trusted[],
-  handlers: RpcHandlers,
-): Promise<Rpc> {
+): Promise<net.Socket> {
   const { name, host, port } = peer;
-  const stream = await new Promise<net.Socket>((resolve, reject) => {
+  return new Promise<net.Socket>((resolve, reject) => {
     const entry = trusted.find((t) => t.name === name);
     let socket: net.Socket;
     if (name === '') {
@@ -101,11 +99,13 @@ export async function connectPeer(
       );
     });
   });
-  const rpc = new Rpc(stream, handlers);
+}
+
+/** What is said where the other side closes the connection in place of an answer to the greeting. */
+export async function greeted<T>({ name, host, port }: PeerAddress, greeting: Promise<T>): Promise<T> {
   try {
-    await rpc.request('hello', { versions: PROTOCOL_VERSIONS }, CONNECT_TIMEOUT_MS);
+    return await greeting;
   } catch (error) {
-    rpc.destroy();
     // With TLS 1.3 a server's refusal of our certificate comes after our side of the handshake.
     if (error instanceof Failure && error.code === 'io') {
       throw new Failure(
@@ -115,17 +115,24 @@ export async function connectPeer(
     }
     throw error;
   }
-  keepAlive(rpc);
-  return rpc;
 }
 
-/** Ends a connection whose other side has gone silent. */
-export function keepAlive(rpc: Rpc): void {
-  const timer = setInterval(() => {
-    if (rpc.closed) clearInterval(timer);
-    else rpc.request('ping', {}, PING_TIMEOUT_MS).catch(() => rpc.destroy());
-  }, PING_MS);
-  timer.unref();
+/** Connects and greets, as one daemon another. */
+export async function connectPeer(
+  peer: PeerAddress,
+  identity: Identity | undefined,
+  trusted: readonly Trusted[],
+  handlers: RpcHandlers,
+): Promise<Rpc> {
+  const rpc = new Rpc(await openPeer(peer, identity, trusted), handlers);
+  try {
+    await greeted(peer, ask(rpc, SESSION, 'hello', { versions: PROTOCOL_VERSIONS }, CONNECT_TIMEOUT_MS));
+  } catch (error) {
+    rpc.destroy();
+    throw error;
+  }
+  keepAlive(rpc);
+  return rpc;
 }
 
 /** A connection that came in. */
