@@ -6,19 +6,18 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
 import type { Logger } from 'pino';
 import type { HostPlatform } from '../host/platform.js';
 import { sleep } from '../os/clock.js';
 import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
-import { readOrSetAside } from '../os/durable.js';
+import { readOrSetAside, writeSynced } from '../os/durable.js';
 import { type Libc, loadLibc } from '../os/libc.js';
 import { ProtocolError } from '../protocol/check.js';
 import { CONTROL } from '../protocol/control.js';
 import { Failure } from '../protocol/failure.js';
 import { PEER, TO_DESTINATION } from '../protocol/peer.js';
 import { printable } from '../protocol/printable.js';
-import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
+import { type ByteStream, Rpc, type RpcHandlers } from '../protocol/rpc.js';
 import { CONTROL_KEY, CONTROL_SOCKET, keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
 import { dispatcher, listener } from '../protocol/table.js';
 import { control, peer as peerRequests } from './api/api.js';
@@ -125,9 +124,14 @@ export class HostDaemon {
       throw new Failure('bad-state', `a daemon (process ${other.pid}) runs in ${this.dir} already`);
     }
     files.remove(path);
-    const file = files.open(path, 'wx', 0o600);
-    files.write(file, JSON.stringify(self));
-    files.close(file);
+    // Whole when it has its name: a power failure leaves none that cannot be read.
+    const made = `${path}.new`;
+    writeSynced(made, JSON.stringify(self), files);
+    try {
+      files.link(made, path);
+    } finally {
+      files.remove(made);
+    }
   }
 
   /** Settles what an earlier daemon left. */
@@ -199,7 +203,7 @@ export class HostDaemon {
    * `peer`: fingerprint of who is connected; undefined: a person of this machine, or plain loopback. `key`: what the
    * greeting has to show, or undefined.
    */
-  accept(socket: Duplex, peer: string | undefined, known: () => boolean, key?: string): void {
+  accept(socket: ByteStream, peer: string | undefined, known: () => boolean, key?: string): void {
     let greeted = false;
     const fingerprint = peer ?? '';
     const session = dispatcher(SESSION, {
@@ -223,36 +227,43 @@ export class HostDaemon {
     const steps = listener(TO_DESTINATION, {
       move: ({ handover, message }) => this.moves.heard({ rpc, fingerprint }, handover, message),
     });
-    const rpc: Rpc = new Rpc(socket, {
-      request: async (method, params) => {
-        const rights = this.rightsOf(peer);
-        if (rights === undefined) {
-          rpc.destroy();
-          throw new Failure('not-trusted', 'no longer trusted');
-        }
-        if (!greeted && method !== 'hello') throw new Failure('usage', 'hello comes first');
-        if (Object.hasOwn(SESSION, method)) return session(method, params);
-        const caller: Caller = { rpc, fingerprint };
-        if (rights.has('control') && Object.hasOwn(CONTROL, method))
-          return control(method, params, this, caller);
-        if (rights.has('move') && Object.hasOwn(PEER, method))
-          return peerRequests(method, params, this, caller);
-        throw new Failure('not-trusted', `${printable(method, MAX_METHOD)} is not allowed here, or unknown`);
+    const rpc: Rpc = new Rpc(
+      socket,
+      {
+        request: async (method, params) => {
+          const rights = this.rightsOf(peer);
+          if (rights === undefined) {
+            rpc.destroy();
+            throw new Failure('not-trusted', 'no longer trusted');
+          }
+          if (!greeted && method !== 'hello') throw new Failure('usage', 'hello comes first');
+          if (Object.hasOwn(SESSION, method)) return session(method, params);
+          const caller: Caller = { rpc, fingerprint };
+          if (rights.has('control') && Object.hasOwn(CONTROL, method))
+            return control(method, params, this, caller);
+          if (rights.has('move') && Object.hasOwn(PEER, method))
+            return peerRequests(method, params, this, caller);
+          throw new Failure(
+            'not-trusted',
+            `${printable(method, MAX_METHOD)} is not allowed here, or unknown`,
+          );
+        },
+        notice: (method, params) => {
+          if (!greeted || this.rightsOf(peer)?.has('move') !== true) return;
+          try {
+            steps(method, params);
+          } catch (error) {
+            // Whatever else it may say is of no consequence.
+            if (!(error instanceof ProtocolError)) throw error;
+          }
+        },
+        closed: (rpc) => {
+          this.connections.delete(rpc);
+          this.moves.cut(rpc);
+        },
       },
-      notice: (method, params) => {
-        if (!greeted || this.rightsOf(peer)?.has('move') !== true) return;
-        try {
-          steps(method, params);
-        } catch (error) {
-          // Whatever else it may say is of no consequence.
-          if (!(error instanceof ProtocolError)) throw error;
-        }
-      },
-      closed: (rpc) => {
-        this.connections.delete(rpc);
-        this.moves.cut(rpc);
-      },
-    });
+      this.world.clock,
+    );
     this.connections.set(rpc, peer);
   }
 
@@ -288,14 +299,19 @@ export class HostDaemon {
 
   /** Stops listening. The guests' processes live on. */
   close(): void {
-    this.stopWatching();
     for (const server of this.servers) server.close();
-    for (const rpc of this.connections.keys()) rpc.destroy();
     void this.endXenstore?.();
+    this.rest();
     rmSync(join(this.dir, XENSTORE_SOCKET), { force: true });
-    rmSync(join(this.dir, 'daemon.pid'), { force: true });
     rmSync(join(this.dir, CONTROL_SOCKET), { force: true });
     rmSync(join(this.dir, CONTROL_KEY), { force: true });
+  }
+
+  /** What recover() began is over: nothing is looked after any more, nobody is connected. */
+  rest(): void {
+    this.stopWatching();
+    for (const rpc of this.connections.keys()) rpc.destroy();
+    this.world.files.remove(join(this.dir, 'daemon.pid'));
   }
 }
 

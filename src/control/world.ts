@@ -8,7 +8,7 @@ import type { RunnerModule } from '../guest-process/guest-runner.js';
 import type { ImageFile, SavedImage } from '../migration/image-file.js';
 import type { Chance, Clock } from '../os/clock.js';
 import type { Files } from '../os/files.js';
-import type { Rpc, RpcHandlers } from '../protocol/rpc.js';
+import type { ByteStream, Rpc, RpcHandlers } from '../protocol/rpc.js';
 import type { ProcessId, ProcessPlaces, SpawnOptions } from './domains/spawn.js';
 import type { Trusted } from './transport/identity.js';
 import type { PeerAddress } from './transport/peer.js';
@@ -19,7 +19,7 @@ export interface GuestProcesses {
   readonly haveOwnUsers: boolean;
   start(options: SpawnOptions): Promise<ProcessId>;
   /** To the socket on which it listens for its daemon; waits for that to come up. */
-  connect(places: ProcessPlaces, id: ProcessId): Promise<Duplex>;
+  connect(places: ProcessPlaces, id: ProcessId): Promise<ByteStream>;
   /** To the socket that it opens for a stream in its own directory; undefined where there is none yet. */
   connectData(directory: string): Promise<Duplex | undefined>;
   isAlive(id: ProcessId): boolean;

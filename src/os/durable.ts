@@ -13,17 +13,22 @@ export function syncDirectory(path: string, files = systemFiles): void {
   }
 }
 
+/** The contents are on disk when this returns; whether the name is, is not said. */
+export function writeSynced(path: string, text: string, files = systemFiles): void {
+  const fd = files.open(path, 'w', 0o600);
+  try {
+    files.write(fd, text);
+    files.sync(fd);
+  } finally {
+    files.close(fd);
+  }
+}
+
 /** Replaces the file at once: readers see the old or the new contents, never a part. */
 export function writeDurable(path: string, value: unknown, files = systemFiles): void {
   const temporary = `${path}.new`;
-  const fd = files.open(temporary, 'w', 0o600);
   try {
-    try {
-      files.write(fd, `${JSON.stringify(value)}\n`);
-      files.sync(fd);
-    } finally {
-      files.close(fd);
-    }
+    writeSynced(temporary, `${JSON.stringify(value)}\n`, files);
     files.rename(temporary, path);
   } catch (error) {
     files.remove(temporary);

@@ -49,10 +49,32 @@ export interface RpcHandlers {
   closed?(rpc: Rpc): void;
 }
 
+/** What a connection needs of a clock; src/os/clock.ts has more of one. */
+export interface RpcClock {
+  monotonicMs(): number;
+  after(ms: number, what: () => void): { cancel(): void };
+  /** Again and again; keeps no process from ending. */
+  every(ms: number, what: () => void): { cancel(): void };
+}
+
+const ownClock: RpcClock = {
+  monotonicMs: () => performance.now(),
+  after(ms, what) {
+    const timer = setTimeout(what, ms);
+    return { cancel: () => clearTimeout(timer) };
+  },
+  every(ms, what) {
+    const timer = setInterval(what, ms);
+    // Of a browser's it is a number.
+    if (typeof timer === 'object') timer.unref();
+    return { cancel: () => clearInterval(timer) };
+  },
+};
+
 interface Pending {
   resolve(value: unknown): void;
   reject(error: Error): void;
-  timer: ReturnType<typeof setTimeout> | undefined;
+  limit: { cancel(): void } | undefined;
 }
 
 const encoder = new TextEncoder();
@@ -87,6 +109,7 @@ export class Rpc {
   constructor(
     readonly stream: ByteStream,
     private handlers: RpcHandlers,
+    readonly clock: RpcClock = ownClock,
   ) {
     stream.on('data', (chunk) => this.take(chunk));
     stream.on('error', () => this.end());
@@ -115,17 +138,17 @@ export class Rpc {
     if (this.closed) return Promise.reject(new Failure('io', `${method}: the connection is closed`));
     const id = this.nextId++;
     return new Promise<T>((resolve, reject) => {
-      const timer =
+      const limit =
         timeoutMs === 0
           ? undefined
-          : setTimeout(() => {
+          : this.clock.after(timeoutMs, () => {
               this.pending.delete(id);
               reject(new Failure('timed-out', `${method}: no answer within ${timeoutMs / 1000} s`));
-            }, timeoutMs);
-      this.pending.set(id, { resolve: resolve as (value: unknown) => void, reject, timer });
+            });
+      this.pending.set(id, { resolve: resolve as (value: unknown) => void, reject, limit });
       if (this.write({ id, do: method, with: params })) return;
       this.pending.delete(id);
-      clearTimeout(timer);
+      limit?.cancel();
       reject(new Failure('usage', `${method}: more is asked for than one message may have`));
     });
   }
@@ -164,8 +187,8 @@ export class Rpc {
   private end(): void {
     if (this.closed) return;
     this.closed = true;
-    for (const { reject, timer } of this.pending.values()) {
-      clearTimeout(timer);
+    for (const { reject, limit } of this.pending.values()) {
+      limit?.cancel();
       reject(new Failure('io', 'the connection was closed'));
     }
     this.pending.clear();
@@ -194,7 +217,7 @@ export class Rpc {
   }
 
   private pace(chunk: Uint8Array): void {
-    const now = performance.now();
+    const now = this.clock.monotonicMs();
     if (now - this.since >= RATE_MS) {
       this.since = now;
       this.lines = 0;
@@ -203,7 +226,7 @@ export class Rpc {
     this.bytes += chunk.length;
     if (this.lines < MAX_LINES_AT_ONCE && this.bytes < MAX_BYTES_AT_ONCE) return;
     this.stream.pause();
-    setTimeout(() => this.stream.resume(), RATE_MS - (now - this.since));
+    this.clock.after(RATE_MS - (now - this.since), () => this.stream.resume());
   }
 
   private line(line: string): void {
@@ -257,7 +280,7 @@ export class Rpc {
     const waiting = this.pending.get(id);
     if (waiting === undefined) return;
     this.pending.delete(id);
-    clearTimeout(waiting.timer);
+    waiting.limit?.cancel();
     if (message.error === undefined) waiting.resolve(message.ok);
     else {
       // Any JSON value, from somebody who may be no friend.

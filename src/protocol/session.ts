@@ -40,11 +40,9 @@ const PING_TIMEOUT_MS = 15_000;
 
 /** Ends a connection whose other side has gone silent. Keeps no process from ending. */
 export function keepAlive(rpc: Rpc): void {
-  const timer = setInterval(
-    () => ask(rpc, SESSION, 'ping', {}, PING_TIMEOUT_MS).catch(() => rpc.destroy()),
+  const pings = rpc.clock.every(
     PING_MS,
+    () => void ask(rpc, SESSION, 'ping', {}, PING_TIMEOUT_MS).catch(() => rpc.destroy()),
   );
-  // Of a browser's it is a number.
-  if (typeof timer === 'object') timer.unref();
-  rpc.whenClosed(() => clearInterval(timer));
+  rpc.whenClosed(() => pings.cancel());
 }

@@ -18,7 +18,7 @@ import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { HostNode } from '../../host/host.js';
 import type { GivenAccess, IncomingImage } from '../../host/images.js';
 import type { Clock } from '../../os/clock.js';
-import { writeDurable } from '../../os/durable.js';
+import { removeDurable, writeDurable } from '../../os/durable.js';
 import { check, ProtocolError } from '../../protocol/check.js';
 import { Failure } from '../../protocol/failure.js';
 import { ANSWERS, FILES, NOTICES, REQUESTS } from '../../protocol/guest-process.js';
@@ -123,6 +123,7 @@ export class Domain {
   /** Its process has lived without a connection to us: a guest that a move had stopped has gone on there. */
   livedOn = false;
   private told = false;
+  private removed = false;
   /** How its process ended, in words, once that is known. */
   private how: string | undefined;
   /** When this daemon met it; CLOCK_MONOTONIC, ms. */
@@ -151,7 +152,9 @@ export class Domain {
     return this.state.domid;
   }
 
+  /** Nothing where all traces of it are removed: a record of it would bring it back. */
   save(): void {
+    if (this.removed) return;
     writeDurable(this.stateFile, this.state, this.world.files);
   }
 
@@ -174,18 +177,22 @@ export class Domain {
   /** Connects to the process; from now on its death is noticed. */
   async connect(): Promise<GuestHello> {
     const socket = await this.world.processes.connect(this.places, this.state.process!);
-    const rpc: Rpc = new Rpc(socket, {
-      request: async (method) => {
-        if (!Object.hasOwn(REQUESTS, method)) throw new Failure('usage', `unknown request ${method}`);
-        await this.hooks.stopping(this);
+    const rpc: Rpc = new Rpc(
+      socket,
+      {
+        request: async (method) => {
+          if (!Object.hasOwn(REQUESTS, method)) throw new Failure('usage', `unknown request ${method}`);
+          await this.hooks.stopping(this);
+        },
+        notice: (method, params) => this.noticed(method, params),
+        closed: () => {
+          if (this.rpc !== rpc) return;
+          this.livedOn ||= rpc.cutHere;
+          void this.lost();
+        },
       },
-      notice: (method, params) => this.noticed(method, params),
-      closed: () => {
-        if (this.rpc !== rpc) return;
-        this.livedOn ||= rpc.cutHere;
-        void this.lost();
-      },
-    });
+      this.world.clock,
+    );
     this.rpc = rpc;
     try {
       // It may be just beginning.
@@ -362,6 +369,8 @@ export class Domain {
         // What a guest's process made so that it cannot be removed is looked at again when a daemon starts.
       }
     }
-    files.remove(this.stateFile);
+    this.removed = true;
+    // For good: a record that came back after a power failure would be that of a guest that has crashed here.
+    removeDurable(this.stateFile, files);
   }
 }

@@ -98,6 +98,11 @@ const LOOK_AFTER_MS = 2_000;
 /** What such a process may have in its own directory: its console's log is most of what it needs. */
 const MOST_DIRECTORY_BYTES = 256 << 20;
 const MOST_NAMES = 1_000;
+/** Fails where a domain was ended while it was being made: nobody would know what is made of it from here on. */
+function mustBeWanted({ leaving, state }: Domain): void {
+  if (leaving) throw new Failure('no-such-guest', `domain ${state.name} was ended while it was being made`);
+}
+
 /** Fails where one part of what came says that it is another guest than that which was announced. */
 export function mustBeOf(
   found: { readonly name: string; readonly uuid: string },
@@ -273,6 +278,7 @@ export class Domains {
       // On disk before anything is made for it, so that nothing of it is ever without a name.
       domain.save();
       await prepare?.(domain);
+      mustBeWanted(domain);
       const { places } = domain;
       domain.state.process = await this.world.processes.start({
         places,
@@ -293,6 +299,7 @@ export class Domains {
         },
         yielding: wanted.incoming !== null,
       });
+      mustBeWanted(domain);
       domain.save();
       await domain.connect();
       this.tellConfinement(domain);
@@ -416,19 +423,24 @@ export class Domains {
     domain.save();
   }
 
-  /** Takes back what of it the domain was let have. */
+  /** Takes back what of it the domain, which stays, was let have. */
   private async takeDisks(domain: Domain, which: (given: GivenAccess) => boolean): Promise<void> {
+    if (await this.takeBack(domain, which)) domain.save();
+  }
+
+  /** The same; a domain that is about to go needs no record of that. True if there was something. */
+  private async takeBack(domain: Domain, which: (given: GivenAccess) => boolean): Promise<boolean> {
     const { grants = [] } = domain.state;
     const uid = this.uidOf(domain.domid);
     const taken = grants.filter(which);
-    if (uid === undefined || taken.length === 0) return;
+    if (uid === undefined || taken.length === 0) return false;
     // What serves a file may hang: its entry in there is of no use to anybody then.
     const given = this.images.takeBack(uid, taken);
     await this.within(given, TAKE_BACK_MS, 'the files of its disks do not answer').catch((error: Error) =>
       this.log.warn({ domid: domain.domid, error: error.message }, 'disks are not taken back'),
     );
     domain.state.grants = grants.filter((grant) => !taken.includes(grant));
-    domain.save();
+    return true;
   }
 
   /** Plugs a device into a guest that runs; it stands in the host's xenstore from before that, as with libxl. */
@@ -573,7 +585,7 @@ export class Domains {
   async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
     domain.leaving = true;
     await domain.endProcess(reason);
-    if (this.all.get(domain.domid) === domain) await this.takeDisks(domain, () => true);
+    await this.takeBack(domain, () => true);
     this.forget(domain, reason);
   }
 
@@ -583,14 +595,17 @@ export class Domains {
     this.store.removeDomain(domain.domid, domain.state.uuid);
   }
 
+  /** Also a second time: of what was ended while it was being made, something may have been made since. */
   private forget(domain: Domain, reason: GuestExit['reason']): void {
-    if (this.all.get(domain.domid) !== domain) return;
-    this.moves?.removing(domain);
+    const known = this.all.get(domain.domid);
+    if (known !== undefined && known !== domain) return;
+    if (known !== undefined) this.moves?.removing(domain);
     const { incoming, disks = [] } = domain.state;
     if (incoming !== null && domain.ownedBy(incoming.handover)) this.images.settle(disks);
     else this.images.discard(disks);
     this.unlist(domain);
     domain.remove();
+    if (known === undefined) return;
     this.all.delete(domain.domid);
     this.changed(domain, 'gone', { reason });
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain is gone');
@@ -613,6 +628,8 @@ export class Domains {
   }
 
   private async followEnd(domain: Domain, exit: GuestExit): Promise<void> {
+    // Somebody has ended it meanwhile: nothing is to follow.
+    if (domain.leaving || this.all.get(domain.domid) !== domain) return;
     const { config } = domain.state;
     const wanted =
       exit.reason === 'crash'
@@ -654,7 +671,7 @@ export class Domains {
     if (!wanted()) await this.discard(again, 'destroyed');
     else
       await this.untilDone(old, 'is on record still', wanted, async () => {
-        await this.takeDisks(old, () => true);
+        await this.takeBack(old, () => true);
         this.forget(old, 'destroyed');
       });
   }

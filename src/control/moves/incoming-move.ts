@@ -125,6 +125,11 @@ export class IncomingMove {
       } catch (error) {
         const { message } = describeError(error);
         this.context.log.error({ handover: this.handover, action: action.do, error: message }, 'hand-over');
+        // The books are open still: the source asks again until they are closed.
+        if (action.do === 'erase') {
+          this.phase = before;
+          return;
+        }
       }
     }
     if (this.phase === before && step.actions.length === 0) return;

@@ -129,7 +129,7 @@ export class OutgoingMove {
     const { answerMs } = this.context;
     let sent: SentStats | undefined;
     try {
-      this.rpc = await this.connected();
+      this.rpc = await unlessGivenUp(this.connected());
       const key = plain ? undefined : this.context.chance.bytes(32).toString('hex');
       const { name, uuid, vcpus, memoryKib, config } = domain.state;
       const status = await unlessGivenUp(domain.ask('hello', {}, answerMs));

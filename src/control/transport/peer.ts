@@ -6,7 +6,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import type { Doorkeeper } from '../../os/doorkeeper.js';
 import { Failure } from '../../protocol/failure.js';
-import { Rpc, type RpcHandlers } from '../../protocol/rpc.js';
+import { type ByteStream, Rpc, type RpcClock, type RpcHandlers } from '../../protocol/rpc.js';
 import { keepAlive, PROTOCOL_VERSIONS, SESSION } from '../../protocol/session.js';
 import { ask } from '../../protocol/table.js';
 import { fingerprintOf, type Identity, type Trusted } from './identity.js';
@@ -124,7 +124,17 @@ export async function connectPeer(
   trusted: readonly Trusted[],
   handlers: RpcHandlers,
 ): Promise<Rpc> {
-  const rpc = new Rpc(await openPeer(peer, identity, trusted), handlers);
+  return greet(await openPeer(peer, identity, trusted), peer, handlers);
+}
+
+/** Says hello to the host at the other end of a connection. `clock` undefined: this machine's. */
+export async function greet(
+  stream: ByteStream,
+  peer: PeerAddress,
+  handlers: RpcHandlers,
+  clock?: RpcClock,
+): Promise<Rpc> {
+  const rpc = new Rpc(stream, handlers, clock);
   try {
     await greeted(peer, ask(rpc, SESSION, 'hello', { versions: PROTOCOL_VERSIONS }, CONNECT_TIMEOUT_MS));
   } catch (error) {

@@ -9,7 +9,7 @@
  * made and the guest is not ours; the source's file is not touched before the destination owns the guest.
  */
 import { dirname } from 'node:path';
-import { syncDirectory } from '../../../os/durable.js';
+import { removeDurable, syncDirectory } from '../../../os/durable.js';
 import type { Files } from '../../../os/files.js';
 import { type FolderMap, folderOf, pathHere } from '../../../os/folder-map.js';
 import { Failure } from '../../../protocol/failure.js';
@@ -108,7 +108,7 @@ export function nameImages(images: readonly IncomingImage[], files: Files): void
 
 /** The guest is ours: the images have their own names only. */
 export function keepImages(images: readonly IncomingImage[], files: Files): void {
-  for (const { path } of images) files.remove(path);
+  for (const { path } of images) removeDurable(path, files);
 }
 
 /** The guest is not ours: nothing of what was made is left. */
@@ -118,7 +118,7 @@ export function discardImages(images: readonly IncomingImage[], files: Files): v
     const named = files.facts(target);
     if (made === undefined) continue;
     if (named?.ino === made.ino && named.dev === made.dev) files.remove(target);
-    files.remove(path);
+    removeDurable(path, files);
   }
 }
 
