@@ -89,7 +89,7 @@ function load(machine: Machine, file: string): void {
   cpu.userMode = true;
   cpu.rip = Number(elf.entry);
   cpu.setReg(RSP, STACK_TOP - 64);
-  machine.flushTlbAll();
+  machine.tables.forget();
 }
 
 /** Of the thread that executes. */

@@ -141,32 +141,44 @@ export interface EngineVcpu {
   loadFpu(image: Uint8Array): void;
 }
 
-/** What the engine is told of page tables in use. */
+/** Bits of a set of vCPUs, by their numbers: all of them. */
+export const ALL_VCPUS = (1 << MAX_VCPUS) - 1;
+
+/**
+ * Page tables in use. Frames are given by their indexes.
+ *
+ * Who may write what: until typed() a page that is to be a table is memory like any other (touch()), and again from
+ * untyped() on. In between setEntry() is the only writer besides the vCPUs, which set accessed and dirty bits as they
+ * walk. A change may be seen at once; it is seen for certain after a flush.
+ */
 export interface EngineTables {
-  flushTlb(vcpu: number): void;
-  flushTlbAll(): void;
-  invlpg(vcpu: number, va: number): void;
-  invlpgAll(va: number): void;
-  /** A frame, by its index, is not to be written by translations that are known: the next write looks at the tables. */
-  forbidWriting(frame: number): void;
-  /** A present entry of the lowest level, which named this frame (by its index), was changed by the host. */
-  tableChanged(frame: number): void;
-  /** A flush for who tells of every change of a table in use by tableChanged(): what a walk would find again may stay. */
-  flushStale(vcpu: number): void;
-  flushStaleAll(): void;
-  /** Loads the top table of a mode, as MOV to CR3 does. */
+  /** The frame is a page table of a level, 1 to 4, from now on: no vCPU writes it by a translation from before. */
+  typed(frame: number, level: number): void;
+  untyped(frame: number): void;
+  /** Sets entry `index`, 0 to 511, of a table of `level` to 64 bits given as halves. */
+  setEntry(table: number, index: number, level: number, lo: number, hi: number): void;
+  /**
+   * Loads the top table of a mode, as MOV to CR3 does: no translation of the old one, and none that is out of date, is
+   * used any more. The old table may be the new one.
+   */
   loadRoot(vcpu: number, user: boolean, mfn: number): void;
+  /**
+   * Changes are seen by these vCPUs (a set of bits, ALL_VCPUS for all) in both modes: those of the page at `va`, or if none
+   * is given all of them.
+   */
+  flush(vcpus: number, va?: number): void;
 }
 
-/** Which frames were written. */
+/** Which frames were written: by the guest, and by the host where it says so (touch, translate for writing, setEntry). */
 export interface DirtyLog {
-  startDirtyLog(): void;
+  /** From here on writes are noted; none is yet. */
+  start(): void;
   /**
    * ORs the frames of a range (all, if none is given) that were written since they were read last into `into`, one
-   * bit a frame counted from frame 0, and forgets them; how many.
+   * bit a frame counted from frame 0, and forgets them; how many. Throws RangeError for frames that are none.
    */
-  readDirty(into: Uint8Array, first?: number, frames?: number): number;
-  stopDirtyLog(): void;
+  read(into: Uint8Array, first?: number, count?: number): number;
+  stop(): void;
 }
 
 /** Code that ran often, so that another host's engine of the same kind can make it ready before the guest arrives. */
@@ -194,9 +206,11 @@ export interface Abilities {
   readonly warmUp?: WarmUp;
 }
 
-export interface CpuEngine extends EngineTables, DirtyLog {
+export interface CpuEngine {
   readonly abilities: Abilities;
   readonly ram: GuestRam;
+  readonly tables: EngineTables;
+  readonly dirty: DirtyLog;
   readonly vcpus: readonly EngineVcpu[];
   /**
    * How far a vCPU goes from here, in however many calls of run(): for so many instructions, of which one that faults is

@@ -92,9 +92,9 @@ class PvRunner implements GuestRunner {
           container: guest.describe(),
         }),
       warmUp: domain.machine.abilities.warmUp,
-      startDirtyLog: () => domain.machine.startDirtyLog(),
-      readDirty: (into) => domain.machine.readDirty(into),
-      stopDirtyLog: () => domain.machine.stopDirtyLog(),
+      startDirtyLog: () => domain.machine.dirty.start(),
+      readDirty: (into) => domain.machine.dirty.read(into),
+      stopDirtyLog: () => domain.machine.dirty.stop(),
       pause: async () => {
         this.loop.stop();
         await guest.pause();

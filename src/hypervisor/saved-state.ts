@@ -331,8 +331,8 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   if (version < TABLES_AS_XEN) {
     d.m2p.createTables();
     d.tables.adoptTables(new Set(d.machine.vcpus.map((cpu) => cpu.cr3Kernel)));
-    d.machine.flushTlbAll();
   }
+  for (const t of frames.tables) d.machine.tables.typed(t.frame, t.level);
   d.grants.nrFrames = grants.nrFrames;
   for (const pin of grants.pins) d.grants.restorePin(pin);
   d.grants.handles.splice(0, d.grants.handles.length, ...grants.handles);

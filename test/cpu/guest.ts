@@ -63,7 +63,7 @@ export async function openGuest(readOnly: Uint8Array): Promise<Guest> {
   cpu.gsBase = GS_BASE;
   cpu.cs = 0x33;
   cpu.ss = 0x2b;
-  machine.flushTlbAll();
+  machine.tables.forget();
 
   const faultOf = (exit: Exit, end: number): Fault | undefined => {
     switch (exit) {

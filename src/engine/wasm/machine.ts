@@ -13,7 +13,9 @@ import { LinearRam } from '../ram.js';
 import { checkVcpuStates, type VcpuState } from '../vcpu-state.js';
 import { ARENA, CODE_KIND, KIND_CHECKED, KIND_LONG, VCPU_BASE, VCPU_STRIDE } from './core/layout.js';
 import { BlockDecoder } from './decode/decode.js';
+import { WasmDirtyLog } from './dirty-log.js';
 import { coreWasmBase64 } from './generated/core-wasm.js';
+import { type TablesCore, WasmTables } from './tables.js';
 import type { FullProfile, Profile } from './translate/profile.js';
 import { PROFILE_BYTES, type Tier, Translator } from './translate/translator.js';
 import { Vcpu } from './vcpu.js';
@@ -59,7 +61,7 @@ const FIRST_RATE = 0.1;
 /** Slices shorter than this say nothing about the rate. */
 const MEASURED_NS = 50_000;
 
-interface Core {
+interface Core extends TablesCore {
   init(
     frames: number,
     count: number,
@@ -76,14 +78,7 @@ interface Core {
   translate(cpu: number, va: number, intent: number): number;
   codePage(cpu: number, va: bigint): number;
   touch(linear: number): void;
-  flush(cpu: number): void;
-  flushMode(cpu: number, mode: number): void;
-  keepUpperHalf(cpu: number, before: number, after: number): number;
-  invlpg(cpu: number, va: number): void;
   flushWrites(): void;
-  forbidWriting(frame: number): void;
-  tableChanged(frame: number): void;
-  flushStale(cpu: number): void;
   prepareBlock(at: number): void;
   dropAll(): void;
   readFlags(cpu: number): number;
@@ -105,13 +100,14 @@ export class Machine implements CpuEngine {
   readonly mem: LinearMemory;
   readonly vcpus: readonly Vcpu[];
   readonly ram: LinearRam;
+  readonly tables: WasmTables;
+  readonly dirty: WasmDirtyLog;
   readonly abilities: Abilities = {
     exactCounts: true,
     rdtsc: 'asked',
     parallelVcpus: false,
     warmUp: this,
   };
-  private logging = false;
   /** Code was decoded for a guest that is yet to come. */
   private prepared = false;
   /** Bits of the vCPUs that requestExit() was called for. */
@@ -126,7 +122,7 @@ export class Machine implements CpuEngine {
     private readonly core: Core,
     private readonly translator: Translator,
     framesBase: number,
-    private readonly dirty: number,
+    dirty: number,
   ) {
     this.mem = new LinearMemory(memory.buffer);
     this.ram = new LinearRam(this.mem, config.map, framesBase);
@@ -137,6 +133,8 @@ export class Machine implements CpuEngine {
     };
     this.vcpus = Array.from({ length: config.vcpus }, (_, i) => new Vcpu(i, this.mem, flags));
     for (const v of this.vcpus) core.fninit(v.gprs);
+    this.tables = new WasmTables(core, this.ram, this.vcpus);
+    this.dirty = new WasmDirtyLog(() => core.flushWrites(), this.ram, dirty);
   }
 
   static async create(config: EngineConfig, options: WasmOptions = {}): Promise<Machine> {
@@ -264,6 +262,7 @@ export class Machine implements CpuEngine {
 
   private enter(v: Vcpu, before: number, budget: number): number {
     this.running = v;
+    this.tables.untouched = false;
     try {
       const exit = this.core.run(v.gprs, budget);
       if (v.resuming && v.retired > before) v.resuming = false;
@@ -322,100 +321,6 @@ export class Machine implements CpuEngine {
     if (offset < this.ram.frames * PAGE) this.core.prepareBlock(this.ram.base + offset);
   }
 
-  flushTlb(vcpu: number): void {
-    this.core.flush(this.vcpus[vcpu].gprs);
-  }
-  flushTlbAll(): void {
-    for (const v of this.vcpus) this.flushTlb(v.id);
-  }
-  invlpg(vcpu: number, va: number): void {
-    this.core.invlpg(this.vcpus[vcpu].gprs, va);
-  }
-
-  /** A frame, by its index, is not to be written by translations that are known: the next write looks at the tables. */
-  forbidWriting(frame: number): void {
-    this.core.forbidWriting(frame);
-  }
-
-  /** A present entry of the lowest level, which named this frame (by its index), was changed by the host. */
-  tableChanged(frame: number): void {
-    this.core.tableChanged(frame);
-  }
-
-  /**
-   * A flush for who tells of every change of a table in use by tableChanged(), or else by flushTlb(): the translations
-   * that are out of date go, the others, which a walk would find again, stay.
-   */
-  flushStale(vcpu: number): void {
-    this.core.flushStale(this.vcpus[vcpu].gprs);
-  }
-  flushStaleAll(): void {
-    for (const v of this.vcpus) this.flushStale(v.id);
-  }
-
-  /**
-   * Loads the top table of a mode, as MOV to CR3 does: no translation of the old one, and none that is out of date,
-   * is used any more. The kernel keeps what it knows of its own half, if both tables show the same. Needs to be told of
-   * changes as flushStale() does.
-   */
-  loadRoot(vcpu: number, user: boolean, mfn: number): void {
-    const v = this.vcpus[vcpu];
-    const before = user ? v.cr3User : v.cr3Kernel;
-    if (user) v.cr3User = mfn;
-    else v.cr3Kernel = mfn;
-    this.flushStale(vcpu);
-    if (mfn !== before && (user || !this.keepUpperHalf(v, before, mfn)))
-      this.core.flushMode(v.gprs, user ? 1 : 0);
-  }
-
-  private keepUpperHalf(v: Vcpu, before: number, after: number): boolean {
-    const from = this.ram.address(before);
-    const to = this.ram.address(after);
-    return from >= 0 && to >= 0 && this.core.keepUpperHalf(v.gprs, from, to) !== 0;
-  }
-  invlpgAll(va: number): void {
-    for (const v of this.vcpus) this.invlpg(v.id, va);
-  }
-
-  startDirtyLog(): void {
-    this.mem.bytes(this.dirty, this.ram.frames).fill(0);
-    this.core.flushWrites();
-    this.logging = true;
-  }
-  /**
-   * ORs the frames of a range (all, if none is given) that were written since they were read last into `into`, one
-   * bit a frame counted from frame 0, and forgets them; how many.
-   */
-  readDirty(into: Uint8Array, first = 0, frames = this.ram.frames - first): number {
-    if (!this.logging) throw new Error('the dirty log is not running');
-    const end = first + frames;
-    if (first < 0 || frames < 0 || end > this.ram.frames || into.length * 8 < end)
-      throw new RangeError(`frames ${first} to ${end} of ${this.ram.frames}, ${into.length} bytes for them`);
-    const dirty = this.mem.bytes(this.dirty, this.ram.frames);
-    let count = 0;
-    const take = (from: number, to: number): void => {
-      for (let frame = from; frame < to; frame++) {
-        if (dirty[frame] === 0) continue;
-        dirty[frame] = 0;
-        into[frame >> 3] |= 1 << (frame & 7);
-        count++;
-      }
-    };
-    // Four at a time, between two ends that are not aligned.
-    const start = Math.min(end, first + (-(this.dirty + first) & 3));
-    take(first, start);
-    if (start < end) {
-      const words = new Uint32Array(this.mem.buffer, this.dirty + start, (end - start) >> 2);
-      for (let w = 0; w < words.length; w++) if (words[w] !== 0) take(start + 4 * w, start + 4 * w + 4);
-      take(start + 4 * words.length, end);
-    }
-    this.core.flushWrites();
-    return count;
-  }
-  stopDirtyLog(): void {
-    this.logging = false;
-  }
-
   requestExit(vcpu: number): void {
     this.exitsRequested |= 1 << vcpu;
     if (this.running?.id === vcpu) this.core.endRun(this.running.gprs);
@@ -439,7 +344,8 @@ export class Machine implements CpuEngine {
     for (const [i, saved] of states.entries()) restoreVcpu(this.vcpus[i], this.mem, saved);
     if (!this.prepared) this.core.dropAll();
     this.prepared = false;
-    this.flushTlbAll();
+    this.tables.forget();
+    this.tables.untouched = true;
   }
 
   private hasSignature(vcpu: number, va: number): boolean {

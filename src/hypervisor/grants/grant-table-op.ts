@@ -3,6 +3,7 @@
  * both ends. Grants of other domains do not exist for it: domain 0 grants nothing.
  * Source: xen/common/grant_table.c, arch/x86/pv/grant_table.c.
  */
+import { ALL_VCPUS } from '../../engine/engine.js';
 import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import * as G from '../../xen/grant-table.js';
 import { DOMID_SELF } from '../../xen/hypercalls.js';
@@ -50,7 +51,7 @@ export function grantTableOp(d: DomainState): number {
       return each(G.GnttabMapGrantRef.sizeof, () => map(d), 0, G.GnttabMapGrantRef.sizeof);
     case G.GNTTABOP_unmap_grant_ref: {
       const rc = each(G.GnttabUnmapGrantRef.sizeof, () => unmap(d, false), G.GnttabUnmapGrantRef.status, 2);
-      d.machine.flushTlbAll();
+      d.machine.tables.flush(ALL_VCPUS);
       return rc;
     }
     case G.GNTTABOP_unmap_and_replace: {
@@ -60,7 +61,7 @@ export function grantTableOp(d: DomainState): number {
         G.GnttabUnmapAndReplace.status,
         2,
       );
-      d.machine.flushTlbAll();
+      d.machine.tables.flush(ALL_VCPUS);
       return rc;
     }
     case G.GNTTABOP_setup_table:

@@ -3,6 +3,7 @@
  * machine-to-physical table.
  * Source: do_mmu_update, __do_update_va_mapping of xen/arch/x86/mm.c.
  */
+import { ALL_VCPUS } from '../../engine/engine.js';
 import { EFAULT, EINVAL, ENOSYS, EPERM, ESRCH } from '../../xen/errno.js';
 import { DOMID_IO, DOMID_SELF, DOMID_XEN } from '../../xen/hypercalls.js';
 import {
@@ -106,18 +107,16 @@ function update(d: DomainState, domid: number): number {
   const where = args.hi[2] === 0 ? (flags & ~UVMF_FLUSHTYPE_MASK) >>> 0 : -1;
   if (flush !== UVMF_TLB_FLUSH && flush !== UVMF_INVLPG) return 0;
   if (where === UVMF_LOCAL) {
-    if (flush === UVMF_TLB_FLUSH) machine.flushStale(v.id);
-    else machine.invlpg(v.id, va);
+    machine.tables.flush(1 << v.id, flush === UVMF_TLB_FLUSH ? undefined : va);
     return 0;
   }
   if (where === UVMF_ALL) {
-    if (flush === UVMF_TLB_FLUSH) machine.flushStaleAll();
-    else machine.invlpgAll(va);
+    machine.tables.flush(ALL_VCPUS, flush === UVMF_TLB_FLUSH ? undefined : va);
     return 0;
   }
   const mask = vcpuMask(d, args.long(2) - flush);
   if (mask < 0) return mask;
-  flushMask(d, mask, flush === UVMF_INVLPG, va);
+  machine.tables.flush(mask, flush === UVMF_TLB_FLUSH ? undefined : va);
   return 0;
 }
 
@@ -125,13 +124,4 @@ function update(d: DomainState, domid: number): number {
 export function vcpuMask(d: DomainState, va: number): number {
   if (!d.guest.copyIn(d.current.id, va, 8)) return -EFAULT;
   return d.guest.buffer.getU32(0) & ((1 << d.vcpus.length) - 1);
-}
-
-/** Flushes one page or everything on the vCPUs of `mask`. */
-export function flushMask(d: DomainState, mask: number, page: boolean, va: number): void {
-  for (const v of d.vcpus) {
-    if (!(mask & (1 << v.id))) continue;
-    if (page) d.machine.invlpg(v.id, va);
-    else d.machine.flushStale(v.id);
-  }
 }

@@ -3,13 +3,14 @@
  * pages.
  * Source: do_mmuext_op, new_guest_cr3 of xen/arch/x86/mm.c.
  */
+import { ALL_VCPUS } from '../../engine/engine.js';
 import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../../xen/errno.js';
 import * as M from '../../xen/mmu.js';
 import type { DomainState } from '../state.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 import { batch, batchIsOver } from './batch.js';
 import { addressOk } from './guest-memory.js';
-import { checkOwner, flushMask, vcpuMask } from './mmu-update.js';
+import { checkOwner, vcpuMask } from './mmu-update.js';
 
 const MAX_LDT_ENTRIES = 8192;
 
@@ -40,24 +41,24 @@ function one(d: DomainState): number {
     case M.MMUEXT_NEW_USER_BASEPTR:
       return newUserBaseptr(d, v, mfn);
     case M.MMUEXT_TLB_FLUSH_LOCAL:
-      machine.flushStale(v.id);
+      machine.tables.flush(1 << v.id);
       return 0;
     case M.MMUEXT_INVLPG_LOCAL:
-      machine.invlpg(v.id, va);
+      machine.tables.flush(1 << v.id, va);
       return 0;
     case M.MMUEXT_TLB_FLUSH_MULTI:
     case M.MMUEXT_INVLPG_MULTI: {
       const mask = vcpuMask(d, buffer.getS64(M.MmuextOp.arg2_vcpumask));
       if (mask < 0) return -EINVAL;
       if (cmd === M.MMUEXT_TLB_FLUSH_MULTI || addressOk(va))
-        flushMask(d, mask, cmd === M.MMUEXT_INVLPG_MULTI, va);
+        machine.tables.flush(mask, cmd === M.MMUEXT_TLB_FLUSH_MULTI ? undefined : va);
       return 0;
     }
     case M.MMUEXT_TLB_FLUSH_ALL:
-      machine.flushStaleAll();
+      machine.tables.flush(ALL_VCPUS);
       return 0;
     case M.MMUEXT_INVLPG_ALL:
-      if (addressOk(va)) machine.invlpgAll(va);
+      if (addressOk(va)) machine.tables.flush(ALL_VCPUS, va);
       return 0;
     case M.MMUEXT_FLUSH_CACHE:
       return -EACCES;
@@ -133,7 +134,7 @@ export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number 
     if (rc !== 0) return rc;
     d.tables.beforeLoad(mfn, false);
   }
-  d.machine.loadRoot(v.id, false, mfn);
+  d.machine.tables.loadRoot(v.id, false, mfn);
   if (old !== mfn && old !== 0) d.tables.putType(d.ram.frameOf(old));
   return 0;
 }
@@ -147,7 +148,7 @@ export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): num
     if (rc !== 0) return rc;
     d.tables.beforeLoad(mfn, true);
   }
-  d.machine.loadRoot(v.id, true, mfn);
+  d.machine.tables.loadRoot(v.id, true, mfn);
   if (old !== 0) d.tables.putType(d.ram.frameOf(old));
   return 0;
 }

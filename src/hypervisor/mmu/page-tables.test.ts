@@ -252,12 +252,12 @@ describe("Xen's own slots of a top table", () => {
     expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, false));
     expect(mmuext(4, mfn(SPARE))).toBe(0);
     const { machine } = c.guest.domain;
-    machine.startDirtyLog();
+    machine.dirty.start();
     const dirty = new Uint8Array(Math.ceil(machine.ram.frames / 8));
-    machine.readDirty(dirty);
+    machine.dirty.read(dirty);
     expect(mmuext(3, mfn(SPARE))).toBe(0);
     dirty.fill(0);
-    machine.readDirty(dirty);
+    machine.dirty.read(dirty);
     expect((dirty[SPARE >> 3] >> (SPARE & 7)) & 1).toBe(1);
   });
 

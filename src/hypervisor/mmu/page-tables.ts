@@ -13,7 +13,7 @@
  * get_lN_linear_pagetable, mod_l1..l4_entry of xen/arch/x86/mm.c.
  */
 
-import type { CpuEngine, GuestRam } from '../../engine/engine.js';
+import { ALL_VCPUS, type CpuEngine, type GuestRam } from '../../engine/engine.js';
 import { EBUSY, EINVAL, EPERM } from '../../xen/errno.js';
 import type { LinearMemory } from '../../xen/memory.js';
 import {
@@ -128,7 +128,7 @@ export class PageTables {
       type[frame] = 0;
       count[frame] = 0;
       // From here on every change of it is seen.
-    } else this.machine.forbidWriting(frame);
+    } else this.machine.tables.typed(frame, level);
     return rc;
   }
 
@@ -140,13 +140,14 @@ export class PageTables {
     const level = type[frame];
     if (level > 1) this.putEntries(frame, level, ENTRIES_PER_TABLE);
     type[frame] = 0;
+    this.machine.tables.untyped(frame);
   }
 
   /** Flushes what changed entries of upper levels make wrong. To be called once at the end of a list of changes. */
   flushUpper(): void {
     if (!this.upperChanged) return;
     this.upperChanged = false;
-    this.machine.flushTlbAll();
+    this.machine.tables.flush(ALL_VCPUS);
   }
 
   private promoteL1(frame: number): number {
@@ -194,13 +195,13 @@ export class PageTables {
         adjusted = true;
       }
     }
-    if (level === 4) this.fillReserved(frame);
+    if (level === 4) this.fillReserved(frame, this.m2pStrict);
     else if (adjusted) this.machine.touch(at);
     return 0;
   }
 
-  /** Puts Xen's entries into the slots that are Xen's; whatever the guest had there is gone. */
-  private fillReserved(frame: number): void {
+  /** Puts Xen's entries into the slots that are Xen's; whatever the guest had there is gone. Of what is no table yet. */
+  private fillReserved(frame: number, showsM2p: boolean): void {
     const at = this.ram.linearOf(frame);
     const start = at + 8 * HYPERVISOR_L4_FIRST;
     this.mem.u8.fill(0, start, at + 8 * HYPERVISOR_L4_END);
@@ -211,8 +212,11 @@ export class PageTables {
     const mfn = this.ram.mfnOf(frame);
     this.mem.setU32(at + 8 * LINEAR_SLOT, linearLo(mfn));
     this.mem.setU32(at + 8 * LINEAR_SLOT + 4, linearHi(mfn));
-    if (this.m2pStrict) this.showM2p(frame);
-    else this.machine.touch(at);
+    if (showsM2p) {
+      this.mem.setU32(at + 8 * READ_ONLY_M2P_SLOT, this.m2pEntry.lo);
+      this.mem.setU32(at + 8 * READ_ONLY_M2P_SLOT + 4, this.m2pEntry.hi);
+    }
+    this.machine.touch(at);
   }
 
   /** A top table is about to be loaded for a vCPU's kernel, or for its user mode: whether it shows the M2P. */
@@ -230,7 +234,8 @@ export class PageTables {
   }
 
   /**
-   * Makes of all tables what they would be had the guest lived here from the beginning: for one that was saved when
+   * Makes of all tables what they would be if the guest had lived here from the beginning, before the engine is told of
+   * them: for a guest that was saved when
    * entries were kept as the guest wrote them, and Xen's slots were no part of its memory.
    */
   adoptTables(kernelRoots: ReadonlySet<number>): void {
@@ -244,11 +249,8 @@ export class PageTables {
         if (level === 1) this.adjustL1(at + 8 * i);
         else this.mem.setU32(at + 8 * i, lo | ADDED_LO[level]);
       }
-      if (level === 4) {
-        this.fillReserved(frame);
-        if (kernelRoots.has(this.ram.mfnOf(frame))) this.showM2p(frame);
-      }
-      this.machine.touch(at);
+      if (level === 4) this.fillReserved(frame, kernelRoots.has(this.ram.mfnOf(frame)));
+      else this.machine.touch(at);
     }
   }
 
@@ -360,17 +362,8 @@ export class PageTables {
   }
 
   private write(level: number, at: number, lo: number, hi: number): void {
-    const old = this.mem.getU32(at);
-    if (old & PTE_PRESENT) {
-      if (level > 1) this.upperChanged = true;
-      else {
-        const frame = this.ram.frameOf(entryMfn(old, this.mem.getU32(at + 4)));
-        if (frame >= 0) this.machine.tableChanged(frame);
-      }
-    }
-    this.mem.setU32(at, lo);
-    this.mem.setU32(at + 4, hi);
-    this.machine.touch(at);
+    if (level > 1 && this.mem.getU32(at) & PTE_PRESENT) this.upperChanged = true;
+    this.machine.tables.setEntry(this.ram.frameAt(at), (at & 4095) >>> 3, level, lo, hi);
   }
 
   /** Linear address of the L1 entry of `va` under the L4 in frame `root` (an MFN), or -1. */

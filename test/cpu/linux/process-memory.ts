@@ -26,17 +26,17 @@ export class ProcessMemory {
         this.space.protect(va, p);
       }
     }
-    this.space.machine.flushTlbAll();
+    this.space.machine.tables.forget();
   }
 
   unmap(address: number, bytes: number): void {
     for (let va = address; va < address + bytes; va += PAGE) this.space.unmap(va);
-    this.space.machine.flushTlbAll();
+    this.space.machine.tables.forget();
   }
 
   protect(address: number, bytes: number, p: Protection, present: boolean): void {
     for (let va = address; va < address + bytes; va += PAGE) this.space.protect(va, p, present);
-    this.space.machine.flushTlbAll();
+    this.space.machine.tables.forget();
   }
 
   /** A free range below all others. */

@@ -50,7 +50,7 @@ function begin(machine: Machine) {
   const cpu = machine.vcpus[0];
   cpu.cr3Kernel = cpu.cr3User = machine.ram.mfnOf(root);
   cpu.userMode = true;
-  machine.flushTlb(0);
+  machine.tables.forget(1);
   return { tables, root, code, cpu };
 }
 
@@ -79,7 +79,7 @@ test('an entry that names a frame that is none is refused, at every level and ho
         const frame = large === 0n ? mfn : (mfn >> BigInt(9 * i)) << BigInt(9 * i);
         if (isFrame(frame + ((BigInt(VA) >> 12n) & (2n ** BigInt(9 * i) - 1n)))) continue;
         machine.mem.setBig(at, rawFrame(frame) | ALL | large);
-        machine.flushTlb(0);
+        machine.tables.forget(1);
         const code1 = USER | RESERVED | PROTECTION;
         expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(code1, VA));
         expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(code1 | WRITE, VA));
@@ -91,7 +91,7 @@ test('an entry that names a frame that is none is refused, at every level and ho
     machine.mem.setBig(at, before);
   }
   expect(tried).toBeGreaterThan(100);
-  machine.flushTlb(0);
+  machine.tables.forget(1);
   expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
 });
 
@@ -148,7 +148,7 @@ test('page tables of random bits lead to no byte outside the frames', async () =
       for (let f = 0; f < 8; f++) machine.touch(tables.linear(f));
       mem.u8.set(own, machine.ram.base);
       mem.u8.set(top, machine.ram.base + 8);
-      machine.flushTlb(0);
+      machine.tables.forget(1);
       const slot = 1 + random(511);
       const low = random(2 ** 27) * PAGE + (random(3) === 0 ? PAGE - 4 : random(PAGE));
       const va = (slot >= 256 ? slot - 512 : slot) * 2 ** 39 + low;
@@ -196,7 +196,7 @@ test('the last frame of a machine as large as can be is a frame like others, up 
   cpu.setReg(RCX, 2 * PAGE);
   cpu.setReg(RSI, VA);
   machine.mem.setBig(tables.entry(root, VA + PAGE), 0n);
-  machine.flushTlb(0);
+  machine.tables.forget(1);
   expect(go(machine, cpu, 1, code.get('copy'))).toEqual(fault(USER | WRITE, VA + PAGE));
   expect(cpu.reg(RCX)).toBe(PAGE + 8);
   cpu.setReg(RDI, VA + PAGE - 16);
@@ -232,6 +232,6 @@ test('addresses wrap around at the end of the address space to its beginning, pa
   expect(machine.mem.getU8(top + PAGE - 3)).toBe(0x88);
   expect(machine.mem.getU32(bottom)).toBe(0x2233_4455);
   machine.mem.setBig(tables.entry(root, 0), 0n);
-  machine.flushTlb(0);
+  machine.tables.forget(1);
   expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE, 0));
 });

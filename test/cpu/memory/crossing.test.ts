@@ -210,7 +210,7 @@ function prepare(c: Case, va: number): void {
 function rights(first: bigint, second: bigint): void {
   machine.mem.setBig(entries[0], first === 0n ? 0n : mfnBits(frames[0]) | first);
   machine.mem.setBig(entries[1], second === 0n ? 0n : mfnBits(frames[1]) | second);
-  machine.flushTlb(0);
+  machine.tables.forget();
 }
 
 /** How many of an operand's bytes may lie before the edge. */

@@ -47,12 +47,12 @@ beforeEach(async () => {
     cpu.userMode = true;
     cpu.setReg(RDI, DATA);
   }
-  machine.flushTlbAll();
+  machine.tables.forget();
 });
 
 function dirty(first?: number, count?: number): number[] {
   const bits = new Uint8Array(Math.ceil(FRAMES / 8));
-  const n = machine.readDirty(bits, first, count);
+  const n = machine.dirty.read(bits, first, count);
   const frames = Array.from({ length: FRAMES }, (_, f) => f).filter(
     (f) => (bits[f >> 3] & (1 << (f & 7))) !== 0,
   );
@@ -92,7 +92,7 @@ describe('a frame is in the log', () => {
     (label) => {
       run(label);
       run('write', 1);
-      machine.startDirtyLog();
+      machine.dirty.start();
       run(label);
       expect(dirty()).toEqual([data[0]]);
       expect(dirty()).toEqual([]);
@@ -104,7 +104,7 @@ describe('a frame is in the log', () => {
 
   test('whose page another vCPU wrote, and both of one that two wrote', () => {
     warm(3);
-    machine.startDirtyLog();
+    machine.dirty.start();
     run('write', 1, 1);
     expect(dirty()).toEqual([data[1]]);
     run('write', 1, 0);
@@ -114,7 +114,7 @@ describe('a frame is in the log', () => {
 
   test('twice, if a store lies in both', () => {
     warm(2);
-    machine.startDirtyLog();
+    machine.dirty.start();
     const cpu = machine.vcpus[0];
     cpu.setReg(RDI, DATA + PAGE - 3);
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
@@ -123,7 +123,7 @@ describe('a frame is in the log', () => {
 
   test('all of them, if a string instruction runs over many', () => {
     warm(PAGES);
-    machine.startDirtyLog();
+    machine.dirty.start();
     const cpu = machine.vcpus[0];
     cpu.setReg(RDI, DATA + PAGE + 8);
     cpu.setReg(RCX, (20 * PAGE) / 8);
@@ -135,7 +135,7 @@ describe('a frame is in the log', () => {
     warm(1);
     const entry = tables.entry(root, DATA + 5 * PAGE);
     const l1 = tablesOf(DATA)[3];
-    machine.startDirtyLog();
+    machine.dirty.start();
     run('read', 5);
     expect(machine.mem.getBig(entry)).toBe(mfnBits(data[5]) | ALL | A);
     expect(dirty()).toEqual([l1]);
@@ -151,7 +151,7 @@ describe('a frame is in the log', () => {
     const frame = tables.take();
     tables.map(root, va, frame);
     warm(1);
-    machine.startDirtyLog();
+    machine.dirty.start();
     const cpu = machine.vcpus[0];
     cpu.setReg(RDI, va);
     // The root's entry is new as well, so its accessed bit, too.
@@ -161,7 +161,7 @@ describe('a frame is in the log', () => {
 
   test('after the host has said that it writes it, or asked where to write', () => {
     warm(1);
-    machine.startDirtyLog();
+    machine.dirty.start();
     machine.touch(tables.linear(data[7]) + 100);
     expect(dirty()).toEqual([data[7]]);
     const linear = machine.translate(0, DATA + 8, 1);
@@ -180,7 +180,7 @@ describe('a frame is in the log', () => {
     cpu.setReg(RDI, DATA + 2048);
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
     for (let i = 0; i < 2; i++) {
-      machine.startDirtyLog();
+      machine.dirty.start();
       cpu.setReg(RDI, DATA + 2048);
       expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
       expect(dirty()).toEqual([frame]);
@@ -201,7 +201,7 @@ test('a page whose translation another has pushed out of its place is logged whe
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
   };
   at(neighbour);
-  machine.startDirtyLog();
+  machine.dirty.start();
   at(DATA);
   at(neighbour);
   expect(dirty()).toEqual([data[0], frame]);
@@ -211,7 +211,7 @@ test('a page whose translation another has pushed out of its place is logged whe
 
 test('a guest that only reads leaves the log empty', () => {
   warm(PAGES);
-  machine.startDirtyLog();
+  machine.dirty.start();
   for (let page = 0; page < PAGES; page++) run('read', page);
   expect(dirty()).toEqual([]);
 });
@@ -219,8 +219,8 @@ test('a guest that only reads leaves the log empty', () => {
 test('a store that faults is not logged as its page', () => {
   warm(2);
   machine.mem.setBig(tables.entry(root, DATA), 0n);
-  machine.flushTlbAll();
-  machine.startDirtyLog();
+  machine.tables.forget();
+  machine.dirty.start();
   const cpu = machine.vcpus[0];
   cpu.setReg(RDI, DATA);
   expect(go(machine, cpu, 1, code.get('write')).exit).not.toBe(ran.exit);
@@ -240,7 +240,7 @@ test('ranges are read and forgotten by themselves', () => {
     [0, data[9]],
     [data[11], FRAMES - data[11]],
   ]) {
-    machine.startDirtyLog();
+    machine.dirty.start();
     for (let page = 0; page < PAGES; page++) run('write', page);
     const inside = data.filter((f) => f >= first && f < first + count);
     expect(dirty(first, count)).toEqual(inside);
@@ -251,7 +251,7 @@ test('ranges are read and forgotten by themselves', () => {
 
 test('a range that is read between two writes misses neither', () => {
   warm(4);
-  machine.startDirtyLog();
+  machine.dirty.start();
   run('write', 1);
   run('write', 2);
   expect(dirty(data[1], 1)).toEqual([data[1]]);
@@ -263,27 +263,27 @@ test('a range that is read between two writes misses neither', () => {
 
 test('what is in `into` already stays there', () => {
   warm(2);
-  machine.startDirtyLog();
+  machine.dirty.start();
   run('write', 0);
   const bits = new Uint8Array(Math.ceil(FRAMES / 8)).fill(0x55);
   const before = bits.slice();
-  machine.readDirty(bits);
+  machine.dirty.read(bits);
   before[data[0] >> 3] |= 1 << (data[0] & 7);
   expect(bits).toEqual(before);
 });
 
 test('the log can be started anew, and asking it when it does not run, or for frames that are not, is an error', () => {
   const bits = new Uint8Array(Math.ceil(FRAMES / 8));
-  expect(() => machine.readDirty(bits)).toThrow('the dirty log is not running');
-  machine.startDirtyLog();
+  expect(() => machine.dirty.read(bits)).toThrow('the dirty log is not running');
+  machine.dirty.start();
   run('write', 0);
-  machine.startDirtyLog();
+  machine.dirty.start();
   expect(dirty()).toEqual([]);
-  expect(() => machine.readDirty(bits, 1, FRAMES)).toThrow(`frames 1 to ${FRAMES + 1} of ${FRAMES}`);
-  expect(() => machine.readDirty(bits, -1, 2)).toThrow(RangeError);
-  expect(() => machine.readDirty(new Uint8Array(1))).toThrow('1 bytes for them');
-  machine.stopDirtyLog();
-  expect(() => machine.readDirty(bits)).toThrow('the dirty log is not running');
+  expect(() => machine.dirty.read(bits, 1, FRAMES)).toThrow(`frames 1 to ${FRAMES + 1} of ${FRAMES}`);
+  expect(() => machine.dirty.read(bits, -1, 2)).toThrow(RangeError);
+  expect(() => machine.dirty.read(new Uint8Array(1))).toThrow('1 bytes for them');
+  machine.dirty.stop();
+  expect(() => machine.dirty.read(bits)).toThrow('the dirty log is not running');
 });
 
 test('random writers and readers: what the log misses is what has not changed', () => {
@@ -293,7 +293,7 @@ test('random writers and readers: what the log misses is what has not changed', 
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
     return Math.floor((seed / 2 ** 32) * n);
   };
-  machine.startDirtyLog();
+  machine.dirty.start();
   // A copy that is kept up to date by the log alone, as a migration does.
   const size = FRAMES * PAGE;
   const copy = machine.mem.u8.slice(machine.ram.base, machine.ram.base + size);
@@ -308,11 +308,11 @@ test('random writers and readers: what the log misses is what has not changed', 
         machine.touch(entry);
         machine.mem.setBig(entry, mfnBits(data[page]) | ALL);
       }
-      if (random(20) === 0) machine.flushTlbAll();
+      if (random(20) === 0) machine.tables.forget();
       run(label, page, random(2));
     }
     const bits = new Uint8Array(Math.ceil(FRAMES / 8));
-    machine.readDirty(bits);
+    machine.dirty.read(bits);
     for (let f = 0; f < FRAMES; f++) {
       if ((bits[f >> 3] & (1 << (f & 7))) === 0) continue;
       copy.set(machine.mem.bytes(tables.linear(f), PAGE), f * PAGE);

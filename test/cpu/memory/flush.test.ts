@@ -3,7 +3,7 @@
  * it only the new. SDM vol. 3, 4.10.4.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { PAGE } from '../../../src/engine/engine.js';
+import { ALL_VCPUS, PAGE } from '../../../src/engine/engine.js';
 import type { Machine } from '../machine.js';
 import { createMachine } from '../machine.js';
 import {
@@ -70,16 +70,16 @@ const write = (value: number, vcpu = 0): void => {
   cpu.setReg(RAX, value);
   expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
 };
-const set = (frame: number, bits = ALL): void => machine.mem.setBig(entry, mfnBits(frame) | bits);
+const set = (frame: number, bits = ALL): void => tables.set(entry, mfnBits(frame) | bits);
 
 const FLUSHES = {
-  'invlpg of the page': () => machine.invlpg(0, VA),
-  'invlpg of another byte of the page': () => machine.invlpg(0, VA + 0xfff),
-  'invlpg on all vCPUs': () => machine.invlpgAll(VA + 8),
-  'a flush': () => machine.flushTlb(0),
-  'a flush on all vCPUs': () => machine.flushTlbAll(),
+  'invlpg of the page': () => machine.tables.flush(1, VA),
+  'invlpg of another byte of the page': () => machine.tables.flush(1, VA + 0xfff),
+  'invlpg on all vCPUs': () => machine.tables.flush(ALL_VCPUS, VA + 8),
+  'a flush': () => machine.tables.flush(1),
+  'a flush on all vCPUs': () => machine.tables.flush(ALL_VCPUS),
   'a whole round of generations': () => {
-    for (let i = 0; i < 0x1800; i++) machine.flushTlb(0);
+    for (let i = 0; i < 0x1800; i++) machine.tables.forget();
   },
 };
 
@@ -102,7 +102,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     machine.mem.setBig(tables.linear(first), 0x9090_9090_9090_9090n);
     machine.touch(tables.linear(first));
     expect(go(machine, machine.vcpus[0], 1, VA)).toEqual(ran);
-    machine.mem.setBig(entry, 0n);
+    tables.set(entry, 0n);
     flush();
     const cpu = machine.vcpus[0];
     expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER | NOT_PRESENT, VA));
@@ -161,7 +161,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     for (const va of others) tables.mapNew(root, va);
     for (const pushedBy of [0, 1, 7, 8, 12]) {
       set(first);
-      machine.flushTlbAll();
+      machine.tables.forget();
       machine.mem.setBig(tables.linear(first), 1n);
       machine.mem.setBig(tables.linear(second), 2n);
       expect(read()).toBe(1);
@@ -186,10 +186,10 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     write(1);
     const table = tables.take();
     machine.mem.setBig(tables.slot(table, VA, 1), mfnBits(second) | ALL);
-    machine.mem.setBig(tables.entry(root, VA, 2), mfnBits(table) | ALL);
+    tables.set(tables.entry(root, VA, 2), mfnBits(table) | ALL, 2);
     flush();
     expect(read()).toBe(2);
-    machine.mem.setBig(tables.entry(root, VA, 4), 0n);
+    tables.set(tables.entry(root, VA, 4), 0n, 4);
     flush();
     expect(go(machine, machine.vcpus[0], 1, code.get('read'))).toEqual(fault(USER, VA));
   });
@@ -197,7 +197,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
 
 test('more rights are seen without any flush: a fault is never kept', () => {
   const cpu = machine.vcpus[0];
-  machine.mem.setBig(entry, 0n);
+  tables.set(entry, 0n);
   expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER, VA));
   set(first, P | US);
   expect(read()).toBe(1);
@@ -217,14 +217,14 @@ test("a flush on one vCPU leaves another's translations, and its own go with it"
     write(1, vcpu);
   }
   set(second);
-  machine.flushTlb(0);
-  machine.invlpg(0, VA);
+  machine.tables.flush(1);
+  machine.tables.flush(1, VA);
   expect(read(0)).toBe(2);
   expect([1, 2]).toContain(read(1));
-  machine.flushTlb(1);
+  machine.tables.flush(2);
   expect(read(1)).toBe(2);
   set(first);
-  machine.invlpgAll(VA);
+  machine.tables.flush(ALL_VCPUS, VA);
   expect([read(0), read(1)]).toEqual([1, 1]);
 });
 
@@ -237,8 +237,8 @@ test('invlpg of one page leaves its neighbour in the same place of the TLB right
     expect(read()).toBe(va === VA ? 1 : 7);
   }
   set(second);
-  machine.invlpg(0, NEIGHBOUR);
-  machine.invlpg(0, VA);
+  machine.tables.flush(1, NEIGHBOUR);
+  machine.tables.flush(1, VA);
   expect(read()).toBe(7);
   cpu.setReg(RDI, VA);
   expect(read()).toBe(2);
@@ -259,8 +259,8 @@ describe.each([
     cpu.setReg(RDI, va);
     expect(read()).toBe(55);
     write(56);
-    machine.mem.setBig(at, 0n);
-    machine.invlpg(0, BIG + 2 ** (level === 2 ? 21 : 30) - 1);
+    tables.set(at, 0n, level);
+    machine.tables.flush(1, BIG + 2 ** (level === 2 ? 21 : 30) - 1);
     expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER, va));
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE, va));
   });
@@ -271,9 +271,9 @@ describe.each([
     cpu.setReg(RDI, BIG + step);
     machine.mem.setBig(tables.linear(base) + step, 55n);
     expect(read()).toBe(55);
-    machine.mem.setBig(at, 0n);
+    tables.set(at, 0n, level);
     tables.map(root, BIG + step, second);
-    machine.invlpg(0, BIG);
+    machine.tables.flush(1, BIG);
     expect(read()).toBe(2);
   });
 });
@@ -285,7 +285,7 @@ describe("the guest's two modes", () => {
     tables.program(kernelRoot, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
     tables.map(kernelRoot, VA, second);
     cpu.cr3Kernel = machine.ram.mfnOf(kernelRoot);
-    machine.flushTlb(0);
+    machine.tables.forget();
     for (let i = 0; i < 4; i++) {
       cpu.userMode = i % 2 === 0;
       expect(read()).toBe(cpu.userMode ? 1 : 2);
@@ -298,9 +298,9 @@ describe("the guest's two modes", () => {
     tables.program(kernelRoot, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
     tables.map(kernelRoot, VA, first);
     cpu.cr3Kernel = machine.ram.mfnOf(kernelRoot);
-    machine.mem.setBig(entry, 0n);
+    tables.set(entry, 0n);
     cpu.userMode = false;
-    machine.flushTlb(0);
+    machine.tables.forget();
     expect(read()).toBe(1);
     write(9);
     machine.mem.setBig(tables.linear(first), 0x9090n);
@@ -319,7 +319,7 @@ describe("the guest's two modes", () => {
       expect(read()).toBe(1);
     }
     set(second);
-    machine.invlpg(0, VA);
+    machine.tables.flush(1, VA);
     for (const user of [true, false]) {
       cpu.userMode = user;
       expect(read()).toBe(2);
@@ -333,10 +333,10 @@ describe("the guest's two modes", () => {
     tables.program(other, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
     tables.map(other, VA, second);
     cpu.cr3User = machine.ram.mfnOf(other);
-    machine.flushTlb(0);
+    machine.tables.forget();
     expect(read()).toBe(2);
     cpu.cr3User = machine.ram.mfnOf(root);
-    machine.flushTlb(0);
+    machine.tables.forget();
     expect(read()).toBe(1);
   });
 });
@@ -351,6 +351,6 @@ test('the guest edits its own tables, and its next flush shows it', () => {
   cpu.setRegBig(RAX, mfnBits(second) | ALL);
   expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
   cpu.setReg(RDI, VA);
-  machine.invlpg(0, VA);
+  machine.tables.flush(1, VA);
   expect(read()).toBe(2);
 });

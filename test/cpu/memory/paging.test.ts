@@ -113,7 +113,7 @@ function refusal(bits: readonly bigint[], leaf: number, access: Access, user: bo
 function attempt(access: Access, user: boolean): Outcome {
   const cpu = machine.vcpus[0];
   cpu.userMode = user;
-  machine.flushTlb(0);
+  machine.tables.forget();
   // Stores went where the instructions to execute are.
   const target = tables.linear(current.frame + current.offset) + (VA % PAGE);
   machine.touch(target);
@@ -293,7 +293,7 @@ test('a root that is no frame faults like a reserved bit', () => {
   const cpu = machine.vcpus[0];
   cpu.userMode = true;
   cpu.cr3User = machine.ram.map.endMfn;
-  machine.flushTlb(0);
+  machine.tables.forget();
   expect(go(machine, cpu, 1, CODE)).toEqual(fault(FETCH | USER | RESERVED | PROTECTION, CODE));
   cpu.cr3User = machine.ram.mfnOf(root);
 });
@@ -330,7 +330,7 @@ describe("Xen's own slots", () => {
   test("are what the kernel's top table has in them: one of them is readable, and nothing else", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = false;
-    machine.flushTlb(0);
+    machine.tables.forget();
     machine.mem.setBig(tables.linear(2000), 0x1234_5678n);
     expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
     expect(cpu.reg(0)).toBe(0x1234_5678);
@@ -347,12 +347,12 @@ describe("Xen's own slots", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = true;
     cpu.cr3User = machine.ram.mfnOf(userRoot);
-    machine.flushTlb(0);
+    machine.tables.forget();
     expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER | NOT_PRESENT, XEN));
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE | NOT_PRESENT, XEN));
     expect(go(machine, cpu, 1, XEN)).toEqual(fault(USER | FETCH | NOT_PRESENT, XEN));
     cpu.cr3User = machine.ram.mfnOf(root);
-    machine.flushTlb(0);
+    machine.tables.forget();
   });
 
   test('that have no USER keep both modes out, whatever they lead to', () => {

@@ -56,13 +56,11 @@ const read = (va: number): number => {
   expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
   return cpu.reg(RAX);
 };
-/** Has the entry of UPPER name another frame, and says so. */
+/** Has the entry of UPPER name another frame. */
 function change(value: bigint): void {
-  const frame = machine.ram.frameOf(Number(machine.mem.getBig(upper) >> 12n));
-  machine.mem.setBig(upper, mfnBits(page(value)) | ALL);
-  machine.tableChanged(frame);
+  tables.set(upper, mfnBits(page(value)) | ALL);
 }
-const load = (root: number, user = false): void => machine.loadRoot(0, user, machine.ram.mfnOf(root));
+const load = (root: number, user = false): void => machine.tables.loadRoot(0, user, machine.ram.mfnOf(root));
 
 describe('the kernel', () => {
   test('sees the lower half of the new table, to and fro', () => {
@@ -134,9 +132,9 @@ describe('a flush of what is out of date', () => {
     second.setReg(RDI, UPPER);
     expect(go(machine, second, 1, code.get('read'))).toEqual(ran);
     change(2n);
-    machine.flushStale(0);
+    machine.tables.flush(1);
     expect(read(UPPER)).toBe(2);
-    machine.flushStale(1);
+    machine.tables.flush(2);
     expect(go(machine, second, 1, code.get('read'))).toEqual(ran);
     expect(second.reg(RAX)).toBe(2);
   });
@@ -148,30 +146,26 @@ describe('a flush of what is out of date', () => {
     const entries = at.map((va) => tables.map(one, va, before));
     for (const va of at) expect(read(va)).toBe(100);
     for (const entry of entries) {
-      machine.mem.setBig(entry, mfnBits(after) | ALL);
-      machine.tableChanged(before);
+      tables.set(entry, mfnBits(after) | ALL);
     }
-    machine.flushStale(0);
+    machine.tables.flush(1);
     for (const va of at) expect(read(va)).toBe(200);
   });
 
   test('takes code that was jumped to', () => {
     const va = UPPER + 0x40_0000;
-    const put = (value: number): number => {
-      tables.program(one, va, `mov eax, ${value}\nhere: jmp here\n`);
-      return machine.ram.frameOf(Number(machine.mem.getBig(tables.entry(one, va)) >> 12n));
-    };
+    tables.program(one, va, 'mov eax, 2\nhere: jmp here\n');
+    const after = machine.mem.getBig(tables.entry(one, va));
+    tables.program(one, va, 'mov eax, 1\nhere: jmp here\n');
     const cpu = machine.vcpus[0];
     const run = (): number => {
       cpu.setReg(RDI, va);
       expect(go(machine, cpu, 3, code.get('next'))).toEqual(ran);
       return cpu.reg(RAX);
     };
-    const frame = put(1);
     expect(run()).toBe(1);
-    put(2);
-    machine.tableChanged(frame);
-    machine.flushStale(0);
+    tables.set(tables.entry(one, va), after);
+    machine.tables.flush(1);
     expect(run()).toBe(2);
   });
 });

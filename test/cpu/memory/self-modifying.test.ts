@@ -383,7 +383,7 @@ test('an instruction whose second page changes place is another instruction', ()
   runToEnd(CODE + PAGE - 2);
   expect(cpu.reg(RAX)).toBe(0x1111_1111);
   tables.map(root, CODE + PAGE, other);
-  machine.invlpg(0, CODE + PAGE);
+  machine.tables.flush(1, CODE + PAGE);
   runToEnd(CODE + PAGE - 2);
   expect(cpu.reg(RAX)).toBe(0x1111_7711);
   // By the alias it is still the old one.
@@ -402,13 +402,13 @@ test('an instruction in two pages of which the second is not there, or not execu
     [ALL | NX, USER | 16 | 1],
   ] as const) {
     machine.mem.setBig(entry, mfnBits(frames[1]) | bits);
-    machine.flushTlb(0);
+    machine.tables.forget();
     const before = cpu.retired;
     expect(go(machine, cpu, 5, CODE + PAGE - 2)).toEqual(fault(code, CODE + PAGE));
     expect(cpu.rip).toBe(CODE + PAGE - 2);
     expect(cpu.retired).toBe(before);
     machine.mem.setBig(entry, mfnBits(frames[1]) | P | US);
-    machine.flushTlb(0);
+    machine.tables.forget();
     runToEnd(CODE + PAGE - 2);
     expect(cpu.reg(RAX)).toBe(0x1111_1111);
   }

@@ -66,6 +66,13 @@ export class Tables {
     return this.linear(table) + 8 * index;
   }
 
+  /** Sets the entry at a linear address by the engine, which so learns of it. */
+  set(at: number, value: bigint, level = 1): void {
+    const { ram, tables } = this.machine;
+    const [lo, hi] = [value & 0xffff_ffffn, value >> 32n].map(Number);
+    tables.setEntry(ram.frameAt(at), (at % PAGE) / 8, level, lo, hi);
+  }
+
   /** Maps `va` to a frame, at level 1 unless told; the linear address of the entry. */
   map(root: number, va: number, frame: number, bits = ALL, level = 1): number {
     const at = this.entry(root, va, level);

@@ -84,7 +84,7 @@ test.each(SHAPES)('%s', async (name, text) => {
   cpu.setReg(RSP, DATA + PAGE);
   cpu.fsBase = 0;
   cpu.rip = CODE;
-  machine.flushTlbAll();
+  machine.tables.forget();
   machine.mem.u8.set(assemble(`${text}\nint3`, BigInt(CODE)).bytes, code);
   machine.run(0, 1000);
   const blocks = new Blocks(machine.memory.buffer, {

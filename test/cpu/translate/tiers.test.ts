@@ -51,7 +51,7 @@ async function open(tier: Tier, image: Uint8Array): Promise<Subject> {
   cpu.setReg(RBX, DATA);
   cpu.setReg(RSP, STACK - 256);
   cpu.rip = CODE;
-  machine.flushTlbAll();
+  machine.tables.forget();
   return { machine, pages };
 }
 

@@ -9,6 +9,7 @@ import { memory } from './memory.js';
 import { registers } from './registers.js';
 import { running } from './running.js';
 import { state } from './state.js';
+import { tables } from './tables.js';
 
 export function conformance(name: string, create: CreateEngine): void {
   describe(name, () => {
@@ -16,6 +17,7 @@ export function conformance(name: string, create: CreateEngine): void {
     exits(create);
     running(create);
     memory(create);
+    tables(create);
     state(create);
   });
 }

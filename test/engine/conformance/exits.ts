@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type CreateEngine, Exit } from '../../../src/engine/engine.js';
+import { ALL_VCPUS, type CreateEngine, Exit } from '../../../src/engine/engine.js';
 import { CODE, CPUID, DONE, EXECUTE, PF_FETCH, PF_PRESENT, PF_WRITE, PLACE, READ_ONLY, Rig } from './rig.js';
 
 const [RAX, RCX, RDX, RBX, RSP, , RSI, RDI] = [0, 1, 2, 3, 4, 5, 6, 7];
@@ -142,7 +142,7 @@ export function exits(create: CreateEngine): void {
       expect([cpu.reg(RCX), cpu.reg(RDI)]).toEqual([104, PLACE + 4096]);
       expect(rig.mem.bytes(rig.linearOf(frame) + 4000, 96).every((byte) => byte === 7)).toBe(true);
       const second = rig.mapNew(PLACE + 4096);
-      rig.engine.flushTlbAll();
+      rig.engine.tables.flush(ALL_VCPUS);
       expect(rig.run()).toEqual(DONE);
       expect([
         cpu.reg(RCX),
@@ -217,7 +217,7 @@ export function exits(create: CreateEngine): void {
         PLACE + 4094,
       ]);
       rig.map(PLACE + 4096, second, EXECUTE);
-      rig.engine.flushTlbAll();
+      rig.engine.tables.flush(ALL_VCPUS);
       expect([rig.run().exit, cpu.reg(RAX)]).toEqual([Exit.syscall, 0x1122_3344]);
     });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type CpuEngine, type CreateEngine, Exit, Intent } from '../../../src/engine/engine.js';
+import { type CreateEngine, Exit, Intent } from '../../../src/engine/engine.js';
 import {
   ACCESSED,
   DIRTY,
@@ -18,35 +18,6 @@ import {
 
 const PF_USER = 4;
 const [RAX, RDI] = [0, 7];
-
-/** How the hypervisor says that the entry for PLACE, which named `frame`, is another one. */
-const FLUSHES: readonly (readonly [string, (engine: CpuEngine, frame: number) => void])[] = [
-  ['flushTlb', (engine) => engine.flushTlb(0)],
-  ['flushTlbAll', (engine) => engine.flushTlbAll()],
-  ['invlpg', (engine) => engine.invlpg(0, PLACE)],
-  ['invlpgAll', (engine) => engine.invlpgAll(PLACE)],
-  [
-    'tableChanged and flushStale',
-    (engine, frame) => {
-      engine.tableChanged(frame);
-      engine.flushStale(0);
-    },
-  ],
-  [
-    'tableChanged and flushStaleAll',
-    (engine, frame) => {
-      engine.tableChanged(frame);
-      engine.flushStaleAll();
-    },
-  ],
-  [
-    'tableChanged and loadRoot',
-    (engine, frame) => {
-      engine.tableChanged(frame);
-      engine.loadRoot(0, false, engine.vcpus[0].cr3Kernel);
-    },
-  ],
-];
 
 /** The frames in a bit map of the dirty log. */
 const framesOf = (bits: Uint8Array): number[] =>
@@ -95,34 +66,11 @@ export function memory(create: CreateEngine): void {
       const frame = rig.mapNew(PLACE);
       const { engine } = rig;
       const log = new Uint8Array(FRAMES / 8);
-      engine.startDirtyLog();
+      engine.dirty.start();
       engine.translate(0, PLACE, Intent.write);
       expect(rig.mem.getBig(rig.entry(rig.kernelRoot, PLACE)) & (ACCESSED | DIRTY)).toBe(ACCESSED | DIRTY);
-      engine.readDirty(log);
+      engine.dirty.read(log);
       expect(framesOf(log)).toContain(frame);
-    });
-  });
-
-  describe('accessed and dirty bits', () => {
-    it('are set by the time that the guest has accessed or written the page', async () => {
-      const rig = await Rig.open(create);
-      rig.program('mov rax, [rdi]\nmov [rsi], rax\nend: syscall');
-      const [read, written] = [
-        rig.map(PLACE, rig.take(), READ_WRITE),
-        rig.map(PLACE + 4096, rig.take(), READ_WRITE),
-      ];
-      rig.cpu.setReg(RDI, PLACE);
-      rig.cpu.setReg(6, PLACE + 4096);
-      expect(rig.run()).toEqual(DONE);
-      expect(rig.mem.getBig(read) & ACCESSED).toBe(ACCESSED);
-      expect(rig.mem.getBig(written) & (ACCESSED | DIRTY)).toBe(ACCESSED | DIRTY);
-      expect(rig.mem.getBig(rig.entry(rig.kernelRoot, rig.at('end'))) & ACCESSED).toBe(ACCESSED);
-      // Taken back, they are set again.
-      for (const at of [read, written]) rig.mem.setBig(at, rig.mem.getBig(at) & ~(ACCESSED | DIRTY));
-      rig.engine.flushTlbAll();
-      rig.cpu.rip = rig.at('end') - 6;
-      expect(rig.run()).toEqual(DONE);
-      expect([rig.mem.getBig(read) & ACCESSED, rig.mem.getBig(written) & DIRTY]).toEqual([ACCESSED, DIRTY]);
     });
   });
 
@@ -141,7 +89,7 @@ export function memory(create: CreateEngine): void {
       const { engine, cpu } = rig;
       const read = (): number[] => {
         const log = new Uint8Array(FRAMES / 8);
-        const count = engine.readDirty(log);
+        const count = engine.dirty.read(log);
         const frames = framesOf(log);
         expect(count).toBe(frames.length);
         return frames;
@@ -152,7 +100,7 @@ export function memory(create: CreateEngine): void {
         expect(rig.run()).toEqual(DONE);
       };
       write();
-      engine.startDirtyLog();
+      engine.dirty.start();
       expect(read()).toEqual([]);
       write();
       engine.touch(rig.linearOf(byHost) + 100);
@@ -163,11 +111,11 @@ export function memory(create: CreateEngine): void {
       // A page that was written before is noted anew.
       write();
       expect(read()).toEqual(expect.arrayContaining([first, second]));
-      engine.stopDirtyLog();
+      engine.dirty.stop();
       write();
-      engine.startDirtyLog();
+      engine.dirty.start();
       expect(read()).toEqual([]);
-      engine.stopDirtyLog();
+      engine.dirty.stop();
       expect(() => read()).toThrow('dirty log is not running');
     });
 
@@ -176,86 +124,15 @@ export function memory(create: CreateEngine): void {
       rig.program(SOURCE);
       const frames = Array.from({ length: 12 }, () => rig.take());
       const { engine } = rig;
-      engine.startDirtyLog();
+      engine.dirty.start();
       for (const frame of frames) engine.touch(rig.linearOf(frame));
       const log = new Uint8Array(FRAMES / 8);
       log[0] = 1;
-      expect(engine.readDirty(log, frames[3], 5)).toBe(5);
+      expect(engine.dirty.read(log, frames[3], 5)).toBe(5);
       expect(framesOf(log)).toEqual([0, ...frames.slice(3, 8)]);
-      expect(engine.readDirty(log)).toBe(7);
+      expect(engine.dirty.read(log)).toBe(7);
       expect(framesOf(log)).toEqual([0, ...frames]);
-      expect(() => engine.readDirty(log, FRAMES - 1, 2)).toThrow(RangeError);
-    });
-  });
-
-  describe('a changed entry', () => {
-    it.each(FLUSHES)('is seen after %s', async (_, flush) => {
-      const rig = await Rig.open(create);
-      rig.program('mov rax, [rdi]\nmov [rdi], rax\nend: syscall');
-      const [one, two] = [rig.mapNew(PLACE), rig.take()];
-      rig.mem.setBig(rig.linearOf(one), 1n);
-      rig.mem.setBig(rig.linearOf(two), 2n);
-      const { cpu, engine } = rig;
-      const seen = (): number => {
-        cpu.rip = rig.at('end') - 6;
-        cpu.setReg(RDI, PLACE);
-        expect(rig.run()).toEqual(DONE);
-        return cpu.reg(RAX);
-      };
-      expect(seen()).toBe(1);
-      rig.map(PLACE, two, READ_WRITE);
-      flush(engine, one);
-      expect(seen()).toBe(2);
-      rig.map(PLACE, two, READ_ONLY);
-      flush(engine, two);
-      cpu.rip = rig.at('end') - 3;
-      expect(rig.run()).toMatchObject({
-        exit: Exit.exception,
-        vector: 14,
-        error: PF_WRITE | PF_PRESENT,
-        cr2: PLACE,
-      });
-      rig.map(PLACE, two, 0n);
-      flush(engine, two);
-      cpu.rip = rig.at('end') - 6;
-      expect(rig.run()).toMatchObject({ exit: Exit.exception, vector: 14, error: 0, cr2: PLACE });
-      // Nothing is remembered of a fault.
-      rig.map(PLACE, one, READ_WRITE);
-      expect(seen()).toBe(1);
-    });
-
-    it('of a frame that is not to be written is looked at before the next write', async () => {
-      const rig = await Rig.open(create);
-      rig.program('mov [rdi], rax\nend: syscall');
-      const frame = rig.mapNew(PLACE);
-      rig.cpu.setReg(RDI, PLACE);
-      expect(rig.run()).toEqual(DONE);
-      rig.map(PLACE, frame, READ_ONLY);
-      rig.engine.forbidWriting(frame);
-      rig.cpu.rip = rig.at('end') - 3;
-      expect(rig.run()).toMatchObject({ exit: Exit.exception, vector: 14, error: PF_WRITE | PF_PRESENT });
-    });
-
-    it('of another top table is seen when that is loaded, each mode its own', async () => {
-      const rig = await Rig.open(create);
-      rig.program('mov rax, [rdi]\nend: syscall');
-      const [kernels, users] = [rig.mapNew(OWN), rig.mapNew(OWN, READ_WRITE, rig.userRoot)];
-      rig.mem.setBig(rig.linearOf(kernels), 1n);
-      rig.mem.setBig(rig.linearOf(users), 2n);
-      const { cpu, engine } = rig;
-      const seen = (userMode: boolean): number => {
-        cpu.userMode = userMode;
-        cpu.rip = rig.at('end') - 3;
-        cpu.setReg(RDI, OWN);
-        expect(rig.run()).toEqual(DONE);
-        return cpu.reg(RAX);
-      };
-      expect([seen(false), seen(true)]).toEqual([1, 2]);
-      const [kernelMfn, userMfn] = [cpu.cr3Kernel, cpu.cr3User];
-      engine.loadRoot(0, false, userMfn);
-      expect([seen(false), seen(true), cpu.cr3Kernel]).toEqual([2, 2, userMfn]);
-      engine.loadRoot(0, true, kernelMfn);
-      expect([seen(false), seen(true), cpu.cr3User]).toEqual([2, 1, kernelMfn]);
+      expect(() => engine.dirty.read(log, FRAMES - 1, 2)).toThrow(RangeError);
     });
   });
 

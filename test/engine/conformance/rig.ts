@@ -76,8 +76,8 @@ export class Rig {
     readonly engine: CpuEngine,
     readonly now: () => number,
   ) {
-    this.kernelRoot = this.take();
-    this.userRoot = this.take();
+    this.kernelRoot = this.takeTable(4);
+    this.userRoot = this.takeTable(4);
   }
 
   static async open(create: CreateEngine, options: RigOptions = {}): Promise<Rig> {
@@ -86,7 +86,7 @@ export class Rig {
     const rig = new Rig(engine, now);
     // Below L4 slot 1 both show the same.
     rig.entry(rig.kernelRoot, CODE);
-    rig.mem.setBig(rig.slot(rig.userRoot, CODE, 4), rig.mem.getBig(rig.slot(rig.kernelRoot, CODE, 4)));
+    rig.set(rig.slot(rig.userRoot, CODE, 4), rig.mem.getBig(rig.slot(rig.kernelRoot, CODE, 4)), 4);
     for (const cpu of engine.vcpus) {
       cpu.cs = CS;
       cpu.ss = SS;
@@ -111,6 +111,19 @@ export class Rig {
     return frame;
   }
 
+  /** A fresh page table. */
+  takeTable(level: number): number {
+    const frame = this.take();
+    this.engine.tables.typed(frame, level);
+    return frame;
+  }
+
+  /** Sets the entry of a page table at a linear address. */
+  set(at: number, value: bigint, level = 1): void {
+    const [lo, hi] = [value & 0xffff_ffffn, value >> 32n].map(Number);
+    this.engine.tables.setEntry(this.engine.ram.frameAt(at), (at % PAGE) / 8, level, lo, hi);
+  }
+
   linearOf(frame: number): number {
     return this.engine.ram.linearOf(frame);
   }
@@ -118,26 +131,26 @@ export class Rig {
     return BigInt(this.engine.ram.mfnOf(frame)) << 12n;
   }
 
-  private slot(table: number, va: number, level: number): number {
+  slot(table: number, va: number, level: number): number {
     return this.linearOf(table) + 8 * Number((BigInt(va) >> BigInt(SHIFTS[level])) & 511n);
   }
 
-  /** Linear address of the L1 entry for `va`, with tables on the way. */
-  entry(root: number, va: number): number {
+  /** Linear address of the entry for `va` at a level, with tables on the way. */
+  entry(root: number, va: number, to = 1): number {
     let table = root;
-    for (let level = 4; level > 1; level--) {
+    for (let level = 4; level > to; level--) {
       const at = this.slot(table, va, level);
       if ((this.mem.getBig(at) & P) === 0n)
-        this.mem.setBig(at, this.mfnBits(this.take()) | P | RW | US | ACCESSED);
+        this.set(at, this.mfnBits(this.takeTable(level - 1)) | P | RW | US | ACCESSED, level);
       table = this.engine.ram.frameOf(Number((this.mem.getBig(at) >> 12n) & 0xff_ffff_ffffn));
     }
-    return this.slot(table, va, 1);
+    return this.slot(table, va, to);
   }
 
-  /** Maps `va`, for both modes below OWN; the linear address of the entry. Tables in use are flushed by the caller. */
+  /** Maps `va`, for both modes below OWN; the linear address of the entry. The caller flushes. */
   map(va: number, frame: number, bits: bigint, root = this.kernelRoot): number {
     const at = this.entry(root, va);
-    this.mem.setBig(at, this.mfnBits(frame) | bits);
+    this.set(at, this.mfnBits(frame) | bits);
     return at;
   }
 
@@ -159,8 +172,8 @@ export class Rig {
     }
     for (const cpu of this.engine.vcpus) {
       cpu.rip = CODE;
-      this.engine.loadRoot(cpu.id, false, this.engine.ram.mfnOf(this.kernelRoot));
-      this.engine.loadRoot(cpu.id, true, this.engine.ram.mfnOf(this.userRoot));
+      this.engine.tables.loadRoot(cpu.id, false, this.engine.ram.mfnOf(this.kernelRoot));
+      this.engine.tables.loadRoot(cpu.id, true, this.engine.ram.mfnOf(this.userRoot));
     }
   }
 

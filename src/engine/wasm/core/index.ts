@@ -7,7 +7,7 @@ import {
   TLB_CODE_ENTRIES, TLB_ENTRIES, TLB_READ, TLB_WRITE, VCPU_BASE, VCPU_STRIDE, VICTIMS, VICTIMS_READ,
   VICTIMS_WRITE, WATCHING,
 } from './layout';
-import { codeMasks, dirtyBytes, framesBase, retireAll, setEngine, unwind as unwindCpu, vcpuCount } from './engine';
+import { codeMasks, dirtyBytes, firstMfn, frameCount, framesBase, retireAll, setEngine, unwind as unwindCpu, vcpuCount } from './engine';
 import { getFlags, setFlags } from './flags';
 import { codeAddress } from './access';
 import { dropAll, dropFrame, forbidWriting, setRunning } from './code';
@@ -108,10 +108,31 @@ export function flush(cpu: usize): void {
 }
 
 /**
- * To be called when the host has changed a present entry of the lowest level that named this frame: each vCPU then
- * has it in its list of frames to flush.
+ * The host sets an entry of a page table (by the frame that the table is, and its index there). If the entry was
+ * present, translations by it are out of date from now on: all that lead to the frame that it named or, if it is not of
+ * the lowest level, any.
  */
-export function tableChanged(frame: u32): void {
+export function setEntry(table: u32, index: u32, level: u32, lo: u32, hi: u32): void {
+  const at = framesBase + (<usize>table << 12) + (<usize>index << 3);
+  const old = load<u64>(at);
+  if ((old & 1) != 0) {
+    if (level > 1) anyChanged();
+    else {
+      const frame = ((old >> 12) & 0xff_ffff_ffff) - firstMfn;
+      if (frame < <u64>frameCount) mappingChanged(<u32>frame);
+    }
+  }
+  store<u64>(at, <u64>lo | (<u64>hi << 32));
+  touch(at);
+}
+
+/** Each vCPU has to flush all translations. */
+function anyChanged(): void {
+  for (let v = 0; v < vcpuCount; v++) store<u32>(VCPU_BASE + v * VCPU_STRIDE, STALE_MOST + 1, STALE_COUNT);
+}
+
+/** Each vCPU has this frame in its list of frames to flush. */
+function mappingChanged(frame: u32): void {
   for (let v = 0; v < vcpuCount; v++) {
     const cpu: usize = VCPU_BASE + v * VCPU_STRIDE;
     const count = load<u32>(cpu, STALE_COUNT);
@@ -124,7 +145,7 @@ export function tableChanged(frame: u32): void {
 }
 
 /**
- * Forgets the translations that tableChanged() reported. All other cached translations are the same as a page walk
+ * Forgets the translations that setEntry() has made out of date. All other cached translations are the same as a page walk
  * would find.
  */
 export function flushStale(cpu: usize): void {
