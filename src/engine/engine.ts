@@ -57,9 +57,9 @@ export interface EngineConfig {
 
 export type CreateEngine = (config: EngineConfig) => Promise<CpuEngine>;
 
-/** Numbers of the registers that are no general registers. */
-export const RIP = 16;
-export const CR2 = 17;
+/** Numbers of the registers that are no general registers. The numbers themselves say nothing. */
+export const RIP = 32;
+export const CR2 = 46;
 
 /** One vCPU's registers, and why it stopped. Numbers are signed 64-bit values as doubles: exact for canonical addresses. */
 export interface EngineVcpu {

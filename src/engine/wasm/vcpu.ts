@@ -3,7 +3,7 @@
  * values as doubles (exact for canonical addresses); where all bits matter there is a bigint form.
  */
 import type { LinearMemory } from '../../xen/memory.js';
-import { type EngineVcpu, RIP as RIP_NUMBER } from '../engine.js';
+import type { EngineVcpu } from '../engine.js';
 import {
   CODE_KIND,
   CR0,
@@ -79,8 +79,9 @@ const WRITABLE_DATA = 0x200;
 const READABLE_CODE = 0xa00;
 
 export class Vcpu implements EngineVcpu {
-  /** Linear address of the register file: register i is the 8 bytes at 8*i. */
+  /** Linear address of the register file: register i is the 8 bytes at 8*i; RIP and CR2 have their numbers for that. */
   readonly gprs: number;
+  private readonly view: DataView;
 
   /**
    * Behind an instruction that loads SS: the data breakpoints that it hit, as DR6 shows them; -1 elsewhere. Debug
@@ -101,34 +102,32 @@ export class Vcpu implements EngineVcpu {
     private readonly flags: { get(vcpu: number): number; set(vcpu: number, arithmetic: number): void },
   ) {
     this.gprs = VCPU_BASE + id * VCPU_STRIDE;
+    this.view = mem.view;
   }
 
-  /** Linear address of a register by its number. */
-  private at(i: number): number {
-    return this.gprs + (i < RIP_NUMBER ? 8 * i : i === RIP_NUMBER ? RIP : CR2);
-  }
   reg(i: number): number {
-    return this.mem.getS64(this.at(i));
+    return this.mem.getS64(this.gprs + 8 * i);
   }
   setReg(i: number, v: number): void {
-    this.mem.setU64(this.at(i), v);
+    this.mem.setU64(this.gprs + 8 * i, v);
   }
+  // By the view itself: every hypercall reads its arguments so.
   regLo(i: number): number {
-    return this.mem.getU32(this.at(i));
+    return this.view.getUint32(this.gprs + 8 * i, true);
   }
   regHi(i: number): number {
-    return this.mem.getS32(this.at(i) + 4);
+    return this.view.getInt32(this.gprs + 8 * i + 4, true);
   }
   setRegHalves(i: number, lo: number, hi: number): void {
-    const at = this.at(i);
-    this.mem.setU32(at, lo);
-    this.mem.setU32(at + 4, hi);
+    const at = this.gprs + 8 * i;
+    this.view.setUint32(at, lo, true);
+    this.view.setInt32(at + 4, hi, true);
   }
   regBig(i: number): bigint {
-    return this.mem.getBig(this.at(i));
+    return this.mem.getBig(this.gprs + 8 * i);
   }
   setRegBig(i: number, v: bigint): void {
-    this.mem.setBig(this.at(i), BigInt.asUintN(64, v));
+    this.mem.setBig(this.gprs + 8 * i, BigInt.asUintN(64, v));
   }
 
   get rip(): number {
