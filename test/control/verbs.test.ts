@@ -1,22 +1,14 @@
 /** The verbs as a shell sees them: results, exit statuses, error texts. The guests are fake ones; the rest is real. */
 import { spawn } from 'node:child_process';
-import { chownSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 import type { DomainRow } from '../../src/protocol/control.js';
 import { TestHost, TwoHosts, until } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';
-
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-
-interface Result {
-  readonly status: number | null;
-  readonly out: string;
-  readonly err: string;
-}
+import { MAIN, type Result, Verbs, verbTable } from './verb-table.js';
 
 function run(...args: string[]): Promise<Result> {
   return new Promise((done) => {
@@ -60,23 +52,8 @@ const VERBS = [
 
 describe('the command line', () => {
   let hosts: TwoHosts;
-  const at = (host: 'a' | 'b', verb: string, ...args: string[]): Promise<Result> =>
-    run(verb, '--dir', hosts[host].dir, ...args);
-  const json = async <T>(host: 'a' | 'b', verb: string, ...args: string[]): Promise<T> => {
-    const { status, out, err } = await at(host, verb, '--json', ...args);
-    expect({ status, err }).toEqual({ status: 0, err: '' });
-    return JSON.parse(out) as T;
-  };
-  let guests = 0;
-  /** A configuration file of a new guest, and its name. */
-  const config = (...lines: string[]): { name: string; file: string } => {
-    const name = `verb${++guests}`;
-    const file = join(hosts.root, `${name}.cfg`);
-    writeFileSync(file, [`name = "${name}"`, ...lines, ''].join('\n'));
-    return { name, file };
-  };
-  const create = async (...lines: string[]): Promise<DomainRow> =>
-    json<DomainRow>('a', 'create', config(...lines).file);
+  const verbs = new Verbs(() => hosts, run);
+  const { at, json, config, create } = verbs;
 
   beforeAll(async () => {
     hosts = await TwoHosts.open(testPort(17_500));
@@ -84,6 +61,8 @@ describe('the command line', () => {
   });
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());
+
+  verbTable(verbs);
 
   it('has help for each verb, with what it takes and --json', async () => {
     const all = await run('--help');
@@ -115,60 +94,6 @@ describe('the command line', () => {
     await new Promise((done) => shell.on('close', done));
     expect(text.trim().split('\n')).toEqual(['migrate migrate-cancel', '--max-downtime --max-rounds']);
     expect(await run('completion', 'fish')).toMatchObject({ status: 2 });
-  });
-
-  it('says by its exit status what went wrong', async () => {
-    const { name } = await create();
-    const broken = config('this is no setting').file;
-    const cases: [number, RegExp, Promise<Result>][] = [
-      [10, /no daemon runs in .*nowhere/, run('list', '--dir', join(hosts.root, 'nowhere'))],
-      [3, /there is no domain nobody on A/, at('a', 'pause', 'nobody')],
-      [3, /there is no domain nobody on A/, at('a', 'migrate', 'nobody', 'B')],
-      [3, /there is no domain nobody on A/, at('a', 'console', 'nobody')],
-      [4, /has the name/, at('a', 'create', join(hosts.root, `${name}.cfg`))],
-      [2, /cfg:2/, at('a', 'create', broken)],
-      [12, /ENOENT/, at('a', 'create', join(hosts.root, 'none.cfg'))],
-      [11, /no host C is trusted here/, at('a', 'migrate', name, 'C')],
-      [2, /on-timeout.*cancel, force/, at('a', 'migrate', '--on-timeout', 'perhaps', name, 'B')],
-      [2, /clock.*elapse, freeze/, at('a', 'migrate', '--clock', 'melt', name, 'B')],
-      [5, /is not moving|waits to be settled/, at('a', 'settle', '--keep', name)],
-      [9, /byte \d+/, at('a', 'restore', MAIN)],
-      [11, /not allowed here/, at('b', 'list', '--on', 'A')],
-    ];
-    for (const [status, words, result] of cases) {
-      const found = await result;
-      expect(found.err).toMatch(words);
-      expect(found.status, found.err).toBe(status);
-      expect(found.out).toBe('');
-    }
-    const asJson = await at('a', 'pause', '--json', 'nobody');
-    expect(JSON.parse(asJson.out).error.code).toBe('no-such-guest');
-    await at('a', 'destroy', name);
-  });
-
-  it('takes no number that is none, in any option, and says which', async () => {
-    const wrong = [
-      ['migrate', '--timeout', 'abc', 'g', 'B'],
-      ['migrate', '--max-downtime', '', 'g', 'B'],
-      ['migrate', '--max-rounds', '1.5', 'g', 'B'],
-      ['migrate', '--bandwidth', '1e9', 'g', 'B'],
-      ['shutdown', '--timeout', '-5', 'g'],
-      ['reboot', '--timeout', '99999999999', 'g'],
-      ['top', '--delay', '0', 'g'],
-      ['top', '--iterations', 'all'],
-    ];
-    for (const [verb, option, value, ...rest] of wrong as [string, string, string, ...string[]][]) {
-      const { status, out, err } = await at('a', verb, option, value, ...rest);
-      expect(err).toMatch(
-        new RegExp(`^error: option '.*${option}.*' argument '${value}' is invalid.*expected`),
-      );
-      expect(err).not.toMatch(/^ +at /m);
-      expect([status, out]).toEqual([2, '']);
-    }
-    for (const args of [['destroy'], ['lisst'], ['list', '--fast'], ['domid', 'a', 'b']])
-      expect(await run(...args)).toMatchObject({ status: 2, out: '' });
-    const asked = hosts.a.ask('shutdown', { guest: 'g', timeoutS: 1e12 });
-    await expect(asked).rejects.toThrow(/there is no domain g|timeoutS: must be a number/);
   });
 
   it('ends without a word when its reader has enough', async () => {
@@ -217,102 +142,6 @@ describe('the command line', () => {
     const shown = rows.map(([point]) => point.outer);
     expect(new Set(shown)).toEqual(new Set([String(first.domid)]));
     await at('a', 'destroy', String(second.domid));
-  });
-
-  it('takes digits for a domain id, whatever guests are called', async () => {
-    const { name, domid } = await create();
-    expect((await at('a', 'destroy', String(domid + 500))).status).toBe(3);
-    expect((await at('a', 'rename', name, String(domid + 500))).status).toBe(2);
-    expect((await at('a', 'create', config('name = "3"').file)).status).toBe(2);
-    expect(await json<DomainRow[]>('a', 'list', String(domid))).toMatchObject([{ name }]);
-    await at('a', 'destroy', name);
-  });
-
-  it('lists and names guests, in tables and in JSON', async () => {
-    const row = await create();
-    expect(row.state).toMatch(/^[rb]-----$/);
-    const table = await at('a', 'list');
-    expect(table.out.split('\n')[0]).toMatch(/^Name +ID +Mem VCPUs\tState\tTime\(s\)$/);
-    expect(table.out).toContain(row.name);
-    expect((await at('a', 'domid', row.name)).out).toBe(`${row.domid}\n`);
-    expect((await at('a', 'domname', String(row.domid))).out).toBe(`${row.name}\n`);
-    expect(await json<DomainRow[]>('a', 'list')).toHaveLength(1);
-    expect((await json<DomainRow[]>('a', 'uptime', row.name))[0].uptimeSeconds).toBeGreaterThan(0);
-    expect((await json<{ vcpus: unknown[] }[]>('a', 'vcpu-list'))[0].vcpus).toHaveLength(1);
-    expect(await json<{ host: string }>('a', 'info')).toMatchObject({
-      host: 'A',
-      xen_version: '4.14.1',
-      pretended: expect.arrayContaining(['xen_version']),
-    });
-    expect((await json<DomainRow[]>('a', 'top', '-i', '1'))[0].name).toBe(row.name);
-    expect((await at('a', 'dmesg', row.name)).out).toMatch(/^\(XEN\) fake guest/);
-    const [point] = await json<{ name: string; outer: string; moves: number }[]>('a', 'points', row.name);
-    expect(point).toMatchObject({ name: 'domain id', outer: String(row.domid), pretended: true, moves: 0 });
-    expect((await at('a', 'points', row.name)).out).toContain(` ${row.domid} (pretended) `);
-    expect((await at('a', 'info')).out).toMatch(/^xen_version +: 4\.14\.1 \(pretended\)$/m);
-    expect((await at('a', 'list', '--on', 'A')).out).toContain(row.name);
-    await at('a', 'destroy', row.name);
-    expect(await json<DomainRow[]>('a', 'list')).toEqual([]);
-  });
-
-  it('pauses, renames, saves, restores and moves', async () => {
-    const { name } = await create();
-    await json('a', 'pause', name);
-    expect((await json<DomainRow[]>('a', 'list', name))[0].state).toBe('--p---');
-    await json('a', 'unpause', name);
-    for (const taken of ['3', 'a\nb', '7a1c1ad0-5e57-4c1b-9e0a-0123456789ab'])
-      expect((await at('a', 'rename', name, taken)).status, taken).toBe(2);
-    await json('a', 'rename', name, 'other');
-    expect((await at('a', 'domid', name)).status).toBe(3);
-    const image = join(hosts.root, 'other.img');
-    const saved = await json<{ bytes: number }>('a', 'save', 'other', image);
-    expect(saved.bytes).toBe(statSync(image).size);
-    expect(statSync(image).mode & 0o777).toBe(0o600);
-    expect(await json<DomainRow[]>('a', 'list')).toEqual([]);
-    expect(await json<DomainRow>('a', 'restore', image)).toMatchObject({ name: 'other' });
-    const moved = await at(
-      'a',
-      'migrate',
-      '--json',
-      '--max-downtime',
-      '500',
-      '--clock',
-      'freeze',
-      'other',
-      'B',
-    );
-    expect(moved.status, moved.err).toBe(0);
-    const stats = JSON.parse(moved.out);
-    expect(stats).toMatchObject({ name: 'other', destination: 'B', stopReason: 'downtime' });
-    expect(Object.keys(stats.parts)).toEqual([
-      'stopMs',
-      'lastPagesMs',
-      'stateMs',
-      'handoverMs',
-      'attachMs',
-      'recordMs',
-      'firstInstructionMs',
-    ]);
-    // The progress of the move goes to the other stream.
-    expect(moved.err).toMatch(/round 1: \d+ pages, \d+ MB\/s, dirty \d+ \(\d+\/s\), expected downtime/);
-    expect((await json<DomainRow[]>('b', 'list'))[0].name).toBe('other');
-    await at('b', 'destroy', 'other');
-  });
-
-  it('gives one JSON value a line for each verb', async () => {
-    const { name, domid } = await create();
-    const named = { name, domid };
-    expect(await json('a', 'domid', name)).toMatchObject(named);
-    expect(await json('a', 'domname', String(domid))).toMatchObject(named);
-    expect(await json<string[]>('a', 'dmesg', name)).toContain(`(XEN) fake guest ${name}`);
-    expect(await json('a', 'block-list', name)).toEqual([]);
-    expect(await json('a', 'network-list', name)).toEqual([]);
-    const settle = await at('a', 'settle', '--json', '--keep', name);
-    expect(JSON.parse(settle.out)).toMatchObject({ error: { code: 'bad-state' } });
-    await json('a', 'destroy', name);
-    expect(JSON.parse((await at('a', 'console', '--json', name)).out)).toMatchObject({
-      error: { code: 'no-such-guest' },
-    });
   });
 
   it('prints the points again and again under --watch, also across the end of the guest', async () => {
@@ -418,20 +247,6 @@ describe('the command line', () => {
     expect(again.domid).toBeGreaterThan(polite.domid);
     await json('a', 'shutdown', '--wait', polite.name);
     expect(await json<DomainRow[]>('a', 'list')).toEqual([]);
-  });
-
-  it('takes no request for a guest that is being built, and says so', async () => {
-    const { name, file } = config();
-    const made = json<DomainRow>('a', 'create', file);
-    const answer = await until('it is known', () =>
-      hosts.a.ask('pause', { guest: name }).then(
-        () => 'paused',
-        (error: Error) => (error.message.includes('there is no domain') ? undefined : error.message),
-      ),
-    );
-    expect(answer).toBe(`domain ${name} is being built`);
-    await made;
-    await at('a', 'destroy', name);
   });
 
   it('says in its log how the process of a guest ended', async () => {

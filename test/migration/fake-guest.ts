@@ -160,7 +160,7 @@ export class FakeGuest implements MovableGuest, IncomingRunner, GuestRunner {
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
-    readonly config: FakeConfig,
+    public config: FakeConfig,
     private readonly host: Host | undefined,
     private readonly hooks: RunnerHooks,
   ) {

@@ -1,0 +1,175 @@
+/**
+ * The verbs on hosts of a platform of the tests' own: the daemons know of disks, clocks and outer values only what a
+ * platform says. Nothing here needs root, files of disks or a network; the daemons and the verbs run in this process.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CommanderError } from 'commander';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { askRaw } from '../../scripts/lib/raw-daemon.js';
+import { compiled, inRoot } from '../../scripts/lib/root.js';
+import { makeProgram } from '../../src/cli/program.js';
+import type { HostDaemon as Daemon } from '../../src/control/host-daemon.js';
+import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
+import type { DomainRow } from '../../src/protocol/control.js';
+import { FAKE_PLATFORM, type FakeStore } from '../support/fake-platform.js';
+import { testPort } from '../support/ports.js';
+import { type Result, Verbs, verbTable } from './verb-table.js';
+
+/** From dist/, as the programs that a daemon starts stand beside its own modules. */
+const built = <T>(module: string): Promise<T> => import(inRoot(`dist/${module}`));
+const { openHostConfig } =
+  await built<typeof import('../../src/control/host-config.js')>('control/host-config.js');
+const { HostDaemon } =
+  await built<typeof import('../../src/control/host-daemon.js')>('control/host-daemon.js');
+const { systemWorld } =
+  await built<typeof import('../../src/control/system-world.js')>('control/system-world.js');
+
+/** The machine as it is, whose user is nobody who may give a guest's process another one. */
+const WITHOUT_ROOT = {
+  ...systemWorld,
+  processes: Object.create(systemWorld.processes, {
+    haveOwnUsers: { value: false },
+  }) as typeof systemWorld.processes,
+};
+
+class FakeHost {
+  readonly dir: string;
+  daemon!: Daemon;
+  port = 0;
+
+  constructor(
+    readonly root: string,
+    readonly name: string,
+    private readonly settings: object,
+  ) {
+    this.dir = join(root, name);
+  }
+
+  async open(): Promise<void> {
+    await initIdentity(this.dir);
+    const file = join(this.root, `${this.name}.json`);
+    const runner = compiled('test/support/disk-guest.ts').href;
+    writeFileSync(file, JSON.stringify({ platform: FAKE_PLATFORM, runner, ...this.settings }));
+    this.daemon = new HostDaemon({
+      ...(await openHostConfig(file, this.name)),
+      dir: this.dir,
+      listen: { host: '127.0.0.1', port: testPort(17_525 + this.name.charCodeAt(0) - 65) },
+      plainLoopback: false,
+      log: pino({ level: 'silent' }),
+      world: WITHOUT_ROOT,
+    });
+    this.port = await this.daemon.start();
+  }
+  get store(): FakeStore {
+    return this.daemon.platform.toolstackStore as FakeStore;
+  }
+  ask<T>(method: string, params: object = {}): Promise<T> {
+    return askRaw<T>(this.dir, method, params);
+  }
+  list(): Promise<DomainRow[]> {
+    return this.ask<DomainRow[]>('list');
+  }
+}
+
+let last: Promise<unknown> = Promise.resolve();
+
+/** A verb in this process, one after the other: what it prints is its own. */
+function run(...args: string[]): Promise<Result> {
+  const result = last.then(async (): Promise<Result> => {
+    const printed = { stdout: '', stderr: '' };
+    const streams = ['stdout', 'stderr'] as const;
+    const before = streams.map((name) => process[name].write);
+    for (const name of streams)
+      process[name].write = ((chunk: string | Uint8Array) => {
+        printed[name] += Buffer.from(chunk as string).toString();
+        return true;
+      }) as typeof process.stdout.write;
+    process.exitCode = undefined;
+    let status: number | null;
+    try {
+      const program = makeProgram((error) => {
+        throw error;
+      });
+      await program.parseAsync(['node', 'stillpoint', ...args]);
+      status = Number(process.exitCode ?? 0);
+    } catch (error) {
+      if (!(error instanceof CommanderError)) throw error;
+      status = error.exitCode === 0 ? 0 : 2;
+    } finally {
+      process.exitCode = undefined;
+      streams.forEach((name, i) => {
+        process[name].write = before[i];
+      });
+    }
+    return { status, out: printed.stdout, err: printed.stderr };
+  });
+  last = result.catch(() => undefined);
+  return result;
+}
+
+describe('verbs on a platform that is no Linux of ours', () => {
+  const root = mkdtempSync(join(tmpdir(), 'stillpoint-fake-'));
+  const a = new FakeHost(root, 'A', { firstDomid: 5, xenVersion: '4.14.1' });
+  const b = new FakeHost(root, 'B', { firstDomid: 400 });
+  const verbs = new Verbs(() => ({ root, a, b }), run);
+  const { at, json, create } = verbs;
+
+  beforeAll(async () => {
+    await a.open();
+    await b.open();
+    trust(a.dir, 'A', loadIdentity(a.dir)!.certificate, `127.0.0.1:${a.port}`, ['control']);
+    trust(a.dir, 'B', loadIdentity(b.dir)!.certificate, `127.0.0.1:${b.port}`, ['move']);
+    trust(b.dir, 'A', loadIdentity(a.dir)!.certificate, `127.0.0.1:${a.port}`, ['move']);
+    for (const host of [a, b]) await host.ask('trustChanged');
+  });
+  afterAll(async () => {
+    for (const host of [a, b]) {
+      for (const { domid } of await host.list().catch(() => []))
+        await host.ask('destroy', { guest: String(domid) }).catch(() => undefined);
+      host.daemon?.close();
+    }
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  verbTable(verbs);
+
+  it("a guest gets the platform's outer values, and stands in the platform's xenstore by its name there", async () => {
+    const { name, domid } = await create();
+    expect(a.store.domains.get(domid)).toMatchObject({
+      name,
+      storePort: 1000 + domid,
+      consolePort: 2000 + domid,
+      storeRingRef: 0xfa_0000 + domid,
+      consoleRingRef: 0xfb_0000 + domid,
+    });
+    expect(await json<{ pretended: string[] }>('a', 'info')).toMatchObject({
+      cpu_model: 'a processor of the tests',
+      pretended: ['cpu_model', 'tsc_khz', 'uptime_s', 'wall_clock', 'xen_version', 'next_domid_after'],
+    });
+    await at('a', 'destroy', name);
+    expect(a.store.domains.has(domid)).toBe(false);
+  });
+
+  it('disks are what the platform says: attached, refused, listed, copied with a guest that moves, detached', async () => {
+    const { name, domid } = await create();
+    const refused = await at('a', 'block-attach', name, '/srv/disk.img,raw,xvdb,w');
+    expect(refused).toMatchObject({ status: 11, out: '' });
+    expect(refused.err).toContain('/srv/disk.img is no disk in memory');
+    await json('a', 'block-attach', name, '/memory/one,raw,xvda,w');
+    expect([...a.store.devices]).toEqual([`${domid}/vbd/51712`]);
+    const row = { vdev: 'xvda', link: `memory: written by ${name}` };
+    expect(await json('a', 'block-list', name)).toMatchObject([row]);
+    const moved = await at('a', 'migrate', '--json', '--copy-storage', name, 'B');
+    expect(moved.status, moved.err).toBe(0);
+    // The disk is in the memory of the process on B: nothing but the move can have brought it there.
+    expect(await json('b', 'block-list', name)).toMatchObject([row]);
+    expect([a.store.devices.size, b.store.devices.size]).toEqual([1, 1]);
+    await json('b', 'block-detach', name, 'xvda');
+    expect(await json('b', 'block-list', name)).toEqual([]);
+    expect(b.store.devices.size).toBe(0);
+    await at('b', 'destroy', name);
+  });
+});
