@@ -7,7 +7,7 @@
  */
 
 import { type Assembled, assemble } from '../../src/asm/assembler.js';
-import { FrameMap } from '../../src/engine/engine.js';
+import { type CreateEngine, FrameMap } from '../../src/engine/engine.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Domain, type DomainRun } from '../../src/hypervisor/domain.js';
 import { virtualXen417 } from '../../src/hypervisor/identity.js';
@@ -70,6 +70,8 @@ export interface TinyOptions {
   readonly wholeM2p?: boolean;
   /** Time follows this clock, ns, in place of counting instructions. */
   readonly monotonic?: () => number;
+  /** What it runs on; the engine of WebAssembly if nothing is said. */
+  readonly engine?: CreateEngine;
 }
 
 export class TinyGuest {
@@ -122,7 +124,7 @@ export class TinyGuest {
       {
         monotonic: options.monotonic ?? (() => 0),
         wallClock: options.wallClock ?? (() => 1_600_000_000e9),
-        engine: wasmEngine(),
+        engine: options.engine ?? wasmEngine(),
       },
     );
     return new TinyGuest(domain, assemble(source + POWEROFF, BigInt(CODE), CONSTANTS), () =>

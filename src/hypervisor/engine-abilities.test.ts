@@ -1,0 +1,106 @@
+/** A guest on an engine that does not count instructions: its time is the host's, and its slices end by time. */
+import { describe, expect, it } from 'vitest';
+import { DATA, TinyGuest } from '../../test/support/tiny-guest.js';
+import type { CpuEngine, CreateEngine } from '../engine/engine.js';
+import { wasmEngine } from '../engine/engines.js';
+
+const S = 1e9;
+
+/** An engine that refuses slices by instructions, and has been closed when `closed` says so. */
+function uncounted(): { create: CreateEngine; slices: number; closed: boolean } {
+  const seen = {
+    slices: 0,
+    closed: false,
+    async create(config: Parameters<CreateEngine>[0]): Promise<CpuEngine> {
+      const engine = await wasmEngine()(config);
+      const slice = engine.slice.bind(engine);
+      return Object.assign(engine, {
+        abilities: { ...engine.abilities, exactCounts: false },
+        slice(vcpu: number, instructions: number, now: number, untilNs: number): void {
+          if (instructions !== Number.POSITIVE_INFINITY || !(untilNs > now))
+            throw new Error(`a slice of ${instructions} instructions, of ${untilNs - now} ns`);
+          seen.slices++;
+          slice(vcpu, instructions, now, untilNs);
+        },
+        close(): void {
+          seen.closed = true;
+        },
+      });
+    },
+  };
+  return seen;
+}
+
+/** Counts at DATA; its timer ticks each millisecond, and counts at DATA + 8. */
+const TICKING = `
+    lea rdi, [onevent]
+    lea rsi, [onevent]
+    lea rdx, [onevent]
+    mov eax, SET_CALLBACKS
+    syscall
+    lea rsi, [virq]
+    mov edi, 1
+    mov eax, EVENT_CHANNEL_OP
+    syscall
+    mov byte [SHARED+1], 0
+    call tick
+  again:
+    inc qword [DATA]
+    jmp again
+  tick:
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    add rax, 1000000
+    mov rdi, rax
+    mov eax, SET_TIMER_OP
+    syscall
+    ret
+  onevent:
+    mov byte [SHARED], 0
+    mov qword [SHARED+8], 0
+    mov qword [SHARED+2048], 0
+    inc qword [${DATA + 8}]
+    call tick
+    mov rcx, [rsp]
+    mov r11, [rsp+8]
+    add rsp, 16
+    push 0
+    push rcx
+    push r11
+    push rax
+    mov eax, IRET
+    syscall
+  virq: dd 0, 0, 0
+`;
+
+describe('an engine that does not count instructions', () => {
+  it('is refused for a guest whose time counts them, with a word why, and given back', async () => {
+    const engine = uncounted();
+    await expect(TinyGuest.boot('jmp poweroff', { engine: engine.create })).rejects.toThrow(
+      'time counts instructions, which this engine does not',
+    );
+    expect(engine.closed).toBe(true);
+  });
+
+  it('runs a guest by the time of the host, and through a long stop', async () => {
+    const engine = uncounted();
+    let ns = 0;
+    const monotonic = (): number => (ns += 20_000);
+    const g = await TinyGuest.boot(TICKING, { engine: engine.create, monotonic });
+    const { domain } = g;
+    // Each look at the clock takes 20 us here.
+    while (g.s64(DATA + 8) < 5) expect(g.run(2e6)).toEqual({ state: 'running' });
+    expect(engine.slices).toBeGreaterThan(5);
+    const [count, ticks] = [g.s64(DATA), g.s64(DATA + 8)];
+    expect(count).toBeGreaterThan(0);
+    domain.pause();
+    const before = domain.clock.now();
+    domain.elapse(30 * S);
+    domain.start();
+    while (g.s64(DATA + 8) < ticks + 4) g.run(2e6);
+    // It has taken the timer that told it, and the one that came due.
+    expect(domain.clock.now() - before).toBeGreaterThanOrEqual(30 * S);
+    expect(domain.clock.now() - before).toBeLessThan(31 * S);
+  });
+});
