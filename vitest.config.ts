@@ -14,6 +14,8 @@ export default defineConfig({
     // slow has the time that it needs in the soaks.
     testTimeout: process.env.STILLPOINT_LONG === undefined ? 300_000 : 1_800_000,
     hookTimeout: 300_000,
+    // Already a module, of two megabytes: Node imports it as it is.
+    server: { deps: { external: [/[/]x86[/]generated[/]/] } },
     pool: 'forks',
     maxWorkers: 2,
     projects: [

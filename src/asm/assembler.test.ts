@@ -1,5 +1,5 @@
-import { Decoder, Formatter, FormatterSyntax } from 'iced-x86';
 import { describe, expect, it } from 'vitest';
+import { Decoder, Formatter, FormatterSyntax } from '../x86/iced.js';
 import { assemble } from './assembler.js';
 
 /** What iced's decoder and formatter make of the bytes. */

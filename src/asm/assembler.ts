@@ -10,7 +10,7 @@
  * Branches always have their long form, so that one pass finds all addresses. Errors contain the line's number and
  * text.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../x86/iced.js';
 
 const { Code, Encoder, Instruction, Mnemonic, OpCodeOperandKind, OpKind, Register } = iced;
 

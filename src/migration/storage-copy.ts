@@ -87,7 +87,7 @@ export class StorageSender {
 
 /** Detects a disk that returns no data, because the move would otherwise wait for it for ever. */
 class ReadWatch {
-  private timer: NodeJS.Timeout | undefined;
+  private timer: ReturnType<typeof setTimeout> | undefined;
   private fail: (error: Error) => void = () => undefined;
   readonly late = new Promise<never>((_, reject) => {
     this.fail = reject;

@@ -65,8 +65,7 @@ const ownClock: RpcClock = {
   },
   every(ms, what) {
     const timer = setInterval(what, ms);
-    // Of a browser's it is a number.
-    if (typeof timer === 'object') timer.unref();
+    timer.unref?.();
     return { cancel: () => clearInterval(timer) };
   },
 };

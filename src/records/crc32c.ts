@@ -3,6 +3,7 @@
  * that RAM can be checked too.
  * Source: RFC 3720, appendix B.4.
  */
+import { decodeBase64 } from './base64.js';
 import { crc32cWasmBase64 } from './generated/crc32c-wasm.js';
 
 interface Core {
@@ -13,7 +14,7 @@ interface Core {
   update(crc: number, length: number): number;
 }
 
-const wasm = Uint8Array.from(atob(crc32cWasmBase64), (c) => c.charCodeAt(0));
+const wasm = decodeBase64(crc32cWasmBase64);
 const core = new WebAssembly.Instance(new WebAssembly.Module(wasm)).exports as unknown as Core;
 const buffer = new Uint8Array(core.memory.buffer, core.BUFFER.value, core.BUFFER_BYTES.value);
 

@@ -17,7 +17,7 @@ const M_PORT = PORT + 20;
 async function certificate(notBefore: Date, notAfter: Date): Promise<Pick<Identity, 'key' | 'certificate'>> {
   await import('reflect-metadata');
   const x509 = await import('@peculiar/x509');
-  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
+  x509.cryptoProvider.set(webcrypto);
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const made = await x509.X509CertificateGenerator.createSelfSigned({
@@ -26,7 +26,7 @@ async function certificate(notBefore: Date, notAfter: Date): Promise<Pick<Identi
     notBefore,
     notAfter,
     signingAlgorithm: algorithm,
-    keys: keys as unknown as CryptoKeyPair,
+    keys,
     extensions: [new x509.BasicConstraintsExtension(true, 0, true)],
   });
   const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');

@@ -2,7 +2,7 @@
  * What once differed between the processor and the machine, or nearly so: each a sentence and the bytes, with what
  * they start from. Run before anything random.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 import { makeWindow } from './generate.js';
 import { BLOCK, DATA, FS_BASE, WRITABLE_BYTES } from './layout.js';
 import { plainBlock } from './minimise.js';

@@ -3,7 +3,7 @@
  * the manuals is cleared on both sides first, and nothing else: undefined flags at the point where it stopped,
  * pointers to the last x87 instruction, reserved bytes, and the last bits of approximate results.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 import { BLOCK, DATA, FLAGS_COMPARED, RESULT_BYTES, WRITABLE_BYTES } from './layout.js';
 import { IMAGE_SLOTS, USER_END } from './operands.js';
 import { INTEL } from './processor.js';

@@ -3,7 +3,7 @@
  * random prefixes, ModRM and operands. Before each instruction registers are loaded so that its addresses lie where they may,
  * or just beside: natively the test's own memory is below 4 GiB too.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 import { APPROXIMATE } from './approximate.js';
 import { type Segments, segmentsOf } from './compat-segments.js';
 import { BASELINE, PRIVILEGED } from './forms.js';

@@ -1,5 +1,5 @@
 /** Processor and machine side by side in compatibility mode: as rig.ts, with the same invariant. */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 import { differences, normalise, same } from './compare.js';
 import { compatSequence } from './compat-generate.js';
 import { BLOCK, CODE, RESULT_BYTES } from './layout.js';

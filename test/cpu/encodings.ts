@@ -3,7 +3,7 @@
  * register operands and one with memory at [rax], where the instruction has them. Found by trying: bytes made from
  * the opcode's description count if iced decodes them back to that very Code.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 
 const { Code, EncodingKind, OpKind } = iced;
 

@@ -3,7 +3,7 @@
  * how it is encoded, what its operands are, which flags and registers it reads, writes and leaves undefined.
  * Invariant: `forms()` proves its own encodings by decoding each one back to the form it came from.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 import { encode, type Instance } from './encode.js';
 import { whyLeftOut } from './left-out.js';
 

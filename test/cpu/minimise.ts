@@ -2,7 +2,7 @@
  * Makes a failing sequence small: leaves out steps, then puts registers and memory back to plain values, as
  * long as it still fails; and prints what is left as assembly with the values that matter.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 import { BLOCK, CODE, DATA, STACK, WRITABLE_BYTES } from './layout.js';
 import { type Rig, runTrials, type Trial } from './rig.js';
 import { layOut, undefinedFlags } from './sequence.js';

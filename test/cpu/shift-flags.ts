@@ -2,7 +2,7 @@
  * Which flags a shift leaves undefined depends on its count, and a count of zero leaves all as they were; which
  * iced, knowing only the form, has to leave open. SDM volume 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR", "SHLD".
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../src/x86/iced.js';
 import type { Form } from './forms.js';
 
 const { RflagsBits } = iced;

@@ -2,8 +2,9 @@
  * The first difference that a move makes, found by bisection: which move, and the first instruction after it at which
  * the two guests' registers, or else their memories, are not the same.
  */
-import { Formatter, FormatterSyntax } from 'iced-x86';
+
 import { decodeAt } from '../../src/hypervisor/emulation/decode-at.js';
+import { Formatter, FormatterSyntax } from '../../src/x86/iced.js';
 import { difference } from './compare.js';
 import type { TwinGuest } from './twin.js';
 

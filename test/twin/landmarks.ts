@@ -2,9 +2,10 @@
  * When the hard places of a run come by, noted while the twin that stays runs: the other one is the same up to there.
  * Times are virtual, ns, and so count instructions.
  */
-import { OpKind } from 'iced-x86';
+
 import { type CpuEngine, Exit } from '../../src/engine/engine.js';
 import { decodeAt } from '../../src/hypervisor/emulation/decode-at.js';
+import { OpKind } from '../../src/x86/iced.js';
 import { EVTCHNOP_send } from '../../src/xen/event-channel.js';
 import { __HYPERVISOR_event_channel_op, __HYPERVISOR_multicall } from '../../src/xen/hypercalls.js';
 import type { Random } from './random.js';

@@ -45,7 +45,7 @@ export async function initIdentity(dir: string): Promise<Identity> {
   // Loaded only here: it costs every other verb a tenth of a second. Its container wants reflect-metadata first.
   await import('reflect-metadata');
   const x509 = await import('@peculiar/x509');
-  x509.cryptoProvider.set(webcrypto as unknown as Crypto);
+  x509.cryptoProvider.set(webcrypto);
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const notBefore = new Date(Date.now() - 86_400_000);
@@ -60,7 +60,7 @@ export async function initIdentity(dir: string): Promise<Identity> {
     notBefore,
     notAfter,
     signingAlgorithm: algorithm,
-    keys: keys as unknown as CryptoKeyPair,
+    keys,
     extensions: [new x509.BasicConstraintsExtension(true, 0, true)],
   });
   const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');

@@ -5,6 +5,7 @@
  * Invariant: the guest's instructions reach nothing but the frames. Between two calls of run() a vCPU's state is
  * exact: it stands between two instructions, or before the one that faulted.
  */
+import { decodeBase64 } from '../../records/base64.js';
 import { LinearMemory } from '../../xen/memory.js';
 import { breakpointsOn, instructionHits } from '../breakpoints.js';
 import { type CpuidTable, lookupCpuid } from '../cpuid.js';
@@ -92,7 +93,7 @@ let compiled: WebAssembly.Module | undefined;
 
 /** Compiles the core for all machines of this process, as the engine is told to at this moment; once. */
 export function compileCore(): WebAssembly.Module {
-  compiled ??= new WebAssembly.Module(Uint8Array.from(atob(coreWasmBase64), (c) => c.charCodeAt(0)));
+  compiled ??= new WebAssembly.Module(decodeBase64(coreWasmBase64));
   return compiled;
 }
 

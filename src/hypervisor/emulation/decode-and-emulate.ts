@@ -2,7 +2,7 @@
  * The beginning of an instruction that Xen emulates: it is fetched and decoded, or the fetch faults.
  * Source: xen/arch/x86/pv/emul-priv-op.c.
  */
-import type { Instruction } from 'iced-x86';
+import type { Instruction } from '../../x86/iced.js';
 import type { DomainState } from '../state.js';
 import { injectPageFault } from '../vcpu/traps.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';

@@ -1,6 +1,7 @@
 /** Instructions of the guest, as they are fetched and decoded for whoever carries them out in the processor's place. */
-import { Decoder, DecoderError, type Instruction } from 'iced-x86';
+
 import { type CpuEngine, Intent, PAGE } from '../../engine/engine.js';
+import { Decoder, DecoderError, type Instruction } from '../../x86/iced.js';
 
 const MAX_INSTRUCTION = 15;
 

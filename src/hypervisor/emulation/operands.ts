@@ -4,8 +4,9 @@
  * A memory access that faults is reported by `fault`, for the caller to hand to the guest.
  * Source: Intel SDM volume 1, 3.7.5 and 3.4.1.1.
  */
-import * as iced from 'iced-x86';
+
 import { dataHits } from '../../engine/breakpoints.js';
+import * as iced from '../../x86/iced.js';
 import { isCanonical } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
 import { injectException, injectPageFault, TRAP_gp_fault, TRAP_stack_error } from '../vcpu/traps.js';

@@ -3,7 +3,7 @@
  * as an unprivileged guest may, or hands back as #GP.
  * Source: pv_emulate_privileged_op of xen/arch/x86/pv/emul-priv-op.c; emulate_forced_invalid_op of emul-inv-op.c.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../x86/iced.js';
 import { ENODEV } from '../../xen/errno.js';
 import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
 import { cpuid } from '../identity.js';

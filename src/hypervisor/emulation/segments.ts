@@ -8,7 +8,7 @@
  * all selectors anew whenever it comes back to a vCPU, so that a copy never outlives its descriptor there, either.
  * Source: Intel SDM volume 2 (MOV, IRET, LAR, LSL, VERR), volume 3 chapter 5.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../x86/iced.js';
 import { FLAT_USER_CS32, FLAT_USER_SS32 } from '../../xen/paging.js';
 import { sysenter } from '../calls/fast-calls.js';
 import { amdLike } from '../identity.js';

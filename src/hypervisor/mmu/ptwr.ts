@@ -6,7 +6,7 @@
  * entry, and only after Xen's checks of the new entry.
  * Source: pv_ro_page_fault, ptwr_emulated_update of xen/arch/x86/pv/ro-page-fault.c.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../x86/iced.js';
 import { VMASST_TYPE_writable_pagetables } from '../../xen/vm-assist.js';
 import { decodeAt } from '../emulation/decode-at.js';
 import { instructionDone } from '../emulation/instruction-done.js';

@@ -3,9 +3,9 @@
  * STILLPOINT_FP_SEED repeats a run, STILLPOINT_FP_STATES sets how many states each form gets.
  */
 import { randomInt } from 'node:crypto';
-import * as iced from 'iced-x86';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { lookupFp } from '../../../src/engine/wasm/decode/fp.js';
+import * as iced from '../../../src/x86/iced.js';
 import { BASELINE } from '../forms.js';
 import { type Native, openNative } from '../native.js';
 import { Random } from '../values.js';
@@ -24,7 +24,7 @@ const states = Number(process.env.STILLPOINT_FP_STATES ?? 40);
 const here = process.arch === 'x64' && process.platform === 'linux';
 let unit: Unit;
 beforeAll(async () => {
-  unit = await openUnit();
+  unit = openUnit();
 });
 
 /** The result of an x87 instruction on ST(0), ST(1), ... given as [sign and exponent, significand]. */

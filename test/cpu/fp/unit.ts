@@ -2,11 +2,14 @@
  * The floating-point unit by itself: core/fp compiled alone, run the way the engine runs it, one instruction
  * at a time on a window of memory that stands for the guest's.
  */
-
-import asc from 'assemblyscript/asc';
-import * as iced from 'iced-x86';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ROOT } from '../../../scripts/lib/root.js';
 import { FpOp } from '../../../src/engine/wasm/core/fp/ops.js';
 import { decodeFp, type FpOperation } from '../../../src/engine/wasm/decode/fp.js';
+import * as iced from '../../../src/x86/iced.js';
 
 interface Core {
   fpExec(cpu: number, op: number, dst: number, src: number, imm: number): number;
@@ -35,42 +38,29 @@ export interface Unit {
 export const gprAt = (i: number): number => CPU + 8 * i;
 export const flagsAt = FLAGS;
 
-export async function openUnit(): Promise<Unit> {
-  const files = new Map<string, Uint8Array>();
-  const { error, stderr } = await asc.main(
-    [
-      'src/engine/wasm/core/fp/index.ts',
-      '--outFile',
-      'fp.wasm',
-      '--importMemory',
-      '--sharedMemory',
-      '--initialMemory',
-      '16',
-      '--maximumMemory',
-      '16',
-      '--enable',
-      'simd',
-      '--enable',
-      'threads',
-      '--enable',
-      'bulk-memory',
-      '--runtime',
-      'stub',
-      '-O2',
-      '--noAssert',
-    ],
-    {
-      writeFile: (name: string, contents: string | Uint8Array) =>
-        void files.set(name, contents as Uint8Array),
-    },
-  );
-  if (error)
-    throw new Error(`the floating-point unit does not compile: ${error.message}\n${stderr.toString()}`);
+const COMPILER = 'node_modules/assemblyscript/bin/asc.js';
+const OPTIONS =
+  '--importMemory --sharedMemory --initialMemory 16 --maximumMemory 16 --enable simd --enable threads ' +
+  '--enable bulk-memory --runtime stub -O2 --noAssert';
+
+/** By the compiler's own program: its module declares globals, `console` among them, that are not Node's. */
+function compileUnit(): Uint8Array<ArrayBuffer> {
+  const folder = mkdtempSync(join(tmpdir(), 'stillpoint-unit-'));
+  const out = join(folder, 'fp.wasm');
+  const args = [COMPILER, 'src/engine/wasm/core/fp/index.ts', '--outFile', out, ...OPTIONS.split(' ')];
+  try {
+    execFileSync(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'ignore', 'pipe'] });
+    return Uint8Array.from(readFileSync(out));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+export function openUnit(): Unit {
   const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
-  const module = await WebAssembly.instantiate(files.get('fp.wasm') as unknown as BufferSource, {
-    env: { memory, abort: () => {} },
-  });
-  const core = (module as unknown as { instance: { exports: unknown } }).instance.exports as Core;
+  const module = new WebAssembly.Module(compileUnit());
+  const instance = new WebAssembly.Instance(module, { env: { memory, abort: () => {} } });
+  const core = instance.exports as unknown as Core;
   const bytes = new Uint8Array(memory.buffer);
   const view = new DataView(memory.buffer);
   return {

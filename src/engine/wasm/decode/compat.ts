@@ -3,7 +3,7 @@
  * their operand sizes, instructions that are invalid in long mode, and instructions that do something else there.
  * Source: Intel SDM volume 2; AMD APM volume 3, appendix B.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../../x86/iced.js';
 import { KIND_FLAT } from '../core/layout.js';
 import { Form, G } from '../core/ops.js';
 import {

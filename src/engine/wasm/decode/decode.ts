@@ -4,7 +4,7 @@
  * rip refer to the block's start), so a block belongs to its physical page, whatever address the page is mapped at.
  * Layout: core/layout.ts; numbers: core/ops.ts.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../../x86/iced.js';
 import {
   B_BYTES,
   B_COUNT,

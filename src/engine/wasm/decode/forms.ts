@@ -3,7 +3,7 @@
  * once for each combination; for each instruction only registers, addresses and immediates are added. Undefined means
  * that the instruction is invalid.
  */
-import * as iced from 'iced-x86';
+import * as iced from '../../../x86/iced.js';
 import { Form, G, Op } from '../core/ops.js';
 import { NO_REGISTER, registerLog, registerOffset, SEGMENTS } from './registers.js';
 import {

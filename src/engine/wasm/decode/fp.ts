@@ -6,7 +6,7 @@
 // How the engine executes one: if it uses memory, check align16 and fetch loadSize bytes to SCRATCH; for flags, write
 // rflags to EFLAGS; for x87, write NOW_IP and NOW_DP; then call fpExec(cpu, op, dst, cpu + src, imm). If that
 // returned 0, store storeSize bytes from SCRATCH and call fpCommit(cpu, op). Finally read the flags back.
-import { Code, CodeExt, type Instruction, OpKind, Register, RegisterExt } from 'iced-x86';
+import { Code, CodeExt, type Instruction, OpKind, Register, RegisterExt } from '../../../x86/iced.js';
 import { FpOp } from '../core/fp/ops.js';
 import { byCode, byMnemonic, shiftsByImmediate, unaligned } from './fp-tables.js';
 

@@ -1,5 +1,5 @@
 /** Register operands as byte offsets in a vCPU's state: rax is 0, rcx is 8, and so on; ah is 1. */
-import * as iced from 'iced-x86';
+import * as iced from '../../../x86/iced.js';
 
 const byName = iced.Register as unknown as Record<string, number>;
 const LEGACY = ['AX', 'CX', 'DX', 'BX', 'SP', 'BP', 'SI', 'DI'];

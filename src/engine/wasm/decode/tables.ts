@@ -1,5 +1,5 @@
 /** The mnemonics that the integer decoder knows, and the operation of each. The numbers are those of core/ops.ts. */
-import * as iced from 'iced-x86';
+import * as iced from '../../../x86/iced.js';
 import { G, Op } from '../core/ops.js';
 
 const { Mnemonic: M } = iced;
