@@ -1,16 +1,16 @@
 /**
- * How the frames of a container are divided: the guest's RAM from PFN 0, then what belongs to Xen. The same for
- * the whole life of a guest, on every host.
+ * How the frames of a container are divided: first the guest's RAM from PFN 0 on, then the frames that belong to Xen.
+ * The division stays the same for the whole life of a guest, on every host.
  */
 import { FrameMap } from '../engine/engine.js';
 import { MAX_GRANT_FRAMES } from './grants/grant-table.js';
 import { m2pFrames } from './mmu/m2p.js';
 
-/** Frames that libxl lets a domain have beyond its configured memory: 1 MiB. */
+/** How many frames libxl allows a domain beyond its configured memory: 1 MiB. */
 export const SLACK_FRAMES = 256;
 
 export interface FrameLayout {
-  /** Frames that the guest may own, slack included. */
+  /** Frames that the guest may own, including the slack. */
   readonly guest: number;
   /** Frame indexes. */
   readonly sharedInfo: number;
@@ -22,8 +22,8 @@ export interface FrameLayout {
 }
 
 /**
- * Layout for a guest of at most `maxFrames` frames of memory. `wholeM2p`: with frames to show the machine-to-physical
- * table from machine frame 0 on.
+ * The layout for a guest of at most `maxFrames` frames of memory. `wholeM2p` adds the frames that are needed to show
+ * the machine-to-physical table from machine frame 0 on.
  */
 export function frameLayout(maxFrames: number, wholeM2p: boolean): FrameLayout {
   const guest = maxFrames + SLACK_FRAMES;

@@ -1,27 +1,27 @@
 /**
  * What our back ends (console, xenstore, disks, networks) may do with the guest, in the role of domain 0.
  *
- * Invariant: memory of the guest is reached only through grants that are checked when they are mapped, and the
- * linear address stays good until the same grant is unmapped. A guest that gives a bad grant gets an error in its
- * ring and harms only itself.
+ * Invariant: guest memory is accessed only through grants, which are checked when they are mapped, and a linear
+ * address stays valid until its grant is unmapped. A guest that provides a bad grant gets an error in its ring and
+ * harms only itself.
  */
 import type { LinearMemory } from '../xen/memory.js';
 import type { Port } from '../xen/types.js';
 import type { DomainState } from './state.js';
 
-/** The domain that back ends stand for. */
+/** The domain that back ends represent. */
 export const BACKEND_DOMID = 0;
 
 export class Backend {
   readonly mem: LinearMemory;
-  /** Told when a port was raised: a guest that sleeps may have to run. */
+  /** Called when a port was raised, because a sleeping guest may have to run. */
   onNotify: () => void = () => undefined;
 
   constructor(private readonly d: DomainState) {
     this.mem = d.mem;
   }
 
-  /** Takes the far end of a port that the guest opened for domain 0. 0, or a negative errno. */
+  /** Binds to the port that the guest opened for domain 0. Returns 0, or a negative errno. */
   bindBackend(port: Port, onNotify: () => void): number {
     return this.d.events.bindBackend(port, BACKEND_DOMID, onNotify);
   }
@@ -36,13 +36,13 @@ export class Backend {
     this.onNotify();
   }
 
-  /** Maps a granted page: its linear address, or a negative GNTST_ status. */
+  /** Maps a granted page. Returns its linear address, or a negative GNTST_ status. */
   grantMap(ref: number, write: boolean): number {
     const frame = this.d.grants.acquire(ref, BACKEND_DOMID, write, true);
     return frame < 0 ? frame : this.d.ram.linearOf(frame);
   }
 
-  /** Linear address of a grant that is mapped already, as after a restore; -1 if it is not mapped. */
+  /** The linear address of a grant that is already mapped, as it is after a restore; -1 if it is not mapped. */
   grantMapped(ref: number): number {
     return this.d.grants.isPinned(ref) ? this.d.ram.linearOf(this.d.grants.pinnedFrame(ref)) : -1;
   }
@@ -51,7 +51,7 @@ export class Backend {
     this.d.grants.release(ref, write);
   }
 
-  /** Says that host code wrote into the page at `linear`. */
+  /** To be called after host code has written into the page at `linear`. */
   touch(linear: number): void {
     this.d.machine.touch(linear);
   }

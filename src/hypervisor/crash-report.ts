@@ -1,11 +1,11 @@
-/** What a person needs to see of a domain that crashed: each vCPU's registers, and words of the stack. */
+/** What a person needs to see of a domain that crashed: the registers of each vCPU, and words of the stack. */
 import { SHUTDOWN_crash, SHUTDOWN_suspend, SHUTDOWN_watchdog } from '../xen/sched.js';
 import type { DomainState } from './state.js';
 
 export interface VcpuReport {
   readonly vcpu: number;
   readonly userMode: boolean;
-  /** Name and value, in the order people expect. */
+  /** Name and value, in the usual order. */
   readonly registers: readonly (readonly [string, bigint])[];
   readonly segments: readonly (readonly [string, number])[];
   /** Words from rsp upwards, as far as they can be read. */
@@ -13,9 +13,9 @@ export interface VcpuReport {
 }
 
 export interface CrashReport {
-  /** What Xen objects to, or what the guest said by itself. */
+  /** The rule that the guest broke, or what the guest itself reported. */
   readonly message: string;
-  /** The vCPU that did it. */
+  /** The vCPU that caused it. */
   readonly vcpu: number;
   readonly vcpus: readonly VcpuReport[];
 }
@@ -91,7 +91,7 @@ export function crashReport(d: DomainState): CrashReport {
 const REGISTERS_A_LINE = 3;
 const STACK_WORDS_A_LINE = 4;
 
-/** The report as text, a line each, as Xen prints a domain's registers. */
+/** Formats the report as lines of text, as Xen prints a domain's registers. */
 export function crashText(report: CrashReport): string {
   const word = (value: bigint): string => value.toString(16).padStart(16, '0');
   const rows = <T>(items: readonly T[], each: number, text: (item: T) => string): string[] =>

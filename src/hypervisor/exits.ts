@@ -1,7 +1,7 @@
 /**
- * What happens when the processor stops running guest code: system calls, exceptions, instructions for Xen.
- * Source: handle_exception and switch_to_kernel of xen/arch/x86/x86_64/entry.S; do_page_fault,
- * do_general_protection, do_debug, do_device_not_available of arch/x86/traps.c.
+ * Handles the exits from guest code: system calls, exceptions, and instructions for Xen.
+ * Source: handle_exception and switch_to_kernel of xen/arch/x86/x86_64/entry.S; do_page_fault, do_general_protection,
+ * do_debug, do_device_not_available of arch/x86/traps.c.
  */
 import { Exit } from '../engine/engine.js';
 import { TI_DPL_MASK } from '../xen/vcpu.js';

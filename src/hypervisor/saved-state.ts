@@ -1,8 +1,9 @@
 /**
- * A domain's state as records, and back. RAM is not in them; it is complete before a restore begins.
+ * Saves a domain's state as records, and restores it. RAM is not part of them; it must be complete before a restore
+ * begins.
  *
- * Invariant: everything is read and checked before anything takes effect in the container; what is restored is
- * what was saved, so that the guest's next instruction finds the same machine.
+ * Invariant: everything is read and checked before anything in the container is changed. What is restored is what was
+ * saved, so the guest's next instruction finds the same machine.
  */
 import { clockRecord } from '../engine/clock.js';
 import { decodeVcpuStates, encodeVcpuStates } from '../engine/vcpu-state.js';
@@ -46,7 +47,7 @@ const domainAfter = {
   cut: [int, 'vCPU stopped in the middle of its slice, -1 for none'],
   preferred: [int, 'vCPU that an event has woken since, -1 for none'],
 } as const;
-/** The first layout rounded what a guest says of its memory map. */
+/** The first layout rounded the numbers in a guest's memory map. */
 const domainState1 = struct({
   ...domainBefore,
   memoryMap: [
@@ -55,7 +56,7 @@ const domainState1 = struct({
   ],
   ...domainAfter,
 });
-/** Version 2 was of guests that had m2p_strict in no case that anybody could tell later. */
+/** In version 2, m2p_strict was not saved. */
 const domainState2 = struct({
   ...domainBefore,
   memoryMap: [
@@ -64,7 +65,7 @@ const domainState2 = struct({
   ],
   ...domainAfter,
 });
-/** 64 bits of a whole number, as numbers used to be written for the guest. */
+/** The 64 bits of a whole number, as numbers were once written for the guest. */
 const wholeNumber = (n: number): bigint =>
   Number.isFinite(n) ? BigInt.asUintN(64, BigInt(Math.trunc(n))) : 0n;
 
@@ -161,7 +162,7 @@ const framesTable = {
     'page tables',
   ],
 } as const;
-/** The first layout: linear entries are counted in memory then. */
+/** In the first layout linear entries are not saved; they are counted in memory. */
 const framesRecord1 = struct(framesTable);
 const framesTable2 = {
   ...framesTable,
@@ -176,8 +177,8 @@ const framesTable2 = {
   ],
 } as const;
 /**
- * The layout of version 3 as well, in which all page tables in memory are as Xen keeps them: USER in every entry, and
- * Xen's own in slots 256 to 271.
+ * Also the layout of version 3, in which all page tables in memory are in the form in which Xen stores them: USER in
+ * every entry, and Xen's own entries in slots 256 to 271.
  */
 const framesRecord2 = struct(framesTable2);
 
@@ -238,10 +239,10 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
   ]);
 }
 
-/** From this version of the record FRAM on, tables in memory are what the engine and the guest are to find there. */
+/** From this version of the record FRAM on, tables in memory are in the form that the engine and the guest expect. */
 const TABLES_AS_XEN = 3;
 
-/** Restores a fresh container; gives what the turns are at. Throws RecordError. */
+/** Restores into a new container. Returns the state of the scheduler's turns. Throws RecordError. */
 export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   const all = decodeAll(stream);
   const only = (tag: string): RawRecord => {

@@ -1,6 +1,6 @@
 /**
- * The parts of one domain, joined: what every hypercall family works on. The behaviour is in those families;
- * here is only what all of them need: the parts, the copy buffers, and how a domain ends.
+ * The parts of one domain, which all families of hypercalls work on. Behaviour is in those families; this file only
+ * has what all of them need: the parts, the copy buffers, and how a domain ends.
  */
 import type { VirtualClock } from '../engine/clock.js';
 import type { CpuEngine, GuestRam } from '../engine/engine.js';
@@ -17,7 +17,7 @@ import type { M2p } from './mmu/m2p.js';
 import type { PageTables } from './mmu/page-tables.js';
 import type { VcpuContext } from './vcpu/vcpu-context.js';
 
-/** An entry of the memory map that XENMEM_memory_map gives (struct e820entry). */
+/** An entry of the memory map that XENMEM_memory_map returns (struct e820entry). */
 export interface MemoryRange {
   /** 64 bits, as the guest may have given them. */
   readonly start: bigint;
@@ -29,9 +29,9 @@ export interface MemoryRange {
 /** Why the domain stopped: SHUTDOWN_* of public/sched.h. */
 export interface Shutdown {
   readonly code: number;
-  /** For a crash that Xen caused: what the guest did. */
+  /** For a crash that Xen caused: what the guest has done. */
   readonly message?: string;
-  /** The vCPU that did it. */
+  /** The vCPU that caused it. */
   readonly vcpu: number;
 }
 
@@ -49,16 +49,16 @@ export interface DomainParts {
   readonly sharedInfo: number;
   readonly domid: number;
   readonly uuid: Uint8Array;
-  /** Most frames the reservation may have (max_pages). */
+  /** The maximum number of frames in the reservation (max_pages). */
   readonly maxPages: number;
   readonly memoryMap: readonly MemoryRange[];
-  /** The true time, ns since 1970: for the wall clock of shared_info. */
+  /** The wall-clock time in ns since 1970, for the wall clock of shared_info. */
   readonly wallClock: () => number;
-  /** What the guest writes with CONSOLEIO_write, if anyone wants it. */
+  /** Gets what the guest writes with CONSOLEIO_write. */
   readonly log: (line: string) => void;
 }
 
-/** Steps of work in one go of a hypercall; then events and other vCPUs get their turn. */
+/** How many steps a hypercall may take at a time. After that, events and other vCPUs get their turn. */
 const PREEMPT_AFTER_STEPS = 2048;
 
 export class DomainState {
@@ -75,36 +75,36 @@ export class DomainState {
   readonly domid: DomainParts['domid'];
   readonly uuid: DomainParts['uuid'];
   readonly maxPages: DomainParts['maxPages'];
-  /** The memory map; a guest may set its own. */
+  /** The memory map. A guest may set its own. */
   memoryMap: DomainParts['memoryMap'];
   readonly wallClock: DomainParts['wallClock'];
   readonly log: DomainParts['log'];
   readonly ram: GuestRam;
   readonly mem: LinearMemory;
   readonly guest: GuestMemory;
-  /** Arguments of the hypercall under way. */
+  /** The arguments of the present hypercall. */
   args = new HypercallArgs();
   /** The vCPU whose turn it is. */
   current: VcpuContext;
-  /** VMASST_* bits, but for m2p_strict, which the page tables have. */
+  /** VMASST_* bits except m2p_strict, which the page tables have. */
   vmAssist = 0;
-  /** Set once; the domain never runs again unless a suspend is taken back. */
+  /** Set once. The domain never runs again unless a suspend is cancelled. */
   shutdown: Shutdown | undefined;
-  /** The code given ahead with SCHEDOP_shutdown_code, or -1. */
+  /** The code that was set in advance with SCHEDOP_shutdown_code, or -1. */
   shutdownCode = -1;
-  /** Watchdogs: deadlines in virtual time, NaN for a free one. */
+  /** Watchdogs: their deadlines in virtual time, NaN for an unused one. */
   readonly watchdog = new Float64Array(2).fill(Number.NaN);
   /** Something happened that may change which vCPU should run, or when. */
   reschedule = false;
-  /** A long stop passes by: who lets it pass sets the mark, and looks whether it was taken (elapse.ts). */
+  /** True while a long stop is presented to the guest. elapse.ts then sets the mark and checks whether it was taken. */
   telling = false;
-  /** Steps that the hypercall under way has made in this go. */
+  /** How many steps the present hypercall has taken so far in this run. */
   steps = 0;
-  /** The hypercall is not done: it goes on with the arguments as they are now (hypercall_create_continuation). */
+  /** The hypercall is not done. It will continue with the arguments as they are now (hypercall_create_continuation). */
   preempted = false;
   /** Index of the CMOS register selected at port 0x70. */
   cmosIndex = 0;
-  /** Frame of the guest's bits for physical interrupts, 0 for none. */
+  /** The frame with the guest's bits for physical interrupts, 0 for none. */
   pirqEoiMfn = 0;
   /** Address latch of PCI configuration space, port 0xcf8. */
   pciCf8 = 0;
@@ -132,12 +132,12 @@ export class DomainState {
     this.current = parts.vcpus[0];
   }
 
-  /** One more step of a long hypercall: true when it has to stop here and go on later. */
+  /** Counts a step of a long hypercall. Returns true if the hypercall has to stop here and continue later. */
   stepPreempts(): boolean {
     return ++this.steps > PREEMPT_AFTER_STEPS;
   }
 
-  /** Ends the domain as Xen does with one that broke the rules. The first reason stays. */
+  /** Ends the domain as Xen does if it broke the rules. The first reason is kept. */
   crash(message: string): void {
     this.stop(SHUTDOWN_crash, message);
   }
@@ -151,7 +151,7 @@ export class DomainState {
     };
   }
 
-  /** True for an id that names this domain: its own, or DOMID_SELF. */
+  /** Whether the id names this domain: its own id, or DOMID_SELF. */
   isSelf(domid: number): boolean {
     return domid === this.domid || domid === DOMID_SELF;
   }

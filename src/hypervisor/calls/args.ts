@@ -1,6 +1,6 @@
 /**
- * The five arguments of a hypercall, as two halves of 32 bits each so that every bit counts and nothing is
- * allocated. Source: xen/include/hypercall-defs.c: rdi, rsi, rdx, r10, r8; or `args` of a multicall_entry.
+ * The five arguments of a hypercall, each as two halves of 32 bits, so that no bit is lost and nothing is allocated.
+ * Source: xen/include/hypercall-defs.c: rdi, rsi, rdx, r10, r8; or `args` of a multicall_entry.
  */
 import type { EngineVcpu } from '../../engine/engine.js';
 import type { LinearMemory } from '../../xen/memory.js';
@@ -10,12 +10,12 @@ const ARGUMENT_REGISTERS = [7, 6, 2, 10, 8];
 const TWO32 = 0x1_0000_0000;
 
 export class HypercallArgs {
-  /** Low halves, unsigned: what C sees as an `unsigned int`. */
+  /** The low halves, unsigned: what C code sees as an `unsigned int`. */
   readonly lo = new Uint32Array(6);
   /** High halves, signed. */
   readonly hi = new Int32Array(6);
 
-  /** Signed 64 bits: exact for every canonical address and within 2^53 of zero, rounded elsewhere. */
+  /** As a signed 64-bit number: exact for every canonical address and within 2^53 of zero, rounded otherwise. */
   long(i: number): number {
     return this.hi[i] * TWO32 + this.lo[i];
   }
@@ -30,7 +30,7 @@ export class HypercallArgs {
     this.hi[i] = Math.floor(value / TWO32);
   }
 
-  /** A null pointer. */
+  /** Whether the argument is a null pointer. */
   isNull(i: number): boolean {
     return this.lo[i] === 0 && this.hi[i] === 0;
   }
@@ -43,12 +43,12 @@ export class HypercallArgs {
     }
   }
 
-  /** Back into the registers: what a preempted hypercall goes on with. */
+  /** Writes the arguments back into the registers, from where a preempted hypercall continues. */
   toRegisters(cpu: EngineVcpu): void {
     for (let i = 0; i < 5; i++) cpu.setRegHalves(ARGUMENT_REGISTERS[i], this.lo[i], this.hi[i]);
   }
 
-  /** From six 64-bit words. */
+  /** Reads the arguments from six 64-bit words. */
   fromMemory(mem: LinearMemory, at: number): void {
     for (let i = 0; i < 6; i++) {
       this.lo[i] = mem.getU32(at + 8 * i);

@@ -1,9 +1,10 @@
 /**
- * SYSCALL and SYSENTER of the guest's programs: the callbacks of its kernel, as far as a processor of the guest's vendor has
- * the instruction there. AMD's have SYSCALL in all modes and SYSENTER outside of long mode (of which compatibility mode is
- * a part) alone; Intel's have SYSENTER in all modes and SYSCALL in 64-bit code alone.
- * Source: lstar_enter, cstar_enter, sysenter_entry and switch_to_kernel of xen/arch/x86/x86_64/entry.S; AMD APM volume 3,
- * SYSCALL, SYSENTER; Intel SDM volume 2, the same.
+ * SYSCALL and SYSENTER in the guest's programs. They lead to callbacks of the guest's kernel, if a processor of the
+ * guest's vendor has the instruction in that mode. AMD processors have SYSCALL in all modes, and SYSENTER only
+ * outside of long mode (which includes compatibility mode). Intel processors have SYSENTER in all modes, and SYSCALL
+ * only in 64-bit code.
+ * Source: lstar_enter, cstar_enter, sysenter_entry and switch_to_kernel of xen/arch/x86/x86_64/entry.S; AMD APM
+ * volume 3, SYSCALL, SYSENTER; Intel SDM volume 2, the same.
  */
 import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32, FLAT_USER_SS32 } from '../../xen/paging.js';
 import { amdLike } from '../identity.js';
@@ -20,12 +21,12 @@ import {
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 
 const SYSCALL_BYTES = 2;
-/** What Xen makes of the selector that SYSENTER does not save. */
+/** The selector that Xen puts into the frame for the one that SYSENTER does not save. */
 const NULL_CS = 3;
 
 /**
- * `syscall` in user mode, or in 32-bit code of any: the guest kernel's callback, or #UD if it has none. The callback for
- * 32-bit code keeps events off if the one for 64-bit code does.
+ * Handles `syscall` in user mode, and in 32-bit code of either mode: it enters the guest kernel's callback, or raises
+ * #UD if there is none. The callback for 32-bit code masks events if the one for 64-bit code does.
  */
 export function systemCall(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
@@ -52,7 +53,7 @@ export function systemCall(d: DomainState, v: VcpuContext) {
   }
 }
 
-/** `sysenter`: what it does not save is not in the frame. Without a callback it is #GP, by Xen's hand. */
+/** Handles `sysenter`. Registers that it does not save are not in the frame. Without a callback, Xen raises #GP. */
 export function sysenter(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   if (amdLike(d.identity)) return injectException(d, v, TRAP_invalid_op);

@@ -1,6 +1,6 @@
 /**
- * The table of hypercalls of a 64-bit PV guest, and the multicall that carries several. A number that the table
- * does not have gives -ENOSYS.
+ * The table of hypercalls of a 64-bit PV guest, and the multicall, which contains several of them. A number that is
+ * not in the table gives -ENOSYS.
  * Source: table in xen/include/hypercall-defs.c; pv_hypercall of arch/x86/pv/hypercall.c; common/multicall.c.
  */
 import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../../xen/errno.js';
@@ -41,7 +41,7 @@ import {
 import { schedOp, schedOpCompat, setTimerOp } from './sched-op.js';
 import { xenVersion } from './xen-version.js';
 
-/** What RAX gets: a bigint where a number would round it, which only a guest makes happen that asks for nonsense. */
+/** The value for RAX. It is a bigint where a number would be rounded, which only happens with nonsensical arguments. */
 type Handler = (d: DomainState) => number | bigint;
 
 const HANDLERS: readonly (readonly [number, Handler])[] = [
@@ -91,7 +91,7 @@ const TABLE_SIZE = 64;
 const table: Handler[] = Array.from({ length: TABLE_SIZE }, () => () => -ENOSYS);
 for (const [nr, handler] of HANDLERS) table[nr] = handler;
 
-/** A hypercall by `syscall` from the guest's kernel. */
+/** Executes a hypercall that the guest's kernel made with `syscall`. */
 export function hypercall(d: DomainState, v: VcpuContext): void {
   const { cpu } = v;
   const nr = cpu.regLo(RAX);
@@ -124,23 +124,23 @@ function putResult(mem: LinearMemory, at: number, result: number | bigint): void
   else mem.setBig(at, result);
 }
 
-/** `syscall` is executed again, with arguments that say how far the call has come. */
+/** Makes `syscall` execute again, with arguments that say how far the call has come. */
 function goOnLater(d: DomainState, v: VcpuContext): void {
   d.preempted = false;
   d.args.toRegisters(v.cpu);
   v.cpu.rip -= SYSCALL_BYTES;
   d.reschedule = true;
-  // With the instruction clock, work that executes no instructions takes time too.
+  // With the instruction clock, work that executes no instructions has to take virtual time too.
   if (d.clock.deterministic) d.clock.advanceTo(d.clock.now() + PREEMPTED_NS);
 }
 
 const SYSCALL_BYTES = 2;
-/** Virtual time of one go of a long hypercall. */
+/** The virtual time of one part of a long hypercall, in ns. */
 const PREEMPTED_NS = 100_000;
 
 const inner = new HypercallArgs();
 
-/** HYPERVISOR_multicall(list, count): each call's result goes into its own entry. */
+/** HYPERVISOR_multicall(list, count): each call's result is written into its own entry. */
 function multicall(d: DomainState): number {
   const outer = d.args;
   if (outer === inner) return -EINVAL;
@@ -161,7 +161,7 @@ function multicall(d: DomainState): number {
       break;
     }
     const at = list + i * s.sizeof;
-    // Nearly every entry lies in one page: it is read where it is, once.
+    // Nearly every entry lies within one page. Such an entry is read directly, once.
     let mem: LinearMemory;
     let from: number;
     if ((at & 4095) <= 4096 - s.sizeof) {
@@ -178,8 +178,8 @@ function multicall(d: DomainState): number {
     const nr = mem.getU32(from + s.op);
     const known = nr < TABLE_SIZE && mem.getU32(from + s.op + 4) === 0;
     if (known && nr === H.__HYPERVISOR_iret) {
-      // The last call, whatever follows. Its result is the RAX that it returns with; Xen keeps it in an `int` on the
-      // way, and stores it as far as the mode that it returns to can be written.
+      // This is the last call, whatever follows. Its result is the RAX with which it returns. Xen holds that in an
+      // `int` on the way, and stores it if the mode to which it returns can write there.
       iret(d);
       const { cpu } = d.current;
       guest.buffer.setU32(0, cpu.regLo(RAX));

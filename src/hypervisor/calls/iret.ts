@@ -1,6 +1,6 @@
 /**
- * HYPERVISOR_iret: back from a handler, to user or kernel mode, all from one frame on the guest's stack.
- * The hottest hypercall of all: every system call and every fault of a process ends with it.
+ * HYPERVISOR_iret: returns from a handler to user or kernel mode. Everything is in one frame on the guest's stack.
+ * This is the most frequent hypercall: every system call and every fault of a process ends with it.
  * Source: do_iret of xen/arch/x86/pv/iret.c; restore_all_guest of x86_64/entry.S.
  */
 import type { EngineVcpu } from '../../engine/engine.js';
@@ -16,7 +16,7 @@ import { R11, RAX, RCX, RIP, RSP } from '../vcpu/registers.js';
 import { EFLAGS_IF, EFLAGS_IOPL, injectException, TRAP_gp_fault, toggleMode } from '../vcpu/traps.js';
 
 const EFLAGS_VM = 0x2_0000;
-/** Bits of rflags that exist: what IRET and SYSRET take from the saved word. */
+/** The bits of rflags that exist, which IRET and SYSRET take from the saved word. */
 const EFLAGS_KNOWN = 0x3f_7fd5;
 const EFLAGS_RF = 0x1_0000;
 const READ_KERNEL = 8;
@@ -66,7 +66,7 @@ export function iret(d: DomainState): void {
 
   const sysret = (from.getU32(frame + IretContext.flags) & VGCF_in_syscall) !== 0;
   if (sysret && isCanonical(rip)) {
-    // SYSRET: flat segments whatever the frame says, rcx and r11 as the instruction leaves them.
+    // SYSRET: the segments are flat, whatever the frame says, and rcx and r11 are as the instruction leaves them.
     newFlags &= ~EFLAGS_RF;
     cpu.rflags = newFlags;
     load(cpu, RCX, from, frame + IretContext.rip);

@@ -1,6 +1,6 @@
 /**
  * Small hypercalls on the present vCPU and domain: FPU switching, segment bases, assists, I/O privilege, console
- * output, and the ones that only a privileged domain may use.
+ * output, and those that only a privileged domain may use.
  * Source: xen/arch/x86/pv/misc-hypercalls.c, arch/x86/physdev.c, common/domain.c (vm_assist), drivers/char/console.c.
  */
 import {
@@ -45,12 +45,12 @@ const ASSISTS = new Set([
   VMASST_TYPE_m2p_strict,
 ]);
 const MAX_PORTS = 65536;
-/** Interrupt numbers of a domain without devices: those of an I/O APIC, and 32. */
+/** The number of physical interrupts of a domain without devices: those of an I/O APIC, and 32. */
 export const NR_PIRQS = 56;
 const XENIRQSTAT_NEEDS_EOI = 1;
 /** A physdev command from before 2006. */
 const IRQ_UNMASK_NOTIFY = 4;
-/** Of one CONSOLEIO_write, as much as is logged. */
+/** At most this many bytes of one CONSOLEIO_write are logged. */
 const LOG_BYTES = 1024;
 
 export function fpuTaskswitch(d: DomainState): number {
@@ -121,7 +121,7 @@ export function physdevOp(d: DomainState): number {
     case IRQ_UNMASK_NOTIFY:
       return 0;
     case P.PHYSDEVOP_eoi:
-      // There is no physical interrupt that the domain could mean.
+      // There is no physical interrupt to which the domain could refer.
       return guest.copyIn(v.id, arg, 4) ? -EINVAL : -EFAULT;
     case P.PHYSDEVOP_irq_status_query: {
       const s = P.PhysdevIrqStatusQuery;
@@ -134,7 +134,7 @@ export function physdevOp(d: DomainState): number {
     case P.PHYSDEVOP_pirq_eoi_gmfn_v2: {
       if (!guest.copyIn(v.id, arg, 8)) return -EFAULT;
       const frame = d.tables.guestFrame(guest.buffer.getU64(0));
-      // A page for bits of interrupts that never come: taken once, never written.
+      // A page for the bits of interrupts that never occur. It is accepted once and never written.
       if (frame < 0 || d.frames.type[frame] !== 0) return -EINVAL;
       if (d.pirqEoiMfn !== 0) return -EBUSY;
       d.pirqEoiMfn = guest.buffer.getU64(0);
@@ -171,7 +171,7 @@ export function physdevOp(d: DomainState): number {
   }
 }
 
-/** HYPERVISOR_console_io: Xen's own console is not for guests; what they write goes to our log. */
+/** HYPERVISOR_console_io: guests have no access to Xen's own console. What they write goes to our log. */
 export function consoleIo(d: DomainState): number {
   if (d.args.lo[0] === H.CONSOLEIO_write) {
     const bytes = Math.min(d.args.lo[1], LOG_BYTES);
@@ -184,7 +184,7 @@ export function consoleIo(d: DomainState): number {
   return -EPERM;
 }
 
-/** HYPERVISOR_hvm_op: a PV domain has no parameters, and nothing but its own translations to flush. */
+/** HYPERVISOR_hvm_op: a PV domain has no parameters, and can only flush its own translations. */
 export function hvmOp(d: DomainState): number {
   switch (d.args.lo[0]) {
     case HVMOP_SET_PARAM:
@@ -200,14 +200,14 @@ const HVMOP_SET_PARAM = 0;
 const HVMOP_GET_PARAM = 1;
 const HVMOP_FLUSH_TLBS = 5;
 
-/** HYPERVISOR_dm_op: for device models, of which no guest here is one. */
+/** HYPERVISOR_dm_op is for device models. No guest here is one. */
 export function dmOp(d: DomainState): number {
   const buffers = d.args.lo[1];
   return buffers === 0 ? -ENODATA : buffers > MAX_DM_OP_BUFFERS ? -E2BIG : -EPERM;
 }
 const MAX_DM_OP_BUFFERS = 2;
 
-/** HYPERVISOR_xenoprof_op, on a machine whose performance counters Xen does not know. */
+/** HYPERVISOR_xenoprof_op, as on a machine whose performance counters Xen does not know. */
 export function xenoprofOp(d: DomainState): number {
   const op = d.args.lo[0];
   if (op !== 0) return op > XENOPROF_LAST_OP ? -EINVAL : -EPERM;
@@ -215,14 +215,17 @@ export function xenoprofOp(d: DomainState): number {
 }
 const XENOPROF_LAST_OP = 16;
 
-/** The first architecture call: how Xen goes on with a domctl for shadow page tables, which it was built without. */
+/**
+ * The first architecture call: Xen's continuation of a domctl for shadow page tables, which this Xen does not
+ * support.
+ */
 export function pagingDomctlCont(d: DomainState): number {
   return d.guest.copyIn(d.current.id, d.args.long(0), 128) ? -EOPNOTSUPP : -EFAULT;
 }
 
 export const notPermitted = (): number => -EPERM;
 
-/** Hypercalls of the tools: their structure begins with a command and the version of the interface. */
+/** Hypercalls of the tools. Their structure begins with a command and the version of the interface. */
 const toolOp =
   (version: number) =>
   (d: DomainState): number => {
@@ -233,7 +236,7 @@ export const platformOp = toolOp(0x0300_0001);
 export const sysctl = toolOp(0x15);
 export const domctl = toolOp(0x15);
 
-/** The first interface of physdev_op: a command and its structure in one. */
+/** The first interface of physdev_op, with a command and its structure in one. */
 export function physdevOpCompat(d: DomainState): number {
   const op = d.args.long(0);
   if (!d.guest.copyIn(d.current.id, op, 4)) return -EFAULT;

@@ -1,5 +1,6 @@
 /**
- * HYPERVISOR_sched_op and HYPERVISOR_set_timer_op: giving the processor away, waiting for events, ending the domain.
+ * HYPERVISOR_sched_op and HYPERVISOR_set_timer_op: yielding the processor, waiting for events, and shutting the
+ * domain down.
  * Source: do_sched_op, do_poll, domain_watchdog, do_set_timer_op of xen/common/sched/core.c.
  */
 import { EFAULT, EINVAL, ENOSPC, ENOSYS, EPERM, ESRCH } from '../../xen/errno.js';
@@ -10,9 +11,9 @@ import type { DomainState } from '../state.js';
 import { timerSet } from '../time/timers.js';
 import { NEVER } from '../vcpu/vcpu-context.js';
 
-/** Most ports of one poll. */
+/** The maximum number of ports in one poll. */
 const MAX_POLL_PORTS = 128;
-/** Deadlines further ahead than this (13 days) are taken for mistakes: they fire after HUGE_TIMEOUT_NS. */
+/** Deadlines further ahead than this (13 days) are assumed to be mistakes and fire after HUGE_TIMEOUT_NS. */
 const FAR_AHEAD_NS = 2 ** 50;
 const HUGE_TIMEOUT_NS = 100_000_000;
 
@@ -56,7 +57,7 @@ export function schedOp(d: DomainState): number {
   }
 }
 
-/** SCHEDOP_yield and SCHEDOP_block as the first interface had them, and its shutdown. */
+/** SCHEDOP_yield and SCHEDOP_block in their first interface, and its shutdown. */
 export function schedOpCompat(d: DomainState): number {
   switch (d.args.int(0)) {
     case S.SCHEDOP_yield:
@@ -90,7 +91,7 @@ function poll(d: DomainState, arg: number): number {
   if (!guest.copyIn(v.id, arg, s.sizeof)) return -EFAULT;
   const count = guest.buffer.getU32(s.nr_ports);
   const list = guest.buffer.getS64(s.ports);
-  // Xen's timers take it for a signed number: one that is negative so is over.
+  // Xen's timers treat it as a signed number. A negative one has already expired.
   const timeout = guest.buffer.getS64(s.timeout);
   if (count > MAX_POLL_PORTS) return -EINVAL;
   if (!addressOk(list)) return -EFAULT;
@@ -116,7 +117,7 @@ function watchdog(d: DomainState, id: number, timeout: number): number {
   const deadline = d.clock.now() + timeout * 1e9;
   if (id === 0) {
     const free = all.findIndex((t) => Number.isNaN(t));
-    // As Xen has it, through an unsigned number of 32 bits: not negative.
+    // Xen passes this error through an unsigned 32-bit number, so it is not negative.
     if (free < 0) return 2 ** 32 - ENOSPC;
     all[free] = deadline;
     d.reschedule = true;
@@ -128,7 +129,7 @@ function watchdog(d: DomainState, id: number, timeout: number): number {
   return 0;
 }
 
-/** HYPERVISOR_set_timer_op(absolute system time in ns; 0 stops). */
+/** HYPERVISOR_set_timer_op(absolute system time in ns; 0 stops the timer). */
 export function setTimerOp(d: DomainState): number {
   const timeout = d.args.long(0);
   const v = d.current;

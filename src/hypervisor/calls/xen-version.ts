@@ -1,5 +1,5 @@
 /**
- * HYPERVISOR_xen_version: the frozen profile (identity.ts), told as Xen tells it.
+ * HYPERVISOR_xen_version: reports the frozen profile (identity.ts) in the way Xen does.
  * Source: do_xen_version of xen/common/kernel.c; xsm_xen_version of xsm/dummy.h.
  */
 import { EFAULT, EINVAL, ENOSYS, EPERM } from '../../xen/errno.js';
@@ -8,10 +8,10 @@ import * as V from '../../xen/version.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../../xen/vm-assist.js';
 import type { DomainState } from '../state.js';
 
-/** What a guest without privilege gets instead of a string. */
+/** What an unprivileged guest gets instead of a string. */
 const DENIED = '<denied>';
 
-/** The frozen word; one of its bits is there only for a kernel that asked for it when it was built. */
+/** The word of the frozen profile. One of its bits is only set for a kernel whose ELF notes asked for it. */
 const features = (d: DomainState): number =>
   d.vmAssist & (1 << VMASST_TYPE_pae_extended_cr3)
     ? d.identity.features

@@ -1,5 +1,5 @@
 /**
- * The end of an instruction that was carried out here: on to the next one, and the debug traps that follow it.
+ * The end of an instruction that was executed here: rip moves to the next one, and debug traps follow.
  * Source: pv_emul_instruction_done of xen/arch/x86/pv/emulate.c.
  */
 import type { DomainState } from '../state.js';
@@ -19,7 +19,10 @@ function debugTrap(d: DomainState, v: VcpuContext, status: number): void {
   injectException(d, v, TRAP_debug);
 }
 
-/** Xen did the instruction, which looks at no data breakpoints: those that its own accesses hit are ignored. */
+/**
+ * For instructions that Xen executes. Xen does not check data breakpoints, so those that its own accesses hit are
+ * ignored.
+ */
 export function instructionDone(d: DomainState, v: VcpuContext, rip: number): void {
   const { cpu } = v;
   cpu.rip = within(v, rip);
@@ -27,14 +30,20 @@ export function instructionDone(d: DomainState, v: VcpuContext, rip: number): vo
   if (cpu.stepping) debugTrap(d, v, DR_STEP);
 }
 
-/** The same after an instruction that the processor did, as far as a guest can tell. `stepping`: TF when it began. */
+/**
+ * For instructions that, as far as a guest can tell, the processor executes. `stepping` is TF at the beginning of the
+ * instruction.
+ */
 export function processorDone(d: DomainState, v: VcpuContext, rip: number, stepping = v.cpu.stepping): void {
   v.cpu.rip = within(v, rip);
   v.cpu.resuming = false;
   trapsAfter(d, v, stepping);
 }
 
-/** After MOV or POP to SS: the traps wait until the next instruction is done, unless they have waited for this one. */
+/**
+ * After MOV or POP to SS: traps wait until the next instruction is done, unless they have already waited for this
+ * one.
+ */
 export function stackSegmentDone(d: DomainState, v: VcpuContext, rip: number): void {
   if (watched.shadowed) {
     processorDone(d, v, rip);
@@ -45,7 +54,9 @@ export function stackSegmentDone(d: DomainState, v: VcpuContext, rip: number): v
   v.cpu.stackShadow = watched.hits;
 }
 
-/** The debug trap, if there is a reason: a single step, data breakpoints that the instruction's accesses hit. */
+/**
+ * Raises the debug trap if there is a reason: a single step, or data breakpoints that the instruction's accesses hit.
+ */
 export function trapsAfter(d: DomainState, v: VcpuContext, stepping: boolean): void {
   const status = watched.hits | (stepping ? DR_STEP : 0);
   if (status !== 0) debugTrap(d, v, status);

@@ -1,6 +1,7 @@
 /**
- * I/O ports of a guest that owns none: all ones and dropped writes, but for two latches that read back, the index
- * of the CMOS clock and the address of PCI configuration space. Clock, PIT and configuration data are not there.
+ * The I/O ports of a guest that owns none: reads give all ones and writes are dropped, except for two latches that
+ * can be read back, the index of the CMOS clock and the address of PCI configuration space. There is no clock, PIT or
+ * configuration data.
  * Source: guest_io_read, guest_io_write of xen/arch/x86/pv/emul-priv-op.c; rtc_guest_read of arch/x86/time.c;
  * pv_pit_handler of arch/x86/emul-i8254.c (all ones for a domain without an emulated PIT).
  */
@@ -11,7 +12,7 @@ const RTC_INDEX = 0x70;
 const PCI_ADDRESS = 0xcf8;
 const READ_KERNEL = 8;
 
-/** Whether the guest lets its present code use the port: its IOPL, or its bitmap. */
+/** Whether the guest allows its present code to use the port, through IOPL or its I/O bitmap. */
 export function ioAllowed(
   d: DomainState,
   v: VcpuContext,
@@ -29,7 +30,7 @@ export function ioAllowed(
   return (bits & (((1 << bytes) - 1) << (port & 7))) === 0;
 }
 
-/** `bytes` at a port, unsigned. */
+/** Reads `bytes` bytes from a port, as an unsigned number. */
 export function readPort(d: DomainState, port: number, bytes: number): number {
   if (port === PCI_ADDRESS && bytes === 4) return d.pciCf8;
   let value = 0;

@@ -1,8 +1,8 @@
 /**
- * Model-specific registers as an unprivileged PV guest of the frozen profile (an AMD processor) reads and writes
+ * Model-specific registers as an unprivileged PV guest with the frozen profile (an AMD processor) reads and writes
  * them: constants, the segment bases, or #GP. Nothing here comes from a host.
- * Source: read_msr, write_msr of xen/arch/x86/pv/emul-priv-op.c; guest_rdmsr, guest_wrmsr of arch/x86/msr.c;
- * vmce.c for machine checks.
+ * Source: read_msr, write_msr of xen/arch/x86/pv/emul-priv-op.c; guest_rdmsr, guest_wrmsr of arch/x86/msr.c; vmce.c
+ * for machine checks.
  */
 import { isCanonical } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
@@ -31,7 +31,7 @@ const MSR_K8_PSTATE_LIMIT = 0xc001_0061;
 const MSR_K8_PSTATE7 = 0xc001_006b;
 const MSR_AMD64_DE_CFG = 0xc001_1029;
 
-/** Banks of machine-check registers that Xen gives a guest. */
+/** How many banks of machine-check registers Xen gives a guest. */
 const GUEST_MC_BANK_NUM = 2n;
 const XEN_MSR_PAT = 0x0000_0501_0007_0406n;
 /** LFENCE serialises. */
@@ -41,7 +41,7 @@ export const GUEST_EFER = 0xd01n;
 const MICROCODE = 0x0100_0065n;
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 
-/** Registers that the processor has though the guest may not read them: 0 until there is a #GP handler. */
+/** Registers that the processor has but that the guest may not read: 0 as long as there is no #GP handler. */
 const present = (msr: number): boolean =>
   (msr >= 0x174 && msr <= 0x176) ||
   msr === 0xfe ||
@@ -98,7 +98,7 @@ export function readMsr(d: DomainState, v: VcpuContext, msr: number): bigint | u
   return undefined;
 }
 
-/** True if the write was taken or ignored; false for #GP. */
+/** Returns true if the write was done or ignored, false for #GP. */
 export function writeMsr(v: VcpuContext, msr: number, value: bigint): boolean {
   switch (msr) {
     case MSR_FS_BASE:

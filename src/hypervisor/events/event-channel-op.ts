@@ -1,6 +1,6 @@
 /**
- * HYPERVISOR_event_channel_op: argument structures of each command, copied in, checked and copied back.
- * The FIFO ABI is refused with -ENOSYS, as by a Xen that was built without it: guests then use the two-level one.
+ * HYPERVISOR_event_channel_op: the argument structure of each command is copied in, checked and copied back. The FIFO
+ * ABI is refused with -ENOSYS, as by a Xen that was built without it; guests then use the two-level ABI.
  * Source: do_event_channel_op of xen/common/event_channel.c; public/event_channel.h.
  */
 import { EFAULT, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
@@ -88,12 +88,12 @@ export function eventChannelOp(d: DomainState): number {
   }
 }
 
-/** How Xen goes on with a reset that was preempted; a guest may say so too. */
+/** The command with which Xen continues a reset that was preempted. A guest may use it too. */
 const EVTCHNOP_RESET_CONT = 14;
 /** struct evtchn_fifo_control_block. */
 const CONTROL_BLOCK_BYTES = 72;
 
-/** The FIFO ABI: its arguments are checked, and then it is not there. */
+/** The FIFO ABI: its arguments are checked, and then the call fails because the ABI is not supported. */
 function initControl(d: DomainState, arg: number): number {
   const s = E.EvtchnInitControl;
   const { buffer } = d.guest;
@@ -104,7 +104,7 @@ function initControl(d: DomainState, arg: number): number {
   return d.tables.guestFrame(buffer.getU64(s.control_gfn)) < 0 ? -EINVAL : -ENOSYS;
 }
 
-/** The first interface: the command, and its structure behind it. */
+/** The first interface: the command, followed by its structure. */
 export function eventChannelOpCompat(d: DomainState): number {
   const op = d.args.long(0);
   if (!d.guest.copyIn(d.current.id, op, COMPAT_OP_BYTES)) return -EFAULT;
@@ -116,12 +116,15 @@ export function eventChannelOpCompat(d: DomainState): number {
 }
 const COMPAT_OP_BYTES = 28;
 
-/** 0 for the domain itself; -EPERM for domain 0, which exists; -ESRCH for what does not. */
+/** Returns 0 for the domain itself, -EPERM for domain 0, which exists, and -ESRCH for domains that do not. */
 function checkSelf(d: DomainState, domid: number): number {
   return d.isSelf(domid) ? 0 : domid === 0 ? -EPERM : -ESRCH;
 }
 
-/** Writes the port that was bound into the argument structure, all of it, and gives the hypercall's result. */
+/**
+ * Writes the port that was bound into the argument structure, copies all of it out, and returns the hypercall's
+ * result.
+ */
 function give(d: DomainState, arg: number, bytes: number, field: number, port: number): number {
   if (port < 0) return port;
   d.guest.buffer.setU32(field, port);

@@ -1,9 +1,10 @@
 /**
- * Event channels of one domain, two-level ABI: 4096 ports with a pending and a mask bit each in shared_info.
+ * The event channels of one domain with the two-level ABI: 4096 ports, each with a pending and a mask bit in
+ * shared_info.
  *
- * Invariant: a port keeps its number, kind and binding until the guest closes it, on whatever host it runs.
- * The far end of an interdomain port is the domain itself (loopback) or one of our back ends, which stand for
- * domain 0 (backend.ts).
+ * Invariant: a port keeps its number, kind and binding until the guest closes it, on whatever host it runs. The far
+ * end of an interdomain port is the domain itself (loopback) or one of our back ends, which represent domain 0
+ * (backend.ts).
  * Source: xen/common/event_channel.c, event_2l.c.
  */
 import type { CpuEngine } from '../../engine/engine.js';
@@ -14,9 +15,9 @@ import type { LinearMemory } from '../../xen/memory.js';
 import { EVTCHN_2L_NR_CHANNELS, SharedInfo, VcpuInfo } from '../../xen/shared-info.js';
 import { NEVER, type VcpuContext } from '../vcpu/vcpu-context.js';
 
-/** Highest port that a guest gets: libxl's default of 1023 (xl.cfg, event_channels). */
+/** The highest port that a guest gets: libxl's default of 1023 (xl.cfg, event_channels). */
 const MAX_EVTCHN_PORT = 1023;
-/** Xen allocates storage for this many ports at a time; beyond, a port is not even "closed". */
+/** Xen allocates storage for this many ports at a time. A port without storage is not even "closed". */
 const PORTS_PER_BUCKET = 64;
 /** Virtual interrupts that are bound per vCPU. */
 const PER_VCPU_VIRQS = new Set([VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_XENPMU]);
@@ -36,19 +37,19 @@ export enum PortState {
 
 export class EventChannels {
   readonly state = new Uint8Array(EVTCHN_2L_NR_CHANNELS);
-  /** vCPU that is told. */
+  /** The vCPU that gets the port's events. */
   readonly vcpu = new Uint8Array(EVTCHN_2L_NR_CHANNELS);
   /** Remote domain of unbound and interdomain ports. */
   readonly remoteDomid = new Uint16Array(EVTCHN_2L_NR_CHANNELS);
-  /** Remote port of interdomain ports; the number of a virtual interrupt. */
+  /** The remote port of an interdomain port, or the number of a virtual interrupt. */
   readonly target = new Uint16Array(EVTCHN_2L_NR_CHANNELS);
-  /** Back ends' handlers, by local port. */
+  /** The handlers of back ends, by local port. */
   private readonly backends: (undefined | (() => void))[] = [];
-  /** Ports whose back ends hear of their signals later. */
+  /** While this is set: ports whose signals are passed to their back ends later. */
   private held: Set<number> | undefined;
-  /** Ports that Xen has storage for. */
+  /** The number of ports for which Xen has storage. */
   validPorts = PORTS_PER_BUCKET;
-  /** Bit a vCPU that polls. */
+  /** One bit for each vCPU that polls. */
   pollMask = 0;
   private readonly mem: LinearMemory;
 
@@ -57,24 +58,24 @@ export class EventChannels {
     private readonly vcpus: readonly VcpuContext[],
     private readonly sharedInfo: number,
     readonly domid: number,
-    /** A vCPU that was blocked may run again, or one that waits for its turn has an event to take. */
+    /** Called when a blocked vCPU may run again, or when a vCPU that waits for its turn has an event to take. */
     private readonly woken: (v: VcpuContext) => void,
   ) {
     this.mem = machine.ram.mem;
     this.state[0] = PortState.reserved;
   }
 
-  /** True for a port that Xen has storage for. */
+  /** Whether Xen has storage for the port. */
   valid(port: number): boolean {
     return port >= 0 && port < this.validPorts;
   }
 
-  /** True for a port that the guest holds. */
+  /** Whether the guest holds the port. */
   usable(port: number): boolean {
     return this.valid(port) && this.state[port] > PortState.reserved;
   }
 
-  /** Lowest free port, or -ENOSPC. */
+  /** The lowest free port, or -ENOSPC. */
   private freePort(): number {
     for (let port = 1; port <= MAX_EVTCHN_PORT; port++) {
       if (this.state[port] === PortState.free) {
@@ -85,7 +86,7 @@ export class EventChannels {
     return -ENOSPC;
   }
 
-  // Bits in shared memory: the guest changes the same words, but never while we do.
+  // Bits in shared memory. The guest changes the same words, but never at the same time.
   private testAndSet(base: number, bit: number): boolean {
     const at = base + (bit >>> 3);
     const mask = 1 << (bit & 7);
@@ -115,7 +116,7 @@ export class EventChannels {
     return this.sharedInfo + SharedInfo.evtchn_mask;
   }
 
-  /** Sets a port pending and tells its vCPU as the ABI says (evtchn_2l_set_pending). */
+  /** Sets a port pending and notifies its vCPU as the ABI says (evtchn_2l_set_pending). */
   setPending(port: number): void {
     if (this.testAndSet(this.pending, port)) return;
     const v = this.vcpus[this.vcpu[port]];
@@ -171,7 +172,7 @@ export class EventChannels {
     return 0;
   }
 
-  /** True if the vCPU would take an upcall now. */
+  /** Whether the vCPU would take an upcall now. */
   deliverable(v: VcpuContext): boolean {
     return (
       this.mem.u8[v.vcpuInfo + VcpuInfo.evtchn_upcall_pending] !== 0 &&
@@ -188,7 +189,7 @@ export class EventChannels {
     this.backends[port] = undefined;
   }
 
-  /** A new port that `remoteDomid` may bind: the lowest free one, or an error. */
+  /** Allocates a port that `remoteDomid` may bind: the lowest free one. Returns it, or an error. */
   allocUnbound(remoteDomid: number): number {
     const got = this.freePort();
     if (got < 0) return got;
@@ -298,7 +299,7 @@ export class EventChannels {
     }
   }
 
-  /** Back ends, which stand still as yet, hear of what the guest signals from here on in `letGo`, once a port. */
+  /** The back ends are not running yet: signals from the guest are passed on to them in `letGo`, once for each port. */
   hold(): void {
     this.held ??= new Set();
   }
@@ -309,21 +310,21 @@ export class EventChannels {
     for (const port of held) if (this.state[port] === PortState.interdomain) this.backends[port]?.();
   }
 
-  /** Closes every port the guest holds (EVTCHNOP_reset). */
+  /** Closes every port that the guest holds (EVTCHNOP_reset). */
   reset(): number {
     for (let port = 1; port < this.validPorts; port++) this.close(port);
     return 0;
   }
 
-  /** Raises a virtual interrupt; global ones go to where vCPU 0 bound them. */
+  /** Raises a virtual interrupt. Global ones go to the port that vCPU 0 bound. */
   virq(v: VcpuContext, virq: number): void {
     const port = v.virqPort[virq];
     if (port !== 0) this.setPending(port);
   }
 
   /**
-   * A back end takes the far end of the guest's unbound port `port`: `onNotify` runs on every send. The remote
-   * port number that the guest can see is the same on every host. Also used to attach to a restored port.
+   * Connects a back end to the guest's unbound port `port`. `onNotify` is called on every send. The remote port
+   * number that the guest can see is the same on every host. This is also used for a restored port.
    */
   bindBackend(port: number, domid: number, onNotify: () => void): number {
     if (!this.valid(port)) return -EINVAL;
@@ -338,14 +339,14 @@ export class EventChannels {
     return 0;
   }
 
-  /** Ports that are not free. */
+  /** The number of ports that are not free. */
   portsInUse(): number {
     let count = 0;
     for (let port = 1; port < this.validPorts; port++) if (this.state[port] !== PortState.free) count++;
     return count;
   }
 
-  /** The back end lets go: the port is unbound again, as after the far end's close. */
+  /** Disconnects the back end: the port is unbound again, as after the far end has closed it. */
   unbindBackend(port: number): void {
     if (this.backends[port] === undefined || this.state[port] !== PortState.interdomain) return;
     this.backends[port] = undefined;

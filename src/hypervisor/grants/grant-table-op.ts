@@ -1,6 +1,6 @@
 /**
- * HYPERVISOR_grant_table_op, version 1 tables: setting up, and maps, unmaps and copies where the guest stands on
- * both ends. Grants of other domains do not exist for it: domain 0 grants nothing.
+ * HYPERVISOR_grant_table_op with version 1 tables: setting up the table, and maps, unmaps and copies with the guest
+ * on both sides. There are no grants of other domains: domain 0 grants nothing.
  * Source: xen/common/grant_table.c, arch/x86/pv/grant_table.c.
  */
 import { ALL_VCPUS } from '../../engine/engine.js';
@@ -20,7 +20,7 @@ import { addressOk } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
 import { MAX_GRANT_FRAMES } from './grant-table.js';
 
-/** Where the guest's free bits for the entry lie in the flags of a map. */
+/** The position, in the flags of a map, of the guest's own bits for the entry. */
 const AVAIL_SHIFT = 16;
 const PAGE = 4096;
 
@@ -92,7 +92,7 @@ export function grantTableOp(d: DomainState): number {
   }
 }
 
-/** Flushing caches for a page of one's own: there are none. */
+/** Flushes caches for one of the guest's own pages: there are none. */
 function cacheFlush(d: DomainState, uop: number, count: number): number {
   const s = G.GnttabCacheFlush;
   const { buffer } = d.guest;
@@ -119,10 +119,10 @@ const SOURCE_GREF = 0x8000_0000;
 /** Clean and invalidate. */
 const CACHE_OPS = 3;
 
-/** A grant of domain 0: it has a table of one frame, in which nothing is granted. */
+/** The status for a grant of domain 0, which has a table of one frame in which nothing is granted. */
 const foreignGrant = (ref: number): number => (ref < 512 ? G.GNTST_general_error : G.GNTST_bad_gntref);
 
-/** GNTST_okay for the domain itself, or the status for another. */
+/** GNTST_okay for the domain itself, or the error status for another domain. */
 const domainStatus = (d: DomainState, domid: number): number =>
   d.isSelf(domid) ? G.GNTST_okay : domid === 0 ? G.GNTST_permission_denied : G.GNTST_bad_domain;
 
@@ -189,7 +189,7 @@ function getStatusFrames(d: DomainState, uop: number, count: number): number {
   return d.guest.copyOut(d.current.id, uop + s.status, 2, s.status) ? 0 : -EFAULT;
 }
 
-/** The L1 entry that a map or unmap means, in a typed table; -1 if there is none. */
+/** The address of the L1 entry that a map or unmap names, in a typed table; -1 if there is none. */
 function entryOf(d: DomainState, field: number, flags: number): number {
   const { buffer } = d.guest;
   let at: number;
@@ -284,7 +284,7 @@ function unmap(d: DomainState, replace: boolean) {
   fail(G.GNTST_okay);
 }
 
-/** One end of a copy: frame index, or a negative status. A grant is pinned until the copy is done. */
+/** One side of a copy: returns a frame index, or a negative status. A grant is pinned until the copy is done. */
 function copyEnd(d: DomainState, field: number, isGrant: boolean, write: boolean): number {
   const { buffer } = d.guest;
   const domid = buffer.getU16(field + COPY_DOMID);
@@ -328,7 +328,9 @@ function copy(d: DomainState) {
   if (sourceRef) d.grants.release(buffer.getU32(s.source), false);
 }
 
-/** Giving a page to another domain: a page in use cannot be taken from the guest, and all of them are. */
+/**
+ * Transfers a page to another domain. A page in use cannot be taken from the guest, and all of its pages are in use.
+ */
 function transfer(d: DomainState): void {
   setStatus(d, G.GnttabTransfer.status, G.GNTST_bad_page);
 }

@@ -1,9 +1,10 @@
 /**
- * The guest's grant table, version 1, and who has which grant in use: the back ends (as domain 0), and the guest
- * itself where it maps its own grants.
+ * The guest's grant table, version 1, and who uses which grant: the back ends (as domain 0), and the guest itself if
+ * it maps its own grants.
  *
- * Invariant: an entry is read once, checked and pinned at the moment of use; GTF_reading and GTF_writing are set
- * exactly while it is pinned so. A frame pinned for writing is the guest's own and no page table.
+ * Invariant: an entry is read once, checked and pinned at the moment of use. GTF_reading and GTF_writing are set
+ * exactly while the grant is pinned for reading or writing. A frame that is pinned for writing belongs to the guest
+ * and is not a page table.
  * Source: xen/common/grant_table.c (_set_status_v1, reduce_status_for_pin, map_grant_ref).
  */
 
@@ -26,13 +27,13 @@ import {
 import { type FrameTable, Owner } from '../mmu/frames.js';
 
 const ENTRIES_PER_FRAME = 4096 / GrantEntryV1.sizeof;
-/** Frames a guest may grow its table to: libxl's default. */
+/** The number of frames to which a guest may grow its table: libxl's default. */
 export const MAX_GRANT_FRAMES = 64;
-/** Most grants that the guest itself has mapped. */
+/** The maximum number of grants that the guest itself may have mapped. */
 const MAX_HANDLES = 4096;
 const MAX_PINS = 0xffff;
 
-/** A grant that the guest mapped (maptrack): what it asked for, 0 flags for a free handle. */
+/** A grant that the guest has mapped (maptrack). `flags` are those of the request; 0 means that the handle is free. */
 interface Handle {
   flags: number;
   ref: number;
@@ -49,9 +50,9 @@ export class GrantTable {
   constructor(
     private readonly machine: CpuEngine,
     private readonly frames: FrameTable,
-    /** Frame index of the first of MAX_GRANT_FRAMES frames. */
+    /** The frame index of the first of MAX_GRANT_FRAMES frames. */
     readonly firstFrame: number,
-    /** Makes a frame's M2P entry say that it is shared. */
+    /** Sets a frame's M2P entry to "shared". */
     private readonly share: (frame: number) => void,
   ) {}
 
@@ -81,7 +82,7 @@ export class GrantTable {
     return this.machine.ram.mfnOf(this.firstFrame + i);
   }
 
-  /** Fills an entry, as the domain builder does for the console and xenstore pages. */
+  /** Fills in an entry, as the domain builder does for the console and xenstore pages. */
   seed(ref: number, domid: number, mfn: number): void {
     const at = this.at(ref);
     const { mem } = this.machine.ram;
@@ -91,7 +92,7 @@ export class GrantTable {
     this.machine.touch(at);
   }
 
-  /** Pins a grant for `domid`. Frame index, or a GNTST_ error (negative). */
+  /** Pins a grant for `domid`. Returns a frame index, or a (negative) GNTST_ error. */
   acquire(ref: number, domid: number, write: boolean, mapping: boolean): number {
     if (!(ref < this.entries)) return GNTST_bad_gntref;
     const pinned = this.readers[ref] + this.writers[ref] > 0;
@@ -132,7 +133,7 @@ export class GrantTable {
     return frame;
   }
 
-  /** Takes a pin back. Nothing happens for a grant that is not pinned so. */
+  /** Removes a pin. Does nothing if the grant is not pinned in that way. */
   release(ref: number, write: boolean): void {
     if (write) {
       if (this.writers[ref] === 0) return;
@@ -153,7 +154,7 @@ export class GrantTable {
     }
   }
 
-  /** Frame of a pinned grant. */
+  /** The frame of a pinned grant. */
   pinnedFrame(ref: number): number {
     return this.pinFrame[ref];
   }
@@ -161,7 +162,7 @@ export class GrantTable {
     return this.readers[ref] + this.writers[ref] > 0;
   }
 
-  /** A handle for a mapping of the guest's own, or -1 when there are too many. */
+  /** Allocates a handle for one of the guest's own mappings, or returns -1 if there are too many. */
   newHandle(flags: number, ref: number): number {
     let handle = this.handles.findIndex((h) => h.flags === 0);
     if (handle < 0) handle = this.handles.length;
@@ -170,11 +171,11 @@ export class GrantTable {
     return handle;
   }
 
-  /** Exchanges two entries that nobody has in use. */
+  /** Exchanges two entries that are not in use. */
   swap(a: number, b: number): number {
     if (!(a < this.entries) || !(b < this.entries)) return GNTST_bad_gntref;
     if (a === b) return GNTST_okay;
-    // Console and store keep theirs mapped.
+    // The entries of console and xenstore stay mapped.
     if (Math.min(a, b) <= GNTTAB_RESERVED_XENSTORE || this.isPinned(a) || this.isPinned(b))
       return GNTST_eagain;
     const { mem } = this.machine.ram;
@@ -188,7 +189,7 @@ export class GrantTable {
     return GNTST_okay;
   }
 
-  /** Pins for a record: grants in use, who by, how often, and the frames they are for. */
+  /** The pins, for a record: the grants in use, by whom, how often, and their frames. */
   pins(): { ref: number; domid: number; frame: number; readers: number; writers: number }[] {
     const all = [];
     for (let ref = 0; ref < this.entries; ref++) {
@@ -200,7 +201,7 @@ export class GrantTable {
     return all;
   }
 
-  /** Puts a pin of a record back; the flags are in the guest's table already. */
+  /** Restores a pin from a record. The flags are already in the guest's table. */
   restorePin(pin: { ref: number; domid: number; frame: number; readers: number; writers: number }): void {
     if (pin.ref >= this.entries || pin.frame >= this.frames.frames) {
       throw new RangeError(`grant ${pin.ref} of frame ${pin.frame} is not in the table`);

@@ -1,24 +1,24 @@
 /**
- * The frame that mmu_update and mmuext_op share: a list of requests, done one by one; how many were done is written
- * where the guest wants it; a long list is left in the middle and gone on with later.
- * Arguments: list, count, where to count (or null), whose pages.
+ * The loop that mmu_update and mmuext_op share: requests from a list are done one by one, the number of finished ones
+ * is written to where the guest wants it, and a long list is interrupted and continued later. The arguments are:
+ * list, count, where to write the number (or null), and the domain of the pages.
  * Source: do_mmu_update, do_mmuext_op of xen/arch/x86/mm.c.
  */
 import { EFAULT } from '../../xen/errno.js';
 import type { DomainState } from '../state.js';
 
-/** In `count`: a continuation of a call that was preempted. */
+/** A flag in `count`: this continues a call that was preempted. */
 const MMU_UPDATE_PREEMPTED = 0x8000_0000;
 
-/** A continuation with nothing left to do: its result is in the last argument. */
+/** A continuation with nothing left to do. Its result is in the last argument. */
 export const batchIsOver = (d: DomainState): boolean =>
   d.args.lo[1] === MMU_UPDATE_PREEMPTED && d.args.isNull(0);
 
 export const batchCount = (d: DomainState): number => (d.args.lo[1] & ~MMU_UPDATE_PREEMPTED) >>> 0;
 
 /**
- * Calls `one` for each request, of `bytes` bytes, which lies at the beginning of the copy buffer; stops at the first
- * result that is not 0, and does nothing at all if `rc` is not.
+ * Calls `one` for each request of `bytes` bytes, which is at the start of the copy buffer. Stops at the first result
+ * that is not 0, and does nothing if `rc` is not 0.
  */
 export function batch(d: DomainState, bytes: number, rc: number, one: (d: DomainState) => number): number {
   const { args, guest } = d;

@@ -1,26 +1,26 @@
 /**
  * The table of machine frames: who owns each, and whether it is a page table and of which level.
  *
- * Invariant: `typeOf(f)` is a level 1 to 4 exactly while `count(f)` > 0, and the count is the number of pins,
- * base pointers and present entries in typed tables of the next level that hold it. Only what is typed is ever
- * written through page-table emulation, so a stale mark would corrupt memory.
- * Frames are indexes, not machine frame numbers: the guest's RAM first, then the frames that belong to Xen.
+ * Invariant: `typeOf(f)` is a level from 1 to 4 exactly while `count(f)` > 0. The count is the number of pins, base
+ * pointers and present entries in typed tables of the next level that refer to the frame. Only typed frames are
+ * written through page-table emulation, so a wrong type would corrupt memory. Frames are given by index, not by
+ * machine frame number: first the guest's RAM, then the frames that belong to Xen.
  * Source: struct page_info and get_page_type/put_page_type of xen/arch/x86/mm.c.
  */
 
-/** What a frame is to the guest. */
+/** The relation of a frame to the guest. */
 export enum Owner {
-  /** Not in the guest's reservation: given back through the balloon, or never taken. */
+  /** Not in the guest's reservation: returned through the balloon driver, or never allocated. */
   free = 0,
   /** The guest's own RAM. */
   guest = 1,
   /** Belongs to Xen and is shared writable: shared_info and the grant table. */
   shared = 2,
-  /** Belongs to Xen alone: the machine-to-physical table and the page tables that map it. */
+  /** Belongs to Xen and is not shared: the machine-to-physical table and the page tables that map it. */
   xen = 3,
 }
 
-/** So many frames, one after the other, of one owner. */
+/** A run of adjacent frames with the same owner. */
 export interface FrameRun {
   readonly count: number;
   readonly owner: Owner;
@@ -32,13 +32,14 @@ export class FrameTable {
   readonly pinned: Uint8Array;
   readonly count: Uint32Array;
   /**
-   * Of tables that name tables of their own level, other than themselves (linear page tables): how many entries do; of
-   * tables that are named so, by how many entries, negative. No table is both. Hardly any guest has one.
+   * Linear page tables, that is, tables with entries that name another table of their own level. For such a table,
+   * the number of those entries; for a table that is named in that way, the negated number of entries that name it.
+   * No table is both. Hardly any guest has one.
    */
   readonly linear = new Map<number, number>();
-  /** Xen's and back ends' own writable uses of the frame: while there are any, it cannot become a page table. */
+  /** Writable uses of the frame by Xen and by back ends. While there are any, it cannot become a page table. */
   readonly writers: Uint16Array;
-  /** Frames of the guest's reservation (tot_pages). */
+  /** The number of frames in the guest's reservation (tot_pages). */
   owned = 0;
 
   constructor(readonly frames: number) {
@@ -55,7 +56,7 @@ export class FrameTable {
     this.owner[frame] = owner;
   }
 
-  /** Counts linear entries of a frame, or, negative, to it. */
+  /** Adds to the number of linear entries of a frame, or, if negative, of those that name it. */
   addLinear(frame: number, by: number): void {
     const count = (this.linear.get(frame) ?? 0) + by;
     if (count === 0) this.linear.delete(frame);
@@ -63,8 +64,8 @@ export class FrameTable {
   }
 
   /**
-   * All owners as runs, from frame 0 on. Here and in `tables` the search is the engine's own `indexOf`: a guest stands
-   * still meanwhile, in a process that may never have done this before.
+   * All owners as runs, from frame 0 on. This method and `tables` use the built-in `indexOf`: the guest is stopped
+   * meanwhile, and this code may run for the first time in its process.
    */
   runs(): FrameRun[] {
     const { owner } = this;
@@ -85,7 +86,7 @@ export class FrameTable {
     return runs;
   }
 
-  /** Sets all owners; the runs must be as long as the table. */
+  /** Sets all owners. The runs must cover the whole table. */
   setRuns(runs: readonly FrameRun[]): void {
     let at = 0;
     this.owned = 0;
@@ -96,7 +97,7 @@ export class FrameTable {
     }
   }
 
-  /** Frames that are page tables, in order. */
+  /** The frames that are page tables, in order. */
   tables(): number[] {
     const found: number[] = [];
     for (let level = 1; level <= 4; level++) {
@@ -105,7 +106,7 @@ export class FrameTable {
     return found.sort((x, y) => x - y);
   }
 
-  /** Forgets all types, pins and uses: the start of a restore. */
+  /** Clears all types, pins and uses, at the start of a restore. */
   clearTypes(): void {
     this.type.fill(0);
     this.pinned.fill(0);

@@ -1,7 +1,7 @@
 /**
- * Copies between the guest's virtual memory and Xen's own buffers: the only way a hypercall touches what the
- * guest's pointers name. Invariant: an address is checked page by page at the moment of use, addresses in Xen's
- * own range are refused, and each byte is read once.
+ * Copies between the guest's virtual memory and Xen's own buffers. This is the only way in which hypercalls access
+ * what the guest's pointers refer to. Invariant: an address is checked page by page at the moment of use, addresses
+ * in Xen's own range are refused, and each byte is read once.
  * Source: xen/arch/x86/usercopy.c, access_ok() of asm/x86_64/uaccess.h.
  */
 import type { CpuEngine } from '../../engine/engine.js';
@@ -12,18 +12,19 @@ const CANONICAL_END = 0x8000_0000_0000;
 
 const READ = 0;
 const WRITE = 1;
-/** Added to an intent: the vCPU's kernel root and rules, whatever mode it is in. */
+/** Is added to an intent to use the kernel's page tables and rules, whatever mode the vCPU is in. */
 const KERNEL = 8;
 
 export const isCanonical = (va: number): boolean => va >= HYPERVISOR_VIRT_START && va < CANONICAL_END;
 /**
- * May be a guest's (access_ok): canonical and not in Xen's range. That holds for a range that begins there, too: it meets
- * an address that is not canonical, where the copy fails, before it comes to Xen's.
+ * Whether the address may be a guest's (access_ok): it is canonical and not in Xen's range. This is sufficient for a
+ * range that begins there too: such a range reaches a non-canonical address, where the copy fails, before it reaches
+ * Xen's range.
  */
 export const addressOk = (va: number): boolean => va >= HYPERVISOR_VIRT_END && va < CANONICAL_END;
 
 export class GuestMemory {
-  /** What was copied in, and what is to be copied out: 8 KiB, enough for every structure of the ABI. */
+  /** What was copied in, or is to be copied out. 8 KiB are enough for every structure of the ABI. */
   readonly buffer = new LinearMemory(new ArrayBuffer(8192));
   private readonly mem: LinearMemory;
 
@@ -31,12 +32,15 @@ export class GuestMemory {
     this.mem = machine.ram.mem;
   }
 
-  /** Linear address of a byte that the guest's kernel can read, and of those after it in the page; -1 if it cannot. */
+  /**
+   * The linear address of a byte that the guest's kernel can read, valid up to the end of the page; -1 if it cannot
+   * read it.
+   */
   readable(vcpu: number, va: number): number {
     return addressOk(va) ? this.machine.translate(vcpu, va, READ | KERNEL) : -1;
   }
 
-  /** Copies `bytes` from the guest to buffer[to...]. False where a byte cannot be read. */
+  /** Copies `bytes` bytes from the guest to buffer[to...]. Returns false if a byte cannot be read. */
   copyIn(vcpu: number, va: number, bytes: number, to = 0): boolean {
     if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
@@ -51,8 +55,8 @@ export class GuestMemory {
   }
 
   /**
-   * Copies buffer[from...] to the guest. False where a byte cannot be written; bytes before it are written. By the
-   * kernel's page tables, or with `mode` 0 by those of the mode that the vCPU is in.
+   * Copies buffer[from...] to the guest. Returns false if a byte cannot be written; the bytes before it are written.
+   * The kernel's page tables are used, or with `mode` 0 those of the vCPU's present mode.
    */
   copyOut(vcpu: number, va: number, bytes: number, from = 0, mode = KERNEL): boolean {
     if (!addressOk(va)) return false;
@@ -74,7 +78,7 @@ export class GuestMemory {
   }
 }
 
-/** Copies a few bytes, by words as far as they go: structures of the ABI are made of words. */
+/** Copies a few bytes, by words where possible, because the ABI's structures consist of words. */
 function copy(from: LinearMemory, at: number, into: LinearMemory, to: number, bytes: number): void {
   let i = 0;
   for (; i + 4 <= bytes; i += 4) into.setU32(to + i, from.getU32(at + i));

@@ -12,16 +12,21 @@
 
 import type { CpuEngine, FrameMap, GuestRam } from '../../engine/engine.js';
 
-/** Entry of a frame that has no pseudo-physical number: it is free, Xen's, or shared by Xen with the guest. */
+/**
+ * The entry of a frame without a pseudo-physical number: it is free, belongs to Xen, or is shared by Xen with the
+ * guest.
+ */
 export const INVALID_M2P_ENTRY = 0xffff_ffff_ffff_ffffn;
 
 /** Entries at every level below the top: present, accessed, USER, not writable, not executable. */
 const ENTRY_LO = 0x25;
 const ENTRY_HI = 0x8000_0000;
-/** Machine frames of which one page of the table tells. Runs of the map begin at a multiple of it. */
+/**
+ * The number of machine frames whose entries are in one page of the table. Runs of the map begin at a multiple of it.
+ */
 const FRAMES_PER_PAGE = 512;
 const ENTRIES = 512;
-/** Machine frames for which one L2 table is enough: 512 GiB. */
+/** The number of machine frames for which one L2 table is enough: 512 GiB. */
 const MOST_FRAMES = FRAMES_PER_PAGE * ENTRIES * ENTRIES;
 
 const pagesOf = (count: number): number => Math.ceil(count / FRAMES_PER_PAGE);
@@ -50,9 +55,9 @@ function usedPieces(map: FrameMap): Set<number> {
 }
 
 /**
- * Frames needed for the table of these machine frames, and for its page tables: of levels 3 and 2, one of level 1 for
- * each 2 MiB of table; and, with `whole`, one more for all that tells of no frame, and the page that this one shows
- * everywhere. Throws RangeError if they lie too far apart.
+ * The number of frames for the table of these machine frames and for its page tables: one of level 3, one of level 2,
+ * and one of level 1 for each 2 MiB of table. With `whole`, also one more for all frames that do not exist, and the
+ * page that this one shows everywhere. Throws RangeError if the frames are too far apart.
  */
 export function m2pFrames(map: FrameMap, whole: boolean): { data: number; tables: number } {
   if (map.endMfn > MOST_FRAMES) throw new RangeError(`machine frame ${map.endMfn} is too far up`);
@@ -66,7 +71,7 @@ export class M2p {
 
   constructor(
     private readonly machine: CpuEngine,
-    /** Frame index of the first frame of the table itself, and of its page tables. */
+    /** The frame index of the first frame of the table itself, and of its page tables. */
     readonly firstFrame: number,
     private readonly tables: number,
     /** It can be read from machine frame 0 on; else, in guests of old, only where it tells of frames that there are. */
@@ -86,19 +91,19 @@ export class M2p {
     return page >= 0 ? this.firstFrame + page : this.whole ? this.emptyPage : this.firstFrame;
   }
 
-  /** Machine frame of the L3 table by which it is mapped. */
+  /** The machine frame of the L3 table through which it is mapped. */
   get l3Mfn(): number {
     return this.ram.mfnOf(this.tables);
   }
 
-  /** Builds the page tables and an empty table. Once, at power-on. */
+  /** Builds the page tables and an empty table. To be called once, at power-on. */
   create(): void {
     const { ram } = this;
     ram.bytes(this.firstFrame, m2pFrames(ram.map, this.whole).data).fill(0xff);
     this.createTables();
   }
 
-  /** Builds the page tables alone: for a guest whose table was saved with page tables of another kind. */
+  /** Builds only the page tables, for a guest whose table was saved with page tables of another kind. */
   createTables(): void {
     const { ram, tables, whole } = this;
     const { mem, map } = ram;
@@ -138,7 +143,7 @@ export class M2p {
     return this.ram.linearOf(this.firstFrame) + frame * 8;
   }
 
-  /** Sets the entry of a frame (by index) to 64 bits given as halves. */
+  /** Sets the entry of a frame (by index). The 64 bits are given as two halves. */
   set(frame: number, lo: number, hi: number): void {
     const at = this.at(frame);
     this.ram.mem.setU32(at, lo);

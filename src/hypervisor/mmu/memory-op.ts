@@ -1,6 +1,7 @@
 /**
  * HYPERVISOR_memory_op: the guest's reservation (balloon), its memory map, and what it may know of the machine.
- * Frames that the guest gives back stay in the container, unowned, and are handed out again, zeroed.
+ * Frames that the guest returns stay in the container without an owner, and are handed out again after they were
+ * cleared.
  * Source: do_memory_op of xen/common/memory.c; arch_memory_op, subarch_memory_op of arch/x86.
  */
 import { EACCES, EDOM, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
@@ -10,14 +11,14 @@ import type { DomainState } from '../state.js';
 import { Owner } from './frames.js';
 import { addressOk } from './guest-memory.js';
 
-/** Largest extent an unprivileged domain may ask for: 2^9 frames (CONFIG_DOMU_MAX_ORDER). */
+/** The largest extent that an unprivileged domain may ask for: 2^9 frames (CONFIG_DOMU_MAX_ORDER). */
 const MAX_ORDER = 9;
 const MAX_EXTENTS = Math.floor(0xffff_ffff / 2 ** M.MEMOP_EXTENT_SHIFT);
 const XENMEMF_POPULATE_ON_DEMAND = 1 << 16;
-/** Where real Xen's M2P list would name the frames of its 2 MiB pages. */
+/** How many frames each entry of real Xen's M2P list covers, because it consists of 2 MiB pages. */
 const FRAMES_PER_LIST_ENTRY = 0x4_0000;
 
-/** Up to here numbers are exact. */
+/** Numbers up to this are exact. */
 const EXACT = Number.MAX_SAFE_INTEGER;
 
 export function memoryOp(d: DomainState): number | bigint {
@@ -30,7 +31,7 @@ export function memoryOp(d: DomainState): number | bigint {
     case M.XENMEM_increase_reservation:
     case M.XENMEM_decrease_reservation:
     case M.XENMEM_populate_physmap:
-      // More than any list can have: nothing is done, and Xen says so by the number itself, with every bit of it.
+      // More extents than any list can have. Nothing is done, and Xen returns the number itself, with all its bits.
       if (startExtent > EXACT) return exactStart(args);
       return reservation(d, op, startExtent, arg);
     case M.XENMEM_exchange:
@@ -58,7 +59,7 @@ export function memoryOp(d: DomainState): number | bigint {
     }
     case M.XENMEM_acquire_resource: {
       if (!d.guest.copyIn(d.current.id, arg, M.XenMemAcquireResource.sizeof)) return -EFAULT;
-      // Only of another domain, by its number.
+      // Only a resource of another domain can be named, by its number.
       const domid = d.guest.buffer.getU16(M.XenMemAcquireResource.domid);
       return domid === d.domid || domid === 0 ? -EPERM : -ESRCH;
     }
@@ -102,7 +103,7 @@ export function memoryOp(d: DomainState): number | bigint {
   }
 }
 
-/** What memoryOp() calls the first extent, with all its 58 bits. */
+/** The number of the first extent in memoryOp(), with all its 58 bits. */
 const exactStart = ({ lo, hi }: DomainState['args']): bigint =>
   ((BigInt(hi[0] >>> 0) << 32n) | BigInt(lo[0])) >> BigInt(M.MEMOP_EXTENT_SHIFT);
 
@@ -114,18 +115,18 @@ const XENMEM_CLAIM_PAGES = 24;
 const XENMEM_RESERVED_DEVICE_MEMORY_MAP = 27;
 const NO_CONTINUATION = new Set([XENMEM_ACCESS_OP, XENMEM_CLAIM_PAGES, XENMEM_RESERVED_DEVICE_MEMORY_MAP]);
 
-/** 0 for the domain itself, -EPERM for domain 0, -ESRCH for none. */
+/** Returns 0 for the domain itself, -EPERM for domain 0, and -ESRCH for domains that do not exist. */
 const whose = (d: DomainState, domid: number): number =>
   d.isSelf(domid) ? 0 : domid === 0 ? -EPERM : -ESRCH;
 
-/** The first frame from `from` on that nobody owns, or -1. */
+/** Returns the preferred frame if nobody owns it, otherwise the first one that nobody owns, or -1. */
 function freeFrame(d: DomainState, preferred: number): number {
   const { owner } = d.frames;
   if (preferred >= 0 && preferred < owner.length && owner[preferred] === Owner.free) return preferred;
   return owner.indexOf(Owner.free);
 }
 
-/** Gives the guest a zeroed frame; -1 if its reservation is full. `preferred` is an index. */
+/** Gives the guest a cleared frame. Returns -1 if its reservation is full. `preferred` is an index. */
 function allocate(d: DomainState, preferred: number): number {
   if (d.frames.owned >= d.maxPages) return -1;
   const frame = freeFrame(d, preferred);
@@ -137,7 +138,7 @@ function allocate(d: DomainState, preferred: number): number {
   return frame;
 }
 
-/** Extents done, also on failure: that is how these operations report one. */
+/** Returns the number of finished extents, also after a failure: these operations report failures in that way. */
 function reservation(d: DomainState, op: number, start: number, arg: number): number {
   const { guest, tables } = d;
   const { buffer } = guest;
@@ -152,7 +153,7 @@ function reservation(d: DomainState, op: number, start: number, arg: number): nu
   if (whose(d, buffer.getU16(s.domid)) !== 0 || order > MAX_ORDER) return start;
   const optional = op === M.XENMEM_increase_reservation && list === 0;
   if (!optional && !addressOk(list)) return start;
-  // Memory for extents of several frames must be contiguous: only single frames are promised.
+  // Memory for extents of several frames would have to be contiguous. Only single frames are supported.
   const pages = 2 ** order;
   for (let i = start; i < extents; i++) {
     if (i > start && d.stepPreempts()) {
@@ -190,7 +191,7 @@ function reservation(d: DomainState, op: number, start: number, arg: number): nu
   return extents;
 }
 
-/** Takes a frame out of the reservation. A page table stays one until its last reference goes. */
+/** Removes a frame from the reservation. A page table stays one until its last reference is gone. */
 function release(d: DomainState, frame: number): void {
   if (d.frames.pinned[frame]) {
     d.frames.pinned[frame] = 0;
@@ -201,8 +202,8 @@ function release(d: DomainState, frame: number): void {
 }
 
 /**
- * Exchanging frames for others, contiguous or below an address: a machine without memory to spare refuses with
- * -ENOMEM, and so does this one.
+ * Exchanges frames for others, which are contiguous or below an address. A machine without free memory refuses this
+ * with -ENOMEM, and so does this one.
  */
 function exchange(d: DomainState, arg: number): number {
   const { buffer } = d.guest;
@@ -210,7 +211,7 @@ function exchange(d: DomainState, arg: number): number {
   const r = M.XenMemoryReservation;
   const vcpu = d.current.id;
   if (!d.guest.copyIn(vcpu, arg, s.sizeof)) return -EFAULT;
-  // Counts and addresses have 64 bits, and Xen reckons with all of them.
+  // Counts and addresses have 64 bits, and Xen computes with all of them.
   const inExtents = buffer.getBig(s.in + r.nr_extents);
   const outExtents = buffer.getBig(s.out + r.nr_extents);
   const inOrder = buffer.getU32(s.in + r.extent_order);
@@ -241,7 +242,7 @@ function exchange(d: DomainState, arg: number): number {
     } else {
       rc = whose(d, buffer.getU16(s.in + r.domid));
       if (rc === 0) {
-        // Whole chunks are exchanged, or nothing of them.
+        // Either whole chunks are exchanged, or nothing of them.
         const first = (exchanged >> inChunk) << inChunk;
         buffer.setBig(s.nr_exchanged, first);
         rc = giveUp(d, Number(BigInt.asIntN(64, inStart + 8n * first)));
@@ -251,23 +252,26 @@ function exchange(d: DomainState, arg: number): number {
   return d.guest.copyOut(vcpu, arg + s.nr_exchanged, 8, s.nr_exchanged) ? rc : -EFAULT;
 }
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
-/** Of mem_flags: a node of the machine plus 1, and that it must be this one: not for guests to say. */
+/** In mem_flags: a node of the machine plus 1, and the requirement to use exactly that node. Guests may not choose. */
 const NODE = 0xff00;
 const EXACT_NODE = 1 << 17;
 
-/** guest_handle_subrange_okay: entries `first` to `count - 1` of a list of 8 bytes each begin where a guest's may. */
+/**
+ * guest_handle_subrange_okay: entries `first` to `count - 1` of a list of 8-byte elements begin at addresses that a
+ * guest may use.
+ */
 function subrangeOk(start: bigint, first: bigint, count: bigint): boolean {
   const entries = BigInt.asUintN(64, count - first);
   return entries < ALL_ONES / 8n && addressOk(Number(BigInt.asIntN(64, start + 8n * first)));
 }
 
-/** The first frame to be given away has to be the guest's; then there is no memory to get for it. */
+/** The first frame to be given away must belong to the guest; then the call fails for lack of memory. */
 function giveUp(d: DomainState, list: number): number {
   const { guest } = d;
   if (!guest.copyIn(d.current.id, list, 8, EXTENT_AT)) return -EFAULT;
   return d.tables.guestFrame(guest.buffer.getU64(EXTENT_AT)) < 0 ? -EINVAL : -ENOMEM;
 }
-/** In the buffer, behind the argument structures. */
+/** An offset in the buffer, after the argument structures. */
 const EXTENT_AT = 256;
 
 function statistics(d: DomainState, op: number, arg: number): number | bigint {
@@ -276,7 +280,7 @@ function statistics(d: DomainState, op: number, arg: number): number | bigint {
   if (rc !== 0) return rc;
   if (op === M.XENMEM_current_reservation) return d.frames.owned;
   if (op === M.XENMEM_maximum_reservation) return d.maxPages;
-  // arch.max_pfn is the guest's to write; Xen gives it less one.
+  // arch.max_pfn is written by the guest. Xen returns it minus one.
   const at = d.sharedInfo + MAX_PFN_OFFSET;
   const maxPfn = d.mem.getU64(at);
   return maxPfn <= EXACT ? Math.max(maxPfn, 1) - 1 : d.mem.getBig(at) - 1n;
@@ -294,7 +298,7 @@ function addToPhysmap(d: DomainState, op: number, start: number, arg: number): n
   if (batch && space === M.XENMAPSPACE_gmfn_range) return -EOPNOTSUPP;
   const domid = buffer.getU16(s.domid);
   if (!d.isSelf(domid) && domid !== 0) return -ESRCH;
-  // A PV guest arranges its own physical map.
+  // A PV guest manages its own physical map.
   return -EACCES;
 }
 
@@ -318,7 +322,7 @@ function memoryMap(d: DomainState, arg: number): number {
   return guest.copyOut(vcpu, arg, s.sizeof) ? 0 : -EFAULT;
 }
 
-/** Entries that a memory map may have (E820MAX). */
+/** The maximum number of entries in a memory map (E820MAX). */
 const MAX_MAP_ENTRIES = 1024;
 
 function setMemoryMap(d: DomainState, arg: number): number {
@@ -345,7 +349,7 @@ function setMemoryMap(d: DomainState, arg: number): number {
   return 0;
 }
 
-/** Frames that hold the table, one for each 2 MiB of it. */
+/** The frames that contain the table, one for each 2 MiB of it. */
 function machphysMfnList(d: DomainState, arg: number): number {
   const s = M.XenMachphysMfnList;
   const { guest } = d;

@@ -1,5 +1,5 @@
 /**
- * HYPERVISOR_mmu_update and HYPERVISOR_update_va_mapping: changes of page-table entries, and of the
+ * HYPERVISOR_mmu_update and HYPERVISOR_update_va_mapping: changes of page-table entries and of the
  * machine-to-physical table.
  * Source: do_mmu_update, __do_update_va_mapping of xen/arch/x86/mm.c.
  */
@@ -22,13 +22,14 @@ import { batch, batchCount, batchIsOver } from './batch.js';
 import { Owner } from './frames.js';
 import { addressOk } from './guest-memory.js';
 
-/** Bits of `ptr` below an entry's size: the command. */
+/** The bits of `ptr` below the size of an entry, which contain the command. */
 const COMMAND_MASK = 7;
 
-/** Checks the domain that pages are said to belong to (get_pg_owner). 0, or the error. */
+/** Checks the domain to which pages are said to belong (get_pg_owner). Returns 0, or the error. */
 export function checkOwner(domid: number, ioError = -EPERM): number {
   if (domid === DOMID_SELF) return 0;
-  // Domain 0 and the special domains exist, but not for an unprivileged guest. Its own id is no way to say "self".
+  // Domain 0 and the special domains exist, but an unprivileged guest may not name them. A domain's own id does not
+  // mean "self" here.
   return domid === 0 || domid === DOMID_XEN ? -EPERM : domid === DOMID_IO ? ioError : -ESRCH;
 }
 
@@ -40,12 +41,12 @@ export function mmuUpdate(d: DomainState): number {
   const tablesDom = foreigndom >>> 16;
   if (tablesDom !== 0 && tablesDom - 1 !== d.domid) return tablesDom - 1 === 0 ? -EPERM : -ESRCH;
   const pagesDom = foreigndom & 0xffff;
-  // Whether domain 0's pages may be touched is asked for each of them.
+  // Whether domain 0's pages may be accessed is checked for each request.
   const rc = pagesDom === 0 && batchCount(d) === 0 ? 0 : checkOwner(pagesDom, 0);
   return batch(d, MmuUpdate.sizeof, rc, one);
 }
 
-/** One request, which lies in the copy buffer. */
+/** Executes one request, which is in the copy buffer. */
 function one(d: DomainState): number {
   const { buffer } = d.guest;
   const ptrLo = buffer.getU32(MmuUpdate.ptr);
@@ -72,7 +73,10 @@ function one(d: DomainState): number {
   return d.tables.modify(frame, at, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
 }
 
-/** Frame index of a machine address's frame that the guest owns; for the M2P also of what Xen shares with it. */
+/**
+ * The index of the frame at a machine address, if the guest owns it; for the M2P also if Xen shares it with the
+ * guest.
+ */
 function frameOf(d: DomainState, lo: number, hi: number, shared: boolean): number {
   const mfn = hi * 0x10_0000 + (lo >>> 12);
   const frame = d.tables.guestFrame(mfn);
@@ -120,7 +124,7 @@ function update(d: DomainState, domid: number): number {
   return 0;
 }
 
-/** Reads a bitmap of vCPUs at a guest address; the bits as a number, or -EFAULT. */
+/** Reads a bitmap of vCPUs at a guest address. Returns its bits as a number, or -EFAULT. */
 export function vcpuMask(d: DomainState, va: number): number {
   if (!d.guest.copyIn(d.current.id, va, 8)) return -EFAULT;
   return d.guest.buffer.getU32(0) & ((1 << d.vcpus.length) - 1);

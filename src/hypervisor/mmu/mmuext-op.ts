@@ -20,7 +20,7 @@ export function mmuextOp(d: DomainState): number {
   return checkOwner(d.args.lo[3] & 0xffff) || batch(d, M.MmuextOp.sizeof, 0, one);
 }
 
-/** One operation, whose structure lies in the copy buffer. */
+/** Executes one operation, whose structure is in the copy buffer. */
 function one(d: DomainState): number {
   const { buffer } = d.guest;
   const { machine, tables } = d;
@@ -98,13 +98,13 @@ function one(d: DomainState): number {
   }
 }
 
-/** Frame index of a page of the guest's that is no page table, or -1. */
+/** The frame index of one of the guest's pages that is not a page table, or -1. */
 function writable(d: DomainState, mfn: number): number {
   const frame = d.tables.guestFrame(mfn);
   return frame >= 0 && d.frames.type[frame] === 0 ? frame : -1;
 }
 
-/** Pins a page table of `level`. 0 or -EINVAL. */
+/** Pins a page table of `level`. Returns 0 or -EINVAL. */
 export function pinTable(d: DomainState, mfn: number, level: number): number {
   const frame = d.tables.guestFrame(mfn);
   if (frame < 0) return -EINVAL;
@@ -126,7 +126,7 @@ function unpin(d: DomainState, mfn: number): number {
   return 0;
 }
 
-/** Switches a vCPU's kernel page tables. 0 or -EINVAL. */
+/** Switches a vCPU's kernel page tables. Returns 0 or -EINVAL. */
 export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
   const old = v.cpu.cr3Kernel;
   if (old !== mfn) {
@@ -139,7 +139,7 @@ export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number 
   return 0;
 }
 
-/** Sets the page tables of user mode; MFN 0 for none. */
+/** Sets the page tables of user mode. MFN 0 means none. */
 export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
   const old = v.cpu.cr3User;
   if (old === mfn) return 0;

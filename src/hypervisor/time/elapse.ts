@@ -25,39 +25,51 @@ import { changeRunstate, updateArea } from './runstate.js';
 import { isMarked, LONG_STOP_NS, markStopped } from './time-info.js';
 import { runTimers } from './timers.js';
 
-/** Linux before 6.13 multiplies what passed since its last look by 2^23, in 64 bits: more than 2199 s overflow. */
+/**
+ * Linux before 6.13 multiplies the time since its last clock update by 2^23 in 64 bits, which overflows after 2199 s.
+ */
 const STEP_NS = 1_800e9;
-/** Of that, what is left for the clock to go on by while the guest learns of the last step. */
+/** The part of a step, in ns, that is left for the clock to advance while the guest is told of the last step. */
 const LEARN_NS = 100e6;
 /**
- * Instructions of one vCPU between two looks whether the mark has to be set again. Before the clock goes on they are
- * fewer than Linux executes between its soft lockup watchdog and the next look at its clock, in one timer interrupt.
+ * The number of instructions of one vCPU between two checks whether the mark must be set again. Before the clock
+ * advances, it is smaller than what Linux executes between its soft lockup watchdog and the next reading of its
+ * clock, in one timer interrupt.
  */
 const LOOK_BEFORE = 100;
 const LOOK_AFTER = 500;
-/** Instructions of one vCPU before the next has its turn, and rounds of turns before nobody is waited for any more. */
+/**
+ * How many instructions one vCPU executes before it is the next one's turn, and after how many rounds of turns nobody
+ * is waited for any more.
+ */
 const TURN = 4000;
 const ROUNDS = 400;
 /**
- * After so many rounds, those that have taken their timers run too: the others may wait for a lock of theirs. Linux
- * executes up to 250 000 instructions when it counts the seconds of a step.
+ * After this many rounds, vCPUs that have taken their timers run too, because the others may wait for a lock of
+ * theirs. Linux executes up to 250 000 instructions when it counts the seconds of a step.
  */
 const EXCLUSIVE_ROUNDS = 100;
-/** How often all are told again because others had to run. */
+/** How often all vCPUs are told again because others had to run. */
 const WARNINGS = 8;
-/** Instructions for which a vCPU that has taken its timer is waited for to take the mark: not every kernel knows it. */
+/**
+ * For how many instructions a vCPU that has taken its timer is given time to take the mark: not every kernel knows
+ * the mark.
+ */
 const PATIENCE = 20_000;
-/** Instructions of each vCPU, after the last step, for which the mark is set again at every look. */
+/** For how many instructions of each vCPU, after the last step, the mark is set again at every check. */
 const SETTLE = 20_000;
 
-/** Who runs vCPUs. */
+/** What runs vCPUs (the scheduler). */
 export interface Runner {
   runnable(v: VcpuContext): boolean;
-  /** Runs `v` for at most so many instructions, until it gives the processor away, or until `enough` after an exit. */
+  /**
+   * Runs `v` for at most this many instructions, until it gives the processor away, or until `enough` is true after
+   * an exit.
+   */
   alone(v: VcpuContext, instructions: number, enough: (v: VcpuContext) => boolean): void;
 }
 
-/** Time that passes at once, shorter than kernels care for. */
+/** Lets time pass at once, for stops that are too short for kernels to care about. */
 export function advance(d: DomainState, to: number): void {
   const ns = to - d.clock.now();
   if (!(ns > 0)) return;
@@ -80,19 +92,19 @@ export function advance(d: DomainState, to: number): void {
 }
 
 /**
- * A long stop, up to the time that `to` says (virtual, ns; it may go on while this runs). Yields after each few
- * instructions of the guest's; nothing else of the guest may run until it has ended.
+ * Presents a long stop, up to the virtual time in ns that `to` returns (which may advance meanwhile). Yields after
+ * every few instructions of the guest. Nothing else of the guest may run until it has ended.
  */
 export function* longStop(d: DomainState, to: () => number, runner: Runner): Generator<void, void> {
   d.telling = true;
   for (;;) {
     const now = d.clock.now();
-    // What has passed while the guest learnt of the stop is no stop.
+    // What has passed while the guest was told of the stop does not count as a stop.
     if (to() - now < LONG_STOP_NS || d.shutdown !== undefined) break;
     const warned = yield* warn(d, runner);
     advance(d, Math.min(to() - LEARN_NS, now + STEP_NS));
     const took = yield* takeTimers(d, runner, LOOK_AFTER);
-    // Of one that does not take its timers nothing more is to be known.
+    // If a vCPU does not take its timers, nothing more can be achieved.
     if (warned === 'not all' || took === 'not all') break;
   }
   yield* settle(d, runner);
@@ -101,10 +113,13 @@ export function* longStop(d: DomainState, to: () => number, runner: Runner): Gen
   markStopped(d);
 }
 
-/** Who took timer events: all, and nobody else ran; all, but others had to run meanwhile; not all. */
+/** Which vCPUs took timer events: all, and nobody else ran; all, but others had to run meanwhile; not all. */
 type Taken = 'alone' | 'amid others' | 'not all';
 
-/** A timer event for every vCPU, before time passes: the mark is what it is to find, and the last thing that it does. */
+/**
+ * Gives every vCPU a timer event before time passes. In it the vCPU finds the mark, and it is the last thing that it
+ * does.
+ */
 function* warn(d: DomainState, runner: Runner): Generator<void, Taken> {
   for (let again = 0; ; again++) {
     const armed = d.vcpus.map((v) => v.singleshot);
@@ -114,25 +129,25 @@ function* warn(d: DomainState, runner: Runner): Generator<void, Taken> {
       d.events.virq(v, VIRQ_TIMER);
     }
     const taken = yield* takeTimers(d, runner, LOOK_BEFORE);
-    // It was early: a vCPU that has not set another one has it still.
+    // The event came early, so a vCPU that has not set another timer keeps its old one.
     for (const v of d.vcpus) if (v.singleshot === NEVER && !v.down) v.singleshot = armed[v.id];
-    // Those that ran have judged since, or ended what was put off.
+    // The vCPUs that ran may have checked since, or may have ended the suppression of the watchdogs.
     if (taken !== 'amid others' || again === WARNINGS) return taken;
   }
 }
 
 /**
- * Runs each vCPU for which a timer event is pending until it has taken it and the mark, and nothing else as long as that
- * can be. The mark is there whenever one of them looks at its clock.
+ * Runs each vCPU that has a pending timer event until it has taken the event and the mark, and runs nothing else as
+ * long as possible. The mark is set whenever one of them reads its clock.
  */
 function* takeTimers(d: DomainState, runner: Runner, look: number): Generator<void, Taken> {
-  /** It takes the mark where it looks at its clock to set its next timer. */
+  /** A vCPU takes the mark when it reads its clock to set its next timer. */
   const heard = d.vcpus.map(() => false);
   const patience = d.vcpus.map(() => PATIENCE);
   const done = (v: VcpuContext): boolean => !timerPending(d, v) && (v.singleshot !== NEVER || atRest(d, v));
   const taken = (v: VcpuContext): boolean =>
     v.down || (done(v) && (heard[v.id] || !isMarked(d, v) || v.blocked || patience[v.id] <= 0));
-  // Those that mask events first: one of them may have been stopped amid a comparison of two clocks.
+  // vCPUs that mask events come first: one of them may have been stopped in the middle of comparing two clocks.
   let waiting = d.vcpus
     .filter((v) => v.initialised && !v.down && timerPending(d, v))
     .sort((a, b) => Number(atRest(d, a)) - Number(atRest(d, b)));
@@ -143,12 +158,12 @@ function* takeTimers(d: DomainState, runner: Runner, look: number): Generator<vo
     for (const v of waiting) {
       for (let left = TURN; left > 0 && runner.runnable(v) && !taken(v); left -= look) {
         const pending = timerPending(d, v);
-        // What it took before it took the event is no sign that it has heard.
+        // A mark that it took before it took the event does not mean that it was told.
         heard[v.id] = !pending && !isMarked(d, v);
         if (done(v)) patience[v.id] -= look;
         markStopped(d, v);
         runner.alone(v, look, taken);
-        // Taken amid the delivery of the event: which came first is not known.
+        // The mark was taken during the delivery of the event, and it is not known which came first.
         if (pending && !isMarked(d, v) && v.singleshot === NEVER) markStopped(d, v);
         ran = true;
         yield;
@@ -168,7 +183,7 @@ function* takeTimers(d: DomainState, runner: Runner, look: number): Generator<vo
   return others ? 'amid others' : 'alone';
 }
 
-/** Each vCPU begins with what it does outside of timer interrupts, and finds the mark whenever it looks at its clock. */
+/** Each vCPU begins with its work outside of timer interrupts, and finds the mark whenever it reads its clock. */
 function* settle(d: DomainState, runner: Runner): Generator<void, void> {
   for (const v of d.vcpus) {
     if (v.virqPort[VIRQ_TIMER] === 0) continue;
@@ -185,6 +200,6 @@ const timerPending = (d: DomainState, v: VcpuContext): boolean => {
   return port !== 0 && d.events.isPending(port);
 };
 
-/** It sleeps, or would take the next event: what it did for the last one is done. */
+/** The vCPU sleeps or would take the next event, so its work for the last one is done. */
 const atRest = (d: DomainState, v: VcpuContext): boolean =>
   v.blocked || d.mem.getU8(v.vcpuInfo + VcpuInfo.evtchn_upcall_mask) === 0;

@@ -1,8 +1,9 @@
 /**
- * Runstate: how long each vCPU ran, waited for its turn (stolen time), slept, or was off.
+ * Runstate: how long each vCPU ran, waited for its turn (stolen time), slept, or was offline.
  *
- * Invariant: the four times of a vCPU add up to the virtual time since it was created, across moves too.
- * Source: vcpu_runstate_change, vcpu_runstate_get of xen/common/sched/core.c; update_runstate_area of common/domain.c.
+ * Invariant: the four times of a vCPU add up to the virtual time since it was created, also across moves.
+ * Source: vcpu_runstate_change, vcpu_runstate_get of xen/common/sched/core.c; update_runstate_area of
+ * common/domain.c.
  */
 import { VcpuRunstateInfo } from '../../xen/vcpu.js';
 import { VMASST_TYPE_runstate_update_flag } from '../../xen/vm-assist.js';
@@ -10,7 +11,7 @@ import type { DomainState } from '../state.js';
 import type { Runstate, VcpuContext } from '../vcpu/vcpu-context.js';
 
 const WRITE_KERNEL = 1 | 8;
-/** Bit 63 of state_entry_time, in its high half: the record is being changed. */
+/** Bit 63 of state_entry_time, in its high half: the record is being updated. */
 const UPDATE_HI = 0x8000_0000;
 
 export function changeRunstate(d: DomainState, v: VcpuContext, state: Runstate, now: number): void {
@@ -24,7 +25,7 @@ export function changeRunstate(d: DomainState, v: VcpuContext, state: Runstate, 
   if (v.runstateArea !== 0) updateArea(d, v);
 }
 
-/** Writes the record of vCPU `v` at linear address `at`. */
+/** Writes the record of vCPU `v` at the linear address `at`. */
 function write(d: DomainState, v: VcpuContext, at: number): void {
   const { mem } = d;
   mem.setU32(at + VcpuRunstateInfo.state, v.runstate);
@@ -33,7 +34,7 @@ function write(d: DomainState, v: VcpuContext, at: number): void {
   for (let i = 0; i < 4; i++) mem.setU64(at + VcpuRunstateInfo.time + 8 * i, v.runstateTime[i]);
 }
 
-/** Fills the copy buffer with the record, the running state's time counted up to now. */
+/** Writes the record into the copy buffer, with the time in the present state counted up to now. */
 export function fillRunstate(d: DomainState, v: VcpuContext, upToNow: boolean): void {
   const { buffer } = d.guest;
   buffer.setU64(VcpuRunstateInfo.state, v.runstate);
@@ -44,7 +45,7 @@ export function fillRunstate(d: DomainState, v: VcpuContext, upToNow: boolean): 
   }
 }
 
-/** Writes the record to the area that the guest registered. Where that is not mapped, nothing happens. */
+/** Writes the record to the area that the guest registered. If that is not mapped, nothing happens. */
 export function updateArea(d: DomainState, v: VcpuContext): void {
   const offset = v.runstateArea & 4095;
   if (offset > 4096 - VcpuRunstateInfo.sizeof || v.runstateArea & 7) {

@@ -1,10 +1,10 @@
 /**
- * What a guest reads to know the time: the record in each vcpu_info, its copy where the guest asked for one, and
- * the wall clock in shared_info.
+ * What a guest reads to know the time: the record in each vcpu_info, a copy of it if the guest asked for one, and the
+ * wall clock in shared_info.
  *
- * Invariant: the TSC counts nanoseconds, so every record ever published gives the same line: system time = TSC.
- * A version is odd exactly while the fields behind it change. A guest computes
- * system_time + ((tsc - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32.
+ * Invariant: the TSC counts nanoseconds, so every record that was ever published describes the same line: system time
+ * = TSC. A version is odd exactly while the fields that it protects are being changed. A guest computes system_time +
+ * ((tsc - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32.
  * Source: __update_vcpu_system_time of xen/arch/x86/time.c, update_domain_wallclock_time of common/time.c.
  */
 import {
@@ -43,12 +43,16 @@ export function updateSystemTime(d: DomainState, v: VcpuContext): void {
   if (v.timeArea !== 0) updateTimeArea(d, v, version + 1, time);
 }
 
-/** Time that passes at once from here on is told to the guest, ns: kernels have watchdogs of 2 s and more. */
+/**
+ * The guest is told of time that passes at once if it is at least this long, in ns: kernels have watchdogs of 2 s and
+ * more.
+ */
 export const LONG_STOP_NS = 2e9;
 
 /**
- * Says, as the record of each vCPU can, that the guest was stopped and did not hang: Linux puts its watchdogs off
- * and takes the mark away, on the vCPU (`only`) that reads it. Xen defines it and never sets it; its guests hear of a long stop by a suspend.
+ * Sets the mark in the record of each vCPU (or of `only`): the guest was stopped and did not hang. Linux then
+ * suppresses its watchdogs, and clears the mark on the vCPU that reads it. Xen defines the mark but never sets it;
+ * its guests learn of a long stop through a suspend.
  */
 export function markStopped(d: DomainState, only?: VcpuContext): void {
   for (const v of d.vcpus) {
@@ -59,11 +63,11 @@ export function markStopped(d: DomainState, only?: VcpuContext): void {
   }
 }
 
-/** The mark is there, and `v` has not taken it away yet. */
+/** Whether the mark is set and `v` has not cleared it yet. */
 export const isMarked = (d: DomainState, v: VcpuContext): boolean =>
   (d.mem.getU8(v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags) & XEN_PVCLOCK_GUEST_STOPPED) !== 0;
 
-/** The secondary record (VCPUOP_register_vcpu_time_memory_area), by its address in the guest's kernel. */
+/** Updates the secondary record (VCPUOP_register_vcpu_time_memory_area) at its address in the guest's kernel. */
 function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: number): void {
   if ((v.timeArea & 4095) > 4096 - VcpuTimeInfo.sizeof) {
     const { buffer } = d.guest;
@@ -86,7 +90,7 @@ function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: n
   d.mem.setU32(at + VcpuTimeInfo.version, version);
 }
 
-/** Publishes the wall clock: the true time at which system time was 0. Writes nothing where that has not changed. */
+/** Publishes the wall clock, which is the wall-clock time at system time 0. Writes nothing if it has not changed. */
 export function updateWallClock(d: DomainState): void {
   const { mem, sharedInfo: at } = d;
   const origin = d.wallClock() - d.clock.now();

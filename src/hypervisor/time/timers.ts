@@ -18,20 +18,20 @@ import type { DomainState } from '../state.js';
 import { NEVER, Runstate, type VcpuContext } from '../vcpu/vcpu-context.js';
 import { markStopped } from './time-info.js';
 
-/** The shortest interval at which a kernel compares clocks, ns. */
+/** The shortest interval at which a kernel compares clocks, in ns. */
 const COMPARED_NS = 0.5e9;
-/** A shorter stop leaves it an interval that is long enough. */
+/** After a stop shorter than this, in ns, the interval that remains is long enough. */
 const NOTHING_MISSED_NS = 0.4e9;
 const MOST_MARKS = 0xffff_ffff;
 
-/** Time passes at once, ns: what a kernel catches up with after it is to find the mark. */
+/** To be called when `ns` pass at once: the kernel has to find the mark while it catches up afterwards. */
 export function oweMarks(d: DomainState, ns: number): void {
   if (ns < NOTHING_MISSED_NS) return;
   for (const v of d.vcpus)
     if (v.initialised) v.marksOwed = Math.min(v.marksOwed + Math.ceil(ns / COMPARED_NS) + 1, MOST_MARKS);
 }
 
-/** A timer event for `v`. */
+/** Sends a timer event to `v`. */
 export function timerEvent(d: DomainState, v: VcpuContext): void {
   if (v.marksOwed > 0) {
     v.marksOwed--;
@@ -40,12 +40,12 @@ export function timerEvent(d: DomainState, v: VcpuContext): void {
   d.events.virq(v, VIRQ_TIMER);
 }
 
-/** `v` has set a timer: what it does behind the timer interrupt finds the mark as well. */
+/** To be called when `v` has set a timer: what it does after the timer interrupt has to find the mark too. */
 export function timerSet(d: DomainState, v: VcpuContext): void {
   if (v.marksOwed > 0 && !d.telling) markStopped(d, v);
 }
 
-/** The earliest deadline; NEVER if nothing is armed. Periodic timers count for vCPUs that run. */
+/** The earliest deadline, or NEVER if nothing is armed. Periodic timers only count for vCPUs that run. */
 export function nextDeadline(d: DomainState): number {
   let next = NEVER;
   for (const v of d.vcpus) {
@@ -70,7 +70,7 @@ export function armed(d: DomainState): number {
   return count;
 }
 
-/** Fires what is due. */
+/** Fires all timers that are due. */
 export function runTimers(d: DomainState, now: number): void {
   for (const v of d.vcpus) {
     if (v.singleshot <= now) {
@@ -86,7 +86,7 @@ export function runTimers(d: DomainState, now: number): void {
   for (const deadline of d.watchdog) if (deadline <= now) d.stop(SHUTDOWN_watchdog);
 }
 
-/** The periodic timer of a vCPU that runs, or begins to. */
+/** Handles the periodic timer of a vCPU that runs or starts to run. */
 export function periodicWork(d: DomainState, v: VcpuContext, now: number): void {
   if (v.periodicPeriod !== 0 && now >= v.periodicLast + v.periodicPeriod) {
     v.periodicLast = now;

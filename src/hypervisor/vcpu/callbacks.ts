@@ -1,5 +1,5 @@
 /**
- * Where the guest wants to be called: trap table, callbacks, NMI handler, and the stack of its kernel.
+ * The guest's entry points: trap table, callbacks, NMI handler, and the stack of its kernel.
  * Source: xen/arch/x86/pv/callback.c, misc-hypercalls.c; do_nmi_op of common/kernel.c.
  */
 import * as C from '../../xen/callback.js';
@@ -11,7 +11,7 @@ import type { DomainState } from '../state.js';
 import { fixupSelector } from './descriptors.js';
 import { TRAP_nmi } from './traps.js';
 
-/** HYPERVISOR_set_trap_table(entries, the last with address 0); a null pointer clears the table. */
+/** HYPERVISOR_set_trap_table(entries, of which the last one has address 0). A null pointer clears the table. */
 export function setTrapTable(d: DomainState): number {
   const { args, guest } = d;
   const v = d.current;
@@ -112,7 +112,7 @@ export function callbackOp(d: DomainState): number {
   }
 }
 
-/** HYPERVISOR_set_callbacks(event, failsafe, syscall): a bad address is skipped in silence. */
+/** HYPERVISOR_set_callbacks(event, failsafe, syscall). A bad address is silently skipped. */
 export function setCallbacks(d: DomainState): number {
   register(d, C.CALLBACKTYPE_event, 0, d.args.long(0));
   register(d, C.CALLBACKTYPE_failsafe, 0, d.args.long(1));
@@ -141,5 +141,8 @@ export function stackSwitch(d: DomainState): number {
   v.kernelSp = isCanonical(sp) ? sp : NOT_CANONICAL;
   return 0;
 }
-/** Stands for all that are no addresses, of which a number does not keep every bit: a stack there ends the guest. */
+/**
+ * Stands for every non-canonical address, because a number does not keep all bits of such an address. Using it as a
+ * stack ends the guest.
+ */
 const NOT_CANONICAL = 2 ** 48;

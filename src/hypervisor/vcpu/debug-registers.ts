@@ -1,5 +1,5 @@
 /**
- * Debug registers: what a guest may put into them, by hypercall or by MOV.
+ * Debug registers: what a guest may write into them, with a hypercall or with MOV.
  * Source: set_debugreg of xen/arch/x86/pv/misc-hypercalls.c, x86emul_read_dr; Intel SDM volume 3, 17.2.
  */
 import { EINVAL, ENODEV, EPERM } from '../../xen/errno.js';
@@ -11,13 +11,15 @@ export const DR6_DEFAULT = 0xffff_0ff0;
 export const DR7_DEFAULT = 0x0000_0400;
 const CR4_DE = 8;
 const DR6_ZERO = 0x1000;
-/** Bits of DR7 that a guest may set; bit 10 reads as one. */
+/** The bits of DR7 that a guest may set. Bit 10 reads as one. */
 const DR7_KEEP = 0xffff_27ff;
 const GENERAL_DETECT = 0x2000;
 const ACTIVE = 0xff;
 const RW_IO = 2;
 
-/** 0, -ENODEV (#UD), -EINVAL or -EPERM (#GP). The value is given as halves, addresses as `value` too. */
+/**
+ * Returns 0, -ENODEV (#UD), -EINVAL or -EPERM (#GP). The value is given as halves, and for addresses also as `value`.
+ */
 export function setDebugreg(v: VcpuContext, reg: number, value: number, lo: number, hi: number): number {
   const { cpu } = v;
   switch (reg) {

@@ -1,8 +1,8 @@
 /**
- * Segment descriptors of a guest: its GDT and LDT, Xen's own entries above 0xe000, and what a guest may put in.
+ * The segment descriptors of a guest: its GDT and LDT, Xen's own entries above 0xe000, and what a guest may write.
  *
- * Invariant: a descriptor is checked and sanitised when it is written through a hypercall and when its page
- * becomes part of a table; the guest's privilege levels 0 and 1 do not exist (they become 3).
+ * Invariant: a descriptor is checked and sanitised when it is written with a hypercall, and when its page becomes
+ * part of a table. The guest has no privilege levels 0 and 1 (they become 3).
  * Source: check_descriptor, pv_set_gdt of xen/arch/x86/pv/descriptor-tables.c; Intel SDM volume 3, 3.4.5.
  */
 import { EFAULT, EINVAL } from '../../xen/errno.js';
@@ -21,7 +21,7 @@ export const SEGMENT_L = 0x20_0000;
 export const SEGMENT_DB = 0x40_0000;
 export const SEGMENT_G = 0x80_0000;
 
-/** Xen's descriptors, by index: flat ring 3 code 32, data 32, code 64; and what else lies in its page. */
+/** Xen's descriptors, by index: flat ring 3 code 32, data 32, code 64, and the others in that page. */
 const XEN_DESCRIPTORS = new Map<number, readonly [number, number]>([
   [0xe008 >> 3, [0x0000ffff, 0x00af9b00]],
   [0xe010 >> 3, [0x0000ffff, 0x00cf9300]],
@@ -34,12 +34,12 @@ const XEN_DESCRIPTORS = new Map<number, readonly [number, number]>([
 /** Raises a selector's or descriptor's privilege level to the guest kernel's, 3. */
 export const fixupSelector = (selector: number): number => (selector & 0xffff) | 3;
 
-/** Result of reading a descriptor: its two halves. */
+/** The two halves of the descriptor that was read last. */
 export const descriptor = { a: 0, b: 0 };
 
 /**
- * Reads the descriptor that a selector names into `descriptor`. False where there is none: outside the table, or
- * its memory cannot be read.
+ * Reads the descriptor that a selector names into `descriptor`. Returns false if there is none, because it is outside
+ * the table or its memory cannot be read.
  */
 export function readDescriptor(d: DomainState, v: VcpuContext, selector: number): boolean {
   const index = selector >>> 3;
@@ -62,14 +62,14 @@ export function readDescriptor(d: DomainState, v: VcpuContext, selector: number)
   return sanitised(d.mem.getU32(at), d.mem.getU32(at + 4));
 }
 
-/** The table's page may have been written since it was checked: what is used is checked again. */
+/** The table's page may have been written since it was checked, so a descriptor is checked again when it is used. */
 function sanitised(a: number, b: number): boolean {
   const ok = checkDescriptor(a, b);
   if (!ok) descriptor.a = descriptor.b = 0;
   return ok;
 }
 
-/** Checks and fixes a descriptor into `descriptor`; false for one that Xen refuses. */
+/** Checks a descriptor and writes the corrected one into `descriptor`. Returns false if Xen refuses it. */
 export function checkDescriptor(a: number, b: number): boolean {
   descriptor.a = a;
   descriptor.b = b;
@@ -82,7 +82,7 @@ export function checkDescriptor(a: number, b: number): boolean {
   }
   if ((fixed & SEGMENT_TYPE) === 0) return true;
   if ((fixed & SEGMENT_TYPE) !== 0xc00) return false;
-  // A call gate: into the guest's own code only, and its privilege level 0 so that using it faults.
+  // A call gate: it may only lead to the guest's own code, and gets privilege level 0, so that using it faults.
   const cs = a >>> 16;
   const ownCode = cs >>> 3 < FIRST_RESERVED_GDT_ENTRY || cs === FLAT_KERNEL_CS64 || (cs & 4) !== 0;
   if (!ownCode || fixed & 0xff) return false;
@@ -91,7 +91,7 @@ export function checkDescriptor(a: number, b: number): boolean {
   return true;
 }
 
-/** Checks a whole page of descriptors and writes the fixed ones back, as validate_segdesc_page does. */
+/** Checks a whole page of descriptors and writes the corrected ones back, as validate_segdesc_page does. */
 function validatePage(d: DomainState, frame: number): boolean {
   const at = d.ram.linearOf(frame);
   for (let i = 0; i < 512; i++) {
@@ -108,7 +108,7 @@ function validatePage(d: DomainState, frame: number): boolean {
   return true;
 }
 
-/** Sets a vCPU's GDT from MFNs in `frames`. 0 or -EINVAL. */
+/** Sets a vCPU's GDT from the MFNs in `frames`. Returns 0 or -EINVAL. */
 export function setGdtFrames(d: DomainState, v: VcpuContext, frames: Float64Array, entries: number): number {
   if (entries > FIRST_RESERVED_GDT_ENTRY) return -EINVAL;
   const count = Math.ceil(entries / 512);

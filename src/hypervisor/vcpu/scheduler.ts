@@ -1,10 +1,11 @@
 /**
- * Runs the vCPUs of a domain on one thread: time slices in turn, and at once what an event has woken.
+ * Runs the vCPUs of a domain on one thread: they take turns in time slices, and a vCPU that an event has woken runs
+ * at once.
  *
- * Invariant: timers that are due fire before any guest code runs after their deadline is noticed, and with the
- * instruction clock exactly at it; which vCPU runs next depends on nothing but the domain's own state. Where run()
- * is cut by its limit, also by a save and a restore, leaves no trace: the vCPU goes on in its turn, no event reaches
- * it that would not have reached it there.
+ * Invariant: timers that are due fire before any guest code runs after their deadline was noticed, and with the
+ * instruction clock exactly at the deadline. Which vCPU runs next depends only on the domain's own state. It makes no
+ * difference where run() is interrupted by its limit, even with a save and a restore: the vCPU continues its turn,
+ * and no event reaches it that would not have reached it without the interruption.
  */
 import { Exit } from '../../engine/engine.js';
 import { loadSegments } from '../emulation/segments.js';
@@ -15,10 +16,13 @@ import { nextDeadline, periodicWork, runTimers } from '../time/timers.js';
 import { deliverPending } from './traps.js';
 import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 
-/** Turn of one vCPU while others wait. */
+/** How long a vCPU's turn is while others wait, in ns. */
 const SLICE_NS = 1_000_000;
 const NO_LIMIT = Number.POSITIVE_INFINITY;
-/** Of an engine that does not count instructions, one alone takes so long, and a few of them at least so long, ns. */
+/**
+ * For an engine that does not count instructions: the assumed time of one instruction, and the minimum time of a few
+ * instructions, in ns.
+ */
 const INSTRUCTION_NS = 1;
 const LEAST_ALONE_NS = 50_000;
 
@@ -30,31 +34,34 @@ export type RunResult =
 const RUNNING: RunResult = { state: 'running' };
 const SHUTDOWN: RunResult = { state: 'shutdown' };
 
-/** What a domain's turns are at: part of its state. */
+/** The state of a domain's turns. It is part of the domain's state. */
 export interface Turns {
-  /** vCPU whose turn it is in the round. */
+  /** The vCPU whose turn it is. */
   readonly turn: number;
-  /** End of that turn, in virtual time. */
+  /** The end of that turn in virtual time. */
   readonly turnEnds: number;
-  /** vCPU that run()'s limit stopped in the middle of its slice, -1 for none. */
+  /** The vCPU that was stopped in the middle of its slice by run()'s limit, -1 for none. */
   readonly cut: number;
-  /** vCPU that an event has woken since, -1 for none. */
+  /** The vCPU that an event has woken since, -1 for none. */
   readonly preferred: number;
 }
 
 export class Scheduler {
   private turn = 0;
   private turnEnds = 0;
-  /** Woken by an event in the middle of another's turn. */
+  /** The vCPU that an event has woken in the middle of another one's turn. */
   private preferred: VcpuContext | undefined;
-  /** Stopped by run()'s limit in the middle of its slice, and nothing has happened since. */
+  /** The vCPU that was stopped in the middle of its slice by run()'s limit, if nothing has happened since. */
   private cut: VcpuContext | undefined;
-  /** Executing now. `d.current` is more: it stays what ran last, which a save does not keep, so nothing may hang on it. */
+  /**
+   * The vCPU that is executing now. `d.current` is not the same: it remains the vCPU that ran last. As it is not
+   * saved, nothing may depend on it.
+   */
   private executing: VcpuContext | undefined;
 
   constructor(
     private readonly d: DomainState,
-    /** With the instruction clock: idle time is jumped over instead of waited for. */
+    /** With the instruction clock: whether idle time is skipped instead of waited for. */
     private readonly jumpIdle: () => boolean,
     private readonly nsPerInstruction: number,
   ) {}
@@ -77,7 +84,7 @@ export class Scheduler {
     if (this.cut !== undefined) this.d.current = this.cut;
   }
 
-  /** An event for `v`: it runs next if it can take it. */
+  /** To be called when an event arrives for `v`: it runs next if it can take the event. */
   woken(v: VcpuContext): void {
     if (v === this.cut) this.interrupt();
     if (v.runstate === Runstate.blocked) changeRunstate(this.d, v, Runstate.runnable, this.d.clock.now());
@@ -86,7 +93,7 @@ export class Scheduler {
     this.d.reschedule = true;
   }
 
-  /** The vCPU that run()'s limit stopped gives the processor away after all. */
+  /** The vCPU that was stopped by run()'s limit gives the processor away after all. */
   interrupt(): void {
     const { cut } = this;
     if (cut === undefined) return;
@@ -98,7 +105,7 @@ export class Scheduler {
     return v.initialised && !v.down && !v.blocked;
   }
 
-  /** The vCPU to run now, or undefined if all wait. Begins the next turn when the present one is over. */
+  /** The vCPU to run now, or undefined if all wait. Starts the next turn if the present one is over. */
   private pick(now: number): VcpuContext | undefined {
     const { vcpus } = this.d;
     const preferred = this.preferred;
@@ -155,8 +162,8 @@ export class Scheduler {
   }
 
   /**
-   * Runs one vCPU out of turn, for at most so many instructions, until it gives the processor away, or until it is
-   * enough after what it asked of the hypervisor.
+   * Runs one vCPU out of turn, for at most this many instructions, until it gives the processor away, or until
+   * `enough` is true after an exit.
    */
   alone(v: VcpuContext, instructions: number, enough: (v: VcpuContext) => boolean): void {
     const { clock, machine } = this.d;
@@ -170,7 +177,7 @@ export class Scheduler {
     this.leave(v, clock.now());
   }
 
-  /** True when the present turn ends at `now`, or a timer is due. */
+  /** Whether the present turn ends at `now`, or a timer is due. */
   private over(now: number): boolean {
     return now >= this.turnEnds || now >= nextDeadline(this.d);
   }
@@ -191,7 +198,7 @@ export class Scheduler {
     changeRunstate(this.d, v, state, now);
   }
 
-  /** The slice goes until something else has a claim on the processor. */
+  /** Limits the slice to the time at which something else needs the processor. */
   private limit(v: VcpuContext, now: number, end: number): void {
     const { clock, machine } = this.d;
     const until = Math.min(end, nextDeadline(this.d), this.turnEnds);
@@ -200,14 +207,17 @@ export class Scheduler {
     else machine.slice(v.id, NO_LIMIT, now, until);
   }
 
-  /** Runs one vCPU to the end of its slice, or until it gives the processor away. `entering`: events come first. */
+  /**
+   * Runs one vCPU to the end of its slice, or until it gives the processor away. With `entering`, events are
+   * delivered first.
+   */
   private slice(v: VcpuContext, entering: boolean, enough?: (v: VcpuContext) => boolean): void {
     const { d } = this;
     const { machine } = d;
     const { cpu } = v;
     d.reschedule = false;
     for (let deliver = entering; ; deliver = true) {
-      // Behind a load of SS nothing comes between.
+      // Nothing may come between a load of SS and the next instruction.
       if (deliver && cpu.stackShadow < 0) deliverPending(d, v);
       if (d.shutdown !== undefined) return;
       const exit = machine.run(v.id);

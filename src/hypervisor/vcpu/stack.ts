@@ -1,5 +1,6 @@
 /**
- * The guest's stack, for instructions that Xen emulates: in compatibility mode in its segment, with the stack pointer's size.
+ * The guest's stack, for instructions that Xen emulates. In compatibility mode it is in its segment, and the stack
+ * pointer has that segment's size.
  * Source: Intel SDM volume 1, 6.2.3.
  */
 import { readMemory, refuseSegment, segmentAllows, writeMemory } from '../emulation/operands.js';
@@ -11,10 +12,13 @@ const SS = 2;
 const BIG = 0x40_0000;
 const SIXTEEN_BITS = 0x1_0000;
 
-/** Whether the stack pointer is esp, not sp: of a stack in compatibility mode. */
+/** In compatibility mode: whether the stack pointer is esp and not sp. */
 const isBig = (v: VcpuContext): boolean => (v.cpu.segmentRights(SS) & BIG) !== 0;
 
-/** Linear address of `bytes` bytes, `distance` above the stack pointer; NaN where the segment does not allow them. */
+/**
+ * The linear address of `bytes` bytes at `distance` from the stack pointer, or NaN if the segment does not allow
+ * them.
+ */
 function address(v: VcpuContext, distance: number, bytes: number, write: boolean): number {
   if (v.cpu.codeBits === 64) return v.cpu.reg(RSP) + distance;
   const size = isBig(v) ? 2 ** 32 : SIXTEEN_BITS;
@@ -23,11 +27,11 @@ function address(v: VcpuContext, distance: number, bytes: number, write: boolean
   return (offset + v.cpu.segmentBase(SS)) % 2 ** 32;
 }
 
-/** `bytes` bytes that lie `distance` above the stack pointer; -1n after a fault. */
+/** Reads `bytes` bytes at `distance` from the stack pointer. Returns -1n after a fault. */
 export const readStack = (d: DomainState, v: VcpuContext, distance: number, bytes: number): bigint =>
   readMemory(d, v, address(v, distance, bytes, false), bytes);
 
-/** Writes them; false after a fault. */
+/** Writes bytes there. Returns false after a fault. */
 export const writeStack = (
   d: DomainState,
   v: VcpuContext,

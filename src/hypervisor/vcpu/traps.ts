@@ -1,9 +1,9 @@
 /**
- * Delivery of exceptions, interrupts of the guest's own, events and NMIs to the guest's handlers.
+ * Delivers exceptions, software interrupts, events and NMIs to the guest's handlers.
  *
- * Invariant: after enter() the vCPU is in kernel mode at the handler with the frame on its stack that Xen would
- * have pushed, bit for bit, or the domain has crashed for the reason Xen crashes it.
- * Frame, upwards from the new rsp: rcx, r11, [error code,] rip, cs | saved_upcall_mask << 32, rflags, rsp, ss.
+ * Invariant: after enter() the vCPU is in kernel mode at the handler, with exactly the frame on its stack that Xen
+ * would have pushed; or the domain has crashed for the reason for which Xen would crash it. The frame, upwards from
+ * the new rsp: rcx, r11, [error code,] rip, cs | saved_upcall_mask << 32, rflags, rsp, ss.
  * Source: create_bounce_frame and test_all_events of xen/arch/x86/x86_64/entry.S; pv_inject_event of pv/traps.c.
  */
 import type { EngineVcpu } from '../../engine/engine.js';
@@ -40,14 +40,17 @@ export const EFLAGS_IF = 0x200;
 export const EFLAGS_DF = 0x400;
 export const EFLAGS_IOPL = 0x3000;
 export const EFLAGS_RF = 0x1_0000;
-/** NT, RF, VM, AC and TF: clear in every handler. */
+/** NT, RF, VM, AC and TF, which are clear in every handler. */
 const CLEARED_ON_ENTRY = 0x4000 | EFLAGS_RF | 0x2_0000 | 0x4_0000 | EFLAGS_TF;
 const CLEARED_IN_FRAME = EFLAGS_IF | EFLAGS_IOPL;
 
 const WRITE_KERNEL = 1 | 8;
 const NO_ERROR_CODE = -1;
 
-/** Swaps between the guest's kernel and user mode: page tables by the mode bit, and the two GS bases. */
+/**
+ * Switches between the guest's kernel and user mode: the mode bit selects the page tables, and the two GS bases are
+ * swapped.
+ */
 export function toggleMode(v: VcpuContext): void {
   const { cpu } = v;
   const gs = cpu.gsBase;
@@ -56,7 +59,7 @@ export function toggleMode(v: VcpuContext): void {
   cpu.userMode = !cpu.userMode;
 }
 
-/** A frame that is being made, from its top down: low and high halves of its words. */
+/** A frame under construction, from its top down: the low and high halves of its words. */
 const frame = { words: 0, lo: new Uint32Array(16), hi: new Uint32Array(16) };
 
 function add(lo: number, hi: number): void {
@@ -69,12 +72,12 @@ function addRegister(cpu: EngineVcpu, register: number): void {
   add(cpu.regLo(register), cpu.regHi(register));
 }
 
-/** Writes the frame on the guest's stack, below `sp`; where it begins, or NaN if a part cannot be written. */
+/** Writes the frame to the guest's stack, below `sp`. Returns where it begins, or NaN if a part cannot be written. */
 function pushFrame(d: DomainState, v: VcpuContext, sp: number): number {
   const { words, lo, hi } = frame;
   const { mem, machine } = d;
   const start = sp - 8 * words;
-  // Frames are aligned to 8 bytes: a word never crosses a page, and nearly every frame lies in one.
+  // Frames are aligned to 8 bytes: a word never crosses a page boundary, and nearly every frame is in one page.
   const page = Math.floor(start / 4096) * 4096;
   const whole = sp - page <= 4096 ? machine.translate(v.id, start, WRITE_KERNEL) : -1;
   let ok = true;
@@ -92,8 +95,8 @@ function pushFrame(d: DomainState, v: VcpuContext, sp: number): number {
 const half = (n: number): number => Math.floor(n / 0x1_0000_0000);
 
 /**
- * Enters the guest's kernel at `address`. `masks`: further events stay off until the handler returns.
- * `segments`: ds, es, fs and gs go on the stack too (the failsafe callback).
+ * Enters the guest's kernel at `address`. `masks`: events are masked until the handler returns. `segments`: ds, es,
+ * fs and gs are pushed too (for the failsafe callback).
  */
 export function enter(
   d: DomainState,
@@ -159,18 +162,18 @@ export function enter(
   cpu.cs = FLAT_KERNEL_CS64;
   cpu.ss = FLAT_KERNEL_SS64;
   cpu.rip = address;
-  // Xen returns to the handler by SYSRET, which leaves these behind.
+  // Xen returns to the handler with SYSRET, which leaves these values in the registers.
   cpu.setReg(RCX, address);
   cpu.setReg(R11, newFlags);
 }
 
-/** A 64-bit address as people write it. */
+/** Formats a 64-bit address. */
 export const hex = (address: number): string => {
   const hi = half(address) >>> 0;
   return `0x${hi.toString(16).padStart(8, '0')}${(address >>> 0).toString(16).padStart(8, '0')}`;
 };
 
-/** Gives the guest a hardware exception. `errorCode` is ignored for vectors that have none. */
+/** Raises a hardware exception in the guest. `errorCode` is ignored for vectors without one. */
 export function injectException(d: DomainState, v: VcpuContext, vector: number, errorCode = 0): void {
   const has = vector < 32 && (HAS_ERROR_CODE >>> vector) & 1;
   if (v.trapAddress[vector] === 0) {
@@ -183,12 +186,12 @@ export function injectException(d: DomainState, v: VcpuContext, vector: number, 
   enter(d, v, v.trapAddress[vector], masks, has ? errorCode : NO_ERROR_CODE);
 }
 
-/** Gives the guest the gate of an `int n`, without an error code. */
+/** Enters the guest's gate for an `int n`, without an error code. */
 export function injectInterrupt(d: DomainState, v: VcpuContext, vector: number): void {
   enter(d, v, v.trapAddress[vector], (v.trapFlags[vector] & TI_IF) !== 0);
 }
 
-/** A page fault at `address`, as signed number. The U bit of the error code follows the guest's own mode. */
+/** Raises a page fault at `address` (a signed number). The U bit of the error code follows the guest's own mode. */
 export function injectPageFault(d: DomainState, v: VcpuContext, address: number, errorCode: number): void {
   const at = v.vcpuInfo + VcpuInfo.arch + ArchVcpuInfo.cr2;
   d.mem.setU64(at, address);
@@ -204,7 +207,7 @@ export function injectPageFault(d: DomainState, v: VcpuContext, address: number,
   injectException(d, v, TRAP_page_fault, code);
 }
 
-/** NMIs and events that are due, on the way back to the guest (test_all_events). */
+/** Delivers NMIs and events that are due, on the way back to the guest (test_all_events). */
 export function deliverPending(d: DomainState, v: VcpuContext): void {
   if (v.nmiPending && !(v.asyncMask & 1)) {
     v.nmiPending = false;

@@ -1,4 +1,4 @@
-/** A vCPU of the hypervisor as a record: everything of VcpuContext that is not derived from elsewhere. */
+/** The hypervisor's state of a vCPU as a record: everything in VcpuContext that is not derived from elsewhere. */
 import { bool, f64, int, list, optional, struct, u8, u16, u32 } from '../../records/fields.js';
 import { decodeRecord, encodeRecord, type RawRecord, recordType } from '../../records/record.js';
 import { NEVER, type Runstate, type VcpuContext } from './vcpu-context.js';
@@ -57,7 +57,7 @@ const after = {
   runstateTime: [list(int), 'time in each state, ns'],
   virqPort: [list(u16), 'port bound to each virtual interrupt, 0 for none'],
 } as const;
-/** The first layout: a stop was over when all vCPUs had heard of it. */
+/** In the first layout a stop was over when all vCPUs had been told of it. */
 const context1 = struct({ ...before, ...after });
 
 export const vcpuContextRecord = recordType(
@@ -78,7 +78,7 @@ export const vcpuContextRecord = recordType(
   ],
 );
 
-/** Fields whose name and type are the same in record and context. */
+/** Fields with the same name and type in the record and in the context. */
 const SAME = [
   'initialised',
   'down',
@@ -147,7 +147,7 @@ export type SavedVcpuContext = ReturnType<typeof readVcpuContext>;
 
 export const readVcpuContext = (raw: RawRecord) => decodeRecord(vcpuContextRecord, raw);
 
-/** Fills a fresh context. Where vcpu_info lies is for the caller. */
+/** Fills a new context. The caller sets where vcpu_info is. */
 export function restoreVcpuContext(v: VcpuContext, saved: SavedVcpuContext): void {
   Object.assign(v, Object.fromEntries(SAME.map((name) => [name, saved[name]])));
   for (const { vector, flags, cs, address } of saved.traps) {

@@ -1,5 +1,5 @@
 /**
- * VCPUOP_initialise: a vCPU's whole first state from a vcpu_guest_context, checked as Xen checks it.
+ * VCPUOP_initialise: sets a vCPU's complete initial state from a vcpu_guest_context, with Xen's checks.
  * Source: arch_set_info_guest of xen/arch/x86/domain.c.
  */
 import { EEXIST, EFAULT, EINVAL } from '../../xen/errno.js';
@@ -22,10 +22,10 @@ import { fixupSelector, setGdtFrames } from './descriptors.js';
 import { EFLAGS_IF, EFLAGS_IOPL } from './traps.js';
 import type { VcpuContext } from './vcpu-context.js';
 
-/** Where the context lies in the copy buffer: the page-table operations below use its start. */
+/** The offset of the context in the copy buffer: the page-table operations below use the start of the buffer. */
 const BASE = 1024;
 const R = BASE + C.user_regs;
-/** Registers of cpu_user_regs in the machine's order: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15. */
+/** The registers of cpu_user_regs in the machine's order: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15. */
 const GPRS = [
   CpuUserRegs.rax,
   CpuUserRegs.rcx,
@@ -66,7 +66,7 @@ export function initialiseVcpu(d: DomainState, v: VcpuContext, arg: number): num
   return v.initialised ? -EEXIST : setInfoGuest(d, v);
 }
 
-/** Loads the context at BASE in the copy buffer. 0 or the error; after one the vCPU is not initialised. */
+/** Loads the context at BASE in the copy buffer. Returns 0 or an error; after an error the vCPU is not initialised. */
 function setInfoGuest(d: DomainState, v: VcpuContext): number {
   const { buffer } = d.guest;
   const { cpu } = v;

@@ -1,5 +1,5 @@
 /**
- * HYPERVISOR_vcpu_op: bringing vCPUs up and down, their timers, and where Xen keeps their records.
+ * HYPERVISOR_vcpu_op: bringing vCPUs up and down, their timers, and where Xen writes their records.
  * Source: do_vcpu_op of xen/arch/x86/domain.c; common_vcpu_op, map_vcpu_info of common/domain.c.
  */
 
@@ -16,7 +16,7 @@ import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 import { initialiseVcpu } from './vcpu-initialise.js';
 
 const MIN_PERIOD_NS = 1_000_000;
-/** STIME_DELTA_MAX and 1. */
+/** STIME_DELTA_MAX + 1. */
 const PERIOD_LIMIT_NS = 2 ** 62;
 
 export function vcpuOp(d: DomainState): number {
@@ -73,12 +73,12 @@ export function vcpuOp(d: DomainState): number {
     case V.VCPUOP_set_singleshot_timer: {
       if (v !== self) return -EINVAL;
       if (!guest.copyIn(self.id, arg, V.VcpuSetSingleshotTimer.sizeof)) return -EFAULT;
-      // Signed, as for Xen's timers: what is negative so is over.
+      // Signed, as in Xen's timers: a negative time has already passed.
       const timeout = guest.buffer.getS64(V.VcpuSetSingleshotTimer.timeout_abs_ns);
       if (timeout < d.clock.now()) {
         v.singleshot = NEVER;
         timerEvent(d, v);
-        // A time that numbers do not hold is a hundred days away, or more: it does not come.
+        // A time that a number cannot hold exactly is a hundred days away, or more. It is treated as never.
       } else v.singleshot = timeout <= Number.MAX_SAFE_INTEGER ? timeout : NEVER;
       timerSet(d, v);
       d.reschedule = true;
@@ -115,7 +115,7 @@ export function vcpuOp(d: DomainState): number {
   }
 }
 
-/** Moves a vcpu_info into a page of the guest's, once in a vCPU's life. */
+/** Moves a vcpu_info into one of the guest's pages, which is possible once in a vCPU's life. */
 function registerVcpuInfo(d: DomainState, v: VcpuContext, mfn: number, offset: number): number {
   if (offset > 4096 - VcpuInfo.sizeof || offset & 7) return -ENXIO;
   if (v.vcpuInfoMfn !== 0) return -EINVAL;
@@ -128,7 +128,7 @@ function registerVcpuInfo(d: DomainState, v: VcpuContext, mfn: number, offset: n
   v.vcpuInfoMfn = mfn;
   d.frames.writers[frame]++;
   v.vcpuInfoOffset = offset;
-  // Everything counts as pending, so that nothing is lost: the guest copes with a spurious event.
+  // Everything counts as pending, so that no event is lost. The guest can handle a spurious event.
   d.mem.setU32(at + VcpuInfo.evtchn_pending_sel, 0xffff_ffff);
   d.mem.setU32(at + VcpuInfo.evtchn_pending_sel + 4, 0xffff_ffff);
   d.machine.touch(at);
