@@ -19,6 +19,7 @@ const layers = [
   'migration',
   'guest-process',
   'client',
+  'transport',
   'control',
   'cli',
 ];
@@ -96,6 +97,12 @@ module.exports = {
         pathNot: '/(entry-points|guest-protocol|device-requests)[.]ts$',
         dependencyTypesNot: ['type-only'],
       },
+    ),
+    // A verb is a client of the daemon; `stillpoint host` is the daemon.
+    alone(
+      'verbs-reach-the-daemon-by-a-client-only',
+      { path: '^src/cli/', pathNot: ['^src/cli/commands/host[.]ts$', '[.]test[.]ts$'] },
+      { path: '^src/control/' },
     ),
     alone('no-circles', {}, { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } }),
     alone(

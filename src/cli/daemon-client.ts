@@ -2,8 +2,8 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Client, connect } from '../client/index.js';
-import { loadIdentity, loadTrusted } from '../control/transport/identity.js';
-import { greeted, openPeer, resolvePeer } from '../control/transport/peer.js';
+import { loadIdentity, loadTrusted } from '../transport/identity.js';
+import { greeted, openPeer, resolvePeer } from '../transport/peer.js';
 
 /** Where a host keeps its things when nothing else is said. */
 export function defaultDirectory(): string {

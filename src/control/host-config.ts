@@ -25,15 +25,9 @@ export interface HostConfig {
   readonly dataPorts: string;
   /** Seconds that another host has, from its connection on, to prove who it is and to say hello. */
   readonly greetingS: number;
-  /** Links for guests' vifs, by bridge; "default" for those that name none (docs/networks.md). */
-  readonly networks: Readonly<Record<string, string>>;
-  /** Folders of disks, as guests' configurations name them, and where they are here (docs/disks.md). */
-  readonly images: Readonly<Record<string, string>>;
   /** Seconds that whoever a move waits for may take to answer, before the move is given up (docs/handover.md). */
   readonly moveAnswerS: number;
-  /** Folders whose files an image may name as lying beneath it: any guest's image may (docs/disks.md). */
-  readonly backing: readonly string[];
-  /** The same of kernels and ramdisks. */
+  /** Folders of kernels and ramdisks, as guests' configurations name them, and where they are here. */
   readonly kernels: Readonly<Record<string, string>>;
   /** Module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;

@@ -20,6 +20,8 @@ import { printable } from '../protocol/printable.js';
 import { type ByteStream, Rpc, type RpcHandlers } from '../protocol/rpc.js';
 import { CONTROL_KEY, CONTROL_SOCKET, keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
 import { dispatcher, listener } from '../protocol/table.js';
+import { loadIdentity, type Right, TrustedHosts } from '../transport/identity.js';
+import { type Caller, listenForPeers, type PeerAddress } from '../transport/peer.js';
 import { control, peer as peerRequests } from './api/api.js';
 import { XENSTORE_SOCKET } from './control-files.js';
 import { Domains } from './domains/domains.js';
@@ -28,8 +30,6 @@ import { readProcessId } from './domains/state-files.js';
 import type { ConfiguredHost, HostConfig } from './host-config.js';
 import { Moves } from './moves/moves.js';
 import { systemWorld } from './system-world.js';
-import { loadIdentity, type Right, TrustedHosts } from './transport/identity.js';
-import { type Caller, listenForPeers, type PeerAddress } from './transport/peer.js';
 import type { World } from './world.js';
 
 export interface HostOptions extends ConfiguredHost {

@@ -8,6 +8,8 @@ import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';
 import { systemFiles } from '../os/files.js';
 import { connectOwnSocket, readForeign } from '../os/foreign-directory.js';
 import { killedBecause, wordsOfEnd } from '../os/process-end.js';
+import { loadIdentity } from '../transport/identity.js';
+import { connectPeer } from '../transport/peer.js';
 import { cutLog, lastLine, sizeOfDirectory } from './domains/process-log.js';
 import {
   connectGuest,
@@ -18,8 +20,6 @@ import {
   spawnGuest,
   startTicks,
 } from './domains/spawn.js';
-import { loadIdentity } from './transport/identity.js';
-import { connectPeer } from './transport/peer.js';
 import type { GuestProcesses, World } from './world.js';
 
 /** What guest-launcher.ts says is at the beginning of a process's log. */

@@ -9,9 +9,9 @@ import type { ImageFile, SavedImage } from '../migration/image-file.js';
 import type { Chance, Clock } from '../os/clock.js';
 import type { Files } from '../os/files.js';
 import type { ByteStream, Rpc, RpcHandlers } from '../protocol/rpc.js';
+import type { Trusted } from '../transport/identity.js';
+import type { PeerAddress } from '../transport/peer.js';
 import type { ProcessId, ProcessPlaces, SpawnOptions } from './domains/spawn.js';
-import type { Trusted } from './transport/identity.js';
-import type { PeerAddress } from './transport/peer.js';
 
 /** The processes that guests run in. They outlive the daemon. */
 export interface GuestProcesses {

@@ -9,11 +9,11 @@ import { join } from 'node:path';
 import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { savedConfigRecord } from '../../src/control/images/saved-config.js';
-import { type Identity, initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 import { StreamWriter } from '../../src/migration/stream-writer.js';
 import { connectOwnSocket, removeTree } from '../../src/os/foreign-directory.js';
 import type { DomainRow } from '../../src/protocol/control.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordSize } from '../../src/records/record.js';
+import { type Identity, initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { TwoHosts, until } from '../migration/hosts.js';
 import { Line } from './line.js';
 

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type Identity, initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
+import { type Identity, initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { TwoHosts, until } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';
 import { Random } from '../twin/random.js';

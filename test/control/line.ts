@@ -1,6 +1,6 @@
 /** A peer of the tests' own: says what it likes to a daemon. */
 import tls from 'node:tls';
-import type { Identity } from '../../src/control/transport/identity.js';
+import type { Identity } from '../../src/transport/identity.js';
 import { until } from '../migration/hosts.js';
 
 /** A connection to a host's daemon as somebody, speaking lines as they come. */

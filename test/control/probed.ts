@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askRaw } from '../../scripts/lib/raw-daemon.js';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
-import { initIdentity } from '../../src/control/transport/identity.js';
+import { initIdentity } from '../../src/transport/identity.js';
 import { until } from '../migration/hosts.js';
 
 const MAIN = inRoot('dist/cli/main.js');

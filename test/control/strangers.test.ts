@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { compiled } from '../../scripts/lib/root.js';
-import { type Identity, initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
+import { type Identity, initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { TestHost, until } from '../migration/hosts.js';
 import { Line } from './line.js';
 

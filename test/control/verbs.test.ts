@@ -4,8 +4,8 @@ import { chownSync, existsSync, readdirSync, readFileSync, statSync } from 'node
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 import type { DomainRow } from '../../src/protocol/control.js';
+import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { TestHost, TwoHosts, until } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';
 import { MAIN, type Result, Verbs, verbTable } from './verb-table.js';

@@ -16,8 +16,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { askRaw, rawDaemon } from '../../scripts/lib/raw-daemon.js';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
-import { initIdentity, loadIdentity, trust } from '../../src/control/transport/identity.js';
 import type { DomainRow } from '../../src/protocol/control.js';
+import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 
 const MAIN = inRoot('dist/cli/main.js');
 const CACHE = inRoot('.cache');

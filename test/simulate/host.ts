@@ -3,7 +3,6 @@ import type { Logger } from 'pino';
 import type { ProcessId } from '../../src/control/domains/spawn.js';
 import type { HostConfig } from '../../src/control/host-config.js';
 import { HostDaemon } from '../../src/control/host-daemon.js';
-import { greet } from '../../src/control/transport/peer.js';
 import type { World } from '../../src/control/world.js';
 import type { RunnerModule } from '../../src/guest-process/guest-runner.js';
 import type { GivenAccess } from '../../src/host/images.js';
@@ -12,6 +11,7 @@ import { type ImageAccess, StandaloneImages } from '../../src/host/standalone/di
 import type { Clock } from '../../src/os/clock.js';
 import { pathHere } from '../../src/os/folder-map.js';
 import { Failure } from '../../src/protocol/failure.js';
+import { greet } from '../../src/transport/peer.js';
 import { Disk, filesOf } from './disk.js';
 import { GuestProcess } from './guest.js';
 import type { End, Place } from './network.js';
@@ -329,10 +329,7 @@ export class SimulatedHost implements Place {
     guestFolders: [],
     dataPorts: '',
     greetingS: 10,
-    networks: {},
-    images: { '/images': '/images', '/shared': '/shared' },
     moveAnswerS: 5,
-    backing: [],
     kernels: {},
     runner: '',
   };

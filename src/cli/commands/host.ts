@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { Client } from '../../client/index.js';
-import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../control/transport/identity.js';
-import { parseAddress } from '../../control/transport/peer.js';
 import { Failure } from '../../protocol/failure.js';
+import { initIdentity, loadTrusted, type Right, trust, untrust } from '../../transport/identity.js';
+import { parseAddress } from '../../transport/peer.js';
 import { connectDaemon, defaultDirectory } from '../daemon-client.js';
 import { guarded, printJson, printLine } from '../verb.js';
 

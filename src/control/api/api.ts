@@ -19,10 +19,10 @@ import { Failure } from '../../protocol/failure.js';
 import type { MoveOptions } from '../../protocol/moves.js';
 import { PEER, type Peer } from '../../protocol/peer.js';
 import { dispatcher, type Handlers, type ParamsOf, say } from '../../protocol/table.js';
+import { type Caller, resolvePeer } from '../../transport/peer.js';
 import type { Domain } from '../domains/domain.js';
 import type { HostDaemon } from '../host-daemon.js';
 import { restoreDomain, saveDomain } from '../images/images.js';
-import { type Caller, resolvePeer } from '../transport/peer.js';
 import { blockAttach, blockDetach, blockList } from './disk-requests.js';
 import { networkAttach, networkDetach, networkList } from './network-requests.js';
 

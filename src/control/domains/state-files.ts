@@ -5,7 +5,6 @@ import { keptGuestConfig } from '../../protocol/guest-config.js';
 import { guestExit, processId } from '../../protocol/guest-process.js';
 import { count, domid, many, path, port, text, uuid } from '../../protocol/shapes.js';
 import type { OutgoingFile } from '../moves/outgoing-move.js';
-import type { Trusted } from '../transport/identity.js';
 import type { DomainState } from './domain.js';
 import type { ProcessId } from './spawn.js';
 
@@ -49,13 +48,6 @@ const outgoing = v.looseObject({
   disks: v.optional(many(path, 256)),
 });
 const incoming = v.looseObject({ ...incomingRef.entries, uuid });
-const trusted = v.looseObject({
-  name: text(64),
-  certificate: text(64 << 10),
-  fingerprint: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'not a fingerprint')),
-  address: text(300),
-  allow: many(v.picklist(['move', 'control']), 2),
-});
 
 export function readState(value: unknown, number: number): DomainState {
   const state = check(domainState, value, 'a domain') as unknown as DomainState;
@@ -69,4 +61,3 @@ export const readOutgoing = (value: unknown): OutgoingFile =>
   check(outgoing, value, 'a hand-over') as unknown as OutgoingFile;
 export const readIncoming = (value: unknown): { handover: string; peer: string; uuid: string } =>
   check(incoming, value, 'a hand-over');
-export const readTrusted = (value: unknown): Trusted => check(trusted, value, 'a trusted host');

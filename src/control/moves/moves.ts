@@ -21,11 +21,11 @@ import type { MoveOptions, MoveProgress, MoveStats, StorageProgress } from '../.
 import type { Peer } from '../../protocol/peer.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { AnswerOf, ParamsOf } from '../../protocol/table.js';
+import type { PeerAddress } from '../../transport/peer.js';
 import type { Domain } from '../domains/domain.js';
 import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js';
 import { readIncoming, readOutgoing } from '../domains/state-files.js';
 import { dataPorts } from '../host-config.js';
-import type { PeerAddress } from '../transport/peer.js';
 import type { World } from '../world.js';
 import { type IncomingContext, IncomingMove } from './incoming-move.js';
 import { type OutgoingContext, type OutgoingFile, OutgoingMove } from './outgoing-move.js';

@@ -25,9 +25,9 @@ import { PEER, TO_DESTINATION, TO_SOURCE, type ToSourceNotice } from '../../prot
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import { answerSigns } from '../../protocol/session.js';
 import { ask, listener, say } from '../../protocol/table.js';
+import type { PeerAddress } from '../../transport/peer.js';
 import type { Domain } from '../domains/domain.js';
 import { Serial } from '../one-at-a-time.js';
-import type { PeerAddress } from '../transport/peer.js';
 
 /** What is on disk of a hand-over at its source. */
 export interface OutgoingFile {

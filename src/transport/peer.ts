@@ -4,11 +4,11 @@
  */
 import net from 'node:net';
 import tls from 'node:tls';
-import type { Doorkeeper } from '../../os/doorkeeper.js';
-import { Failure } from '../../protocol/failure.js';
-import { type ByteStream, Rpc, type RpcClock, type RpcHandlers } from '../../protocol/rpc.js';
-import { keepAlive, PROTOCOL_VERSIONS, SESSION } from '../../protocol/session.js';
-import { ask } from '../../protocol/table.js';
+import type { Doorkeeper } from '../os/doorkeeper.js';
+import { Failure } from '../protocol/failure.js';
+import { type ByteStream, Rpc, type RpcClock, type RpcHandlers } from '../protocol/rpc.js';
+import { keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
+import { ask } from '../protocol/table.js';
 import { fingerprintOf, type Identity, type Trusted } from './identity.js';
 
 const CONNECT_TIMEOUT_MS = 5_000;
