@@ -30,8 +30,6 @@ export class FrameMap {
   /** The first MFN, and the one after the last. */
   readonly firstMfn: number;
   readonly endMfn: number;
-  /** Most maps have one run: it is looked at first. */
-  private readonly firstCount: number;
 
   /** Throws RangeError for runs that are empty, not aligned, or not in order. */
   constructor(readonly runs: readonly FrameRun[]) {
@@ -48,7 +46,6 @@ export class FrameMap {
     if (frames === 0) throw new RangeError('a map of no frames');
     this.frames = frames;
     this.firstMfn = runs[0].mfn;
-    this.firstCount = runs[0].count;
     this.endMfn = end;
   }
 
@@ -59,12 +56,6 @@ export class FrameMap {
 
   /** Index of a machine frame, -1 if there is none. */
   frameOf(mfn: number): number {
-    const frame = mfn - this.firstMfn;
-    if (frame < this.firstCount) return frame < 0 ? -1 : frame;
-    return this.runs.length === 1 ? -1 : this.frameInRuns(mfn);
-  }
-
-  private frameInRuns(mfn: number): number {
     let index = 0;
     for (const run of this.runs) {
       if (mfn >= run.mfn && mfn < run.mfn + run.count) return index + mfn - run.mfn;
@@ -75,7 +66,6 @@ export class FrameMap {
 
   /** The MFN of a frame by its index, which must exist. */
   mfnOf(frame: number): number {
-    if (frame < this.firstCount) return this.firstMfn + frame;
     let index = 0;
     for (const run of this.runs) {
       if (frame < index + run.count) return run.mfn + frame - index;
@@ -108,6 +98,9 @@ export interface GuestRam {
 /** Memory whose first frame lies at `base` of a buffer. */
 export class LinearRam implements GuestRam {
   readonly frames: number;
+  /** The first run of the map: nearly all that is looked for is there. */
+  private readonly firstMfn: number;
+  private readonly firstCount: number;
 
   constructor(
     readonly mem: LinearMemory,
@@ -115,16 +108,19 @@ export class LinearRam implements GuestRam {
     readonly base: number,
   ) {
     this.frames = map.frames;
+    this.firstMfn = map.firstMfn;
+    this.firstCount = map.runs[0].count;
   }
 
   frameOf(mfn: number): number {
-    return this.map.frameOf(mfn);
+    const frame = mfn - this.firstMfn;
+    return frame >= 0 && frame < this.firstCount ? frame : this.map.frameOf(mfn);
   }
   mfnOf(frame: number): number {
     return this.map.mfnOf(frame);
   }
   address(mfn: number): number {
-    const frame = this.map.frameOf(mfn);
+    const frame = this.frameOf(mfn);
     return frame < 0 ? -1 : this.base + frame * PAGE;
   }
   linearOf(frame: number): number {

@@ -20,12 +20,16 @@ export interface TablesCore {
 export class WasmTables implements EngineTables {
   /** No vCPU has run since all translations were dropped: there are none. */
   untouched = true;
+  /** By vCPU, where the core has it. */
+  private readonly areas: readonly number[];
 
   constructor(
     private readonly core: TablesCore,
     private readonly ram: LinearRam,
     private readonly vcpus: readonly Vcpu[],
-  ) {}
+  ) {
+    this.areas = vcpus.map((v) => v.gprs);
+  }
 
   typed(frame: number, _level: number): void {
     if (!this.untouched) this.core.forbidWriting(frame);
@@ -35,7 +39,7 @@ export class WasmTables implements EngineTables {
   untyped(_frame: number): void {}
 
   setEntry(table: number, index: number, level: number, lo: number, hi: number): void {
-    this.core.setEntry(table, index, level, lo, hi);
+    this.core.setEntry(table, index, level, lo | 0, hi | 0);
   }
 
   /**
@@ -60,10 +64,11 @@ export class WasmTables implements EngineTables {
 
   /** Translations that a walk would find again stay. */
   flush(vcpus: number, va?: number): void {
-    for (const v of this.vcpus) {
-      if (((vcpus >> v.id) & 1) === 0) continue;
-      if (va === undefined) this.core.flushStale(v.gprs);
-      else this.core.invlpg(v.gprs, va);
+    const { core, areas } = this;
+    for (let left = vcpus, i = 0; left !== 0 && i < areas.length; left >>= 1, i++) {
+      if ((left & 1) === 0) continue;
+      if (va === undefined) core.flushStale(areas[i]);
+      else core.invlpg(areas[i], va);
     }
   }
 

@@ -13,7 +13,7 @@
  * get_lN_linear_pagetable, mod_l1..l4_entry of xen/arch/x86/mm.c.
  */
 
-import { ALL_VCPUS, type CpuEngine, type GuestRam } from '../../engine/engine.js';
+import { ALL_VCPUS, type CpuEngine, type EngineTables, type GuestRam } from '../../engine/engine.js';
 import { EBUSY, EINVAL, EPERM } from '../../xen/errno.js';
 import type { LinearMemory } from '../../xen/memory.js';
 import {
@@ -86,6 +86,8 @@ const MOST_LINEAR = 0x7fff;
 export class PageTables {
   private readonly mem: LinearMemory;
   private readonly ram: GuestRam;
+  /** What the engine is told of them. */
+  private readonly engine: EngineTables;
   /** Set when a present entry above the lowest level was changed: translations of any address may be out of date. */
   private upperChanged = false;
   /**
@@ -102,6 +104,7 @@ export class PageTables {
   ) {
     this.ram = machine.ram;
     this.mem = machine.ram.mem;
+    this.engine = machine.tables;
   }
 
   /** Index of a frame of the guest's own RAM, or -1. */
@@ -128,7 +131,7 @@ export class PageTables {
       type[frame] = 0;
       count[frame] = 0;
       // From here on every change of it is seen.
-    } else this.machine.tables.typed(frame, level);
+    } else this.engine.typed(frame, level);
     return rc;
   }
 
@@ -140,14 +143,14 @@ export class PageTables {
     const level = type[frame];
     if (level > 1) this.putEntries(frame, level, ENTRIES_PER_TABLE);
     type[frame] = 0;
-    this.machine.tables.untyped(frame);
+    this.engine.untyped(frame);
   }
 
   /** Flushes what changed entries of upper levels make wrong. To be called once at the end of a list of changes. */
   flushUpper(): void {
     if (!this.upperChanged) return;
     this.upperChanged = false;
-    this.machine.tables.flush(ALL_VCPUS);
+    this.engine.flush(ALL_VCPUS);
   }
 
   private promoteL1(frame: number): number {
@@ -222,7 +225,7 @@ export class PageTables {
   /** A top table is about to be loaded for a vCPU's kernel, or for its user mode: whether it shows the M2P. */
   beforeLoad(mfn: number, user: boolean): void {
     const frame = this.guestFrame(mfn);
-    if (user && this.m2pStrict) this.write(4, this.ram.linearOf(frame) + 8 * READ_ONLY_M2P_SLOT, 0, 0);
+    if (user && this.m2pStrict) this.write(frame, 4, this.ram.linearOf(frame) + 8 * READ_ONLY_M2P_SLOT, 0, 0);
     else if (!user && !this.m2pStrict) this.showM2p(frame);
   }
 
@@ -230,7 +233,7 @@ export class PageTables {
     const at = this.ram.linearOf(frame) + 8 * READ_ONLY_M2P_SLOT;
     const { lo, hi } = this.m2pEntry;
     if (this.mem.getU32(at) === lo && this.mem.getU32(at + 4) === hi) return;
-    this.write(4, at, lo, hi);
+    this.write(frame, 4, at, lo, hi);
   }
 
   /**
@@ -343,46 +346,53 @@ export class PageTables {
       } else valueLo = lo | ADDED_LO[level];
       if (sameMapping(valueLo, valueHi, oldLo, oldHi)) {
         if (lo & (level === 1 ? L1_DISALLOW_MASK : TABLE_DISALLOW_MASK)) return -EINVAL;
-        this.write(level, at, preserve ? valueLo | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : valueLo, valueHi);
+        this.write(
+          frame,
+          level,
+          at,
+          preserve ? valueLo | (oldLo & (PTE_ACCESSED | PTE_DIRTY)) : valueLo,
+          valueHi,
+        );
         return 0;
       }
       const rc = level === 1 ? this.checkL1(lo, hi) : this.getEntry(frame, level, lo, hi);
       if (rc !== 0) return rc;
     }
     if (preserve) valueLo |= oldLo & (PTE_ACCESSED | PTE_DIRTY);
-    this.write(level, at, valueLo, valueHi);
+    this.write(frame, level, at, valueLo, valueHi);
     if (level > 1 && oldLo & PTE_PRESENT) this.putEntry(frame, level, oldLo, oldHi);
     return 0;
   }
 
   /** Puts an entry of Xen's own making into a typed L1 table: what maps a grant, or nothing. */
   replaceL1(at: number, lo: number, hi: number): void {
-    if (lo & PTE_PRESENT) this.write(1, at, l1Lo(lo, hi), l1Hi(lo, hi));
-    else this.write(1, at, lo, hi);
+    if (lo & PTE_PRESENT) this.write(this.ram.frameAt(at), 1, at, l1Lo(lo, hi), l1Hi(lo, hi));
+    else this.write(this.ram.frameAt(at), 1, at, lo, hi);
   }
 
-  private write(level: number, at: number, lo: number, hi: number): void {
+  /** Sets the entry at linear address `at`, which is in the table `frame`. */
+  private write(frame: number, level: number, at: number, lo: number, hi: number): void {
     if (level > 1 && this.mem.getU32(at) & PTE_PRESENT) this.upperChanged = true;
-    this.machine.tables.setEntry(this.ram.frameAt(at), (at & 4095) >>> 3, level, lo, hi);
+    this.engine.setEntry(frame, (at & 4095) >>> 3, level, lo, hi);
   }
 
   /** Linear address of the L1 entry of `va` under the L4 in frame `root` (an MFN), or -1. */
   walkL1(root: number, va: number): number {
     if (!addressOk(va)) return -1;
-    let table = this.ram.frameOf(root);
+    const { ram, mem } = this;
+    let table = ram.address(root);
     // The walk works on the low 48 bits, as two halves.
     const low = va >>> 0;
     const high = Math.floor(va / 0x1_0000_0000) & 0xffff;
-    for (let level = 4; ; level--) {
+    for (let shift = 39; ; shift -= 9) {
       if (table < 0) return -1;
-      const shift = 12 + 9 * (level - 1);
       const index =
         shift >= 32 ? (high >>> (shift - 32)) & 511 : ((low >>> shift) | (high << (32 - shift))) & 511;
-      const at = this.ram.linearOf(table) + 8 * index;
-      if (level === 1) return at;
-      const lo = this.mem.getU32(at);
+      const at = table + 8 * index;
+      if (shift === 12) return at;
+      const lo = mem.getU32(at);
       if (!(lo & PTE_PRESENT) || lo & PTE_PSE) return -1;
-      table = this.ram.frameOf(entryMfn(lo, this.mem.getU32(at + 4)));
+      table = ram.address(entryMfn(lo, mem.getU32(at + 4)));
     }
   }
 }
