@@ -1,2 +1,2 @@
-/** The name, in a daemon's directory, of the socket of the host's xenstore, for xenstore-ls and friends. */
+/** Name of the socket of the host's xenstore in a daemon's directory, for xenstore-ls and similar tools. */
 export const XENSTORE_SOCKET = 'xenstore.sock';

@@ -1,4 +1,6 @@
-/** What is kept for a guest is bounded by what it has, however often it makes and removes it. */
+/**
+ * The daemon's memory for a guest is bounded by what the guest has, however often the guest makes and removes nodes.
+ */
 import { expect, it } from 'vitest';
 import { RelayedStore } from '../guest-process/relayed-store.js';
 import type { HostNode } from '../host/host.js';
@@ -7,7 +9,7 @@ import { systemClock } from '../os/clock.js';
 import { MAX_NODES_AT_ONCE } from '../protocol/limits.js';
 import { Seldom } from './seldom.js';
 
-/** Entries of all maps, sets and lists that an object holds of its own. */
+/** Number of entries in all maps, sets and arrays that are fields of an object. */
 function entries(of: object): number {
   let sum = 0;
   for (const value of Object.values(of)) {
@@ -34,7 +36,7 @@ it('the daemon remembers nothing of nodes that are gone', () => {
     relay.write([{ path: `data/${i}`, value: null }]);
   }
   expect(entries(relay)).toBe(0);
-  // And what the domain writes itself is no news to it.
+  // The relay does not report the domain's own writes to it.
   expect(heard).toEqual([]);
 });
 
@@ -53,7 +55,7 @@ it("a guest's process keeps what is there, tells it in parts, and waits for a da
       { path: 'dir', value: '' },
       { path: `dir/${i}`, value: 'x' },
     ]);
-    // Told of once, for all that is below it.
+    // The relay reports this once for the whole subtree.
     store.write([{ path: 'dir', value: null }]);
   }
   expect(entries(store)).toBe(0);

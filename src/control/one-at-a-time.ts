@@ -1,4 +1,7 @@
-/** Runs jobs one after the other, in the order in which they came. A job that fails does not stop those behind it. */
+/**
+ * Runs jobs one after another, in the order in which they were added. A job that fails does not stop the following
+ * ones.
+ */
 export class Serial {
   private last: Promise<unknown> = Promise.resolve();
 

@@ -1,6 +1,6 @@
 /**
- * How often something may be done that a guest, its process or another host gives rise to, as a line in a log: some at
- * once, and then a few a minute. What was held back is not remembered.
+ * Limits the rate of an action, for example a log line, that a guest, its process or another host can trigger: a few
+ * at once, and then a few a minute. Actions that are suppressed are not remembered.
  */
 import type { Clock } from '../os/clock.js';
 

@@ -1,4 +1,4 @@
-/** What the daemon and the runner need of an xl.cfg (read by src/guest/config.ts). */
+/** What the daemon and the runner need from an xl.cfg (which src/guest/config.ts parses). */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { vifSettings } from '../devices/vif/settings.js';
@@ -11,8 +11,8 @@ import { uuidBytes } from '../helper/uuid.js';
 import type { GuestConfig } from './guest-runner.js';
 
 /**
- * Throws ConfigError. Relative paths of kernel and ramdisk are relative to `directory`; `makeUuid` is for a guest
- * that has none in its configuration.
+ * Throws ConfigError. Relative paths of kernel and ramdisk are relative to `directory`; `makeUuid` is called for a
+ * guest without a uuid in its configuration.
  */
 export function readGuestConfig(
   source: string,
@@ -46,7 +46,7 @@ export function readGuestConfig(
   };
 }
 
-/** What the helper needs to switch such a guest on; `kernel` and `ramdisk` are whole files. */
+/** The description from which the helper starts such a guest; `kernel` and `ramdisk` are the contents of the files. */
 export function guestSpec(
   config: GuestConfig,
   kernel: Uint8Array,
@@ -67,7 +67,10 @@ export function guestSpec(
   };
 }
 
-/** A vif as a device of a guest; one without an address gets the same one each time, made of the guest's uuid. */
+/**
+ * A vif as a device of a guest. A vif without an address gets one that is derived from the guest's uuid, so that it
+ * is always the same.
+ */
 export function vifConfig(vif: VifSpec, devid: number, uuid: string): DeviceConfig {
   const made = createHash('sha256').update(`${uuid} vif ${devid}`).digest();
   const token = randomBytes(16).toString('hex');

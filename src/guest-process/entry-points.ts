@@ -1,11 +1,11 @@
 /**
- * Modules of the guest's process that others name and do not import: what is executed, and the runner, which is loaded in
- * the process and, for its reading of configurations, in the daemon.
+ * Modules of the guest's process that other code names without importing them: the programs to execute, and the
+ * runner, which is loaded in the process and also in the daemon, to read configurations.
  */
 import { fileURLToPath } from 'node:url';
 import type { RunnerModule } from './guest-runner.js';
 
-/** Becomes a guest's process in its sandbox. */
+/** Sets up the sandbox and becomes a guest's process. */
 export const LAUNCHER = fileURLToPath(new URL('./guest-launcher.js', import.meta.url));
 /** The guest's process itself. */
 export const GUEST_PROCESS = fileURLToPath(new URL('./main.js', import.meta.url));

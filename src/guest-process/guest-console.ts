@@ -1,12 +1,12 @@
 /**
- * The guest's console as its process keeps it: a log file of bounded size, and the latest output for whoever
- * attaches. Invariant: the guest never waits for a reader or for the disk; what does not fit is lost, oldest first.
+ * The guest's console in its process: a log file of bounded size, and the latest output for clients that attach.
+ * Invariant: the guest never waits for a reader or for the disk; if there is too much output, the oldest is lost.
  */
 import { createWriteStream, renameSync, statSync, type WriteStream } from 'node:fs';
 
 const KEPT_BYTES = 64 << 10;
 const LOG_BYTES = 4 << 20;
-/** Output that waits for a slow disk; what comes on top is not logged. */
+/** How much output may wait for a slow disk, bytes; more than that is not logged. */
 const MAX_UNWRITTEN_BYTES = 1 << 20;
 
 export class ConsoleKeeper {
@@ -30,12 +30,12 @@ export class ConsoleKeeper {
     if (this.file.destroyed) this.file = this.open();
     this.file.write(bytes);
     if (this.written < LOG_BYTES) return;
-    // One earlier log is kept beside the present one.
+    // One earlier log is kept besides the current one.
     this.file.end();
     try {
       renameSync(this.path, `${this.path}.1`);
     } catch {
-      // Then the present one grows.
+      // Then the current log grows further.
     }
     this.file = this.open();
     this.written = 0;
@@ -47,7 +47,7 @@ export class ConsoleKeeper {
 
   private open(): WriteStream {
     const file = createWriteStream(this.path, { flags: 'a', mode: 0o600 });
-    // A full disk costs the log, not the guest.
+    // If the disk is full the log is incomplete; the guest is not affected.
     file.on('error', () => {});
     return file;
   }

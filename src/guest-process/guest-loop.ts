@@ -1,14 +1,20 @@
-/** A guest on Node's event loop: what its domain says of a slice, in the loop's words, and how it ended. */
+/**
+ * Connects a guest to the event loop: translates the result of a slice into the loop's terms, and reports how the
+ * guest ended.
+ */
 import type { Guest } from '../helper/guest.js';
 import type { CrashReport } from '../hypervisor/crash-report.js';
 import { GuestLoop } from './event-loop.js';
 
-/** How a guest's power cycle ended of its own. */
+/** How a guest ended by itself. */
 export type GuestEnd =
   | { readonly kind: 'poweroff' | 'reboot' }
   | { readonly kind: 'crash'; readonly reason: string; readonly report: CrashReport };
 
-/** The loop that runs `guest`; `ended` is told once, `failed` of an error of ours. Neither starts it. */
+/**
+ * The loop that runs `guest`. It calls `ended` once when the guest ends, and `failed` for an error of our own. The
+ * caller starts it.
+ */
 export function guestLoop(
   guest: Guest,
   ended: (end: GuestEnd) => void,

@@ -1,5 +1,5 @@
 /**
- * What the guest process needs of the thing that runs a guest. One implementation runs Xen PV guests; tests have
+ * What the guest process needs from the code that runs a guest. One implementation runs Xen PV guests; tests have
  * another. All calls are made on the process's main thread.
  */
 import type { DeviceConfig } from '../helper/devices.js';
@@ -15,27 +15,29 @@ export type EndAction = 'destroy' | 'restart' | 'preserve';
 export interface GuestConfig {
   readonly name: string;
   readonly uuid: string;
-  /** The most that it may have (maxvcpus), and how many of them are online at power-on: all, if nothing is said. */
+  /**
+   * The most vCPUs that it may have (maxvcpus), and how many are online at power-on; all if `onlineVcpus` is missing.
+   */
   readonly vcpus: number;
   readonly onlineVcpus?: number;
   readonly memoryKib: number;
   readonly maxMemoryKib: number;
-  /** Paths on the daemon's host; "" for none. The daemon opens them, the guest process gets descriptors. */
+  /** Paths on the daemon's host; "" for none. The daemon opens them, and the guest process gets descriptors. */
   readonly kernel: string;
   readonly ramdisk: string;
   readonly cmdline: string;
   readonly onPoweroff: EndAction;
   readonly onReboot: EndAction;
   readonly onCrash: EndAction;
-  /** What an outage is to the guest. */
+  /** How the guest's clocks treat a stop. */
   readonly clock: ClockPolicy;
   /** Disks and networks. */
   readonly devices: readonly DeviceConfig[];
-  /** Whatever else the runner wants to know. */
+  /** Further settings for the runner. */
   readonly more: Readonly<Record<string, unknown>>;
 }
 
-/** Why a guest stopped of its own: SHUTDOWN_* of Xen. */
+/** Why a guest stopped by itself: Xen's SHUTDOWN_*. */
 export type StopReason = 'poweroff' | 'reboot' | 'crash';
 
 export interface VcpuStatus {
@@ -46,16 +48,16 @@ export interface VcpuStatus {
 
 export interface RunnerStatus {
   readonly vcpus: readonly VcpuStatus[];
-  /** Processor time used since power-on, on all hosts together. */
+  /** CPU time used since power-on, on all hosts together. */
   readonly cpuSeconds: number;
-  /** Of the frames that the guest has now (XENMEM_current_reservation), KiB. */
+  /** Memory that the guest has now (XENMEM_current_reservation), KiB. */
   readonly memoryKib: number;
-  /** Since power-on, as the guest counts it. */
+  /** Time since power-on, as the guest counts it. */
   readonly uptimeSeconds: number;
   readonly instructions: number;
 }
 
-/** One migration point, for people and for JSON, and the moves that the guest has survived. */
+/** One migration point, for people and for JSON, with the number of moves that the guest has survived. */
 export interface PointRow extends LedgerRow {
   readonly moves: number;
 }
@@ -63,11 +65,11 @@ export interface PointRow extends LedgerRow {
 export interface DeviceStatus extends DeviceConfig {
   /** The front end's nodes in the guest's own xenstore, relative to its directory. */
   readonly front: Readonly<Record<string, string>>;
-  /** What this host gave, in words. */
+  /** What this host provides for it, in words. */
   readonly link: string;
 }
 
-/** A disk of the guest: its number, and its whole sectors in bytes. */
+/** A disk of the guest: its number, and its size in bytes (whole sectors). */
 export interface DiskSize {
   readonly devid: number;
   readonly bytes: number;
@@ -75,9 +77,9 @@ export interface DiskSize {
 
 export interface RunnerHooks {
   console(bytes: Uint8Array): void;
-  /** The guest stopped of its own; no slice runs any more. */
+  /** The guest stopped by itself; no further slice runs. */
   stopped(reason: StopReason, details: string): void;
-  /** The guest has let go of a device that it was asked to, however late. `config` has it no more. */
+  /** The guest has released a device as it was asked to, however late. The configuration no longer contains it. */
   unplugged?(kind: string, devid: number): void;
   /** A line of the hypervisor's log. */
   log(line: string): void;
@@ -86,31 +88,31 @@ export interface RunnerHooks {
 export interface GuestRunner {
   readonly movable: MovableGuest;
   readonly config: GuestConfig;
-  /** The first instruction of a guest that was created here. */
+  /** Lets a guest that was created here execute its first instruction. */
   start(): void;
-  /** Typed bytes; returns how many were taken. */
+  /** Typed bytes; returns how many were accepted. */
   type(bytes: Uint8Array): number;
-  /** Asks through control/shutdown. Resolves when the guest took the request; `signal` withdraws it. */
+  /** Sends a request through control/shutdown. Resolves when the guest has accepted it; `signal` withdraws it. */
   requestShutdown(kind: 'poweroff' | 'reboot', signal: AbortSignal): Promise<void>;
   status(): RunnerStatus;
   points(): readonly PointRow[];
-  /** The hypervisor's messages to this guest's log, oldest first. */
+  /** The hypervisor's messages about this guest, oldest first. */
   dmesg(): string;
-  /** The toolstack's name; the guest's own view of its name stays. */
+  /** Changes the toolstack's name; the guest's own view of its name stays the same. */
   rename(name: string): void;
-  /** Disks and networks, in the order in which they came. */
+  /** Disks and networks, in the order in which they were attached. */
   devices(): readonly DeviceStatus[];
-  /** A device for the guest that runs. Fails with what is wrong. */
+  /** Attaches a device to the running guest. The error says what is wrong. */
   plug(device: DeviceConfig): Promise<void>;
-  /** Asks the guest to let go of a device, or takes it away (`force`); false when `signal` came first. */
+  /** Asks the guest to release a device, or takes it away (`force`); false if `signal` fired first. */
   unplug(kind: string, devid: number, force: boolean, signal: AbortSignal): Promise<boolean>;
-  /** How large its disks are. */
+  /** The sizes of its disks. */
   diskSizes?(): readonly DiskSize[];
-  /** Begins to copy the disks with these numbers. */
+  /** Starts to copy the disks with these numbers. */
   openStorage?(devids: readonly number[]): Promise<RunnerStorage>;
 }
 
-/** Disks that are being copied; `close` at the end, whatever it was. */
+/** Disks that are being copied; `close` must be called at the end, whatever the outcome. */
 export interface RunnerStorage {
   readonly disks: readonly TravellingDisk[];
   close(): Promise<void>;
@@ -121,11 +123,14 @@ export interface IncomingRunner extends IncomingGuest {
 }
 
 export interface RunnerFactory extends GuestFactory<IncomingRunner> {
-  /** Runs once through what will be done while an arriving guest stands still; `breathe` between the parts. */
+  /**
+   * Executes once, as a rehearsal, the code that will run while an arriving guest stands still, so that it is
+   * compiled by then; calls `breathe` between the parts.
+   */
   rehearse?(breathe: () => Promise<void>): Promise<void>;
-  /** `config`: what the guest's daemon knows of it, where it does; what the stream says must be the same. */
+  /** `config`: the daemon's record of the guest, if it has one; the configuration in the stream must match it. */
   construct(description: Uint8Array, config?: GuestConfig): Promise<IncomingRunner>;
-  /** Builds the guest; `kernel` and `ramdisk` are whole files. Throws with what is wrong with them. */
+  /** Builds the guest; `kernel` and `ramdisk` are the contents of the files. The error says what is wrong with them. */
   create(config: GuestConfig, kernel: Uint8Array, ramdisk: Uint8Array | undefined): Promise<GuestRunner>;
 }
 

@@ -1,4 +1,4 @@
-/** In the guest's process: its disks that travel with it, while they are being copied. */
+/** In the guest's process: disks that travel with the guest, while they are being copied. */
 import { DiskSource } from '../devices/vbd/disk-source.js';
 import { Vbd } from '../devices/vbd/vbd.js';
 import type { Devices } from '../helper/devices.js';
@@ -19,7 +19,10 @@ export class GuestStorage {
     }));
   }
 
-  /** Opens the disks with these numbers once more, to read; from here on the guest's writes to them are noted. */
+  /**
+   * Opens the disks with these numbers a second time, for reading; from here on the guest's writes to them are
+   * recorded.
+   */
   static async open(
     devices: Devices,
     devids: readonly number[],
@@ -41,7 +44,7 @@ export class GuestStorage {
   }
 }
 
-/** The back end of a disk. Throws where there is none. */
+/** The back end of a disk. Throws if there is none. */
 export function diskOf(devices: Devices, devid: number): Vbd {
   const driver = devices.find('vbd', devid)?.driver;
   if (!(driver instanceof Vbd)) throw new Failure('bad-state', `the guest has no disk ${devid}`);

@@ -1,31 +1,36 @@
 /**
- * The domain's nodes in the host's xenstore, as its guest's process reaches them: through the daemon.
- * Invariant: a daemon that says hello gets all nodes again, so that none is lost with it.
+ * The domain's nodes in the host's xenstore, which its guest's process reaches through the daemon.
+ *
+ * Invariant: a daemon that sends a greeting receives all nodes again, so that none is lost with its predecessor.
  */
 import type { HostNode, HostStore } from '../host/host.js';
 import { MAX_NODES_AT_ONCE } from '../protocol/limits.js';
 
-/** While so much is on its way to the daemon, it is told nothing more. */
+/** While this much is on its way to the daemon, nothing more is sent. */
 const MOST_UNSENT_BYTES = 1 << 20;
 const RETRY_MS = 20;
 
-/** What the daemon is told by; undefined while there is none. */
+/** The connection to the daemon; undefined while there is none. */
 export interface StoreRelay {
-  /** Bytes that it has not taken yet. */
+  /** Bytes that the daemon has not read. */
   readonly unsent: number;
   send(nodes: readonly HostNode[]): void;
 }
 
 /**
- * The domain's nodes, as this host's daemon has to be told of them.
- * Invariant: what is kept here is bounded by the nodes that there are and those that the daemon was told of, however
- * often and under whatever names the guest makes and removes them.
+ * The domain's nodes that this host's daemon must know.
+ *
+ * Invariant: the memory used here is bounded by the nodes that exist and those that the daemon has, however often and
+ * under whatever names the guest makes and removes them.
  */
 export class RelayedStore implements HostStore {
   private readonly nodes = new Map<string, string>();
-  /** Paths that the daemon has from us. */
+  /** Paths that were sent to the daemon. */
   private readonly told = new Set<string>();
-  /** Not sent yet; the latest value of each, so that a guest that writes without end is told of once a turn. */
+  /**
+   * Nodes that are not sent so far, with the latest value of each: a guest that writes without end causes one message
+   * per turn.
+   */
   private unsent = new Map<string, string | null>();
   private flushing = false;
   private listener: ((node: HostNode) => void) | undefined;
@@ -44,7 +49,7 @@ export class RelayedStore implements HostStore {
     this.flushSoon();
   }
 
-  /** A node is gone, and all below it. */
+  /** Removes a node and all nodes below it. */
   private removed(path: string): void {
     const below = `${path}/`;
     for (const all of [this.nodes, this.unsent, this.told])
@@ -61,7 +66,7 @@ export class RelayedStore implements HostStore {
   private readonly flush = (): void => {
     this.flushing = false;
     const relay = this.relay();
-    // The next daemon asks for all.
+    // The next daemon requests all nodes.
     if (relay === undefined) this.unsent.clear();
     while (relay !== undefined && this.unsent.size > 0) {
       if (relay.unsent > MOST_UNSENT_BYTES) {
@@ -83,11 +88,11 @@ export class RelayedStore implements HostStore {
   onChange(listener: ((node: HostNode) => void) | undefined): void {
     this.listener = listener;
   }
-  /** The daemon says that somebody changed a node. */
+  /** The daemon reports that somebody changed a node. */
   changed(node: HostNode): void {
     this.listener?.(node);
   }
-  /** A daemon that knows nothing is told of all that is there. */
+  /** Sends all nodes to a daemon that knows none. */
   tellAll(): void {
     this.told.clear();
     this.unsent = new Map(this.nodes);

@@ -1,76 +1,81 @@
 /**
- * Disk images as a host has them: what opens, locks, checks, makes and gives them. A guest's configuration names its disks
- * the same on every host; where they are, and who may open them, is each host's affair.
+ * The disk images of a host: how they are opened, locked, checked and made, and how guests' processes get access to
+ * them. A guest's configuration names its disks in the same way on every host; where the files are, and who may open
+ * them, each host decides.
  *
- * The daemon asks for all but the last part; that is for a guest's process.
+ * The daemon calls everything except the last part, which is for a guest's process.
  */
 import type { DiskFormat, DiskSpec } from '../protocol/guest-config.js';
 import type { AnnouncedDisk } from '../protocol/peer.js';
 
-/** What was done to a file so that a guest's process may open it. It stands in the daemon's files until it is undone. */
+/**
+ * What was changed on a file so that a guest's process may open it. The daemon's files keep this until the change is
+ * undone.
+ */
 export interface GivenAccess {
   readonly path: string;
   readonly dev: number;
   readonly ino: number;
   /**
-   * entry: the user has one in the list. found: it had one before, or was the owner (another host may give the same number
-   * to a guest of its own). owner: the file system has no lists, and the user was made the owner.
+   * entry: an entry for the user was added to the access list. found: there was an entry already, or the user is the
+   * owner (another host may use the same number for a guest of its own). owner: the file system has no access lists,
+   * so the user was made the owner.
    */
   readonly how: 'entry' | 'found' | 'owner';
-  /** ACL_* that the user needs. */
+  /** The permissions (ACL_*) that the user needs. */
   readonly perm: number;
-  /** Owner and group before. */
+  /** Owner and group before the change. */
   readonly uid: number;
   readonly gid: number;
 }
 
-/** A guest's process with a user of its own, which is to be let have images. */
+/** A guest's process with a user of its own, which is to get access to images. */
 export interface ImageUser {
   readonly uid: number;
-  /** Files that somebody else's configuration has named: they must lie where this host lets them be. */
+  /** Files that a foreign configuration has named: they must lie in the folders that this host allows. */
   readonly foreign: readonly string[];
-  /** What has been given to it. */
+  /** The access that it already has. */
   readonly given: readonly GivenAccess[];
-  /** Puts this on disk. Called before a file is changed. */
+  /** Writes this list to disk. It is called before a file is changed. */
   record(given: readonly GivenAccess[]): void;
 }
 
-/** A disk of a guest that is a file on this host, and can travel with the guest. */
+/** A disk of a guest that is a file on this host and can travel with the guest. */
 export interface TravellingImage {
   readonly devid: number;
-  /** As the configuration has it. */
+  /** As in the configuration. */
   readonly target: string;
   readonly path: string;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
-  /** Of the disk: whole sectors. */
+  /** Size of the disk in bytes: whole sectors. */
   readonly bytes: number;
-  /** Of a raw file, where it ends within its last sector. */
+  /** Length of a raw file that ends within its last sector, in bytes. */
   readonly fileBytes?: number;
 }
 
-/** An image that is to be filled with a disk that comes with its guest. */
+/** An image that is to be filled with a disk which travels with its guest. */
 export interface ReceivedImage {
   readonly devid: number;
   readonly path: string;
   readonly format: DiskFormat;
   readonly bytes: number;
-  /** Where the file ended within its last sector when it was announced. */
+  /** Length of the announced file, if it ended within its last sector. */
   readonly fileBytes?: number;
 }
 
-/** The same in the daemon: with the name that it gets when its guest is here. */
+/** The same in the daemon: also the name that the image gets when its guest has arrived. */
 export interface IncomingImage extends ReceivedImage {
   readonly target: string;
   readonly readOnly: boolean;
 }
 
-/** In a guest's process: images that are being filled. src/migration/storage-copy.ts says what each call does. */
+/** In a guest's process: images that are being filled. src/migration/storage-copy.ts describes the calls. */
 export interface FilledImages {
   begin(devid: number, bytes: number): Promise<void>;
   write(devid: number, at: number, bytes: number, data: Uint8Array | undefined): Promise<void>;
   flush(): Promise<void>;
-  /** Lets go of the images. */
+  /** Closes the images. */
   close(): Promise<void>;
 }
 
@@ -79,53 +84,56 @@ export interface HostImages {
 
   /** The files of this host that these disks name. */
   named(disks: readonly DiskSpec[]): string[];
-  /** Fails where one of the files that somebody else has named is not where this host lets it be. */
+  /** Fails if a file that somebody else has named lies outside the folders that this host allows. */
   check(disks: readonly DiskSpec[], foreign: readonly string[]): void;
-  /** The same of the files that such an image itself names as lying beneath it. It is read for that. */
+  /** The same for the backing files that such an image itself names. The image is read for that. */
   checkBeneath(disk: DiskSpec, foreign: readonly string[]): Promise<void>;
 
-  // Letting a guest's process have them.
+  // Access of a guest's process.
 
-  /** Lets a process have these disks. When this fails nothing is changed. */
+  /** Gives a process access to these disks. If this fails, nothing has changed. */
   give(user: ImageUser, disks: readonly DiskSpec[]): Promise<void>;
   /** The same for images that are to be filled. */
   giveIncoming(user: ImageUser, images: readonly IncomingImage[]): Promise<void>;
-  /** The guest is this host's alone: what was given, as it is from here on. */
+  /**
+   * The guest now belongs to this host alone: access that it shared with another guest becomes its own, and is
+   * restored if it was taken away. Returns the updated list.
+   */
   keep(uid: number, given: readonly GivenAccess[]): Promise<GivenAccess[]>;
   takeBack(uid: number, given: readonly GivenAccess[]): Promise<void>;
-  /** Whether it is the image of this disk itself, and not one beneath it. */
+  /** True if this file is the image of the disk itself, and not one of its backing files. */
   isOf(given: GivenAccess, disk: DiskSpec): boolean;
   /**
-   * To a process with the daemon's own user, while it runs: where it finds the file of this disk, `directory` being its
-   * own; null where that is its usual place. Fails where it can be given none.
+   * For a running process with the daemon's own user: returns the path at which it finds the file of this disk
+   * (`directory` is the process's own), or null if that is the usual path. Fails if the file cannot be passed to it.
    */
   lend(directory: string, disk: DiskSpec): string | null;
   takeBackLent(directory: string, devid: number): void;
-  /** The file of a disk that was lent, whether or not it was. */
+  /** The path at which a file would be lent, whether or not it was. */
   lentFile(directory: string, devid: number): string;
 
   // Disks that travel with their guest.
 
-  /** Those of these disks that are files; `bytes` tells the size of a disk. Fails where one cannot travel. */
+  /** Those of these disks that are files; `bytes` returns the size of a disk. Fails if one of them cannot travel. */
   travelling(disks: readonly DiskSpec[], bytes: (devid: number) => number): TravellingImage[];
-  /** Which of the disks that a source announced have to come, and where to. Fails where one cannot. */
+  /** Which of the announced disks must be sent, and the files to receive them. Fails if one cannot be received. */
   expect(announced: readonly AnnouncedDisk[], handover: string): IncomingImage[];
-  /** Fails where a disk that was announced is none of the guest's. */
+  /** Fails if an announced disk is not in the guest's configuration. */
   mustBeOf(images: readonly IncomingImage[], disks: readonly DiskSpec[]): void;
   /** Makes the empty images. */
   make(images: readonly IncomingImage[]): Promise<void>;
-  /** Gives complete images their names. Fails where somebody else has made such a file meanwhile. */
+  /** Gives complete images their final names. Fails if somebody else has made such a file meanwhile. */
   name(images: readonly IncomingImage[]): void;
-  /** The guest is this host's: its images have their own names only. */
+  /** The guest belongs to this host: removes the temporary names of its images. */
   settle(images: readonly IncomingImage[]): void;
-  /** The guest is not this host's: nothing of what was made is left. */
+  /** The guest does not belong to this host: removes everything that was made. */
   discard(images: readonly IncomingImage[]): void;
-  /** The guest has left, and its disks with it: what is here has a name that says so. */
+  /** The guest has left with its disks: renames the files here so that their names say so. */
   retire(paths: readonly string[]): void;
 
   // In a guest's process.
 
-  /** From here on the disk of this target is the file at `path`, which was lent. */
+  /** From now on, the disk with this target is the lent file at `path`. */
   foundAt(target: string, path: string): void;
   fill(images: readonly ReceivedImage[], log: (line: string) => void): FilledImages;
 }

@@ -1,6 +1,6 @@
 /**
- * The platforms by name: the one file, for all our programs, that names the folder of a platform. A name that is the URL
- * of a module (file:...) is one of somebody else's, as tests have.
+ * The platforms by name: the only file in all our programs that names the folder of a platform. A name that is the
+ * URL of a module (file:...) loads a foreign platform, as tests do.
  */
 import type { PlatformModule } from './platform.js';
 
@@ -10,7 +10,7 @@ const PLATFORMS: Readonly<Record<string, () => Promise<{ readonly platform: Plat
 
 export const DEFAULT_PLATFORM = 'standalone';
 
-/** Rejects with a message for people where there is no such platform. */
+/** Rejects with a message for the user if there is no such platform. */
 export async function loadPlatform(name: string): Promise<PlatformModule> {
   if (Object.hasOwn(PLATFORMS, name)) return (await PLATFORMS[name]()).platform;
   if (!name.startsWith('file:'))

@@ -1,22 +1,22 @@
 /**
- * Time and chance as the control plane has them: an interface, so that a simulator can give it others
- * (test/simulate/). Whatever waits in src/control waits by a Clock.
+ * Time and randomness for the control plane, as an interface, so that a simulator can replace them (test/simulate/).
+ * All code in src/control that waits uses a Clock.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 
 /** Something that is to happen at a later time. */
 export interface Alarm {
-  /** It does not happen any more; nothing where it has happened already. */
+  /** Cancels it; does nothing if it has already happened. */
   cancel(): void;
 }
 
 export interface Clock {
   /** CLOCK_MONOTONIC, ms: the same for all processes of a machine. */
   monotonicMs(): number;
-  /** Since 1970, ms: it may jump, in either direction. */
+  /** Wall-clock time since 1970, ms: it may jump in either direction. */
   wallMs(): number;
   after(ms: number, what: () => void): Alarm;
-  /** Again and again, until it is cancelled; keeps no process from ending. */
+  /** Calls `what` repeatedly until it is cancelled. It does not keep the process alive. */
   every(ms: number, what: () => void): Alarm;
 }
 

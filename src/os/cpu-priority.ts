@@ -1,23 +1,23 @@
 /**
- * How a guest's process competes for processors with those of running guests: one that is being made ready for a guest
- * that arrives yields to them. Linux weighs sessions against each other where it groups by session, and threads within
- * a session or a service by their nice values; so both are set. What is not allowed here is left as it is.
+ * The CPU priority of a guest's process relative to those of running guests: a process that is being prepared for an
+ * arriving guest gets a lower one. If autogrouping is on, Linux balances sessions against each other, and otherwise
+ * threads by their nice values; so both are set. A setting that is not permitted stays unchanged.
  * Source: sched(7), "The autogroup feature" and "The nice value and group scheduling".
  */
 import { readdirSync, writeFileSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 
-/** About a tenth of what an equal gets. */
+/** With this value a process gets about a tenth of the share of an equal one. */
 const NICE = 10;
 
-/** From now on `pid`, the leader of a session of its own, yields to others. */
+/** Lowers the priority of `pid`, which must be the leader of a session of its own. */
 export function yieldToOthers(pid: number): void {
   group(pid, NICE);
-  // Without privilege it could not be taken back.
+  // A process without privileges could not restore the nice value.
   if (process.getuid?.() === 0) threads(pid, NICE);
 }
 
-/** Takes yieldToOthers back. */
+/** Undoes yieldToOthers. */
 export function competeAgain(pid: number): void {
   group(pid, 0);
   if (process.getuid?.() === 0) threads(pid, 0);
@@ -27,16 +27,16 @@ function group(pid: number, nice: number): void {
   try {
     writeFileSync(`/proc/${pid}/autogroup`, String(nice));
   } catch {
-    // No such groups here.
+    // This kernel has no autogroups.
   }
 }
 
-/** All threads of `pid`, so much more than this process has itself. */
+/** Sets the nice value of all threads of `pid` to `more` above that of this process. */
 function threads(pid: number, more: number): void {
   try {
     const nice = Math.min(19, getPriority(0) + more);
     for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), nice);
   } catch {
-    // It ended, or a thread of it.
+    // The process, or one of its threads, has ended.
   }
 }

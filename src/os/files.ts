@@ -1,7 +1,7 @@
 /**
- * The files of a daemon, as an interface: of the machine's file system, or of one that a simulator plays, which loses at a
- * crash what was not synced (test/simulate/). All of it is done when a call returns; only `sync` puts something on disk.
- * Errors are those of node:fs, with its codes.
+ * The file operations of a daemon, as an interface: of the machine's file system, or of a simulated one that loses at
+ * a crash what was not synced (test/simulate/). Each call has completed when it returns; only `sync` makes something
+ * durable. Errors are those of node:fs, with its codes.
  */
 import {
   chmodSync,
@@ -30,10 +30,10 @@ export interface FileFacts {
 }
 
 export interface Files {
-  /** `r` also opens a directory, to sync it; `w` makes the file empty; `wx` fails where there is one. */
+  /** `r` also opens a directory, so that it can be synced; `w` truncates the file; `wx` fails if the file exists. */
   open(path: string, how: 'r' | 'w' | 'wx', mode?: number): number;
   write(file: number, text: string): void;
-  /** What was written, or the names in a directory, are on disk when this returns. */
+  /** When this returns, what was written, or the names in a directory, are on disk. */
   sync(file: number): void;
   close(file: number): void;
   read(path: string): string;
@@ -41,21 +41,24 @@ export interface Files {
   readForeign(path: string, most: number, from?: 'beginning' | 'end'): string;
   rename(from: string, to: string): void;
   link(path: string, name: string): void;
-  /** Nothing where there is no such file. */
+  /** Does nothing if there is no such file. */
   remove(path: string): void;
   /** As removeTree in foreign-directory.ts. */
   removeTree(path: string): void;
   exists(path: string): boolean;
-  /** Symbolic links are followed. */
+  /** Follows symbolic links. */
   facts(path: string): FileFacts | undefined;
   /** Names in a directory. */
   list(path: string): string[];
-  /** With all above it. */
+  /** Makes the missing directories above it too. */
   makeDirectory(path: string, mode?: number): void;
-  /** The same, and guests' processes may pass through it but not look. */
+  /** The same, but guests' processes may pass through the directory without being able to list it. */
   makePassable(path: string): void;
   realPath(path: string): string;
-  /** Makes an empty file of so many bytes; fails where there is one. What serves it may take its time. */
+  /**
+   * Makes an empty file of `bytes` bytes; fails if the file exists. It is asynchronous because a file server may be
+   * slow.
+   */
   create(path: string, mode: number, bytes: number): Promise<void>;
 }
 

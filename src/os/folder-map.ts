@@ -1,10 +1,10 @@
 /**
- * Folders as guests' configurations name them, and where they are on this host. A configuration moves with its guest, but
- * its files may be elsewhere on each host. And where a host lets the guests of others have their files: what a peer, a
- * saved file or a stream names must lie in these folders. What an operator types at his own daemon is his right, and is
- * not looked at here.
+ * Folders as guests' configurations name them, with their paths on this host. A configuration moves with its guest,
+ * but its files may be in other places on each host. The folders also limit which files a host gives to foreign
+ * guests: files that a peer, a saved file or a stream names must lie in them. What an operator types at his own
+ * daemon is not restricted.
  *
- * Invariant: what is looked at is where a path ends, with all symbolic links followed, at the moment of use.
+ * Invariant: the check applies to the real path, with all symbolic links followed, at the moment of use.
  */
 import { readlinkSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -30,7 +30,7 @@ export function pathHere(target: string, folders: FolderMap): string {
   return folder === undefined ? target : folders[folder] + target.slice(folder.length);
 }
 
-/** The real path of `path`, or of the nearest directory above it that is there. */
+/** The real path of `path`, or of its nearest parent directory that exists. */
 function realPath(path: string, files: Files): string {
   for (let at = path; ; at = dirname(at)) {
     try {
@@ -41,7 +41,10 @@ function realPath(path: string, files: Files): string {
   }
 }
 
-/** Fails where `target` is in none of the folders, or leads out of its own. `setting`: the key that lists them. */
+/**
+ * Fails if `target` is in none of the folders, or leads out of its folder. `setting`: the configuration key that
+ * lists the folders.
+ */
 export function mustBeMapped(target: string, folders: FolderMap, setting: string, files: Files): void {
   const refused = (why: string): Failure =>
     new Failure('not-trusted', `${target}, which the guest's configuration names, ${why}`);
@@ -63,7 +66,7 @@ export function mustBeMapped(target: string, folders: FolderMap, setting: string
   if (real !== within && !real.startsWith(`${within}/`)) throw refused(`leads to ${real}, out of ${within}`);
 }
 
-/** Fails where what was opened as `fd` lies in none of the folders that these are here. */
+/** Fails if the file that is open as `fd` lies in none of the folders (paths on this host). */
 export function mustLieWithin(fd: number, folders: readonly string[], path: string): void {
   const real = readlinkSync(`/proc/self/fd/${fd}`);
   if (!folders.some((folder) => real.startsWith(`${realpathSync(folder)}/`)))

@@ -1,7 +1,7 @@
 /**
- * What a daemon does in a directory that belongs to a guest's user, where a name may lead anywhere, and may lead
- * elsewhere a moment later. Invariant: nothing is made there by the daemon, and nothing is used but by a descriptor
- * of the very file that was looked at.
+ * What a daemon does in a directory that belongs to a guest's user, where a name may lead anywhere, and elsewhere a
+ * moment later. Invariant: the daemon creates nothing there, and uses a file only through a descriptor of the very
+ * file that it has checked.
  */
 import {
   closeSync,
@@ -17,18 +17,18 @@ import {
 import net from 'node:net';
 import { dirname } from 'node:path';
 
-/** Of Linux, on all of its architectures but alpha, parisc and sparc; Node does not name it. */
+/** The value on all Linux architectures except alpha, parisc and sparc; Node does not define it. */
 const O_PATH = 0o10000000;
-/** A tree that is deeper was made to exhaust our descriptors. */
+/** A deeper tree was made to exhaust the daemon's descriptors. */
 const MAX_DEPTH = 32;
 
-/** Names are bytes: they need not be text. */
+/** File names are bytes and need not be valid text. */
 const inside = (fd: number, name: Uint8Array): Buffer =>
   Buffer.concat([Buffer.from(`/proc/self/fd/${fd}/`), name]);
 
 /**
- * Connects to a guest process's socket. Undefined where there is none that takes a connection, or where what has its
- * name is a link, no socket, or not its directory's owner's.
+ * Connects to a guest process's socket. Undefined if no socket accepts a connection, or if the name belongs to a
+ * link, to something other than a socket, or to a socket that the owner of the directory does not own.
  */
 export function connectOwnSocket(path: string): Promise<net.Socket | undefined> {
   let fd: number;
@@ -57,7 +57,10 @@ export function connectOwnSocket(path: string): Promise<net.Socket | undefined> 
   });
 }
 
-/** Removes a directory and all in it, following no link. Nothing where there is none. Throws where it is not empty then. */
+/**
+ * Removes a directory and everything in it, without following links. Does nothing if there is none. Throws if
+ * something could not be removed.
+ */
 export function removeTree(path: string): void {
   try {
     if (lstatSync(path).isDirectory()) {
@@ -87,9 +90,9 @@ function emptyDirectory(path: string | Buffer, depth: number): void {
 }
 
 /**
- * The text of a file that somebody else may have put there: of one that is longer than `most` bytes the last of them
- * (`end`), or nothing. "" where there is none, or what is there is no ordinary file of one name. Never waits, follows
- * no link.
+ * The text of a file that somebody else may have put there. If it is longer than `most` bytes, the result is its last
+ * `most` bytes (`end`) or nothing (`beginning`). "" if there is no file, or if it is not an ordinary file with one
+ * name. Never blocks and follows no link.
  */
 export function readForeign(path: string, most: number, from: 'beginning' | 'end' = 'beginning'): string {
   let fd: number;

@@ -1,4 +1,4 @@
-/** Calls of the C library that Node does not have, made by koffi, an optional package. Linux only. */
+/** Calls of the C library that Node does not provide, through koffi, an optional package. Linux only. */
 
 const PR_SET_NO_NEW_PRIVS = 38;
 const SECCOMP_SET_MODE_FILTER = 1;
@@ -15,20 +15,23 @@ const SYS_SECCOMP: Readonly<Record<string, number>> = { x64: 317, arm64: 277 };
 export interface Libc {
   setrlimit(resource: number, limits: Uint8Array): number;
   noNewPrivileges(): boolean;
-  /** `program`: struct sock_filter one after the other. */
+  /** `program`: an array of struct sock_filter. */
   filterSystemCalls(program: Uint8Array): boolean;
   createRuleset(attributes: Uint8Array | null, size: number, flags: number): number;
   addRule(ruleset: number, pathBeneath: Uint8Array): number;
   restrictSelf(ruleset: number): number;
-  /** The process that connected this unix socket, as the kernel noted it then; undefined where that is not known. */
+  /**
+   * The process that connected this unix socket, as the kernel recorded it at that time; undefined if it is not
+   * known.
+   */
   peerProcess(descriptor: number): number | undefined;
-  /** This descriptor stays open when another program is executed: Node sees to it that none does. */
+  /** Keeps this descriptor open when another program is executed: Node sets close-on-exec on all of them. */
   keepOpen(descriptor: number): void;
-  /** Becomes another program, with an empty environment. Returns only when that fails. */
+  /** Executes another program in this process, with an empty environment. Returns only if that fails. */
   execve(path: string, argv: readonly string[]): number;
 }
 
-/** Undefined where koffi is not installed, or finds no C library of a name it knows. */
+/** Undefined if koffi is not installed, or finds the C library under none of the names it tries. */
 export async function loadLibc(): Promise<Libc | undefined> {
   try {
     const koffi = (await import('koffi')).default as unknown as typeof import('koffi');

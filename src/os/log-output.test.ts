@@ -3,7 +3,7 @@ import { closeSync, openSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { LogOutput } from './log-output.js';
 
-/** A descriptor's end that takes so many bytes, then fails as a full disk does. */
+/** A file descriptor that accepts `room` bytes and then fails like a full disk. */
 function disk(room: number) {
   let text = '';
   return {

@@ -1,17 +1,18 @@
 /**
- * A log's lines on their way to a descriptor. Invariant: a log that cannot be written (its disk is full, its reader
- * is gone or too slow, it has grown to its limit) does no harm to what it tells of; lines are lost, and their number is
- * the next line that goes. Whatever stands in a line, a terminal shows it and obeys nothing in it.
+ * Writes the lines of a log to a descriptor. Invariant: if a log cannot be written (its disk is full, its reader is
+ * gone or too slow, it has reached its maximum size), that does not disturb the process which writes it; lines are
+ * lost, and the next line that is written says how many. Control characters in a line are escaped, so that a terminal
+ * shows them and does not obey them.
  */
 import fs from 'node:fs';
 import { printableJson } from '../protocol/printable.js';
 
-/** A guest's process writes no more into a log of this size; its daemon cuts it (process-log.ts). */
+/** A guest's process stops writing to a log of this size, bytes; its daemon cuts it (process-log.ts). */
 const MOST_LOG_BYTES = 4 << 20;
 
 export class LogOutput {
   private lost = 0;
-  /** Part of a line was taken. */
+  /** Only a part of the last line was written. */
   private torn = false;
 
   constructor(
@@ -22,11 +23,11 @@ export class LogOutput {
       bytes: Uint8Array,
       from: number,
     ) => number = fs.writeSync,
-    /** Whether nothing more is to be written now. */
+    /** True if nothing more may be written now. */
     private readonly full: () => boolean = () => false,
   ) {}
 
-  /** Writes lines, each with its end. */
+  /** Writes whole lines, each with its line end. */
   write(lines: string): void {
     if (this.full()) {
       this.lost++;
@@ -52,5 +53,5 @@ const output = new LogOutput(OUTPUT, fs.writeSync, () => {
   return stats.isFile() && stats.size > MOST_LOG_BYTES;
 });
 
-/** A line in the log of this process. */
+/** Writes a line to the log of this process. */
 export const logLine = (line: string): void => output.write(`${line}\n`);

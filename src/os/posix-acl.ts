@@ -1,7 +1,7 @@
 /**
- * POSIX access control lists on open files: one user's entry is added and taken out again, and everything else stays as it
- * is. The calls are made by koffi, an optional package; Node has none for extended attributes.
- * Source: acl(5); Linux, include/uapi/linux/posix_acl_xattr.h (the attribute's layout).
+ * POSIX access control lists of open files: adds and removes the entry of one user, and leaves everything else
+ * unchanged. The system calls go through koffi, an optional package, since Node has none for extended attributes.
+ * Source: acl(5); Linux, include/uapi/linux/posix_acl_xattr.h (the layout of the attribute).
  */
 
 const ATTRIBUTE = 'system.posix_acl_access';
@@ -26,11 +26,11 @@ interface Entry {
   readonly id: number;
 }
 
-/** An access control list, as the attribute has it. */
+/** An access control list in the form of the attribute. */
 export class Acl {
   constructor(private entries: Entry[]) {}
 
-  /** What the mode says: the list of a file that has none. */
+  /** The list that follows from the mode of a file without one. */
   static ofMode(mode: number): Acl {
     return new Acl([
       { tag: USER_OBJ, perm: (mode >> 6) & 7, id: NO_ID },
@@ -39,7 +39,7 @@ export class Acl {
     ]);
   }
 
-  /** Throws where the attribute is none of this version. */
+  /** Throws if the attribute has another version or is damaged. */
   static decode(bytes: Uint8Array): Acl {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     if (bytes.length < 4 || (bytes.length - 4) % 8 !== 0 || view.getUint32(0, true) !== VERSION)
@@ -72,13 +72,13 @@ export class Acl {
   }
   private inGroupClass = ({ tag }: Entry): boolean => tag === USER || tag === GROUP_OBJ || tag === GROUP;
 
-  /** What the user may do by an entry of its own; undefined: it has none. */
+  /** The permissions of the user's own entry; undefined if there is none. */
   permissionsOf(uid: number): number | undefined {
     const own = this.entries.find(({ tag, id }) => tag === USER && id === uid);
     return own === undefined ? undefined : own.perm & (this.mask?.perm ?? 7);
   }
 
-  /** Gives the user an entry; nobody else may do more, or less, than before. */
+  /** Adds an entry for the user; the permissions of all others stay the same. */
   allow(uid: number, perm: number): void {
     this.applyMask();
     this.entries = this.entries.filter(({ tag, id }) => tag !== USER || id !== uid);
@@ -86,14 +86,14 @@ export class Acl {
     this.makeMask();
   }
 
-  /** Takes the user's entry out. A list without entries of users and groups is what the mode says, and no more. */
+  /** Removes the user's entry. If no entries of named users and groups remain, the list is equivalent to the mode. */
   forget(uid: number): void {
     this.applyMask();
     this.entries = this.entries.filter(({ tag, id }) => tag !== USER || id !== uid);
     if (this.entries.some(({ tag }) => tag === USER || tag === GROUP)) this.makeMask();
   }
 
-  /** Entries say what holds, without a mask. */
+  /** Applies the mask to the entries, so that each says what is effective without a mask. */
   private applyMask(): void {
     const { mask } = this;
     if (mask === undefined) return;
@@ -106,16 +106,16 @@ export class Acl {
   }
 }
 
-/** Lists of open files. */
+/** Access to the lists of open files. */
 export interface AclCalls {
-  /** Undefined: the file has none. Throws where its file system knows none. */
+  /** Undefined if the file has no list. Throws if its file system does not support lists. */
   read(fd: number): Acl | undefined;
   write(fd: number, acl: Acl): void;
 }
 
 let calls: Promise<AclCalls | undefined> | undefined;
 
-/** Undefined where koffi is not installed. */
+/** Undefined if koffi is not installed. */
 export function aclCalls(): Promise<AclCalls | undefined> {
   calls ??= load().catch(() => undefined);
   return calls;

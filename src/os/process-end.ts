@@ -1,34 +1,34 @@
 /**
- * How guests' processes ended, as the kernel tells their parent: for the log, where a guest that ended without a word
- * would leave no reason at all.
+ * How guests' processes ended, as the kernel reports it to their parent. The log needs this: a guest that was killed
+ * leaves no reason of its own.
  */
 import type { ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
-/** A process that the kernel has ended, or that ended itself. */
+/** The end of a process: its exit code or the signal that killed it. */
 interface End {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
-  /** Processes that this machine ended for lack of memory, while this one lived. */
+  /** How many processes this machine killed for lack of memory while this one was running. */
   readonly starved: number;
 }
 
 interface Watched {
-  /** Resolves when the kernel has said it. */
+  /** Resolves when the kernel has reported it. */
   readonly ended: Promise<End>;
   end: End | undefined;
   killedBecause: string | undefined;
   readonly memoryLimitKib: number;
 }
 
-/** Ends are kept for so many processes. */
+/** For how many processes this is remembered. */
 const KEPT = 1000;
-/** The kernel tells of an end a moment after the connection was closed by it. */
+/** The kernel reports an exit a moment after the process's connection has closed. */
 const TOLD_MS = 1_000;
 
 const watched = new Map<number, Watched>();
 
-/** What the kernel says of `child` will be known. `memoryLimitKib`: of its private memory, KiB. */
+/** Records how `child` ends. `memoryLimitKib`: the limit on its private memory, KiB. */
 export function watchEnd(child: ChildProcess, memoryLimitKib: number): void {
   const { pid } = child;
   if (pid === undefined) return;
@@ -52,13 +52,13 @@ export function watchEnd(child: ChildProcess, memoryLimitKib: number): void {
   }
 }
 
-/** This daemon is about to kill the process: then that is the reason. */
+/** This daemon is about to kill the process; `reason` is kept as the reason of its end. */
 export function killedBecause(pid: number, reason: string): void {
   const one = watched.get(pid);
   if (one !== undefined) one.killedBecause ??= reason;
 }
 
-/** Why the process, which is dead, ended, in words: exit code or signal, and what is known of the reason. */
+/** Why a dead process ended, in words: exit code or signal, and what is known about the reason. */
 export async function wordsOfEnd(pid: number): Promise<string> {
   const one = watched.get(pid);
   if (one === undefined) return 'ended unseen (an earlier daemon had started it)';
@@ -84,13 +84,13 @@ function describe(
       ? 'was killed (SIGKILL) by the kernel, it seems, as this machine was out of memory'
       : 'was killed (SIGKILL) by somebody else';
   }
-  // What allocators and V8 do when they get no memory.
+  // Memory allocators and V8 end the process in these ways when they get no memory.
   if (signal === 'SIGABRT' || signal === 'SIGTRAP' || signal === 'SIGILL')
     return `ended itself by ${signal}; a reason may be a lack of memory (${memory})`;
   return `was ended by ${signal}`;
 }
 
-/** How many processes the kernel has ended since it started, because there was no memory. */
+/** How many processes the kernel has killed for lack of memory since it was started. */
 function endedForMemory(): number {
   try {
     return Number(/^oom_kill (\d+)$/m.exec(readFileSync('/proc/vmstat', 'latin1'))?.[1] ?? 0);

@@ -1,8 +1,9 @@
 /**
- * The sandbox of a guest process, made before the process is what it is: no new privileges, limits, Landlock (which
- * files it may open, make and execute, whom it may signal and trace) and a filter of system calls. None of it needs
- * root, all of it is inherited by what the process starts, and nothing takes it off again. What this machine cannot do
- * is said; without what a guest's process must have, it does not start (guest-launcher.ts).
+ * The sandbox of a guest process, set up before the guest's code is loaded: no new privileges, resource limits,
+ * Landlock (which files it may open, create and execute, which processes it may signal and trace) and a filter of
+ * system calls. None of it needs root, all of it is inherited by the processes that it starts, and it cannot be
+ * removed. What this machine does not support is reported; if something vital is missing, the process does not start
+ * (guest-launcher.ts).
  * Source: Linux, Documentation/userspace-api/{landlock,seccomp_filter}.rst, include/uapi/linux/landlock.h.
  */
 import { closeSync, existsSync, openSync, readdirSync, realpathSync } from 'node:fs';
@@ -10,45 +11,48 @@ import { dirname, join } from 'node:path';
 import type { Libc } from './libc.js';
 import { systemCallFilter } from './system-call-filter.js';
 
-/** What a process may have of the files, where it shares a user with others and users do not see to that. */
+/** The files that a process may use, if it shares a user with others, so that file permissions do not protect them. */
 export interface VisibleFiles {
-  /** A directory of which the process shall see no more than its own: the daemon's. */
+  /** A directory of which the process may see only its own part: the daemon's directory. */
   readonly hidden: string;
-  /** Files and devices that it may write, and folders in which it may do so. */
+  /** Files and devices that it may write, and folders in which it may write. */
   readonly writable: readonly string[];
   /** Files that it may read, wherever they are. */
   readonly readable: readonly string[];
-  /** Unix sockets that it may connect to, but for those in its own directory. */
+  /** Unix sockets to which it may connect, besides those in its own directory. */
   readonly sockets: readonly string[];
-  /** Its disks are not known yet: it may write what is beside the hidden directory, and is told so. */
+  /** Its disks are not known: it may write everything outside the hidden directory, which is reported. */
   readonly anyDisk: boolean;
 }
 
 export interface SandboxLimits {
-  /** Processes and threads of its user; undefined where it shares one. */
+  /** Processes and threads of its user; undefined if it shares the user with others. */
   readonly processes: number | undefined;
-  /** The longest file that it may write; undefined for none. */
+  /** The longest file that it may write, bytes; undefined for no limit. */
   readonly fileBytes: number | undefined;
 }
 
 export interface SandboxOptions {
-  /** Programs that may be executed: paths, or names that are looked for in the usual directories. */
+  /** Programs that may be executed: paths, or names that are looked up in the usual directories. */
   readonly programs: readonly string[];
   /** Its own directory. */
   readonly own: string;
-  /** Undefined: users and modes see to what it may open. */
+  /** Undefined: users and file permissions decide what it may open. */
   readonly files: VisibleFiles | undefined;
   readonly limits: SandboxLimits;
 }
 
-/** What could not be had: without `vital` a process is not confined, of the rest it is said what it means. */
+/**
+ * What could not be set up. If something is in `vital`, the process is not confined; the messages in `other` say what
+ * each gap means.
+ */
 export interface Missing {
   readonly vital: readonly string[];
   readonly other: readonly string[];
 }
 
 const CREATE_RULESET_VERSION = 1;
-/** Versions of Landlock, and what each has added that is used here. */
+/** Versions of Landlock, by the feature used here that each has added. */
 const TRUNCATE_SINCE = 3;
 const IOCTL_SINCE = 5;
 const SCOPES_SINCE = 6;
@@ -73,12 +77,12 @@ const TRUNCATE = 0x4000;
 const IOCTL_DEV = 0x8000;
 const RESOLVE_UNIX = 0x1_0000;
 
-/** What a guest process never makes: by what others take for a file of its own it could lead them elsewhere. */
+/** What a guest process may never create: others could take such a file for an ordinary one and be led elsewhere. */
 const NEVER = MAKE_CHAR | MAKE_FIFO | MAKE_BLOCK | MAKE_SYM;
 const READ = READ_FILE | READ_DIR;
 const CHANGE = WRITE_FILE | TRUNCATE | IOCTL_DEV;
 const OWN = READ | CHANGE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK | RESOLVE_UNIX;
-/** What a rule about a file, and not a directory, may have. */
+/** The access rights that a rule about a file, in contrast to a directory, may have. */
 const OF_FILES = EXECUTE | READ_FILE | CHANGE | RESOLVE_UNIX;
 const O_PATH_CLOEXEC = 0o12000000;
 
@@ -88,17 +92,17 @@ const RLIMIT_NPROC = 6;
 const RLIMIT_NOFILE = 7;
 const RLIMIT_MSGQUEUE = 12;
 
-/** Devices that programs write to, and the one that makes network interfaces. */
+/** Devices that programs write to, and the one that creates network interfaces. */
 const DEVICES = ['/dev/null', '/dev/zero', '/dev/full', '/dev/net/tun'];
 const PROGRAM_DIRECTORIES = ['/usr/local/bin', '/usr/bin', '/bin', '/usr/sbin', '/sbin'];
-/** The C library's part that the kernel executes with a program. */
+/** The dynamic loaders, which the kernel executes together with a program. */
 const INTERPRETERS = [
   '/lib64/ld-linux-x86-64.so.2',
   '/lib/ld-musl-x86_64.so.1',
   '/lib/ld-linux-aarch64.so.1',
 ];
 
-/** Restricts this thread and all that comes of it; says what could not be had. */
+/** Restricts this thread and all processes that it starts; returns what could not be set up. */
 export function restrict(libc: Libc, options: SandboxOptions): Missing {
   const { files, limits } = options;
   const vital: string[] = [];
@@ -136,7 +140,7 @@ function landlock(libc: Libc, version: number, options: SandboxOptions, missing:
     ~(version < IOCTL_SINCE ? IOCTL_DEV : 0) &
     ~(version < UNIX_SOCKETS_SINCE ? RESOLVE_UNIX : 0);
   const handled = (EXECUTE | NEVER | (files === undefined ? 0 : OWN)) & known;
-  // struct landlock_ruleset_attr: files, network, scopes; earlier versions know the beginning of it.
+  // struct landlock_ruleset_attr: files, network, scopes; earlier versions know only its beginning.
   const attributes = BigUint64Array.of(
     BigInt(handled),
     0n,
@@ -160,7 +164,7 @@ function landlock(libc: Libc, version: number, options: SandboxOptions, missing:
   return libc.restrictSelf(ruleset) === 0;
 }
 
-/** Allows an access to a file, or to all in a directory. What is not there is not allowed. */
+/** Allows an access to a file, or to everything in a directory. A path that does not exist is skipped. */
 function allowed(libc: Libc, ruleset: number, path: string, access: number): void {
   let fd: number;
   try {
@@ -172,7 +176,7 @@ function allowed(libc: Libc, ruleset: number, path: string, access: number): voi
   const rule = new Uint8Array(12);
   const view = new DataView(rule.buffer);
   view.setInt32(8, fd, true);
-  // For a file, what only a directory can have is refused.
+  // For a file, the kernel rejects rights that only apply to directories.
   for (const rights of [access, access & OF_FILES]) {
     view.setBigUint64(0, BigInt(rights), true);
     if (rights !== 0 && libc.addRule(ruleset, rule) === 0) break;
@@ -186,7 +190,7 @@ function executables(programs: readonly string[]): string[] {
   return [...programs.flatMap(places), ...INTERPRETERS].filter(existsSync);
 }
 
-/** All that is in the directories above this one, but for the way to it. */
+/** Everything in the directories above this one, except the path to it. */
 function beside(directory: string): { readonly all: string[]; readonly unlisted?: string } {
   const all: string[] = [];
   let unlisted: string | undefined;

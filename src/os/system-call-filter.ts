@@ -1,8 +1,9 @@
 /**
- * System calls that a guest process never needs, refused by the kernel: a program of classic BPF for seccomp. A list of
- * what is refused, as what Node needs differs between its versions: others' processes, mounts and namespaces, the
- * kernel's modules and clocks, keys, BPF, tracing, io_uring, sockets other than IP and unix, and sessions and groups of
- * processes other than its own: by those its daemon ends it with all that it has started.
+ * A filter that makes the kernel refuse the system calls that a guest process never needs: a program in classic BPF
+ * for seccomp. It is a list of refused calls, since the calls that Node needs differ between its versions: calls on
+ * other processes, on mounts and namespaces, on kernel modules and clocks, keys, BPF, tracing, io_uring, sockets
+ * other than IP and unix, and calls that change the session or the group of a process: its daemon uses the session to
+ * end it and everything it has started.
  * Source: Linux, include/uapi/linux/{seccomp,filter,audit,sched}.h, arch/x86/entry/syscalls/syscall_64.tbl.
  */
 
@@ -17,18 +18,18 @@ const EPERM = 1;
 const ENOSYS = 38;
 const EAFNOSUPPORT = 97;
 
-/** Offsets in struct seccomp_data; arguments' low halves come first. */
+/** Offsets in struct seccomp_data; the low half of an argument comes first. */
 const NR = 0;
 const ARCH = 4;
 const ARGUMENT_0 = 16;
 const AUDIT_ARCH_X86_64 = 0xc000003e;
-/** Calls of the x32 ABI. */
+/** Marks calls of the x32 ABI. */
 const X32 = 0x40000000;
 
 const SYS_SOCKET = 41;
 const SYS_CLONE = 56;
 const SYS_CLONE3 = 435;
-/** New namespaces: CLONE_NEWTIME (0x80) is not among clone's flags, but unshare's. */
+/** The flags of new namespaces. CLONE_NEWTIME (0x80) is a flag of unshare, but not of clone. */
 const CLONE_NEW = 0x7e020000;
 const FAMILIES = { unix: 1, inet: 2, inet6: 10 } as const;
 
@@ -96,10 +97,13 @@ type Instruction = readonly [code: number, k: number, ifTrue?: number, ifFalse?:
 const load = (offset: number): Instruction => [BPF_LD_W_ABS, offset];
 const answer = (errno: number): Instruction => [BPF_RET, SECCOMP_RET_ERRNO | errno];
 const ALLOW: Instruction = [BPF_RET, SECCOMP_RET_ALLOW];
-/** Executes `then` if the word loaded is `k`; goes on behind it otherwise. */
+/** Executes `then` if the loaded word is `k`; otherwise continues behind it. */
 const when = (k: number, ...then: Instruction[]): Instruction[] => [[BPF_JEQ, k, 0, then.length], ...then];
 
-/** The filter, struct sock_filter one after the other; undefined for a processor whose numbers are not known here. */
+/**
+ * The filter as an array of struct sock_filter; undefined for a processor whose system-call numbers are not known
+ * here.
+ */
 export function systemCallFilter(arch: string): Uint8Array | undefined {
   if (arch !== 'x64') return undefined;
   const families = Object.values(FAMILIES);
@@ -111,7 +115,7 @@ export function systemCallFilter(arch: string): Uint8Array | undefined {
     [BPF_JGE, X32, 0, 1],
     answer(ENOSYS),
     ...Object.values(REFUSED).flatMap((nr) => when(nr, answer(EPERM))),
-    // Its flags are in memory, where no filter sees them; the C library then uses clone.
+    // The flags of clone3 are in memory, where a filter cannot see them; with this answer the C library uses clone.
     ...when(SYS_CLONE3, answer(ENOSYS)),
     ...when(SYS_CLONE, load(ARGUMENT_0), [BPF_JSET, CLONE_NEW, 0, 1], answer(EPERM), ALLOW),
     ...when(

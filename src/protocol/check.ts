@@ -1,20 +1,19 @@
 /**
- * How a message of somebody else's is held against the table that declares it: what passes has exactly the declared
- * fields, of the declared types, within the declared limits. Fields that are not declared are left out of what is
- * handed on.
+ * Checks a foreign message against the table that declares it. A message that passes has exactly the declared fields,
+ * with the declared types and within the declared limits. Undeclared fields are removed from the result.
  */
 import * as v from 'valibot';
 import { printable } from './printable.js';
 
-/** What was said does not fit the table. The message names the field; whatever of it is foreign text is escaped. */
+/** A message does not match its table. The error names the field; foreign text in it is escaped. */
 export class ProtocolError extends Error {
   override name = 'ProtocolError';
 }
 
-/** Characters of such a message: what was received may stand in it. */
+/** Maximum length of such an error message, characters: it may quote what was received. */
 const MAX_WORDS = 200;
 
-/** `value` as the table has it. Throws ProtocolError, which names `what` and the field. */
+/** Returns `value` with the type that the table declares. Throws ProtocolError, which names `what` and the field. */
 export function check<S extends v.GenericSchema>(schema: S, value: unknown, what: string): v.InferOutput<S> {
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success) return result.output;

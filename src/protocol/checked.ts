@@ -1,9 +1,12 @@
-/** A message of another host's, held against the table that declares it. */
+/** Checks a message of another host against the table that declares it. */
 import type * as v from 'valibot';
 import { check, ProtocolError } from './check.js';
 import { Failure, type FailureCode } from './failure.js';
 
-/** `value`, if it has this shape; what the shape does not name is left out. Else a Failure that names the field. */
+/**
+ * Returns `value` if it has this shape, without the fields that the shape does not name. Throws a Failure that names
+ * the field if not.
+ */
 export function checked<S extends v.GenericSchema>(
   shape: S,
   value: unknown,

@@ -1,4 +1,4 @@
-/** All that people and programs say to a daemon, and it to them: the verbs of the command line and of the client. */
+/** All messages between clients (people and programs) and a daemon: the verbs of the command line and of the client. */
 import * as v from 'valibot';
 import { guestName, keptGuestConfig } from './guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG } from './limits.js';
@@ -22,7 +22,7 @@ import {
 } from './shapes.js';
 import { notice, request } from './table.js';
 
-/** Longer than a timer of Node's can wait is no time. */
+/** The longest time that a timer of Node can wait, s. */
 const MAX_NUMBER = 2_147_483;
 const MAX_DOMAINS = 0x7ff0;
 const MAX_DEVICES = 256;
@@ -77,7 +77,10 @@ const domainIdentity = fields({
   name: is(text(256), 'name'),
   uuid: is(uuid, 'the identity of the guest'),
 });
-/** Which guest a reference means. Whoever asks more than once goes on with the uuid: it is never another guest's. */
+/**
+ * Which guest a reference means. A client that asks more than once continues with the uuid, which never belongs to
+ * another guest.
+ */
 export type DomainIdentity = Readonly<v.InferOutput<typeof domainIdentity>>;
 
 const hostInfo = fields({
@@ -113,7 +116,7 @@ const createdRow = fields({
     is(many(text(4096), 1024), 'what of the configuration has no effect, each with file and line'),
   ),
 });
-/** What `create` answers. */
+/** The answer to `create`. */
 export type CreatedRow = Readonly<v.InferOutput<typeof createdRow>>;
 
 const diskRow = fields({
@@ -173,7 +176,7 @@ const watchedDomain = fields({
 });
 export type WatchedDomain = Readonly<v.InferOutput<typeof watchedDomain>>;
 
-/** What can become of a domain. */
+/** What can happen to a domain. */
 export const domainChange = oneOf(
   'building',
   'incoming',
@@ -205,7 +208,7 @@ export type DomainEvent = Readonly<v.InferOutput<typeof domainEvent>>;
 const GONE = ['no-such-guest'] as const;
 const RESTING = ['no-such-guest', 'bad-state'] as const;
 
-/** What people and scripts may ask for. */
+/** Requests of people and scripts. */
 export const CONTROL = {
   list: request('Lists the domains of this host.', {
     params: {},
@@ -397,7 +400,7 @@ export const CONTROL = {
 export type Control = typeof CONTROL;
 
 const about = { uuid: v.optional(is(uuid, 'the guest; left out by version 0.1')) };
-/** What a daemon says to people and scripts without being asked, once they have asked for it. */
+/** Notices to people and scripts that have asked for them. */
 export const CONTROL_NOTICES = {
   console: notice(
     'A guest has printed something. Of somebody who takes too little, notices are dropped.',

@@ -1,6 +1,6 @@
 /**
- * What can go wrong, as values that scripts can rely on: a code that never changes, and a message for people.
- * The command line's exit status follows from the code (docs/hosts.md lists them).
+ * Errors as values that scripts can rely on: a code that never changes, and a message for people. The exit status of
+ * the command line follows from the code (docs/hosts.md lists them).
  */
 
 export const EXIT_STATUS = {
@@ -12,7 +12,7 @@ export const EXIT_STATUS = {
   'bad-state': 5,
   'timed-out': 6,
   'move-failed': 7,
-  /** The destination may own the guest; it is being asked. */
+  /** The destination may own the guest; the source keeps asking it. */
   'move-unsettled': 8,
   'bad-image': 9,
   'no-daemon': 10,
@@ -34,7 +34,7 @@ export class Failure extends Error {
   }
 }
 
-/** Any error as code and message. A system error keeps its words ("ENOSPC: no space left on device"). */
+/** Code and message of any error. A system error keeps its own message ("ENOSPC: no space left on device"). */
 export function describeError(error: unknown): { code: FailureCode; message: string } {
   if (error instanceof Failure) return { code: error.code, message: error.message };
   if (error instanceof Error) {

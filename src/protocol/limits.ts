@@ -1,8 +1,8 @@
-/** Limits of messages that who sends them keeps to; the tables hold them against what comes. */
+/** Limits of messages: the sender keeps to them, and the tables check them in what arrives. */
 
-/** Nodes in one notice; a process that has more to say says it in several. */
+/** Nodes in one notice; a process with more nodes sends several notices. */
 export const MAX_NODES_AT_ONCE = 64;
 /** Bytes of console output in one message. */
 export const MAX_CONSOLE_BYTES = 256 << 10;
-/** Characters that `dmesg` may have. */
+/** Length of the answer to `dmesg`, characters. */
 export const MAX_DMESG = 256 << 10;

@@ -1,12 +1,12 @@
 /**
- * Text that a guest, its process or another host gave, on its way to a log or a terminal: whatever could move a cursor,
- * change a colour, turn the direction of writing or begin a line of its own stands there as an escape.
+ * Makes text from a guest, its process or another host safe for a log or a terminal: characters that could move the
+ * cursor, change a colour, change the direction of writing or start a new line are replaced by escapes.
  */
 
-/** Control, format, private and unpaired characters, and the two other ends of lines. */
+/** Control, format, private-use and unpaired characters, and the two Unicode line separators. */
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
-/** "\n" for an end of line, "\x1b" for an escape, "\u202e" for what turns the direction. */
+/** "\n" for a line end, "\x1b" for the escape character, "\u202e" for a change of direction. */
 function escapeOf(character: string): string {
   if (character === '\n') return '\\n';
   if (character === '\t') return '\\t';
@@ -16,19 +16,19 @@ function escapeOf(character: string): string {
   return code < 0x10000 ? `\\u${code.toString(16).padStart(4, '0')}` : `\\u{${code.toString(16)}}`;
 }
 
-/** One line of `text` that can be printed: of more than `most` characters only the beginning. */
+/** `text` as one printable line; if it has more than `most` characters, only its beginning. */
 export function printable(text: string, most = Number.POSITIVE_INFINITY): string {
   const beginning = text.length > most ? `${text.slice(0, most)}...` : text;
   return beginning.replace(HIDDEN, escapeOf);
 }
 
-/** The same of several lines: the ends of lines and the tabulators stay. */
+/** The same for several lines: line ends and tabs stay. */
 export const printableLines = (text: string): string =>
   text.replace(HIDDEN, (character) =>
     character === '\n' || character === '\t' ? character : escapeOf(character),
   );
 
-/** The same of JSON, of one line or more: it stays JSON of the same value. */
+/** The same for JSON of one line or more: the result is JSON of the same value. */
 export const printableJson = (json: string): string =>
   json.replace(HIDDEN, (character) => {
     if (character === '\n') return character;

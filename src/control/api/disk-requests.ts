@@ -1,4 +1,4 @@
-/** The verbs on a running guest's disks: block-attach, block-detach, block-list. */
+/** The verbs for a running guest's disks: block-attach, block-detach, block-list. */
 import { parseDisk, sharedImage, sharingFault, vdevNumber } from '../../guest/disk-spec.js';
 import { vbdConfig } from '../../helper/kinds/vbd.js';
 import type { DiskRow } from '../../protocol/control.js';
@@ -10,7 +10,7 @@ import type { Domains } from '../domains/domains.js';
 const disks = (domain: Domain): DiskSpec[] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vbd').map((d) => readDiskSpec(d.spec));
 
-/** Plugs in a disk, in xl's syntax. */
+/** Attaches a disk. `spec` is in xl's syntax. */
 export async function blockAttach(
   domains: Domains,
   domain: Domain,
@@ -30,7 +30,7 @@ export async function blockAttach(
   return { devid: disk.virtualDevice, vdev: disk.vdev };
 }
 
-/** Unplugs the disk with this name or number. */
+/** Detaches the disk with this name or number. */
 export async function blockDetach(
   domains: Domains,
   domain: Domain,

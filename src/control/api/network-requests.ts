@@ -1,4 +1,4 @@
-/** The verbs on a running guest's networks: network-attach, network-detach, network-list. */
+/** The verbs for a running guest's networks: network-attach, network-detach, network-list. */
 import { parseVifSettings } from '../../devices/vif/settings.js';
 import { parseVif } from '../../guest/vif-spec.js';
 import { vifConfig } from '../../guest-process/device-requests.js';
@@ -11,7 +11,7 @@ import type { Domains } from '../domains/domains.js';
 const vifs = (domain: Domain): GuestConfig['devices'] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vif');
 
-/** Plugs in a vif, in xl's syntax. Resolves with its number. */
+/** Attaches a vif. `spec` is in xl's syntax. Resolves with the vif's number. */
 export async function networkAttach(
   domains: Domains,
   domain: Domain,
@@ -36,7 +36,7 @@ export async function networkAttach(
   return { devid, mac };
 }
 
-/** Unplugs the vif with this number or address. */
+/** Detaches the vif with this number or MAC address. */
 export async function networkDetach(
   domains: Domains,
   domain: Domain,

@@ -1,6 +1,7 @@
 /**
- * What a guest's process may have on this host: the limits on it, and, on a daemon without root, whose guests all have
- * one user, the files and sockets that are its own. From what the daemon knows, never from what the process says.
+ * What a guest's process may use on this host: its resource limits and, if the daemon does not run as root and all
+ * its guests therefore have the same user, the files and sockets that belong to it. All of this comes from what the
+ * daemon knows, and nothing from what the process says.
  */
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
 import type { HostPlatform, HostReach } from '../../host/platform.js';
@@ -13,11 +14,11 @@ export interface Confined {
   readonly dir: string;
   readonly config: HostConfig;
   readonly platform: HostPlatform;
-  /** The process's user, undefined where it is ours. */
+  /** The user of the process; undefined if it is the daemon's own user. */
   readonly uid: number | undefined;
-  /** The guest's; undefined where they are not known yet. */
+  /** The guest's disks; undefined while they are not known. */
   readonly disks: readonly DiskSpec[] | undefined;
-  /** Images that were made for disks that come with it. */
+  /** Images that this host made for disks that arrive with the guest. */
   readonly images: readonly string[];
   readonly unconfined: boolean;
 }
@@ -29,7 +30,7 @@ export function confinementOf(c: Confined): Omit<LauncherOptions, 'runner'> {
   return {
     files: c.uid === undefined ? filesOf(c, reach) : null,
     limits: {
-      // A limit on a user's processes is a limit on the guest's only where the user is the guest's own.
+      // RLIMIT_NPROC counts a user's processes, so it limits one guest only if the user is that guest's own.
       processes: c.uid === undefined ? undefined : c.config.guestProcesses,
       fileBytes:
         c.disks === undefined || reach.longestFile === undefined

@@ -1,7 +1,8 @@
 /**
- * Who wants to hear of each change of a domain.
- * Invariant: of somebody who does not take what he is told no more than MOST_UNSENT_BYTES wait; what he misses is
- * counted, and the next event that he gets says how many there were.
+ * The clients that want to hear of every change of a domain.
+ *
+ * Invariant: at most MOST_UNSENT_BYTES wait for a client that does not read. The events that it misses are counted,
+ * and the next event that it gets has that count.
  */
 import { CONTROL_NOTICES, type DomainEvent } from '../../protocol/control.js';
 import type { Rpc } from '../../protocol/rpc.js';
@@ -10,7 +11,7 @@ import { say } from '../../protocol/table.js';
 const MOST_UNSENT_BYTES = 256 << 10;
 
 export class DomainEvents {
-  /** The connections of those who listen, and what each has missed since its last event. */
+  /** The connections of the clients, with the number of events that each has missed since its last one. */
   private readonly watching = new Map<Rpc, number>();
 
   add(rpc: Rpc): void {

@@ -1,12 +1,12 @@
 /**
- * What guests' processes print, one file for each in a directory that only the daemon can reach; the process has an
- * open descriptor that appends, and nothing else of it.
+ * What guests' processes print: one file for each process, in a directory that only the daemon can reach. The process
+ * has only an open descriptor in append mode.
  *
- *     logs/DOMID.log     the latest
- *     logs/DOMID.log.1   the end of what was before it
+ *     logs/DOMID.log     the latest output
+ *     logs/DOMID.log.1   the end of the output before it
  *
- * Invariant: the daemon cuts a log that has grown beyond CUT_BYTES; a process that has not been taken over writes no
- * more into one of MOST_LOG_BYTES until then.
+ * Invariant: the daemon cuts a log that has grown beyond CUT_BYTES. While a process is not connected to a daemon, it
+ * stops writing when its log has reached MOST_LOG_BYTES.
  */
 import {
   closeSync,
@@ -23,12 +23,12 @@ import { readForeign } from '../../os/foreign-directory.js';
 import { printable } from '../../protocol/printable.js';
 
 const CUT_BYTES = 1 << 20;
-/** Of what is cut, so much of its end is kept. */
+/** How much of the end is kept when a log is cut. */
 const KEPT_BYTES = 256 << 10;
 const LINE_BYTES = 16 << 10;
 const MAX_LINE = 2000;
 
-/** Cuts the log if it has grown. */
+/** Cuts the log if it is too long. */
 export function cutLog(path: string): void {
   let fd: number;
   try {
@@ -41,19 +41,22 @@ export function cutLog(path: string): void {
     writeFileSync(`${path}.1`, readForeign(path, KEPT_BYTES, 'end'), { mode: 0o600 });
     ftruncateSync(fd);
   } catch {
-    // A full disk: the next time.
+    // The disk is full: the log is cut the next time.
   } finally {
     closeSync(fd);
   }
 }
 
-/** The last line in it, escaped; "" if there is none. */
+/** The last line of the log, escaped; "" if there is none. */
 export function lastLine(path: string): string {
   const text = readForeign(path, LINE_BYTES, 'end').trimEnd();
   return printable(text.slice(text.lastIndexOf('\n') + 1), MAX_LINE);
 }
 
-/** What a directory and those in it take up, but for `except`. Not more than `most` names are looked at. */
+/**
+ * Bytes that a directory and its subdirectories use, without the names in `except`. At most `most` names are looked
+ * at.
+ */
 export function sizeOfDirectory(
   path: string,
   most: number,
@@ -75,12 +78,12 @@ export function sizeOfDirectory(
         open.closeSync();
       }
     } catch {
-      // It went meanwhile.
+      // The file was removed meanwhile.
     }
   };
   visit(path);
   return size;
 }
 
-/** Of st_blocks. */
+/** The unit of st_blocks, bytes. */
 const BLOCK = 512;

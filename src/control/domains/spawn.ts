@@ -1,10 +1,11 @@
 /**
- * Starts a guest process with no more rights than it needs, and finds those that outlived an earlier daemon.
+ * Starts a guest process with no more rights than it needs, and finds the processes that outlived an earlier daemon.
  *
- * The process gets: its own directory as working directory (0700, its own), the kernel and ramdisk, its log and the
- * socket on which its daemon finds it as open descriptors, a user and group of its own when the daemon is root, no
- * supplementary groups, an empty environment, limits, a sandbox (sandbox.ts), and a session of its own, so that it
- * outlives us. The sandbox lets nothing leave that session: so all that it starts ends with it.
+ * The process gets: its own directory (0700) as the working directory; open descriptors of the kernel, the ramdisk,
+ * its log and the socket on which its daemon connects; a user and group of its own if the daemon is root; no
+ * supplementary groups; an empty environment; resource limits; a sandbox (sandbox.ts); and a session of its own, so
+ * that it outlives the daemon. The sandbox prevents its processes from leaving that session, so that all of them can
+ * be found and ended.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -35,12 +36,14 @@ import { Failure } from '../../protocol/failure.js';
 import { type Confined, confinementOf } from './confinement.js';
 import { lastLine } from './process-log.js';
 
-/** Where a guest's process has its things, and who it is. All but `directory` only the daemon can reach. */
+/**
+ * Where a guest's process keeps its files, and its user. Only the daemon can reach these places, except `directory`.
+ */
 export interface ProcessPlaces {
   readonly directory: string;
   readonly log: string;
   readonly socket: string;
-  /** User and group id of the process, or undefined to stay who we are. */
+  /** User and group id of the process; undefined to keep the daemon's. */
   readonly uid: number | undefined;
 }
 
@@ -50,21 +53,27 @@ export interface SpawnOptions {
   /** "" for none. */
   readonly kernel: string;
   readonly ramdisk: string;
-  /** Folders in which these must lie; undefined: anywhere. */
+  /** Folders in which these files must lie; undefined: anywhere. */
   readonly kernelFolders: readonly string[] | undefined;
   readonly memoryLimitKib: number;
   readonly confined: Confined;
-  /** The process yields to others until competeAgain(), or for MOST_YIELD_MS: a host may have no time to spare at all. */
+  /**
+   * The process runs at a lower priority until competeAgain() is called, but at most for MOST_YIELD_MS: a busy host
+   * might never run it.
+   */
   readonly yielding: boolean;
 }
 
 export interface ProcessId {
   readonly pid: number;
-  /** Start time in clock ticks since boot: tells a process from a later one with its number. */
+  /** Start time in clock ticks since boot: it distinguishes the process from a later one with the same number. */
   readonly startTicks: number;
 }
 
-/** Young objects get 4 MiB twice, not 16: a guest's process makes few that last, and keeps what it once had. */
+/**
+ * Limits the two halves of V8's young generation to 4 MiB each instead of 16: a guest's process makes few objects
+ * that last, and V8 does not give the memory back.
+ */
 const ENGINE_OPTIONS = ['--max-semi-space-size=4'];
 const CONNECT_TIMEOUT_MS = 20_000;
 const MOST_YIELD_MS = 2_000;
@@ -83,7 +92,7 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
   const input = (path: string): number => {
     let fd: number;
     try {
-      // A pipe that nobody writes to must not hold up the daemon.
+      // A pipe that nobody writes to must not block the daemon.
       fd = file(path === '' ? '/dev/null' : path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       throw new Failure('bad-config', `cannot open ${path}: ${(error as Error).message}`);
@@ -94,7 +103,8 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
     }
     return fd;
   };
-  // A kernel of its own name while it is made: closing the server removes that name, not the one that it is given.
+  // The socket gets a temporary name of its own while it is made: closing the server removes that name, and not the
+  // one to which the socket is renamed.
   const server = net.createServer();
   try {
     const kernel = input(options.kernel);
@@ -108,7 +118,7 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
     renameSync(`${socket}.new`, socket);
     const listening = (server as unknown as { _handle: { fd: number } })._handle.fd;
     const told: LauncherOptions = { ...confinementOf(options.confined), runner: options.runner };
-    // The shell sets the limit that must hold from the beginning, and becomes Node.
+    // The shell sets the limit that must hold from the start, and then executes Node in its place.
     const child = spawn(
       '/bin/sh',
       [
@@ -153,7 +163,7 @@ interface ProcessStat {
   readonly startTicks: number;
 }
 
-/** What /proc/PID/stat says; undefined if there is no such process. */
+/** The fields of /proc/PID/stat; undefined if there is no such process. */
 function statOf(pid: number | string): ProcessStat | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
@@ -171,10 +181,10 @@ function statOf(pid: number | string): ProcessStat | undefined {
 
 const isOver = (stat: ProcessStat): boolean => stat.state === 'Z' || stat.state === 'X';
 
-/** Start time of a process; undefined if there is no such process, or only its remains; 0 if that cannot be read now. */
+/** Start time of a process; undefined if there is no such process or it is a zombie; 0 if it cannot be read now. */
 export function startTicks(pid: number): number | undefined {
   const stat = statOf(pid);
-  // Where we have no descriptor to read it with, nobody has died of that.
+  // If the daemon has no descriptor left to read the file with, that does not mean that the process is dead.
   if (stat === undefined) return exists(pid) ? 0 : undefined;
   return isOver(stat) ? undefined : stat.startTicks;
 }
@@ -188,7 +198,7 @@ function exists(pid: number): boolean {
   }
 }
 
-/** Where one of the two times is not known, by its number alone. */
+/** If one of the two start times is unknown, the number alone decides. */
 export function isAlive(id: ProcessId): boolean {
   const ticks = startTicks(id.pid);
   return ticks !== undefined && (ticks === 0 || id.startTicks === 0 || ticks === id.startTicks);
@@ -203,14 +213,14 @@ function numbersOfProcesses(): string[] {
 }
 
 /**
- * The processes that are of this guest: of the session that its process made, which its sandbox lets none of them leave.
- * A number that a session has is no other process's as long as one of it is there. (Not by their user: guests of
- * another daemon of this machine may have the same.)
+ * The processes of this guest: those in the session of its process, which its sandbox does not let them leave. The
+ * kernel does not reuse the number of a session while a process of it exists. (The user would not do: guests of
+ * another daemon on this machine may have the same.)
  */
 function processesOf(id: ProcessId): number[] {
   const leader = statOf(id.pid);
   if (leader !== undefined && id.startTicks !== 0 && leader.startTicks !== id.startTicks) return [];
-  // Known also while there is no descriptor to look with.
+  // This is known even if the daemon has no descriptor left.
   const found: number[] = isAlive(id) ? [id.pid] : [];
   for (const name of numbersOfProcesses()) {
     const stat = statOf(name);
@@ -220,10 +230,10 @@ function processesOf(id: ProcessId): number[] {
   return found;
 }
 
-/** The session that a process is of; undefined if it is not there any more. */
+/** The session of a process; undefined if the process is gone. */
 export const sessionOf = (pid: number): number | undefined => statOf(pid)?.session;
 
-/** SIGKILL, to exactly this process and to all that came of it. Resolves when they are dead. */
+/** Sends SIGKILL to exactly this process and to all its descendants. Resolves when they are dead. */
 export async function killProcess(id: ProcessId): Promise<void> {
   for (;;) {
     const found = processesOf(id);
@@ -232,7 +242,7 @@ export async function killProcess(id: ProcessId): Promise<void> {
       try {
         process.kill(pid, 'SIGKILL');
       } catch {
-        // It died between the two.
+        // It died between the two calls.
       }
     }
     await new Promise((done) => setTimeout(done, 5));
@@ -248,7 +258,7 @@ export async function deathOf(id: ProcessId, timeoutMs = Number.POSITIVE_INFINIT
   return true;
 }
 
-/** The socket of a guest's process: of one that an earlier version started it is in the process's own directory. */
+/** The socket of a guest's process. A process that an earlier version started has it in its own directory. */
 export function socketOf({ directory, socket }: ProcessPlaces): string {
   const earlier = join(directory, GUEST_SOCKET);
   try {
@@ -259,7 +269,7 @@ export function socketOf({ directory, socket }: ProcessPlaces): string {
   }
 }
 
-/** Connects to the process's socket, waiting for it to come up. Fails when the process dies before. */
+/** Connects to the process's socket, and waits for the socket to appear. Fails if the process dies before that. */
 export async function connectGuest(places: ProcessPlaces, id: ProcessId): Promise<net.Socket> {
   const end = performance.now() + CONNECT_TIMEOUT_MS;
   for (;;) {

@@ -19,7 +19,7 @@ import type { Domain } from '../domains/domain.js';
 import { type Domains, mustBeOf } from '../domains/domains.js';
 import { openSavedConfig, savedConfig, savedConfigRecord } from './saved-config.js';
 
-/** Of one of the records before the memory. */
+/** The longest of the records before the memory, bytes. */
 const MAX_HEAD_BYTES = 4 << 20;
 
 export interface SaveStats {
@@ -27,10 +27,10 @@ export interface SaveStats {
   readonly totalMs: number;
 }
 
-/** Longest that a guest's process is waited for to offer its data. */
+/** How long to wait for a guest's process to offer its data. */
 const DATA_TIMEOUT_MS = 20_000;
 
-/** Saves the guest to `path` and ends it here, or lets it go on (`keep`). When this fails the guest goes on. */
+/** Saves the guest to `path` and then ends it, or lets it run on (`keep`). If saving fails, the guest runs on. */
 export async function saveDomain(
   domains: Domains,
   domain: Domain,
@@ -45,11 +45,11 @@ export async function saveDomain(
   let written = 0;
   const over = new AbortController();
   try {
-    // What the guest's process writes comes after what we know ourselves.
+    // The stream of the guest's process follows the record that the daemon itself writes.
     const head = savedConfig(domains.world, domains.dir, config, foreign);
     await image.sink(head);
     const to = { path: DATA_SOCKET, host: '', port: 0, identity: 'save' };
-    // Nobody waits for a guest that is being saved to stop: one round, then the rest.
+    // Nobody notices how long a guest stands still while it is saved: one round, then the rest.
     const options = { ...DEFAULT_MOVE, maxRounds: 1 };
     const sent = domain.ask('send', { to, options, handover: false });
     const stored = dataOf(domains, domain, over.signal).then(async (socket) => {
@@ -94,12 +94,12 @@ async function dataOf({ world }: Domains, domain: Domain, signal?: AbortSignal):
 /** A file of a saved guest, and what its head says. */
 interface SavedGuest {
   readonly file: SavedImage;
-  /** Where the stream begins. */
+  /** Offset at which the stream begins. */
   readonly from: number;
   readonly name: string;
   readonly uuid: string;
   readonly frames: number;
-  /** Undefined in a file of version 0.1: it is in the stream then. */
+  /** Undefined in a file of version 0.1, which has it in the stream. */
   readonly saved: { readonly config: GuestConfig; readonly foreign: readonly string[] } | undefined;
 }
 
@@ -138,8 +138,8 @@ async function openSaved(domains: Domains, path: string): Promise<SavedGuest> {
 }
 
 /**
- * Makes a guest from a saved image; its configuration is a stranger's, unless this daemon itself has written it. When
- * this fails nothing was started and the image is as it was.
+ * Creates a guest from a saved image. Its configuration is treated as foreign unless this daemon itself has written
+ * it. If this fails, no guest was started and the image is unchanged.
  */
 export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<Domain> {
   const { file, from, name, uuid, frames, saved } = await openSaved(domains, path);
@@ -160,7 +160,7 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
       const expected = domain.expectation();
       await domain.ask('receive', { host: domains.grant(domain), from: to, ports: [0], disks: [], expected });
       const socket = await dataOf(domains, domain);
-      // What is wrong with the image is said by the guest's process, not by the broken pipe that follows.
+      // The guest's process reports what is wrong with the image; the broken pipe that follows says less.
       const copied = file.copyTo(socket, from).catch(() => {});
       domains.arrived(domain, await domain.ask('received', {}));
       await copied;

@@ -1,6 +1,7 @@
 /**
- * Whoever a move waits for may hang, be slow, refuse or be gone, at every step: a matrix. The hand-over and both sides'
- * code are the real ones, their processes and the network are played here, and the clock is vitest's.
+ * Each party for which a move waits may hang, be slow, refuse or be gone, at every step: a matrix. The hand-over and
+ * the code of both sides are the real ones; their processes and the network are simulated here, and the clock is
+ * vitest's.
  */
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -17,7 +18,10 @@ const ANSWER_MS = 1000;
 const log = pino({ level: 'silent' });
 const SENT = { rounds: [], bytes: 1, stopMs: 1, lastPagesMs: 1, lastPages: 1, reason: 'downtime' };
 
-/** How a party behaves from a step on. `hangs`: nothing until it wakes at the end; then it does all it was asked. */
+/**
+ * How a party behaves from a step on. `hangs`: it does nothing until it wakes up at the end; then it does everything
+ * it was asked.
+ */
 type Behaviour = 'hangs' | 'is slow' | 'is too slow' | 'refuses' | 'is gone';
 const BEHAVIOURS: readonly Behaviour[] = ['hangs', 'is slow', 'is too slow', 'refuses', 'is gone'];
 type Party = 'source process' | 'destination daemon' | 'destination process';
@@ -27,7 +31,7 @@ const STEPS: Readonly<Record<Party, readonly string[]>> = {
   'destination process': ['received', 'go'],
 };
 
-/** Answers to requests as a process gives them: in order, or not at all. */
+/** Answers requests as a process does: in order, or not at all. */
 class PlayedProcess {
   alive = true;
   rpc: object | undefined = {};
@@ -100,9 +104,9 @@ class World {
   source: 'running' | 'stopped' | 'locked' | 'dead' | 'dropped' = 'running';
   destination: 'waiting' | 'running' | 'dead' = 'waiting';
   record = false;
-  /** How often what follows a crash was begun. */
+  /** How often the policy for a crash was applied. */
   policies = 0;
-  /** What must never be. */
+  /** Violations of what must always hold. */
   readonly wrong: string[] = [];
   readonly move: OutgoingMove;
   readonly process: PlayedProcess;
@@ -206,7 +210,7 @@ class World {
         this.arrived = () => done({ config: {} });
       });
     if (method !== 'go') return null;
-    // The guest's process is asked to go on only where the destination refuses what it was offered.
+    // The guest's process is asked to resume only if the destination refuses the offer.
     if (this.step === 'resume') throw new Failure('io', 'the disk is not to be had');
     if (this.source === 'running') this.wrong.push('two live guests');
     this.record = true;
@@ -214,9 +218,9 @@ class World {
     return { attachMs: 1, recordMs: 1, startMs: 1 };
   }
 
-  // --- the destination's daemon, and the way there ---
+  // --- the destination's daemon, and the connection to it ---
 
-  /** The daemon over there comes to this step: resolves when, and if, it does it. */
+  /** The destination's daemon comes to this step: resolves when, and if, it performs it. */
   private async reaches(step: string): Promise<void> {
     if (this.party === 'destination daemon' && step === this.step) {
       if (this.how === 'hangs') this.asleep = true;
@@ -229,7 +233,10 @@ class World {
     if (this.asleep) await new Promise<void>((done) => this.waiting.push(done));
     if (this.gone) throw new Failure('io', 'the connection was closed');
   }
-  /** Its machine is off: what the hand-over has there is lost, unless the guest was there already. */
+  /**
+   * The destination's machine is switched off: its state of the hand-over is lost, unless the guest ran there
+   * already.
+   */
   private loseConnections(): void {
     this.gone = true;
     this.connection++;
@@ -246,7 +253,7 @@ class World {
     const stands = (): boolean => connection === this.connection;
     await Promise.race([
       this.reaches('connect'),
-      // As peer.ts has it.
+      // As in peer.ts.
       new Promise((_, reject) => setTimeout(() => reject(new Failure('io', 'no answer')), 5000)),
     ]);
     const back = {
@@ -311,13 +318,13 @@ class World {
 
   private heard(back: Rpc, message: ToDestination): void {
     const { incoming } = this;
-    // It was never opened, or its daemon has forgotten.
+    // The hand-over was never opened, or its daemon no longer knows it.
     if (incoming === undefined) return;
     incoming.heardFrom(back);
     void incoming.event(message);
   }
 
-  /** Everybody is well again. */
+  /** All parties work again. */
   async heal(): Promise<void> {
     this.asleep = false;
     if (this.gone) {
@@ -359,7 +366,7 @@ describe('a move of which somebody', () => {
           outcome = error.message;
         },
       );
-      // Nobody waits for longer than the limits of all steps together.
+      // The limits of all steps together bound how long anybody waits.
       for (let ms = 0; outcome === undefined && ms < 25_000; ms += 50) await vi.advanceTimersByTimeAsync(50);
       expect(outcome).toBeDefined();
       const sourceDead = !world.process.alive && !world.record;
@@ -371,7 +378,7 @@ describe('a move of which somebody', () => {
         expect([world.record, how]).toEqual([false, expect.not.stringMatching(/^is slow$/)]);
       } else {
         expect(outcome).toContain('may own the guest and does not answer');
-        // Its daemon decides for a process that does not.
+        // If the process does not answer, its daemon decides.
         expect(party).toBe('destination daemon');
       }
       const words = outcome;
@@ -382,7 +389,7 @@ describe('a move of which somebody', () => {
         return;
       }
       if (step === 'resume' && how === 'refuses') return;
-      // One guest lives in the end; where it was said to go on, there it is.
+      // Exactly one guest runs in the end, and it runs where the message said.
       expect([words, world.source === 'running', world.destination === 'running']).toEqual([
         words,
         !world.record,

@@ -8,7 +8,7 @@ import { OutgoingMove } from './outgoing-move.js';
 
 const started = { attachMs: 1, recordMs: 1, startMs: 1 };
 
-/** A destination that does all at once, and a guest process whose last answer is late. */
+/** A destination that answers everything at once, and a guest process whose last answer is late. */
 function moveWithLateAnswer(
   drop = async (): Promise<void> => undefined,
   done: string[] = [],
