@@ -60,6 +60,7 @@ const BUDGETS: Readonly<Record<string, Budget | undefined>> = {
   // Alone it also has those who hang and those who are slow, for whom each case waits.
   hangs: { minutes: 12, args: ['gone'] },
   rings: { minutes: 10, args: [] },
+  browser: { minutes: 6, args: [] },
 };
 const DEFAULT: Budget = { minutes: 15, args: [] };
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));

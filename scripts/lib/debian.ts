@@ -5,6 +5,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inRoot } from './root.js';
 
@@ -270,4 +271,29 @@ export async function fetchDebian(packages: readonly string[], from: DebianSourc
     rmSync(dir, { recursive: true, force: true });
   }
   return root;
+}
+
+/**
+ * A program's package and all libraries that it needs, by the machine's own package lists: as if nothing were installed,
+ * so that all of them can be unpacked together. Without the C library, which belongs to the machine.
+ */
+export function withLibraries(name: string): string[] {
+  const dir = mkdtempSync(join(tmpdir(), 'stillpoint-apt-'));
+  try {
+    const status = join(dir, 'status');
+    writeFileSync(status, '');
+    const options = ['-s', '-o', `Dir::State::status=${status}`, '-o', 'APT::Install-Recommends=0'];
+    const { stdout } = run('apt-get', [...options, 'install', name]);
+    const all = [...(stdout ?? '').matchAll(/^Inst (\S+)/gm)].map(([, one]) => one);
+    if (!all.includes(name))
+      throw new NoPackages(`the machine's package lists have no ${name} that can be installed`);
+    return all.filter(
+      (one) =>
+        one === name ||
+        one === `${name}-common` ||
+        (/^lib/.test(one) && !/^libc6$|perl|^libpam|^libllvm|mesa-dri/.test(one)),
+    );
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 }

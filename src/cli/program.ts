@@ -1,5 +1,7 @@
 /** The command line. Each verb lives in commands/, one file each. */
+
 import { Command, type CommanderError } from 'commander';
+import { VERSION } from '../protocol/generated/version.js';
 import { register as blockAttach } from './commands/block-attach.js';
 import { register as blockDetach } from './commands/block-detach.js';
 import { register as blockList } from './commands/block-list.js';
@@ -74,7 +76,7 @@ const VERBS = [
 export function makeProgram(exit: (error: CommanderError) => never): Command {
   const program = new Command('stillpoint')
     .description('Runs Xen PV guests without Xen, and moves them live between hosts without their help')
-    .version('0.1.0')
+    .version(VERSION)
     .showHelpAfterError()
     // Before the verbs are made, which take it over: wrong arguments have one exit status everywhere.
     .exitOverride(exit);

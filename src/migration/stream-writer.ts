@@ -2,6 +2,7 @@
  * Writes a migration stream: it numbers the records and passes their bytes to a sink, which can slow it down.
  * Invariant: nothing is written faster than the sink takes it or than the bandwidth limit allows.
  */
+import { VERSION } from '../protocol/generated/version.js';
 import { encodeRecord } from '../records/record.js';
 import { clearBit, hasBit, nextBit, setBit } from './bitmap.js';
 import { batchBytes, encodeBatch } from './page-batch.js';
@@ -119,7 +120,7 @@ export class StreamWriter {
         frames: head.frames,
         uuid: head.uuid,
         name: head.name,
-        writer: 'stillpoint 0.1.0',
+        writer: `stillpoint ${VERSION}`,
       }),
     );
     await this.write(
