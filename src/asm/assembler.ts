@@ -10,6 +10,7 @@
  * Branches always have their long form, so that one pass finds all addresses. Errors contain the line's number and
  * text.
  */
+import { parseJson } from '../protocol/json.js';
 import * as iced from '../x86/iced.js';
 
 const { Code, Encoder, Instruction, Mnemonic, OpCodeOperandKind, OpKind, Register } = iced;
@@ -228,7 +229,7 @@ export function assemble(
   function reader(text: string, number: number): (address: bigint) => Uint8Array {
     const [, word, rest] = /^(\S+)\s*(.*)$/.exec(text) as unknown as [string, string, string];
     const directive = word.toLowerCase();
-    if (directive === 'ascii') return () => new TextEncoder().encode(JSON.parse(rest) as string);
+    if (directive === 'ascii') return () => new TextEncoder().encode(String(parseJson(rest)));
     if (directive === 'zero') return () => new Uint8Array(Number(evaluate(rest, number)));
     if (directive === 'align') {
       return (address) => new Uint8Array(Number(-address & (evaluate(rest, number) - 1n)));

@@ -3,10 +3,16 @@
  * the outer values that a guest must never see. docs/hosts.md lists all of them.
  */
 import { readFileSync } from 'node:fs';
+import * as v from 'valibot';
 import { PV_RUNNER } from '../guest-process/entry-points.js';
 import type { HostPlatform } from '../host/platform.js';
 import { DEFAULT_PLATFORM, loadPlatform } from '../host/platforms.js';
+import { check } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
+import { parseJson } from '../protocol/json.js';
+import { between, fields, many, named, quantity, text } from '../protocol/shapes.js';
+
+const MAX_FOLDERS = 4096;
 
 export interface HostConfig {
   /** What this host stands on, as src/host/platforms.ts has it. */
@@ -32,6 +38,35 @@ export interface HostConfig {
   /** Module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;
 }
+
+/** A folder by its whole path. */
+const folder = v.pipe(
+  text(4096),
+  v.check(
+    (path) => /^\/.*[^/]$/.test(path) && !/\/\.\.?(\/|$)/.test(path),
+    'a folder by its whole path is expected',
+  ),
+);
+/** What this host is like; the platform's own keys are looked at by the platform. */
+const hostConfig: v.GenericSchema<unknown, HostConfig> = fields({
+  platform: text(64),
+  guestUid: quantity,
+  guestOverheadMib: quantity,
+  guestProcesses: quantity,
+  guestFileMib: quantity,
+  guestFolders: many(
+    v.pipe(text(4096), v.startsWith('/', 'a folder by its whole path is expected')),
+    MAX_FOLDERS,
+  ),
+  dataPorts: v.pipe(text(64), v.regex(/^(\d+-\d+)?$/, 'must be FIRST-LAST')),
+  greetingS: v.pipe(between(0, 3600), v.gtValue(0, 'must be more than 0')),
+  moveAnswerS: between(1, 3600),
+  networks: v.optional(named(text(4096)), {}),
+  images: v.optional(named(text(4096)), {}),
+  kernels: v.record(folder, folder),
+  backing: v.optional(many(text(4096), MAX_FOLDERS), []),
+  runner: text(4096),
+});
 
 /** The keys that are no platform's. */
 function defaults() {
@@ -81,42 +116,26 @@ export async function openHostConfig(path: string | undefined, hostName: string)
       fail(`${key} must be a ${typeof config[key]}`);
     config[key] = value;
   }
-  const checked = config as unknown as HostConfig;
   const settings = Object.fromEntries(own.map((key) => [key, config[key]]));
   try {
-    module.checkSettings(settings);
-    checkFolders('kernels', checked.kernels);
+    const platform = module.open(hostName, settings);
+    return { config: check(hostConfig, config, 'this host'), platform };
   } catch (error) {
-    fail((error as Error).message);
+    return fail((error as Error).message);
   }
-  const folders: unknown = checked.guestFolders;
-  if (!Array.isArray(folders) || !folders.every((f) => typeof f === 'string' && f.startsWith('/')))
-    fail('guestFolders: a list of folders by their whole paths expected');
-  if (checked.moveAnswerS < 1 || checked.moveAnswerS > 3600) fail('moveAnswerS is from 1 to 3600 seconds');
-  if (!(checked.greetingS > 0 && checked.greetingS <= 3600))
-    fail('greetingS must be more than 0 and at most 3600');
-  if (checked.dataPorts !== '' && !/^\d+-\d+$/.test(checked.dataPorts)) fail('dataPorts must be FIRST-LAST');
-  return { config: checked, platform: module.open(hostName, settings) };
 }
+
+const object = v.record(v.string(), v.unknown());
 
 function readObject(path: string): Record<string, unknown> {
   let given: unknown;
   try {
-    given = JSON.parse(readFileSync(path, 'utf8'));
+    given = parseJson(readFileSync(path, 'utf8'));
   } catch (error) {
     throw new Failure('bad-config', `${path}: ${(error as Error).message}`);
   }
-  if (typeof given !== 'object' || given === null)
-    throw new Failure('bad-config', `${path}: an object expected`);
-  return given as Record<string, unknown>;
-}
-
-function checkFolders(key: string, folders: Readonly<Record<string, unknown>>): void {
-  const isFolder = (text: unknown): boolean =>
-    typeof text === 'string' && /^\/.*[^/]$/.test(text) && !/\/\.\.?(\/|$)/.test(text);
-  for (const [folder, here] of Object.entries(folders))
-    if (!isFolder(folder) || !isFolder(here))
-      throw new Error(`${key}: ${folder}: two folders by their whole paths expected`);
+  if (!v.is(object, given)) throw new Failure('bad-config', `${path}: an object expected`);
+  return given;
 }
 
 /** The ports to try for arriving data, in order; [0] means any. */

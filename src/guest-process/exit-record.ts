@@ -1,7 +1,7 @@
 /** How a guest's process ended, on disk in its own directory, for a daemon that was not there to hear it. */
 import { closeSync, fsyncSync, openSync, writeFileSync } from 'node:fs';
 import { logLine } from '../os/log-output.js';
-import { EXIT_FILE, type GuestExit } from './guest-protocol.js';
+import { GUEST_FILES, type GuestExit } from '../protocol/guest-process.js';
 
 /** Characters; what is longer is no longer what people read. */
 export const MAX_DETAILS = 32 << 10;
@@ -9,7 +9,7 @@ export const MAX_DETAILS = 32 << 10;
 /** On disk when this returns. Without room for it the process ends all the same: to who finds no word, it crashed. */
 export function recordExit(exit: GuestExit): void {
   try {
-    const fd = openSync(EXIT_FILE, 'w', 0o600);
+    const fd = openSync(GUEST_FILES.exit.name, 'w', 0o600);
     try {
       writeFileSync(fd, JSON.stringify({ ...exit, details: exit.details.slice(0, MAX_DETAILS) }));
       fsyncSync(fd);

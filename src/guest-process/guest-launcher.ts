@@ -3,8 +3,12 @@
  * directory. A process of Node's has threads from its beginning, and Landlock binds only the thread that asks for it;
  * so this one restricts itself and then executes Node anew.
  */
+
 import { loadLibc } from '../os/libc.js';
 import { restrict, type SandboxLimits, type VisibleFiles } from '../os/sandbox.js';
+import { check } from '../protocol/check.js';
+import { launcherOptions } from '../protocol/daemon-files.js';
+import { parseJson } from '../protocol/json.js';
 import { GUEST_PROCESS } from './entry-points.js';
 
 export interface LauncherOptions {
@@ -25,7 +29,11 @@ const ANYWAY = 'stillpoint host --unconfined starts guests all the same';
 
 const say = (line: string): void => void process.stderr.write(`sandbox: ${line}\n`);
 
-const { runner, files, limits, unconfined } = JSON.parse(process.argv[2]) as LauncherOptions;
+const { runner, files, limits, unconfined } = check(
+  launcherOptions,
+  parseJson(process.argv[2]),
+  'the options of a guest process',
+);
 const libc = await loadLibc();
 const missing =
   libc === undefined

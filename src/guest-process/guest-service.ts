@@ -19,23 +19,24 @@ import { logLine } from '../os/log-output.js';
 import { within } from '../os/within.js';
 import { Failure } from '../protocol/failure.js';
 import { readDiskSpec } from '../protocol/guest-config.js';
-import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
-import { quotedName } from '../protocol/name.js';
-import type { Rpc } from '../protocol/rpc.js';
-import { RecordError } from '../records/fields.js';
-import { MAX_DETAILS, recordExit } from './exit-record.js';
-import { ConsoleKeeper } from './guest-console.js';
 import {
-  CONSOLE_LOG,
   type ExpectedGuest,
+  GUEST_FILES,
   type GuestExit,
   type GuestHello,
   type GuestPhase,
   type GuestRequests,
-  OWNER_FILE,
   type ReceivedInfo,
-  type StartedInfo,
-} from './guest-protocol.js';
+} from '../protocol/guest-process.js';
+import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
+import type { StartedInfo } from '../protocol/moves.js';
+import { quotedName } from '../protocol/name.js';
+import type { Rpc } from '../protocol/rpc.js';
+import type { AnsweredOf, Handlers, ParamsOf } from '../protocol/table.js';
+import { RecordError } from '../records/fields.js';
+import { MAX_DETAILS, recordExit } from './exit-record.js';
+import { ConsoleKeeper } from './guest-console.js';
+import { CONSOLE_LOG } from './guest-protocol.js';
 import type {
   GuestConfig,
   GuestRunner,
@@ -55,8 +56,8 @@ const RELEASE_MS = 5_000;
 /** Characters of a point's value. */
 const MAX_WORDS = 4096;
 
-type With<M extends keyof GuestRequests> = GuestRequests[M][0];
-type Answer<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]> | GuestRequests[M][1];
+type With<M extends keyof GuestRequests> = ParamsOf<GuestRequests, M>;
+type Answer<M extends keyof GuestRequests> = AnsweredOf<GuestRequests, M>;
 
 export class GuestService {
   private phase: GuestPhase = 'empty';
@@ -88,6 +89,33 @@ export class GuestService {
     private readonly module: RunnerModule,
     private readonly exit: (status: number) => void,
   ) {}
+
+  /** What it does for each request of its daemon's. */
+  readonly handlers: Handlers<GuestRequests> = {
+    hello: () => this.hello(),
+    create: (wanted) => this.create(wanted),
+    receive: (wanted) => this.receive(wanted),
+    received: () => this.received(),
+    go: (wanted) => this.go(wanted),
+    pause: () => this.pause(),
+    unpause: () => this.unpause(),
+    status: () => this.status(),
+    points: () => this.points(),
+    dmesg: () => this.dmesg(),
+    shutdown: (wanted) => this.shutdown(wanted),
+    rename: (wanted) => this.rename(wanted),
+    devices: () => this.devices(),
+    plug: (wanted) => this.plug(wanted),
+    unplug: (wanted) => this.unplug(wanted),
+    type: (wanted) => this.type(wanted),
+    watchConsole: () => this.watchConsole(),
+    travellingDisks: () => this.travellingDisks(),
+    send: (wanted) => this.send(wanted),
+    abortSend: (wanted) => this.abortSend(wanted),
+    lock: () => this.lock(),
+    resume: () => this.resume(),
+    end: (wanted) => this.end(wanted),
+  };
 
   /** A daemon connected; an earlier one is gone. */
   attachDaemon(daemon: Rpc): void {
@@ -264,7 +292,7 @@ export class GuestService {
 
   private claim(handover: string, incoming: IncomingRunner): void {
     try {
-      writeDurable(OWNER_FILE, { handover, uuid: incoming.runner.movable.uuid });
+      writeDurable(GUEST_FILES.owner.name, { handover, uuid: incoming.runner.movable.uuid });
     } catch (error) {
       // Whether the record is there is for the daemon to see, once we are dead and cannot change it.
       this.leave('failed', `the owner record cannot be written: ${(error as Error).message}`);
@@ -372,7 +400,7 @@ export class GuestService {
     return this.free().diskSizes?.() ?? [];
   }
 
-  async send(wanted: With<'send'>): Answer2<'send'> {
+  async send(wanted: With<'send'>): Promise<Answer<'send'>> {
     const { to, options, handover, version, clockDifference, disks = [], answerMs } = wanted;
     const runner = this.free();
     if (this.plugging > 0) throw new Failure('bad-state', 'a device is being plugged in');
@@ -493,5 +521,3 @@ function mustBeExpected(
       );
   }
 }
-
-type Answer2<M extends keyof GuestRequests> = Promise<GuestRequests[M][1]>;

@@ -4,38 +4,13 @@
  */
 import net from 'node:net';
 import { logLine } from '../os/log-output.js';
-import { Failure } from '../protocol/failure.js';
-import { type Params, Rpc } from '../protocol/rpc.js';
+import { GUEST, TO_GUEST } from '../protocol/guest-process.js';
+import { Rpc } from '../protocol/rpc.js';
+import { dispatcher, listener } from '../protocol/table.js';
 import { loadRunner } from './entry-points.js';
 import { recordExit } from './exit-record.js';
 import { GuestService } from './guest-service.js';
 
-/** Methods of GuestService that are requests. */
-const REQUESTS = new Set([
-  'hello',
-  'create',
-  'receive',
-  'travellingDisks',
-  'received',
-  'go',
-  'pause',
-  'unpause',
-  'status',
-  'points',
-  'dmesg',
-  'shutdown',
-  'rename',
-  'plug',
-  'devices',
-  'unplug',
-  'type',
-  'watchConsole',
-  'send',
-  'abortSend',
-  'lock',
-  'resume',
-  'end',
-]);
 /** A socket that listens where the daemon can find it, and nobody else. */
 const LISTENING_FD = 5;
 /** A guest process that no daemon ever speaks to is a leftover. */
@@ -66,13 +41,8 @@ const lonely = setTimeout(() => {
 const server = net.createServer((socket) => {
   clearTimeout(lonely);
   const rpc: Rpc = new Rpc(socket, {
-    request(method, params) {
-      if (!REQUESTS.has(method)) throw new Failure('usage', `unknown request ${method}`);
-      return (service as unknown as Record<string, (params: Params) => unknown>)[method](params);
-    },
-    notice(method, params) {
-      if (method === 'storeChanged') service.storeChanged(params as { path: string; value: string | null });
-    },
+    request: dispatcher(GUEST, service.handlers),
+    notice: listener(TO_GUEST, { storeChanged: (node) => service.storeChanged(node) }),
     closed: () => service.detachDaemon(rpc),
   });
   service.attachDaemon(rpc);

@@ -18,7 +18,7 @@ import { hugePages } from '../os/huge-pages.js';
 import { tuneEngine } from '../os/tune-engine.js';
 import { nodeUnpackers } from '../os/unpackers.js';
 import { Failure } from '../protocol/failure.js';
-import { checkGuestConfig } from '../protocol/guest-config.js';
+import { readGuestConfig as readGuestConfigRecord } from '../protocol/guest-config.js';
 import { quotedName } from '../protocol/name.js';
 import { printable } from '../protocol/printable.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
@@ -307,7 +307,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     },
     async construct(description, given): Promise<IncomingRunner> {
       const { config: carried, moves, container } = decodeRecord(runnerRecord, decodeRaw(description));
-      const config = checkGuestConfig(JSON.parse(carried), 'bad-image');
+      const config = readGuestConfigRecord(carried);
       if (given !== undefined) mustAgree(config, given);
       const guest = await Guest.empty(container, host, around);
       mustContain(guest, config, given !== undefined);

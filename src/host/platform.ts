@@ -105,9 +105,7 @@ export interface HostPlatform {
 export interface PlatformModule {
   /** What the settings are where the configuration file says nothing; their types are those of its keys. */
   defaultSettings(): PlatformSettings;
-  /** Throws with the key and with what is wrong with it; `settings` have the types of the defaults. */
-  checkSettings(settings: PlatformSettings): void;
-  /** `settings` were checked, or come in a grant of the same platform. */
+  /** Throws with the key of `settings` and with what is wrong with it. */
   open(hostName: string, settings: PlatformSettings): HostPlatform;
   /** A host for one guest without a daemon, and without anybody who reads its xenstore. */
   openSingleHost(hostName: string, links: SingleHostLinks): Host;

@@ -3,6 +3,8 @@
  * frame. Our switch also has a form of its own, with 10 bytes of virtio-net header before each frame, which count
  * towards the length. Source: QEMU, net/stream.c; passt, tap.c; virtio 1.2, 5.1.6.
  */
+import * as v from 'valibot';
+import { parseJson } from '../protocol/json.js';
 import { type Frame, GSO_NONE, MAX_FRAME_BYTES, MIN_GSO_BYTES, NEEDS_CSUM, plainFrame } from './frame.js';
 import { setU32be, u32be } from './headers.js';
 
@@ -41,22 +43,22 @@ export function claimHello(claim: LinkClaim): Uint8Array {
   return hello;
 }
 
+const claimShape = v.object({
+  mac: v.pipe(v.string(), v.regex(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/)),
+  ips: v.array(v.string()),
+  token: v.string(),
+});
+
 /** Parses and checks a claim. Throws FramingError. */
 export function readClaim(json: Uint8Array): LinkClaim {
-  let claim: Partial<Record<keyof LinkClaim, unknown>>;
+  let claim: unknown;
   try {
-    claim = Object(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json)));
+    claim = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(json));
   } catch {
     throw new FramingError('the claim is not JSON');
   }
+  if (!v.is(claimShape, claim)) throw new FramingError('the claim lacks a valid mac, ips or token');
   const { mac, ips, token } = claim;
-  const right =
-    typeof mac === 'string' &&
-    /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/.test(mac) &&
-    Array.isArray(ips) &&
-    ips.every((ip) => typeof ip === 'string') &&
-    typeof token === 'string';
-  if (!right) throw new FramingError('the claim lacks a valid mac, ips or token');
   return { mac, ips, token };
 }
 

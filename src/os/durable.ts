@@ -1,5 +1,7 @@
 /** Small files that must survive a crash of process or machine: whole and on disk when these return. */
+
 import { dirname, join } from 'node:path';
+import { parseJson } from '../protocol/json.js';
 import { type Files, systemFiles } from './files.js';
 
 const UNFINISHED = '.json.new';
@@ -50,7 +52,7 @@ export function removeDurable(path: string, files = systemFiles): void {
 }
 
 /** The value in the file, or undefined where there is none. Throws on a damaged one. */
-export function readJson<T>(path: string, files = systemFiles): T | undefined {
+export function readJson(path: string, files = systemFiles): unknown {
   let text: string;
   try {
     text = files.read(path);
@@ -58,7 +60,7 @@ export function readJson<T>(path: string, files = systemFiles): T | undefined {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  return JSON.parse(text) as T;
+  return parseJson(text);
 }
 
 const DAMAGED = '.damaged';
@@ -75,7 +77,7 @@ export function readOrSetAside<T>(
   files = systemFiles,
 ): T | undefined {
   try {
-    const value = readJson<unknown>(path, files);
+    const value = readJson(path, files);
     return value === undefined ? undefined : read(value);
   } catch (error) {
     // For want of descriptors: nothing is wrong with the file.

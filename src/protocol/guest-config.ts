@@ -2,10 +2,12 @@
  * A guest's configuration, as it stands in messages, in the daemon's files, in the records CONF and RUNR of a saved
  * guest: one declaration for all of them, with its disks and networks.
  */
+
 import * as v from 'valibot';
 import { check } from './check.js';
 import { checked } from './checked.js';
 import { Failure, type FailureCode } from './failure.js';
+import { parseJson } from './json.js';
 import { nameFault } from './name.js';
 import {
   between,
@@ -99,7 +101,7 @@ export type VifSettings = Readonly<v.InferOutput<typeof vifSettings>>;
 function parsed<S extends v.GenericSchema>(shape: S, json: string, what: string): v.InferOutput<S> {
   let value: unknown;
   try {
-    value = JSON.parse(json);
+    value = parseJson(json);
   } catch {
     // No object either, and said to be none.
   }
@@ -188,6 +190,17 @@ export const guestConfig = v.pipe(
 /** Throws Failure, which names the field. */
 export const checkGuestConfig = (value: unknown, code: FailureCode = 'usage'): GuestConfig =>
   checked(guestConfig, value, "the guest's configuration", code);
+
+/** The configuration in a record CONF or RUNR of a stream: JSON. Throws Failure, which names the field. */
+export function readGuestConfig(json: string): GuestConfig {
+  let value: unknown;
+  try {
+    value = parseJson(json);
+  } catch {
+    // No object either, and said to be none.
+  }
+  return checkGuestConfig(value, 'bad-image');
+}
 
 /** A device of any kind, as a guest's process or an older file has it. */
 export const deviceConfig = fields({

@@ -1,22 +1,47 @@
 /**
- * All that crosses from a guest's process to its daemon, declared: message, fields, types, limits. The process may have
- * been taken over by its guest, so nothing of it is used that was not held against this table.
+ * All that a daemon and a guest's process say to each other, over a unix socket on which the process listens: it
+ * outlives its daemon, and is found again by the next one. The process may have been taken over by its guest, so
+ * nothing of it is used that was not held against these tables.
  *
- *     NOTICES    what the process says of its own, over its socket
- *     REQUESTS   what it asks the daemon for
- *     ANSWERS    what it answers to the daemon's requests (src/guest-process/guest-protocol.ts has those)
- *     FILES      what it leaves in its directory, and the most that such a file may have, in bytes
+ *     GUEST          what the daemon asks the process for
+ *     TO_GUEST       what the daemon tells it
+ *     ASKED_BY_GUEST what the process asks the daemon for
+ *     FROM_GUEST     what the process tells of its own
+ *     GUEST_FILES    what it leaves in its directory
  */
 import * as v from 'valibot';
-import { deviceConfig, keptGuestConfig } from './guest-config.js';
+import { MAX_POINTS, pointRow, vcpuStatus } from './control.js';
+import { deviceConfig, diskFormat, keptGuestConfig } from './guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG, MAX_NODES_AT_ONCE } from './limits.js';
-import { base64, count, domid, many, nothing, port, quantity, text, uuid, words } from './shapes.js';
+import { anyProgress, moveOptions, sentStats, startedInfo } from './moves.js';
+import {
+  base64,
+  between,
+  count,
+  domid,
+  fields,
+  is,
+  many,
+  named,
+  nothing,
+  oneOf,
+  path,
+  port,
+  quantity,
+  text,
+  uuid,
+  words,
+  yes,
+} from './shapes.js';
+import { notice, openRequest } from './table.js';
 
 const MAX_VCPUS = 128;
 const MAX_DEVICES = 256;
-/** Pages are moved in rounds, each of which is one line of the statistics. */
-const MAX_ROUNDS = 10_000;
-export const endReason = v.picklist([
+const MAX_PORTS = 65_536;
+/** Longer than a timer of Node's can wait is no time. */
+const timeoutS = is(between(0, 2_147_483), 'how long the guest may take', 's');
+
+export const endReason = oneOf(
   'poweroff',
   'reboot',
   'crash',
@@ -25,107 +50,298 @@ export const endReason = v.picklist([
   'saved',
   'discarded',
   'failed',
-]);
-export const guestExit = v.object({ reason: endReason, details: words });
-export const ownerRecord = v.object({ handover: text(64), uuid });
-
-const hello = v.object({
-  pid: count,
-  phase: v.picklist(['empty', 'incoming', 'starting', 'live', 'ended']),
-  paused: v.boolean(),
-  locked: v.boolean(),
-  config: v.nullable(keptGuestConfig),
+);
+export const guestExit = fields({
+  reason: is(endReason, 'why it ended'),
+  details: is(words, 'more of that, in words'),
 });
-const progress = v.object({
-  round: count,
-  pages: count,
-  sent: count,
-  dirty: count,
-  mbPerSecond: quantity,
-  dirtyPagesPerSecond: quantity,
-  expectedDowntimeMs: quantity,
+export type GuestExit = Readonly<v.InferOutput<typeof guestExit>>;
+const ownerRecord = fields({
+  handover: is(text(64), "the move's id"),
+  uuid: is(uuid, "the guest's identity"),
 });
-const storageProgress = v.object({ copied: count, pending: count });
 
-export const NOTICES = {
-  console: v.object({ data: base64(MAX_CONSOLE_BYTES) }),
-  progress: v.union([progress, storageProgress]),
-  stopped: guestExit,
-  unplugged: v.object({ kind: text(16), devid: count }),
-  store: v.object({
-    nodes: many(v.object({ path: text(3072), value: v.nullable(text(4096)) }), MAX_NODES_AT_ONCE),
-  }),
+const hello = fields({
+  pid: is(count, 'its process id'),
+  phase: is(
+    oneOf('empty', 'incoming', 'starting', 'live', 'ended'),
+    'empty: there is no guest yet. incoming: one is on its way in, or whole and waiting; it has never run here. starting: it was told to start, and attaches, and writes its owner record. ended: it stopped of its own',
+  ),
+  paused: is(yes, 'whether somebody paused the guest'),
+  locked: is(yes, 'whether it may not go on, as another host may own the guest'),
+  config: is(v.nullable(keptGuestConfig), "the guest's configuration; null while there is none"),
+});
+export type GuestHello = Readonly<v.InferOutput<typeof hello>>;
+export type GuestPhase = GuestHello['phase'];
+
+/** What a host gives to one guest; its platform has the rest (src/host/platform.ts). */
+const hostGrant = fields({
+  platform: is(text(64), "the platform's name"),
+  settings: is(named(v.unknown()), "the platform's own settings"),
+  name: is(text(256), "the host's name"),
+  domid: is(domid, 'domain id on this host'),
+  storePort: is(count, "event-channel port of its store, this host's"),
+  consolePort: is(count, 'the same of its console'),
+  storeFrame: is(count, "machine frame of its store's ring, this host's"),
+  consoleFrame: is(count, "the same of its console's"),
+});
+
+const dataAddress = {
+  path: v.optional(is(path, 'a unix socket in place of host and port: for save and restore')),
+  host: is(text(255), 'where to'),
+  identity: is(text(64), 'name of the move; no secret'),
+  key: v.optional(is(text(64), '32 random bytes, used once, in hexadecimal digits; left out: unencrypted')),
 };
 
-export const REQUESTS = { stopping: v.object({}) };
+const expectedGuest = fields({
+  name: is(text(256), "the guest's name"),
+  uuid: is(uuid, "the guest's identity"),
+  config: is(v.nullable(keptGuestConfig), 'its configuration; null where only the stream has it'),
+});
+export type ExpectedGuest = Readonly<v.InferOutput<typeof expectedGuest>>;
 
-export const ANSWERS = {
-  hello,
-  create: hello,
-  receive: v.object({ port }),
-  received: v.object({ name: text(256), uuid, config: keptGuestConfig, bytes: count, stateMs: quantity }),
-  go: v.object({ attachMs: quantity, recordMs: quantity, startMs: quantity }),
-  pause: nothing,
-  unpause: nothing,
-  status: v.object({
-    vcpus: many(
-      v.object({ id: count, state: v.picklist(['running', 'blocked', 'offline']), seconds: quantity }),
-      MAX_VCPUS,
-    ),
-    memoryKib: v.optional(count, 0),
-    cpuSeconds: quantity,
-    uptimeSeconds: quantity,
-    instructions: quantity,
-    paused: v.boolean(),
-    rssKib: count,
+const receivedImage = fields({
+  devid: is(count, 'the number of the disk'),
+  path: is(path, 'path of the image that was made for it'),
+  format: is(diskFormat, 'its format'),
+  bytes: is(count, 'size of the disk', 'bytes'),
+  fileBytes: v.optional(is(count, 'of a raw file, where it ends within its last sector', 'bytes')),
+});
+
+const receivedInfo = fields({
+  ...expectedGuest.entries,
+  config: is(keptGuestConfig, 'its configuration'),
+  bytes: is(count, 'length of the stream', 'bytes'),
+  stateMs: is(quantity, 'how long the state took', 'ms'),
+});
+export type ReceivedInfo = Readonly<v.InferOutput<typeof receivedInfo>>;
+
+const node = fields({
+  path: is(text(3072), 'path in xenstore, in the domain'),
+  value: is(v.nullable(text(4096)), 'value; null: the node is gone'),
+});
+
+/** What the daemon asks the process for. */
+export const GUEST = {
+  hello: openRequest('Tells what there is; all its nodes in xenstore follow as `store` notices.', {
+    params: {},
+    answer: hello,
   }),
-  points: many(
-    v.object({
-      name: text(256),
-      rows: v.optional(text(256), ''),
-      inner: text(4096),
-      outer: text(4096),
-      /** A process of version 0.1 does not say: nothing of what it shows is taken for a real Xen's. */
-      pretended: v.optional(v.boolean(), true),
-      moves: count,
+  create: openRequest('Makes the guest, whose kernel and ramdisk are open as descriptors 3 and 4.', {
+    params: {
+      config: is(keptGuestConfig, "the guest's configuration"),
+      host: is(hostGrant, 'what this host gives to it'),
+      paused: is(yes, 'whether it waits before its first instruction'),
+    },
+    answer: hello,
+    errors: ['bad-state', 'bad-config'],
+  }),
+  receive: openRequest('Listens for the stream of a guest; answers with the port.', {
+    params: {
+      host: is(hostGrant, 'what this host gives to it'),
+      from: is(fields(dataAddress), 'where the stream comes to'),
+      ports: is(many(port, MAX_PORTS), 'ports to try, in order; 0 for any'),
+      disks: is(many(receivedImage, MAX_DEVICES), 'images for the disks that come with it'),
+      expected: is(expectedGuest, 'the guest that was announced; a stream of another is refused'),
+    },
+    answer: fields({ port: is(port, 'where it listens') }),
+    errors: ['bad-state'],
+  }),
+  received: openRequest('Is answered when the whole guest is here and was looked at.', {
+    params: {},
+    answer: receivedInfo,
+    errors: ['bad-state', 'bad-image'],
+  }),
+  go: openRequest("Attaches the guest's links, writes the owner record of a move, runs the guest.", {
+    params: {
+      handover: is(v.nullable(text(64)), "the move's id; null where none is"),
+      paused: is(yes, 'whether it waits before its first instruction'),
+    },
+    answer: startedInfo,
+    errors: ['bad-state'],
+  }),
+  pause: openRequest('Stops the guest between two instructions.', {
+    params: {},
+    answer: nothing,
+    errors: ['bad-state'],
+  }),
+  unpause: openRequest('Lets it go on.', { params: {}, answer: nothing, errors: ['bad-state'] }),
+  status: openRequest('Tells what the guest uses.', {
+    params: {},
+    answer: fields({
+      vcpus: is(many(vcpuStatus, MAX_VCPUS), 'its vCPUs'),
+      memoryKib: v.optional(is(count, 'of the frames that it has now', 'KiB'), 0),
+      cpuSeconds: is(quantity, 'processor time used since power-on, on all hosts together', 's'),
+      uptimeSeconds: is(quantity, 'since power-on, as the guest counts it', 's'),
+      instructions: is(quantity, 'instructions that it has carried out'),
+      paused: is(yes, 'whether it is paused'),
+      rssKib: is(count, 'memory of the process', 'KiB'),
     }),
-    10_000,
-  ),
-  dmesg: text(MAX_DMESG),
-  shutdown: nothing,
-  rename: nothing,
-  devices: many(
-    v.object({ ...deviceConfig.entries, front: v.record(text(256), text(4096)), link: text(4096) }),
-    MAX_DEVICES,
-  ),
-  plug: keptGuestConfig,
-  unplug: keptGuestConfig,
-  type: count,
-  watchConsole: base64(MAX_CONSOLE_BYTES),
-  travellingDisks: many(v.object({ devid: count, bytes: count }), MAX_DEVICES),
-  send: v.object({
-    rounds: many(progress, MAX_ROUNDS),
-    bytes: count,
-    storageBytes: count,
-    precopyMs: quantity,
-    reason: v.picklist(['downtime', 'rounds', 'timeout', 'paused']),
-    stopMs: quantity,
-    lastPagesMs: quantity,
-    lastPages: count,
-    stateMs: quantity,
-    stoppedAt: quantity,
+    errors: ['bad-state'],
   }),
-  abortSend: nothing,
-  lock: nothing,
-  resume: nothing,
-  end: nothing,
+  points: openRequest("Tells the guest's migration points.", {
+    params: {},
+    answer: many(pointRow, MAX_POINTS),
+    errors: ['bad-state'],
+  }),
+  dmesg: openRequest("Tells the messages of the guest's hypervisor.", {
+    params: {},
+    answer: text(MAX_DMESG),
+  }),
+  shutdown: openRequest('Asks the guest to end; is answered when it has taken the request.', {
+    params: { kind: is(oneOf('poweroff', 'reboot'), 'what it is asked for'), timeoutS },
+    answer: nothing,
+    errors: ['bad-state', 'timed-out'],
+  }),
+  rename: openRequest('Gives the guest another name for the toolstack.', {
+    params: { name: is(text(256), 'the name') },
+    answer: nothing,
+    errors: ['bad-state'],
+  }),
+  devices: openRequest("Lists the guest's disks and networks.", {
+    params: {},
+    answer: many(
+      fields({
+        ...deviceConfig.entries,
+        front: is(v.record(text(256), text(4096)), "nodes of its front end in the guest's own xenstore"),
+        link: is(text(4096), 'what this host gave, in words'),
+      }),
+      MAX_DEVICES,
+    ),
+    errors: ['bad-state'],
+  }),
+  plug: openRequest("Plugs a device in; answers with the guest's configuration after that.", {
+    params: {
+      device: is(deviceConfig, 'the device'),
+      at: is(v.nullable(path), 'where the file of a disk is for this process, if elsewhere'),
+    },
+    answer: keptGuestConfig,
+    errors: ['bad-state'],
+  }),
+  unplug: openRequest('Asks the guest to let go of a device, or takes it away.', {
+    params: {
+      kind: is(text(16), 'vbd or vif'),
+      devid: is(count, 'its number'),
+      force: is(yes, 'whether it is taken away'),
+      timeoutS,
+    },
+    answer: keptGuestConfig,
+    errors: ['bad-state', 'timed-out', 'usage'],
+  }),
+  type: openRequest('Types at the console; answers how many bytes were taken.', {
+    params: { data: is(base64(MAX_CONSOLE_BYTES), 'bytes in base64') },
+    answer: count,
+    errors: ['bad-state'],
+  }),
+  watchConsole: openRequest('Tells the latest output, in base64; `console` notices follow.', {
+    params: {},
+    answer: base64(MAX_CONSOLE_BYTES),
+  }),
+  travellingDisks: openRequest(
+    "Tells how large the guest's disks are; which of them are files, its daemon knows.",
+    {
+      params: {},
+      answer: many(
+        fields({ devid: is(count, 'its number'), bytes: is(count, 'its whole sectors', 'bytes') }),
+        MAX_DEVICES,
+      ),
+      errors: ['bad-state'],
+    },
+  ),
+  send: openRequest('Sends the guest, and leaves it paused; asks back `stopping` before it stops it.', {
+    params: {
+      to: is(fields({ ...dataAddress, port: is(port, 'port of that host') }), 'where to'),
+      options: is(fields(moveOptions), 'what the move may take'),
+      handover: is(yes, 'whether a hand-over follows; else it is saved'),
+      version: v.optional(
+        is(v.number('a number is expected'), 'of the stream; the plain one if it is left out'),
+      ),
+      clockDifference: v.optional(
+        is(quantity, "the destination's wall clock less ours, where it was measured", 'ns'),
+      ),
+      disks: v.optional(is(many(count, MAX_DEVICES), 'numbers of the disks that travel with it')),
+      answerMs: v.optional(
+        is(
+          quantity,
+          'how long the other side, or a disk that is copied, may do nothing before it is given up',
+          'ms',
+        ),
+      ),
+    },
+    answer: sentStats,
+    errors: ['bad-state', 'timed-out'],
+  }),
+  abortSend: openRequest('Gives up the sending.', {
+    params: { reason: is(words, 'why') },
+    answer: nothing,
+  }),
+  lock: openRequest('Lets go of the disks of a guest that was sent; it never goes on until `resume`.', {
+    params: {},
+    answer: nothing,
+    errors: ['bad-state', 'timed-out'],
+  }),
+  resume: openRequest('Unlocks a guest that was sent, and lets it go on.', { params: {}, answer: nothing }),
+  end: openRequest('Lets go of all, and ends the process.', {
+    params: { reason: is(endReason, 'why') },
+    answer: nothing,
+  }),
+};
+export type GuestRequests = typeof GUEST;
+
+/** What the daemon tells the process. */
+export const TO_GUEST = {
+  storeChanged: notice("Somebody changed a node of the domain in the host's xenstore.", node),
 };
 
-export const FILES = {
-  exit: { schema: guestExit, most: 256 << 10 },
-  owner: { schema: ownerRecord, most: 4096 },
+/** What the process asks its daemon for. */
+export const ASKED_BY_GUEST = {
+  stopping: openRequest(
+    'The guest is about to be stopped for a move: that is on disk when this is answered.',
+    {
+      params: {},
+      answer: nothing,
+      errors: ['bad-state', 'move-failed'],
+    },
+  ),
 };
 
-/** A domain's id and who has it, as this host's files have them. */
-export const processId = v.object({ pid: count, startTicks: quantity });
-export { domid };
+/** What the process tells of its own. */
+export const FROM_GUEST = {
+  console: notice(
+    'The guest has printed something.',
+    fields({ data: is(base64(MAX_CONSOLE_BYTES), 'bytes in base64') }),
+  ),
+  progress: notice('A move is at this point.', anyProgress),
+  stopped: notice('The guest stopped of its own.', guestExit),
+  unplugged: notice(
+    'A device that the guest was asked to let go of is gone, in time or late.',
+    fields({ kind: is(text(16), 'vbd or vif'), devid: is(count, 'its number') }),
+  ),
+  store: notice(
+    'The guest has changed nodes that the host has to see; the latest value of each.',
+    fields({ nodes: is(many(node, MAX_NODES_AT_ONCE), 'the nodes') }),
+  ),
+};
+
+/** A file of the process's, and the most bytes that it may have. */
+export interface GuestFile<S extends v.GenericSchema = v.GenericSchema> {
+  readonly name: string;
+  readonly about: string;
+  readonly shape: S;
+  readonly most: number;
+}
+/** What it leaves in its directory, and the most bytes that such a file may have. */
+export const GUEST_FILES = {
+  exit: {
+    name: 'exit.json',
+    about: 'How it ended, where it ended in order.',
+    shape: guestExit,
+    most: 256 << 10,
+  },
+  owner: {
+    name: 'owner.json',
+    about: 'The owner record: by which move the guest came, before its first instruction here.',
+    shape: ownerRecord,
+    most: 4096,
+  },
+};

@@ -9,7 +9,9 @@
  * worked on at once, nor more than MAX_UNSENT_BYTES of answers that it does not take; we send no line that it would
  * not take; when the stream ends every pending request fails, once.
  */
-import { describeError, Failure, isFailureCode } from './failure.js';
+import * as v from 'valibot';
+import { describeError, Failure, type FailureCode, isFailureCode } from './failure.js';
+import { parseJson } from './json.js';
 
 export const MAX_LINE_BYTES = 4 << 20;
 const MAX_PENDING = 256;
@@ -74,6 +76,33 @@ interface Pending {
   resolve(value: unknown): void;
   reject(error: Error): void;
   limit: { cancel(): void } | undefined;
+}
+
+const anyObject = v.record(v.string(), v.unknown());
+/** Any JSON value may come, from somebody who may be no friend: what is no error is one without words. */
+const saidError = v.fallback(
+  v.object({
+    code: v.fallback(v.custom<FailureCode>(isFailureCode), 'internal'),
+    message: v.fallback(v.string(), 'an error without words'),
+  }),
+  { code: 'internal', message: 'an error without words' },
+);
+/** A line, before it is known whether it is a request, a notice or an answer. */
+const anyMessage = v.object({
+  id: v.optional(v.unknown()),
+  do: v.optional(v.unknown()),
+  with: v.optional(v.unknown()),
+  ok: v.optional(v.unknown()),
+  error: v.optional(v.unknown()),
+});
+type Message = v.InferOutput<typeof anyMessage>;
+
+function readMessage(line: string): Message | undefined {
+  try {
+    return v.parse(anyMessage, parseJson(line));
+  } catch {
+    return undefined;
+  }
 }
 
 const encoder = new TextEncoder();
@@ -229,21 +258,14 @@ export class Rpc {
   }
 
   private line(line: string): void {
-    let message: Record<string, unknown>;
-    try {
-      message = JSON.parse(line);
-    } catch {
-      this.destroy();
-      return;
-    }
-    if (typeof message !== 'object' || message === null) {
+    const message = readMessage(line);
+    if (message === undefined) {
       this.destroy();
       return;
     }
     const { id, do: method } = message;
     if (typeof method === 'string') {
-      const params =
-        typeof message.with === 'object' && message.with !== null ? (message.with as Params) : {};
+      const params = v.is(anyObject, message.with) ? message.with : {};
       if (typeof id === 'number') void this.serve(id, method, params);
       else this.noticed(method, params);
     } else if (typeof id === 'number') this.answered(id, message);
@@ -275,21 +297,15 @@ export class Rpc {
     }
   }
 
-  private answered(id: number, message: Record<string, unknown>): void {
+  private answered(id: number, message: Message): void {
     const waiting = this.pending.get(id);
     if (waiting === undefined) return;
     this.pending.delete(id);
     waiting.limit?.cancel();
     if (message.error === undefined) waiting.resolve(message.ok);
     else {
-      // Any JSON value, from somebody who may be no friend.
-      const error = Object(message.error) as { code?: unknown; message?: unknown };
-      waiting.reject(
-        new Failure(
-          isFailureCode(error.code) ? error.code : 'internal',
-          typeof error.message === 'string' ? error.message : 'an error without words',
-        ),
-      );
+      const error = v.parse(saidError, message.error);
+      waiting.reject(new Failure(error.code, error.message));
     }
   }
 }

@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import type { Rpc } from './rpc.js';
 import { fields, is, many, text } from './shapes.js';
-import { ask, dispatcher, type Request, request } from './table.js';
+import { ask, dispatcher, openRequest, request } from './table.js';
 
 /** Versions of the daemons' protocol, best first. */
 export const PROTOCOL_VERSIONS: readonly number[] = [1];
@@ -17,18 +17,17 @@ export const CONTROL_KEY = 'control.key';
 
 export const SESSION = {
   /** Its fields are not held to be no others: what a later version adds to them must not keep it from being spoken to. */
-  hello: {
-    about: 'Opens a connection; nothing else is taken before it.',
-    params: fields({
+  hello: openRequest('Opens a connection; nothing else is taken before it.', {
+    params: {
       versions: is(many(v.unknown(), 256), 'versions of this protocol that the sender speaks, best first'),
       key: v.optional(is(text(256), 'what the file control.key has; on the unix socket only')),
-    }),
+    },
     answer: fields({
-      version: is(v.number(), 'the version that is spoken from here on'),
+      version: is(v.number('a number is expected'), 'the version that is spoken from here on'),
       name: v.optional(is(text(256), "the host's name"), ''),
     }),
     errors: ['not-trusted', 'bad-state'],
-  } satisfies Request,
+  }),
   ping: request('Asks for a sign of life; either side may.', { params: {}, answer: v.unknown() }),
 };
 

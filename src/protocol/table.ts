@@ -12,7 +12,7 @@ import { checked } from './checked.js';
 import { Failure, type FailureCode } from './failure.js';
 import { printable } from './printable.js';
 import type { Rpc } from './rpc.js';
-import { exactly } from './shapes.js';
+import { exactly, fields } from './shapes.js';
 
 /** A request and its answer. */
 export interface Request {
@@ -56,6 +56,15 @@ export function request<const P extends v.ObjectEntries, const A extends v.Gener
 ) {
   const { params, answer, errors = [] } = declared;
   return { about, params: exactly(params), answer, errors };
+}
+
+/** The same of a request that takes fields of later versions too, and leaves them out. */
+export function openRequest<const P extends v.ObjectEntries, const A extends v.GenericSchema>(
+  about: string,
+  declared: { readonly params: P; readonly answer: A; readonly errors?: readonly FailureCode[] },
+) {
+  const { params, answer, errors = [] } = declared;
+  return { about, params: fields(params), answer, errors };
 }
 
 /** Declares a notice. */

@@ -7,11 +7,11 @@
 import { createHash, webcrypto, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import * as v from 'valibot';
+import type * as v from 'valibot';
 import { readOrSetAside, removeDurable, writeDurable } from '../os/durable.js';
 import { check } from '../protocol/check.js';
+import { DAEMON_FILES } from '../protocol/daemon-files.js';
 import { Failure } from '../protocol/failure.js';
-import { many, text } from '../protocol/shapes.js';
 
 /** What a trusted certificate may be used for: moving guests here, or every verb. */
 export type Right = 'move' | 'control';
@@ -32,14 +32,8 @@ export interface Identity {
   readonly fingerprint: string;
 }
 
-/** A file of trusted/. Loose: a later version may keep more, and an earlier one that comes back lets it be. */
-const trustedFile = v.looseObject({
-  name: text(64),
-  certificate: text(64 << 10),
-  fingerprint: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'not a fingerprint')),
-  address: text(300),
-  allow: many(v.picklist(['move', 'control']), 2),
-});
+/** A file of trusted/, held against the type that is used here. */
+const trustedFile: v.GenericSchema<unknown, Trusted> = DAEMON_FILES.trusted.shape;
 const readTrusted = (value: unknown): Trusted => check(trustedFile, value, 'a trusted host');
 
 const VALID_YEARS = 20;

@@ -3,21 +3,22 @@
  * number. It speaks the daemon's protocol over the real rpc.ts, and writes its owner record as the real one does.
  */
 
-import {
-  DATA_SOCKET,
-  EXIT_FILE,
-  type GuestExit,
-  type GuestPhase,
-  type GuestRequests,
-  OWNER_FILE,
-} from '../../src/guest-process/guest-protocol.js';
+import { DATA_SOCKET } from '../../src/guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../src/guest-process/guest-runner.js';
 import type { ReceivedImage } from '../../src/host/images.js';
 import { preambleRecord } from '../../src/migration/stream-records.js';
 import { writeDurable } from '../../src/os/durable.js';
 import type { Files } from '../../src/os/files.js';
 import { Failure } from '../../src/protocol/failure.js';
+import {
+  GUEST_FILES,
+  type GuestExit,
+  type GuestPhase,
+  type GuestRequests,
+  type ReceivedInfo,
+} from '../../src/protocol/guest-process.js';
 import { type Params, Rpc } from '../../src/protocol/rpc.js';
+import type { ParamsOf } from '../../src/protocol/table.js';
 import { encodeRecord } from '../../src/records/record.js';
 import { filesOf } from './disk.js';
 import type { SimulatedHost } from './host.js';
@@ -33,7 +34,7 @@ export interface Memory {
   count: number;
 }
 
-type With<M extends keyof GuestRequests> = GuestRequests[M][0];
+type With<M extends keyof GuestRequests> = ParamsOf<GuestRequests, M>;
 
 /** What the sending process says to the receiving one. */
 type Sent =
@@ -64,7 +65,7 @@ export class GuestProcess extends Actor {
   /** Each request takes it so much longer, ms. */
   slow = 0;
   private sending: { abort(why: Error): void } | undefined;
-  private receiving: Promise<GuestRequests['received'][1]> | undefined;
+  private receiving: Promise<ReceivedInfo> | undefined;
   private daemon: Rpc | undefined;
   private begun = false;
   /** No daemon has spoken to it: it ends by itself when none does. */
@@ -258,7 +259,7 @@ export class GuestProcess extends Actor {
 
   private recordExit(exit: GuestExit): void {
     try {
-      writeDurable(EXIT_FILE, exit, this.files);
+      writeDurable(GUEST_FILES.exit.name, exit, this.files);
       this.recorded = true;
     } catch {
       // No room: whoever was not there to hear it takes it for a crash.
@@ -307,7 +308,7 @@ export class GuestProcess extends Actor {
     identity: string,
     disks: readonly ReceivedImage[],
     config: GuestConfig | null,
-  ): Promise<GuestRequests['received'][1]> {
+  ): Promise<ReceivedInfo> {
     const end = await connection;
     this.host.unlisten(this.port);
     const all = await new Promise<Extract<Sent, { say: 'all' }>>((done, failed) => {
@@ -359,7 +360,7 @@ export class GuestProcess extends Actor {
     }
     if (handover !== null) {
       try {
-        writeDurable(OWNER_FILE, { handover, uuid: this.memory.uuid }, this.files);
+        writeDurable(GUEST_FILES.owner.name, { handover, uuid: this.memory.uuid }, this.files);
       } catch (error) {
         this.leave('failed', 'the owner record cannot be written');
         throw error;

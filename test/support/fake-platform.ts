@@ -207,7 +207,6 @@ class FakePlatform implements HostPlatform {
 
 export const platform: PlatformModule = {
   defaultSettings: () => ({ xenVersion: '4.17.0', firstDomid: 1 }),
-  checkSettings: () => undefined,
   open: (hostName, settings) => new FakePlatform(hostName, settings as unknown as FakeSettings),
   openSingleHost: () => {
     throw new Error('a platform for daemons only');

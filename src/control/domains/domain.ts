@@ -4,27 +4,31 @@
  * dead; so a daemon that starts again finds every process there is.
  */
 import { join } from 'node:path';
-import type { GenericSchema } from 'valibot';
-import {
-  EXIT_FILE,
-  type ExpectedGuest,
-  type GuestExit,
-  type GuestHello,
-  type GuestNotices,
-  type GuestRequests,
-  OWNER_FILE,
-} from '../../guest-process/guest-protocol.js';
+import type * as v from 'valibot';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { HostNode } from '../../host/host.js';
 import type { GivenAccess, IncomingImage } from '../../host/images.js';
 import type { Clock } from '../../os/clock.js';
 import { removeDurable, writeDurable } from '../../os/durable.js';
-import { check, ProtocolError } from '../../protocol/check.js';
+import { check } from '../../protocol/check.js';
 import { Failure } from '../../protocol/failure.js';
-import { ANSWERS, FILES, NOTICES, REQUESTS } from '../../protocol/guest-process.js';
+import {
+  ASKED_BY_GUEST,
+  type ExpectedGuest,
+  FROM_GUEST,
+  GUEST,
+  GUEST_FILES,
+  type GuestExit,
+  type GuestFile,
+  type GuestHello,
+  type GuestRequests,
+  TO_GUEST,
+} from '../../protocol/guest-process.js';
+import { parseJson } from '../../protocol/json.js';
 import type { AnyProgress } from '../../protocol/moves.js';
 import { printable } from '../../protocol/printable.js';
 import { type Params, Rpc } from '../../protocol/rpc.js';
+import { type AnswerOf, type AskedOf, dispatcher, listener, say } from '../../protocol/table.js';
 import { Seldom } from '../seldom.js';
 import type { World } from '../world.js';
 import type { ProcessId, ProcessPlaces } from './spawn.js';
@@ -78,10 +82,6 @@ export interface DomainHooks {
   /** Something of its process that is worth a line in the log, and of which there is not much. */
   odd(domain: Domain, what: string): void;
 }
-
-/** What its process may say: the tables of src/protocol, held against the types that are used here. */
-const notices: { readonly [M in keyof GuestNotices]: GenericSchema<unknown, GuestNotices[M]> } = NOTICES;
-const answers: { readonly [M in keyof GuestRequests]: GenericSchema<unknown, GuestRequests[M][1]> } = ANSWERS;
 
 /** How long is waited for an answer that needs no more than a look, ms: also a hung process does not hold its caller. */
 const LOOK_MS = 10_000;
@@ -180,10 +180,7 @@ export class Domain {
     const rpc: Rpc = new Rpc(
       socket,
       {
-        request: async (method) => {
-          if (!Object.hasOwn(REQUESTS, method)) throw new Failure('usage', `unknown request ${method}`);
-          await this.hooks.stopping(this);
-        },
+        request: (method, params) => this.requests(method, params),
         notice: (method, params) => this.noticed(method, params),
         closed: () => {
           if (this.rpc !== rpc) return;
@@ -206,38 +203,28 @@ export class Domain {
     }
   }
 
+  private readonly notices = listener(FROM_GUEST, {
+    console: ({ data }) => {
+      for (const watcher of this.consoles.values()) watcher(data);
+    },
+    progress: (progress) => this.onProgress?.(progress),
+    store: ({ nodes }) => this.hooks.store(this, nodes),
+    unplugged: ({ kind, devid }) => this.hooks.unplugged(this, kind, devid),
+    stopped: (exit) => this.tell(exit),
+  });
+  private readonly requests = dispatcher(ASKED_BY_GUEST, {
+    stopping: async () => {
+      await this.hooks.stopping(this);
+      return null;
+    },
+  });
+
   private noticed(method: string, params: Params): void {
     try {
-      if (!Object.hasOwn(notices, method)) throw new ProtocolError(`unknown notice ${method}`);
-      this.notice(method as keyof GuestNotices, params);
+      this.notices(method, params);
     } catch (error) {
       // It may say what it wants: what is wrong with it is noted, now and then, and nothing else comes of it.
       this.odd(error);
-    }
-  }
-
-  private notice(method: keyof GuestNotices, params: Params): void {
-    const said = <M extends keyof GuestNotices>(name: M): GuestNotices[M] =>
-      check(notices[name] as GenericSchema<unknown, GuestNotices[M]>, params, `notice ${name}`);
-    switch (method) {
-      case 'console': {
-        const { data } = said('console');
-        for (const watcher of this.consoles.values()) watcher(data);
-        return;
-      }
-      case 'progress':
-        this.onProgress?.(said('progress'));
-        return;
-      case 'store':
-        this.hooks.store(this, said('store').nodes as HostNode[]);
-        return;
-      case 'unplugged': {
-        const { kind, devid } = said('unplugged');
-        this.hooks.unplugged(this, kind, devid);
-        return;
-      }
-      case 'stopped':
-        this.tell(said('stopped'));
     }
   }
 
@@ -275,10 +262,11 @@ export class Domain {
   }
 
   /** What stands in a file of its process, if that is what such a file has. */
-  private fileOf<F extends keyof typeof FILES>(name: string, file: F): unknown {
-    const text = this.world.files.readForeign(join(this.directory, name), FILES[file].most);
+  private fileOf<S extends v.GenericSchema>(file: GuestFile<S>): v.InferOutput<S> | undefined {
+    const { name, shape, most } = file;
+    const text = this.world.files.readForeign(join(this.directory, name), most);
     try {
-      return text === '' ? undefined : check(FILES[file].schema, JSON.parse(text), name);
+      return text === '' ? undefined : check(shape, parseJson(text), name);
     } catch {
       // A half-written file is none.
       return undefined;
@@ -287,7 +275,7 @@ export class Domain {
 
   /** How the process said that it ended; a crash if it said nothing. */
   exitOnDisk(): GuestExit {
-    const exit = this.fileOf(EXIT_FILE, 'exit') as GuestExit | undefined;
+    const exit = this.fileOf(GUEST_FILES.exit);
     if (exit !== undefined) return exit;
     const details = `the guest's process ${this.how || 'died'} ${this.lastLine}`.trim();
     return { reason: 'crash', details };
@@ -295,16 +283,16 @@ export class Domain {
 
   /** Whether the guest became ours by this hand-over. */
   ownedBy(handover: string): boolean {
-    const record = this.fileOf(OWNER_FILE, 'owner') as { handover: string } | undefined;
+    const record = this.fileOf(GUEST_FILES.owner);
     return record?.handover === handover;
   }
 
   /** Fails with 'io' where the answer is not what such an answer may be. */
   async ask<M extends keyof GuestRequests>(
     method: M,
-    params: GuestRequests[M][0],
+    params: AskedOf<GuestRequests, M>,
     timeoutMs = LOOKS.has(method) ? LOOK_MS : 0,
-  ): Promise<GuestRequests[M][1]> {
+  ): Promise<AnswerOf<GuestRequests, M>> {
     if (this.rpc === undefined && this.recovering !== undefined)
       await within(this.world.clock, this.recovering, timeoutMs);
     if (this.rpc === undefined) throw new Failure('bad-state', `domain ${this.domid} has no process`);
@@ -314,12 +302,12 @@ export class Domain {
   private async request<M extends keyof GuestRequests>(
     rpc: Rpc,
     method: M,
-    params: GuestRequests[M][0],
+    params: AskedOf<GuestRequests, M>,
     timeoutMs: number,
-  ): Promise<GuestRequests[M][1]> {
-    const answer = await rpc.request<unknown>(method, params, timeoutMs);
+  ): Promise<AnswerOf<GuestRequests, M>> {
+    const answer = await rpc.request(method, Object(params), timeoutMs);
     try {
-      return check(answers[method], answer, `the answer to ${method}`) as GuestRequests[M][1];
+      return check<GuestRequests[M]['answer']>(GUEST[method].answer, answer, `the answer to ${method}`);
     } catch (error) {
       this.odd(error);
       throw new Failure('io', `the process of domain ${this.domid}: ${(error as Error).message}`);
@@ -327,7 +315,7 @@ export class Domain {
   }
 
   changed(node: HostNode): void {
-    this.rpc?.notice('storeChanged', node);
+    if (this.rpc !== undefined) say(this.rpc, TO_GUEST, 'storeChanged', node);
   }
 
   /** Ends the process, in order if it answers, and resolves when it is dead. No policy applies. */

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { EXIT_FILE, type GuestHello } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { HostXenstore } from '../../host/standalone/toolstack-store.js';
 import { Failure } from '../../protocol/failure.js';
+import { GUEST_FILES, type GuestHello } from '../../protocol/guest-process.js';
 import { Rpc } from '../../protocol/rpc.js';
 import { blockAttach, blockDetach } from '../api/disk-requests.js';
 import { networkAttach, networkDetach } from '../api/network-requests.js';
@@ -108,7 +108,7 @@ function connect(pid: number): Duplex {
       }
       if (method === 'unplug') throw new Failure('timed-out', 'the guest did not let go');
       if (method === 'end') {
-        writeFileSync(join(process.directory, EXIT_FILE), '{"reason":"destroyed","details":""}');
+        writeFileSync(join(process.directory, GUEST_FILES.exit.name), '{"reason":"destroyed","details":""}');
         setImmediate(() => {
           processes.delete(pid);
           theirs.push(null);
@@ -190,7 +190,7 @@ describe('what a daemon remembers of its guests:', () => {
     then();
     const process = processes.get(domain.state.process!.pid)!;
     process.phase = 'ended';
-    writeFileSync(join(process.directory, EXIT_FILE), '{"reason":"reboot","details":""}');
+    writeFileSync(join(process.directory, GUEST_FILES.exit.name), '{"reason":"reboot","details":""}');
     process.rpc!.notice('stopped', { reason: 'reboot', details: '' });
   }
   const rows = (domains: Domains): string[] =>

@@ -5,13 +5,15 @@
  *
  * The key of the seal is in DIR/save.json (0600), made when it is first needed.
  */
+
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import { readJson, writeDurable } from '../../os/durable.js';
-import { checkGuestConfig } from '../../protocol/guest-config.js';
+import { readGuestConfig } from '../../protocol/guest-config.js';
 import { bytes, list, text } from '../../records/fields.js';
 import { encodeRecord, recordType } from '../../records/record.js';
+import { readSeal } from '../domains/state-files.js';
 import type { World } from '../world.js';
 
 export const savedConfigRecord = recordType(
@@ -30,8 +32,8 @@ const SEALED = 'stillpoint: the configuration of a saved guest, version 1';
 
 function key({ files, chance }: World, dir: string): Buffer {
   const path = join(dir, 'save.json');
-  const found = readJson<{ key: string }>(path, files);
-  if (found !== undefined) return Buffer.from(found.key, 'hex');
+  const found = readJson(path, files);
+  if (found !== undefined) return Buffer.from(readSeal(found).key, 'hex');
   const made = chance.bytes(32);
   writeDurable(path, { key: made.toString('hex') }, files);
   return made;
@@ -69,12 +71,6 @@ export function openSavedConfig(
   const { config: json, foreign, seal } = record;
   const right = sealOf(world, dir, json, foreign);
   const ours = seal.length === right.length && timingSafeEqual(seal, right);
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(json);
-  } catch {
-    // No object either, and said to be none.
-  }
-  const config = checkGuestConfig(parsed, 'bad-image');
+  const config = readGuestConfig(json);
   return { config, foreign: ours ? foreign : undefined };
 }

@@ -5,7 +5,6 @@
  * there is one. The record is written by the guest's process, right before its first instruction.
  */
 import type { Logger } from 'pino';
-import type { ReceivedInfo, StartedInfo } from '../../guest-process/guest-protocol.js';
 import {
   type DestinationAction,
   type DestinationEvent,
@@ -19,6 +18,8 @@ import {
 import type { Clock } from '../../os/clock.js';
 import { within } from '../../os/within.js';
 import { describeError } from '../../protocol/failure.js';
+import type { ReceivedInfo } from '../../protocol/guest-process.js';
+import type { StartedInfo } from '../../protocol/moves.js';
 import { TO_SOURCE } from '../../protocol/peer.js';
 import type { Rpc } from '../../protocol/rpc.js';
 import { say } from '../../protocol/table.js';

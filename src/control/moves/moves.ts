@@ -8,7 +8,6 @@
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { GuestExit } from '../../guest-process/guest-protocol.js';
 import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { ToDestination } from '../../migration/handover.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
@@ -17,6 +16,7 @@ import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.
 import { within } from '../../os/within.js';
 import { describeError, Failure } from '../../protocol/failure.js';
 import { disksOf } from '../../protocol/guest-config.js';
+import type { GuestExit } from '../../protocol/guest-process.js';
 import type { MoveOptions, MoveProgress, MoveStats, StorageProgress } from '../../protocol/moves.js';
 import type { Peer } from '../../protocol/peer.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';

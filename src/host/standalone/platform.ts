@@ -16,7 +16,7 @@ import { StandaloneImages } from './disk/images.js';
 import { standaloneLinks } from './links.js';
 import { inventOuterValues } from './outer-values.js';
 import { standaloneReach } from './reach.js';
-import { checkSettings, defaultSettings, pretendedBy, type StandaloneSettings } from './settings.js';
+import { defaultSettings, pretendedBy, readSettings, type StandaloneSettings } from './settings.js';
 import { openSingleHost } from './single-host.js';
 import { HostXenstore } from './toolstack-store.js';
 
@@ -74,7 +74,6 @@ class StandalonePlatform implements HostPlatform {
 
 export const platform: PlatformModule = {
   defaultSettings: () => ({ ...defaultSettings() }),
-  checkSettings: (settings) => checkSettings(settings as unknown as StandaloneSettings),
-  open: (hostName, settings) => new StandalonePlatform(hostName, settings as unknown as StandaloneSettings),
+  open: (hostName, settings) => new StandalonePlatform(hostName, readSettings(settings)),
   openSingleHost,
 };

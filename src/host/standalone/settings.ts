@@ -3,8 +3,15 @@
  * machine can be as unlike as two real ones. What has no real value here is pretended.
  */
 import { cpus } from 'node:os';
+import * as v from 'valibot';
 import { parseLinkAddress } from '../../net/links/address.js';
+import { check } from '../../protocol/check.js';
+import { fields, many, quantity, text, whole } from '../../protocol/shapes.js';
 import type { OuterKind } from '../host.js';
+
+const MAX_PATH = 4096;
+const MAX_WORDS = 256;
+const MAX_FOLDERS = 4096;
 
 export interface StandaloneSettings {
   /** Pretended: there is no Xen. As `xl info` has it. */
@@ -53,26 +60,42 @@ export function defaultSettings(): StandaloneSettings {
   };
 }
 
-/** `settings` have the types of the defaults. Throws with the key and with what is wrong with it. */
-export function checkSettings({ networks, images, backing, firstDomid, maxDomid }: StandaloneSettings): void {
-  for (const [name, link] of Object.entries<unknown>(networks)) {
-    try {
-      if (typeof link !== 'string') throw new Error('a link, as "switch:unix:PATH", is expected');
-      parseLinkAddress(link);
-    } catch (error) {
-      throw new Error(`networks: ${name}: ${(error as Error).message}`);
-    }
+/** What is wrong with the address of a link; undefined: nothing. */
+function linkFault(link: string): string | undefined {
+  try {
+    parseLinkAddress(link);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
-  const isFolder = (path: unknown): boolean =>
-    typeof path === 'string' && /^\/.*[^/]$/.test(path) && !/\/\.\.?(\/|$)/.test(path);
-  for (const [folder, here] of Object.entries<unknown>(images))
-    if (!isFolder(folder) || !isFolder(here))
-      throw new Error(`images: ${folder}: two folders by their whole paths expected`);
-  if (
-    !Array.isArray(backing) ||
-    !backing.every((path) => typeof path === 'string' && /^\/.*[^/]$/.test(path))
-  )
-    throw new Error('backing: folders by their whole paths expected');
-  if (firstDomid < 1 || maxDomid > MAX_DOMID || firstDomid > maxDomid)
-    throw new Error(`domain ids go from 1 to ${MAX_DOMID}`);
 }
+const link = v.pipe(
+  v.string('a link, as "switch:unix:PATH", is expected'),
+  v.check(
+    (address) => linkFault(address) === undefined,
+    (issue) => linkFault(issue.input) ?? '',
+  ),
+);
+const FOLDER = 'a folder by its whole path is expected';
+const folder = v.pipe(
+  text(MAX_PATH),
+  v.check((path) => /^\/.*[^/]$/.test(path) && !/\/\.\.?(\/|$)/.test(path), FOLDER),
+);
+const settings: v.GenericSchema<unknown, StandaloneSettings> = v.pipe(
+  fields({
+    xenVersion: text(MAX_WORDS),
+    cpuModel: text(MAX_WORDS),
+    tscKhz: quantity,
+    uptimeS: quantity,
+    wallClockS: quantity,
+    firstDomid: whole(1, MAX_DOMID),
+    maxDomid: whole(1, MAX_DOMID),
+    networks: v.record(v.string(), link),
+    images: v.record(folder, folder),
+    backing: many(v.pipe(text(MAX_PATH), v.regex(/^\/.*[^/]$/, FOLDER)), MAX_FOLDERS),
+  }),
+  v.check(({ firstDomid, maxDomid }) => firstDomid <= maxDomid, `domain ids go from 1 to ${MAX_DOMID}`),
+);
+
+/** Throws ProtocolError with the key and with what is wrong with it. */
+export const readSettings = (given: unknown): StandaloneSettings => check(settings, given, 'settings');
