@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { migrationPointsDoc, streamDoc } from '../scripts/lib/docs.js';
+import { protocolDoc } from '../scripts/lib/protocol-doc.js';
 import { STREAM_LIMITS, STREAM_PARTS } from '../scripts/lib/stream-contents.js';
 import { POINT_DESCRIPTIONS } from '../src/helper/points/all.js';
 import { ROWS, rowsOf } from '../src/helper/points/rows.js';
@@ -14,6 +15,10 @@ describe('the documentation', () => {
 
   it('of the stream says what the source says (npm run docs writes it)', () => {
     expect(page('stream.md')).toBe(streamDoc(STREAM_PARTS, STREAM_LIMITS));
+  });
+
+  it('of the protocol says what the source says (npm run docs writes it)', () => {
+    expect(page('protocol.md')).toBe(protocolDoc());
   });
 
   it('leaves no row of what a move would change without a point, and names no other', () => {

@@ -227,7 +227,7 @@ export function assemble(
 
   /** Turns a line into a function that returns its bytes for a given address. */
   function reader(text: string, number: number): (address: bigint) => Uint8Array {
-    const [, word, rest] = /^(\S+)\s*(.*)$/.exec(text) as unknown as [string, string, string];
+    const [, word = '', rest = ''] = /^(\S+)\s*(.*)$/.exec(text) ?? [];
     const directive = word.toLowerCase();
     if (directive === 'ascii') return () => new TextEncoder().encode(String(parseJson(rest)));
     if (directive === 'zero') return () => new Uint8Array(Number(evaluate(rest, number)));

@@ -190,6 +190,7 @@ export class HostDaemon {
    * their sandbox does not let them leave. One that is gone already is nobody that has to be heard.
    */
   private isGuests(libc: Libc | undefined, socket: net.Socket): boolean {
+    // Types: Node does not declare a socket's handle, which knows its descriptor.
     const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
     const pid = libc?.peerProcess(fd);
     // 0: of another namespace of processes than ours, where no guest is.

@@ -20,6 +20,7 @@ let call: Promise<Flock | undefined> | undefined;
 export function prepareFlock(): Promise<Flock | undefined> {
   call ??= import('koffi').then(
     (module) => {
+      // Types: koffi's declarations are of the module, not of its default export.
       const koffi = module.default as unknown as typeof import('koffi');
       const flock = koffi.load('libc.so.6').func('int flock(int fd, int operation)');
       return (fd: number, shared: boolean) => {

@@ -15,6 +15,7 @@ export type MemoryAdvice = (memory: ArrayBufferLike) => void;
 
 export async function hugePages(): Promise<MemoryAdvice | undefined> {
   try {
+    // Types: koffi's declarations are of the module, not of its default export.
     const koffi = (await import('koffi')).default as unknown as typeof import('koffi');
     const madvise = koffi.load('libc.so.6').func('int madvise(void *at, size_t length, int advice)');
     // If the system refuses, the memory has ordinary pages.

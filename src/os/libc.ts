@@ -34,6 +34,7 @@ export interface Libc {
 /** Undefined if koffi is not installed, or finds the C library under none of the names it tries. */
 export async function loadLibc(): Promise<Libc | undefined> {
   try {
+    // Types: koffi's declarations are of the module, not of its default export.
     const koffi = (await import('koffi')).default as unknown as typeof import('koffi');
     const lib = koffi.load('libc.so.6');
     const prctl = lib.func('prctl', 'int', [

@@ -122,6 +122,7 @@ export function aclCalls(): Promise<AclCalls | undefined> {
 }
 
 async function load(): Promise<AclCalls> {
+  // Types: koffi's declarations are of the module, not of its default export.
   const koffi = (await import('koffi')).default as unknown as typeof import('koffi');
   const lib = koffi.load('libc.so.6');
   const get = lib.func('intptr_t fgetxattr(int fd, str name, _Out_ void *value, size_t size)');

@@ -15,6 +15,7 @@ interface Core {
 }
 
 const wasm = decodeBase64(crc32cWasmBase64);
+// Types: WebAssembly's declarations do not know the exports of a module.
 const core = new WebAssembly.Instance(new WebAssembly.Module(wasm)).exports as unknown as Core;
 const buffer = new Uint8Array(core.memory.buffer, core.BUFFER.value, core.BUFFER_BYTES.value);
 

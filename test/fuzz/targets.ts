@@ -1,6 +1,7 @@
 /** All that somebody hostile can give us: a guest from inside, another host from outside. */
 import type { Target } from './fuzz.js';
 import { hypercalls } from './hypercalls.js';
+import { answers, configurations, messages } from './protocol.js';
 import { diskRing, netRing } from './rings.js';
 import { store } from './store.js';
 import { lines, state, stream } from './streams.js';
@@ -13,4 +14,7 @@ export const targets = async (): Promise<Target[]> => [
   await stream(),
   await state(),
   lines(),
+  messages(),
+  answers(),
+  configurations(),
 ];

@@ -116,6 +116,7 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
     server.listen({ path: `${socket}.new` });
     await once(server, 'listening');
     renameSync(`${socket}.new`, socket);
+    // Types: Node does not declare a server's handle, which knows its descriptor.
     const listening = (server as unknown as { _handle: { fd: number } })._handle.fd;
     const told: LauncherOptions = { ...confinementOf(options.confined), runner: options.runner };
     // The shell sets the limit that must hold from the start, and then executes Node in its place.

@@ -192,6 +192,7 @@ export class Machine implements CpuEngine {
           ),
       },
     });
+    // Types: WebAssembly's declarations do not know the exports of a module.
     const core = instance.exports as unknown as Core;
     translator.connect(instance.exports);
     core.init(framesBase, frames, map.firstMfn, codeMasks, frameBlocks, dirty, arenaEnd, vcpus);

@@ -37,6 +37,7 @@ interface Libc {
 async function loadLibc(): Promise<Libc> {
   let koffi: typeof import('koffi');
   try {
+    // Types: koffi's declarations are of the module, not of its default export.
     koffi = (await import('koffi')).default as unknown as typeof import('koffi');
   } catch {
     throw new Error('tap devices need the package koffi, which is not installed (npm install koffi)');

@@ -183,6 +183,7 @@ function extend(o: Operands, isSigned: boolean): DecodedForm {
   const to = o.log(0);
   const from = o.log(1);
   const kind = isSigned ? [G.MOVSX8, G.MOVSX16, G.MOVSX32][from] : from === 0 ? G.MOVZX8 : G.MOVZX16;
+  // Types: the namespace of a module has no index signature.
   const names = Op as unknown as Record<string, number>;
   const memory = o.isMemory(1);
   const name = `${G[kind]}_R${memory ? 'M' : 'R'}`;
@@ -325,6 +326,7 @@ function rest(m: number, o: Operands): DecodedForm | undefined {
       const bits = 8 << o.log(0);
       if (bits < 32)
         return form(generic(G.LEA, Form.RM, o.log(0)), { r1: 0, memory: true, special: 'offset' });
+      // Types: the namespace of a module has no index signature.
       const names = Op as unknown as Record<string, number>;
       return form(names[`LEA_M${bits}`], {
         r1: 0,

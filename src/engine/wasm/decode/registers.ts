@@ -1,6 +1,7 @@
 /** Register operands as byte offsets in a vCPU's state: rax is 0, rcx is 8, and so on; ah is 1. */
 import * as iced from '../../../x86/iced.js';
 
+// Types: an enumeration of iced has no index signature.
 const byName = iced.Register as unknown as Record<string, number>;
 const LEGACY = ['AX', 'CX', 'DX', 'BX', 'SP', 'BP', 'SI', 'DI'];
 

@@ -3,6 +3,7 @@ import * as iced from '../../../x86/iced.js';
 import { G, Op } from '../core/ops.js';
 
 const { Mnemonic: M } = iced;
+// Types: the namespace of a module has no index signature.
 const byName = M as unknown as Record<string, number>;
 
 const numbered = (first: number, names: string): [number, number][] =>
@@ -85,5 +86,6 @@ export const DESCRIPTOR = set(
 
 /** Specialised operations by generic kind, form and size. Their names in Op are `KIND_FORMsize`. */
 export function specialised(kind: number, form: string, bits: number): number | undefined {
+  // Types: the namespace of a module has no index signature.
   return (Op as unknown as Record<string, number>)[`${G[kind]}_${form}${bits}`];
 }

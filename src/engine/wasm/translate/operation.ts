@@ -107,6 +107,7 @@ function meaningOf(op: number): Meaning {
   const form = parts === null ? undefined : FORMS[parts[2]];
   if (parts === null || form === undefined) return { kind: K.STOP, form: Form.RR, log: 0 };
   const [, name, operands, bits] = parts;
+  // Types: the namespace of a module has no index signature.
   const names = G as unknown as Record<string, number>;
   const kind = name === 'IMUL' ? (operands === 'RRI' ? G.IMUL3 : G.IMUL2) : names[name];
   return { kind, form, log: bits === '' ? 2 : Math.log2(Number(bits) / 8) };

@@ -100,6 +100,7 @@ class Former {
       isLoop: false,
       isMerge: false,
       longest: 0,
+      // Types: the fields that depend on the kind of a node are filled in by its maker.
     } as unknown as Node;
     this.nodes.set(at, node);
     return node;

@@ -1,0 +1,45 @@
+/** What comes from outside is unknown until it was held against a declaration: no cast takes a short cut. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+
+const SRC = fileURLToPath(new URL('../../src', import.meta.url));
+/** The one place that may parse JSON: what it gives is `unknown`. */
+const PARSER = 'protocol/json.ts';
+/** A cast that the types of a library need says so beside it, in this form, with the reason. */
+const REASON = /\/\/ Types: .{20}/;
+
+const sources = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(
+  (name) => name.endsWith('.ts') && !name.endsWith('.test.ts') && !/(^|\/)(generated|core)\//.test(name),
+);
+
+/** Breaches of the rule in a file, each with its line. */
+function breaches(name: string, text: string): string[] {
+  const lines = text.split('\n');
+  return lines.flatMap((line, i) => {
+    const at = `${name}:${i + 1}: ${line.trim()}`;
+    const cast = /\bas unknown as\b|\bas any\b(?! )/.test(line);
+    if (cast && ![lines[i - 1], lines[i - 2], line].some((one) => REASON.test(one ?? ''))) return [at];
+    if (/\bJSON\.parse\b/.test(line) && name !== PARSER) return [at];
+    return /\b(parseJson|readJson)\([^;]*\)\s*as\b/.test(line) ? [at] : [];
+  });
+}
+
+it('no source casts what it has parsed, nor anything by way of unknown, without a reason', () => {
+  expect(sources.length).toBeGreaterThan(300);
+  expect(sources.flatMap((name) => breaches(name, readFileSync(join(SRC, name), 'utf8')))).toEqual([]);
+});
+
+it('finds what it looks for', () => {
+  for (const bad of [
+    'const x = y as unknown as Z;',
+    'const x = JSON.parse(text);',
+    'const x = parseJson(text) as Z;',
+    '// A comment that gives no reason.\nconst x = y as unknown as Z;',
+  ])
+    expect(breaches('a.ts', bad), bad).toHaveLength(1);
+  expect(
+    breaches('a.ts', '// Types: the library declares it as an object.\nconst x = y as unknown as Z;'),
+  ).toEqual([]);
+});
