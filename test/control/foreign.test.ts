@@ -145,7 +145,7 @@ describe('what others say of a guest', () => {
         opening(configuration({ kernel: `${hosts.root}/kernels/../elsewhere/secret` })),
         /has "." or ".." in it/,
       ],
-      [opening(configuration({ kernel: 'vmlinuz' })), /kernel: a whole path expected/],
+      [opening(configuration({ kernel: 'vmlinuz' })), /kernel: a whole path is expected/],
       [opening(configuration({ devices: [disk(outside)] })), /lies in no folder of "images"/],
       [opening(configuration({ devices: [disk(kernel)] })), /lies in no folder of "images"/],
       [opening(configuration({ devices: [disk('/srv/images/link')] })), /leads to .*secret, out of/],
