@@ -1,4 +1,5 @@
 /** What a person needs to see of a domain that crashed: the registers of each vCPU, and words of the stack. */
+import { Intent } from '../engine/engine.js';
 import { SHUTDOWN_crash, SHUTDOWN_suspend, SHUTDOWN_watchdog } from '../xen/sched.js';
 import type { DomainState } from './state.js';
 
@@ -45,7 +46,6 @@ const WORDS = new Map([
 ]);
 const STACK_WORDS = 64;
 const RSP = 4;
-const READ = 0;
 
 export function crashReport(d: DomainState): CrashReport {
   const unsigned = (n: number): bigint => BigInt.asUintN(64, BigInt(n));
@@ -56,7 +56,7 @@ export function crashReport(d: DomainState): CrashReport {
       const sp = cpu.reg(RSP);
       const stack: bigint[] = [];
       for (let i = 0; i < STACK_WORDS; i++) {
-        const at = d.machine.translate(v.id, sp + 8 * i, READ);
+        const at = d.machine.translate(v.id, sp + 8 * i, Intent.read);
         if (at < 0 || (at & 4095) > 4088) break;
         stack.push(d.mem.getBig(at));
       }

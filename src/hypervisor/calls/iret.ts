@@ -3,7 +3,7 @@
  * This is the most frequent hypercall: every system call and every fault of a process ends with it.
  * Source: do_iret of xen/arch/x86/pv/iret.c; restore_all_guest of x86_64/entry.S.
  */
-import type { EngineVcpu } from '../../engine/engine.js';
+import { type EngineVcpu, Intent } from '../../engine/engine.js';
 import type { LinearMemory } from '../../xen/memory.js';
 import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32 } from '../../xen/paging.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
@@ -19,7 +19,7 @@ const EFLAGS_VM = 0x2_0000;
 /** The bits of rflags that exist, which IRET and SYSRET take from the saved word. */
 const EFLAGS_KNOWN = 0x3f_7fd5;
 const EFLAGS_RF = 0x1_0000;
-const READ_KERNEL = 8;
+const READ_KERNEL = Intent.read | Intent.asKernel;
 
 export function iret(d: DomainState): void {
   const v = d.current;

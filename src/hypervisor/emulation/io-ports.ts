@@ -5,12 +5,13 @@
  * Source: guest_io_read, guest_io_write of xen/arch/x86/pv/emul-priv-op.c; rtc_guest_read of arch/x86/time.c;
  * pv_pit_handler of arch/x86/emul-i8254.c (all ones for a domain without an emulated PIT).
  */
+import { Intent } from '../../engine/engine.js';
 import type { DomainState } from '../state.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 
 const RTC_INDEX = 0x70;
 const PCI_ADDRESS = 0xcf8;
-const READ_KERNEL = 8;
+const READ_KERNEL = Intent.read | Intent.asKernel;
 
 /** Whether the guest allows its present code to use the port, through IOPL or its I/O bitmap. */
 export function ioAllowed(

@@ -3,6 +3,7 @@
  * as an unprivileged guest may, or hands back as #GP.
  * Source: pv_emulate_privileged_op of xen/arch/x86/pv/emul-priv-op.c; emulate_forced_invalid_op of emul-inv-op.c.
  */
+import { Intent } from '../../engine/engine.js';
 import * as iced from '../../x86/iced.js';
 import { ENODEV } from '../../xen/errno.js';
 import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
@@ -62,7 +63,6 @@ function ioplOk(d: DomainState, v: VcpuContext): boolean {
   return cpl << 12 <= v.iopl;
 }
 
-const FETCH = 2;
 const CLI = 0xfa;
 const STI = 0xfb;
 /** E4 to E7: IN and OUT with the port in the instruction; EC to EF: in DX. */
@@ -76,7 +76,7 @@ const IO_OUT = 2;
 export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   // Linux disables interrupts by CLI in its hottest paths: no need to decode that.
-  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), FETCH);
+  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
   const opcode = at < 0 ? 0 : d.mem.getU8(at);
   if ((opcode === CLI || opcode === STI) && ioplOk(d, v)) return instructionDone(d, v, cpu.rip + 1);
   // Nor for IN and OUT: it looks for a timer in vain a hundred thousand times while it boots.
@@ -319,7 +319,6 @@ function emulateCpuid(d: DomainState, v: VcpuContext, next: number): void {
 }
 
 const PREFIX_BYTES = 5;
-const READ = 0;
 
 /** The exit for `ud2; "xen"`: the instruction after it is emulated if it is CPUID, or the guest gets #UD. */
 export function emulateForced(d: DomainState, v: VcpuContext) {
@@ -327,7 +326,7 @@ export function emulateForced(d: DomainState, v: VcpuContext) {
   const { rip } = cpu;
   for (let i = 0; i < 2; i++) {
     const va = cpu.linear(rip + PREFIX_BYTES + i);
-    const at = d.machine.translate(v.id, va, READ);
+    const at = d.machine.translate(v.id, va, Intent.read);
     if (at < 0) return injectPageFault(d, v, va, 0);
     if (d.mem.u8[at] !== (i === 0 ? 0x0f : 0xa2)) return injectException(d, v, TRAP_invalid_op);
   }

@@ -8,6 +8,7 @@
  * all selectors anew whenever it comes back to a vCPU, so that a copy never outlives its descriptor there, either.
  * Source: Intel SDM volume 2 (MOV, IRET, LAR, LSL, VERR), volume 3 chapter 5.
  */
+import { Intent } from '../../engine/engine.js';
 import * as iced from '../../x86/iced.js';
 import { FLAT_USER_CS32, FLAT_USER_SS32 } from '../../xen/paging.js';
 import { sysenter } from '../calls/fast-calls.js';
@@ -223,7 +224,6 @@ export function enterFlatCode(d: DomainState, v: VcpuContext): void {
   enterCode(d, v, FLAT_USER_CS32);
 }
 
-const FETCH = 2;
 const MOV_TO_SEGMENT = 0x8e;
 /** `iretq`: 48 cf. */
 const IRETQ = 0xcf48;
@@ -235,7 +235,7 @@ export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   beginWatch(v);
   // `mov fs, eax` and its like are on every path that switches tasks, and Linux makes the processor look anew at code
   // that it has changed by `iretq`: no need to decode them.
-  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), FETCH);
+  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
   const opcode = at >= 0 && (at & 4095) < 4095 ? d.mem.getU16(at) : 0;
   if (opcode === IRETQ && cpu.codeBits === 64) return iretInstruction(d, v, 8);
   if ((opcode & 0xff) === MOV_TO_SEGMENT) {

@@ -4,16 +4,14 @@
  * in Xen's own range are refused, and each byte is read once.
  * Source: xen/arch/x86/usercopy.c, access_ok() of asm/x86_64/uaccess.h.
  */
-import type { CpuEngine } from '../../engine/engine.js';
+import { type CpuEngine, Intent } from '../../engine/engine.js';
 import { LinearMemory } from '../../xen/memory.js';
 import { HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START } from '../../xen/paging.js';
 
 const CANONICAL_END = 0x8000_0000_0000;
 
-const READ = 0;
-const WRITE = 1;
 /** Is added to an intent to use the kernel's page tables and rules, whatever mode the vCPU is in. */
-const KERNEL = 8;
+const KERNEL = Intent.asKernel;
 
 export const isCanonical = (va: number): boolean => va >= HYPERVISOR_VIRT_START && va < CANONICAL_END;
 /**
@@ -37,14 +35,14 @@ export class GuestMemory {
    * read it.
    */
   readable(vcpu: number, va: number): number {
-    return addressOk(va) ? this.machine.translate(vcpu, va, READ | KERNEL) : -1;
+    return addressOk(va) ? this.machine.translate(vcpu, va, Intent.read | KERNEL) : -1;
   }
 
   /** Copies `bytes` bytes from the guest to buffer[to...]. Returns false if a byte cannot be read. */
   copyIn(vcpu: number, va: number, bytes: number, to = 0): boolean {
     if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
-      const at = this.machine.translate(vcpu, va + done, READ | KERNEL);
+      const at = this.machine.translate(vcpu, va + done, Intent.read | KERNEL);
       if (at < 0) return false;
       const part = Math.min(bytes - done, 4096 - (at & 4095));
       const target = to + done;
@@ -61,7 +59,7 @@ export class GuestMemory {
   copyOut(vcpu: number, va: number, bytes: number, from = 0, mode = KERNEL): boolean {
     if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
-      const at = this.machine.translate(vcpu, va + done, WRITE | mode);
+      const at = this.machine.translate(vcpu, va + done, Intent.write | mode);
       if (at < 0) return false;
       const part = Math.min(bytes - done, 4096 - (at & 4095));
       const source = from + done;

@@ -6,7 +6,9 @@
  * entry, and only after Xen's checks of the new entry.
  * Source: pv_ro_page_fault, ptwr_emulated_update of xen/arch/x86/pv/ro-page-fault.c.
  */
+import { Intent } from '../../engine/engine.js';
 import * as iced from '../../x86/iced.js';
+
 import { VMASST_TYPE_writable_pagetables } from '../../xen/vm-assist.js';
 import { decodeAt } from '../emulation/decode-at.js';
 import { instructionDone } from '../emulation/instruction-done.js';
@@ -28,7 +30,6 @@ import type { VcpuContext } from '../vcpu/vcpu-context.js';
 import { addressOk } from './guest-memory.js';
 
 const { Mnemonic, OpKind, Register } = iced;
-const READ = 0;
 const PFEC_PRESENT = 1;
 const PFEC_WRITE = 2;
 const PFEC_RSVD = 8;
@@ -53,7 +54,7 @@ export function emulatePageTableWrite(
   if ((errorCode & (PFEC_PRESENT | PFEC_WRITE | PFEC_RSVD | PFEC_FETCH)) !== (PFEC_PRESENT | PFEC_WRITE))
     return false;
   if (!addressOk(address)) return false;
-  const at = d.machine.translate(v.id, address, READ);
+  const at = d.machine.translate(v.id, address, Intent.read);
   if (at < 0 || d.frames.type[d.ram.frameAt(at)] !== 1) return false;
   const ins = decodeAt(d.machine, v.id, v.cpu.rip);
   if (ins === null) return false;
@@ -70,7 +71,7 @@ const target = { at: 0, frame: 0, shift: 0n, lo: 0, hi: 0, old: 0n };
 /** Finds the part of an entry at `va`: within the faulting page, aligned to its own size. */
 function entry(d: DomainState, v: VcpuContext, va: number, bytes: number, faulted: number): boolean {
   if (Math.floor(va / 4096) !== Math.floor(faulted / 4096) || va % bytes !== 0 || bytes > 8) return false;
-  const at = d.machine.translate(v.id, va, READ);
+  const at = d.machine.translate(v.id, va, Intent.read);
   if (at < 0) return false;
   target.at = at - (at & 7);
   target.frame = d.ram.frameAt(at);

@@ -5,12 +5,13 @@
  * Source: vcpu_runstate_change, vcpu_runstate_get of xen/common/sched/core.c; update_runstate_area of
  * common/domain.c.
  */
+import { Intent } from '../../engine/engine.js';
 import { VcpuRunstateInfo } from '../../xen/vcpu.js';
 import { VMASST_TYPE_runstate_update_flag } from '../../xen/vm-assist.js';
 import type { DomainState } from '../state.js';
 import type { Runstate, VcpuContext } from '../vcpu/vcpu-context.js';
 
-const WRITE_KERNEL = 1 | 8;
+const WRITE_KERNEL = Intent.write | Intent.asKernel;
 /** Bit 63 of state_entry_time, in its high half: the record is being updated. */
 const UPDATE_HI = 0x8000_0000;
 

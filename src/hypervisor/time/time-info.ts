@@ -7,6 +7,7 @@
  * ((tsc - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32.
  * Source: __update_vcpu_system_time of xen/arch/x86/time.c, update_domain_wallclock_time of common/time.c.
  */
+import { Intent } from '../../engine/engine.js';
 import {
   SharedInfo,
   VcpuInfo,
@@ -19,7 +20,7 @@ import type { VcpuContext } from '../vcpu/vcpu-context.js';
 
 const TSC_TO_SYSTEM_MUL = 0x8000_0000;
 const TSC_SHIFT = 1;
-const WRITE_KERNEL = 1 | 8;
+const WRITE_KERNEL = Intent.write | Intent.asKernel;
 
 function writeRecord(d: DomainState, at: number, time: number): void {
   const { mem } = d;

@@ -5,6 +5,7 @@
  * part of a table. The guest has no privilege levels 0 and 1 (they become 3).
  * Source: check_descriptor, pv_set_gdt of xen/arch/x86/pv/descriptor-tables.c; Intel SDM volume 3, 3.4.5.
  */
+import { Intent } from '../../engine/engine.js';
 import { EFAULT, EINVAL } from '../../xen/errno.js';
 import { FIRST_RESERVED_GDT_ENTRY, FLAT_KERNEL_CS64 } from '../../xen/paging.js';
 import type { DomainState } from '../state.js';
@@ -46,7 +47,7 @@ export function readDescriptor(d: DomainState, v: VcpuContext, selector: number)
   descriptor.a = descriptor.b = 0;
   if (selector & 4) {
     if (index >= v.ldtEnts) return false;
-    const at = d.machine.translate(v.id, v.ldtBase + 8 * index, 8);
+    const at = d.machine.translate(v.id, v.ldtBase + 8 * index, Intent.asKernel);
     if (at < 0) return false;
     return sanitised(d.mem.getU32(at), d.mem.getU32(at + 4));
   }

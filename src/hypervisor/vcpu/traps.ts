@@ -6,7 +6,7 @@
  * the new rsp: rcx, r11, [error code,] rip, cs | saved_upcall_mask << 32, rflags, rsp, ss.
  * Source: create_bounce_frame and test_all_events of xen/arch/x86/x86_64/entry.S; pv_inject_event of pv/traps.c.
  */
-import type { EngineVcpu } from '../../engine/engine.js';
+import { type EngineVcpu, Intent } from '../../engine/engine.js';
 import {
   FLAT_KERNEL_CS64,
   FLAT_KERNEL_SS64,
@@ -44,7 +44,7 @@ export const EFLAGS_RF = 0x1_0000;
 const CLEARED_ON_ENTRY = 0x4000 | EFLAGS_RF | 0x2_0000 | 0x4_0000 | EFLAGS_TF;
 const CLEARED_IN_FRAME = EFLAGS_IF | EFLAGS_IOPL;
 
-const WRITE_KERNEL = 1 | 8;
+const WRITE_KERNEL = Intent.write | Intent.asKernel;
 const NO_ERROR_CODE = -1;
 
 /**

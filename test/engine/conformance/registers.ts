@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CR2, type CreateEngine, RIP } from '../../../src/engine/engine.js';
+import { CR2, type CreateEngine, MAX_VCPUS, RIP } from '../../../src/engine/engine.js';
 import { DONE, OWN, READ_ONLY, Rig } from './rig.js';
 
 const NAMES = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
@@ -31,6 +31,14 @@ export function registers(create: CreateEngine): void {
         cpu.setReg(RAX, address);
         expect([cpu.reg(RAX), cpu.regBig(RAX)]).toEqual([address, BigInt.asUintN(64, BigInt(address))]);
       }
+    });
+
+    it('are those of 1 to 8 vCPUs', async () => {
+      const { engine } = await Rig.open(create, { vcpus: MAX_VCPUS });
+      for (const cpu of engine.vcpus) cpu.setReg(RAX, 100 + cpu.id);
+      expect(engine.vcpus.map((cpu) => cpu.reg(RAX))).toEqual([100, 101, 102, 103, 104, 105, 106, 107]);
+      for (const vcpus of [0, MAX_VCPUS + 1])
+        await expect(Rig.open(create, { vcpus })).rejects.toThrow(RangeError);
     });
 
     it('are what the program leaves in them', async () => {

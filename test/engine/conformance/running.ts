@@ -64,6 +64,19 @@ export function running(create: CreateEngine): void {
       }
     });
 
+    it('that is over lets one more instruction through behind a load of SS, and no request either', async () => {
+      const rig = await Rig.open(create);
+      if (!rig.engine.abilities.exactCounts) return;
+      rig.program(`mov rdi, rax\n${LOOP}`);
+      const { cpu, engine } = rig;
+      engine.slice(0, 1, rig.now(), EVER);
+      expect(engine.run(0)).toBe(Exit.limit);
+      cpu.stackShadow = 0;
+      engine.requestExit(0);
+      expect([engine.run(0), cpu.reg(RDX), cpu.stackShadow]).toEqual([Exit.halted, 1, -1]);
+      expect([engine.run(0), cpu.reg(RDX)]).toEqual([Exit.limit, 1]);
+    });
+
     it('is each vCPU its own', async () => {
       const rig = await Rig.open(create, { vcpus: 3 });
       rig.program('mov [data+rdi*8], rdi\nend: syscall'.replace('data+rdi*8', 'rsi+rdi*8'));
