@@ -1,10 +1,10 @@
-/** Values of options, checked while the command line is read: what is wrong is said with the option's name. */
+/** Parsers for the values of options; an error names the option. */
 import { InvalidArgumentError } from 'commander';
 
-/** Seconds: the longest that a timer of Node's can wait. */
+/** The longest time that a timer of Node can wait, s. */
 export const MAX_TIMEOUT_S = 2_147_483;
 
-/** A whole number, in decimal digits. */
+/** A whole number in decimal digits. */
 export const whole =
   (low: number, high: number) =>
   (text: string): number => {
@@ -24,7 +24,7 @@ export const decimal =
     return value;
   };
 
-/** One of some words. */
+/** One of several words. */
 export const oneOf =
   <T extends string>(...words: readonly T[]) =>
   (text: string): T => {

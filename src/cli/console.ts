@@ -1,6 +1,6 @@
 /**
- * A guest's console on this terminal. First the latest output that the guest's process kept, then what comes.
- * Ends with Ctrl-], with the guest, or with the end of a piped input once the guest has taken all of it.
+ * A guest's console on this terminal: first the latest output that the guest's process has kept, then new output. It
+ * ends with Ctrl-], with the guest, or with the end of a piped input once the guest has accepted all of it.
  */
 
 import type { GuestConsole } from '../client/index.js';
@@ -8,7 +8,7 @@ import { connectDaemon } from './daemon-client.js';
 import { Terminal } from './terminal.js';
 import { guarded, type VerbOptions } from './verb.js';
 
-/** Typed bytes on their way; more make the terminal wait. */
+/** Typed bytes on their way; if there are more, the terminal waits. */
 const MAX_UNSENT_BYTES = 4096;
 const RETRY_MS = 20;
 

@@ -1,24 +1,24 @@
-/** How a verb reaches a daemon: by the unix socket in its directory, or another host's by mutual TLS. */
+/** How a verb reaches a daemon: through the unix socket in its directory, or another host's through mutual TLS. */
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Client, connect } from '../client/index.js';
 import { loadIdentity, loadTrusted } from '../transport/identity.js';
 import { greeted, openPeer, resolvePeer } from '../transport/peer.js';
 
-/** Where a host keeps its things when nothing else is said. */
+/** The default directory of a host. */
 export function defaultDirectory(): string {
   if (process.env.STILLPOINT_DIR !== undefined) return resolve(process.env.STILLPOINT_DIR);
   return process.getuid?.() === 0 ? '/var/lib/stillpoint' : join(homedir(), '.stillpoint');
 }
 
 export interface Where {
-  /** Directory of the daemon on this machine, and of our key. */
+  /** Directory of the daemon on this machine, which also has our key. */
   readonly dir: string;
   /** Another host, by trusted name or HOST:PORT. */
   readonly on?: string;
 }
 
-/** Connects and greets. */
+/** Connects and sends the greeting. */
 export async function connectDaemon({ dir, on }: Where): Promise<Client> {
   if (on === undefined) return connect({ directory: dir });
   const trusted = loadTrusted(dir);

@@ -1,6 +1,6 @@
 /**
  * A guest in the foreground: its console is this terminal, or these pipes, from one power cycle to the next.
- * Invariant: the console log has every byte that the guest printed, in order, also when we are killed.
+ * Invariant: the console log contains every byte that the guest printed, in order, even if this process is killed.
  */
 import { openSync, writeSync } from 'node:fs';
 import { type WasmEngine, wasmEngine } from '../engine/engines.js';
@@ -20,25 +20,25 @@ import { Terminal } from './terminal.js';
 const LAST_OUTPUT_BYTES = 4096;
 /** Wall clock at power-on of a deterministic guest: 2026-01-01T00:00:00Z, ns. */
 const DETERMINISTIC_START_NS = 1_767_225_600e9;
-/** ns an instruction of a deterministic guest takes. */
+/** How long an instruction of a deterministic guest takes, ns. */
 const NS_PER_INSTRUCTION = 1;
 
 export interface ForegroundOptions {
   /** Descriptor of the console log. */
   readonly log?: number;
-  /** When to end the guest, on performance.now()'s clock. */
+  /** When to end the guest, on the clock of performance.now(). */
   readonly deadline?: number;
-  /** Nothing of the host reaches the guest but what is typed: no clock, no pace of the terminal. */
+  /** Nothing of the host affects the guest except what is typed: neither its clock nor the speed of the terminal. */
   readonly deterministic?: boolean;
-  /** Links by bridge, for the guest's vifs. */
+  /** Links for the guest's vifs, by bridge. */
   readonly networks?: Readonly<Record<string, string>>;
-  /** Tells how the guest's instructions were executed, after each power cycle. */
+  /** Prints after each power cycle how the guest's instructions were executed. */
   readonly profile?: boolean;
 }
 
 export type Outcome = GuestEnd | { readonly kind: 'timeout' | 'left' };
 
-/** A host that has no time to give but that of power-on. */
+/** A host whose clocks always show the time of power-on. */
 function timelessHost(host: Host): Host {
   const clock = {
     tscKhz: host.clock.tscKhz,
@@ -48,23 +48,23 @@ function timelessHost(host: Host): Host {
   return { ...host, clock };
 }
 
-/** What was asked for cannot be had: a message for people, and exit status 2. */
+/** The request cannot be fulfilled: a message for the user, and exit status 2. */
 export class BadInput extends Error {}
 
-/** Appends to `file`. Throws as fs does. */
+/** Opens `file` for appending. Throws as fs does. */
 export const openLog = (file: string): number => openSync(file, 'a');
 
 export class Foreground {
   private readonly terminal: Terminal;
   private readonly timer: NodeJS.Timeout | undefined;
-  /** What the guest that is there now runs on, if a profile is wanted of it. */
+  /** The engine of the current guest, if a profile is wanted. */
   private engine: WasmEngine | undefined;
-  /** Takes typed bytes, and hears that the terminal has room again; of the guest that is there now. */
+  /** The current guest: accepts typed bytes, and is told when the terminal has room again. */
   private guest: { type(bytes: Uint8Array): number; drained(): void } | undefined;
-  /** Settles what is awaited: the end of a cycle, or of hold(). */
+  /** Resolves what is awaited: the end of a cycle, or of hold(). */
   private ended: ((outcome: Outcome) => void) | undefined;
   private left: Outcome | undefined;
-  /** The last console output, at most LAST_OUTPUT_BYTES. */
+  /** The latest console output, at most LAST_OUTPUT_BYTES. */
   output = Buffer.alloc(0);
 
   constructor(private readonly options: ForegroundOptions) {
@@ -81,14 +81,14 @@ export class Foreground {
       );
   }
 
-  /** From power-on to the end of one cycle. Throws KernelError, and what `spec` throws. */
+  /** Runs one cycle from power-on to its end. Throws KernelError, and what `spec` throws. */
   async cycle(spec: () => GuestSpec): Promise<Outcome> {
     this.output = Buffer.alloc(0);
     let wake: () => void = () => undefined;
-    // The guest of the last cycle goes before the next one comes.
+    // The guest of the last cycle is freed before the next one is created.
     collectGarbage();
     const guest = await this.powerOn(spec, () => wake());
-    // The files and all that was made of them: nothing holds them any more.
+    // The files and everything built from them are garbage now.
     collectGarbage();
     try {
       await guest.attach();
@@ -154,7 +154,7 @@ export class Foreground {
     );
   }
 
-  /** Holds everything as it is until Ctrl-], the deadline, or a signal. */
+  /** Keeps everything as it is until Ctrl-], the deadline, or a signal. */
   async hold(): Promise<void> {
     const alive = setInterval(() => undefined, 0x7fff_ffff);
     await new Promise<Outcome>((resolve) => {

@@ -1,7 +1,10 @@
-/** Words of ours that are no result, for people. */
+/** Messages of ours that are not results. */
 import { printableLines } from '../protocol/printable.js';
 
-/** To standard error: what is no result. Others may have had a hand in its words, as in those of a failure. */
+/**
+ * Prints a message that is not a result to standard error. Its text may come from others, like that of an error, so
+ * it is escaped.
+ */
 export const printNote = (text: string): void => {
   process.stderr.write(`stillpoint: ${printableLines(text)}\n`);
 };

@@ -1,4 +1,7 @@
-/** What `run --profile` prints: tier shares, exits of translated code by cause, cost of translation, hot regions. */
+/**
+ * What `run --profile` prints: shares of the tiers, exits of translated code by cause, cost of translation, hot
+ * regions.
+ */
 import type { WasmEngine } from '../engine/engines.js';
 
 const HOT_REGIONS = 20;

@@ -5,7 +5,7 @@ import type { DiskRow, DomainRow, NetworkRow } from '../protocol/control.js';
 import type { MoveProgress, StorageProgress } from '../protocol/moves.js';
 import { printable } from '../protocol/printable.js';
 
-/** What a guest may have had a say in stays in its cell. */
+/** Text that a guest may have influenced is escaped, so that it stays in its cell. */
 const left = (text: string, width: number): string => printable(text).padEnd(width);
 const right = (value: string | number, width: number): string => String(value).padStart(width);
 
@@ -20,7 +20,7 @@ export function listTable(rows: readonly DomainRow[]): string[] {
   ];
 }
 
-/** 1 day, 2:03:04. */
+/** Formats as "1 day, 2:03:04". */
 export function duration(seconds: number): string {
   const whole = Math.floor(seconds);
   const days = Math.floor(whole / 86_400);
@@ -57,7 +57,7 @@ export function vcpuTable(rows: readonly VcpuRows[]): string[] {
   ];
 }
 
-/** `xl block-list`; the last column is ours. */
+/** `xl block-list`; the last column is our own. */
 export function diskTable(rows: readonly DiskRow[]): string[] {
   return [
     'Vdev   BE  handle state evt-ch ring-ref mode BE-path                                  Link',
@@ -68,7 +68,7 @@ export function diskTable(rows: readonly DiskRow[]): string[] {
   ];
 }
 
-/** `xl network-list`; the last column is ours. */
+/** `xl network-list`; the last column is our own. */
 export function networkTable(rows: readonly NetworkRow[]): string[] {
   return [
     'Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path                        Link',
@@ -79,7 +79,7 @@ export function networkTable(rows: readonly NetworkRow[]): string[] {
   ];
 }
 
-/** What a host gave, as it is shown to people: an invented value is never shown without a word that says so. */
+/** How an outer value is shown to people: an invented value is always marked. */
 export const outerWords = ({ outer, pretended }: Pick<PointRow, 'outer' | 'pretended'>): string =>
   pretended ? `${outer} (pretended)` : outer;
 

@@ -1,7 +1,7 @@
 /**
- * What all verbs share: options, the connection, and how results and failures reach the caller.
- * Invariant: results go to standard output, everything else to standard error; with --json exactly one JSON value
- * a line; the exit status follows from the failure's code (docs/hosts.md).
+ * What all verbs share: options, the connection, and how results and errors reach the caller. Invariant: results go
+ * to standard output, everything else to standard error; with --json exactly one JSON value per line; the exit status
+ * follows from the error's code (docs/hosts.md).
  */
 import type { Command } from 'commander';
 import type { Client } from '../client/index.js';
@@ -14,7 +14,7 @@ export interface VerbOptions extends Where {
   readonly json?: boolean;
 }
 
-/** Adds a verb with the options that each has. */
+/** Adds a verb with the options that every verb has. */
 export function verb(program: Command, usage: string, description: string): Command {
   return program
     .command(usage)
@@ -24,7 +24,7 @@ export function verb(program: Command, usage: string, description: string): Comm
     .option('--on <host>', 'ask the daemon of another host, by trusted name or HOST:PORT');
 }
 
-/** Prints a failure and sets the exit status. */
+/** Prints an error and sets the exit status. */
 export function fail(error: unknown, json: boolean | undefined): void {
   const { code, message } = describeError(error);
   if (json === true) printJson({ error: { code, message } });
@@ -32,10 +32,10 @@ export function fail(error: unknown, json: boolean | undefined): void {
   process.exitCode = EXIT_STATUS[code];
 }
 
-/** As a shell counts it of a program that SIGPIPE ends. */
+/** The status that a shell reports for a program that SIGPIPE has ended. */
 const EXIT_NO_READER = 141;
 
-/** Whoever read our output has enough of it (`| head`): nothing more is to be done, nor to be said. */
+/** The reader of our output has closed it (`| head`): the program ends silently. */
 function endWithReader(): void {
   for (const stream of [process.stdout, process.stderr]) {
     if (stream.listenerCount('error') > 0) continue;
@@ -46,7 +46,7 @@ function endWithReader(): void {
   }
 }
 
-/** Runs a verb's body and turns what it throws into message and exit status. */
+/** Runs a verb's body and turns an error into a message and an exit status. */
 export async function guarded(json: boolean | undefined, body: () => Promise<void>): Promise<void> {
   endWithReader();
   try {

@@ -1,9 +1,9 @@
 /**
- * What arrives without being asked for, to be taken one by one with `for await`.
- * Invariant: no more than `most` wait, counted as `weigh` says; when more arrive, the oldest are dropped and counted.
+ * Events that arrive without a request, to be consumed one by one with `for await`. Invariant: at most `most` wait,
+ * measured by `weigh`; if more arrive, the oldest are dropped and counted.
  */
 export class Arrivals<T> implements AsyncIterableIterator<T> {
-  /** How many were dropped, as they were not taken in time. */
+  /** How many were dropped because they were not consumed in time. */
   missed = 0;
   private readonly waiting: T[] = [];
   private weight = 0;
@@ -17,7 +17,7 @@ export class Arrivals<T> implements AsyncIterableIterator<T> {
   constructor(
     private readonly most: number,
     private readonly weigh: (one: T) => number = () => 1,
-    /** Called when whoever takes them breaks off. */
+    /** Called when the consumer stops early. */
     private readonly left: () => void = () => {},
   ) {}
 
@@ -36,7 +36,7 @@ export class Arrivals<T> implements AsyncIterableIterator<T> {
     }
   }
 
-  /** Nothing more arrives; what waits can be taken still. */
+  /** Nothing more arrives; what waits can still be consumed. */
   end(failure?: Error): void {
     if (this.ended) return;
     this.ended = true;

@@ -1,4 +1,4 @@
-/** Bytes as they stand in messages: base64, by the functions that browsers have too. */
+/** Bytes in messages as base64, with functions that browsers have too. */
 
 export function bytesOf(base64: string): Uint8Array {
   const text = atob(base64);

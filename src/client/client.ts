@@ -1,8 +1,8 @@
 /**
- * A program's connection to a daemon: each verb of src/protocol/control.ts as a method, with its types. What the daemon
- * answers and says is held against the tables before the program sees it.
+ * A program's connection to a daemon: each verb of src/protocol/control.ts as a typed method. The daemon's answers
+ * and notices are checked against the tables before the program sees them.
  *
- * Nothing here is of Node's: it speaks over any stream of bytes. `connect()` in index.ts opens the usual one.
+ * Nothing here depends on Node: it works over any byte stream. `connect()` in index.ts opens the usual one.
  */
 import { ProtocolError } from '../protocol/check.js';
 import {
@@ -28,52 +28,54 @@ import { Arrivals } from './arrivals.js';
 import { base64Of, bytesOf } from './base64.js';
 
 export interface ClientOptions {
-  /** What the file control.key in the daemon's directory has; on its unix socket only. */
+  /** Content of the file control.key in the daemon's directory; needed on its unix socket only. */
   readonly key?: string;
-  /** How long the daemon may take to greet, ms. */
+  /** How long the daemon may take to answer the greeting, ms. */
   readonly timeoutMs?: number;
-  /** Whether a daemon that has gone silent is noticed, and the connection ended: for those that go over a network. */
+  /** If true, a daemon that has gone silent is noticed and the connection is closed: for connections over a network. */
   readonly keepAlive?: boolean;
 }
 
 type Params<M extends keyof Control> = AskedOf<Control, M>;
 type Answer<M extends keyof Control> = AnswerOf<Control, M>;
-/** All but which guest it is. */
+/** The parameters without those that name the guest. */
 type Rest<M extends keyof Control> = Omit<Params<M>, 'guest' | 'uuid'>;
 
 const GREETING_MS = 10_000;
-/** What waits for a program that does not take it: events and steps of a move; bytes of a console. */
+/** How much waits for a program that does not consume it: events and progress of a move; bytes of a console. */
 const MOST_WAITING = 10_000;
 const MOST_CONSOLE_BYTES = 4 << 20;
-/** Between two attempts to type at a guest that takes nothing, ms. */
+/** Time between two attempts to type at a guest that accepts nothing, ms. */
 const RETRY_MS = 20;
 
 /** A move that is under way. */
 export interface Move {
-  /** How far it is: after each round, and while disks are copied. It ends with the move. */
+  /** Its progress: after each round, and while disks are copied. It ends with the move. */
   readonly progress: AsyncIterableIterator<AnyProgress>;
-  /** Resolves when the guest runs at the destination; fails when it goes on here, or when that is not known. */
+  /** Resolves when the guest runs at the destination; fails if the guest continues here, or if that is not known. */
   readonly done: Promise<MoveStats>;
-  /** Gives the move up. When this resolves the guest goes on here; it fails where it is too late for that. */
+  /** Gives the move up. When this resolves, the guest continues here; it fails if it is too late for that. */
   cancel(): Promise<void>;
 }
 
 /** A guest's console. */
 export interface GuestConsole extends DomainIdentity {
-  /** What the guest prints, the latest of before first. It ends with the guest, and with the connection. */
+  /** What the guest prints, starting with its latest output so far. It ends with the guest or the connection. */
   readonly output: AsyncIterableIterator<Uint8Array>;
-  /** Types bytes; resolves with how many the guest's console has taken. */
+  /** Types bytes; resolves with how many the guest's console has accepted. */
   type(bytes: Uint8Array): Promise<number>;
-  /** Types all of it, waiting for the guest to take it. */
+  /** Types everything, waiting until the guest accepts it. */
   write(text: string | Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Who hears of every change of a domain. */
+/** A subscription to all changes of domains. */
 export interface Watch {
-  /** What there was when the watch began. */
+  /** The domains that existed when the subscription began. */
   readonly domains: readonly WatchedDomain[];
-  /** `missed` of one says how many before it were dropped, as they were not taken in time. */
+  /**
+   * `missed` of an event is the number of events before it that were dropped because they were not consumed in time.
+   */
   readonly events: AsyncIterableIterator<DomainEvent>;
   close(): Promise<void>;
 }
@@ -88,7 +90,7 @@ export class Client {
   private constructor(private readonly rpc: Rpc) {
     const notices = listener(CONTROL_NOTICES, {
       console: ({ data, uuid }) => {
-        // A daemon of version 0.1 does not say whose it is.
+        // A daemon of version 0.1 does not say which guest the output is from.
         for (const one of this.consoles)
           if (uuid === undefined || one.uuid === uuid) one.output.push(bytesOf(data));
       },
@@ -106,7 +108,7 @@ export class Client {
         try {
           notices(method, params);
         } catch (error) {
-          // A later daemon may say what we do not know.
+          // A later daemon may send notices that this version does not know.
           if (!(error instanceof ProtocolError)) throw error;
         }
       },
@@ -117,7 +119,7 @@ export class Client {
     });
   }
 
-  /** Greets the daemon at the other end of `stream`. Fails with what it answers, and has closed the stream then. */
+  /** Sends the greeting to the daemon at the other end of `stream`. If that fails, the stream is closed. */
   static async over(stream: ByteStream, options: ClientOptions = {}): Promise<Client> {
     const rpc = new Rpc(stream, {});
     const client = new Client(rpc);
@@ -133,7 +135,7 @@ export class Client {
     }
   }
 
-  /** Any verb, by its name in the table. `timeoutMs` 0: as long as it takes. Fails with Failure. */
+  /** Any verb, by its name in the table. `timeoutMs` 0 means no limit. Fails with Failure. */
   request<M extends keyof Control>(method: M, params: Params<M>, timeoutMs = 0): Promise<Answer<M>> {
     return ask(this.rpc, CONTROL, method, params, timeoutMs);
   }
@@ -149,7 +151,7 @@ export class Client {
     this.rpc.close();
   }
 
-  // What there is.
+  // State.
 
   info(): Promise<HostInfo> {
     return this.request('info', {});
@@ -183,7 +185,7 @@ export class Client {
     return this.request('networkList', { guest });
   }
 
-  // A guest's life.
+  // The life of a guest.
 
   /** `config`: the text of an xl.cfg. `where`: its file's name for messages, and what paths in it are relative to. */
   create(
@@ -210,7 +212,7 @@ export class Client {
   async rename(guest: string, name: string): Promise<void> {
     await this.request('rename', { guest, name });
   }
-  /** `path`: on the daemon's host. `keep`: the guest goes on. */
+  /** `path`: on the daemon's host. `keep`: the guest continues. */
   save(guest: string, path: string, keep = false): Promise<Answer<'save'>> {
     return this.request('save', { guest, path, keep });
   }
@@ -218,9 +220,10 @@ export class Client {
     return this.request('restore', { path, paused });
   }
 
-  /** Begins to move a guest to `host`, a trusted name or HOST:PORT. */
+  /** Starts to move a guest to `host`, a trusted name or HOST:PORT. */
   async migrate(guest: string, host: string, options: Omit<Rest<'migrate'>, 'host'> = {}): Promise<Move> {
-    // The move, and its end, mean this guest, whatever another one is called or numbered meanwhile.
+    // The uuid makes sure that all requests about the move mean this guest, even if its name or number is reused
+    // meanwhile.
     const { uuid } = await this.identity(guest);
     const progress = new Arrivals<AnyProgress>(MOST_WAITING);
     const one = { uuid, progress };
@@ -229,7 +232,7 @@ export class Client {
       this.moves.delete(one);
       progress.end();
     });
-    // Whoever looks at the progress first gets to know of a failure later.
+    // A caller that consumes the progress first learns of a failure later.
     done.catch(() => {});
     return { progress, done, cancel: () => this.cancelMove(guest, uuid) };
   }
@@ -237,12 +240,12 @@ export class Client {
   async cancelMove(guest: string, uuid?: string): Promise<void> {
     await this.request('cancelMove', { guest, uuid });
   }
-  /** Decides a move by hand whose destination is lost for good. */
+  /** Decides a move whose destination is lost for good. */
   async settle(guest: string, keep: boolean): Promise<void> {
     await this.request('settle', { guest, keep });
   }
 
-  // What comes.
+  // Subscriptions.
 
   async console(guest: string): Promise<GuestConsole> {
     const identity = await this.identity(guest);
@@ -257,7 +260,7 @@ export class Client {
       output.end();
       if (!this.consoles.delete(one) || this.closed) return;
       if ([...this.consoles].some((other) => other.uuid === uuid)) return;
-      // Of a guest that has ended nothing comes in any case.
+      // If the guest has ended, there are no further notices anyway.
       await this.request('leaveConsole', asked).catch(() => null);
     };
     this.consoles.add(before);
@@ -287,7 +290,7 @@ export class Client {
     return { ...identity, output, type, write, close };
   }
 
-  /** Every change of a domain, from now on. */
+  /** Subscribes to all changes of domains from now on. */
   async watch(): Promise<Watch> {
     const events = new Arrivals<DomainEvent>(
       MOST_WAITING,
@@ -310,5 +313,5 @@ export class Client {
   }
 }
 
-/** Bytes that are typed at once, at most. */
+/** Most bytes that are typed in one request. */
 const TYPED_AT_ONCE = 4096;

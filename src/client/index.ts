@@ -72,7 +72,7 @@ function opened(path: string, where: string): Promise<net.Socket> {
   });
 }
 
-/** Undefined where there is none, as beside a daemon of an earlier version, or where it is not ours to read. */
+/** Undefined if there is no such file, as with a daemon of an earlier version, or if this user may not read it. */
 function controlKey(directory: string): string | undefined {
   try {
     return readFileSync(join(directory, CONTROL_KEY), 'utf8');

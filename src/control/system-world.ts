@@ -1,4 +1,4 @@
-/** The world as it is: this machine's. */
+/** The real world: this machine. */
 import { join } from 'node:path';
 import { loadRunner } from '../guest-process/entry-points.js';
 import { DATA_SOCKET } from '../guest-process/guest-protocol.js';
@@ -22,7 +22,7 @@ import {
 } from './domains/spawn.js';
 import type { GuestProcesses, World } from './world.js';
 
-/** What guest-launcher.ts says is at the beginning of a process's log. */
+/** How much of a process's log can hold the lines that guest-launcher.ts prints first. */
 const LOG_BEGINNING = 64 << 10;
 const SANDBOX_LINE = 'sandbox: ';
 
@@ -36,7 +36,7 @@ const processes: GuestProcesses = {
   isAlive,
   diesWithin: deathOf,
   async kill(id, because) {
-    // The reason is that of one that lived.
+    // A reason is recorded only for a process that was alive.
     if (isAlive(id)) killedBecause(id.pid, because);
     await killProcess(id);
   },

@@ -1,7 +1,8 @@
 /**
- * All that the control plane has to do with the world, beside its platform (src/host/platform.ts): time, chance, files,
- * guests' processes, other hosts, files of saved guests. It reaches none of it in another way, so that a simulator (test/simulate/) can give it a world in which all of it fails,
- * from one seed. system-world.ts has the real one.
+ * Everything outside the daemon that the control plane uses, apart from its platform (src/host/platform.ts): time,
+ * randomness, files, guests' processes, other hosts, files of saved guests. It reaches them in no other way, so that
+ * a simulator (test/simulate/) can provide a world in which each of them fails, reproducibly from one seed.
+ * system-world.ts has the real one.
  */
 import type { Duplex } from 'node:stream';
 import type { RunnerModule } from '../guest-process/guest-runner.js';
@@ -13,42 +14,51 @@ import type { Trusted } from '../transport/identity.js';
 import type { PeerAddress } from '../transport/peer.js';
 import type { ProcessId, ProcessPlaces, SpawnOptions } from './domains/spawn.js';
 
-/** The processes that guests run in. They outlive the daemon. */
+/** The processes in which guests run. They outlive the daemon. */
 export interface GuestProcesses {
-  /** Whether each gets a user and group of its own: the daemon is root then. */
+  /** True if each process gets a user and group of its own, which needs a daemon that runs as root. */
   readonly haveOwnUsers: boolean;
   start(options: SpawnOptions): Promise<ProcessId>;
-  /** To the socket on which it listens for its daemon; waits for that to come up. */
+  /** Connects to the socket on which the process listens for its daemon; waits for the socket to appear. */
   connect(places: ProcessPlaces, id: ProcessId): Promise<ByteStream>;
-  /** To the socket that it opens for a stream in its own directory; undefined where there is none yet. */
+  /**
+   * Connects to the socket that the process opens for a stream in its own directory; undefined if there is none so
+   * far.
+   */
   connectData(directory: string): Promise<Duplex | undefined>;
   isAlive(id: ProcessId): boolean;
-  /** Whether it is dead within so many milliseconds. */
+  /** True if the process is dead within `ms` milliseconds. */
   diesWithin(id: ProcessId, ms: number): Promise<boolean>;
-  /** SIGKILL, to it and to all that it has started; resolves when they are dead. */
+  /**
+   * Sends SIGKILL to the process and to all processes it has started; resolves when they are dead. `because` is
+   * logged.
+   */
   kill(id: ProcessId, because: string): Promise<void>;
-  /** How a dead one ended, in words. */
+  /** How a dead process ended, in words. */
   howEnded(id: ProcessId): Promise<string>;
-  /** What it has printed last, "" for nothing; and the lines in which it says what it could not be kept from. */
+  /**
+   * The last line that it printed, "" if none; and the lines in which it reports protections that could not be
+   * applied.
+   */
   lastLine(places: ProcessPlaces): string;
   confinement(places: ProcessPlaces): string[];
-  /** Cuts its log, and tells what it has in its directory but for `except`. */
+  /** Cuts its log, and returns what it keeps in its directory, without the names in `except`. */
   lookAfter(
     places: ProcessPlaces,
     most: number,
     except: ReadonlySet<string>,
   ): { bytes: number; names: number };
-  /** Files outside of its directory that it leaves. */
+  /** Files outside its directory that it leaves behind. */
   traces(places: ProcessPlaces): string[];
-  /** It yields to others that run, or competes with them again. */
+  /** Lowers the process's priority, or sets it back to normal. */
   yieldToOthers(id: ProcessId): void;
   competeAgain(id: ProcessId): void;
-  /** The module that runs guests, in the daemon: for their configurations. */
+  /** The module that runs guests, loaded in the daemon to check their configurations. */
   runner(module: string): Promise<RunnerModule>;
 }
 
 export interface OtherHosts {
-  /** Connects to another host's daemon and greets it, as the host whose directory this is. */
+  /** Connects to another host's daemon and sends the greeting, as the host with this directory. */
   connect(dir: string, peer: PeerAddress, trusted: readonly Trusted[], handlers: RpcHandlers): Promise<Rpc>;
 }
 

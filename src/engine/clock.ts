@@ -1,9 +1,9 @@
 /**
- * The virtual clock: nanoseconds since the guest was powered on. TSC, system time, timers and runstate are
- * functions of it.
+ * The virtual clock: nanoseconds since the guest was powered on. TSC, system time, timers and runstate are derived
+ * from it.
  *
- * Invariant: it never goes backwards, and after being restored elsewhere it continues from where it stopped.
- * Two sources: a host's monotonic clock, or the count of executed instructions (deterministic mode).
+ * Invariant: it never goes backwards, and after it is restored on another host it continues from where it stopped.
+ * There are two sources: a host's monotonic clock, or the count of executed instructions (deterministic mode).
  */
 import { bool, int } from '../records/fields.js';
 import { recordType } from '../records/record.js';
@@ -11,19 +11,22 @@ import { recordType } from '../records/record.js';
 export interface VirtualClock {
   /** Virtual time in nanoseconds, a whole number. */
   now(): number;
-  /** Time goes on from here: called when the guest may run. */
+  /** Lets time advance from here on: called when the guest may run. */
   start(): void;
-  /** Time stands still from here, until start(). */
+  /** Stops time until start(). */
   stop(): void;
-  /** Jumps ahead to `time`; a time that is past changes nothing. */
+  /** Jumps ahead to `time`; a time in the past changes nothing. */
   advanceTo(time: number): void;
-  /** Sets the time of a clock that has not run yet: a restore. */
+  /** Sets the time of a clock that has not run, for a restore. */
   set(time: number): void;
-  /** When somebody looks at this clock again at the latest, virtual time: `longest` later, and time was kept. */
+  /**
+   * Announces when this clock will be read next at the latest, in virtual time. If it is read more than `longest`
+   * later than that, the time is withheld.
+   */
   due(time: number): void;
-  /** Time that was kept back, ns: it passed while nobody looked, and the clock did not go on by it. */
+  /** Withheld time, ns: it passed while nobody read the clock, and the clock did not advance by it. */
   readonly kept: number;
-  /** What was kept, for whoever gives it to the guest; nothing is kept any more. */
+  /** Returns the withheld time, for the caller to give to the guest, and resets it. */
   takeKept(): number;
   /** True if only executed instructions and advanceTo() move this clock. */
   readonly deterministic: boolean;
@@ -34,17 +37,17 @@ export const clockRecord = recordType('CLCK', 1, 'the virtual clock', {
   deterministic: [bool, 'counts instructions instead of time'],
 });
 
-/** While a guest runs it is looked at all the time. */
+/** The value for a running guest, whose clock is read continuously. */
 export const ALL_THE_TIME = Number.NEGATIVE_INFINITY;
 
 /**
- * Follows a monotonic host clock from any origin, in ns. A jump of it, from one look to the next or beyond the time at
- * which the next was due, is not followed but kept: nobody has seen it yet, and what it is to the guest is another's
- * decision.
+ * Follows a monotonic host clock with any origin, in ns. If the host clock jumps between two reads, or beyond the
+ * time at which the next read was due, the virtual clock does not follow; the time is withheld: the guest has not
+ * seen it, and other code decides what it means to the guest.
  */
 export class HostClock implements VirtualClock {
   readonly deterministic = false;
-  /** Virtual time minus host time while running; virtual time while stopped. */
+  /** While running: virtual time minus host time; while stopped: virtual time. */
   private offset: number;
   private running = false;
   private last: number;
@@ -54,7 +57,7 @@ export class HostClock implements VirtualClock {
   constructor(
     private readonly monotonic: () => number,
     from = 0,
-    /** As much is a jump, ns. */
+    /** A step of at least this length counts as a jump, ns. */
     private readonly longest = Number.POSITIVE_INFINITY,
   ) {
     this.offset = from;
@@ -63,7 +66,7 @@ export class HostClock implements VirtualClock {
 
   now(): number {
     const time = this.running ? Math.floor(this.monotonic() + this.offset) : this.offset;
-    // A host clock that steps back must not take the guest's with it.
+    // If the host clock steps back, the guest's must not.
     if (time <= this.last) return this.last;
     const due = this.dueBy === ALL_THE_TIME ? this.last : this.dueBy;
     if (this.running && time - due >= this.longest) {
@@ -112,12 +115,12 @@ export class HostClock implements VirtualClock {
   }
 }
 
-/** Counts instructions; `retired` is the sum over all vCPUs, exact at any moment. */
+/** Counts instructions; `retired` returns the sum over all vCPUs, exact at any moment. */
 export class InstructionClock implements VirtualClock {
   readonly deterministic = true;
-  /** Time at which the count was 0; grows when idle time is jumped over. */
+  /** The time at which the count was 0; it grows when idle time is skipped. */
   private base: number;
-  /** The time while it is stopped. */
+  /** The time while the clock is stopped. */
   private stopped: number | undefined;
 
   constructor(

@@ -1,4 +1,4 @@
-/** What the cpuid instruction answers: all leaves that exist; leaves that are not listed are all zero. */
+/** What the cpuid instruction returns: all leaves that exist; leaves that are not listed are zero. */
 export interface CpuidEntry {
   readonly leaf: number;
   readonly subleaf: number;
@@ -9,7 +9,7 @@ export interface CpuidEntry {
 }
 export type CpuidTable = readonly CpuidEntry[];
 
-/** Sub-leaves count only where the table lists several for a leaf. */
+/** The sub-leaf matters only if the table lists several for the leaf. */
 export function lookupCpuid(table: CpuidTable, leaf: number, subleaf: number): CpuidEntry | undefined {
   let first: CpuidEntry | undefined;
   let several = false;

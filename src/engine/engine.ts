@@ -1,9 +1,10 @@
 /**
- * What a guest runs on: its memory, its page tables in use, its vCPUs, and a processor that executes their
- * instructions. The hypervisor knows this interface and no engine behind it.
+ * The engine of a guest: its memory, its page tables in use, its vCPUs, and a processor that executes their
+ * instructions. The hypervisor knows this interface, and no particular engine.
  *
  * Invariant: the guest's instructions reach nothing but the frames of `GuestRam`. Between two calls of run() a vCPU's
- * state is exact: it stands between two instructions, or before the one that faulted, with nothing of it done.
+ * state is exact: it stands between two instructions, or before the one that faulted, none of which has been
+ * performed.
  */
 import type { CpuidTable } from './cpuid.js';
 import type { FrameMap, GuestRam } from './ram.js';
@@ -18,13 +19,13 @@ export const MAX_VCPUS = 8;
 export enum Exit {
   /** The slice is over: see CpuEngine.slice. */
   limit = 0,
-  /** `syscall`; rip is after it. RCX and R11 are what the processor makes of them, or what they were. */
+  /** `syscall`; rip is after it. RCX and R11 have either the values that the processor would set, or their old ones. */
   syscall = 1,
   /** See exitVector, exitErrorCode, exitCr2. */
   exception = 2,
-  /** An instruction that is #GP at CPL 3: to be emulated or reflected. */
+  /** An instruction that raises #GP at CPL 3: the hypervisor emulates or reflects it. */
   privileged = 3,
-  /** Segment loads, far transfers and the like: needs descriptor tables. */
+  /** Segment loads, far transfers and similar instructions that need descriptor tables. */
   descriptor = 4,
   /** `ud2` followed by "xen". */
   forcedEmulation = 5,
@@ -32,21 +33,21 @@ export enum Exit {
   halted = 6,
 }
 
-/** What translate() is asked for: one of the first three, and at most one of the others added to it. */
+/** The purpose of a translate() call: one of the first three, plus at most one of the others. */
 export enum Intent {
   read = 0,
-  /** Sets the accessed and the dirty bit, puts the frame into the dirty log, and drops its decoded code. */
+  /** Sets the accessed and the dirty bit, marks the frame in the dirty log, and drops its decoded code. */
   write = 1,
   execute = 2,
-  /** By the tables and rules of the guest's user mode, whatever mode the vCPU is in. */
+  /** With the tables and rules of guest user mode, whatever mode the vCPU is in. */
   asUser = 4,
-  /** By those of the guest's kernel. */
+  /** With those of guest kernel mode. */
   asKernel = 8,
 }
 
-/** What every engine needs to know of its guest. */
+/** What every engine must know of its guest. */
 export interface EngineConfig {
-  /** Machine frames, those of Xen included; up to about 3 GiB. */
+  /** The machine frames, including Xen's; up to about 3 GiB. */
   readonly map: FrameMap;
   /** 1 to MAX_VCPUS. */
   readonly vcpus: number;
@@ -57,45 +58,49 @@ export interface EngineConfig {
 
 export type CreateEngine = (config: EngineConfig) => Promise<CpuEngine>;
 
-/** Numbers of the registers that are no general registers. The numbers themselves say nothing. */
+/** Numbers of the registers that are not general registers. The values have no meaning. */
 export const RIP = 32;
 export const CR2 = 46;
 
-/** One vCPU's registers, and why it stopped. Numbers are signed 64-bit values as doubles: exact for canonical addresses. */
+/**
+ * One vCPU's registers, and why it stopped. Numbers are signed 64-bit values as doubles: exact for canonical
+ * addresses.
+ */
 export interface EngineVcpu {
   readonly id: number;
   /**
-   * A register by its number: 0 to 15 are rax rcx rdx rbx rsp rbp rsi rdi r8 to r15, as instructions encode them; then
-   * RIP and CR2.
+   * A register by its number: 0 to 15 are rax rcx rdx rbx rsp rbp rsi rdi r8 to r15, as instructions encode them;
+   * then RIP and CR2.
    */
   reg(i: number): number;
   setReg(i: number, v: number): void;
-  /** The same where all 64 bits matter: the lower half, unsigned, and the upper half, signed. */
+  /** The same if all 64 bits matter: the lower half, unsigned, and the upper half, signed. */
   regLo(i: number): number;
   regHi(i: number): number;
   setRegHalves(i: number, lo: number, hi: number): void;
-  /** Both at once, where time does not matter. */
+  /** Both halves at once, for code that need not be fast. */
   regBig(i: number): bigint;
   setRegBig(i: number, v: bigint): void;
   rip: number;
   /** All of rflags; IF reads as 1. */
   rflags: number;
-  /** TF: an exception after the next instruction. */
+  /** TF: an exception follows the next instruction. */
   readonly stepping: boolean;
-  /** RF: the next instruction is begun without a look at instruction breakpoints. */
+  /** RF: instruction breakpoints are not checked for the next instruction. */
   resuming: boolean;
   /**
-   * Behind an instruction that loads SS: the data breakpoints that it hit, as DR6 shows them; -1 elsewhere. Debug
-   * exceptions and events wait until the next instruction is done. SDM volume 3, 6.8.3. It is no part of the saved state.
+   * After an instruction that loads SS: the data breakpoints that it hit, in the form of DR6; otherwise -1. Debug
+   * exceptions and events are held back until the next instruction is complete. SDM volume 3, 6.8.3. This is not part
+   * of the saved state.
    */
   stackShadow: number;
   /** False: the guest's kernel runs. */
   userMode: boolean;
   fsBase: number;
   gsBase: number;
-  /** The GS base of the mode that does not run now. */
+  /** The GS base of the mode that is not running now. */
   gsBaseOther: number;
-  /** Machine frame of the kernel's, and of the user's, top page table. */
+  /** Machine frames of the top page tables of kernel and user mode. */
   cr3Kernel: number;
   cr3User: number;
   cr0: number;
@@ -104,102 +109,102 @@ export interface EngineVcpu {
   dr(i: number): number;
   setDr(i: number, v: number): void;
   es: number;
-  /** To set it begins 64-bit code, until setCompatibility(). */
+  /** Setting it also starts 64-bit code, until setCompatibility(). */
   cs: number;
   ss: number;
   ds: number;
   fs: number;
   gs: number;
-  /** Bits of the present code's operands and addresses by default: 64, or in compatibility mode 32 or 16. */
+  /** Default size of operands and addresses of the current code, in bits: 64, or in compatibility mode 32 or 16. */
   readonly codeBits: number;
   /** Linear address of code at `rip`. */
   linear(rip: number): number;
-  /** `number` counts es cs ss ds fs gs. */
+  /** `number`: index in es cs ss ds fs gs. */
   selector(number: number): number;
-  /** In compatibility mode, what the processor knows of a segment. */
+  /** The hidden part of a segment register in compatibility mode. */
   segmentBase(number: number): number;
   segmentLimit(number: number): number;
-  /** As in the upper half of a descriptor; 0: the segment cannot be used. */
+  /** As in the upper half of a descriptor; 0: the segment is unusable. */
   segmentRights(number: number): number;
-  /** Bases of fs and gs are kept as fsBase and gsBase: `base` counts for the others. */
+  /** `base` is ignored for fs and gs, whose bases are fsBase and gsBase. */
   setSegment(number: number, base: number, limit: number, rights: number): void;
-  /** Begins compatibility mode, whose segments are set, or goes on in it after one was changed. */
+  /** Starts compatibility mode with the segments that were set, or applies a change of one. */
   setCompatibility(): void;
   readonly exitVector: number;
   readonly exitErrorCode: number;
   readonly exitCr2: number;
-  /** Length in bytes of the instruction that left. */
+  /** Length of the instruction that caused the exit, bytes. */
   readonly exitLength: number;
-  /** The exception is an `int`, `int3` or `into` instruction: rip is after it. */
+  /** The exception was raised by an `int`, `int3` or `into` instruction: rip is after it. */
   readonly exitSoftware: boolean;
-  /** Why translate() failed: a page fault's error code and address. */
+  /** Why translate() failed: the error code and the address of a page fault. */
   readonly faultCode: number;
   readonly faultAddress: number;
-  /** Instructions executed since power-on: of engines with exactCounts. */
+  /** Instructions executed since power-on, for engines with exactCounts. */
   readonly retired?: number;
   /** Loads the 512 bytes of an fxsave image. */
   loadFpu(image: Uint8Array): void;
 }
 
-/** Bits of a set of vCPUs, by their numbers: all of them. */
+/** A set of vCPUs has one bit for each by its number; this is the set of all. */
 export const ALL_VCPUS = (1 << MAX_VCPUS) - 1;
 
 /**
- * Page tables in use. Frames are given by their indexes.
+ * The page tables in use. Frames are given by their indexes.
  *
- * Who may write what: until typed() a page that is to be a table is memory like any other (touch()), and again from
- * untyped() on. In between setEntry() is the only writer besides the vCPUs, which set accessed and dirty bits as they
- * walk. A change may be seen at once; it is seen for certain after a flush.
+ * Who may write a table: until typed(), and again from untyped() on, a page is ordinary memory (touch()). In between,
+ * setEntry() is the only writer besides the vCPUs, which set accessed and dirty bits as they walk. A vCPU may see a
+ * change at once; after a flush it is certain to see it.
  */
 export interface EngineTables {
-  /** The frame is a page table of a level, 1 to 4, from now on: no vCPU writes it by a translation from before. */
+  /** From now on the frame is a page table of this level, 1 to 4: no vCPU may write it through an older translation. */
   typed(frame: number, level: number): void;
   untyped(frame: number): void;
-  /** Sets entry `index`, 0 to 511, of a table of `level` to 64 bits given as halves. */
+  /** Sets entry `index`, 0 to 511, of a table of `level` to 64 bits, given as halves. */
   setEntry(table: number, index: number, level: number, lo: number, hi: number): void;
   /**
-   * Loads the top table of a mode, as MOV to CR3 does: no translation of the old one, and none that is out of date, is
-   * used any more. The old table may be the new one.
+   * Loads the top table of a mode, as MOV to CR3 does: translations of the old table, and stale ones, are no longer
+   * used. The old and the new table may be the same.
    */
   loadRoot(vcpu: number, user: boolean, mfn: number): void;
   /**
-   * Changes are seen by these vCPUs (a set of bits, ALL_VCPUS for all) in both modes: those of the page at `va`, or if none
-   * is given all of them.
+   * Makes these vCPUs (a set of bits, ALL_VCPUS for all) see changes in both modes: changes to the page at `va`, or
+   * all changes if it is omitted.
    */
   flush(vcpus: number, va?: number): void;
 }
 
-/** Which frames were written: by the guest, and by the host where it says so (touch, translate for writing, setEntry). */
+/** The frames that were written: by the guest, and by the host through touch, translate for writing and setEntry. */
 export interface DirtyLog {
-  /** From here on writes are noted; none is yet. */
+  /** Starts to record writes; the log is empty at first. */
   start(): void;
   /**
-   * ORs the frames of a range (all, if none is given) that were written since they were read last into `into`, one
-   * bit a frame counted from frame 0, and forgets them; how many. Throws RangeError for frames that are none.
+   * ORs the frames of a range (default: all) that were written since the last read into `into`, one bit per frame
+   * counted from frame 0, and clears them; returns their number. Throws RangeError for frames that do not exist.
    */
   read(into: Uint8Array, first?: number, count?: number): number;
   stop(): void;
 }
 
-/** Code that ran often, so that another host's engine of the same kind can make it ready before the guest arrives. */
+/** Frequently executed code, which another host's engine of the same kind can prepare before the guest arrives. */
 export interface WarmUp {
   /**
-   * Where the code begins that ran often: offsets from the first frame's first byte, at most `most`, roughly those first
-   * that ran more often.
+   * Start addresses of frequently executed code, as offsets from the first frame, at most `most`, ordered roughly by
+   * how often it ran.
    */
   hotCode(most: number): Uint32Array;
   /**
-   * Makes the code at an offset of hotCode() ready, before the guest's state is here. From the first call to restore() who
-   * writes the memory says so by touch(); otherwise restore() forgets what was made ready.
+   * Prepares the code at an offset of hotCode(), before the guest's state has arrived. From the first call on until
+   * restore(), whoever writes the memory must call touch(); otherwise restore() discards what was prepared.
    */
   prepareCode(offset: number): void;
 }
 
-/** What one kind of engine can and another cannot. */
+/** Abilities in which engines differ. */
 export interface Abilities {
-  /** `retired` counts every instruction, the same on every host and in every run: deterministic guests need it. */
+  /** `retired` counts every instruction, the same on every host and in every run, which deterministic guests need. */
   readonly exactCounts: boolean;
-  /** `asked`: each rdtsc asks EngineConfig.now; `scaled`: the host's counter is scaled to it. */
+  /** `asked`: each rdtsc calls EngineConfig.now; `scaled`: the host's counter is scaled to it. */
   readonly rdtsc: 'asked' | 'scaled';
   /** vCPUs run at the same time, each in a thread of its own. */
   readonly parallelVcpus: boolean;
@@ -213,30 +218,30 @@ export interface CpuEngine {
   readonly dirty: DirtyLog;
   readonly vcpus: readonly EngineVcpu[];
   /**
-   * How far a vCPU goes from here, in however many calls of run(): for so many instructions, of which one that faults is
-   * none, or until the virtual time `untilNs`, whichever comes first; Infinity for what does not matter. `now`: the
-   * virtual time. An engine with exactCounts keeps to the instructions exactly. The time is a wish: an engine may look at
-   * its clock early or late by what the guest does in some microseconds.
+   * Starts a slice for a vCPU, which may take several calls of run(): it lasts for `instructions` instructions (an
+   * instruction that faults does not count), or until the virtual time `untilNs`, whichever comes first; Infinity
+   * means no limit. `now`: the virtual time. An engine with exactCounts observes the number exactly. The end by time
+   * is approximate: an engine may check its clock some microseconds early or late.
    */
   slice(vcpu: number, instructions: number, now: number, untilNs: number): void;
   /**
-   * Executes instructions of the guest's, until one needs the hypervisor or the slice is over. Behind a load of SS
-   * (stackShadow) one more instruction is executed, slice or no slice.
+   * Executes the guest's instructions until one needs the hypervisor or the slice is over. After a load of SS
+   * (stackShadow) one more instruction is executed, even if the slice is over.
    */
   run(vcpu: number): Exit;
-  /** A vCPU's run() returns Exit.halted as soon as it can: the one that is under way, or its next. */
+  /** Makes a vCPU's run() return Exit.halted as soon as possible: the current call, or else the next. */
   requestExit(vcpu: number): void;
   /**
-   * Linear address of a guest address, or -1 with the vCPU's fault fields set, by an Intent. Valid to the end of the page
-   * and for this synchronous turn.
+   * Translates a guest address for an Intent to a linear address; -1 if it faults, with the vCPU's fault fields set.
+   * The result is valid to the end of the page, and until the caller returns to the event loop.
    */
   translate(vcpu: number, va: number, intent: number): number;
-  /** Host code writes into the frame at this linear address: it is in the dirty log, and its decoded code goes. */
+  /** Host code writes into the frame at this linear address: marks it dirty and drops its decoded code. */
   touch(linear: number): void;
-  /** The states of all vCPUs, in order; frames are saved by whoever saves the guest. */
+  /** The states of all vCPUs, in order. The frames are saved by the caller. */
   save(): VcpuState[];
-  /** Takes states that any engine has given, into one that has not run yet, or that has nothing any more to lose. */
+  /** Restores states that any engine has saved, into an engine that has not run, or whose state is no longer needed. */
   restore(states: readonly VcpuState[]): void;
-  /** Gives back what the system lent it. The guest runs no more; its memory can still be read. */
+  /** Releases system resources. The guest cannot run any more; its memory can still be read. */
   close(): void;
 }

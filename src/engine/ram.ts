@@ -1,37 +1,44 @@
 /**
- * The guest's memory: frames, which of them has which machine frame number, and where they lie.
+ * The guest's memory: its frames, their machine frame numbers, and their addresses.
  *
- * A frame has two names. Its *index* counts from 0 and is ours: tables with an entry a frame, saved pages and the dirty
- * log go by it. Its *machine frame number* (MFN) is what the guest sees, in page tables and in every hypercall. The map
- * between the two may have gaps; nobody but this file reckons with it. The frames lie one after the other, by index, in
- * one buffer, which need not begin with them nor end with them: a *linear address* is a place in that buffer.
+ * A frame has two names. Its *index* counts from 0 and is internal: tables with an entry per frame, saved pages and
+ * the dirty log use it. Its *machine frame number* (MFN) is what the guest sees, in page tables and in every
+ * hypercall. The mapping between the two may have gaps; only this file knows it. The frames lie one after another, by
+ * index, in one buffer, which may have other contents before and after them: a *linear address* is an offset in that
+ * buffer.
  */
 import type { LinearMemory } from '../xen/memory.js';
 
-/** Bytes of a frame. */
+/** Size of a frame, bytes. */
 export const PAGE = 4096;
 
-/** The MFN of a guest's first frame: the same on every host, for ever. What lies below is Xen's own. */
+/**
+ * The MFN of a guest's first frame: the same on every host, and it must never change. The numbers below it are Xen's
+ * own.
+ */
 const FIRST_MFN = 0x100000;
 
-/** `count` frames whose MFNs follow each other from `mfn` on. */
+/** `count` frames with consecutive MFNs, starting at `mfn`. */
 export interface FrameRun {
   readonly mfn: number;
   readonly count: number;
 }
 
-/** Runs begin at a multiple of so many frames, and all but the last have a multiple of it: 2 MiB. */
+/**
+ * A run begins at a multiple of this number of frames, and all runs but the last have a multiple of it as their
+ * length: 2 MiB.
+ */
 const RUN_UNIT = 512;
 
-/** Which machine frames there are, in the order of their indexes. */
+/** The machine frames that exist, in the order of their indexes. */
 export class FrameMap {
-  /** All frames. */
+  /** Number of frames. */
   readonly frames: number;
   /** The first MFN, and the one after the last. */
   readonly firstMfn: number;
   readonly endMfn: number;
 
-  /** Throws RangeError for runs that are empty, not aligned, or not in order. */
+  /** Throws RangeError if a run is empty or not aligned, or if the runs are out of order. */
   constructor(readonly runs: readonly FrameRun[]) {
     let [frames, end] = [0, 0];
     for (const [i, { mfn, count }] of runs.entries()) {
@@ -49,12 +56,12 @@ export class FrameMap {
     this.endMfn = end;
   }
 
-  /** The map that every guest has whose memory has no gaps. */
+  /** The map of a guest whose memory has no gaps. */
   static whole(frames: number): FrameMap {
     return new FrameMap([{ mfn: FIRST_MFN, count: frames }]);
   }
 
-  /** Index of a machine frame, -1 if there is none. */
+  /** Index of a machine frame, -1 if it does not exist. */
   frameOf(mfn: number): number {
     let index = 0;
     for (const run of this.runs) {
@@ -64,7 +71,7 @@ export class FrameMap {
     return -1;
   }
 
-  /** The MFN of a frame by its index, which must exist. */
+  /** MFN of a frame by its index, which must exist. */
   mfnOf(frame: number): number {
     let index = 0;
     for (const run of this.runs) {
@@ -76,29 +83,29 @@ export class FrameMap {
 }
 
 export interface GuestRam {
-  /** The buffer that the frames lie in. */
+  /** The buffer that contains the frames. */
   readonly mem: LinearMemory;
   readonly map: FrameMap;
-  /** All frames, those of Xen included. */
+  /** Number of frames, including Xen's. */
   readonly frames: number;
-  /** Index of a machine frame, -1 if there is none. */
+  /** Index of a machine frame, -1 if it does not exist. */
   frameOf(mfn: number): number;
-  /** The MFN of a frame by its index, which must exist. */
+  /** MFN of a frame by its index, which must exist. */
   mfnOf(frame: number): number;
-  /** Linear address of a machine frame, -1 if there is none. */
+  /** Linear address of a machine frame, -1 if it does not exist. */
   address(mfn: number): number;
   /** Linear address of a frame by its index. */
   linearOf(frame: number): number;
-  /** Index of the frame that a linear address lies in. */
+  /** Index of the frame that contains a linear address. */
   frameAt(linear: number): number;
-  /** `count` frames from an index on, in place. */
+  /** The bytes of `count` frames, starting with an index, in place. */
   bytes(frame: number, count: number): Uint8Array;
 }
 
 /** Memory whose first frame lies at `base` of a buffer. */
 export class LinearRam implements GuestRam {
   readonly frames: number;
-  /** The first run of the map: nearly all that is looked for is there. */
+  /** The first run of the map, which nearly all lookups hit. */
   private readonly firstMfn: number;
   private readonly firstCount: number;
 

@@ -1,6 +1,6 @@
 /**
- * A vCPU's state as it is saved: everything that the guest, or what an engine does next, depends on. Any engine can give
- * and take it; its record in a stream is the same whichever gave it.
+ * A vCPU's state as it is saved: everything that the guest, or the engine's next step, depends on. Any engine can
+ * save and restore it; its record in a stream is the same for all.
  */
 import {
   big64,
@@ -66,18 +66,18 @@ export const vcpuRecord = recordType('VCPU', 2, 'the state of one vCPU', table, 
   },
 ]);
 
-/**
- * The fields of the record. An engine that does not count instructions gives as `retired` what it was given last: the
- * count stands still with it.
- */
+/** The fields of the record. An engine that does not count instructions saves the same `retired` as it restored. */
 export type VcpuState = ValueOf<typeof table>;
 
 const REGISTERS = 16;
-/** dr0 dr1 dr2 dr3 dr6 dr7: the numbers of the debug registers in VcpuState.dr. */
+/** The numbers of the debug registers in VcpuState.dr. */
 export const SAVED_DRS: readonly number[] = [0, 1, 2, 3, 6, 7];
 export const SEGMENTS = 6;
 
-/** The states are those of `vcpus` vCPUs in order, and of the shape that a vCPU has; for engines to ask before they restore. */
+/**
+ * Throws unless these are the states of `vcpus` vCPUs, in order and with the right shape; engines call it before they
+ * restore.
+ */
 export function checkVcpuStates(states: readonly VcpuState[], vcpus: number): void {
   if (states.length !== vcpus || states.some((state, i) => state.number !== i))
     throw new Error(`${vcpus} vCPUs expected, found ${states.length}`);
@@ -92,7 +92,7 @@ export function checkVcpuStates(states: readonly VcpuState[], vcpus: number): vo
   }
 }
 
-/** The records of all vCPUs, one after the other. */
+/** The records of all vCPUs, one after another. */
 export const encodeVcpuStates = (states: readonly VcpuState[]): Uint8Array =>
   concatBytes(states.map((state) => encodeRecord(vcpuRecord, state)));
 

@@ -1,8 +1,9 @@
 /**
  * One paravirtualised domain: its container, its Xen, and how it is switched on, run, stopped, saved and restored.
  *
- * Who may call what: create, then either powerOn or restore; then start; then run as often as wanted; pause and
- * start in turns; save only while paused. After a shutdown run() says so for ever, unless a suspend is cancelled.
+ * The order of calls: `create`; then `powerOn` or `restore`; then `start`; `run` any number of times; `pause` and
+ * `start` alternately; `save` only while paused. After a shutdown run() always returns that shutdown, unless a
+ * suspend is cancelled.
  */
 import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../engine/clock.js';
 import { type CpuEngine, type CreateEngine, FrameMap } from '../engine/engine.js';
@@ -38,38 +39,44 @@ import { RSI, RSP } from './vcpu/registers.js';
 import { type RunResult, Scheduler } from './vcpu/scheduler.js';
 import { VcpuContext } from './vcpu/vcpu-context.js';
 
-/** What a domain is made of; the same on every host (domainRecord in saved-state.ts). */
+/** The properties of a domain. They are the same on every host (domainRecord in saved-state.ts). */
 export interface DomainConfig {
   readonly domid: number;
   readonly uuid: Uint8Array;
   readonly vcpus: number;
-  /** Frames of memory at power-on, and the most it may have (maxmem). */
+  /** Frames of memory at power-on, and the maximum (maxmem). */
   readonly memoryFrames: number;
   readonly maxFrames: number;
   readonly memoryMap: readonly MemoryRange[];
   readonly identity: Identity;
-  /** Time counts instructions: so many ns each. Undefined: time follows the host's clock. */
+  /** Makes time count instructions, with this many ns for each. Undefined: time follows the host's clock. */
   readonly nsPerInstruction: number | undefined;
-  /** The machine-to-physical table can be read from machine frame 0 on; only guests of old have it otherwise. */
+  /**
+   * The machine-to-physical table can be read from machine frame 0 on. Only guests of version 0.1 have it otherwise.
+   */
   readonly wholeM2p?: boolean;
 }
 
-/** What the host gives. */
+/** What the host provides. */
 export interface DomainHost {
-  /** Monotonic time from any origin, ns. */
+  /** Monotonic time in ns, with an arbitrary origin. */
   monotonic(): number;
-  /** True time, ns since 1970. */
+  /** Wall-clock time, in ns since 1970. */
   wallClock(): number;
   /**
-   * So much time has passed at once, ns, while the guest was meant to run: its process was stopped, or the host. Whoever
-   * hears of it says what it is to the guest; without it the guest's time goes on by it. The guest is paused meanwhile.
+   * Called when `ns` have passed at once while the guest was meant to run, because its process or its host was
+   * suspended. The function decides how the guest sees that time; without the function, the guest's clock advances by
+   * it. The guest is paused during the call.
    */
   keptFromRunning?(ns: number): void;
-  /** What the guest writes to Xen's own console. */
+  /** Gets what the guest writes to Xen's own console. */
   log?(line: string): void;
-  /** With the instruction clock: whether back ends still work for the guest, so that idle time must be waited for. */
+  /**
+   * With the instruction clock: whether back ends still have work for the guest, so that idle time must be waited
+   * for.
+   */
   busy?(): boolean;
-  /** Makes what executes the guest's instructions. */
+  /** Makes the engine that executes the guest's instructions. */
   readonly engine: CreateEngine;
 }
 
@@ -77,7 +84,7 @@ export type ShutdownReason = 'poweroff' | 'reboot' | 'suspend' | 'crash' | 'watc
 
 export type DomainRun =
   | { readonly state: 'running' }
-  /** Nothing to do until an event, or until virtual time `wakeAt` (ns). */
+  /** Nothing to do until an event, or until the virtual time `wakeAt` (ns). */
   | { readonly state: 'idle'; readonly wakeAt: number | undefined }
   | {
       readonly state: 'shutdown';
@@ -94,31 +101,38 @@ const REASONS = new Map<number, ShutdownReason>([
   [SHUTDOWN_watchdog, 'watchdog'],
 ]);
 
-/** Instructions of the guest's with which a long stop passes by before it runs, and in one turn of those after that. */
+/** How many instructions the guest may execute for a long stop before start() returns, and in each turn after that. */
 const PASS_AT_ONCE = 20_000_000;
 const PASS_IN_TURN = 200_000;
 /**
- * So much of a long stop passes at once while a vCPU computes, ns. The process that was running is charged all of it, and
- * Linux since 6.6 multiplies what it is ahead of the others by 2^20, in 63 bits: 4398 s are warned of, 8796 s crash it.
+ * At most this much of a long stop, in ns, passes at once while a vCPU computes. The kernel charges all of it to the
+ * process that was running, and Linux since 6.6 multiplies the time by which that process is ahead by 2^20, in 63
+ * bits: 4398 s cause a warning, 8796 s a crash.
  */
 const PART_NS = 3600e9;
-/** So long the guest runs between two parts, ns: its scheduler lets others run, and its peers answer. */
+/**
+ * How long the guest runs between two parts, in ns, so that its scheduler runs other processes and its peers can
+ * answer.
+ */
 const BETWEEN_PARTS_NS = 200e6;
 
 export class Domain {
   readonly machine: CpuEngine;
   readonly backend: Backend;
   readonly clock: VirtualClock;
-  /** Ports that the toolstack made for the guest, as a new guest has them. */
+  /** The ports that the toolstack makes for a new guest. */
   storePort = 0 as Port;
   consolePort = 0 as Port;
-  /** With a clock that only others move ahead: when, by it, the guest was to run again at the latest. */
+  /** With a clock that is only advanced from outside: the time at which the guest was to run again at the latest. */
   private expected = Number.POSITIVE_INFINITY;
-  /** A long stop that passes by just now, and nothing else of the guest runs. */
+  /** A long stop that is being presented to the guest. Nothing else of the guest runs meanwhile. */
   private passing: ReturnType<typeof longStop> | undefined;
-  /** Where it leads, virtual time. */
+  /** The virtual time at the end of that stop. */
   private passingTo: () => number = () => 0;
-  /** What is left of a long stop after the part that has passed, ns, and when the next part does, virtual time. */
+  /**
+   * What remains of a long stop after the part that has passed, in ns, and the virtual time at which the next part
+   * passes.
+   */
   private owed = 0;
   private owedAt = 0;
 
@@ -195,7 +209,10 @@ export class Domain {
     return new Domain(config, layout, state, scheduler, host);
   }
 
-  /** Prepares an empty container for the domain builder: RAM owned, M2P filled, grants and ports of the toolstack. */
+  /**
+   * Prepares an empty container for the domain builder: RAM is owned, the M2P is filled, and the toolstack's grants
+   * and ports exist.
+   */
   prepare(): void {
     const { state, config, layout } = this;
     const { frames, m2p, events, grants } = state;
@@ -227,14 +244,14 @@ export class Domain {
   }
 
   /**
-   * vCPU 0 as the builder left it: entry, stack, start_info's address, and the MFN of the first page table.
-   * `vmAssist`: VMASST_* bits that the kernel's notes ask for (pae_extended_cr3 if nothing is said).
+   * Starts vCPU 0 as the builder prepared it: entry point, stack, address of start_info, and MFN of the top page
+   * table. `vmAssist` are the VMASST_* bits that the kernel's notes ask for (pae_extended_cr3 by default).
    */
   powerOn(built: { rip: number; rsp: number; rsi: number; cr3: number; vmAssist?: number }): void {
     const { state } = this;
     const [v] = state.vcpus;
     const { cpu } = v;
-    // The toolstack pins the first table, and leaves it so: a kernel that moves to its own unpins it.
+    // The toolstack pins the first table and leaves it pinned. A kernel that changes to its own table unpins it.
     const rc = pinTable(state, built.cr3, 4) || newBaseptr(state, v, built.cr3);
     if (rc !== 0)
       throw new Error(`the builder's page tables at frame ${built.cr3} are not acceptable (${rc})`);
@@ -255,11 +272,11 @@ export class Domain {
     state.vmAssist = built.vmAssist ?? 1 << VMASST_TYPE_pae_extended_cr3;
     v.initialised = true;
     v.down = false;
-    // Once is enough: what is published stays true for ever (time.ts).
+    // Once is enough, because what is published stays valid for ever (time-info.ts).
     for (const each of state.vcpus) updateSystemTime(state, each);
   }
 
-  /** Time goes on and the guest may run. */
+  /** Time goes on, and the guest may run. */
   start(): void {
     this.clock.start();
     this.looked(this.clock.now());
@@ -267,10 +284,10 @@ export class Domain {
   }
 
   /**
-   * The guest was kept from running for `ns` and is to see it: the time is stolen from every vCPU that wanted to run.
-   * Only while paused. Of 2 s and more the guest is told (elapse.ts), and runs what it needs to hear it; where that takes
-   * long, which only months do, run() goes on with it. Of more than an hour, if a vCPU computes, the rest follows by
-   * parts while the guest runs, all of it as soon as no vCPU does.
+   * Makes the guest see that it was kept from running for `ns`: the time is stolen from every vCPU that wanted to
+   * run. The domain must be paused. The guest is told of 2 s and more (elapse.ts), and executes what it needs for
+   * that; if that takes long, as it does only after months, run() continues it. If the stop is longer than an hour
+   * and a vCPU computes, the rest follows in parts while the guest runs, and completely as soon as no vCPU computes.
    */
   elapse(ns: number): void {
     if (!(ns > 0)) return;
@@ -289,7 +306,7 @@ export class Domain {
     oweMarks(state, part);
     const to = clock.now() + part;
     const began = host.monotonic();
-    // While the guest learns of it, time goes on. With the instruction clock that is part of the stop.
+    // While the guest is told of the stop, time goes on. With the instruction clock that time is part of the stop.
     const since = (): number => (clock.deterministic ? 0 : Math.max(0, Math.floor(host.monotonic() - began)));
     this.passingTo = () => to + since();
     // The guest runs before its devices do.
@@ -301,14 +318,14 @@ export class Domain {
     clock.stop();
   }
 
-  /** What is left of a long stop, ns, for whoever will have it pass; here it does no more. */
+  /** Returns what remains of a long stop, in ns, and forgets it. The caller has to account for it. */
   takeOwed(): number {
     const { owed } = this;
     this.owed = 0;
     return owed;
   }
 
-  /** The next part of a long stop passes. */
+  /** Lets the next part of a long stop pass. */
   private nextPart(): void {
     this.clock.stop();
     this.elapse(this.takeOwed());
@@ -317,20 +334,20 @@ export class Domain {
     this.updateWallClock();
   }
 
-  /** What the guest has executed, in instructions; where they are not counted, the time in ns instead. */
+  /** How many instructions the guest has executed. If the engine does not count them: the time in ns instead. */
   private executed(): number {
     const { abilities, vcpus } = this.machine;
     if (!abilities.exactCounts) return this.host.monotonic();
     return vcpus.reduce((sum, cpu) => sum + (cpu.retired ?? 0), 0);
   }
 
-  /** Goes on with a long stop, for about so many instructions of the guest's. */
+  /** Continues to present a long stop, for about this many instructions of the guest. */
   private pass(instructions: number): void {
     const end = this.executed() + instructions;
     while (this.executed() < end) {
       if (this.passing?.next().done !== false) {
         this.passing = undefined;
-        // It has led to the true time.
+        // The presentation has reached the real time.
         this.clock.takeKept();
         this.owedAt = this.clock.now() + BETWEEN_PARTS_NS;
         return;
@@ -338,29 +355,29 @@ export class Domain {
     }
   }
 
-  /** Time stands still; nothing of the guest changes until start(). */
+  /** Stops time. Nothing of the guest changes until start(). */
   pause(): void {
     this.clock.stop();
     this.giveKept();
     this.state.events.letGo();
     if (this.passing === undefined) return;
-    // What it has not seen yet of a long stop passes at once.
+    // What the guest has not seen yet of a long stop passes at once.
     this.passing = undefined;
     this.state.telling = false;
     advance(this.state, this.passingTo());
     markStopped(this.state);
   }
 
-  /** Time that the clock kept, while it is stopped. */
+  /** Accounts for the time that the clock has held back. The clock must be stopped. */
   private giveKept(): void {
     const kept = this.clock.takeKept();
-    // A long stop that passes by leads to the true time in any case.
+    // A long stop that is being presented ends at the real time in any case.
     if (kept === 0 || this.passing !== undefined) return;
     if (this.host.keptFromRunning === undefined) this.elapse(kept);
     else this.host.keptFromRunning(kept);
   }
 
-  /** The host's true time was stepped, or the guest arrives on another host. */
+  /** To be called when the host's wall clock was stepped, or when the guest arrives on another host. */
   updateWallClock(): void {
     updateWallClock(this.state);
   }
@@ -389,13 +406,13 @@ export class Domain {
     return { state: 'shutdown', reason: REASONS.get(code) ?? 'unknown', code, message };
   }
 
-  /** The guest is to run again by then. */
+  /** Notes the time at which the guest has to run again at the latest. */
   private looked(time: number): void {
     this.clock.due(time);
     this.expected = this.clock.deterministic ? time : Number.POSITIVE_INFINITY;
   }
 
-  /** The guest was kept from running until now: the time that its clock kept is given to it. */
+  /** The guest was kept from running until now: accounts for the time that its clock has held back. */
   private catchUp(): void {
     if (this.clock.kept === 0) return;
     this.clock.stop();
@@ -405,7 +422,7 @@ export class Domain {
     this.updateWallClock();
   }
 
-  /** Takes a suspend back: the guest's hypercall returns 1, as after a suspend that was cancelled. */
+  /** Cancels a suspend: the guest's hypercall returns 1, as for a cancelled suspend on Xen. */
   cancelSuspend(): void {
     const { state } = this;
     if (state.shutdown?.code !== SHUTDOWN_suspend) throw new Error('the guest is not suspended');
@@ -414,17 +431,17 @@ export class Domain {
     state.shutdownCode = -1;
   }
 
-  /** Registers, stack and what is known of the reason, for people. */
+  /** Returns registers, stack and what is known of the reason, for people. */
   crashReport(): CrashReport {
     return crashReport(this.state);
   }
 
-  /** All records except RAM. Only while paused. */
+  /** Returns all records except RAM. The domain must be paused. */
   save(): Uint8Array {
     return saveState(this.state, this.scheduler.save());
   }
 
-  /** Continues a saved guest. RAM is complete by then. Throws RecordError; the domain is useless after that. */
+  /** Restores a saved domain. RAM must be complete. Throws RecordError; the domain cannot be used after that. */
   restore(records: Uint8Array): void {
     this.scheduler.restore(restoreState(this.state, records));
   }

@@ -1,7 +1,7 @@
 /**
- * Who the hypervisor and the processor say they are: one frozen profile, "virtual Xen 4.17", chosen at power-on
- * and saved with the guest. Nothing in it comes from a host, so a move changes nothing of it.
- * Source: what Debian's Xen 4.17 told its guests (strings, feature word); cpuid_hypervisor_leaves of
+ * The identity of the hypervisor and the processor: one frozen profile, "virtual Xen 4.17", which is chosen at
+ * power-on and saved with the guest. Nothing in it comes from a host, so a move changes nothing of it.
+ * Source: what Debian's Xen 4.17 reports to its guests (strings, feature word); cpuid_hypervisor_leaves of
  * xen/arch/x86/traps.c; x86-64 baseline of the psABI for the processor's features.
  */
 import { type CpuidEntry, lookupCpuid } from '../engine/cpuid.js';
@@ -75,23 +75,23 @@ const leaf = (n: number, eax: number, ebx: number, ecx: number, edx: number, sub
   edx,
 });
 
-/** Family 6, model 6, stepping 1, as an emulated processor without a name of its own has it. */
+/** Family 6, model 6, stepping 1, as used for generic emulated processors. */
 const SIGNATURE = 0x661;
 /** FPU DE TSC MSR PAE MCE CX8 APIC MCA CMOV PAT CLFSH MMX FXSR SSE SSE2. */
 const FEATURES_EDX = bits(0, 2, 4, 5, 6, 7, 8, 9, 14, 15, 16, 19, 23, 24, 25, 26);
 /** HYPERVISOR. */
 const FEATURES_ECX = bits(31);
-/** The same as far as AMD repeats them, and SYSCALL, NX, LM. */
+/** The features that AMD repeats here, and SYSCALL, NX, LM. */
 const EXTENDED_EDX = bits(0, 2, 4, 5, 6, 7, 8, 9, 11, 14, 15, 16, 20, 23, 24, 29);
 const BRAND = 'Stillpoint virtual CPU'.padEnd(48, '\0');
 const brand = (n: number): CpuidEntry => {
   const part = (i: number): number => word(BRAND.slice(16 * n + 4 * i, 16 * n + 4 * i + 4));
   return leaf(0x8000_0002 + n, part(0), part(1), part(2), part(3));
 };
-/** Bits of a physical address: enough for every MFN there is. */
+/** The width of a physical address in bits, which is enough for every MFN. */
 const ADDRESS_BITS = 40;
 
-/** The profile given to every new guest. */
+/** The profile of every new guest. */
 export function virtualXen417(vcpus: number): Identity {
   const H = XEN_CPUID_FIRST_LEAF;
   return {
@@ -124,7 +124,7 @@ export function virtualXen417(vcpus: number): Identity {
       ),
       leaf(H + 1, 4 * 65536 + 17, 0, 0, 0),
       leaf(H + 2, 1, H, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0),
-      // Time: the TSC is safe to use; mode 0 (default); its frequency; incarnation, which never counts here.
+      // Time: the TSC is reliable; mode 0 (default); its frequency; the incarnation, which never changes here.
       leaf(H + 3, 2, 0, TSC_KHZ, 0, 0),
       leaf(H + 3, 0, 0, 0x8000_0000, 1, 1),
       leaf(H + 3, TSC_KHZ, 0, 0, 0, 2),
@@ -143,7 +143,7 @@ export function virtualXen417(vcpus: number): Identity {
   };
 }
 
-/** Whether the processor says it is one of AMD's or Hygon's: where manuals differ, it then does as those do. */
+/** Whether the processor's vendor is AMD or Hygon. Where manuals differ, it then behaves like theirs. */
 export function amdLike(identity: Identity): boolean {
   const vendor = lookupCpuid(identity.cpuid, 0, 0)?.ebx;
   return vendor === word('Auth') || vendor === word('Hygo');
@@ -151,6 +151,6 @@ export function amdLike(identity: Identity): boolean {
 
 const NOTHING = leaf(0, 0, 0, 0, 0);
 
-/** What CPUID answers; unknown leaves are all zero. */
+/** The result of CPUID. Unknown leaves are all zero. */
 export const cpuid = (identity: Identity, n: number, subleaf: number): CpuidEntry =>
   lookupCpuid(identity.cpuid, n, subleaf) ?? NOTHING;

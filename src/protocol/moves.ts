@@ -1,11 +1,14 @@
-/** What is measured of a move, while it is under way and afterwards; peers, clients and guests' processes speak of it. */
+/**
+ * What is measured of a move, while it is under way and afterwards. Peers, clients and guests' processes exchange
+ * this.
+ */
 import * as v from 'valibot';
 import { clockPolicy } from './guest-config.js';
 import { between, count, fields, is, many, oneOf, quantity, text, yes } from './shapes.js';
 
-/** Pages are moved in rounds, each of which is one line of the statistics. */
+/** Pages are sent in rounds, each of which is one line of the statistics. */
 const MAX_ROUNDS = 10_000;
-/** More than a timer of Node's can wait, in seconds or as any other limit of a move, is no limit. */
+/** The longest time that a timer of Node can wait, s; also the greatest value of the other limits of a move. */
 const limit = between(0, 2_147_483);
 
 export const moveProgress = fields({
@@ -26,7 +29,7 @@ export type MoveProgress = Readonly<v.InferOutput<typeof moveProgress>>;
 export type StorageProgress = Readonly<v.InferOutput<typeof storageProgress>>;
 export type AnyProgress = MoveProgress | StorageProgress;
 
-/** What a move may take, as people want it. */
+/** The limits of a move, as the user sets them. */
 export const moveOptions = {
   maxDowntimeMs: is(
     limit,
@@ -68,7 +71,7 @@ const sent = {
   lastPages: is(count, 'pages that were sent while it stood still'),
 };
 
-/** What the source's guest process has measured when all is sent. */
+/** What the source's guest process has measured when everything is sent. */
 export const sentStats = fields({
   ...sent,
   precopyMs: is(quantity, 'how long the rounds took', 'ms'),
@@ -80,7 +83,7 @@ export const sentStats = fields({
 });
 export type SentStats = Readonly<v.InferOutput<typeof sentStats>>;
 
-/** The whole of a move that has succeeded. */
+/** The statistics of a whole successful move. */
 export const moveStats = fields({
   name: is(text(256), "the guest's name"),
   destination: is(text(320), 'where it lives now'),
@@ -105,7 +108,7 @@ export const moveStats = fields({
 });
 export type MoveStats = Readonly<v.InferOutput<typeof moveStats>>;
 
-/** What the start of a guest that has arrived took. */
+/** How long the start of an arrived guest took. */
 export const startedInfo = fields({
   attachMs: is(quantity, 'its links opened', 'ms'),
   recordMs: is(quantity, 'the owner record written', 'ms'),

@@ -1,4 +1,4 @@
-/** All that one host's daemon says to another's while a guest moves between them. docs/handover.md has the order. */
+/** All messages between two daemons while a guest moves from one to the other. docs/handover.md has their order. */
 import * as v from 'valibot';
 import {
   diskFormat,
@@ -26,7 +26,7 @@ import {
 } from './shapes.js';
 import { notice, request } from './table.js';
 
-/** Characters of another host's reason. */
+/** Maximum length of another host's reason, characters. */
 const MAX_REASON = 1000;
 const SECTOR_BYTES = 512;
 
@@ -65,7 +65,7 @@ export const announcedDisk = v.pipe(
 );
 export type AnnouncedDisk = Readonly<v.InferOutput<typeof announcedDisk>>;
 
-/** What the source of a move asks of the destination. */
+/** Requests of a move's source to its destination. */
 export const PEER = {
   moveOpen: request(
     'Announces a guest; the destination makes an empty container for it, and listens for its data.',
@@ -114,7 +114,7 @@ export const PEER = {
 };
 export type Peer = typeof PEER;
 
-/** What the source says of a move. */
+/** Notices of a move's source. */
 export const TO_DESTINATION = {
   move: notice(
     'A step of the hand-over at the source.',
@@ -125,10 +125,10 @@ export const TO_DESTINATION = {
   ),
 };
 
-/** A time that is none counts as nothing. */
+/** An invalid time counts as 0. */
 const ms = (about: string) => is(v.fallback(v.pipe(v.number(), v.finite(), v.minValue(0)), 0), about, 'ms');
 
-/** What the destination says of it. What is wrong beside the step itself is taken as not said. */
+/** Notices of a move's destination. Apart from the step itself, an invalid field counts as missing. */
 export const TO_SOURCE = {
   move: notice(
     'A step of the hand-over at the destination.',

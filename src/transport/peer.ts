@@ -1,6 +1,6 @@
 /**
  * The connection from one daemon to another, and from a remote command line to a daemon: mutual TLS 1.3 with pinned
- * certificates, or plain TCP on loopback where both sides were told so.
+ * certificates, or plain TCP on loopback if both sides were started with that option.
  */
 import net from 'node:net';
 import tls from 'node:tls';
@@ -23,7 +23,7 @@ export interface PeerAddress {
 export const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host) || host === '::ffff:127.0.0.1';
 
-/** "HOST:PORT" or "[V6]:PORT". */
+/** Parses "HOST:PORT" or "[V6]:PORT". */
 export function parseAddress(text: string): { host: string; port: number } {
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
@@ -51,7 +51,7 @@ export function resolvePeer(wanted: string, trusted: readonly Trusted[], plain: 
   throw new Failure('not-trusted', `no host is trusted at ${wanted} (host trust ... --address ${wanted})`);
 }
 
-/** Connects. `identity` undefined: plain, on loopback only. */
+/** Connects and sends the greeting. If `identity` is undefined the connection is plain, on loopback only. */
 export function openPeer(
   peer: PeerAddress,
   identity: Identity | undefined,
@@ -75,7 +75,7 @@ export function openPeer(
           cert: identity.certificate,
           ca: entry.certificate,
           minVersion: 'TLSv1.3',
-          // Pinned: exactly this certificate, whatever name it bears.
+          // Pinned: exactly this certificate is accepted, whatever its subject.
           checkServerIdentity: (_name, cert) =>
             fingerprintOf(cert.raw) === entry.fingerprint
               ? undefined
@@ -86,7 +86,7 @@ export function openPeer(
       socket = secure;
     }
     socket.setNoDelay(true);
-    // Until it is ours to speak on: a host that hangs takes a connection, and says nothing.
+    // The timer runs until the handshake is complete: a host that hangs accepts a connection and then sends nothing.
     const timer = setTimeout(() => socket.destroy(new Error('no answer')), CONNECT_TIMEOUT_MS);
     socket.once(name === '' ? 'connect' : 'secureConnect', () => clearTimeout(timer));
     socket.once('error', (error) => {
@@ -101,12 +101,12 @@ export function openPeer(
   });
 }
 
-/** What is said where the other side closes the connection in place of an answer to the greeting. */
+/** With TLS 1.3, a server that rejects our certificate does so after our side of the handshake is complete. */
 export async function greeted<T>({ name, host, port }: PeerAddress, greeting: Promise<T>): Promise<T> {
   try {
     return await greeting;
   } catch (error) {
-    // With TLS 1.3 a server's refusal of our certificate comes after our side of the handshake.
+    // Closes a connection whose other side has gone silent.
     if (error instanceof Failure && error.code === 'io') {
       throw new Failure(
         'not-trusted',
@@ -117,7 +117,7 @@ export async function greeted<T>({ name, host, port }: PeerAddress, greeting: Pr
   }
 }
 
-/** Connects and greets, as one daemon another. */
+/** An incoming connection. */
 export async function connectPeer(
   peer: PeerAddress,
   identity: Identity | undefined,
@@ -127,7 +127,7 @@ export async function connectPeer(
   return greet(await openPeer(peer, identity, trusted), peer, handlers);
 }
 
-/** Says hello to the host at the other end of a connection. `clock` undefined: this machine's. */
+/** Fingerprint of the caller's certificate; "" on plain loopback and on the unix socket. */
 export async function greet(
   stream: ByteStream,
   peer: PeerAddress,
@@ -145,10 +145,13 @@ export async function greet(
   return rpc;
 }
 
-/** A connection that came in. */
+/** A connection could not be accepted, for example because no descriptor was left. */
 export interface Caller {
   readonly rpc: Rpc;
-  /** Fingerprint of the caller's certificate; "" on plain loopback and on the unix socket. */
+  /**
+   * Listens for other hosts and remote command lines. Invariant: no connection, whatever happens to it, ends the
+   * server; a client that does not greet in time is disconnected (doorkeeper.ts).
+   */
   readonly fingerprint: string;
 }
 
@@ -159,7 +162,7 @@ export interface ListenOptions {
   readonly identity: Identity | undefined;
   readonly door: Doorkeeper;
   trusted(): readonly Trusted[];
-  /** A connection could not be taken, for want of descriptors for instance. */
+  /** The list of trusted hosts may have changed since the last connection. */
   failed(error: Error): void;
 }
 

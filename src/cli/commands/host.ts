@@ -27,7 +27,7 @@ async function run(options: RunOptions): Promise<void> {
       'usage',
       '--plain-loopback lets every user of this machine do all that root can by this daemon: --i-know says that it shall',
     );
-  // The other verbs of the command line need none of it: they start sooner without.
+  // These modules are loaded only here, so that the other verbs start sooner.
   const [{ pino }, { openHostConfig }, { HostDaemon }, { LogOutput }] = await Promise.all([
     import('pino'),
     import('../../control/host-config.js'),
@@ -45,7 +45,7 @@ async function run(options: RunOptions): Promise<void> {
   });
   const port = await daemon.start().catch((error) => {
     daemon.close();
-    // What it has found of its guests would keep this process alive.
+    // What it has started for its guests would keep this process alive.
     setImmediate(() => process.exit());
     throw error;
   });
@@ -59,7 +59,7 @@ async function run(options: RunOptions): Promise<void> {
   }
 }
 
-/** The daemon of this directory, if it runs, looks again at whom it trusts. */
+/** Makes the daemon of this directory, if it runs, read again which hosts it trusts. */
 async function tellDaemon(dir: string): Promise<void> {
   let client: Client;
   try {

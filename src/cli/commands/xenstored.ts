@@ -11,7 +11,7 @@ interface Options {
   readonly state?: string;
 }
 
-/** A file that a client named and that cannot be written is no reason to end. */
+/** If a file that a client named cannot be written, the program continues. */
 function inFile(file: string, write: () => void): void {
   try {
     write();
@@ -42,7 +42,7 @@ async function run(options: Options): Promise<void> {
     try {
       journal?.commit();
     } catch (error) {
-      // Nothing may be acknowledged that would not last.
+      // The program ends, because nothing may be acknowledged that is not durable.
       console.error(`xenstored: ${options.state} cannot be written: ${(error as Error).message}`);
       process.exit(1);
     }

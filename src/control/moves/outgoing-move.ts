@@ -1,8 +1,9 @@
 /**
- * A guest on its way from here to another host: runs the source's machine of src/migration/handover.ts.
+ * A guest on its way from here to another host: runs the source's state machine of src/migration/handover.ts.
  *
- * Invariant: every step and its actions are finished before the next event is looked at; `persist` is on disk
- * before anything is sent. Whatever this daemon may not decide alone it asks for, for as long as it takes.
+ * Invariant: each step and its actions are complete before the next event is handled, and a record that must be
+ * persisted is on disk before anything is sent. If this daemon may not decide alone, it asks the destination for as
+ * long as necessary.
  */
 import type { Logger } from 'pino';
 import type { TravellingImage } from '../../host/images.js';
@@ -29,48 +30,48 @@ import type { PeerAddress } from '../../transport/peer.js';
 import type { Domain } from '../domains/domain.js';
 import { Serial } from '../one-at-a-time.js';
 
-/** What is on disk of a hand-over at its source. */
+/** What the source stores on disk about a hand-over. */
 export interface OutgoingFile {
   readonly handover: string;
   readonly domid: number;
   readonly uuid: string;
   readonly peer: PeerAddress;
   readonly record: SourceRecord;
-  /** Files of disks that travel with the guest, and are what it had when it is gone. */
+  /** Files of disks that travel with the guest. Once the guest is gone, they are old copies. */
   readonly disks?: readonly string[];
 }
 
-/** What a move needs of its daemon. */
+/** What a move needs from its daemon. */
 export interface OutgoingContext {
   readonly log: Logger;
   readonly clock: Clock;
   readonly chance: Chance;
-  /** How long whoever this move waits for may take to answer, ms. */
+  /** How long each party may take to answer, ms. */
   readonly answerMs: number;
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
-  /** This host's, ns since 1970. */
+  /** This host's wall-clock time, ns since 1970. */
   wallClock(): number;
   /** The guest's disks that can travel with it. */
   travelling(domain: Domain): Promise<readonly TravellingImage[]>;
   persist(file: OutgoingFile): void;
   erase(handover: string): void;
-  /** The guest stays here: resume it, or, if its process died meanwhile, do what follows a crash. */
+  /** The guest stays here: resumes it or, if its process died meanwhile, applies the policy for a crash. */
   resume(domain: Domain): Promise<void>;
-  /** The guest lives elsewhere: end its process and remove its traces here. */
+  /** The guest runs elsewhere: ends its process and removes its files here. */
   drop(domain: Domain): Promise<void>;
-  /** These files of its disks are no longer the guest's. */
+  /** These files no longer hold the guest's disks. */
   retire(disks: readonly string[]): void;
   finished(move: OutgoingMove): void;
 }
 
 const CLOCK_EXCHANGES = 3;
-/** So often in the time that a guest's process may take to answer it is asked whether it lives. */
+/** How often a guest's process is asked for a sign of life within the time that it may take to answer. */
 const SIGNS_OF_LIFE = 3;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 10_000;
-/** After this a caller is told that the outcome is being settled. */
-/** How long a destination that gave up may take to say why. */
+/** How long a destination that gave up may take to send the reason. */
 const THEIR_REASON_MS = 3_000;
+/** After this, plus twice the time for an answer, the caller is told that the outcome is still being settled. */
 const SETTLE_TIMEOUT_MS = 10_000;
 const STUCK_DISK_RETRY_MS = 500;
 
@@ -79,7 +80,7 @@ export class OutgoingMove {
   private rpc: Rpc | undefined;
   private readonly serial = new Serial();
   private reason: string | undefined;
-  /** The guest stays here, and how much of that has been seen. */
+  /** What is known about where the guest will run, for messages. */
   private outlook = 'the guest goes on here';
   private accepted: ToSourceNotice | undefined;
   private acceptedAt = 0;
@@ -104,14 +105,14 @@ export class OutgoingMove {
     return this.file.handover;
   }
 
-  /** True while an end of the guest's process here is no crash. */
+  /** True while the end of the guest's process here does not count as a crash. */
   get needsNoGuest(): boolean {
     return (
       this.phase === 'sent' || this.phase === 'offered' || this.phase === 'gone' || this.phase === 'done'
     );
   }
 
-  /** The whole move. Resolves when the guest lives at the destination, fails when it stays. */
+  /** Performs the whole move. Resolves when the guest runs at the destination, fails when it stays here. */
   async run(options: MoveOptions, plain: boolean): Promise<MoveStats> {
     const domain = this.domain!;
     const started = this.nowMs();
@@ -119,7 +120,7 @@ export class OutgoingMove {
       this.settled = { resolve, reject };
     });
     outcome.catch(() => {});
-    // What is under way when the move is given up is not waited for.
+    // Steps that are under way when the move is given up are not awaited.
     const unlessGivenUp = async <T>(what: Promise<T>): Promise<T> => {
       what.catch(() => {});
       const value = await Promise.race([what, outcome as Promise<never>]);
@@ -148,7 +149,7 @@ export class OutgoingMove {
             name,
             uuid,
             vcpus,
-            // What its daemon has written down itself; nothing that the guest's process says.
+            // The daemon's own record, and nothing that the guest's process says.
             memoryKib: config?.maxMemoryKib ?? memoryKib,
             config: config ?? undefined,
             paused: status.paused,
@@ -179,7 +180,7 @@ export class OutgoingMove {
           .catch((error) => this.withTheirReason(error)),
       );
       await this.event('sent');
-      // The destination may have said so before our own guest process told us that it has sent all.
+      // The destination may report that it is ready before our own guest process reports that everything was sent.
       if (this.readyAt !== 0) await this.event('ready');
       this.expectReady();
     } catch (error) {
@@ -204,7 +205,7 @@ export class OutgoingMove {
     return this.stats(started, sent);
   }
 
-  /** Connects; a connection to a move that was given up meanwhile is closed again. */
+  /** Connects; if the move was given up meanwhile, the connection is closed again. */
   private async connected(): Promise<Rpc> {
     const rpc = await this.context.connect(this.file.peer, this.handlers());
     if (this.phase !== 'idle') return rpc;
@@ -212,13 +213,16 @@ export class OutgoingMove {
     throw new Failure('move-failed', 'the move was given up');
   }
 
-  /** A guest's process that hangs cannot say so: a move that waits for it is given up. */
+  /**
+   * A guest's process that hangs cannot report that, so it is asked for signs of life. If it does not answer, the
+   * move is given up.
+   */
   private watchLife(domain: Domain): void {
     const { answerMs } = this.context;
     this.lifeAlarm = this.context.clock.every(answerMs / SIGNS_OF_LIFE, () => {
       domain.ask('status', {}, answerMs).catch((error) => {
         const { code, message } = describeError(error);
-        // One that has ended says so itself.
+        // A process that has ended reports that in another way.
         if (code !== 'timed-out' || this.needsNoGuest) return;
         this.reason ??= `the guest's process does not answer (${message})`;
         void this.event('abort');
@@ -227,8 +231,8 @@ export class OutgoingMove {
   }
 
   /**
-   * The data does not arrive any more. A destination that gave up says why, but over its own connection, and only when it
-   * is rid of the guest: its words say more than that its process is gone.
+   * The data connection has failed. A destination that gave up sends the reason over the control connection, and only
+   * after it has discarded the guest: that reason says more than a closed connection.
    */
   private async withTheirReason(error: unknown): Promise<never> {
     const end = this.nowMs() + THEIR_REASON_MS;
@@ -238,7 +242,7 @@ export class OutgoingMove {
     throw error;
   }
 
-  /** All is sent: the destination has so long to say that it has the whole guest. */
+  /** Everything is sent: the destination has a limited time to report that it has the whole guest. */
   private expectReady(): void {
     if (this.phase !== 'sent') return;
     const { answerMs } = this.context;
@@ -248,7 +252,7 @@ export class OutgoingMove {
     });
   }
 
-  /** The destination's wall clock less ours, ns, from the exchange that took the least time. */
+  /** The destination's wall clock minus ours, ns, from the exchange with the shortest round trip. */
   private async measureClocks(rpc: Rpc): Promise<number> {
     let best = Number.POSITIVE_INFINITY;
     let difference = 0;
@@ -269,7 +273,7 @@ export class OutgoingMove {
     return name === '' ? `${host}:${port}` : name;
   }
 
-  /** An earlier daemon left this on disk. */
+  /** Continues a hand-over that an earlier daemon left on disk. */
   async restart(record: SourceRecord): Promise<void> {
     await this.serial.run(() => this.perform(restartSource(record)));
   }
@@ -286,7 +290,7 @@ export class OutgoingMove {
         try {
           steps(method, params);
         } catch (error) {
-          // Whatever else it may say is of no consequence.
+          // Other faults in its messages have no effect.
           if (!(error instanceof ProtocolError)) throw error;
         }
       },
@@ -315,7 +319,7 @@ export class OutgoingMove {
     if (this.phase !== 'stopping') throw new Failure('move-failed', this.reason ?? 'the move was given up');
   }
 
-  /** The user gives up: when this resolves the guest goes on here. Fails where that is not for us to decide any more. */
+  /** The user gives up: when this resolves, the guest continues here. Fails if the destination already decides. */
   async cancel(): Promise<void> {
     if (this.phase === 'streaming' || this.phase === 'stopping' || this.phase === 'sent') {
       this.reason ??= 'cancelled';
@@ -331,7 +335,7 @@ export class OutgoingMove {
     );
   }
 
-  /** The guest's process is dead. Where that is seen after the move was given up, it is a crash like others. */
+  /** The guest's process is dead. If that is noticed after the move was given up, it counts as an ordinary crash. */
   guestDied(): Promise<void> {
     return this.serial.run(async () => {
       if (this.phase === 'idle' && this.domain !== undefined) await this.context.resume(this.domain);
@@ -352,7 +356,7 @@ export class OutgoingMove {
         const { message } = describeError(error);
         const undone = this.undone(action);
         if (undone !== undefined) {
-          // Nothing was offered yet: as if the event had been `abort`.
+          // Nothing was offered so far: this is treated like the event `abort`.
           this.reason ??= `${undone}: ${message}`;
           await this.perform(stepSource(before, 'abort'));
           return;
@@ -364,7 +368,7 @@ export class OutgoingMove {
     if (this.phase !== before || event === undefined) this.entered(before);
   }
 
-  /** Actions that may fail, and the words for it; all others are done, or done again, however long that takes. */
+  /** The message for an action that may fail; undefined for the others, which are retried for as long as necessary. */
   private undone(action: SourceAction): string | undefined {
     if (action.do === 'persist' && action.record === 'offered')
       return 'cannot write the state of the hand-over';
@@ -395,7 +399,7 @@ export class OutgoingMove {
 
   private async retry(): Promise<void> {
     if (this.phase !== 'offered' && this.phase !== 'gone') return;
-    // A destination that is at work on our offer is not asked again over a connection that stands.
+    // While the connection stands, a destination that is processing our offer is not asked again.
     const standing = this.rpc !== undefined;
     if (!standing) {
       try {
@@ -435,7 +439,10 @@ export class OutgoingMove {
     }
   }
 
-  /** A process that is dead runs nothing, and its disks' locks went with it; a living one has to say that it is locked. */
+  /**
+   * A dead process runs nothing, and the locks of its disks were released with it; a living process must confirm that
+   * it is locked.
+   */
   private async lock(): Promise<void> {
     const { domain } = this;
     if (domain === undefined) return;
@@ -450,20 +457,20 @@ export class OutgoingMove {
     if (domain.livedOn) throw new Failure('bad-state', 'its process went on without its daemon');
   }
 
-  /** Whatever becomes of it, the guest is nobody's but ours by now. */
+  /** From here on, whatever happens, nobody else owns the guest. */
   private async resume(domain: Domain): Promise<void> {
     try {
       await this.context.resume(domain);
     } catch (error) {
-      // It has been told; it does so when it hears it.
+      // The request was sent; the process performs it when it reads it.
       this.outlook = `the guest goes on here as soon as its process answers (${describeError(error).message})`;
       throw error;
     }
   }
 
   /**
-   * The books are closed after this: what is left of the guest then would be taken, by a daemon that starts again, for one
-   * that has crashed here.
+   * The hand-over is closed after this. If anything of the guest were left here then, a daemon that starts again
+   * would take it for a guest that crashed.
    */
   private async dropGuest(): Promise<void> {
     const { domain } = this;
@@ -471,7 +478,7 @@ export class OutgoingMove {
     this.context.retire(this.file.disks ?? []);
   }
 
-  /** A full disk must not make us forget what was decided. */
+  /** Retries until it succeeds: a full disk must not make the daemon forget what was decided. */
   private async untilDone(what: () => Promise<void> | void): Promise<void> {
     for (;;) {
       try {

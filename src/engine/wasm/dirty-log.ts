@@ -1,4 +1,4 @@
-/** Which frames were written: one byte for each, set by the core's slow path of stores and by whoever calls touch(). */
+/** The frames that were written: one byte for each, set by the core's slow path for stores and by touch(). */
 import type { DirtyLog } from '../engine.js';
 import type { LinearRam } from '../ram.js';
 
@@ -6,7 +6,7 @@ export class WasmDirtyLog implements DirtyLog {
   private running = false;
 
   constructor(
-    /** Makes each page's next store take the slow path, which marks it. */
+    /** Makes the next store to each page take the slow path, which marks the page. */
     private readonly flushWrites: () => void,
     private readonly ram: LinearRam,
     /** Linear address of the bytes. */
@@ -35,7 +35,7 @@ export class WasmDirtyLog implements DirtyLog {
         found++;
       }
     };
-    // Four at a time, between two ends that are not aligned.
+    // Four bytes at a time, between the unaligned ends of the range.
     const start = Math.min(end, first + (-(this.at + first) & 3));
     take(first, start);
     if (start < end) {

@@ -1,9 +1,9 @@
 /**
- * What the guest runs on: RAM, page tables, vCPUs, one engine. One shared WebAssembly memory of fixed size holds all
- * of it; core/layout.ts says where.
+ * The machine of a guest: RAM, page tables, vCPUs and one engine. One shared WebAssembly memory of fixed size holds
+ * all of it; core/layout.ts defines where.
  *
- * Invariant: the guest's instructions reach nothing but the frames. Between two calls of run() a vCPU's state is
- * exact: it stands between two instructions, or before the one that faulted.
+ * Invariant: the guest's instructions reach nothing but the guest's frames. Between two calls of run() a vCPU's state
+ * is exact: it stands between two instructions, or before the one that faulted.
  */
 import { decodeBase64 } from '../../records/base64.js';
 import { LinearMemory } from '../../xen/memory.js';
@@ -25,20 +25,23 @@ import { endWatch, watch } from './watch.js';
 
 export { type FullProfile, type Tier, Vcpu };
 
-/** Nothing that a guest can tell. */
+/** Options that change nothing that a guest can observe. */
 export interface WasmOptions {
-  /** Room for decoded code; 32 MiB by default. */
+  /** Size of the cache of decoded code, bytes; 32 MiB by default. */
   readonly codeCacheBytes?: number;
-  /** Normal by default. It changes nothing but the time that instructions take. */
+  /** `normal` by default. It only changes how fast instructions are executed. */
   readonly tier?: Tier;
   /**
-   * The normal tier waits for the compiler, instead of interpreting on until the event loop has brought what it compiled:
-   * for callers that do not return to the event loop between runs.
+   * The normal tier waits for the compiler. Otherwise it interprets until the event loop delivers the compiled code.
+   * This is for callers that do not return to the event loop between runs.
    */
   readonly compilesAtOnce?: boolean;
-  /** Counts what profile() tells; a clock in milliseconds. */
+  /** If given, profile() has results. A clock in milliseconds. */
   readonly profile?: () => number;
-  /** Told of the machine's memory before anything is in it: how the system should keep it is for others to say. */
+  /**
+   * Called with the machine's memory before anything is written to it, so that the caller can advise the operating
+   * system, for example to use huge pages.
+   */
   readonly advise?: (memory: ArrayBufferLike) => void;
 }
 
@@ -46,20 +49,26 @@ const DB = 1;
 const UD = 6;
 /** BS in DR6: single step. */
 const DR6_BS = 0x4000;
-/** The core's own exit: TF or AC changed. */
+/** An exit that only the core uses: TF or AC has changed. */
 const RECHECK = 7;
-/** In the exit vector after a throw: another exit than an exception. */
+/**
+ * Added to the exit number in the exit vector if an instruction was abandoned by a throw for an exit other than an
+ * exception.
+ */
 const LEAVING = 0x100;
-/** Most instructions given to the core at a time: its counter has 32 bits. */
+/** Most instructions that the core is given at a time: its counter has 32 bits. */
 const MOST = 2 ** 30;
 const XEN_SIGNATURE = [0x78, 0x65, 0x6e];
 const DEFAULT_CODE_CACHE = 32 << 20;
 const WASM_PAGE = 65_536;
-/** Instructions of a slice by time, at least and at most; and how many go into a nanosecond, before that was measured. */
+/**
+ * Limits of a slice that ends by time, in instructions; and the rate that is assumed before it is measured, in
+ * instructions per nanosecond.
+ */
 const MIN_BUDGET = 1_000;
 const MAX_BUDGET = 2_000_000;
 const FIRST_RATE = 0.1;
-/** Slices shorter than this say nothing about the rate. */
+/** Shorter slices are not used to measure the rate, ns. */
 const MEASURED_NS = 50_000;
 
 interface Core extends TablesCore {
@@ -91,7 +100,7 @@ interface Core extends TablesCore {
 const thrown = Symbol('left');
 let compiled: WebAssembly.Module | undefined;
 
-/** Compiles the core for all machines of this process, as the engine is told to at this moment; once. */
+/** Compiles the core for all machines of this process, with V8's settings at this moment; only once. */
 export function compileCore(): WebAssembly.Module {
   compiled ??= new WebAssembly.Module(decodeBase64(coreWasmBase64));
   return compiled;
@@ -109,11 +118,11 @@ export class Machine implements CpuEngine {
     parallelVcpus: false,
     warmUp: this,
   };
-  /** Code was decoded for a guest that is yet to come. */
+  /** Code was decoded for a guest that has not arrived. */
   private prepared = false;
-  /** Bits of the vCPUs that requestExit() was called for. */
+  /** The vCPUs for which requestExit() was called, one bit each. */
   private exitsRequested = 0;
-  /** Instructions per ns, as measured lately. */
+  /** The recently measured rate, in instructions per ns. */
   private rate = FIRST_RATE;
   private running: Vcpu | undefined;
 
@@ -183,7 +192,7 @@ export class Machine implements CpuEngine {
         now: () => config.now(),
         cpuid: (cpu: number) => answerCpuid(config.cpuid, mem, cpu),
         decode: (cpu: number, va: bigint, at: number, to: number) =>
-          // On its own account, for no vCPU, the core asks for what is in one page.
+          // In this case the core asks on its own behalf, not for a vCPU, and only for the code in one page.
           decoder.decode(
             at >>> 0,
             to,
@@ -199,7 +208,7 @@ export class Machine implements CpuEngine {
     return new Machine(config, memory, core, translator, framesBase, dirty);
   }
 
-  /** Time is counted in instructions, by how many went into a nanosecond lately. */
+  /** The end by time is converted into a number of instructions, at the recently measured rate. */
   slice(vcpu: number, instructions: number, now: number, untilNs: number): void {
     const v = this.vcpus[vcpu];
     const { retired } = v;
@@ -214,13 +223,13 @@ export class Machine implements CpuEngine {
     v.end = retired + most;
   }
 
-  /** A slice by time has ended: its rate counts, if it was long enough to tell one. */
+  /** A slice by time has ended: its rate is used if it was long enough to measure one. */
   private measure(v: Vcpu, retired: number): void {
     const ns = this.config.now() - v.began;
     if (ns > MEASURED_NS) this.rate += ((retired - v.beganAt) / ns - this.rate) / 8;
   }
 
-  /** `instructions`: a slice of so many begins, for callers that have no clock. */
+  /** `instructions`: starts a slice of this many instructions, for callers that have no clock. */
   run(vcpu: number, instructions?: number): Exit {
     const v = this.vcpus[vcpu];
     let now = v.retired;
@@ -250,8 +259,8 @@ export class Machine implements CpuEngine {
       let trap = (breakpoints ? endWatch(v, this.mem) : 0) | (stepping ? DR6_BS : 0);
       if (stackShadow >= 0) {
         trap |= stackShadow;
-        // The hypervisor does the rest of an instruction that needs descriptors. Of others that leave, what waits is lost: a
-        // processor takes it at the first instruction of Xen, which ignores it.
+        // For an instruction that needs descriptors, the hypervisor does the rest. For other exits, a pending debug
+        // exception is lost: a processor delivers it at the first instruction of Xen, which ignores it.
         if (exit !== Exit.descriptor) v.stackShadow = -1;
       }
       if (trap !== 0 && now > before && (exit === Exit.limit || exit === RECHECK)) return raiseDebug(v, trap);
@@ -273,7 +282,8 @@ export class Machine implements CpuEngine {
     } catch (error) {
       if (error !== thrown) throw error;
       this.core.unwind(v.gprs);
-      // Faults have RF set in what they save, so that the instruction is not stopped at twice. SDM volume 3, 17.3.1.1.
+      // A fault saves RF as set, so that an instruction breakpoint does not stop the instruction a second time. SDM
+      // volume 3, 17.3.1.1.
       v.resuming = true;
       return v.exitVector >= LEAVING ? v.exitVector - LEAVING : Exit.exception;
     } finally {
@@ -282,41 +292,42 @@ export class Machine implements CpuEngine {
   }
 
   /**
-   * Linear address of a guest address, or -1 with the vCPU's fault fields set. Intents: 0 read, 1 write (sets A and
-   * D, marks the frame dirty, drops its decoded code), 2 execute; with 4 as guest user, with 8 as guest kernel. Valid
-   * to the end of the page and for this synchronous turn.
+   * Translates a guest address to a linear address; -1 if it faults, with the vCPU's fault fields set. Intents: 0
+   * read, 1 write (sets A and D, marks the frame dirty, drops its decoded code), 2 execute; plus 4 for guest user
+   * mode, or 8 for guest kernel mode. The result is valid to the end of the page, and until the caller returns to the
+   * event loop.
    */
   translate(vcpu: number, va: number, intent: number): number {
     const linear = this.core.translate(this.vcpus[vcpu].gprs, va, intent) >>> 0;
     return linear === 0 ? -1 : linear;
   }
 
-  /** What the translator did. */
+  /** The translator's counters. */
   get translation(): Readonly<Profile> {
     return this.translator.profile;
   }
 
-  /** What was counted, with the `most` regions that executed most; undefined without WasmOptions.profile. */
+  /** The counters, and the `most` regions that executed most; undefined without WasmOptions.profile. */
   profile(most: number): FullProfile | undefined {
     return this.translator.fullProfile(most);
   }
 
-  /** Host code writes into the frame at this address: dirty log, decoded code. */
+  /** Host code writes into the frame at this address: marks it dirty and drops its decoded code. */
   touch(linear: number): void {
     this.core.touch(linear);
   }
 
   /**
-   * Where the code begins that ran often: offsets from the first frame's first byte, at most `most`, roughly those first
-   * that ran more often. Another machine with the same memory can be prepared by them.
+   * Start addresses of frequently executed code, as offsets from the first frame, at most `most`, ordered roughly by
+   * how often it ran. Another machine with the same memory can prepare the code from them.
    */
   hotCode(most: number): Uint32Array {
     return this.translator.hotCode(most).map((at) => at - this.ram.base);
   }
 
   /**
-   * Decodes the code at an offset of hotCode(), before the guest's state is here. From the first call to restore() who
-   * writes the memory says so by touch(); otherwise restore() forgets what was decoded.
+   * Decodes the code at an offset of hotCode() before the guest's state has arrived. From the first call on until
+   * restore(), whoever writes the memory must call touch(); otherwise restore() discards what was decoded.
    */
   prepareCode(offset: number): void {
     this.prepared = true;
@@ -334,7 +345,7 @@ export class Machine implements CpuEngine {
     return requested;
   }
 
-  /** The memory goes with the last reference to it. */
+  /** The memory is freed with the last reference to it. */
   close(): void {}
 
   save(): VcpuState[] {

@@ -1,12 +1,12 @@
 /**
- * Page tables in use, as this engine keeps up with them: what the core's TLBs know is out of date is noted entry by
- * entry when the hypervisor changes one, and is dropped when it asks for a flush.
+ * How this engine tracks changes of the page tables in use: when the hypervisor changes an entry, the translation in
+ * the core's TLBs is recorded as stale; when it asks for a flush, stale translations are dropped.
  */
 import { ALL_VCPUS, type EngineTables } from '../engine.js';
 import type { LinearRam } from '../ram.js';
 import type { Vcpu } from './vcpu.js';
 
-/** What the core does for it. */
+/** The functions of the core that this needs. */
 export interface TablesCore {
   flush(cpu: number): void;
   flushMode(cpu: number, mode: number): void;
@@ -18,9 +18,9 @@ export interface TablesCore {
 }
 
 export class WasmTables implements EngineTables {
-  /** No vCPU has run since all translations were dropped: there are none. */
+  /** No vCPU has run since all translations were dropped, so there are none. */
   untouched = true;
-  /** By vCPU, where the core has it. */
+  /** Address of each vCPU's area in the core. */
   private readonly areas: readonly number[];
 
   constructor(
@@ -35,17 +35,14 @@ export class WasmTables implements EngineTables {
     if (!this.untouched) this.core.forbidWriting(frame);
   }
 
-  /** Translations by which the frame cannot be written may stay: the next write looks at the tables. */
+  /** Translations without write access may stay: the next write walks the tables. */
   untyped(_frame: number): void {}
 
   setEntry(table: number, index: number, level: number, lo: number, hi: number): void {
     this.core.setEntry(table, index, level, lo | 0, hi | 0);
   }
 
-  /**
-   * The kernel keeps its translations of the upper half of the address space if both tables show the guest the same
-   * there.
-   */
+  /** The kernel keeps its translations of the upper half of the address space if both tables map the same there. */
   loadRoot(vcpu: number, user: boolean, mfn: number): void {
     const v = this.vcpus[vcpu];
     const before = user ? v.cr3User : v.cr3Kernel;
@@ -62,7 +59,7 @@ export class WasmTables implements EngineTables {
     return from >= 0 && to >= 0 && this.core.keepUpperHalf(v.gprs, from, to) !== 0;
   }
 
-  /** Translations that a walk would find again stay. */
+  /** Translations that a page walk would find again stay. */
   flush(vcpus: number, va?: number): void {
     const { core, areas } = this;
     for (let left = vcpus, i = 0; left !== 0 && i < areas.length; left >>= 1, i++) {
@@ -72,7 +69,10 @@ export class WasmTables implements EngineTables {
     }
   }
 
-  /** Drops all translations, also those of which no change is known: for who has changed tables without a word. */
+  /**
+   * Drops all translations, also those for which no change was recorded: for callers that changed tables without
+   * reporting it.
+   */
   forget(vcpus = ALL_VCPUS): void {
     for (const v of this.vcpus) if ((vcpus >> v.id) & 1) this.core.flush(v.gprs);
   }

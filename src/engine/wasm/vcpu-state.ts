@@ -1,4 +1,4 @@
-/** A vCPU's state out of its area in linear memory, and into it. */
+/** Reads a vCPU's state from its area in linear memory, and writes it there. */
 import type { LinearMemory } from '../../xen/memory.js';
 import { SAVED_DRS, SEGMENTS, type VcpuState } from '../vcpu-state.js';
 import {
@@ -79,7 +79,7 @@ export function saveVcpu(v: Vcpu, mem: LinearMemory): VcpuState {
   };
 }
 
-/** Takes a state that checkVcpuStates() has accepted. */
+/** Restores a state that checkVcpuStates() has accepted. */
 export function restoreVcpu(v: Vcpu, mem: LinearMemory, saved: VcpuState): void {
   const at = v.gprs;
   for (const [i, value] of saved.registers.entries()) v.setRegBig(i, value);

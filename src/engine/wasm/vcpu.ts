@@ -1,6 +1,6 @@
 /**
- * One vCPU's registers, in place in linear memory: nothing is copied, nothing allocates. Numbers are signed 64-bit
- * values as doubles (exact for canonical addresses); where all bits matter there is a bigint form.
+ * One vCPU's registers, in place in linear memory: nothing is copied and nothing is allocated. Numbers are signed
+ * 64-bit values as doubles (exact for canonical addresses); if all bits matter, there is a bigint form.
  */
 import type { LinearMemory } from '../../xen/memory.js';
 import type { EngineVcpu } from '../engine.js';
@@ -54,9 +54,9 @@ import {
 
 /** Flags that arithmetic sets: CF, PF, AF, ZF, SF, OF. */
 const ARITHMETIC = 0x8d5;
-/** Flags that are always one at CPL 3 here: bit 1 and IF. */
+/** Flags that are always set at CPL 3 here: bit 1 and IF. */
 const ALWAYS = 0x202;
-/** Flags kept beside them: TF, DF, IOPL, NT, RF, AC, ID. */
+/** Flags that are stored separately: TF, DF, IOPL, NT, RF, AC, ID. */
 const OTHER = 0x257500;
 const TF = 0x100;
 const RF = 0x1_0000;
@@ -65,34 +65,41 @@ const PENDING = 0x8080;
 /** Bits of MXCSR that may be set. */
 const MXCSR_MASK = 0xffff;
 
-/** Numbers of segments. */
+/** Segment numbers. */
 const CS = 1;
 const FS = 4;
 const BASES = [ES_BASE, CS_BASE, SS_BASE, DS_BASE, FS_BASE, GS_BASE];
-/** The core has fs and gs first. */
+/** The core stores fs and gs first. */
 const cacheOf = (number: number): number => 4 * ((number + 2) % BASES.length);
 const WHOLE = 0xffff_ffff;
 const SEGMENT_BIG = 0x40_0000;
-/** Code or data, expand down (of code: conforming), and read or write; of a segment that refuses nothing. */
+/**
+ * Type bits of a descriptor (code or data; expand-down or conforming; writable or readable), and their values for
+ * segments that allow every access.
+ */
 const NOT_LIMITED = 0xe00;
 const WRITABLE_DATA = 0x200;
 const READABLE_CODE = 0xa00;
 
 export class Vcpu implements EngineVcpu {
-  /** Linear address of the register file: register i is the 8 bytes at 8*i; RIP and CR2 have their numbers for that. */
+  /**
+   * Linear address of the register file: register i is the 8 bytes at 8*i; RIP and CR2 have numbers that fit this
+   * scheme.
+   */
   readonly gprs: number;
   private readonly view: DataView;
 
   /**
-   * Behind an instruction that loads SS: the data breakpoints that it hit, as DR6 shows them; -1 elsewhere. Debug
-   * exceptions and events wait until the next instruction is done, so that a stack can be changed by two. SDM volume 3,
-   * 6.8.3. Whoever runs the machine runs one more instruction then: it is no part of the saved state.
+   * After an instruction that loads SS: the data breakpoints that it hit, in the form of DR6; otherwise -1. Debug
+   * exceptions and events are held back until the next instruction is complete, so that two instructions can switch a
+   * stack. SDM volume 3, 6.8.3. The caller runs one more instruction in this case, so this is not part of the saved
+   * state.
    */
   stackShadow = -1;
-  /** Of the present slice: the count of instructions at which it ends, and whether time ends it. */
+  /** End of the current slice: the instruction count at which it ends, and whether it is a slice by time. */
   end = 0;
   timed = false;
-  /** Of one by time: when it began, virtual ns, and the count then. */
+  /** For a slice by time: when it began, in virtual ns, and the instruction count at that time. */
   began = 0;
   beganAt = 0;
 
@@ -111,7 +118,7 @@ export class Vcpu implements EngineVcpu {
   setReg(i: number, v: number): void {
     this.mem.setU64(this.gprs + 8 * i, v);
   }
-  // By the view itself: every hypercall reads its arguments so.
+  // These read through the DataView directly, because every hypercall reads its arguments this way.
   regLo(i: number): number {
     return this.view.getUint32(this.gprs + 8 * i, true);
   }
@@ -146,11 +153,11 @@ export class Vcpu implements EngineVcpu {
     this.flags.set(this.id, v & ARITHMETIC);
     this.mem.setU32(this.gprs + SYSTEM_FLAGS, v & OTHER);
   }
-  /** TF: an exception after the next instruction. */
+  /** TF: an exception follows the next instruction. */
   get stepping(): boolean {
     return (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & TF) !== 0;
   }
-  /** RF: the next instruction is begun without a look at instruction breakpoints. */
+  /** RF: instruction breakpoints are not checked for the next instruction. */
   get resuming(): boolean {
     return (this.mem.getU32(this.gprs + SYSTEM_FLAGS) & RF) !== 0;
   }
@@ -183,14 +190,14 @@ export class Vcpu implements EngineVcpu {
   set gsBase(v: number) {
     this.mem.setU64(this.gprs + GS_BASE, v);
   }
-  /** The GS base of the mode that does not run now. */
+  /** The GS base of the mode that is not running now. */
   get gsBaseOther(): number {
     return this.mem.getS64(this.gprs + GS_BASE_OTHER);
   }
   set gsBaseOther(v: number) {
     this.mem.setU64(this.gprs + GS_BASE_OTHER, v);
   }
-  /** Machine frame of the kernel's, and of the user's, top page table. The caller flushes the TLB. */
+  /** Machine frames of the top page tables of kernel and user mode. The caller flushes the TLB. */
   get cr3Kernel(): number {
     return this.mem.getU64(this.gprs + CR3_KERNEL);
   }
@@ -236,16 +243,16 @@ export class Vcpu implements EngineVcpu {
   get cs(): number {
     return this.mem.getU16(this.gprs + SELECTORS + 2);
   }
-  /** Code is 64-bit code from now on, until setCodeKind() says otherwise. */
+  /** Also starts 64-bit code, until setCodeKind() changes it. */
   set cs(v: number) {
     this.mem.setU16(this.gprs + SELECTORS + 2, v);
     this.mem.setU32(this.gprs + CODE_KIND, KIND_LONG);
   }
-  /** How code runs: one of the KIND_ of core/layout.ts. Not KIND_LONG: compatibility mode. */
+  /** How code is executed: one of the KIND_ constants of core/layout.ts. All but KIND_LONG are compatibility mode. */
   get codeKind(): number {
     return this.mem.getU32(this.gprs + CODE_KIND);
   }
-  /** Bits of the present code's operands and addresses by default: 16, 32 or 64. */
+  /** Default size of operands and addresses of the current code, in bits: 16, 32 or 64. */
   get codeBits(): number {
     const kind = this.codeKind;
     return kind === KIND_LONG ? 64 : kind === KIND_16 ? 16 : 32;
@@ -255,28 +262,28 @@ export class Vcpu implements EngineVcpu {
     if (this.codeKind === KIND_LONG) return rip;
     return (rip + this.mem.getU32(this.gprs + CS_BASE)) % 2 ** 32;
   }
-  /** `number` counts es cs ss ds fs gs. */
+  /** `number`: index in es cs ss ds fs gs. */
   selector(number: number): number {
     return this.mem.getU16(this.gprs + SELECTORS + 2 * number);
   }
-  /** In compatibility mode, what the processor knows of a segment: `number` counts es cs ss ds fs gs. */
+  /** The hidden part of a segment register in compatibility mode. `number`: index in es cs ss ds fs gs. */
   segmentBase(number: number): number {
     return this.mem.getU32(this.gprs + BASES[number]);
   }
   segmentLimit(number: number): number {
     return this.mem.getU32(this.gprs + SEGMENT_LIMITS + cacheOf(number));
   }
-  /** As in the upper half of a descriptor; 0: the segment cannot be used. */
+  /** Access rights as in the upper half of a descriptor; 0: the segment is unusable. */
   segmentRights(number: number): number {
     return this.mem.getU32(this.gprs + SEGMENT_RIGHTS + cacheOf(number));
   }
-  /** Bases of fs and gs are kept as fsBase and gsBase: `base` counts for the others. */
+  /** `base` is ignored for fs and gs, whose bases are fsBase and gsBase. */
   setSegment(number: number, base: number, limit: number, rights: number): void {
     if (number < FS) this.mem.setU64(this.gprs + BASES[number], base);
     this.mem.setU32(this.gprs + SEGMENT_LIMITS + cacheOf(number), limit);
     this.mem.setU32(this.gprs + SEGMENT_RIGHTS + cacheOf(number), rights);
   }
-  /** Begins compatibility mode, whose segments are set, or goes on in it after one was changed. */
+  /** Starts compatibility mode with the segments that were set, or applies a change of one. */
   setCompatibility(): void {
     const { mem, gprs } = this;
     const code = this.segmentRights(CS);
@@ -319,7 +326,7 @@ export class Vcpu implements EngineVcpu {
   set gs(v: number) {
     this.mem.setU16(this.gprs + SELECTORS + 10, v);
   }
-  /** Makes the exit an exception without an error code; Exit.exception. */
+  /** Makes the exit an exception without an error code; returns Exit.exception. */
   raised(vector: number): 2 {
     this.mem.setU32(this.gprs + EXIT_VECTOR, vector);
     this.mem.setU32(this.gprs + EXIT_ERROR, 0);
@@ -335,22 +342,22 @@ export class Vcpu implements EngineVcpu {
   get exitCr2(): number {
     return this.mem.getS64(this.gprs + EXIT_CR2);
   }
-  /** Length in bytes of the instruction that left, where rip is still on it. */
+  /** Length of the instruction that caused the exit, bytes, if rip still points to it. */
   get exitLength(): number {
     return this.mem.getU32(this.gprs + EXIT_LENGTH);
   }
-  /** The exception is an `int`, `int3` or `into` instruction: rip is after it. */
+  /** The exception was raised by an `int`, `int3` or `into` instruction: rip is after it. */
   get exitSoftware(): boolean {
     return this.mem.getU32(this.gprs + EXIT_SOFTWARE) !== 0;
   }
-  /** Why translate() failed: a page fault's error code and address. */
+  /** Why translate() failed: the error code and the address of a page fault. */
   get faultCode(): number {
     return this.mem.getU32(this.gprs + FAULT_CODE) & 0xffff;
   }
   get faultAddress(): number {
     return this.mem.getS64(this.gprs + FAULT_ADDRESS);
   }
-  /** Writes, or loads, the 512 bytes of fxsave at a linear address. */
+  /** Writes, or loads, the 512 bytes of an fxsave image at a linear address. */
   fxsave(at: number): void {
     const { mem, gprs } = this;
     mem.bytes(at, 512).fill(0);
@@ -377,7 +384,7 @@ export class Vcpu implements EngineVcpu {
   fxrstor(at: number): void {
     const { mem, gprs } = this;
     const fcw = (mem.getU16(at) & 0x1f3f) | 0x40;
-    // An exception is pending exactly if one is flagged that is not masked, whatever the image says.
+    // Whatever the image says, an exception is pending exactly if an unmasked one is flagged.
     const fsw = mem.getU16(at + 2) & ~PENDING;
     mem.setU16(gprs + FCW, fcw);
     mem.setU16(gprs + FSW, fsw | ((fsw & ~fcw & 0x3f) !== 0 ? PENDING : 0));

@@ -1,5 +1,5 @@
 /**
- * The beginning of an instruction that Xen emulates: it is fetched and decoded, or the fetch faults.
+ * The start of emulating an instruction: it is fetched and decoded, or the fetch faults.
  * Source: xen/arch/x86/pv/emul-priv-op.c.
  */
 import type { Instruction } from '../../x86/iced.js';
@@ -8,7 +8,7 @@ import { injectPageFault } from '../vcpu/traps.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 import { decodeAt } from './decode-at.js';
 
-/** Gives the instruction at rip to `carryOut`, which must not keep it. */
+/** Passes the instruction at rip to `carryOut`, which must not keep it. */
 export function decodeAndEmulate(
   d: DomainState,
   v: VcpuContext,

@@ -1,4 +1,4 @@
-/** Instructions of the guest, as they are fetched and decoded for whoever carries them out in the processor's place. */
+/** Fetches and decodes guest instructions for the code that executes them instead of the processor. */
 
 import { type CpuEngine, Intent, PAGE } from '../../engine/engine.js';
 import { Decoder, DecoderError, type Instruction } from '../../x86/iced.js';
@@ -6,8 +6,8 @@ import { Decoder, DecoderError, type Instruction } from '../../x86/iced.js';
 const MAX_INSTRUCTION = 15;
 
 /**
- * The instruction at `rip`, as the vCPU would fetch it now; null if it cannot be fetched: then the vCPU's fault fields say
- * why. The caller frees it.
+ * Returns the instruction at `rip` as the vCPU would fetch it now, or null if it cannot be fetched; the vCPU's fault
+ * fields then say why. The caller frees the instruction.
  */
 export function decodeAt(engine: CpuEngine, vcpu: number, rip: number): Instruction | null {
   const cpu = engine.vcpus[vcpu];

@@ -1,7 +1,7 @@
 /**
- * Operands of one decoded instruction that Xen emulates: effective addresses, registers, memory. Slow path:
- * everything is a bigint of as many bits as the operand has.
- * A memory access that faults is reported by `fault`, for the caller to hand to the guest.
+ * Operands of an instruction that Xen emulates: effective addresses, registers, memory. This is a slow path; every
+ * value is a bigint with as many bits as the operand. If a memory access faults, `fault` describes it, and the caller
+ * passes it on to the guest.
  * Source: Intel SDM volume 1, 3.7.5 and 3.4.1.1.
  */
 
@@ -16,7 +16,7 @@ const { OpKind, Register, RegisterExt, MemorySizeExt } = iced;
 
 export const mask = (bytes: number): bigint => (1n << BigInt(bytes * 8)) - 1n;
 
-/** Bytes of a general register's name. */
+/** The size of a general register in bytes. */
 export const registerBytes = (register: number): number => RegisterExt.size(register);
 const isHighByte = (register: number): boolean => register >= Register.AH && register <= Register.BH;
 const indexOf = (register: number): number => RegisterExt.number(RegisterExt.fullRegister(register));
@@ -26,7 +26,7 @@ export function readRegister(v: VcpuContext, register: number): bigint {
   return BigInt.asUintN(64, v.cpu.regBig(indexOf(register))) & mask(registerBytes(register));
 }
 
-/** Writes a register as instructions do: 32 bits clear the upper half, 8 and 16 keep the rest. */
+/** Writes a register as instructions do: 32 bits clear the upper half, 8 and 16 bits keep the rest. */
 export function writeRegister(v: VcpuContext, register: number, value: bigint): void {
   if (isHighByte(register)) {
     const i = register - Register.AH;
@@ -48,7 +48,7 @@ const EXPAND_DOWN = 0x400;
 const READ_WRITE = 0x200;
 const BIG = 0x40_0000;
 
-/** Of compatibility mode: whether segment `number` (es cs ss ds fs gs) allows the access. */
+/** In compatibility mode: whether segment `number` (es cs ss ds fs gs) allows the access. */
 export function segmentAllows(
   v: VcpuContext,
   number: number,
@@ -66,7 +66,10 @@ export function segmentAllows(
   return offset > limit && last <= (rights & BIG ? 0xffff_ffff : 0xffff);
 }
 
-/** The access is refused by its segment: for injectFault(). NaN, as the address that there is not. */
+/**
+ * Refuses an access because of its segment; injectFault() then raises the exception. Returns NaN in place of an
+ * address.
+ */
 export function refuseSegment(number: number): number {
   fault.canonical = false;
   fault.stack = number === SS;
@@ -75,8 +78,8 @@ export function refuseSegment(number: number): number {
 const SS = 2;
 
 /**
- * Linear address of the memory operand, as signed number. `offset` is added before the segment's base. In compatibility mode
- * NaN where the segment does not allow `bytes` bytes there.
+ * The linear address of the memory operand as a signed number. `offset` is added before the segment's base. In
+ * compatibility mode it is NaN if the segment does not allow `bytes` bytes there.
  */
 export function memoryAddress(
   v: VcpuContext,
@@ -105,7 +108,10 @@ export function memoryAddress(
   return linear(v, ins.memorySegment, sum & mask(addressBytes), bytes, write);
 }
 
-/** Linear address of an offset in a segment; in compatibility mode NaN where it does not allow `bytes` bytes there. */
+/**
+ * The linear address of an offset in a segment. In compatibility mode it is NaN if the segment does not allow `bytes`
+ * bytes there.
+ */
 export function linear(v: VcpuContext, segment: number, offset: bigint, bytes = 1, write = false): number {
   if (v.cpu.codeBits !== 64) {
     const number = segment - Register.ES;
@@ -116,12 +122,12 @@ export function linear(v: VcpuContext, segment: number, offset: bigint, bytes = 
 }
 
 /**
- * Of the instruction that is being carried out: data breakpoints that its accesses hit, as DR6 shows them, and whether the
- * one before it loaded SS (Vcpu.stackShadow).
+ * State of the instruction that is being executed: the data breakpoints that its accesses hit, as DR6 shows them, and
+ * whether the previous instruction loaded SS (Vcpu.stackShadow).
  */
 export const watched = { hits: 0, shadowed: false };
 
-/** An instruction begins that the processor does itself, as far as a guest can tell. */
+/** To be called at the start of an instruction that, as far as a guest can tell, the processor itself executes. */
 export function beginWatch(v: VcpuContext): void {
   const { stackShadow } = v.cpu;
   watched.shadowed = stackShadow >= 0;
@@ -129,11 +135,11 @@ export function beginWatch(v: VcpuContext): void {
   v.cpu.stackShadow = -1;
 }
 
-/** The last access that failed. */
+/** Describes the last access that failed. */
 export const fault = { address: 0, code: 0, canonical: true, stack: false };
 
 function locate(d: DomainState, v: VcpuContext, va: number, intent: number): number {
-  // Refused by its segment.
+  // The segment refused the access.
   if (Number.isNaN(va)) return -1;
   fault.stack = false;
   if (!isCanonical(va)) {
@@ -150,7 +156,7 @@ function locate(d: DomainState, v: VcpuContext, va: number, intent: number): num
   return at;
 }
 
-/** Reads `bytes` from the guest's memory in its present mode; -1n after a fault. */
+/** Reads `bytes` bytes from the guest's memory in its present mode. Returns -1n after a fault. */
 export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: number): bigint {
   const first = locate(d, v, va, 0);
   if (first < 0) return -1n;
@@ -165,7 +171,7 @@ export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: nu
   return value;
 }
 
-/** Writes `bytes` to the guest's memory in its present mode, all or nothing; false after a fault. */
+/** Writes `bytes` bytes to the guest's memory in its present mode, all or none. Returns false after a fault. */
 export function writeMemory(
   d: DomainState,
   v: VcpuContext,
@@ -182,16 +188,19 @@ export function writeMemory(
   return true;
 }
 
-/** Gives the guest the fault of the last access. */
+/** Raises the fault of the last access in the guest. */
 export function injectFault(d: DomainState, v: VcpuContext, stack = false): void {
   if (fault.canonical) injectPageFault(d, v, fault.address, fault.code);
   else injectException(d, v, stack || fault.stack ? TRAP_stack_error : TRAP_gp_fault, 0);
 }
 
-/** Bytes of the memory operand. */
+/** The size of the memory operand in bytes. */
 export const memoryBytes = (ins: iced.Instruction): number => MemorySizeExt.size(ins.memorySize);
 
-/** Value of operand `n`: a register, an immediate (sign-extended as encoded), or memory; -1n after a fault. */
+/**
+ * The value of operand `n`: a register, an immediate (sign-extended as encoded), or memory. Returns -1n after a
+ * fault.
+ */
 export function readOperand(
   d: DomainState,
   v: VcpuContext,

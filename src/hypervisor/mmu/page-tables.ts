@@ -1,14 +1,14 @@
 /**
- * Page tables of the guest: what makes a frame a table of a level, how entries are changed, and the walk to an
- * entry. Types and counts live in the frame table (frames.ts) and follow Xen's rules for them; mappings of pages
- * that are no tables are not counted, since the guest is alone in its container.
+ * The guest's page tables: what makes a frame a table of a level, how entries are changed, and the walk to an entry.
+ * Types and counts are in the frame table (frames.ts) and follow Xen's rules. Mappings of pages that are not tables
+ * are not counted, because the guest is alone in its container.
  *
- * Every present entry has USER, as on Xen: the guest's kernel and its user mode run at the same level of privilege, and
- * only their two top tables keep them apart. What the guest meant by USER in an entry of the lowest level is kept in
- * GLOBAL (a user page) and in bit 52 (a kernel page), which it finds when it reads the entry back.
+ * Every present entry has USER, as on Xen: the guest's kernel and its user mode run at the same privilege level, and
+ * only their two top tables separate them. What the guest meant by USER in an entry of the lowest level is kept in
+ * GLOBAL (a user page) and in bit 52 (a kernel page), and the guest finds these bits when it reads the entry back.
  *
- * Departure from Xen, invisible to a guest that follows the ABI: writable mappings are not counted, so a frame that is
- * mapped writable may become a table.
+ * There is one difference from Xen, which a guest that follows the ABI cannot see: writable mappings are not counted,
+ * so a frame that is mapped writable may become a table.
  * Source: adjust_guest_l1e..l4e of xen/arch/x86/pv/mm.h; promote_l1..l4_table, get_page_from_l1e..l4e,
  * get_lN_linear_pagetable, mod_l1..l4_entry of xen/arch/x86/mm.c.
  */
@@ -42,45 +42,49 @@ import {
   SHARED_ENTRIES,
 } from './reserved-slots.js';
 
-/** Bits that an unprivileged guest may not set: cache attributes everywhere, GLOBAL and PSE above L1. */
+/** Bits that an unprivileged guest may not set: cache attributes on all levels, GLOBAL and PSE above L1. */
 const L1_DISALLOW_MASK = 0x098;
 const TABLE_DISALLOW_MASK = 0x198;
 /** The all-ones frame number of a 52-bit physical address: INVALID_MFN as an entry can hold it. */
 const INVALID_ENTRY_MFN = 0xff_ffff_ffff;
 
-/** Frame number of the entry whose halves are given. */
+/** The frame number of an entry, which is given as two halves. */
 export const entryMfn = (lo: number, hi: number): number =>
   (hi & PTE_FRAME_HI_MASK) * 0x10_0000 + (lo >>> 12);
 
-/** Slots of a top table that are Xen's: the guest's own entries in them are lost when the table becomes one. */
+/**
+ * Slots of a top table that belong to Xen. The guest's own entries in them are lost when the table becomes a top
+ * table.
+ */
 const isXenSlot = (slot: number): boolean => slot >= HYPERVISOR_L4_FIRST && slot < HYPERVISOR_L4_END;
 
 /**
- * Bits that may change without a look at the frame: accessed, dirty, global, user, free ones. Not RW, above L1 neither:
- * a linear page table is mapped by an entry of its own level, and must not become writable.
+ * Bits that may change without checking the frame: accessed, dirty, global, user, and available bits. RW is not one
+ * of them, not even above L1: a linear page table is mapped by an entry of its own level and must not become
+ * writable.
  */
 const FREE_LO = PTE_ACCESSED | PTE_DIRTY | PTE_GLOBAL | PTE_USER | PTE_AVAIL;
 const FREE_HI = 0xfff0_0000;
 
-/** Whether a present entry names the same frame in the same way as the old one (the fast path of mod_l1_entry). */
+/** Whether a present entry maps the same frame in the same way as the old one (the fast path of mod_l1_entry). */
 const sameMapping = (lo: number, hi: number, oldLo: number, oldHi: number): boolean =>
   ((lo ^ oldLo) & ~FREE_LO) === 0 && ((hi ^ oldHi) & ~FREE_HI) === 0;
 
 /** Bits that Xen adds to the lower half of a present entry, by level (adjust_guest_l2e..l4e). */
 const ADDED_LO = [0, 0, PTE_USER, PTE_USER, PTE_USER | PTE_ACCESSED];
-/** Bits by which an entry of the lowest level says whose page it is, to itself and to Xen. */
+/** The bits with which an entry of the lowest level says, to the guest and to Xen, whose page it is. */
 const L1_OWNER_LO = PTE_USER | PTE_GLOBAL;
 
 /**
- * The lower half of a present L1 entry as Xen keeps it (adjust_guest_l1e): USER always; GLOBAL if the guest's user mode
- * may have the page. That it may not is in the upper half, l1Hi().
+ * The lower half of a present L1 entry as Xen stores it (adjust_guest_l1e): always with USER, and with GLOBAL if the
+ * guest's user mode may access the page. That it may not is stored in the upper half, l1Hi().
  */
 const l1Lo = (lo: number, hi: number): number =>
   lo & PTE_USER && !(hi & PTE_GUEST_KERNEL_HI) ? lo | PTE_GLOBAL : lo | PTE_USER;
-/** The upper half: bit 52 marks a page of the guest's kernel, from when its entry had no USER. */
+/** The upper half: bit 52 marks a page of the guest's kernel, which is a page whose entry was written without USER. */
 const l1Hi = (lo: number, hi: number): number => (lo & PTE_USER ? hi : hi | PTE_GUEST_KERNEL_HI);
 
-/** As many linear entries as Xen counts, to a table and in one. */
+/** The maximum number of linear entries that Xen counts, to a table and in one. */
 const MOST_LINEAR = 0x7fff;
 
 export class PageTables {
@@ -88,11 +92,14 @@ export class PageTables {
   private readonly ram: GuestRam;
   /** What the engine is told of them. */
   private readonly engine: EngineTables;
-  /** Set when a present entry above the lowest level was changed: translations of any address may be out of date. */
+  /**
+   * Set when a present entry above the lowest level was changed: cached translations of any address may then be out
+   * of date.
+   */
   private upperChanged = false;
   /**
-   * VMASST_TYPE_m2p_strict. Off: a top table shows the machine-to-physical table from when it is first loaded for a
-   * kernel. On: from when it becomes a table, until it is loaded for user mode.
+   * VMASST_TYPE_m2p_strict. If it is off, a top table shows the machine-to-physical table after it was first loaded
+   * for a kernel. If it is on, it shows it from when it becomes a table until it is loaded for user mode.
    */
   m2pStrict = false;
 
@@ -107,13 +114,16 @@ export class PageTables {
     this.engine = machine.tables;
   }
 
-  /** Index of a frame of the guest's own RAM, or -1. */
+  /** The index of a frame of the guest's own RAM, or -1. */
   guestFrame(mfn: number): number {
     const frame = this.ram.frameOf(mfn);
     return frame >= 0 && this.frames.owner[frame] === Owner.guest ? frame : -1;
   }
 
-  /** Takes a type reference: the frame is a table of `level` from now on. 0, or -EINVAL and others as Xen's. */
+  /**
+   * Takes a type reference: the frame is a table of `level` from now on. Returns 0, or -EINVAL or another error as
+   * Xen does.
+   */
   getType(mfn: number, level: number): number {
     const frame = this.guestFrame(mfn);
     if (frame < 0) return -EINVAL;
@@ -130,12 +140,12 @@ export class PageTables {
     if (rc !== 0) {
       type[frame] = 0;
       count[frame] = 0;
-      // From here on every change of it is seen.
+      // From now on every change of it is noticed.
     } else this.engine.typed(frame, level);
     return rc;
   }
 
-  /** Drops a type reference; the last one drops those that the table's entries hold. */
+  /** Drops a type reference. The last one also drops the references that the table's entries hold. */
   putType(frame: number): void {
     const { type, count } = this.frames;
     if (count[frame] === 0) return;
@@ -146,7 +156,10 @@ export class PageTables {
     this.engine.untyped(frame);
   }
 
-  /** Flushes what changed entries of upper levels make wrong. To be called once at the end of a list of changes. */
+  /**
+   * Flushes translations that changed entries of upper levels have made invalid. To be called once after a list of
+   * changes.
+   */
   flushUpper(): void {
     if (!this.upperChanged) return;
     this.upperChanged = false;
@@ -157,7 +170,7 @@ export class PageTables {
     const at = this.ram.linearOf(frame);
     let adjusted = false;
     let rc = 0;
-    // Nearly all entries of nearly all tables are empty: the loop is kept small, and the engine makes it fast.
+    // Nearly all entries of nearly all tables are empty. The loop is kept small so that V8 optimises it well.
     for (let i = 0; i < ENTRIES_PER_TABLE && rc === 0; i++) {
       const lo = this.mem.getU32(at + 8 * i);
       if (lo & PTE_PRESENT) {
@@ -169,7 +182,7 @@ export class PageTables {
     return rc;
   }
 
-  /** Makes the present entry at `at` what Xen makes of it; true if it was another. */
+  /** Changes the present entry at `at` to the form in which Xen stores it. Returns true if that is another value. */
   private adjustL1(at: number): boolean {
     const lo = this.mem.getU32(at);
     const hi = this.mem.getU32(at + 4);
@@ -222,7 +235,7 @@ export class PageTables {
     this.machine.touch(at);
   }
 
-  /** A top table is about to be loaded for a vCPU's kernel, or for its user mode: whether it shows the M2P. */
+  /** A top table is about to be loaded for a vCPU's kernel or user mode: decides whether it shows the M2P. */
   beforeLoad(mfn: number, user: boolean): void {
     const frame = this.guestFrame(mfn);
     if (user && this.m2pStrict) this.write(frame, 4, this.ram.linearOf(frame) + 8 * READ_ONLY_M2P_SLOT, 0, 0);
@@ -257,17 +270,18 @@ export class PageTables {
     }
   }
 
-  /** The type reference that a present entry of a table of `level` takes. */
+  /** Takes the type reference for a present entry of a table of `level`. */
   private getEntry(table: number, level: number, lo: number, hi: number): number {
     if (lo & TABLE_DISALLOW_MASK) return -EINVAL;
     const mfn = entryMfn(lo, hi);
     const rc = this.getType(mfn, level - 1);
     if (rc !== -EINVAL || lo & PTE_RW) return rc;
-    // A linear page table: a read-only entry that names a table of the same level, perhaps the table itself.
+    // A linear page table: a read-only entry that names a table of the same level, possibly the table itself.
     const child = this.guestFrame(mfn);
     if (child < 0 || this.frames.type[child] !== level) return -EINVAL;
     if (child === table) return 0;
-    // A table that another one names so names no third one: chains of them would hold each other.
+    // A table that another one names in this way must not name a third one, because chains of them would keep each
+    // other alive.
     const { linear, count } = this.frames;
     const entries = linear.get(table) ?? 0;
     const uses = linear.get(child) ?? 0;
@@ -289,7 +303,7 @@ export class PageTables {
     this.putType(child);
   }
 
-  /** Counts all linear entries anew: for a guest that was saved without them. */
+  /** Counts all linear entries again, for a guest that was saved without these counts. */
   countLinear(): void {
     const { frames } = this;
     for (const table of frames.tables()) {
@@ -316,7 +330,7 @@ export class PageTables {
     }
   }
 
-  /** What Xen checks of a present L1 entry (get_page_from_l1e). 0 or the error. */
+  /** Xen's checks of a present L1 entry (get_page_from_l1e). Returns 0 or the error. */
   checkL1(lo: number, hi: number): number {
     if (lo & L1_DISALLOW_MASK) return -EINVAL;
     const mfn = entryMfn(lo, hi);
@@ -329,8 +343,8 @@ export class PageTables {
   }
 
   /**
-   * Changes the entry at linear address `at` in the typed table `frame`. With `preserve` the accessed and dirty
-   * bits that are set stay set. 0 or the error; the entry is unchanged then.
+   * Changes the entry at the linear address `at` in the typed table `frame`. With `preserve`, accessed and dirty bits
+   * that are set stay set. Returns 0, or an error; the entry is then unchanged.
    */
   modify(frame: number, at: number, lo: number, hi: number, preserve: boolean): number {
     const level = this.frames.type[frame];
@@ -364,7 +378,7 @@ export class PageTables {
     return 0;
   }
 
-  /** Puts an entry of Xen's own making into a typed L1 table: what maps a grant, or nothing. */
+  /** Writes an entry that Xen itself makes into a typed L1 table: the mapping of a grant, or none. */
   replaceL1(at: number, lo: number, hi: number): void {
     if (lo & PTE_PRESENT) this.write(this.ram.frameAt(at), 1, at, l1Lo(lo, hi), l1Hi(lo, hi));
     else this.write(this.ram.frameAt(at), 1, at, lo, hi);
@@ -376,12 +390,12 @@ export class PageTables {
     this.engine.setEntry(frame, (at & 4095) >>> 3, level, lo, hi);
   }
 
-  /** Linear address of the L1 entry of `va` under the L4 in frame `root` (an MFN), or -1. */
+  /** The linear address of the L1 entry for `va` under the L4 table in frame `root` (an MFN), or -1. */
   walkL1(root: number, va: number): number {
     if (!addressOk(va)) return -1;
     const { ram, mem } = this;
     let table = ram.address(root);
-    // The walk works on the low 48 bits, as two halves.
+    // The walk uses the low 48 bits, as two halves.
     const low = va >>> 0;
     const high = Math.floor(va / 0x1_0000_0000) & 0xffff;
     for (let shift = 39; ; shift -= 9) {

@@ -1,4 +1,4 @@
-/** Numbers of the general registers, as instructions encode them and the engine takes them. */
+/** The numbers of the general registers, as instructions encode them and as the engine uses them. */
 
 export const RAX = 0;
 export const RCX = 1;

@@ -285,8 +285,8 @@ export async function takeBack(uid: number, given: readonly GivenAccess[]): Prom
 }
 
 /**
- * The guest is this host's alone: what was found is its own from here on, and is there, whoever else has taken it out
- * meanwhile. The given as they are now.
+ * The guest now belongs to this host alone: access that was found there becomes its own, and is given again if
+ * somebody has taken it away meanwhile. Returns the updated list.
  */
 export async function keepDisks(uid: number, given: readonly GivenAccess[]): Promise<GivenAccess[]> {
   const kept: GivenAccess[] = [];

@@ -1,7 +1,7 @@
 /**
- * How a guest's process that has the daemon's own user gets a disk while it runs. It may open what it was told at its start,
- * and nothing else (src/control/domains/confinement.ts); a file that it is given later gets a second name, in the process's
- * own directory.
+ * How a guest's process that has the daemon's own user gets a disk while it runs. Such a process may open only the
+ * files that were known at its start (src/control/domains/confinement.ts); a file that it is given later gets a
+ * second name in the process's own directory.
  */
 import { linkSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,9 +10,12 @@ import { Failure } from '../../../protocol/failure.js';
 /** The second name of a disk that a guest gets while it runs; `directory`: the process's own. */
 export const lentFile = (directory: string, devid: number): string => join(directory, 'disks', String(devid));
 
-/** Where the process finds the file at `path`; null: there. Fails where it can be given none. */
+/**
+ * The path at which the process finds the file at `path`; null if it is `path` itself. Fails if the file cannot be
+ * passed to it.
+ */
 export function lendFile(directory: string, devid: number, path: string): string | null {
-  // What is wrong with it is said when it is opened.
+  // If something is wrong with it, opening it reports that.
   if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return null;
   const lent = lentFile(directory, devid);
   try {

@@ -1,17 +1,17 @@
 /**
- * What an image in a format of QEMU's names as lying beneath it: its backing file, and the file that has its data. Read
- * from the image's head, a few bytes at known places. The guest's process may write its images, so whatever is found here
- * is the guest's own word: it may open what it could open anyway.
+ * The files that an image in a QEMU format names: its backing file, and its external data file. They are read from
+ * fields at fixed offsets in the image's header. The guest's process may write its images, so the result may come
+ * from the guest and must not give access to anything that the guest could not open anyway.
  * Source: QEMU, docs/interop/qcow2.rst, docs/interop/qed_spec.rst, block/qcow.c, block/vpc.c.
  */
 import { readSync } from 'node:fs';
 import type { DiskFormat } from '../../../protocol/guest-config.js';
 
 export interface Beneath {
-  /** As the image has it: relative to the image's folder, or a whole path. */
+  /** As in the image: relative to the image's folder, or an absolute path. */
   readonly name: string;
   readonly kind: 'backing' | 'data';
-  /** "": it does not say. */
+  /** "": the image does not say. */
   readonly format: string;
 }
 
@@ -25,7 +25,7 @@ const EXTENSION_DATA_FILE = 0x44415441;
 const MOST_NAME = 4096;
 const HEAD_BYTES = 65_536;
 
-/** Whether the head is one of this format's. A fixed vhd says so at its end only. */
+/** True if the header is of this format. A fixed vhd is marked only at its end. */
 export function isFormat(format: DiskFormat, fd: number, bytes: number): boolean {
   const head = read(fd, 0, 8);
   switch (format) {
@@ -49,14 +49,14 @@ export function isFormat(format: DiskFormat, fd: number, bytes: number): boolean
   }
 }
 
-/** Files of this host that the image names; those behind protocols are not ours. */
+/** Files of this host that the image names, without those that need a network protocol. */
 export const beneath = (format: DiskFormat, fd: number): Beneath[] =>
   namedBeneath(format, fd).filter(({ name }) => !isProtocol(name));
 
-/** Whether QEMU takes the name for one behind a protocol, of which `file:` and `json:` lead to this host's files too. */
+/** True if QEMU takes the name for a protocol; `file:` and `json:` lead to files of this host too. */
 export const isProtocol = (name: string): boolean => /^[a-z][a-z0-9+-]*:/i.test(name);
 
-/** All that the image names. */
+/** Everything that the image names. */
 export function namedBeneath(format: DiskFormat, fd: number): Beneath[] {
   const head = read(fd, 0, HEAD_BYTES);
   const all =
@@ -99,7 +99,7 @@ function ofQed(head: Buffer): Beneath[] {
   return [{ name: head.toString('utf8', offset, offset + length), kind: 'backing', format: '' }];
 }
 
-/** Fewer bytes where the file ends. */
+/** Returns fewer bytes at the end of the file. */
 function read(fd: number, at: number, bytes: number): Buffer {
   const buffer = Buffer.alloc(bytes);
   let done = 0;
