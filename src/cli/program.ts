@@ -72,13 +72,17 @@ const VERBS = [
   vcpuList,
 ];
 
-/** The program with all verbs. `exit` ends it early: after help and the like, and where the arguments are wrong. */
+/**
+ * The program with all verbs. `exit` is called to end it early: after help and similar output, and for wrong
+ * arguments.
+ */
 export function makeProgram(exit: (error: CommanderError) => never): Command {
   const program = new Command('stillpoint')
     .description('Runs Xen PV guests without Xen, and moves them live between hosts without their help')
     .version(VERSION)
     .showHelpAfterError()
-    // Before the verbs are made, which take it over: wrong arguments have one exit status everywhere.
+    // This is set before the verbs are added, since they inherit it: wrong arguments have the same exit status
+    // everywhere.
     .exitOverride(exit);
   for (const register of VERBS) register(program);
   return program;

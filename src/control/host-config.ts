@@ -1,6 +1,6 @@
 /**
- * A host's configuration: one JSON file with the keys of the daemon, below, and those of the host's platform, which are
- * the outer values that a guest must never see. docs/hosts.md lists all of them.
+ * A host's configuration: one JSON file with the keys of the daemon, below, and the keys of the host's platform,
+ * which are the outer values that a guest must never see. docs/hosts.md lists all of them.
  */
 import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
@@ -15,27 +15,30 @@ import { between, fields, many, named, quantity, text } from '../protocol/shapes
 const MAX_FOLDERS = 4096;
 
 export interface HostConfig {
-  /** What this host stands on, as src/host/platforms.ts has it. */
+  /** The platform of this host, by its name in src/host/platforms.ts. */
   readonly platform: string;
-  /** Guest processes of a daemon that runs as root get the user and group id guestUid + domain id. */
+  /** If the daemon runs as root, guest processes get the user and group id guestUid + domain id. */
   readonly guestUid: number;
   /** Memory of a guest process beyond its guest's RAM, in MiB. */
   readonly guestOverheadMib: number;
-  /** Of a guest's process that has a user of its own: as many processes and threads. */
+  /** How many processes and threads a guest's process may have, if it has a user of its own. */
   readonly guestProcesses: number;
-  /** The longest file that a guest's process may write, in MiB, where its longest disk is not longer. */
+  /**
+   * The longest file that a guest's process may write, in MiB; if its longest disk is longer, the length of that
+   * disk.
+   */
   readonly guestFileMib: number;
-  /** Folders that guests' processes may write, beside their own and their disks; for other runners. */
+  /** Folders that guests' processes may write to, besides their own and their disks. This is for other runners. */
   readonly guestFolders: readonly string[];
   /** Ports for the data of arriving guests, "FIRST-LAST"; "" for any. */
   readonly dataPorts: string;
-  /** Seconds that another host has, from its connection on, to prove who it is and to say hello. */
+  /** Seconds from the start of a connection within which another host must authenticate and send its greeting. */
   readonly greetingS: number;
-  /** Seconds that whoever a move waits for may take to answer, before the move is given up (docs/handover.md). */
+  /** Seconds that each party of a move may take to answer before the move is given up (docs/handover.md). */
   readonly moveAnswerS: number;
   /** Folders of kernels and ramdisks, as guests' configurations name them, and where they are here. */
   readonly kernels: Readonly<Record<string, string>>;
-  /** Module that runs guests; for other kinds of guests, and for tests. */
+  /** The module that runs guests; for other kinds of guests, and for tests. */
   readonly runner: string;
 }
 
@@ -68,7 +71,7 @@ const hostConfig: v.GenericSchema<unknown, HostConfig> = fields({
   runner: text(4096),
 });
 
-/** The keys that are no platform's. */
+/** Defaults of the keys that do not belong to a platform. */
 function defaults() {
   return {
     platform: DEFAULT_PLATFORM,
@@ -85,15 +88,15 @@ function defaults() {
   };
 }
 
-/** A host as its configuration file has it. */
+/** A host as its configuration file describes it. */
 export interface ConfiguredHost {
   readonly config: HostConfig;
   readonly platform: HostPlatform;
 }
 
 /**
- * Reads the file, or gives the defaults where `path` is undefined, and opens the platform that it names for the host
- * called `hostName`. Unknown keys and wrong types are named.
+ * Reads the file, or takes the defaults if `path` is undefined, and opens the platform that it names for the host
+ * called `hostName`. An error names the unknown key or the key with a wrong type.
  */
 export async function openHostConfig(path: string | undefined, hostName: string): Promise<ConfiguredHost> {
   const fail = (why: string): never => {
@@ -138,7 +141,7 @@ function readObject(path: string): Record<string, unknown> {
   return given;
 }
 
-/** The ports to try for arriving data, in order; [0] means any. */
+/** The ports to try for arriving data, in order; [0] means any port. */
 export function dataPorts(config: HostConfig): number[] {
   if (config.dataPorts === '') return [0];
   const [first, last] = config.dataPorts.split('-').map(Number);

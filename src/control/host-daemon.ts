@@ -1,6 +1,6 @@
 /**
- * `stillpoint host`: one host's daemon. Listens on a unix socket in its directory for people of this machine, and on
- * TCP for other hosts; settles what an earlier daemon left before it listens anywhere.
+ * `stillpoint host`: the daemon of one host. It listens on a unix socket in its directory for clients on this
+ * machine, and on TCP for other hosts. Before it listens, it settles what an earlier daemon left.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, rmSync, writeFileSync } from 'node:fs';
@@ -37,21 +37,21 @@ export interface HostOptions extends ConfiguredHost {
   readonly listen: { readonly host: string; readonly port: number } | undefined;
   readonly plainLoopback: boolean;
   readonly log: Logger;
-  /** This machine's, if nothing is said. */
+  /** Default: this machine. */
   readonly world?: World;
-  /** Guests' processes start also where they cannot be confined. */
+  /** Start guests' processes also if they cannot be confined. */
   readonly unconfined?: boolean;
 }
 
 const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
 
-/** So long is waited for guests' processes before anybody is listened to, ms. */
+/** How long the daemon waits for guests' processes before it starts to listen, ms. */
 const RECOVERY_MS = 1_000;
 
-/** Characters of a verb that is none. */
+/** How many characters of an unknown verb an error message quotes. */
 const MAX_METHOD = 64;
 
-/** Whether somebody listens on this socket. */
+/** True if a process listens on this socket. */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect({ path }, () => {
@@ -73,11 +73,11 @@ export class HostDaemon {
   readonly moves: Moves;
   private readonly servers: net.Server[] = [];
   readonly trusted: TrustedHosts;
-  /** All connections of this daemon, and whose they are: a peer's fingerprint, or undefined. */
+  /** All connections of this daemon, each with the fingerprint of its peer, or undefined. */
   private readonly connections = new Map<Rpc, string | undefined>();
   private endXenstore: (() => Promise<void>) | undefined;
   private readonly controlKey = randomBytes(32).toString('hex');
-  /** Whether another daemon runs here cannot be read. */
+  /** It cannot be found out whether another daemon runs in this directory. */
   private otherUnknown = false;
   private stopWatching: () => void = () => {};
 
@@ -110,7 +110,7 @@ export class HostDaemon {
     this.domains.moves = this.moves;
   }
 
-  /** One daemon a directory: two would both own its guests. */
+  /** Only one daemon may use a directory: two would both own its guests. */
   private lockDirectory(): void {
     const { files, processes, self } = this.world;
     files.makeDirectory(this.dir);
@@ -124,7 +124,7 @@ export class HostDaemon {
       throw new Failure('bad-state', `a daemon (process ${other.pid}) runs in ${this.dir} already`);
     }
     files.remove(path);
-    // Whole when it has its name: a power failure leaves none that cannot be read.
+    // The file is complete before it gets its name, so that a power failure leaves no unreadable file.
     const made = `${path}.new`;
     writeSynced(made, JSON.stringify(self), files);
     try {
@@ -138,11 +138,11 @@ export class HostDaemon {
   async recover(): Promise<void> {
     const recovered = this.moves.recover(await this.domains.recover());
     this.stopWatching = this.domains.watchDisk();
-    // Those whose processes answer are there when people may ask for them; the others keep nobody waiting.
+    // Domains whose processes answer are ready before clients can ask for them; the others do not delay the start.
     await Promise.race([recovered, sleep(this.world.clock, RECOVERY_MS)]);
   }
 
-  /** Settles the past, then listens. Resolves with the TCP port, or 0. */
+  /** Settles what an earlier daemon left, then listens. Resolves with the TCP port, or 0. */
   async start(): Promise<number> {
     const { dir, listen, log } = this.options;
     const path = join(dir, CONTROL_SOCKET);
@@ -186,14 +186,15 @@ export class HostDaemon {
   }
 
   /**
-   * Whether a guest's process is at the other end, or one that it has started: all of them are of one session, which
-   * their sandbox does not let them leave. One that is gone already is nobody that has to be heard.
+   * True if a guest's process, or one that it has started, is at the other end: all of them are in one session, which
+   * their sandbox does not let them leave. A client that has exited already counts as one, since nobody waits for an
+   * answer.
    */
   private isGuests(libc: Libc | undefined, socket: net.Socket): boolean {
     // Types: Node does not declare a socket's handle, which knows its descriptor.
     const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
     const pid = libc?.peerProcess(fd);
-    // 0: of another namespace of processes than ours, where no guest is.
+    // 0: the process is in another PID namespace, where there are no guests.
     if (pid === undefined || pid === 0) return false;
     const session = sessionOf(pid);
     if (session === undefined) return true;
@@ -201,8 +202,8 @@ export class HostDaemon {
   }
 
   /**
-   * `peer`: fingerprint of who is connected; undefined: a person of this machine, or plain loopback. `key`: what the
-   * greeting has to show, or undefined.
+   * `peer`: fingerprint of the connected host; undefined for a client on this machine and for plain loopback. `key`:
+   * the key that the greeting must contain; undefined if none is needed.
    */
   accept(socket: ByteStream, peer: string | undefined, known: () => boolean, key?: string): void {
     let greeted = false;
@@ -219,7 +220,7 @@ export class HostDaemon {
           throw new Failure('bad-state', 'too many connections');
         }
         greeted = true;
-        // Other hosts ask for signs of life too; so a silent one is noticed on both sides.
+        // The other host sends keep-alive requests too, so each side notices when the other has gone silent.
         if (peer !== undefined || this.plain) keepAlive(rpc);
         return { version, name: this.name };
       },
@@ -254,7 +255,7 @@ export class HostDaemon {
           try {
             steps(method, params);
           } catch (error) {
-            // Whatever else it may say is of no consequence.
+            // Other faults in its messages have no effect.
             if (!(error instanceof ProtocolError)) throw error;
           }
         },
@@ -268,14 +269,14 @@ export class HostDaemon {
     this.connections.set(rpc, peer);
   }
 
-  /** What a peer may do now; undefined: it is not trusted any more. */
+  /** The rights that a peer has now; undefined if it is no longer trusted. */
   private rightsOf(peer: string | undefined): ReadonlySet<Right> | undefined {
     if (peer === undefined) return ALL_RIGHTS;
     const entry = this.trusted.all().find((t) => t.fingerprint === peer);
     return entry === undefined ? undefined : new Set(entry.allow);
   }
 
-  /** Somebody changed whom this host trusts: who is trusted no more is cut off, whoever connected to whom. */
+  /** The list of trusted hosts has changed: connections to and from hosts that are no longer trusted are closed. */
   trustChanged(): void {
     this.trusted.forget();
     const fingerprints = new Set(this.trusted.all().map((t) => t.fingerprint));
@@ -298,7 +299,7 @@ export class HostDaemon {
     return rpc;
   }
 
-  /** Stops listening. The guests' processes live on. */
+  /** Stops listening. The guests' processes continue to run. */
   close(): void {
     for (const server of this.servers) server.close();
     void this.endXenstore?.();
@@ -308,7 +309,7 @@ export class HostDaemon {
     rmSync(join(this.dir, CONTROL_KEY), { force: true });
   }
 
-  /** What recover() began is over: nothing is looked after any more, nobody is connected. */
+  /** Ends what recover() started: the periodic checks stop and all connections are closed. */
   rest(): void {
     this.stopWatching();
     for (const rpc of this.connections.keys()) rpc.destroy();
@@ -316,7 +317,7 @@ export class HostDaemon {
   }
 }
 
-/** In a time that says nothing of where they differ. */
+/** Compares two keys in a time that does not depend on where they differ. */
 function sameKey(shown: unknown, key: string): boolean {
   const hash = (text: string): Buffer => createHash('sha256').update(text).digest();
   return typeof shown === 'string' && timingSafeEqual(hash(shown), hash(key));

@@ -1,7 +1,7 @@
 /**
- * Becomes a guest process in its sandbox: `guest-launcher.js OPTIONS`, LauncherOptions as JSON, in the guest's own
- * directory. A process of Node's has threads from its beginning, and Landlock binds only the thread that asks for it;
- * so this one restricts itself and then executes Node anew.
+ * Becomes a guest process in its sandbox: `guest-launcher.js OPTIONS`, where OPTIONS is a LauncherOptions as JSON, in
+ * the guest's own directory. A Node process has several threads from its start, and Landlock restricts only the
+ * thread that asks for it; therefore this program restricts itself and then executes Node again.
  */
 
 import { loadLibc } from '../os/libc.js';
@@ -17,13 +17,13 @@ export interface LauncherOptions {
   /** Null: the process has a user of its own. */
   readonly files: VisibleFiles | null;
   readonly limits: Partial<SandboxLimits>;
-  /** Whether it starts where it cannot be confined. */
+  /** True to start even if the process cannot be confined. */
   readonly unconfined: boolean;
 }
 
-/** What links of disks and networks start; Node itself is executed once more, below. */
+/** Programs that the links of disks and networks start; Node itself is executed once more, below. */
 const PROGRAMS = ['flock', 'fallocate', 'blkdiscard', 'qemu-nbd', 'ip'];
-/** Input, output, errors, kernel, ramdisk, the socket on which its daemon finds it. */
+/** Standard input, output and error, kernel, ramdisk, and the socket on which its daemon connects. */
 const DESCRIPTORS = 6;
 const ANYWAY = 'stillpoint host --unconfined starts guests all the same';
 
@@ -56,6 +56,6 @@ if (libc !== undefined) {
   say('Node cannot be executed anew');
   if (!unconfined) process.exit(1);
 }
-// Without a sandbox: here and now.
+// There is no sandbox, so the program continues in this process.
 process.argv.splice(1, 2, GUEST_PROCESS, runner);
 await import('./main.js');

@@ -1,6 +1,6 @@
 /**
- * The guest process: argv is the URL of the runner module; the working directory is the guest's own.
- * It serves one daemon at a time on the unix socket that it was given, and lives on when the daemon goes.
+ * The guest process. Its argument is the URL of the runner module; its working directory is the guest's own. It
+ * serves one daemon at a time on the unix socket that it inherited, and continues to run when the daemon goes.
  */
 import net from 'node:net';
 import { logLine } from '../os/log-output.js';
@@ -11,12 +11,12 @@ import { loadRunner } from './entry-points.js';
 import { recordExit } from './exit-record.js';
 import { GuestService } from './guest-service.js';
 
-/** A socket that listens where the daemon can find it, and nobody else. */
+/** The descriptor of a listening socket that only the daemon can find. */
 const LISTENING_FD = 5;
-/** A guest process that no daemon ever speaks to is a leftover. */
+/** If no daemon connects within this time, the process is a leftover and ends, ms. */
 const LONELY_MS = 60_000;
 
-// Programs that it starts keep their things here: it can write nowhere else.
+// Programs that it starts put their temporary files here: it can write nowhere else.
 process.env.TMPDIR = '.';
 
 const crashed = (error: unknown): void => {
@@ -47,6 +47,6 @@ const server = net.createServer((socket) => {
   });
   service.attachDaemon(rpc);
 });
-// A connection that cannot be taken, for want of descriptors for instance, ends no guest.
+// If a connection cannot be accepted, for example because no descriptor is left, the guest continues.
 server.on('error', (error) => logLine(`a connection could not be taken: ${error.message}`));
 server.listen({ fd: LISTENING_FD });

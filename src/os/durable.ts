@@ -1,4 +1,7 @@
-/** Small files that must survive a crash of process or machine: whole and on disk when these return. */
+/**
+ * Small files that must survive a crash of the process or the machine: when these functions return, a file is
+ * complete and on disk.
+ */
 
 import { dirname, join } from 'node:path';
 import { parseJson } from '../protocol/json.js';
@@ -15,7 +18,7 @@ export function syncDirectory(path: string, files = systemFiles): void {
   }
 }
 
-/** The contents are on disk when this returns; whether the name is, is not said. */
+/** When this returns the contents are on disk; the name may not be. */
 export function writeSynced(path: string, text: string, files = systemFiles): void {
   const fd = files.open(path, 'w', 0o600);
   try {
@@ -26,7 +29,7 @@ export function writeSynced(path: string, text: string, files = systemFiles): vo
   }
 }
 
-/** Replaces the file at once: readers see the old or the new contents, never a part. */
+/** Replaces the file atomically: readers see the old or the new contents, never a part. */
 export function writeDurable(path: string, value: unknown, files = systemFiles): void {
   const temporary = `${path}.new`;
   try {
@@ -39,7 +42,7 @@ export function writeDurable(path: string, value: unknown, files = systemFiles):
   syncDirectory(dirname(path), files);
 }
 
-/** Removes what a writer that died in `writeDurable` left. For directories that nobody else writes to. */
+/** Removes what a process that died in `writeDurable` has left. Only for directories that nobody else writes to. */
 export function removeUnfinished(directory: string, files = systemFiles): void {
   for (const name of files.list(directory)) {
     if (name.endsWith(UNFINISHED)) files.remove(join(directory, name));
@@ -51,7 +54,7 @@ export function removeDurable(path: string, files = systemFiles): void {
   syncDirectory(dirname(path), files);
 }
 
-/** The value in the file, or undefined where there is none. Throws on a damaged one. */
+/** The value in the file, or undefined if there is none. Throws on a damaged file. */
 export function readJson(path: string, files = systemFiles): unknown {
   let text: string;
   try {
@@ -66,9 +69,9 @@ export function readJson(path: string, files = systemFiles): unknown {
 const DAMAGED = '.damaged';
 
 /**
- * The value in the file as `read` takes it, or undefined where there is none. One that cannot be read, or that `read`
- * throws at, is set aside under a name that says so, and `damaged` is told of it: a small file that a crash or a full
- * disk has spoilt keeps nobody from his work, and nobody throws away what may yet be looked at.
+ * The value in the file as `read` returns it, or undefined if there is no file. If the file cannot be read, or `read`
+ * throws, the file is renamed so that its name says so, and `damaged` is called with a message: a small file that a
+ * crash or a full disk has damaged must not stop the daemon, and it is kept because it may still be needed.
  */
 export function readOrSetAside<T>(
   path: string,
@@ -80,7 +83,7 @@ export function readOrSetAside<T>(
     const value = readJson(path, files);
     return value === undefined ? undefined : read(value);
   } catch (error) {
-    // For want of descriptors: nothing is wrong with the file.
+    // No descriptor was left: nothing is wrong with the file.
     if (/^E[MN]FILE$/.test((error as NodeJS.ErrnoException).code ?? '')) throw error;
     const aside = freeName(`${path}${DAMAGED}`, files);
     let what = `set aside as ${aside}`;

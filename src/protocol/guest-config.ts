@@ -1,6 +1,6 @@
 /**
- * A guest's configuration, as it stands in messages, in the daemon's files, in the records CONF and RUNR of a saved
- * guest: one declaration for all of them, with its disks and networks.
+ * A guest's configuration, as it appears in messages, in the daemon's files, and in the records CONF and RUNR of a
+ * saved guest: one declaration for all of them, with its disks and networks.
  */
 
 import * as v from 'valibot';
@@ -25,7 +25,7 @@ import {
   yes,
 } from './shapes.js';
 
-/** The largest guest that is taken: as large as a container can be. */
+/** The largest guest that is accepted: as large as a container can be. */
 export const MAX_VCPUS = 8;
 export const MAX_MEMORY_KIB = 4 * 1024 * 1024;
 export const MAX_DEVICES = 256;
@@ -50,7 +50,7 @@ export const clockPolicy = oneOf('elapse', 'freeze');
 export const diskFormat = oneOf('raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty');
 export const virtualDevice = whole(0, 0x7fff_ffff);
 
-/** A disk as it is configured; the same on every host. What version 0.1 may leave out has its default here. */
+/** A disk as it is configured; the same on every host. A field that version 0.1 may omit has its default here. */
 export const diskSpec = fields({
   target: is(path, 'absolute path or URL of the image; "" for an empty drive'),
   format: is(diskFormat, 'how the image is to be read'),
@@ -74,10 +74,10 @@ const vifRate = fields({
   ),
   intervalUs: is(v.pipe(v.number('a number is expected'), v.minValue(1)), 'the interval', 'µs'),
 });
-/** Text, or "" where there is none: what version 0.1 leaves out. */
+/** Text, or "" if it is missing, as in version 0.1. */
 const perhapsText = v.fallback(v.optional(v.string(), ''), '');
 
-/** A vif as it is configured: what the guest sees of it, and which of a host's networks it belongs to. */
+/** A vif as it is configured: what the guest sees of it, and the network of the host to which it belongs. */
 export const vifSettings = fields({
   mac: is(like(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, 'a hardware address'), 'its hardware address'),
   mtu: v.fallback(
@@ -97,18 +97,18 @@ export const vifSettings = fields({
 });
 export type VifSettings = Readonly<v.InferOutput<typeof vifSettings>>;
 
-/** JSON of somebody else's, as `shape` has it. Throws ProtocolError. */
+/** Parses foreign JSON and checks its shape. Throws ProtocolError. */
 function parsed<S extends v.GenericSchema>(shape: S, json: string, what: string): v.InferOutput<S> {
   let value: unknown;
   try {
     value = parseJson(json);
   } catch {
-    // No object either, and said to be none.
+    // It is not an object either, and the check says so.
   }
   return check(shape, value, what);
 }
 
-/** A disk from the `spec` of its device. Throws Failure with what is wrong with it. */
+/** Parses the `spec` of a disk device. Throws a Failure that says what is wrong with it. */
 export function readDiskSpec(json: string): DiskSpec {
   try {
     return parsed(diskSpec, json, 'the settings of a disk');
@@ -116,11 +116,11 @@ export function readDiskSpec(json: string): DiskSpec {
     throw new Failure('bad-config', error instanceof Error ? error.message : String(error));
   }
 }
-/** The disks among devices of a configuration. Throws Failure with what is wrong with one. */
+/** The disks among the devices of a configuration. Throws a Failure that says what is wrong with one. */
 export const disksOf = (devices: readonly { readonly kind: string; readonly spec: string }[]): DiskSpec[] =>
   devices.filter(({ kind }) => kind === 'vbd').map(({ spec }) => readDiskSpec(spec));
 
-/** A vif from the `spec` of its device. Throws ProtocolError. */
+/** Parses the `spec` of a vif device. Throws ProtocolError. */
 export const readVifSettings = (json: string): VifSettings =>
   parsed(vifSettings, json, 'the settings of a vif');
 
@@ -133,7 +133,7 @@ function isDeviceSpec(kind: string, devid: number, spec: string): boolean {
   }
 }
 
-/** As text: there may be more of them. */
+/** Declared as text, because there may be more kinds. */
 const deviceKind = v.pipe(
   text(16),
   v.check((kind) => kind === 'vbd' || kind === 'vif', 'vbd or vif is expected'),
@@ -162,7 +162,7 @@ const policies = {
   clock: is(clockPolicy, 'what an outage is to it: stolen time, or none (docs/migration-points.md)'),
 };
 
-/** A configuration of somebody else's, held against all that a guest of ours can be. */
+/** A foreign configuration, checked against everything that a guest of ours can be. */
 export const guestConfig = v.pipe(
   fields({
     name: is(guestName, 'what people call it'),
@@ -187,7 +187,7 @@ export const guestConfig = v.pipe(
   ),
 );
 
-/** Throws Failure, which names the field. */
+/** Throws a Failure that names the field. */
 export const checkGuestConfig = (value: unknown, code: FailureCode = 'usage'): GuestConfig =>
   checked(guestConfig, value, "the guest's configuration", code);
 
@@ -202,7 +202,7 @@ export function readGuestConfig(json: string): GuestConfig {
   return checkGuestConfig(value, 'bad-image');
 }
 
-/** A device of any kind, as a guest's process or an older file has it. */
+/** A device of any kind, as in a message of a guest's process or in an older file. */
 export const deviceConfig = fields({
   kind: is(text(16), 'vbd or vif'),
   devid: is(count, 'its number'),
@@ -210,8 +210,8 @@ export const deviceConfig = fields({
 });
 
 /**
- * The same configuration where this host has taken it before: in its own files, and from the guest's process. Its types
- * are held, and sizes; whatever was taken by an earlier version is taken still.
+ * The same configuration when this host has accepted it before: from its own files, and from the guest's process.
+ * Types and sizes are checked; whatever an earlier version accepted is still accepted.
  */
 export const keptGuestConfig = fields({
   name: is(text(256), 'what people call it'),

@@ -1,13 +1,13 @@
 /**
- * Requests, answers and notices over one byte stream, both ways: one JSON value a line.
+ * Requests, answers and notices over one byte stream, in both directions: one JSON value per line.
  *
  *     {"id":1,"do":"list","with":{}}       a request
  *     {"id":1,"ok":[...]}                  its answer, or {"id":1,"error":{"code":"...","message":"..."}}
- *     {"do":"console","with":{...}}        a notice, not answered
+ *     {"do":"console","with":{...}}        a notice, which is not answered
  *
- * Invariant: a peer cannot make us hold more than a line of MAX_LINE_BYTES, nor have more than MAX_PENDING requests
- * worked on at once, nor more than MAX_UNSENT_BYTES of answers that it does not take; we send no line that it would
- * not take; when the stream ends every pending request fails, once.
+ * Invariant: a peer cannot make us buffer more than a line of MAX_LINE_BYTES, work on more than MAX_PENDING requests
+ * at once, or hold more than MAX_UNSENT_BYTES of answers that it does not read. We send no line that it would not
+ * accept. When the stream ends, every pending request fails, once.
  */
 import * as v from 'valibot';
 import { describeError, Failure, type FailureCode, isFailureCode } from './failure.js';
@@ -15,30 +15,36 @@ import { parseJson } from './json.js';
 
 export const MAX_LINE_BYTES = 4 << 20;
 const MAX_PENDING = 256;
-/** When the other side reads nothing, notices beyond this are dropped; with answers beyond it, it is cut off. */
+/**
+ * If the other side does not read, notices beyond this limit are dropped; if answers exceed it, the connection is
+ * closed.
+ */
 const MAX_UNSENT_BYTES = 16 << 20;
-/** What one side says is taken at this rate: of who says more, nothing is read until the time is over. */
+/**
+ * The rate at which messages are read: after MAX_LINES_AT_ONCE lines or MAX_BYTES_AT_ONCE bytes, nothing more is read
+ * from that side until RATE_MS have passed.
+ */
 const RATE_MS = 100;
 const MAX_LINES_AT_ONCE = 4000;
 const MAX_BYTES_AT_ONCE = 32 << 20;
-/** Characters of an error's message. */
+/** Maximum length of an error's message, characters. */
 const MAX_MESSAGE = 64 << 10;
 
-/** What lines go over. A Duplex of Node's is one. */
+/** The byte stream that carries the lines. Node's Duplex implements it. */
 export interface ByteStream {
   on(event: 'data', listener: (bytes: Uint8Array) => void): unknown;
-  /** 'end': nothing more comes. 'close': it is gone, whoever closed it. */
+  /** 'end': no more data will come. 'close': the stream is closed, whoever closed it. */
   on(event: 'end' | 'close', listener: () => void): unknown;
   on(event: 'error', listener: (error: Error) => void): unknown;
   write(bytes: Uint8Array): unknown;
-  /** Bytes that were written and that the other side has not taken. */
+  /** Bytes that were written and that the other side has not read. */
   readonly writableLength: number;
-  /** No 'data' until `resume`. */
+  /** Stops 'data' events until `resume`. */
   pause(): unknown;
   resume(): unknown;
-  /** Ends it when all that was written has gone. */
+  /** Closes it after everything written has been sent. */
   end(): unknown;
-  /** Ends it now. */
+  /** Closes it immediately. */
   destroy(): unknown;
 }
 
@@ -47,15 +53,15 @@ export type Params = Readonly<Record<string, unknown>>;
 export interface RpcHandlers {
   request?(method: string, params: Params): unknown;
   notice?(method: string, params: Params): void;
-  /** Once, when nothing more can come; it may be before whoever made `rpc` has got it. */
+  /** Called once, when nothing more can arrive. That may be before the constructor's caller has the `rpc`. */
   closed?(rpc: Rpc): void;
 }
 
-/** What a connection needs of a clock; src/os/clock.ts has more of one. */
+/** The part of a clock that a connection needs; src/os/clock.ts has the whole interface. */
 export interface RpcClock {
   monotonicMs(): number;
   after(ms: number, what: () => void): { cancel(): void };
-  /** Again and again; keeps no process from ending. */
+  /** Calls `what` repeatedly; it does not keep the process alive. */
   every(ms: number, what: () => void): { cancel(): void };
 }
 
@@ -106,7 +112,7 @@ function readMessage(line: string): Message | undefined {
 }
 
 const encoder = new TextEncoder();
-/** What is no UTF-8 becomes U+FFFD, and a byte order mark stays what it is: no JSON. */
+/** Invalid UTF-8 becomes U+FFFD, and a byte order mark is kept, so that it is invalid as JSON. */
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {
@@ -121,7 +127,7 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
 
 export class Rpc {
   closed = false;
-  /** It was we who cut it: the other side lived then. */
+  /** This side closed the connection: the other side was still connected then. */
   cutHere = false;
   private readonly pending = new Map<number, Pending>();
   private readonly closing: (() => void)[] = [];
@@ -129,7 +135,7 @@ export class Rpc {
   private serving = 0;
   private parts: Uint8Array[] = [];
   private held = 0;
-  /** Since when, and how much, was taken; see RATE_MS. */
+  /** When the present interval began, and how much was read in it; see RATE_MS. */
   private since = 0;
   private lines = 0;
   private bytes = 0;
@@ -145,23 +151,26 @@ export class Rpc {
     stream.on('close', () => this.end());
   }
 
-  /** Bytes that were written and that the other side has not taken. */
+  /** Bytes that were written and that the other side has not read. */
   get unsent(): number {
     return this.stream.writableLength;
   }
 
-  /** Calls `listener` once, when nothing more can come; at once where that is so already. */
+  /** Calls `listener` once when nothing more can arrive; immediately if that is already so. */
   whenClosed(listener: () => void): void {
     if (this.closed) listener();
     else this.closing.push(listener);
   }
 
-  /** Others take over what arrives. */
+  /** Replaces the handlers of what arrives. */
   setHandlers(handlers: RpcHandlers): void {
     this.handlers = handlers;
   }
 
-  /** Fails with what the other side answered, or 'io' when the stream ends; after `timeoutMs` with 'timed-out'. */
+  /**
+   * Sends a request. Fails with the error that the other side answered, with 'io' if the stream ends, and after
+   * `timeoutMs` with 'timed-out'.
+   */
   request<T = unknown>(method: string, params: object = {}, timeoutMs = 0): Promise<T> {
     if (this.closed) return Promise.reject(new Failure('io', `${method}: the connection is closed`));
     const id = this.nextId++;
@@ -197,7 +206,7 @@ export class Rpc {
     this.end();
   }
 
-  /** False for what is longer than the other side takes; nothing is sent of it. */
+  /** False if the line is longer than the other side accepts; then nothing is sent. */
   private write(message: object): boolean {
     const line = encoder.encode(`${JSON.stringify(message)}\n`);
     if (line.length > MAX_LINE_BYTES) return false;
@@ -271,7 +280,7 @@ export class Rpc {
     } else if (typeof id === 'number') this.answered(id, message);
   }
 
-  /** What a notice does may fail; then nothing more is heard of who sent it. */
+  /** The handler of a notice may throw; then the connection to its sender is closed. */
   private noticed(method: string, params: Params): void {
     try {
       this.handlers.notice?.(method, params);

@@ -1,4 +1,4 @@
-/** What both sides of a connection to a daemon say to each other before and beside all else. */
+/** Messages that both sides of a connection to a daemon exchange before and besides all others. */
 import * as v from 'valibot';
 import type { Rpc } from './rpc.js';
 import { fields, is, many, text } from './shapes.js';
@@ -7,16 +7,17 @@ import { ask, dispatcher, openRequest, request } from './table.js';
 /** Versions of the daemons' protocol, best first. */
 export const PROTOCOL_VERSIONS: readonly number[] = [1];
 
-/** The name, in a daemon's directory, of the socket on which it takes people's requests. */
+/** Name of the socket, in a daemon's directory, on which it accepts people's requests. */
 export const CONTROL_SOCKET = 'control.sock';
 /**
- * Who speaks on the control socket has to know what is in this file, which only the daemon's user can read, and no
- * guest's process. A kernel that cannot keep those from a socket keeps them from a file.
+ * A client on the control socket must know the content of this file, which only the daemon's user can read, and no
+ * guest's process. A kernel that cannot keep guests' processes away from a socket can still keep them from reading a
+ * file.
  */
 export const CONTROL_KEY = 'control.key';
 
 export const SESSION = {
-  /** Its fields are not held to be no others: what a later version adds to them must not keep it from being spoken to. */
+  /** Undeclared fields are accepted here: a later version must be able to add some and still connect. */
   hello: openRequest('Opens a connection; nothing else is taken before it.', {
     params: {
       versions: is(many(v.unknown(), 256), 'versions of this protocol that the sender speaks, best first'),
@@ -31,13 +32,13 @@ export const SESSION = {
   ping: request('Asks for a sign of life; either side may.', { params: {}, answer: v.unknown() }),
 };
 
-/** What somebody takes who has connected to a daemon: it asks him whether he lives. */
+/** The handler for clients of a daemon: it answers keep-alive requests. */
 export const answerSigns = dispatcher({ ping: SESSION.ping }, { ping: () => null });
 
 const PING_MS = 5_000;
 const PING_TIMEOUT_MS = 15_000;
 
-/** Ends a connection whose other side has gone silent. Keeps no process from ending. */
+/** Closes a connection whose other side has gone silent. It does not keep the process alive. */
 export function keepAlive(rpc: Rpc): void {
   const pings = rpc.clock.every(
     PING_MS,

@@ -1,10 +1,10 @@
 /**
- * How messages are declared, and what is made of a declaration: the types of those who send and take the messages, the
- * check of what arrives, and the page for people (docs/protocol.md).
+ * How messages are declared, and what follows from a declaration: the types for sender and receiver, the check of
+ * what arrives, and a page of documentation (docs/protocol.md).
  *
- * A table is an object with a message under each name. A request is held against its table with no tolerance: a verb or
- * a field that the table does not declare is refused by name. Of answers and notices the fields that the table does not
- * declare are left out, so that a later version of the other side may say more.
+ * A table is an object with a message under each name. Requests are checked strictly: an error names a verb or a
+ * field that the table does not declare. In answers and notices, undeclared fields are removed, so that a later
+ * version of the other side may send more.
  */
 import type * as v from 'valibot';
 import { check, ProtocolError } from './check.js';
@@ -20,14 +20,14 @@ export interface Request {
   readonly about: string;
   readonly params: v.GenericSchema;
   readonly answer: v.GenericSchema;
-  /** The codes of failure that belong to it; `usage`, `io` and `internal` may always come. */
+  /** The error codes that are specific to it; `usage`, `io` and `internal` are always possible. */
   readonly errors: readonly FailureCode[];
 }
 export type Requests = Readonly<Record<string, Request>>;
 
-/** What is said and not answered. */
+/** A message that is not answered. */
 export interface Notice {
-  /** When it is said, in a sentence. */
+  /** When it is sent, in a sentence. */
   readonly about: string;
   readonly params: v.GenericSchema;
 }
@@ -39,17 +39,17 @@ export type Right = 'move' | 'control';
 /** One direction of the protocol. */
 export interface Direction {
   readonly title: string;
-  /** For people: whole sentences, one a line. */
+  /** Description: whole sentences, one per line. */
   readonly words: readonly string[];
   readonly from: string;
   readonly to: string;
-  /** What the sender has to be trusted for, where that is a question. */
+  /** The right that the sender needs, if rights are checked. */
   readonly right?: Right;
   readonly requests: Requests;
   readonly notices: Notices;
 }
 
-/** Declares a request. It takes the fields in `params` and no others. */
+/** Declares a request. It accepts the fields in `params` and no others. */
 export function request<const P extends v.ObjectEntries, const A extends v.GenericSchema>(
   about: string,
   declared: { readonly params: P; readonly answer: A; readonly errors?: readonly FailureCode[] },
@@ -70,18 +70,18 @@ export function openRequest<const P extends v.ObjectEntries, const A extends v.G
 /** Declares a notice. */
 export const notice = <const S extends v.GenericSchema>(about: string, params: S) => ({ about, params });
 
-/** What who takes a request is given, its defaults filled in. */
+/** The parameters that a handler receives, with defaults filled in. */
 export type ParamsOf<T extends Requests, M extends keyof T> = v.InferOutput<T[M]['params']>;
-/** What who makes a request says. */
+/** The parameters that the sender of a request gives. */
 export type AskedOf<T extends Requests, M extends keyof T> = v.InferInput<T[M]['params']>;
-/** What who made a request is given. */
+/** The answer that the sender of a request receives. */
 export type AnswerOf<T extends Requests, M extends keyof T> = v.InferOutput<T[M]['answer']>;
-/** What who takes a request answers. */
+/** The answer that a handler returns. */
 export type AnsweredOf<T extends Requests, M extends keyof T> = v.InferInput<T[M]['answer']>;
 export type NoticeOf<T extends Notices, M extends keyof T> = v.InferOutput<T[M]['params']>;
 export type NoticedOf<T extends Notices, M extends keyof T> = v.InferInput<T[M]['params']>;
 
-/** One function for each request of a table: one that is missing, or has other types, does not compile. */
+/** One function for each request of a table; a missing one, or one with other types, does not compile. */
 export type Handlers<T extends Requests, C extends readonly unknown[] = []> = {
   readonly [M in keyof T]: (
     params: ParamsOf<T, M>,
@@ -93,12 +93,12 @@ export type Listeners<T extends Notices, C extends readonly unknown[] = []> = {
   readonly [M in keyof T]: (params: NoticeOf<T, M>, ...context: C) => void;
 };
 
-/** Characters of a name that is not in a table. */
+/** How many characters of an unknown name an error quotes. */
 const MAX_NAME = 64;
 const unknownName = (what: string, method: string): string =>
   `unknown ${what} ${printable(method, MAX_NAME)}`;
 
-/** Takes requests by their names: each is held against `table` before its handler sees it. Fails with 'usage'. */
+/** Dispatches requests by name: each is checked against `table` before its handler is called. Fails with 'usage'. */
 export function dispatcher<T extends Requests, C extends readonly unknown[] = []>(
   table: T,
   handlers: Handlers<T, C>,
@@ -111,7 +111,7 @@ export function dispatcher<T extends Requests, C extends readonly unknown[] = []
   };
 }
 
-/** Takes notices by their names. Throws ProtocolError, which names notice and field. */
+/** Dispatches notices by name. Throws ProtocolError, which names the notice and the field. */
 export function listener<T extends Notices, C extends readonly unknown[] = []>(
   table: T,
   listeners: Listeners<T, C>,
@@ -124,7 +124,10 @@ export function listener<T extends Notices, C extends readonly unknown[] = []>(
   };
 }
 
-/** Makes a request of a table. Fails with what the other side answered, or with `code` where its answer is none. */
+/**
+ * Sends a request of a table. Fails with the error that the other side answered, or with `code` if its answer does
+ * not match the table.
+ */
 export async function ask<T extends Requests, M extends keyof T & string>(
   rpc: Rpc,
   table: T,
@@ -137,7 +140,7 @@ export async function ask<T extends Requests, M extends keyof T & string>(
   return checked<T[M]['answer']>(table[method].answer, answer, `the answer to ${method}`, code);
 }
 
-/** Says a notice of a table. */
+/** Sends a notice of a table. */
 export function say<T extends Notices, M extends keyof T & string>(
   rpc: Rpc,
   _table: T,

@@ -1,6 +1,6 @@
 /**
- * A host's key and certificate, and whom it trusts. Certificates are self-signed and pinned: trust is the exact
- * certificate, exchanged by people; no authority, no name on the wire says anything.
+ * A host's key and certificate, and the hosts that it trusts. Certificates are self-signed and pinned: a host trusts
+ * exact certificates that people have exchanged; no certificate authority and no name in a certificate counts.
  *
  * Files in DIR/identity: key.pem (0600), cert.pem, trusted/NAME.json.
  */
@@ -13,7 +13,7 @@ import { check } from '../protocol/check.js';
 import { DAEMON_FILES } from '../protocol/daemon-files.js';
 import { Failure } from '../protocol/failure.js';
 
-/** What a trusted certificate may be used for: moving guests here, or every verb. */
+/** What the holder of a trusted certificate may do: move guests here, or use every verb. */
 export type Right = 'move' | 'control';
 
 export interface Trusted {
@@ -32,7 +32,7 @@ export interface Identity {
   readonly fingerprint: string;
 }
 
-/** A file of trusted/, held against the type that is used here. */
+/** Makes the key and certificate of a host. Fails if there is a key already. */
 const trustedFile: v.GenericSchema<unknown, Trusted> = DAEMON_FILES.trusted.shape;
 const readTrusted = (value: unknown): Trusted => check(trustedFile, value, 'a trusted host');
 
@@ -41,14 +41,18 @@ const directory = (dir: string): string => join(dir, 'identity');
 
 export const fingerprintOf = (der: Uint8Array): string => createHash('sha256').update(der).digest('hex');
 
-/** Makes the key and certificate of a host. Refuses to replace those that are there. */
+/**
+ * The library is loaded only here, since loading takes a tenth of a second for every other verb. Its
+ * dependency-injection container needs reflect-metadata first.
+ */
 export async function initIdentity(dir: string): Promise<Identity> {
   const where = directory(dir);
   if (existsSync(join(where, 'key.pem'))) {
     throw new Failure('bad-state', `${where} has a key already; others trust it, so it is not replaced`);
   }
   mkdirSync(join(where, 'trusted'), { recursive: true, mode: 0o700 });
-  // Loaded only here: it costs every other verb a tenth of a second. Its container wants reflect-metadata first.
+  // The subject says nothing about the host, since anybody who connects can read it. But it must be unique, since TLS
+  // looks up trusted certificates by subject.
   await import('reflect-metadata');
   const x509 = await import('@peculiar/x509');
   x509.cryptoProvider.set(webcrypto);
@@ -57,8 +61,7 @@ export async function initIdentity(dir: string): Promise<Identity> {
   const notBefore = new Date(Date.now() - 86_400_000);
   const notAfter = new Date(notBefore);
   notAfter.setUTCFullYear(notAfter.getUTCFullYear() + VALID_YEARS);
-  // The subject says nothing about the host, as whoever connects can read it; but no two hosts have the same, since
-  // certificates are looked up by it among those that are trusted.
+  // The host's identity, or undefined before `host init`.
   const subject = Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex');
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     name: `CN=stillpoint ${subject}`,
@@ -76,7 +79,7 @@ export async function initIdentity(dir: string): Promise<Identity> {
   return loadIdentity(dir)!;
 }
 
-/** The host's identity, or undefined before `host init`. */
+/** Trusts `certificate` (PEM) under `name`, and replaces what was trusted under that name. */
 export function loadIdentity(dir: string): Identity | undefined {
   const where = directory(dir);
   if (!existsSync(join(where, 'key.pem'))) return undefined;
@@ -90,7 +93,10 @@ export function loadIdentity(dir: string): Identity | undefined {
 
 const isHostName = (name: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name);
 
-/** Trusts `certificate` (PEM) under `name`, in place of what was trusted under it. */
+/**
+ * The hosts that this host trusts. A file that cannot be read is set aside and reported to `damaged`: nobody is
+ * trusted by it.
+ */
 export function trust(
   dir: string,
   name: string,
@@ -117,7 +123,7 @@ export function trust(
   return entry;
 }
 
-/** Whom this host trusts. A file that cannot be read is set aside, and `damaged` told of it: nobody is trusted by it. */
+/** No longer trusts the host with this name. Fails if there is none. */
 export function loadTrusted(
   dir: string,
   damaged: (message: string) => void = (message) => process.stderr.write(`stillpoint: ${message}\n`),
@@ -131,22 +137,22 @@ export function loadTrusted(
     .filter((entry) => entry !== undefined);
 }
 
-/** No longer trusts who is trusted under `name`. Fails where nobody is. */
+/**
+ * The hosts that a host trusts at this moment: for a daemon, which checks at each request. A file that cannot be read
+ * makes nobody trusted.
+ */
 export function untrust(dir: string, name: string): void {
   const path = join(directory(dir), 'trusted', `${name}.json`);
   if (!isHostName(name) || !existsSync(path)) throw new Failure('usage', `no host ${name} is trusted here`);
   removeDurable(path);
 }
 
-/**
- * Whom a host trusts, as it is at the moment: for a daemon, which asks at each request. Files that cannot be read are
- * those of nobody.
- */
+/** `damaged` is called for files that cannot be read; they are set aside. */
 export class TrustedHosts {
   private seen = '';
   private hosts: readonly Trusted[] = [];
 
-  /** `damaged` is told of files that cannot be read; they are set aside. */
+  /** For any other error, such as having no descriptors left, the list stays as it was. */
   constructor(
     private readonly dir: string,
     private readonly damaged: (message: string) => void,
@@ -159,14 +165,14 @@ export class TrustedHosts {
       now = String(statSync(where, { bigint: true }).mtimeNs);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.hosts = [];
-      // Else, as where there are no descriptors left: as it was.
+      // The next call reads the files again.
       return this.hosts;
     }
     if (now !== this.seen) this.read(where, now);
     return this.hosts;
   }
 
-  /** What was read is old. */
+  /** No descriptor was left: the file is read again at the next call. */
   forget(): void {
     this.seen = '';
   }
