@@ -1,4 +1,4 @@
-/** Names in a guest's directory. The guest's process knows them relative to its working directory only. */
+/** Names in a guest's directory. The guest's process knows them only relative to its working directory. */
 
 /** Where a process that an earlier version started listens. */
 export const GUEST_SOCKET = 'guest.sock';

@@ -1,6 +1,7 @@
 /**
- * What stands in the small files that a daemon keeps in its directory, and what it gives to a process that it starts: all
- * of it JSON. A damaged file may have anything; fields that are not declared are kept, as they are of a later version.
+ * The contents of the small files in a daemon's directory, and of the argument for a process that it starts; all of
+ * them are JSON. They are checked because a damaged file may contain anything. Undeclared fields are kept: a later
+ * version may have written them.
  */
 import * as v from 'valibot';
 import { deviceConfig, diskFormat, keptGuestConfig } from './guest-config.js';
@@ -33,7 +34,7 @@ const processId = fields({
   pid: is(count, 'process id'),
   startTicks: is(quantity, 'when it started, as /proc/PID/stat has it', 'clock ticks'),
 });
-/** A file that a guest's user was let have: what is taken back is named here. */
+/** A file to which a guest's user was given access: this record is used to take the access back. */
 const givenAccess = fields({
   path: is(path, 'the file'),
   dev: is(count, 'its device'),
@@ -94,7 +95,7 @@ const domainState = atLeast({
   consoleFrame: is(count, "the same of its console's"),
 });
 
-/** A small file of the daemon's. */
+/** A small file of the daemon. */
 export interface DaemonFile {
   readonly name: string;
   readonly about: string;

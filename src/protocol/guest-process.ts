@@ -1,7 +1,7 @@
 /**
- * All that a daemon and a guest's process say to each other, over a unix socket on which the process listens: it
- * outlives its daemon, and is found again by the next one. The process may have been taken over by its guest, so
- * nothing of it is used that was not held against these tables.
+ * All messages between a daemon and a guest's process, over a unix socket. The process listens on it, so that it
+ * outlives its daemon and the next daemon finds it. The guest may have taken over its process, so nothing from it is
+ * used that was not checked against these tables.
  *
  *     GUEST          what the daemon asks the process for
  *     TO_GUEST       what the daemon tells it
@@ -38,7 +38,7 @@ import { notice, openRequest } from './table.js';
 const MAX_VCPUS = 128;
 const MAX_DEVICES = 256;
 const MAX_PORTS = 65_536;
-/** Longer than a timer of Node's can wait is no time. */
+/** The longest time that a timer of Node can wait is the limit. */
 const timeoutS = is(between(0, 2_147_483), 'how long the guest may take', 's');
 
 export const endReason = oneOf(
@@ -74,7 +74,7 @@ const hello = fields({
 export type GuestHello = Readonly<v.InferOutput<typeof hello>>;
 export type GuestPhase = GuestHello['phase'];
 
-/** What a host gives to one guest; its platform has the rest (src/host/platform.ts). */
+/** What a host gives to one guest; its platform declares the rest (src/host/platform.ts). */
 const hostGrant = fields({
   platform: is(text(64), "the platform's name"),
   settings: is(named(v.unknown()), "the platform's own settings"),
@@ -121,7 +121,7 @@ const node = fields({
   value: is(v.nullable(text(4096)), 'value; null: the node is gone'),
 });
 
-/** What the daemon asks the process for. */
+/** Requests of the daemon. */
 export const GUEST = {
   hello: openRequest('Tells what there is; all its nodes in xenstore follow as `store` notices.', {
     params: {},
@@ -288,12 +288,12 @@ export const GUEST = {
 };
 export type GuestRequests = typeof GUEST;
 
-/** What the daemon tells the process. */
+/** Notices of the daemon. */
 export const TO_GUEST = {
   storeChanged: notice("Somebody changed a node of the domain in the host's xenstore.", node),
 };
 
-/** What the process asks its daemon for. */
+/** Requests of the process. */
 export const ASKED_BY_GUEST = {
   stopping: openRequest(
     'The guest is about to be stopped for a move: that is on disk when this is answered.',
@@ -305,7 +305,7 @@ export const ASKED_BY_GUEST = {
   ),
 };
 
-/** What the process tells of its own. */
+/** Notices of the process. */
 export const FROM_GUEST = {
   console: notice(
     'The guest has printed something.',
@@ -323,14 +323,14 @@ export const FROM_GUEST = {
   ),
 };
 
-/** A file of the process's, and the most bytes that it may have. */
+/** A file of the process, and its maximum size, in bytes. */
 export interface GuestFile<S extends v.GenericSchema = v.GenericSchema> {
   readonly name: string;
   readonly about: string;
   readonly shape: S;
   readonly most: number;
 }
-/** What it leaves in its directory, and the most bytes that such a file may have. */
+/** The files that it leaves in its directory, with their maximum size in bytes. */
 export const GUEST_FILES = {
   exit: {
     name: 'exit.json',

@@ -1,6 +1,6 @@
 /**
- * What a host without Xen is like: its part of the host's configuration file (docs/hosts.md), so that two hosts on one
- * machine can be as unlike as two real ones. What has no real value here is pretended.
+ * The settings of a host without Xen: its part of the host's configuration file (docs/hosts.md). With them two hosts
+ * on one machine can differ as much as two real ones. A value that has no real counterpart here is pretended.
  */
 import { cpus } from 'node:os';
 import * as v from 'valibot';
@@ -14,18 +14,18 @@ const MAX_WORDS = 256;
 const MAX_FOLDERS = 4096;
 
 export interface StandaloneSettings {
-  /** Pretended: there is no Xen. As `xl info` has it. */
+  /** Pretended: there is no Xen. In the form of `xl info`. */
   readonly xenVersion: string;
-  /** The machine's own, unless the file pretends others. */
+  /** The machine's own values, unless the file says otherwise. */
   readonly cpuModel: string;
   readonly tscKhz: number;
   /** Seconds added to the machine's uptime and to its wall clock. */
   readonly uptimeS: number;
   readonly wallClockS: number;
-  /** The first domain id that this host gives, and the greatest before it begins again from 1. */
+  /** The first domain id that this host gives, and the greatest before numbering starts again from 1. */
   readonly firstDomid: number;
   readonly maxDomid: number;
-  /** Links for guests' vifs, by bridge; "default" for those that name none (docs/networks.md). */
+  /** Links for guests' vifs, by bridge; "default" is for vifs that name no bridge (docs/networks.md). */
   readonly networks: Readonly<Record<string, string>>;
   /** Folders of disks, as guests' configurations name them, and where they are here (docs/disks.md). */
   readonly images: Readonly<Record<string, string>>;
