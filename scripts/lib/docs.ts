@@ -34,7 +34,8 @@ export function migrationPointsDoc(
     '',
     'What a move from one host to another would change, and how each thing is held still. One small file for each in',
     '`src/helper/points/`; this page is made from them (`npm run docs`). `stillpoint points GUEST` prints the',
-    'same list for a running guest, with what it sees and what its present host gave.',
+    'same list for a running guest, with what it sees and what its present host gave. A host without Xen invents most of',
+    'what it gives: that is called pretended ([hosts](hosts.md#platforms)).',
     '',
   ];
   for (const { name, rows: named, seen, held, proof } of descriptions) {

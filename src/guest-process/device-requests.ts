@@ -2,13 +2,13 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { vifSettings } from '../devices/vif/settings.js';
-import { readGuestConfig as readXlConfig } from '../guest/config.js';
+import { readXlConfig } from '../guest/config.js';
 import type { VifSpec } from '../guest/vif-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
 import { uuidBytes } from '../helper/uuid.js';
-import type { GuestConfig } from './guest-runner.js';
+import type { GuestConfig } from '../protocol/guest-config.js';
 
 /**
  * Throws ConfigError. Relative paths of kernel and ramdisk are relative to `directory`; `makeUuid` is called for a

@@ -2,40 +2,15 @@
  * What the guest process needs from the code that runs a guest. One implementation runs Xen PV guests; tests have
  * another. All calls are made on the process's main thread.
  */
+
 import type { DeviceConfig } from '../helper/devices.js';
 import type { LedgerRow } from '../helper/ledger.js';
-import type { ClockPolicy } from '../helper/points/outage.js';
 import type { Host } from '../host/host.js';
 import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/moving-guest.js';
 import type { TravellingDisk } from '../migration/storage-copy.js';
+import type { GuestConfig } from '../protocol/guest-config.js';
 
 export type EndAction = 'destroy' | 'restart' | 'preserve';
-
-/** What the daemon knows of a guest's configuration. Plain JSON. */
-export interface GuestConfig {
-  readonly name: string;
-  readonly uuid: string;
-  /**
-   * The most vCPUs that it may have (maxvcpus), and how many are online at power-on; all if `onlineVcpus` is missing.
-   */
-  readonly vcpus: number;
-  readonly onlineVcpus?: number;
-  readonly memoryKib: number;
-  readonly maxMemoryKib: number;
-  /** Paths on the daemon's host; "" for none. The daemon opens them, and the guest process gets descriptors. */
-  readonly kernel: string;
-  readonly ramdisk: string;
-  readonly cmdline: string;
-  readonly onPoweroff: EndAction;
-  readonly onReboot: EndAction;
-  readonly onCrash: EndAction;
-  /** How the guest's clocks treat a stop. */
-  readonly clock: ClockPolicy;
-  /** Disks and networks. */
-  readonly devices: readonly DeviceConfig[];
-  /** Further settings for the runner. */
-  readonly more: Readonly<Record<string, unknown>>;
-}
 
 /** Why a guest stopped by itself: Xen's SHUTDOWN_*. */
 export type StopReason = 'poweroff' | 'reboot' | 'crash';

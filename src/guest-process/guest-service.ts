@@ -18,7 +18,7 @@ import { writeDurable } from '../os/durable.js';
 import { logLine } from '../os/log-output.js';
 import { within } from '../os/within.js';
 import { Failure } from '../protocol/failure.js';
-import { readDiskSpec } from '../protocol/guest-config.js';
+import { type GuestConfig, readDiskSpec } from '../protocol/guest-config.js';
 import {
   type ExpectedGuest,
   GUEST_FILES,
@@ -38,7 +38,6 @@ import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
 import { CONSOLE_LOG } from './guest-protocol.js';
 import type {
-  GuestConfig,
   GuestRunner,
   IncomingRunner,
   RunnerFactory,

@@ -18,7 +18,7 @@ import { hugePages } from '../os/huge-pages.js';
 import { tuneEngine } from '../os/tune-engine.js';
 import { nodeUnpackers } from '../os/unpackers.js';
 import { Failure } from '../protocol/failure.js';
-import { readGuestConfig as readGuestConfigRecord } from '../protocol/guest-config.js';
+import { type GuestConfig, readGuestConfig as readGuestConfigRecord } from '../protocol/guest-config.js';
 import { quotedName } from '../protocol/name.js';
 import { printable } from '../protocol/printable.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
@@ -30,7 +30,6 @@ import { guestLoop } from './guest-loop.js';
 import type {
   DeviceStatus,
   DiskSize,
-  GuestConfig,
   GuestRunner,
   IncomingRunner,
   PointRow,

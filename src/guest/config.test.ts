@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { readGuestConfig } from './config.js';
+import { readXlConfig } from './config.js';
 import { ConfigError } from './xl-cfg.js';
 
-const read = (source: string) => readGuestConfig(source, 'g.cfg');
+const read = (source: string) => readXlConfig(source, 'g.cfg');
 const BASE = 'name = "g"\nkernel = "/k"\n';
 
 describe('the configuration of a guest', () => {

@@ -14,7 +14,7 @@ import { ConfigError, type ConfigFile, type ConfigValue, type Position, parseCon
 
 type EndAction = 'destroy' | 'restart' | 'preserve';
 
-interface GuestConfig {
+interface XlConfig {
   readonly name: string;
   /** 36 characters in lower case, or undefined: one will be made up. */
   readonly uuid: string | undefined;
@@ -125,7 +125,7 @@ class Settings {
 }
 
 /** Parses and checks a whole file. `file` is its name for messages. Throws ConfigError. */
-export function readGuestConfig(source: string, file: string, limits: ConfigLimits = LIMITS): GuestConfig {
+export function readXlConfig(source: string, file: string, limits: ConfigLimits = LIMITS): XlConfig {
   const config = parseConfig(source, file);
   const s = new Settings(config);
   for (const old of config.replaced)
@@ -147,7 +147,7 @@ export function readGuestConfig(source: string, file: string, limits: ConfigLimi
   const maxVcpus = s.whole('maxvcpus', 1, limits.maxVcpus) ?? vcpus;
   if (maxVcpus < vcpus) s.refuse('maxvcpus', `maxvcpus = ${maxVcpus} is less than vcpus`);
 
-  const result: GuestConfig = {
+  const result: XlConfig = {
     name,
     uuid: uuid(s),
     kernel,

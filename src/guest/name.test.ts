@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { isDomainId, MAX_NAME_LENGTH, nameFault, quotedName } from '../protocol/name.js';
-import { readGuestConfig } from './config.js';
+import { readXlConfig } from './config.js';
 
 describe('the name of a guest', () => {
   it.each([
@@ -38,7 +38,7 @@ describe('the name of a guest', () => {
   );
 
   it('is held to the rule in a configuration, with file and line', () => {
-    const read = (name: string) => () => readGuestConfig(`name = '${name}'\nkernel = 'k'\n`, 'g.cfg');
+    const read = (name: string) => () => readXlConfig(`name = '${name}'\nkernel = 'k'\n`, 'g.cfg');
     expect(read('3')).toThrow('g.cfg:1:1: name "3" cannot be the name of a guest: it has digits only');
     expect(read('a\x1bb')).toThrow(
       'g.cfg:1:1: name "a\\u001bb" cannot be the name of a guest: it has characters that cannot be printed',

@@ -4,6 +4,7 @@
 // Its "disk" is a lock file (config.more.disk): attach and resume take it, pause lets it go. Two live guests at
 // once would be seen there, and are written to DISK.violations. Its "image" (config.more.image) is a file that it only
 // opens, again each time, as servers of disks do.
+
 import {
   appendFileSync,
   closeSync,
@@ -16,7 +17,6 @@ import {
 } from 'node:fs';
 import type {
   DeviceStatus,
-  GuestConfig,
   GuestRunner,
   IncomingRunner,
   PointRow,
@@ -26,6 +26,7 @@ import type {
 } from '../../src/guest-process/guest-runner.js';
 import type { Host } from '../../src/host/host.js';
 import type { MovableGuest } from '../../src/migration/moving-guest.js';
+import type { GuestConfig } from '../../src/protocol/guest-config.js';
 
 /** What its configuration may say of its own. */
 export interface FakeMore {

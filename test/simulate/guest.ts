@@ -4,12 +4,12 @@
  */
 
 import { DATA_SOCKET } from '../../src/guest-process/guest-protocol.js';
-import type { GuestConfig } from '../../src/guest-process/guest-runner.js';
 import type { ReceivedImage } from '../../src/host/images.js';
 import { preambleRecord } from '../../src/migration/stream-records.js';
 import { writeDurable } from '../../src/os/durable.js';
 import type { Files } from '../../src/os/files.js';
 import { Failure } from '../../src/protocol/failure.js';
+import type { GuestConfig } from '../../src/protocol/guest-config.js';
 import {
   GUEST_FILES,
   type GuestExit,

@@ -1,7 +1,8 @@
 /** One life of a simulated world: what people and fate do there, in steps, and whether all was well when it has settled. */
+
 import { control } from '../../src/control/api/api.js';
-import type { GuestConfig } from '../../src/guest-process/guest-runner.js';
 import { describeError } from '../../src/protocol/failure.js';
+import type { GuestConfig } from '../../src/protocol/guest-config.js';
 import { Dead, type SimulatedHost } from './host.js';
 import { Dice, type Happening } from './time.js';
 import type { GuestTruth } from './truth.js';

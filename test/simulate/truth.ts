@@ -1,6 +1,6 @@
 /** What is true of the guests of a simulated world, whatever its daemons think; and what must never be. */
 
-import type { GuestConfig } from '../../src/guest-process/guest-runner.js';
+import type { GuestConfig } from '../../src/protocol/guest-config.js';
 import type { GuestExit } from '../../src/protocol/guest-process.js';
 import type { GuestProcess, Memory } from './guest.js';
 import type { SimulatedWorld } from './world.js';

@@ -1,7 +1,8 @@
 /** A simulated world: hosts, the network between them, images, and the time that passes there. */
+
 import type { HostDaemon } from '../../src/control/host-daemon.js';
-import type { GuestConfig } from '../../src/guest-process/guest-runner.js';
 import { Failure } from '../../src/protocol/failure.js';
+import type { GuestConfig } from '../../src/protocol/guest-config.js';
 import type { GuestProcess } from './guest.js';
 import { SimulatedHost } from './host.js';
 import { type End, Network } from './network.js';

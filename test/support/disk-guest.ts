@@ -2,17 +2,18 @@
  * The fake guest with disks: those of its configuration and those that are plugged in. It opens them by its host's links,
  * which must be disks in memory (fake-platform.ts), and writes its name on each that is new to it.
  */
+
 import type { DiskLink } from '../../src/devices/vbd/disk-link.js';
 import type {
   DeviceStatus,
   DiskSize,
-  GuestConfig,
   RunnerFactory,
   RunnerHooks,
   RunnerStorage,
 } from '../../src/guest-process/guest-runner.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
 import type { Host } from '../../src/host/host.js';
+import type { GuestConfig } from '../../src/protocol/guest-config.js';
 import { type FakeConfig, FakeGuest, readConfig } from '../migration/fake-guest.js';
 
 export { readConfig };

@@ -3,9 +3,9 @@
  * parameters and answers. Every failure is a Failure. What is missing here, or answers something else, does not compile.
  * Invariant: a request says who may make it (`control` or `move`) by the table it stands in.
  */
+
 import { readFileSync } from 'node:fs';
 import { cpus, freemem, totalmem } from 'node:os';
-import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { OuterKind } from '../../host/host.js';
 import { sleep } from '../../os/clock.js';
 import {
@@ -16,6 +16,7 @@ import {
   type HostInfo,
 } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
+import type { GuestConfig } from '../../protocol/guest-config.js';
 import type { MoveOptions } from '../../protocol/moves.js';
 import { PEER, type Peer } from '../../protocol/peer.js';
 import { dispatcher, type Handlers, type ParamsOf, say } from '../../protocol/table.js';

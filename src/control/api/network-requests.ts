@@ -2,9 +2,9 @@
 import { parseVifSettings } from '../../devices/vif/settings.js';
 import { parseVif } from '../../guest/vif-spec.js';
 import { vifConfig } from '../../guest-process/device-requests.js';
-import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { NetworkRow } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
+import type { GuestConfig } from '../../protocol/guest-config.js';
 import type { Domain } from '../domains/domain.js';
 import type { Domains } from '../domains/domains.js';
 

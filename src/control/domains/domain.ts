@@ -5,13 +5,13 @@
  */
 import { join } from 'node:path';
 import type * as v from 'valibot';
-import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { HostNode } from '../../host/host.js';
 import type { GivenAccess, IncomingImage } from '../../host/images.js';
 import type { Clock } from '../../os/clock.js';
 import { removeDurable, writeDurable } from '../../os/durable.js';
 import { check } from '../../protocol/check.js';
 import { Failure } from '../../protocol/failure.js';
+import type { GuestConfig } from '../../protocol/guest-config.js';
 import {
   ASKED_BY_GUEST,
   type ExpectedGuest,

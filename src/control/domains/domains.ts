@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import { DEVICE_KINDS } from '../../helper/device-kinds.js';
 import type { DeviceConfig } from '../../helper/devices.js';
 import type {
@@ -21,7 +20,7 @@ import { mustBeMapped, pathHere } from '../../os/folder-map.js';
 import { within } from '../../os/within.js';
 import type { DomainChange, DomainEvent } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
-import { checkGuestConfig, disksOf } from '../../protocol/guest-config.js';
+import { checkGuestConfig, disksOf, type GuestConfig } from '../../protocol/guest-config.js';
 import type { GuestExit, GuestHello, ReceivedInfo } from '../../protocol/guest-process.js';
 import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
 import type { HostConfig } from '../host-config.js';

@@ -1,11 +1,12 @@
 /** `save` and `restore`: the migration stream between a guest's process and a file that only the daemon can reach. */
+
 import type { Duplex } from 'node:stream';
 import { DATA_SOCKET } from '../../guest-process/guest-protocol.js';
-import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { SavedImage } from '../../migration/image-file.js';
 import { preambleRecord } from '../../migration/stream-records.js';
 import { sleep } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
+import type { GuestConfig } from '../../protocol/guest-config.js';
 import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import { RecordError } from '../../records/fields.js';
 import {

@@ -8,9 +8,8 @@
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
-import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import { readJson, writeDurable } from '../../os/durable.js';
-import { readGuestConfig } from '../../protocol/guest-config.js';
+import { type GuestConfig, readGuestConfig } from '../../protocol/guest-config.js';
 import { bytes, list, text } from '../../records/fields.js';
 import { encodeRecord, recordType } from '../../records/record.js';
 import { readSeal } from '../domains/state-files.js';

@@ -8,14 +8,13 @@
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { GuestConfig } from '../../guest-process/guest-runner.js';
 import type { ToDestination } from '../../migration/handover.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
 import { sleep } from '../../os/clock.js';
 import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.js';
 import { within } from '../../os/within.js';
 import { describeError, Failure } from '../../protocol/failure.js';
-import { disksOf } from '../../protocol/guest-config.js';
+import { disksOf, type GuestConfig } from '../../protocol/guest-config.js';
 import type { GuestExit } from '../../protocol/guest-process.js';
 import type { MoveOptions, MoveProgress, MoveStats, StorageProgress } from '../../protocol/moves.js';
 import type { Peer } from '../../protocol/peer.js';
