@@ -171,8 +171,11 @@ describe('what others say of a guest', () => {
         opening(configuration({ devices: [{ kind: 'vbd', devid: 1, spec: '{}' }] })),
         /config.devices.0: no settings of such a device/,
       ],
-      [opening(configuration({ devices: 'none' })), /config.devices: a list expected/],
-      [opening(configuration({ onCrash: 'rm -rf' })), /config.onCrash: destroy, restart or preserve/],
+      [opening(configuration({ devices: 'none' })), /config.devices: a list is expected/],
+      [
+        opening(configuration({ onCrash: 'rm -rf' })),
+        /config.onCrash: one of "destroy", "restart", "preserve"/,
+      ],
       [
         opening(config, { name: 'other' }),
         /the configuration is of a guest with the name "guest"; "other" was/,
