@@ -2,7 +2,7 @@
 // Builds everything that is not in git: what is WebAssembly (AssemblyScript), dist/ from src/, and build/ from scripts/,
 // bench/, soak/, test/ and examples/; and checks all types. What is newer than its sources is left alone. Plain JavaScript, because
 // it builds all else. `--clean` builds anew.
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -19,8 +19,11 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
-/** @param {string[]} args */
-const run = (...args) => execFileSync(process.execPath, args, { stdio: 'inherit' });
+/** Runs a program of Node's; ends this one where that fails, which has then said why. @param {string[]} args */
+function run(...args) {
+  const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' });
+  if (status !== 0) process.exit(1);
+}
 /** @param {string} dir */
 const filesOf = (dir) => readdirSync(dir, { recursive: true, encoding: 'utf8' }).map((f) => join(dir, f));
 /** @param {string} dir */

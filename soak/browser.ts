@@ -74,12 +74,19 @@ async function watch(remote: Remote, url: string, picture: string | undefined) {
   return { state, text };
 }
 
+const chromium = await findChromium().catch((error: unknown) => {
+  if (!(error instanceof NoPackages)) throw error;
+  console.error(`soak browser: ${error.message}`);
+  // In the run of all soaks it is left out, and counts as no case.
+  if (process.env.STILLPOINT_SOAK_TABLE !== undefined)
+    soaked([{ property: 'a guest in a tab (left out: Chromium cannot be had)', cases: 0, failures: 0 }]);
+  process.exit(2);
+});
 let browser: ChildProcess | undefined;
 const profile = mkdtempSync(join(tmpdir(), 'stillpoint-chromium-'));
 const { url, server } = await serve(0);
 let failures = 1;
 try {
-  const { file, env } = await findChromium();
   const options = [
     '--headless=new',
     '--no-sandbox',
@@ -88,10 +95,10 @@ try {
     '--no-first-run',
   ];
   browser = spawn(
-    file,
+    chromium.file,
     [...options, '--disable-dev-shm-usage', `--user-data-dir=${profile}`, 'about:blank'],
     {
-      env,
+      env: chromium.env,
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
       detached: true,
     },
@@ -110,13 +117,6 @@ try {
   console.log(text);
   console.log(state);
   failures = state === 'ended: poweroff' && /OBS VERDICT n=200 .*back=0 diff=0/.test(text) ? 0 : 1;
-} catch (error) {
-  if (!(error instanceof NoPackages)) throw error;
-  console.error(`soak browser: ${error.message}`);
-  // In the run of all soaks it is left out, and counts as no case.
-  if (process.env.STILLPOINT_SOAK_TABLE !== undefined)
-    soaked([{ property: 'a guest in a tab (left out: Chromium cannot be had)', cases: 0, failures: 0 }]);
-  process.exit(2);
 } finally {
   if (browser?.pid !== undefined && browser.exitCode === null) process.kill(-browser.pid, 'SIGKILL');
   server.close();
