@@ -104,6 +104,11 @@ export class Disk {
     this.fill(inode, text);
     this.syncDirectory(this.directory(split(path)[0]));
   }
+  /** No file any more, and on disk neither. */
+  drop(path: string): void {
+    this.remove(path);
+    this.syncDirectory(this.directory(split(path)[0]));
+  }
   fill(inode: Inode, text: string): void {
     inode.text = text;
     inode.synced = text;

@@ -43,7 +43,7 @@ const DESTINATION_REFUSES = ['receive', 'received', 'go', 'attach', 'end'];
 /** The life of a seed. */
 export function lifeOf(seed: number, most = 60): Life {
   const dice = new Dice(seed);
-  const guests = 1 + dice.below(dice.chance(0.2) ? 10 : 4);
+  const guests = 1 + dice.below(most < 20 ? 2 : dice.chance(0.2) ? 10 : 4);
   const length = 6 + dice.below(most - 5);
   /** Of so many steps in a hundred it is a fault. */
   const faults = dice.pick([0, 10, 30, 50]);

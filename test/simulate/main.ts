@@ -1,37 +1,49 @@
+/**
+ * Simulated lives in a process of their own: FIRST COUNT [EVERY], each EVERY-th seed from FIRST on; one line of JSON a
+ * second, and at the end. `--seed N`: that one, told in full, and as small as it can be made.
+ */
 import { lifeOf, live } from './life.js';
+import { kindOf, shrink, told } from './shrink.js';
 
-const [first, last] = [Number(process.argv[2] ?? 1), Number(process.argv[3] ?? process.argv[2] ?? 1)];
-const traces = process.argv.includes('--trace');
-const began = performance.now();
-const cpu0 = process.cpuUsage();
-Error.stackTraceLimit = traces ? 10 : 0;
-let failed = 0,
-  steps = 0,
-  events = 0;
-const kinds = new Map<string, number[]>();
-const answers = new Map<string, number>();
-for (let seed = first; seed <= last; seed++) {
-  const out = await live(lifeOf(seed), traces);
-  steps += out.steps;
-  events += out.events;
-  for (const [k, n] of out.answers) answers.set(k, (answers.get(k) ?? 0) + n);
-  if (traces) console.log(out.trace.join('\n'));
-  if (out.violations.length > 0) {
-    failed++;
-    const kind = out.violations[0]
-      .replaceAll(/\d+(\.\d+)?/g, 'N')
-      .replaceAll(/\b[ABC]\b/g, 'H')
-      .slice(0, 300);
-    kinds.set(kind, [...(kinds.get(kind) ?? []), seed]);
+const args = process.argv.slice(2);
+
+async function one(seed: number): Promise<number> {
+  const life = lifeOf(seed);
+  const outcome = await live(life, true);
+  console.log(told({ life, outcome }));
+  if (outcome.violations.length === 0) {
+    console.log('nothing is wrong');
+    return 0;
   }
+  console.log('\n== as small as it can be made\n');
+  console.log(told(await shrink(life)));
+  return 1;
 }
-const ms = performance.now() - began;
-const cpu = process.cpuUsage(cpu0);
-console.log('cpu ms', (cpu.user + cpu.system) / 1000);
-console.log(Object.fromEntries([...answers].sort()));
-for (const [kind, seeds] of [...kinds].sort((a, b) => b[1].length - a[1].length))
-  console.log(seeds.length, kind, seeds.slice(0, 5).join(' '));
-console.log(
-  `${last - first + 1} lives, ${failed} failed, ${steps} steps, ${events} events, ${ms.toFixed(0)} ms, ${(ms / steps).toFixed(3)} ms a step`,
-);
-process.exit(0);
+
+async function many(first: number, count: number, every: number): Promise<number> {
+  // Errors are many here, and nobody looks where they come from.
+  Error.stackTraceLimit = 0;
+  let lives = 0;
+  let steps = 0;
+  let said = performance.now();
+  const failures: { seed: number; kind: string; says: string }[] = [];
+  const say = (): void => {
+    console.log(JSON.stringify({ lives, steps, failures }));
+    failures.length = 0;
+    said = performance.now();
+  };
+  for (let seed = first; lives < count; seed += every, lives++) {
+    const outcome = await live(lifeOf(seed));
+    steps += outcome.steps;
+    const [says] = outcome.violations;
+    if (says !== undefined) failures.push({ seed, kind: kindOf(says), says });
+    if (performance.now() - said > 1_000) say();
+  }
+  say();
+  return 0;
+}
+
+process.exitCode =
+  args[0] === '--seed'
+    ? await one(Number(args[1]))
+    : await many(Number(args[0]), Number(args[1]), Number(args[2] ?? 1));

@@ -51,7 +51,7 @@ class Images {
       for (const one of this.world.hosts) {
         if (target.startsWith('/shared/')) one.disk.put(target, '');
         else if (one === host) one.disk.put(target, text);
-        else one.disk.remove(target);
+        else one.disk.drop(target);
       }
       if (target.startsWith('/shared/')) this.shared.set(target, text);
     }

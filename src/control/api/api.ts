@@ -182,7 +182,7 @@ const controlHandlers: Handlers<Control, Context> = {
     const domain = guest(daemon, params);
     await daemon.moves.giveUp(domain);
     // One that was arriving is gone by now.
-    if (daemon.domains.all.get(domain.domid) === domain) await daemon.domains.discard(domain, 'destroyed');
+    await daemon.domains.destroy(domain);
     return null;
   },
   async rename(params, daemon) {

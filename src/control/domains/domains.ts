@@ -368,13 +368,21 @@ export class Domains {
     }
   }
 
+  /**
+   * The images that came with it are its own. Done before its hand-over is forgotten: by that alone is known, when nothing
+   * else of it is left, whether images that it came with are a guest's or are to be removed.
+   */
+  settleImages(domain: Domain): void {
+    this.images.settle(domain.state.disks ?? []);
+    domain.state.disks = [];
+  }
+
   /** The domain's guest is here and ours: written down. */
   settle(domain: Domain): void {
     const begins = domain.state.phase === 'building' || domain.state.phase === 'incoming';
     if (domain.state.phase !== 'ended') domain.state.phase = 'live';
     if (begins) this.changed(domain, 'live');
-    this.images.settle(domain.state.disks ?? []);
-    domain.state.disks = [];
+    this.settleImages(domain);
     domain.save();
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
   }
@@ -489,7 +497,9 @@ export class Domains {
     this.changed(domain, 'devices');
     // What lies beneath it may lie beneath another of its disks too.
     for (const disk of disksOf([device]))
-      void this.takeDisks(domain, (given) => this.images.isOf(given, disk));
+      this.takeDisks(domain, (given) => this.images.isOf(given, disk)).catch((error: Error) =>
+        this.log.warn({ domid: domain.domid, error: error.message }, 'what was taken back is not on record'),
+      );
   }
 
   /** Those of its devices that went while no daemon was there. */
@@ -580,6 +590,15 @@ export class Domains {
     this.show(domain, config);
   }
 
+  /** Ends a guest for good, also where it has been switched on again as another domain, or is about to be. */
+  async destroy(domain: Domain): Promise<void> {
+    domain.leaving = true;
+    const { domid, state } = domain;
+    for (const one of this.all.values())
+      if (one === domain || (one.state.replaces === domid && one.state.uuid === state.uuid))
+        await this.discard(one, 'destroyed');
+  }
+
   /** Ends the process and removes all traces of a domain. */
   async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
     domain.leaving = true;
@@ -655,7 +674,7 @@ export class Domains {
     if (old.restarting) return;
     old.restarting = true;
     const { domid } = old;
-    const wanted = (): boolean => this.all.get(domid) === old;
+    const wanted = (): boolean => this.all.get(domid) === old && !old.leaving;
     // Its process will have other last words.
     await this.untilDone(old, 'is not on record yet', wanted, () => old.save());
     if (!wanted()) return;
@@ -671,7 +690,7 @@ export class Domains {
     else
       await this.untilDone(old, 'is on record still', wanted, async () => {
         await this.takeBack(old, () => true);
-        this.forget(old, 'destroyed');
+        if (wanted()) this.forget(old, 'destroyed');
       });
   }
 

@@ -135,7 +135,9 @@ export class IncomingMove {
     }
     if (this.phase === before && step.actions.length === 0) return;
     this.context.log.info({ handover: this.handover, from: before, to: this.phase }, 'hand-over');
-    if (this.phase === 'owner' && this.domain !== undefined) this.context.settle(this.domain);
+    // Once: a source that asks again says nothing new of a guest that may have rebooted since.
+    if (this.phase === 'owner' && before !== 'owner' && this.domain !== undefined)
+      this.context.settle(this.domain);
     if (this.phase === 'none' || this.phase === 'settled') this.context.finished(this);
   }
 

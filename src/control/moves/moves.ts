@@ -110,6 +110,7 @@ export class Moves implements MoveWatcher {
     options: MoveOptions,
     progress: (progress: MoveProgress | StorageProgress) => void,
   ): Promise<MoveStats> {
+    this.mustStay(domain);
     if (domain.state.phase !== 'live')
       throw new Failure('bad-state', `domain ${domain.state.name} is ${domain.state.phase}`);
     if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
@@ -167,8 +168,14 @@ export class Moves implements MoveWatcher {
     return this.outgoing.has(domain);
   }
 
+  /** Throws where the domain is being ended: what is begun with it now might outlive it. */
+  private mustStay(domain: Domain): void {
+    if (domain.leaving) throw new Failure('bad-state', `domain ${domain.state.name} is being ended`);
+  }
+
   /** Throws where a verb would disturb a hand-over. */
   mustRest(domain: Domain): void {
+    this.mustStay(domain);
     if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
     if (domain.state.phase === 'incoming')
       throw new Failure('bad-state', `domain ${domain.state.name} is arriving`);
@@ -221,10 +228,15 @@ export class Moves implements MoveWatcher {
     discard: (domain) => this.domains.discard(domain, 'discarded'),
     erase: (handover, domain) => {
       if (domain !== undefined && this.domains.all.get(domain.domid) === domain) {
+        this.domains.settleImages(domain);
         domain.state.incoming = null;
         domain.save();
         // The source has taken back what it had given to its own guest, which may have had the same number.
-        void this.domains.keepDisks(domain);
+        this.domains
+          .keepDisks(domain)
+          .catch((error: Error) =>
+            this.options.log.warn({ domid: domain.domid, error: error.message }, 'disks are not kept'),
+          );
       }
       removeDurable(join(this.dir, `in-${handover}.json`), this.world.files);
     },

@@ -1,0 +1,25 @@
+/** Many short lives, for `npm test`: those of the soak are longer. */
+import { lifeOf, live } from './life.js';
+import { shrink, told } from './shrink.js';
+
+/** Steps of a life at most, but for the guests that are made in it. */
+const MOST_STEPS = 12;
+
+/** Lives with these seeds; fails with the first that goes wrong, told as small as it can be made. Resolves with all answers. */
+export async function liveThrough(first: number, count: number): Promise<Map<string, number>> {
+  const answers = new Map<string, number>();
+  const { stackTraceLimit } = Error;
+  // Errors are many here, and nobody looks where they come from.
+  Error.stackTraceLimit = 0;
+  try {
+    for (let seed = first; seed < first + count; seed++) {
+      const life = lifeOf(seed, MOST_STEPS);
+      const outcome = await live(life);
+      if (outcome.violations.length > 0) throw new Error(told(await shrink(life)));
+      for (const [answer, times] of outcome.answers) answers.set(answer, (answers.get(answer) ?? 0) + times);
+    }
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+  return answers;
+}

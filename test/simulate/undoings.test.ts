@@ -1,0 +1,57 @@
+/** That the simulator finds what it is for: faults that the control plane once had, made anew one by one. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { lifeOf, live } from './life.js';
+import { UNDOINGS } from './undoings.js';
+
+/** What a small life shows may hang on the delays of its network: so many seeds are tried. */
+const SEEDS = 100;
+/** Within so many whole lives each of the two faults that lost guests is found. */
+const LIVES = 150;
+
+let back: (() => void) | undefined;
+afterEach(() => {
+  back?.();
+  back = undefined;
+});
+
+describe.each(UNDOINGS)('$name:', ({ life, says, apply }) => {
+  it('is found when its mending is undone, and not before', async () => {
+    const wrong = async (): Promise<boolean> => {
+      for (let more = 0; more < SEEDS; more++) {
+        const { violations } = await live({ ...life, seed: life.seed + more });
+        if (violations.some((violation) => says.test(violation))) return true;
+      }
+      return false;
+    };
+    expect(await wrong()).toBe(false);
+    back = apply();
+    expect(await wrong()).toBe(true);
+  });
+});
+
+it.each(UNDOINGS.slice(0, 2))(`within ${LIVES} lives: $name`, async ({ says, apply }) => {
+  back = apply();
+  for (let seed = 1; seed <= LIVES; seed++) {
+    const { violations } = await live(lifeOf(seed));
+    if (violations.some((violation) => says.test(violation))) return;
+  }
+  throw new Error('it is not found');
+});
+
+/** Whole lives that once went wrong. */
+it.each([54, 67, 90, 105, 139, 165, 170, 1015, 1158, 1442, 2425, 4585, 4828, 7237, 204_288])(
+  'the life of seed %i, which once went wrong, goes well',
+  async (seed) => {
+    expect((await live(lifeOf(seed))).violations).toEqual([]);
+  },
+);
+
+it.each([101_411, 102_159])('the short life of seed %i, which once went wrong, goes well', async (seed) => {
+  expect((await live(lifeOf(seed, 24))).violations).toEqual([]);
+});
+
+it('a seed gives one life, to the last word', async () => {
+  const [one, other] = [await live(lifeOf(17), true), await live(lifeOf(17), true)];
+  expect(one.trace.length).toBeGreaterThan(50);
+  expect(other.trace).toEqual(one.trace);
+});
