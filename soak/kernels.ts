@@ -122,7 +122,7 @@ async function live(where: string, name: string, kernel: KernelGuest, vcpus: num
   for (let i = 0; i < MOVES; i++)
     await check('moves while it writes to its disk, and works on', where, async () => {
       const stats = await from.ask<MoveStats>('migrate', { guest: name, host: to.name });
-      downtimes.push(stats.downtimeMs);
+      downtimes.push(Math.round(stats.downtimeMs));
       [from, to] = [to, from];
       await works(from);
     });
