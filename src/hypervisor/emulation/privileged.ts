@@ -1,6 +1,6 @@
 /**
- * Privileged instructions: what the processor would refuse at the guest's privilege level, Xen carries out as far
- * as an unprivileged guest may, or hands back as #GP.
+ * Privileged instructions. The processor would refuse them at the guest's privilege level. Xen executes them as far
+ * as an unprivileged guest may use them, or raises #GP.
  * Source: pv_emulate_privileged_op of xen/arch/x86/pv/emul-priv-op.c; emulate_forced_invalid_op of emul-inv-op.c.
  */
 import { Intent } from '../../engine/engine.js';
@@ -39,15 +39,15 @@ import {
 const { Mnemonic, OpKind, Register } = iced;
 
 export const CR0_TS = 8;
-/** PG, AM, WP, NE, ET, MP, PE: the processor's own, which a guest cannot change. */
+/** PG, AM, WP, NE, ET, MP, PE. They belong to the processor, and a guest cannot change them. */
 export const CR0_FIXED = 0x8005_0033;
 const CR4_TSD = 4;
 const CR4_DE = 8;
-/** What a guest sees of the processor's settings: PAE, MCE, OSFXSR, OSXMMEXCPT. */
+/** The bits of the processor's CR4 that a guest sees: PAE, MCE, OSFXSR, OSXMMEXCPT. */
 const CR4_VISIBLE = 0x660;
 const XEN_IO_CHECK_DR7 = 0xff;
 
-/** The CR4 that a guest gets when it asks for `value`. */
+/** The CR4 that a guest gets if it writes `value`. */
 export const fixupCr4 = (value: number): number => (value & (CR4_TSD | CR4_DE)) | CR4_VISIBLE;
 
 /** CR0 as the guest reads it. */
@@ -57,7 +57,7 @@ export function setTaskSwitched(v: VcpuContext, set: boolean): void {
   v.cpu.cr0 = set ? v.cpu.cr0 | CR0_TS : v.cpu.cr0 & ~CR0_TS;
 }
 
-/** Whether IOPL lets the present code use I/O instructions, CLI and STI. */
+/** Whether IOPL allows the present code to use I/O instructions, CLI and STI. */
 function ioplOk(d: DomainState, v: VcpuContext): boolean {
   const cpl = v.cpu.userMode ? 3 : d.vmAssist & (1 << VMASST_TYPE_architectural_iopl) ? 0 : 1;
   return cpl << 12 <= v.iopl;
@@ -65,21 +65,22 @@ function ioplOk(d: DomainState, v: VcpuContext): boolean {
 
 const CLI = 0xfa;
 const STI = 0xfb;
-/** E4 to E7: IN and OUT with the port in the instruction; EC to EF: in DX. */
+/** E4 to E7 are IN and OUT with the port in the instruction, EC to EF with the port in DX. */
 const IO_MASK = 0xfc;
 const IO_IMMEDIATE = 0xe4;
 const IO_BY_DX = 0xec;
 const IO_WIDE = 1;
 const IO_OUT = 2;
 
-/** The exit for a privileged instruction. */
+/** Handles the exit for a privileged instruction. */
 export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
-  // Linux disables interrupts by CLI in its hottest paths: no need to decode that.
+  // Linux disables interrupts with CLI in its hottest paths, so this is handled without decoding.
   const at = d.machine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
   const opcode = at < 0 ? 0 : d.mem.getU8(at);
   if ((opcode === CLI || opcode === STI) && ioplOk(d, v)) return instructionDone(d, v, cpu.rip + 1);
-  // Nor for IN and OUT: it looks for a timer in vain a hundred thousand times while it boots.
+  // IN and OUT are handled without decoding too: while it boots, Linux polls a timer that does not exist a hundred
+  // thousand times.
   const short = (opcode & IO_MASK) === IO_IMMEDIATE;
   if ((short && (at & 4095) < 4095) || (opcode & IO_MASK) === IO_BY_DX) {
     const port = short ? d.mem.getU8(at + 1) : cpu.regLo(RDX) & 0xffff;
@@ -103,7 +104,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
     }
     case Mnemonic.Cli:
     case Mnemonic.Sti:
-      // Allowed by IOPL they do nothing: the mask in vcpu_info is the guest's own affair.
+      // If IOPL allows them they do nothing: the mask in vcpu_info is under the guest's own control.
       return ioplOk(d, v) ? instructionDone(d, v, next) : refuse();
     case Mnemonic.Clts:
       if (!kernel) return refuse();
@@ -150,7 +151,7 @@ function rdmsr(d: DomainState, v: VcpuContext, next: number) {
   instructionDone(d, v, next);
 }
 
-/** MOV to and from control and debug registers. */
+/** MOV from and to control and debug registers. */
 function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const { cpu } = v;
   const refuse = (): void => injectException(d, v, TRAP_gp_fault, 0);
@@ -221,7 +222,7 @@ export function setCr4(v: VcpuContext, cr4: number): void {
   v.cpu.cr4 = cr4;
 }
 
-/** Enable bits of the I/O breakpoints that the access hits. */
+/** The enable bits of the I/O breakpoints that the access hits. */
 function ioBreakpoints(v: VcpuContext, port: number, bytes: number): number {
   if (v.dr7Emul === 0 || !(v.cr4 & CR4_DE)) return 0;
   let hit = 0;
@@ -248,7 +249,7 @@ function inOut(d: DomainState, v: VcpuContext, input: boolean, port: number, byt
   const hit = ioBreakpoints(v, port, bytes);
   const { cpu } = v;
   const eax = cpu.regLo(RAX);
-  // 8 and 16 bits leave the rest of the register, 32 bits clear its upper half.
+  // 8 and 16 bits keep the rest of the register, 32 bits clear its upper half.
   const low = bytes === 1 ? 0xff : bytes === 2 ? 0xffff : -1;
   if (!input) writePort(d, port, bytes, (eax & low) >>> 0);
   else {
@@ -258,7 +259,10 @@ function inOut(d: DomainState, v: VcpuContext, input: boolean, port: number, byt
   finishIo(d, v, hit, next);
 }
 
-/** Most iterations of a repeated string instruction in one go; the rest after a look at events. */
+/**
+ * The maximum number of iterations of a repeated string instruction at a time. The others follow after events were
+ * checked.
+ */
 const STRING_ITERATIONS = 256;
 
 function insOuts(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
@@ -320,7 +324,10 @@ function emulateCpuid(d: DomainState, v: VcpuContext, next: number): void {
 
 const PREFIX_BYTES = 5;
 
-/** The exit for `ud2; "xen"`: the instruction after it is emulated if it is CPUID, or the guest gets #UD. */
+/**
+ * Handles the exit for `ud2; "xen"`: the instruction after it is emulated if it is CPUID; otherwise the guest gets
+ * #UD.
+ */
 export function emulateForced(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   const { rip } = cpu;

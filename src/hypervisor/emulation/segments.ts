@@ -1,11 +1,11 @@
 /**
- * Instructions that need the descriptor tables: loads of segment registers, far transfers, IRET, and the ones
- * that ask about descriptors. The guest's tables are Xen's, so Xen would run these on the real processor; here
- * they are done by hand with the same checks at privilege level 3.
+ * Instructions that need the descriptor tables: loads of segment registers, far transfers, IRET, and those that query
+ * descriptors. On Xen the real processor executes them, because the guest's tables are the processor's; here they are
+ * executed in software, with the same checks at privilege level 3.
  *
- * A code segment that is not one of 64-bit code begins compatibility mode: then the processor's copies of all segments are
- * made, from what the selectors name at that moment, and kept up to date by loads until 64-bit code runs again. Xen loads
- * all selectors anew whenever it comes back to a vCPU, so that a copy never outlives its descriptor there, either.
+ * A code segment that is not 64-bit starts compatibility mode. The processor's copies of all segments are then made
+ * from what the selectors name at that moment, and segment loads keep them up to date until 64-bit code runs again.
+ * Xen reloads all selectors whenever it returns to a vCPU, so a copy never outlives its descriptor there either.
  * Source: Intel SDM volume 2 (MOV, IRET, LAR, LSL, VERR), volume 3 chapter 5.
  */
 import { Intent } from '../../engine/engine.js';
@@ -59,9 +59,9 @@ import { guestCr0 } from './privileged.js';
 
 const { Mnemonic, OpKind, Register } = iced;
 const ZF = 0x40;
-/** Flags that IRET may change at privilege level 3: not IOPL, VIF, VIP, VM, IF. */
+/** The flags that IRET may change at privilege level 3; not IOPL, VIF, VIP, VM, IF. */
 const IRET_FLAGS = 0x25_4dd5;
-/** What Xen's own tables look like to an instruction that cannot be trapped on a processor without UMIP. */
+/** What an instruction that a processor without UMIP cannot trap shows of Xen's own tables. */
 const GDT_LIMIT = 0xefff;
 const GDT_BASE = 0xffff_82d0_7fff_2000n;
 const IDT_LIMIT = 0x0fff;
@@ -71,8 +71,8 @@ const LDT_SELECTOR = 0xe050;
 const NONE = -1;
 
 /**
- * Checks a selector for a segment register at privilege level 3. NONE if it may be loaded (then `descriptor`
- * holds what it names), or the exception's vector; its error code is the selector without its RPL.
+ * Checks a selector for a segment register at privilege level 3. Returns NONE if it may be loaded (`descriptor` then
+ * contains the descriptor), or the exception's vector; the error code is the selector without its RPL.
  */
 function checkSelector(d: DomainState, v: VcpuContext, register: number, selector: number): number {
   const isStack = register === Register.SS;
@@ -105,7 +105,7 @@ function checkSelector(d: DomainState, v: VcpuContext, register: number, selecto
 const base = (): number =>
   (descriptor.a >>> 16) + (descriptor.b & 0xff) * 0x1_0000 + (descriptor.b >>> 24) * 0x100_0000;
 
-/** The last byte of the segment that `descriptor` describes. */
+/** The offset of the last byte of the segment in `descriptor`. */
 function limit(): number {
   const bits = (descriptor.a & 0xffff) | (descriptor.b & 0xf0000);
   return descriptor.b & SEGMENT_G ? ((bits << 12) | 0xfff) >>> 0 : bits;
@@ -115,18 +115,21 @@ function limit(): number {
 const RIGHTS = 0x00f0_ff00;
 const SEGMENTS = [Register.ES, Register.CS, Register.SS, Register.DS, Register.FS, Register.GS];
 
-/** Whether control may go to `target` in the code segment that `descriptor` describes. */
+/** Whether control may go to `target` in the code segment in `descriptor`. */
 const canGoTo = (target: number): boolean =>
   descriptor.b & SEGMENT_L ? isCanonical(target) : target >= 0 && target <= limit();
 
-/** Makes the processor's copy of a segment, for compatibility mode: of one that may be loaded. */
+/**
+ * Makes the processor's copy of a segment for compatibility mode. A segment that may not be loaded is marked as
+ * unusable.
+ */
 function copySegment(d: DomainState, v: VcpuContext, number: number): void {
   const selector = v.cpu.selector(number);
   const usable = checkSelector(d, v, SEGMENTS[number], selector) === NONE && (selector & 0xfffc) !== 0;
   v.cpu.setSegment(number, usable ? base() : 0, usable ? limit() : 0, usable ? descriptor.b & RIGHTS : 0);
 }
 
-/** Code of a checked selector runs from now on. */
+/** Continues with code in the segment of a checked selector. */
 function enterCode(d: DomainState, v: VcpuContext, selector: number): void {
   const { cpu } = v;
   cpu.cs = selector;
@@ -135,7 +138,7 @@ function enterCode(d: DomainState, v: VcpuContext, selector: number): void {
   cpu.setCompatibility();
 }
 
-/** Loads a data segment register; NONE, or the vector of the exception. */
+/** Loads a data segment register. Returns NONE, or the vector of the exception. */
 export function loadSegment(d: DomainState, v: VcpuContext, register: number, selector: number): number {
   const vector = checkSelector(d, v, register, selector);
   if (vector !== NONE) return vector;
@@ -167,7 +170,7 @@ export function loadSegment(d: DomainState, v: VcpuContext, register: number, se
   return NONE;
 }
 
-/** SEGBASE_GS_USER_SEL: the GS of user mode, while the kernel's is in use. A bad selector becomes 0. */
+/** SEGBASE_GS_USER_SEL: loads the GS of user mode while the kernel's is in use. A bad selector becomes 0. */
 export function loadUserGs(d: DomainState, v: VcpuContext, selector: number): void {
   const wanted = selector > 3 ? selector | 3 : selector;
   const ok = checkSelector(d, v, Register.GS, wanted) === NONE;
@@ -175,7 +178,7 @@ export function loadUserGs(d: DomainState, v: VcpuContext, selector: number): vo
   v.cpu.gsBaseOther = ok && wanted > 3 ? base() : 0;
 }
 
-/** Loads ds, es, fs and gs as a new vCPU has them; a bad one is zeroed and the failsafe callback entered. */
+/** Loads ds, es, fs and gs for a new vCPU. A bad selector is set to zero and the failsafe callback is entered. */
 export function loadSegments(d: DomainState, v: VcpuContext): void {
   const { cpu } = v;
   const saved = { ds: cpu.ds, es: cpu.es, fs: cpu.fs, gs: cpu.gs, fsBase: cpu.fsBase, gsBase: cpu.gsBase };
@@ -197,12 +200,15 @@ export function loadSegments(d: DomainState, v: VcpuContext): void {
   cpu.ds = cpu.es = cpu.fs = cpu.gs = 0;
 }
 
-/** After an iret hypercall: the frame's cs and ss must be loadable, or the guest gets the exception there. */
+/**
+ * After an iret hypercall: cs and ss of the frame must be loadable; otherwise the guest gets the exception at the
+ * target.
+ */
 export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
   const { cpu } = v;
   for (const register of [Register.CS, Register.SS]) {
     const selector = register === Register.CS ? cpu.cs : cpu.ss;
-    // In 64-bit mode a null stack selector is allowed at any level below 3 only; Xen's frames have RPL 3.
+    // In 64-bit mode a null stack selector is only allowed at levels below 3, and Xen's frames have RPL 3.
     const vector = checkSelector(d, v, register, selector);
     if (vector !== NONE) {
       injectException(d, v, vector, selector & 0xfffc);
@@ -216,7 +222,7 @@ export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
 const CS = 1;
 const withinCode = ({ cpu }: VcpuContext): boolean => cpu.rip >= 0 && cpu.rip <= cpu.segmentLimit(CS);
 
-/** The end of SYSRET to 32-bit code: flat, whatever the tables say. */
+/** The end of SYSRET to 32-bit code: the segments are flat, whatever the tables say. */
 export function enterFlatCode(d: DomainState, v: VcpuContext): void {
   const { cpu } = v;
   cpu.ss = FLAT_USER_SS32;
@@ -225,16 +231,16 @@ export function enterFlatCode(d: DomainState, v: VcpuContext): void {
 }
 
 const MOV_TO_SEGMENT = 0x8e;
-/** `iretq`: 48 cf. */
+/** `iretq`, whose bytes are 48 cf. */
 const IRETQ = 0xcf48;
 const REGISTER_FORM = 0xc0;
 
-/** The exit for an instruction that needs descriptor tables. */
+/** Handles the exit for an instruction that needs descriptor tables. */
 export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   beginWatch(v);
-  // `mov fs, eax` and its like are on every path that switches tasks, and Linux makes the processor look anew at code
-  // that it has changed by `iretq`: no need to decode them.
+  // `mov fs, eax` and the like are on every path that switches tasks, and Linux uses `iretq` to serialise the
+  // processor after changing code. Both are handled without decoding.
   const at = d.machine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
   const opcode = at >= 0 && (at & 4095) < 4095 ? d.mem.getU16(at) : 0;
   if (opcode === IRETQ && cpu.codeBits === 64) return iretInstruction(d, v, 8);
@@ -327,7 +333,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
   }
 }
 
-/** Loads the register, or gives the guest the exception. True if loaded. */
+/** Loads the register, or raises the exception in the guest. Returns true if it was loaded. */
 function loadOrFault(d: DomainState, v: VcpuContext, register: number, selector: number): boolean {
   if (register === Register.CS) {
     injectException(d, v, TRAP_invalid_op);
@@ -358,7 +364,7 @@ function store(d: DomainState, v: VcpuContext, ins: iced.Instruction, value: big
   processorDone(d, v, next);
 }
 
-/** LAR, LSL, VERR, VERW: ZF says whether the selector may be used so. */
+/** LAR, LSL, VERR, VERW: ZF says whether the selector may be used in that way. */
 function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const unary = ins.mnemonic === Mnemonic.Verr || ins.mnemonic === Mnemonic.Verw;
   const operand = readOperand(d, v, ins, unary ? 0 : 1, 2);
@@ -399,8 +405,8 @@ function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number
 }
 
 /**
- * IRET with operands of `bytes` to the same privilege level: with the stack that the frame holds, in 64-bit code, and the
- * flags.
+ * IRET with operands of `bytes` bytes, to the same privilege level. In 64-bit code it also loads the stack from the
+ * frame; the flags are always loaded.
  */
 function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   const { cpu } = v;
@@ -432,7 +438,7 @@ function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   cpu.rflags = (cpu.rflags & ~change) | (Number(flags & 0xffff_ffffn) & change) | EFLAGS_IF;
   cpu.rip = target;
   enterCode(d, v, cs);
-  // RF is what the frame says.
+  // RF is set as in the frame.
   trapsAfter(d, v, stepping);
 }
 
@@ -453,14 +459,14 @@ function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
 }
 
 /**
- * Bytes of the offset in a far pointer in memory, for operands of `bytes`. AMD's processors take REX.W for the size of
- * what is pushed and written, and read a pointer of 32 bits and a selector all the same; Intel's read 64.
- * AMD64 manual, volume 3, CALL (far), LSS.
+ * The size in bytes of the offset in a far pointer in memory, for operands of `bytes` bytes. For AMD processors,
+ * REX.W is the size of what is pushed and written, but they still read a pointer of 32 bits and a selector; Intel
+ * processors read 64 bits. AMD64 manual, volume 3, CALL (far), LSS.
  */
 const offsetBytes = (d: DomainState, bytes: number): number =>
   bytes === 8 && amdLike(d.identity) ? 4 : bytes;
 
-/** Far JMP and CALL. A call gate faults with its own selector: Xen gives gates level 0. */
+/** Far JMP and CALL. A call gate faults with its own selector, because Xen gives gates level 0. */
 function farTransfer(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const { cpu } = v;
   let bytes: number;

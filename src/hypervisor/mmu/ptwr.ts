@@ -1,9 +1,9 @@
 /**
- * Writes of the guest's kernel to L1 page tables that it has mapped read-only: emulated as page-table updates, as
- * the assist writable_pagetables promises. Writes to any other read-only page stay page faults.
+ * Writes by the guest's kernel to L1 page tables that it has mapped read-only. They are emulated as page-table
+ * updates, as the assist writable_pagetables promises. Writes to any other read-only page remain page faults.
  *
- * Invariant: only a frame that the frame table knows as an L1 table is written here, only within one aligned
- * entry, and only after Xen's checks of the new entry.
+ * Invariant: only a frame that the frame table knows as an L1 table is written here, only within one aligned entry,
+ * and only after Xen's checks of the new entry.
  * Source: pv_ro_page_fault, ptwr_emulated_update of xen/arch/x86/pv/ro-page-fault.c.
  */
 import { Intent } from '../../engine/engine.js';
@@ -43,7 +43,7 @@ const SF = 0x80;
 const OF = 0x800;
 const ARITHMETIC = CF | PF | AF | ZF | SF | OF;
 
-/** True if the page fault at `address` was a write to a page table and has been carried out, or has faulted. */
+/** Returns true if the page fault at `address` was a write to a page table, which was then executed or has faulted. */
 export function emulatePageTableWrite(
   d: DomainState,
   v: VcpuContext,
@@ -65,10 +65,10 @@ export function emulatePageTableWrite(
   }
 }
 
-/** Old value of the entry's part that an instruction works on, found by entry(). */
+/** The part of an entry on which an instruction works, and its old value. entry() sets it. */
 const target = { at: 0, frame: 0, shift: 0n, lo: 0, hi: 0, old: 0n };
 
-/** Finds the part of an entry at `va`: within the faulting page, aligned to its own size. */
+/** Finds the part of an entry at `va`. It must be in the faulting page and aligned to its own size. */
 function entry(d: DomainState, v: VcpuContext, va: number, bytes: number, faulted: number): boolean {
   if (Math.floor(va / 4096) !== Math.floor(faulted / 4096) || va % bytes !== 0 || bytes > 8) return false;
   const at = d.machine.translate(v.id, va, Intent.read);
@@ -82,7 +82,7 @@ function entry(d: DomainState, v: VcpuContext, va: number, bytes: number, faulte
   return true;
 }
 
-/** Puts `value` in the place of the old one; false if Xen refuses the entry. */
+/** Replaces the old value by `value`. Returns false if Xen refuses the entry. */
 function update(d: DomainState, bytes: number, value: bigint): boolean {
   const whole = (BigInt(target.hi) << 32n) | BigInt(target.lo);
   const hole = mask(bytes) << target.shift;
@@ -180,7 +180,7 @@ function emulate(d: DomainState, v: VcpuContext, ins: iced.Instruction, faulted:
   return true;
 }
 
-/** BTS, BTR, BTC: the bit's number may lie outside the operand named. */
+/** BTS, BTR, BTC: the number of the bit may be outside the named operand. */
 function emulateBit(
   d: DomainState,
   v: VcpuContext,
@@ -218,7 +218,7 @@ const STRING_BYTES = new Map<number, number>([
 ]);
 const isString = (mnemonic: number): boolean => STRING_BYTES.has(mnemonic);
 
-/** One step of STOS or MOVS; a repeated one faults again for its next step. */
+/** One step of STOS or MOVS. A repeated one faults again for its next step. */
 function emulateString(
   d: DomainState,
   v: VcpuContext,
