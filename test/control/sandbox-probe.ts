@@ -31,6 +31,7 @@ export function readConfig(text: string, file: string, directory: string): fake.
     vdev: 'xvda',
     virtualDevice: 51712,
     readOnly: false,
+    cdrom: false,
   };
   return { ...config, devices: [{ kind: 'vbd', devid: 51712, spec: JSON.stringify(disk) }] };
 }
