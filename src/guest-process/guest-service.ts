@@ -20,7 +20,9 @@ import { within } from '../os/within.js';
 import { Failure } from '../protocol/failure.js';
 import { type GuestConfig, readDiskSpec } from '../protocol/guest-config.js';
 import {
+  ASKED_BY_GUEST,
   type ExpectedGuest,
+  FROM_GUEST,
   GUEST_FILES,
   type GuestExit,
   type GuestHello,
@@ -32,7 +34,14 @@ import { MAX_CONSOLE_BYTES, MAX_DMESG } from '../protocol/limits.js';
 import type { StartedInfo } from '../protocol/moves.js';
 import { quotedName } from '../protocol/name.js';
 import type { Rpc } from '../protocol/rpc.js';
-import type { AnsweredOf, Handlers, ParamsOf } from '../protocol/table.js';
+import {
+  type AnsweredOf,
+  ask,
+  type Handlers,
+  type NoticedOf,
+  type ParamsOf,
+  say,
+} from '../protocol/table.js';
 import { RecordError } from '../records/fields.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
@@ -79,9 +88,7 @@ export class GuestService {
   private readonly keeper = new ConsoleKeeper(CONSOLE_LOG);
   private readonly store = new RelayedStore(() => {
     const { daemon } = this;
-    return (
-      daemon && { unsent: daemon.stream.writableLength, send: (nodes) => daemon.notice('store', { nodes }) }
-    );
+    return daemon && { unsent: daemon.unsent, send: (nodes) => say(daemon, FROM_GUEST, 'store', { nodes }) };
   });
 
   constructor(
@@ -156,15 +163,23 @@ export class GuestService {
         if (this.watched) this.show(bytes);
       },
       stopped: (reason, details) => this.stopped({ reason, details }),
-      unplugged: (kind, devid) => this.daemon?.notice('unplugged', { kind, devid }),
+      unplugged: (kind, devid) => this.tell('unplugged', { kind, devid }),
       log: logLine,
     });
+  }
+
+  /** Tells its daemon, if there is one. */
+  private tell<M extends keyof typeof FROM_GUEST & string>(
+    method: M,
+    params: NoticedOf<typeof FROM_GUEST, M>,
+  ): void {
+    if (this.daemon !== undefined) say(this.daemon, FROM_GUEST, method, params);
   }
 
   private show(bytes: Uint8Array): void {
     for (let from = 0; from < bytes.length; from += MAX_CONSOLE_BYTES) {
       const part = Buffer.from(bytes.subarray(from, from + MAX_CONSOLE_BYTES));
-      this.daemon?.notice('console', { data: part.toString('base64') });
+      this.tell('console', { data: part.toString('base64') });
     }
   }
 
@@ -174,7 +189,7 @@ export class GuestService {
     this.phase = 'ended';
     recordExit(exit);
     this.sender?.abort(`the guest stopped: ${exit.reason}`);
-    this.daemon?.notice('stopped', exit);
+    this.tell('stopped', exit);
   }
 
   private live(): GuestRunner {
@@ -410,13 +425,13 @@ export class GuestService {
     try {
       if (disks.length > 0) storage = await this.openStorage(runner, disks, answerMs);
       const stats = await sendGuest(movable, sender, options, {
-        progress: (progress) => this.daemon?.notice('progress', progress),
-        storageProgress: (progress) => this.daemon?.notice('progress', progress),
+        progress: (progress) => this.tell('progress', progress),
+        storageProgress: (progress) => this.tell('progress', progress),
         disks: storage?.disks,
         stopping: async () => {
           if (!handover) return;
           if (this.daemon === undefined) throw new Failure('io', 'the daemon is gone');
-          await this.daemon.request('stopping');
+          await ask(this.daemon, ASKED_BY_GUEST, 'stopping', {});
         },
         alreadyPaused: this.paused,
         answerMs,
