@@ -26,7 +26,7 @@ const EXIT_LEFT = 12;
 /** Lines of console output in the report of a crash. */
 const LAST_LINES = 20;
 
-/** The exit status. */
+/** Resolves with the exit status. */
 export async function runInForeground(file: string | undefined, options: RunOptions): Promise<number> {
   try {
     return await run(file, options);
@@ -39,7 +39,7 @@ export async function runInForeground(file: string | undefined, options: RunOpti
 
 async function run(file: string | undefined, options: RunOptions): Promise<number> {
   const config = configuration(file, options);
-  // Read anew for each power cycle: in between they would only take memory.
+  // The files are read again for each power cycle: in between they would only take memory.
   const files = (): GuestSpec => {
     const kernel = read('kernel', config.kernel);
     const ramdisk = config.ramdisk === '' ? undefined : read('ramdisk', config.ramdisk);
@@ -69,7 +69,7 @@ async function run(file: string | undefined, options: RunOptions): Promise<numbe
   }
 }
 
-/** What to do after a power cycle, and the exit status if nothing follows. Reports what has to be reported. */
+/** What to do after a power cycle, and the exit status if nothing follows. Prints what has to be reported. */
 function after(outcome: Outcome, output: Buffer, config: GuestConfig): { action: EndAction; status: number } {
   switch (outcome.kind) {
     case 'poweroff':
@@ -93,9 +93,10 @@ function after(outcome: Outcome, output: Buffer, config: GuestConfig): { action:
   }
 }
 
-/** The guest's configuration: the file's, or a plain one, with the options over it. */
+/** The guest's configuration: from the file or from defaults, with the options taking precedence. */
 function configuration(file: string | undefined, options: RunOptions): GuestConfig {
-  // A deterministic guest without a uuid of its own gets the same one each time: by its name.
+  // A deterministic guest without a configured uuid gets one that is derived from its name, so that it is always the
+  // same.
   const makeUuid = options.deterministic ? uuidOf : () => randomUUID();
   if (file === undefined && options.kernel === undefined)
     throw new BadInput('a configuration file or --kernel is expected');
@@ -145,7 +146,7 @@ function fromFile(file: string, makeUuid: (name: string) => string): GuestConfig
   return config;
 }
 
-/** A uuid (version 8, RFC 9562) made of a name. */
+/** A uuid (version 8, RFC 9562) that is derived from a name. */
 function uuidOf(name: string): string {
   const hash = createHash('sha256').update(name).digest();
   hash[6] = (hash[6] & 0x0f) | 0x80;
@@ -179,7 +180,7 @@ function networksOf(given: readonly string[]): Record<string, string> {
 
 const read = (what: string, file: string): Uint8Array => given(what, file, (name) => readFileSync(name));
 
-/** Does something with a file that the person named; what fails is said with that name. */
+/** Performs an operation on a file that the user named; an error message contains that name. */
 function given<T>(what: string, file: string, use: (file: string) => T): T {
   try {
     return use(path.resolve(file));

@@ -1,6 +1,6 @@
 /**
- * Runs Xen PV guests in a guest process: the helper's guest on Node's event loop, behind the seams of daemon and
- * move. The module that guest-process.ts loads.
+ * Runs Xen PV guests in a guest process: connects the helper's guest to Node's event loop, and implements the
+ * interfaces that the daemon and a move need. main.ts loads this module.
  */
 import { frontPath } from '../devices/xenbus.js';
 import { PAGE } from '../engine/engine.js';
@@ -42,7 +42,7 @@ import { diskOf, GuestStorage } from './guest-storage.js';
 export const readConfig = readGuestConfig;
 const advise = await hugePages();
 
-/** First in a stream: which guest, of which configuration, after how many moves. */
+/** The first record of a stream: the guest, its configuration, and the number of its moves. */
 export const runnerRecord = recordType('RUNR', 1, 'a guest in a stream', {
   config: [text, "the daemon's configuration of the guest, JSON"],
   moves: [u32, 'moves before this one'],
@@ -50,9 +50,9 @@ export const runnerRecord = recordType('RUNR', 1, 'a guest in a stream', {
 });
 
 const DMESG_LINES = 1000;
-/** Characters of one of them. */
+/** Maximum length of a line, characters. */
 const MAX_LINE = 1024;
-/** Of a front end's nodes: how many are looked at, and characters of a value. */
+/** Limits for a front end's nodes: how many are read, and the characters of a value. */
 const MAX_FRONT_NODES = 256;
 const MAX_FRONT_VALUE = 256;
 
@@ -77,7 +77,7 @@ class PvRunner implements GuestRunner {
     );
     const nameNow = (): string => this.config.name;
     this.movable = {
-      // It may have another by the time that it is saved.
+      // The name may have changed by the time the guest is saved.
       get name() {
         return nameNow();
       },
@@ -202,7 +202,7 @@ class PvRunner implements GuestRunner {
     this.loop.kick();
   }
 
-  /** What the hypervisor says; in it may stand what the guest has said. */
+  /** Logs what the hypervisor reports; it may contain text from the guest. */
   note(text: string): void {
     for (const line of text.replace(/\n+$/, '').split('\n')) {
       const shown = printable(line, MAX_LINE);
@@ -221,7 +221,7 @@ class PvRunner implements GuestRunner {
   }
 }
 
-/** A stream's configuration, held against the one that the guest's daemon has. Throws RecordError. */
+/** Compares a stream's configuration with the daemon's. Throws RecordError. */
 function mustAgree(carried: GuestConfig, given: GuestConfig): void {
   for (const field of ['name', 'uuid', 'vcpus', 'maxMemoryKib', 'kernel', 'ramdisk'] as const) {
     if (carried[field] !== given[field])
@@ -232,7 +232,7 @@ function mustAgree(carried: GuestConfig, given: GuestConfig): void {
   }
 }
 
-/** A container, held against its guest's configuration. `sizes`: as its daemon sent it. Throws RecordError. */
+/** Compares a container with its guest's configuration. `sizes`: the daemon sent it. Throws RecordError. */
 function mustContain(guest: Guest, config: GuestConfig, sizes: boolean): void {
   const { uuid, vcpus, maxMemoryMib } = guest.container;
   const wrong =
@@ -247,7 +247,7 @@ function mustContain(guest: Guest, config: GuestConfig, sizes: boolean): void {
     throw new RecordError(0, `the container is of a guest with ${wrong}, and its configuration of another`);
 }
 
-/** The devices in a guest's state are those of its configuration, and lead to where that says. Throws RecordError. */
+/** The devices in a guest's state must be those of its configuration, with the same settings. Throws RecordError. */
 function mustHaveOnly(found: readonly DeviceConfig[], configured: readonly DeviceConfig[]): void {
   for (const { kind, devid, spec } of found) {
     const known = configured.find((d) => d.kind === kind && d.devid === devid);
@@ -259,7 +259,7 @@ function mustHaveOnly(found: readonly DeviceConfig[], configured: readonly Devic
   }
 }
 
-/** Values of all nodes below `path`, two levels deep as split drivers have them. */
+/** The values of all nodes below `path`, two levels deep, as split drivers use. */
 function nodesBelow(store: LocalClient, path: string): Record<string, string> {
   const nodes: Record<string, string> = {};
   let seen = 0;

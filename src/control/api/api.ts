@@ -1,7 +1,9 @@
 /**
- * What the daemon does for each request of src/protocol/control.ts and src/protocol/peer.ts, which have their
- * parameters and answers. Every failure is a Failure. What is missing here, or answers something else, does not compile.
- * Invariant: a request says who may make it (`control` or `move`) by the table it stands in.
+ * What the daemon does for each request of src/protocol/control.ts and src/protocol/peer.ts; those files define the
+ * parameters and the answers. Every error is a Failure. A missing handler, or one with the wrong type of answer, does
+ * not compile.
+ *
+ * Invariant: the table in which a request stands says which right it needs (`control` or `move`).
  */
 
 import { readFileSync } from 'node:fs';
@@ -33,7 +35,7 @@ interface OfGuest {
   readonly uuid?: string;
 }
 
-/** Values of `info` that a host may invent, and their kinds. */
+/** Values of `info` that a host may invent, with the kind under which the host declares each. */
 const OUTER_INFO: readonly (readonly [HostInfo['pretended'][number], OuterKind])[] = [
   ['cpu_model', 'cpuModel'],
   ['tsc_khz', 'tscKhz'],
@@ -43,10 +45,13 @@ const OUTER_INFO: readonly (readonly [HostInfo['pretended'][number], OuterKind])
   ['next_domid_after', 'domid'],
 ];
 
-/** The guest that a request means: by `uuid`, where its sender has found out which it is, and as `guest` names it. */
+/** The guest that a request is about: by `uuid` if the sender has already resolved the name, else by `guest`. */
 const guest = (daemon: HostDaemon, { guest: called, uuid }: OfGuest): Domain =>
   daemon.domains.find(uuid ?? called, called);
-/** Asks a guest's process. Of a guest that is removed meanwhile the answer is that there is none. */
+/**
+ * Sends a request to a guest's process. If the guest is removed meanwhile, the caller is told that there is no such
+ * guest.
+ */
 async function asked<T>(
   daemon: HostDaemon,
   params: OfGuest,
@@ -129,7 +134,7 @@ async function shutDown(
   return null;
 }
 
-/** The warnings that a configuration's reader has left in it. */
+/** The warnings that the reader of the configuration left in it. */
 function warningsOf({ more }: GuestConfig): readonly string[] | undefined {
   const { warnings } = more;
   return Array.isArray(warnings) ? warnings.filter((one) => typeof one === 'string') : undefined;
@@ -181,7 +186,7 @@ const controlHandlers: Handlers<Control, Context> = {
   async destroy(params, daemon) {
     const domain = guest(daemon, params);
     await daemon.moves.giveUp(domain);
-    // One that was arriving is gone by now.
+    // A domain that was arriving is gone by now.
     await daemon.domains.destroy(domain);
     return null;
   },
@@ -287,12 +292,12 @@ const controlHandlers: Handlers<Control, Context> = {
   },
 };
 
-/** What people and scripts may ask for. */
+/** The requests of people and scripts. */
 export const control = dispatcher(CONTROL, controlHandlers);
 
 const peerHandlers: Handlers<Peer, Context> = {
   clock: (_, daemon) => daemon.domains.wallClock(),
   moveOpen: (params, daemon, caller) => daemon.moves.open(caller, params),
 };
-/** What other hosts may ask for. */
+/** The requests of other hosts. */
 export const peer = dispatcher(PEER, peerHandlers);

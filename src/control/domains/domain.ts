@@ -1,6 +1,7 @@
 /**
  * One domain of this host: its state on disk, its process, and the connection to it.
- * Invariant: the state file is on disk before the process is told anything, and is removed after the process is
+ *
+ * Invariant: the state file is on disk before the process is told anything, and it is removed after the process is
  * dead; so a daemon that starts again finds every process there is.
  */
 import { join } from 'node:path';
@@ -33,10 +34,10 @@ import { Seldom } from '../seldom.js';
 import type { World } from '../world.js';
 import type { ProcessId, ProcessPlaces } from './spawn.js';
 
-/** The hand-over by which a guest came, until its source has closed the books. */
+/** The hand-over by which a guest came here. It is kept until the source has closed the hand-over. */
 export interface IncomingRef {
   readonly handover: string;
-  /** Fingerprint of the source's certificate; "" on plain loopback. */
+  /** Fingerprint of the source's certificate; "" on a plain loopback connection. */
   readonly peer: string;
 }
 
@@ -47,22 +48,25 @@ export interface DomainState {
   vcpus: number;
   readonly memoryKib: number;
   config: GuestConfig | null;
-  /** The files of its configuration that a peer or a saved file named: they must lie in this host's folders. */
+  /** Files in its configuration that a peer or a saved file named: they must lie in this host's folders. */
   foreign?: readonly string[];
   process: ProcessId | null;
   readonly createdMs: number;
-  /** Rises by one with each domain of this host, whatever its clock says: the greater of two is the newer. */
+  /**
+   * Rises by one with each domain of this host, independently of the clock: of two domains, the one with the greater
+   * number is newer.
+   */
   readonly generation?: number;
-  /** The domain whose reboot this is; it stays on record until this one lives. */
+  /** The domain that rebooted into this one; its record stays on disk until this domain runs. */
   readonly replaces?: number;
   phase: 'building' | 'incoming' | 'live' | 'ended';
   exit: GuestExit | null;
   incoming: IncomingRef | null;
-  /** Images that were made for the disks that come with it, until it is ours. */
+  /** Images that were made for the disks that arrive with the guest, until the guest is ours. */
   disks?: readonly IncomingImage[];
-  /** Files that its process's user was let have, and has to give back. */
+  /** Files to which the user of its process was given access; the access has to be taken back later. */
   grants?: readonly GivenAccess[];
-  /** Machine frames and ports that this host gave; see HostGrant. */
+  /** Machine frames and event-channel ports that this host gave it; see HostGrant. */
   readonly storePort: number;
   readonly consolePort: number;
   readonly storeFrame: number;
@@ -70,22 +74,25 @@ export interface DomainState {
 }
 
 export interface DomainHooks {
-  /** The guest stopped of its own, or its process died. Once. */
+  /** The guest stopped by itself, or its process died. Called once. */
   ended(domain: Domain, exit: GuestExit): void;
   store(domain: Domain, nodes: readonly HostNode[]): void;
-  /** A device is no longer the guest's. */
+  /** The guest has released a device. */
   unplugged(domain: Domain, kind: string, devid: number): void;
   /** The guest process is about to stop its guest for a move. */
   stopping(domain: Domain): Promise<void>;
-  /** Its process is dead: how that came, in words; its last words, or "". */
+  /** Its process is dead. `how`: how it ended, in words. `lastWords`: its last line of output, or "". */
   processEnded(domain: Domain, how: string, lastWords: string): void;
-  /** Something of its process that is worth a line in the log, and of which there is not much. */
+  /** Something unusual about its process that deserves a line in the log; the rate is limited. */
   odd(domain: Domain, what: string): void;
 }
 
-/** How long is waited for an answer that needs no more than a look, ms: also a hung process does not hold its caller. */
+/**
+ * How long to wait for an answer that needs only a look at the process's state, ms. A process that hangs then does
+ * not block the caller.
+ */
 const LOOK_MS = 10_000;
-/** And for the first answer of a process that may have just been started. */
+/** The same for the first answer of a process that may just have been started. */
 const START_MS = 20_000;
 const LOOKS: ReadonlySet<keyof GuestRequests> = new Set([
   'hello',
@@ -99,10 +106,10 @@ const LOOKS: ReadonlySet<keyof GuestRequests> = new Set([
 ]);
 
 const END_TIMEOUT_MS = 5_000;
-/** A process that closed its connection must be dead soon after. */
+/** A process that closed its connection must be dead within this time. */
 const DEATH_GRACE_MS = 2_000;
 
-/** Waits for something, but no longer than so many milliseconds; 0 for as long as it takes. */
+/** Waits for `something`, for at most `timeoutMs`; 0 means without a limit. */
 async function within(clock: Clock, something: Promise<void>, timeoutMs: number): Promise<void> {
   if (timeoutMs === 0) return something;
   await new Promise<void>((done, failed) => {
@@ -113,22 +120,25 @@ async function within(clock: Clock, something: Promise<void>, timeoutMs: number)
 
 export class Domain {
   rpc: Rpc | undefined;
-  /** It is being removed: whatever is still asked of it comes too late. */
+  /** The domain is being removed: further requests to it are refused. */
   leaving = false;
-  /** Who watches its console, by the connection. */
+  /** The clients that watch its console, by their connections. */
   readonly consoles = new Map<Rpc, (data: string) => void>();
   onProgress: ((progress: AnyProgress) => void) | undefined;
-  /** While an earlier daemon's domain is being taken up; it never fails. */
+  /** Pending while a domain of an earlier daemon is being adopted. This promise never rejects. */
   recovering: Promise<void> | undefined;
-  /** Its process has lived without a connection to us: a guest that a move had stopped has gone on there. */
+  /**
+   * Its process kept running after it had lost the connection to the daemon. If a move had stopped the guest, the
+   * guest has resumed in it.
+   */
   livedOn = false;
   private told = false;
   private removed = false;
-  /** How its process ended, in words, once that is known. */
+  /** How its process ended, in words; undefined until that is known. */
   private how: string | undefined;
-  /** When this daemon met it; CLOCK_MONOTONIC, ms. */
+  /** When this daemon first saw it: CLOCK_MONOTONIC, ms. */
   readonly since: number;
-  /** Its guest ended, and is being switched on again as another domain. */
+  /** Its guest ended and is being restarted as another domain. */
   restarting = false;
   private readonly oddities: Seldom;
 
@@ -143,7 +153,7 @@ export class Domain {
     this.oddities = new Seldom(world.clock);
   }
 
-  /** Its process's own directory. */
+  /** The directory of its process. */
   get directory(): string {
     return this.places.directory;
   }
@@ -152,19 +162,19 @@ export class Domain {
     return this.state.domid;
   }
 
-  /** Nothing where all traces of it are removed: a record of it would bring it back. */
+  /** Replaces the guest's configuration, also on disk. */
   save(): void {
     if (this.removed) return;
     writeDurable(this.stateFile, this.state, this.world.files);
   }
 
-  /** The guest's configuration is another one from here on, on disk too. */
+  /** What its process must compare an incoming stream with. */
   keepConfig(config: GuestConfig): void {
     this.state.config = config;
     this.save();
   }
 
-  /** What its process is to hold a stream against. */
+  /** Connects to the process; from then on its death is noticed. */
   expectation(): ExpectedGuest {
     const { name, uuid, config } = this.state;
     return { name, uuid, config };
@@ -174,7 +184,7 @@ export class Domain {
     return this.state.process !== null && this.world.processes.isAlive(this.state.process);
   }
 
-  /** Connects to the process; from now on its death is noticed. */
+  /** The process may only just be starting. */
   async connect(): Promise<GuestHello> {
     const socket = await this.world.processes.connect(this.places, this.state.process!);
     const rpc: Rpc = new Rpc(
@@ -192,7 +202,8 @@ export class Domain {
     );
     this.rpc = rpc;
     try {
-      // It may be just beginning.
+      // The process may send whatever it wants: an invalid message is logged at a limited rate, and has no other
+      // effect.
       return await this.request(rpc, 'hello', {}, START_MS);
     } catch (error) {
       this.rpc = undefined;
@@ -223,7 +234,7 @@ export class Domain {
     try {
       this.notices(method, params);
     } catch (error) {
-      // It may say what it wants: what is wrong with it is noted, now and then, and nothing else comes of it.
+      // Logs why its process ended, whatever happens to the guest. Called once.
       this.odd(error);
     }
   }
@@ -249,7 +260,7 @@ export class Domain {
     this.tell(this.exitOnDisk());
   }
 
-  /** The end of its process has a reason in the log, whatever becomes of the guest. Once. */
+  /** The content of a file that its process wrote, or undefined if the content is not valid. */
   private async noteEnd(process: ProcessId): Promise<void> {
     if (this.how !== undefined) return;
     this.how = '';
@@ -261,19 +272,19 @@ export class Domain {
     return this.world.processes.lastLine(this.places);
   }
 
-  /** What stands in a file of its process, if that is what such a file has. */
+  /** A half-written file counts as missing. */
   private fileOf<S extends v.GenericSchema>(file: GuestFile<S>): v.InferOutput<S> | undefined {
     const { name, shape, most } = file;
     const text = this.world.files.readForeign(join(this.directory, name), most);
     try {
       return text === '' ? undefined : check(shape, parseJson(text), name);
     } catch {
-      // A half-written file is none.
+      // The exit that the process recorded; a crash if it recorded none.
       return undefined;
     }
   }
 
-  /** How the process said that it ended; a crash if it said nothing. */
+  /** True if the guest became ours by this hand-over. */
   exitOnDisk(): GuestExit {
     const exit = this.fileOf(GUEST_FILES.exit);
     if (exit !== undefined) return exit;
@@ -281,13 +292,16 @@ export class Domain {
     return { reason: 'crash', details };
   }
 
-  /** Whether the guest became ours by this hand-over. */
+  /** Sends a request to the process. Fails with 'io' if the answer does not have the declared shape. */
   ownedBy(handover: string): boolean {
     const record = this.fileOf(GUEST_FILES.owner);
     return record?.handover === handover;
   }
 
-  /** Fails with 'io' where the answer is not what such an answer may be. */
+  /**
+   * Ends the process, with a request if it answers and with SIGKILL if not, and resolves when it is dead.
+   * on_poweroff, on_reboot and on_crash are not applied.
+   */
   async ask<M extends keyof GuestRequests>(
     method: M,
     params: AskedOf<GuestRequests, M>,
@@ -318,7 +332,7 @@ export class Domain {
     if (this.rpc !== undefined) say(this.rpc, TO_GUEST, 'storeChanged', node);
   }
 
-  /** Ends the process, in order if it answers, and resolves when it is dead. No policy applies. */
+  /** It is killed below. */
   async endProcess(reason: GuestExit['reason']): Promise<void> {
     this.told = true;
     const { process } = this.state;
@@ -328,26 +342,29 @@ export class Domain {
         await this.ask('end', { reason }, END_TIMEOUT_MS);
         await this.world.processes.diesWithin(process, END_TIMEOUT_MS);
       } catch {
-        // Killed below.
+        // For a process whose connection has closed: true if it is dead, or dies within DEATH_GRACE_MS.
       }
     }
     await this.world.processes.kill(process, `it did not end by itself (${reason})`);
     await this.noteEnd(process);
   }
 
-  /** Its connection is gone: whether its process is dead, or is so within the time that a dying one takes. */
+  /**
+   * Sends SIGKILL, without a warning, to the process and to all processes it has started; resolves when they are
+   * dead.
+   */
   async diesSoon(): Promise<boolean> {
     return this.state.process === null || this.world.processes.diesWithin(this.state.process, DEATH_GRACE_MS);
   }
 
-  /** SIGKILL without a word, to the process and to all that it has started; resolves when they are dead. */
+  /** Removes all files of the domain. The process must be dead. */
   async kill(): Promise<void> {
     const { process } = this.state;
     if (process === null) return;
     await this.world.processes.kill(process, 'it did not answer, and must not go on');
   }
 
-  /** Removes all traces; the process is dead. */
+  /** A guest's process can make files that cannot be removed. The next daemon that starts tries again. */
   remove(): void {
     const { files, processes } = this.world;
     for (const path of [this.directory, ...processes.traces(this.places)]) {

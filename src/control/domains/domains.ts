@@ -1,6 +1,6 @@
 /**
- * All domains of this host: makes them, finds them by id, name or uuid, and applies on_poweroff, on_reboot and
- * on_crash. Domain ids only rise, and begin again from 1 after the greatest, as Xen's do.
+ * All domains of this host: creates them, finds them by id, name or uuid, and applies on_poweroff, on_reboot and
+ * on_crash. As in Xen, domain ids only rise, and start again from 1 after the greatest.
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -31,12 +31,14 @@ import { DomainEvents } from './events.js';
 import type { ProcessPlaces } from './spawn.js';
 import { readDomids, readState } from './state-files.js';
 
-/** Why the moves of a domain have a word in its end; see moves.ts. */
+/** How hand-overs take part when one of their domains ends; see moves.ts. */
 export interface MoveWatcher {
-  /** True if the domain is being handed over: its end is no crash, and what remains is the hand-over's business. */
+  /**
+   * True if the domain is being handed over: then its end is not a crash, and the hand-over deals with what remains.
+   */
   ended(domain: Domain, exit: GuestExit): boolean;
   stopping(domain: Domain): Promise<void>;
-  /** The domain's traces are about to go. */
+  /** The domain's files are about to be removed. */
   removing(domain: Domain): void;
 }
 
@@ -47,13 +49,13 @@ export interface NewDomain {
   readonly memoryKib: number;
   readonly config: GuestConfig | null;
   readonly incoming: IncomingRef | null;
-  /** A domain that ended, whose place this one takes. */
+  /** An ended domain which this one replaces. */
   readonly replaces?: number;
-  /** Images for the disks that come with it. */
+  /** Images for the disks that arrive with the guest. */
   readonly disks?: readonly IncomingImage[];
-  /** As DomainState has it. */
+  /** As in DomainState. */
   readonly foreign?: readonly string[];
-  /** It comes from a file. */
+  /** The guest is restored from a file. */
   readonly saved?: boolean;
 }
 
@@ -63,46 +65,51 @@ export interface DomainsOptions {
   readonly config: HostConfig;
   readonly platform: HostPlatform;
   readonly log: Logger;
-  /** Guests' processes start also where they cannot be confined. */
+  /** Start guests' processes also if they cannot be confined. */
   readonly unconfined: boolean;
 }
 
-/** A guest that ends and restarts faster than this is broken, not rebooting. */
+/** A guest that ends and restarts faster than this counts as broken, not as rebooting. */
 const LEAST_LIFE_MS = 1_000;
-/** Between two attempts to switch a guest on again, which fail for lack of room, or of its kernel: the first, the last. */
+/**
+ * Time between two attempts to restart a guest, for example while there is not enough memory or its kernel is
+ * missing: the first interval and the longest.
+ */
 const RESTART_RETRY_MS = [1_000, 60_000] as const;
-/** How long a guest is given to let go of a device: it may have to write much back to a disk. */
+/** How long a guest may take to release a device; it may have to write much data back to a disk. */
 const DETACH_TIMEOUT_S = 30;
-/** How long a guest's process may take to tell which devices it has. */
+/** How long a guest's process may take to list its devices. */
 const LOOK_MS = 10_000;
-/** How long files may take to answer a daemon that takes them back from a guest. */
+/** How long the file system may take when the daemon takes back a guest's access to files. */
 const TAKE_BACK_MS = 5_000;
 
-/** Throws where this is no name for a guest, whoever gave it. */
+/** Throws if this is not a valid name for a guest. */
 export function checkName(name: unknown): void {
   const fault = nameFault(name);
   if (fault !== undefined) throw new Failure('usage', fault);
 }
 
-/** The files of a configuration that are no disks. */
+/** The files in a configuration that are not disks. */
 const kernelsOf = ({ kernel, ramdisk }: GuestConfig): string[] =>
   [kernel, ramdisk].filter((path) => path !== '');
 const isNewer = (one: DomainState, other: DomainState): boolean =>
   (one.generation ?? 0) > (other.generation ?? 0);
 
-/** Between two attempts to speak to a process that does not answer, ms. */
+/** Time between two attempts to reach a process that does not answer, ms. */
 const RETRY_MS = 2_000;
-/** Between two looks at what guests' processes have on the disk, ms. */
+/** Time between two checks of how much disk space guests' processes use, ms. */
 const LOOK_AFTER_MS = 2_000;
-/** What such a process may have in its own directory: its console's log is most of what it needs. */
+/** How much a process may keep in its own directory. Most of what it needs is the log of the console. */
 const MOST_DIRECTORY_BYTES = 256 << 20;
 const MOST_NAMES = 1_000;
-/** Fails where a domain was ended while it was being made: nobody would know what is made of it from here on. */
+/**
+ * Fails if a domain was ended while it was being created: what is created for it from here on would never be removed.
+ */
 function mustBeWanted({ leaving, state }: Domain): void {
   if (leaving) throw new Failure('no-such-guest', `domain ${state.name} was ended while it was being made`);
 }
 
-/** Fails where one part of what came says that it is another guest than that which was announced. */
+/** Fails if one part of an incoming guest names another guest than the one that was announced. */
 export function mustBeOf(
   found: { readonly name: string; readonly uuid: string },
   announced: { readonly name: string; readonly uuid: string },
@@ -123,7 +130,7 @@ export class Domains {
   moves: MoveWatcher | undefined;
   private readonly relays = new Map<Domain, DomainRelay>();
   private readonly refusals: Seldom;
-  /** Numbers of domains whose records cannot be read: what they have is left as it is. */
+  /** Numbers of domains whose state files cannot be read: their files are left as they are. */
   private readonly unreadable = new Set<number>();
   private nextDomid: number;
   private generation: number;
@@ -169,13 +176,13 @@ export class Domains {
     this.generation = counters?.generation ?? 0;
   }
 
-  /** What one of our own files has; one that cannot be read is set aside. */
+  /** The content of one of the daemon's own files; a file that cannot be read is set aside. */
   read<T>(name: string, read: (value: unknown) => T): T | undefined {
     const damaged = (message: string): void => this.log.error({ file: name }, message);
     return readOrSetAside(join(this.dir, name), read, damaged, this.world.files);
   }
 
-  /** This host's true time, ns since 1970. */
+  /** This host's true wall-clock time, ns since 1970. */
   wallClock(): number {
     return this.platform.clock.wallClock();
   }
@@ -217,13 +224,13 @@ export class Domains {
     return domain;
   }
 
-  /** Tells those who listen what became of a domain. */
+  /** Sends an event about a change of a domain to all who listen. */
   changed(domain: Domain, change: DomainChange, more: Partial<DomainEvent> = {}): void {
     const { domid, name, uuid } = domain.state;
     this.events.tell({ change, domid, name, uuid, ...more });
   }
 
-  /** By domain id, name or uuid; `called`: how people call it. */
+  /** Finds a domain by id, name or uuid. `called`: the name to use in an error message. */
   find(reference: string, called = reference): Domain {
     if (isDomainId(reference)) {
       const domain = this.all.get(Number(reference));
@@ -245,7 +252,7 @@ export class Domains {
     return ![...this.all.values()].some((domain) => domain.state.name === name);
   }
 
-  /** Makes a domain with its process, in which there is no guest yet. `prepare`: what must be there before that. */
+  /** Creates a domain and its process, without a guest so far. `prepare` runs before the process starts. */
   async make(wanted: NewDomain, prepare?: (domain: Domain) => Promise<void>): Promise<Domain> {
     const { name, uuid } = wanted;
     checkName(name);
@@ -274,7 +281,7 @@ export class Domains {
     const coming = wanted.incoming !== null || saved === true;
     try {
       this.world.files.removeTree(domain.directory);
-      // On disk before anything is made for it, so that nothing of it is ever without a name.
+      // The state file is written before anything is created for the domain, so that nothing exists without a record.
       domain.save();
       await prepare?.(domain);
       mustBeWanted(domain);
@@ -282,7 +289,7 @@ export class Domains {
       domain.state.process = await this.world.processes.start({
         places,
         runner: this.config.runner,
-        // A guest that comes brings its kernel in its memory.
+        // An arriving guest has its kernel in its memory.
         kernel: coming ? '' : this.kernelPath(wanted.config?.kernel),
         ramdisk: coming ? '' : this.kernelPath(wanted.config?.ramdisk),
         kernelFolders: this.kernelFolders(wanted),
@@ -309,18 +316,21 @@ export class Domains {
     }
   }
 
-  /** What its process could not be kept from, as it said before anything else ran in it. */
+  /**
+   * Logs the protections that could not be applied to its process. The process reports them before it runs anything
+   * else.
+   */
   private tellConfinement(domain: Domain): void {
     for (const line of this.world.processes.confinement(domain.places))
       this.log.warn({ domid: domain.domid }, line);
   }
 
-  /** The files that a configuration of somebody else's names: what has to be kept of it, for checkFiles. */
+  /** The files in a foreign configuration that checkFiles has to check later. */
   namedFiles(config: GuestConfig): string[] {
     return [...kernelsOf(config), ...this.images.named(disksOf(config.devices))];
   }
 
-  /** Fails where one of the files that somebody else has named is not where this host lets it be. */
+  /** Fails if a file that was not named by an operator of this host is outside the folders that this host allows. */
   private checkFiles(config: GuestConfig, foreign: readonly string[]): void {
     const { kernels } = this.config;
     for (const path of kernelsOf(config))
@@ -328,7 +338,7 @@ export class Domains {
     this.images.check(disksOf(config.devices), foreign);
   }
 
-  /** Fails where files that an operator did not name, or what lies beneath such images, are not where they may be. */
+  /** Fails if a file that no operator named, or a backing file of such an image, is outside the allowed folders. */
   async admit(config: GuestConfig, foreign: readonly string[]): Promise<void> {
     this.checkFiles(config, foreign);
     for (const disk of disksOf(config.devices)) {
@@ -346,7 +356,7 @@ export class Domains {
     return named ? Object.values(this.config.kernels) : undefined;
   }
 
-  /** Creates a guest from its configuration and starts it. `more`: what is known of one that was here before. */
+  /** Creates a guest from its configuration and starts it. `more`: what is kept of a domain that it replaces. */
   async create(
     config: GuestConfig,
     paused: boolean,
@@ -377,7 +387,7 @@ export class Domains {
     domain.state.disks = [];
   }
 
-  /** The domain's guest is here and ours: written down. */
+  /** Records that the domain's guest is here and ours. */
   settle(domain: Domain): void {
     const begins = domain.state.phase === 'building' || domain.state.phase === 'incoming';
     if (domain.state.phase !== 'ended') domain.state.phase = 'live';
@@ -387,12 +397,12 @@ export class Domains {
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
   }
 
-  /** User of a domain's process; undefined: our own. */
+  /** User id of a domain's process; undefined if it is the daemon's own. */
   uidOf(domid: number): number | undefined {
     return this.world.processes.haveOwnUsers ? this.config.guestUid + domid : undefined;
   }
 
-  /** How the domain's process is let have images; undefined where its user is ours. */
+  /** How the domain's process gets access to images; undefined if it has the daemon's user. */
   private imageUser(domain: Domain): ImageUser | undefined {
     const { foreign = [], grants: given = [] } = domain.state;
     const uid = this.uidOf(domain.domid);
@@ -404,10 +414,13 @@ export class Domains {
     return { uid, foreign, given, record };
   }
 
-  /** Lets the domain's process have these disks. Fails with what is wrong with one, and has changed nothing then. */
+  /**
+   * Gives the domain's process access to these disks. If it fails, the error says what is wrong with a disk, and
+   * nothing has changed.
+   */
   private async giveDisks(domain: Domain, devices: readonly DeviceConfig[]): Promise<void> {
     const { config, foreign = [] } = domain.state;
-    // Whatever was looked at before: the folders may have changed since.
+    // The check is repeated although it was done before: the folders may have changed since.
     if (config !== null) await this.admit({ ...config, devices: [...devices] }, foreign);
     const user = this.imageUser(domain);
     if (user !== undefined) await this.images.give(user, disksOf(devices));
@@ -419,7 +432,7 @@ export class Domains {
     if (user !== undefined) await this.images.giveIncoming(user, images);
   }
 
-  /** What the domain was let have is its own: nobody else has to do with it any more. */
+  /** Makes the access that the domain has its own: no other domain that had the same user id shares it any more. */
   async keepDisks(domain: Domain): Promise<void> {
     const { grants } = domain.state;
     const uid = this.uidOf(domain.domid);
@@ -430,18 +443,18 @@ export class Domains {
     domain.save();
   }
 
-  /** Takes back what of it the domain, which stays, was let have. */
+  /** Takes back some of the access that was given to a domain which stays. */
   private async takeDisks(domain: Domain, which: (given: GivenAccess) => boolean): Promise<void> {
     if (await this.takeBack(domain, which)) domain.save();
   }
 
-  /** The same; a domain that is about to go needs no record of that. True if there was something. */
+  /** Takes back access without recording it, as for a domain that is about to be removed. True if there was any. */
   private async takeBack(domain: Domain, which: (given: GivenAccess) => boolean): Promise<boolean> {
     const { grants = [] } = domain.state;
     const uid = this.uidOf(domain.domid);
     const taken = grants.filter(which);
     if (uid === undefined || taken.length === 0) return false;
-    // What serves a file may hang: its entry in there is of no use to anybody then.
+    // The server of a file system may hang; then the entry in the access list that stays behind harms nobody.
     const given = this.images.takeBack(uid, taken);
     await this.within(given, TAKE_BACK_MS, 'the files of its disks do not answer').catch((error: Error) =>
       this.log.warn({ domid: domain.domid, error: error.message }, 'disks are not taken back'),
@@ -450,7 +463,7 @@ export class Domains {
     return true;
   }
 
-  /** Plugs a device into a guest that runs; it stands in the host's xenstore from before that, as with libxl. */
+  /** Attaches a device to a running guest. As with libxl, its xenstore nodes are written before the guest sees it. */
   async plug(domain: Domain, device: DeviceConfig): Promise<void> {
     const before = domain.state.grants ?? [];
     await this.giveDisks(domain, [device]);
@@ -464,7 +477,7 @@ export class Domains {
       if (config !== null) domain.keepConfig({ ...config, devices: [...config.devices, device] });
       this.changed(domain, 'devices');
     } catch (error) {
-      // What the guest has and nobody remembers could not be taken away again.
+      // A device that the guest has and the daemon has not recorded could never be detached.
       const { kind, devid } = device;
       if (domain.rpc !== undefined)
         await domain.ask('unplug', { kind, devid, force: true, timeoutS: 1 }, LOOK_MS).catch(() => undefined);
@@ -475,7 +488,7 @@ export class Domains {
     }
   }
 
-  /** Asks the guest to let go of a device, or takes it away. */
+  /** Asks the guest to release a device, or takes it away (`force`). */
   async unplug(domain: Domain, device: DeviceConfig, force: boolean): Promise<void> {
     const { kind, devid } = device;
     await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S });
@@ -486,7 +499,7 @@ export class Domains {
     if (kind === 'vbd') this.images.takeBackLent(domain.directory, devid);
   }
 
-  /** A device is gone, in time or late: its place is free. */
+  /** A device is gone, in time or late: its number is free. */
   private unplugged(domain: Domain, kind: string, devid: number): void {
     const { config } = domain.state;
     const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
@@ -495,14 +508,14 @@ export class Domains {
     this.takeBackLent(domain, device);
     domain.keepConfig({ ...config, devices: config.devices.filter((one) => one !== device) });
     this.changed(domain, 'devices');
-    // What lies beneath it may lie beneath another of its disks too.
+    // A file that lies beneath this disk may also lie beneath another disk of the guest.
     for (const disk of disksOf([device]))
       this.takeDisks(domain, (given) => this.images.isOf(given, disk)).catch((error: Error) =>
         this.log.warn({ domid: domain.domid, error: error.message }, 'what was taken back is not on record'),
       );
   }
 
-  /** Those of its devices that went while no daemon was there. */
+  /** Finds the devices that were detached while no daemon was running. */
   private async findUnplugged(domain: Domain): Promise<void> {
     if ((domain.state.config?.devices ?? []).length === 0) return;
     const has = await domain.ask('devices', {}, LOOK_MS);
@@ -511,8 +524,8 @@ export class Domains {
   }
 
   /**
-   * Takes a configuration that came in a stream, where its daemon sent none: as a stranger's. Fails where it is of
-   * another guest than the one that was announced, or names what this host does not let it have.
+   * Accepts a configuration that arrived in a stream, if the source's daemon sent none. It is treated as foreign.
+   * Fails if it belongs to another guest than the one announced, or names files that this host does not allow.
    */
   takeConfig(domain: Domain, given: unknown): void {
     const { state } = domain;
@@ -525,7 +538,9 @@ export class Domains {
     state.foreign = foreign;
   }
 
-  /** The disks that can travel with a guest, by our own record of it; its process tells only how large they are. */
+  /**
+   * The disks that can travel with a guest, from the daemon's own record; the process is asked only for their sizes.
+   */
   async travelling(domain: Domain): Promise<TravellingImage[]> {
     const sizes = await domain.ask('travellingDisks', {}, this.config.moveAnswerS * 1000);
     const { devices = [] } = domain.state.config ?? {};
@@ -537,7 +552,7 @@ export class Domains {
     });
   }
 
-  /** A guest's process has a whole guest. */
+  /** A guest's process has received a whole guest. */
   arrived(domain: Domain, guest: ReceivedInfo): void {
     mustBeOf(guest, domain.state, 'what was received');
     if (domain.state.config === null) this.takeConfig(domain, guest.config);
@@ -584,7 +599,7 @@ export class Domains {
     if (known !== undefined) this.store.addDevice(domid, known.nodes(devid, spec));
   }
 
-  /** Before its process is told to start: its disks, and its nodes in the host's xenstore. */
+  /** Gives the domain its disks and its nodes in the host's xenstore, before its process is told to start. */
   async introduce(domain: Domain, config: GuestConfig): Promise<void> {
     await this.giveDisks(domain, config.devices);
     this.show(domain, config);
@@ -599,7 +614,7 @@ export class Domains {
         await this.discard(one, 'destroyed');
   }
 
-  /** Ends the process and removes all traces of a domain. */
+  /** Ends the process and removes all files of a domain. */
   async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
     domain.leaving = true;
     await domain.endProcess(reason);
@@ -607,13 +622,16 @@ export class Domains {
     this.forget(domain, reason);
   }
 
-  /** Its nodes in the host's xenstore, and what it hears of them. */
+  /** Removes its nodes from the host's xenstore, and its relay. */
   private unlist(domain: Domain): void {
     if (!this.relays.delete(domain)) return;
     this.store.removeDomain(domain.domid, domain.state.uuid);
   }
 
-  /** Also a second time: of what was ended while it was being made, something may have been made since. */
+  /**
+   * Removes a domain from the tables. This can be called twice: if a domain is ended while it is being created,
+   * something may have been created since the first call.
+   */
   private forget(domain: Domain, reason: GuestExit['reason']): void {
     const known = this.all.get(domain.domid);
     if (known !== undefined && known !== domain) return;
@@ -638,7 +656,7 @@ export class Domains {
     this.applyPolicy(domain, exit);
   }
 
-  /** Begins what the configuration wants after such an end. Nobody waits for that: a guest may be switched on again. */
+  /** Starts what the configuration asks for after such an end. It is not awaited: a guest may have to be restarted. */
   applyPolicy(domain: Domain, exit: GuestExit): void {
     this.followEnd(domain, exit).catch((error: Error) =>
       this.log.error({ domid: domain.domid, error: error.message }, 'what follows the end of a guest failed'),
@@ -646,7 +664,7 @@ export class Domains {
   }
 
   private async followEnd(domain: Domain, exit: GuestExit): Promise<void> {
-    // Somebody has ended it meanwhile: nothing is to follow.
+    // Somebody has ended the domain meanwhile: nothing is to follow.
     if (domain.leaving || this.all.get(domain.domid) !== domain) return;
     const { config } = domain.state;
     const wanted =
@@ -666,16 +684,18 @@ export class Domains {
   }
 
   /**
-   * Switches the guest on again, as another domain. Invariant: a record from which the guest can be switched on is on
-   * disk throughout: the old domain's is removed after the new one's says that it lives. What fails meanwhile is done
-   * again; `destroy` of the old domain ends that.
+   * Restarts the guest as another domain.
+   *
+   * Invariant: at every moment a record from which the guest can be restarted is on disk: the record of the old
+   * domain is removed only after the record of the new one says that it runs. A step that fails is retried; `destroy`
+   * of the old domain ends that.
    */
   private async restart(old: Domain, config: GuestConfig): Promise<void> {
     if (old.restarting) return;
     old.restarting = true;
     const { domid } = old;
     const wanted = (): boolean => this.all.get(domid) === old && !old.leaving;
-    // Its process will have other last words.
+    // The next process will have a different last line.
     await this.untilDone(old, 'is not on record yet', wanted, () => old.save());
     if (!wanted()) return;
     await old.endProcess('destroyed');
@@ -694,7 +714,7 @@ export class Domains {
       });
   }
 
-  /** Does it again while it fails and is wanted; undefined when it is not wanted any more. */
+  /** Retries `what` until it succeeds or is no longer wanted; then it resolves with undefined. */
   private async untilDone<T>(
     domain: Domain,
     words: string,
@@ -716,8 +736,8 @@ export class Domains {
   }
 
   /**
-   * Of a reboot that an earlier daemon did not finish: the newer domain if it lives, or else the older, from which it
-   * begins anew. Returns those that remain.
+   * Completes reboots that an earlier daemon did not finish: keeps the newer domain if it runs, else the older one,
+   * which is restarted. Returns the domains that remain.
    */
   private async finishReboots(found: readonly Domain[]): Promise<Domain[]> {
     const gone = new Set<Domain>();
@@ -734,7 +754,7 @@ export class Domains {
     return found.filter((domain) => !gone.has(domain));
   }
 
-  /** What an earlier daemon left on disk. No process is spoken to; what a reboot left over is ended. */
+  /** Reads what an earlier daemon left on disk. No process is contacted; the loser of an unfinished reboot is ended. */
   async recover(): Promise<Domain[]> {
     const found: Domain[] = [];
     const { files } = this.world;
@@ -748,7 +768,8 @@ export class Domains {
     const damaged = new Set(files.list(join(this.dir, 'state')).map((file) => Number.parseInt(file, 10)));
     for (const number of damaged) if (!this.all.has(number)) this.unreadable.add(number);
     this.generation = Math.max(this.generation, ...found.map(({ state }) => state.generation ?? 0));
-    // A directory without state was never told anything, or is what a removal left.
+    // A directory without a state file belongs to a process that was never told anything, or was left by an
+    // unfinished removal.
     for (const name of files.list(join(this.dir, 'guests'))) {
       if (this.all.has(Number(name)) || damaged.has(Number(name))) continue;
       const path = join(this.dir, 'guests', name);
@@ -762,12 +783,13 @@ export class Domains {
   }
 
   /**
-   * Takes up a domain whose guest is ours: connects, shows it in xenstore, or applies the policy of its end. Resolves
-   * when that is done, for as long as its process does not answer; with what it said, if it lives.
+   * Adopts a domain whose guest is ours: connects to its process and writes its xenstore nodes, or applies the policy
+   * for its end. It keeps trying for as long as the process does not answer. Resolves with the process's greeting if
+   * it is alive.
    */
   async adopt(domain: Domain): Promise<GuestHello | undefined> {
     const { config } = domain.state;
-    // Its process has its disks.
+    // Its process already has its disks.
     if (config !== null) this.show(domain, config);
     let hello: GuestHello | undefined;
     for (let attempt = 0; hello === undefined; attempt++) {
@@ -802,7 +824,7 @@ export class Domains {
     return hello;
   }
 
-  /** Looks after what guests' processes leave on the disk, from time to time. */
+  /** Checks periodically what guests' processes leave on the disk. */
   watchDisk(): () => void {
     const watch = this.world.clock.every(LOOK_AFTER_MS, () => {
       for (const domain of this.all.values()) this.lookAfter(domain);

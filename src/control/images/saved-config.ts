@@ -1,9 +1,10 @@
 /**
- * The head that a daemon gives to a saved guest: the guest's configuration as the daemon itself has it, before the
- * stream that the guest's process writes. A seal shows that it is this daemon's own; then what an operator named
- * here he has named. Without it, as in a file from elsewhere, the configuration is a stranger's (places.ts).
+ * The record that a daemon writes at the head of a saved guest: the guest's configuration as the daemon knows it,
+ * before the stream that the guest's process writes. A seal (an HMAC) proves that this daemon wrote it; then files
+ * that an operator of this host had named count as named by an operator again. Without the seal, as in a file from
+ * another host, the configuration is foreign (places.ts).
  *
- * The key of the seal is in DIR/save.json (0600), made when it is first needed.
+ * The key of the seal is in DIR/save.json (0600). It is made when it is first needed.
  */
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
@@ -43,7 +44,7 @@ const sealOf = (world: World, dir: string, config: string, foreign: readonly str
     .update(JSON.stringify([SEALED, config, foreign]))
     .digest();
 
-/** The record, for the daemon in `dir`. */
+/** The record, sealed by the daemon in `dir`. */
 export function savedConfig(
   world: World,
   dir: string,
@@ -59,8 +60,8 @@ export function savedConfig(
 }
 
 /**
- * What such a record says, to the daemon in `dir`: the configuration, and the files in it that no operator named. These are
- * undefined where another daemon has written the record: all of its files are a stranger's then.
+ * What such a record says to the daemon in `dir`: the configuration, and the files in it that no operator named. The
+ * latter is undefined if another daemon wrote the record: then all of its files are foreign.
  */
 export function openSavedConfig(
   world: World,

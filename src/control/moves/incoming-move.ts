@@ -1,8 +1,8 @@
 /**
- * A guest on its way in: runs the destination's machine of src/migration/handover.ts.
+ * A guest on its way in: runs the destination's state machine of src/migration/handover.ts.
  *
- * Invariant: "refused" is said only when the guest's process is dead without an owner record, "accepted" only when
- * there is one. The record is written by the guest's process, right before its first instruction.
+ * Invariant: "refused" is sent only when the guest's process is dead and has left no owner record, "accepted" only
+ * when there is one. The guest's process writes the record right before the guest's first instruction.
  */
 import type { Logger } from 'pino';
 import {
@@ -31,22 +31,24 @@ export interface IncomingContext {
   readonly clock: Clock;
   /** How long the guest's process may take to answer, ms. */
   readonly answerMs: number;
-  /** Before the process is told to start: the host's xenstore and all that it will look for. */
+  /**
+   * Called before the process is told to start: writes the host's xenstore nodes and whatever else the process needs.
+   */
   introduce(domain: Domain): Promise<void> | void;
-  /** The process says that it has a whole guest: fails where that is not the one that was announced. */
+  /** The process has received a whole guest. Fails if it is not the guest that was announced. */
   received(domain: Domain, guest: ReceivedInfo): void;
   /** The guest is ours. */
   settle(domain: Domain): void;
   discard(domain: Domain): Promise<void>;
-  /** The source has closed its books. */
+  /** The source has closed the hand-over. */
   erase(handover: string, domain: Domain | undefined): void;
-  /** Nothing can come of this hand-over any more. */
+  /** This hand-over has ended; no event can change it any more. */
   finished(move: IncomingMove): void;
 }
 
 export class IncomingMove {
   phase: DestinationPhase = 'none';
-  /** The latest connection on which the source spoke of this. */
+  /** The latest connection on which the source sent a message about this hand-over. */
   private rpc: Rpc | undefined;
   private readonly serial = new Serial();
   private reason = '';
@@ -56,12 +58,12 @@ export class IncomingMove {
     private readonly context: IncomingContext,
     readonly handover: string,
     readonly peer: string,
-    /** Undefined when the guest has ended since. */
+    /** Undefined if the guest has ended since. */
     readonly domain: Domain | undefined,
     private readonly paused: boolean,
   ) {}
 
-  /** The process listens for the stream: what it says becomes events. */
+  /** The process is listening for the stream: its answers become events from here on. */
   async open(rpc: Rpc): Promise<void> {
     this.rpc = rpc;
     await this.event('open');
@@ -73,7 +75,10 @@ export class IncomingMove {
       .catch((error) => this.fail(error));
   }
 
-  /** What an earlier daemon left, once `find` has found it; whatever is heard meanwhile comes after that. */
+  /**
+   * Restores what an earlier daemon left, once `find` has found it out; messages that arrive meanwhile are handled
+   * after that.
+   */
   recover(find: () => Promise<'owner' | 'waiting'>): Promise<void> {
     return this.serial.run(async () => {
       const found = await find();
@@ -86,14 +91,14 @@ export class IncomingMove {
     this.rpc = rpc;
   }
 
-  /** This host does not want it. True if it has not been told to start; then nothing is left of it. */
+  /** This host does not want the guest. True if the guest has not been told to start; then nothing is left of it. */
   async refuse(reason: string): Promise<boolean> {
     if (this.phase === 'receiving' || this.phase === 'ready') this.reason = reason;
     await this.event('unwanted');
     return this.phase === 'none';
   }
 
-  /** A connection to the source ended. */
+  /** A connection to the source was closed. */
   cut(rpc: Rpc): void {
     if (this.rpc !== rpc) return;
     this.rpc = undefined;
@@ -105,7 +110,7 @@ export class IncomingMove {
     return this.serial.run(() => this.perform(stepDestination(this.phase, event)));
   }
 
-  /** The process died or gave up. Whether it owns the guest is on disk. */
+  /** The process died or gave up. The owner record on disk says whether it owned the guest. */
   async processEnded(): Promise<void> {
     this.reason ||= this.domain?.exitOnDisk().details ?? '';
     await this.event(this.domain?.ownedBy(this.handover) === true ? 'started' : 'failed');
@@ -126,7 +131,7 @@ export class IncomingMove {
       } catch (error) {
         const { message } = describeError(error);
         this.context.log.error({ handover: this.handover, action: action.do, error: message }, 'hand-over');
-        // The books are open still: the source asks again until they are closed.
+        // The hand-over is still open: the source asks again until it is closed.
         if (action.do === 'erase') {
           this.phase = before;
           return;
@@ -147,7 +152,7 @@ export class IncomingMove {
         this.say(action.message);
         return;
       case 'start-guest':
-        // Its outcome is an event of its own.
+        // The outcome arrives as an event of its own.
         void this.start();
         return;
       case 'discard-guest':
@@ -173,7 +178,7 @@ export class IncomingMove {
       await this.event('started');
     } catch (error) {
       this.reason = describeError(error).message;
-      // Lost connection or honest failure: what is on disk when it is dead decides.
+      // Either the connection broke or starting failed: the owner record on disk decides, once the process is dead.
       if (!domain.ownedBy(this.handover)) await domain.kill();
       await this.processEnded();
     }

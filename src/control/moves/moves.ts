@@ -1,8 +1,8 @@
 /**
- * All hand-overs of this host, going and coming, and what is on disk of them:
+ * All hand-overs of this host, outgoing and incoming, and their files:
  *
- *     handovers/out-ID.json   at the source: OutgoingFile, from before the guest stops until the books are closed
- *     handovers/in-ID.json    at the destination: written when a guest that came ends before the source has asked
+ *     handovers/out-ID.json   at the source: OutgoingFile, from before the guest stops until the hand-over is closed
+ *     handovers/in-ID.json    at the destination: written if the guest ends before the source has asked for the outcome
  *     state/DOMID.json        at the destination: `incoming` names the hand-over by which the guest came
  *     guests/DOMID/owner.json at the destination: the owner record
  */
@@ -39,22 +39,22 @@ export interface MovesOptions {
   readonly dir: string;
   readonly domains: Domains;
   readonly log: Logger;
-  /** Address on which arriving guests' processes listen. */
+  /** Address on which the processes of arriving guests listen. */
   readonly listenHost: string;
   readonly plain: boolean;
   connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc>;
 }
 
-/** How many guests of other hosts may be on their way at once. */
+/** How many guests of other hosts may be arriving at once. */
 const MAX_ARRIVING = 16;
-/** Statistics of the last moves are kept. */
+/** How many of the latest moves' statistics are kept. */
 const KEPT_STATS = 100;
 
 export class Moves implements MoveWatcher {
   readonly stats: MoveStats[] = [];
   private readonly outgoing = new Map<Domain | string, OutgoingMove>();
   private readonly incoming = new Map<string, IncomingMove>();
-  /** Guests that wait for a hand-over of which nothing can be read any more; people decide (decide()). */
+  /** Guests that belong to a hand-over whose files cannot be read; an operator decides about them (decide()). */
   private readonly unclear = new Set<Domain>();
   private readonly dir: string;
   private readonly domains: Domains;
@@ -85,7 +85,7 @@ export class Moves implements MoveWatcher {
     erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`), this.world.files),
     resume: async (domain) => {
       if (domain.alive && domain.state.phase !== 'ended') {
-        // One whose connection broke goes on by itself, unless it was locked.
+        // A guest whose process lost its connection resumes by itself, unless it was locked.
         if (domain.rpc === undefined) await domain.connect();
         await domain.ask('resume', {}, this.answerMs);
       } else {
@@ -94,7 +94,7 @@ export class Moves implements MoveWatcher {
       }
     },
     drop: async (domain) => {
-      // To give a guest's memory back takes a while, which its new host needs where both are one machine.
+      // Freeing a guest's memory takes CPU time, which the new process needs if both hosts are on one machine.
       if (domain.state.process !== null) this.world.processes.yieldToOthers(domain.state.process);
       await this.domains.discard(domain, 'moved');
     },
@@ -133,14 +133,16 @@ export class Moves implements MoveWatcher {
     }
   }
 
-  /** When this resolves the guest goes on here. */
+  /** When this resolves, the guest continues here. */
   async cancel(domain: Domain): Promise<void> {
     const move = this.outgoing.get(domain);
     if (move === undefined) throw new Failure('bad-state', `domain ${domain.state.name} is not moving`);
     await move.cancel();
   }
 
-  /** No move of the domain is under way when this resolves: it is here, or was only arriving and is no more. */
+  /**
+   * When this resolves, no move of the domain is under way: the domain is here, or it was only arriving and is gone.
+   */
   async giveUp(domain: Domain): Promise<void> {
     if (this.outgoing.has(domain)) await this.cancel(domain);
     if (domain.state.phase !== 'incoming') return;
@@ -150,7 +152,7 @@ export class Moves implements MoveWatcher {
       throw new Failure('bad-state', `domain ${name} is about to run here; destroy it then`);
   }
 
-  /** The operator knows that the destination is lost for good, or has seen the guest there. */
+  /** The operator knows that the destination is lost for good, or has seen the guest run there. */
   async decide(domain: Domain, keep: boolean): Promise<void> {
     const move = this.outgoing.get(domain);
     if (move === undefined && this.unclear.has(domain)) {
@@ -173,7 +175,7 @@ export class Moves implements MoveWatcher {
     if (domain.leaving) throw new Failure('bad-state', `domain ${domain.state.name} is being ended`);
   }
 
-  /** Throws where a verb would disturb a hand-over. */
+  /** Throws if a verb would disturb a hand-over. */
   mustRest(domain: Domain): void {
     this.mustStay(domain);
     if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
@@ -222,7 +224,7 @@ export class Moves implements MoveWatcher {
     settle: (domain) => {
       if (this.domains.all.get(domain.domid) !== domain) return;
       this.domains.settle(domain);
-      // Ended between its first instruction and now.
+      // The guest ended between its first instruction and now.
       if (!domain.alive) this.domains.applyPolicy(domain, domain.exitOnDisk());
     },
     discard: (domain) => this.domains.discard(domain, 'discarded'),
@@ -231,7 +233,8 @@ export class Moves implements MoveWatcher {
         this.domains.settleImages(domain);
         domain.state.incoming = null;
         domain.save();
-        // The source has taken back what it had given to its own guest, which may have had the same number.
+        // The source has taken back the access of its own guest, which may have had the same user id; it is given
+        // again here.
         this.domains
           .keepDisks(domain)
           .catch((error: Error) =>
@@ -245,7 +248,7 @@ export class Moves implements MoveWatcher {
     },
   });
 
-  /** Another host wants to send a guest. Answers where its data goes. */
+  /** Another host wants to send a guest. Answers with the address for its data. */
   async open(
     caller: { rpc: Rpc; fingerprint: string },
     request: ParamsOf<Peer, 'moveOpen'>,
@@ -261,7 +264,7 @@ export class Moves implements MoveWatcher {
     }
     if (key === undefined && !this.options.plain)
       throw new Failure('not-trusted', 'data without encryption is not taken here');
-    // All that are on their way, at this moment: a domain counts from when it is begun, before anything is waited for.
+    // All guests that are arriving at this moment. A domain counts from its creation on, before anything is awaited.
     const arriving = [...this.domains.all.values()].filter((d) => d.state.phase === 'incoming');
     if (arriving.length >= MAX_ARRIVING)
       throw new Failure('bad-state', `${arriving.length} guests are arriving already`);
@@ -299,7 +302,7 @@ export class Moves implements MoveWatcher {
     }
   }
 
-  /** Looks at the configuration of a guest that is announced; returns the files that it names. */
+  /** Checks the configuration of an announced guest; returns the files that it names. */
   private async admit(
     config: GuestConfig,
     announced: { name: string; uuid: string; vcpus: number; memoryKib: number },
@@ -328,7 +331,7 @@ export class Moves implements MoveWatcher {
     return this.domains.read(join('handovers', `in-${handover}.json`), readIncoming);
   }
 
-  /** Whether a file that could not be read may have said that this hand-over brought a guest. */
+  /** True if a file that could not be read may have said that this hand-over brought a guest here. */
   private mayBeOurs(handover: string): boolean {
     const ofState = (name: string): boolean => name.includes('.json.damaged');
     return (
@@ -337,12 +340,12 @@ export class Moves implements MoveWatcher {
     );
   }
 
-  /** A source says something about a hand-over. */
+  /** A source sent a message about a hand-over. */
   heard(caller: { rpc: Rpc; fingerprint: string }, handover: string, message: ToDestination): void {
     let move = this.incoming.get(handover);
     if (move === undefined) {
       const past = this.history(handover);
-      // Of a guest that may be ours nothing is said: its source asks again, until people have looked.
+      // If the guest may be ours, nothing is answered: its source asks again until an operator has looked.
       if (past === undefined && this.mayBeOurs(handover)) return;
       move = new IncomingMove(
         this.incomingContext(),
@@ -353,13 +356,13 @@ export class Moves implements MoveWatcher {
       );
       if (past !== undefined) move.phase = 'owner';
     }
-    // Only the source itself learns and decides anything.
+    // Only the source itself may learn or decide anything.
     if (move.peer !== caller.fingerprint) return;
     move.heardFrom(caller.rpc);
     void move.event(message);
   }
 
-  /** A connection ended. */
+  /** A connection was closed. */
   cut(rpc: Rpc): void {
     for (const move of this.incoming.values()) move.cut(rpc);
   }
@@ -367,9 +370,9 @@ export class Moves implements MoveWatcher {
   // --- after a restart ---
 
   /**
-   * Begins to settle what an earlier daemon left; domains have been found, and not yet adopted. What a hand-over says is
-   * heard from here on, each after what was found of it. Resolves when all is settled: a guest whose process does not
-   * answer keeps nobody waiting but its own.
+   * Starts to settle what an earlier daemon left. The domains have been found, and are not adopted so far. Messages
+   * of hand-overs are accepted from here on, and each is handled after the state of its hand-over is known. Resolves
+   * when everything is settled: a guest whose process does not answer delays only its own hand-over.
    */
   recover(found: readonly Domain[]): Promise<void> {
     const { files } = this.world;
@@ -383,7 +386,7 @@ export class Moves implements MoveWatcher {
     for (const file of outgoing) {
       const domain = found.find((d) => d.domid === file.domid && d.state.uuid === file.uuid);
       const move = new OutgoingMove(this.outgoingContext(), domain, file);
-      // From here on the end of its process is no crash.
+      // From here on the end of its process does not count as a crash.
       move.phase = file.record;
       this.outgoing.set(domain ?? file.handover, move);
       if (domain === undefined) void move.restart(file.record);
@@ -414,7 +417,7 @@ export class Moves implements MoveWatcher {
     if (domain.state.phase === 'building') return this.domains.discard(domain, 'failed');
     if (ref !== null) this.incomingOf(domain, ref.handover, ref.peer).phase = 'owner';
     const hello = await this.domains.adopt(domain);
-    // A guest that a move had stopped goes on, unless its destination may have it.
+    // A guest that a move had stopped resumes, unless its destination may have it.
     if (this.outgoing.has(domain) || domain.rpc === undefined) return;
     if (hello?.locked === true && damaged) {
       this.unclear.add(domain);
@@ -437,11 +440,11 @@ export class Moves implements MoveWatcher {
     return move.recover(() => this.findIncoming(domain, ref.handover));
   }
 
-  /** Whether the guest became ours before the daemon ended, or is about to. */
+  /** Finds out whether the guest became ours before the daemon ended, or is about to. */
   private async findIncoming(domain: Domain, handover: string): Promise<'owner' | 'waiting'> {
     let starting = false;
     if (domain.alive && !domain.ownedBy(handover)) {
-      // It ends by itself when it was not told to start; so either it answers "starting", or it is gone.
+      // A process that was not told to start ends by itself; so either it answers "starting", or it is gone.
       starting = await domain.connect().then(
         (hello) => hello.phase === 'starting' || hello.phase === 'live',
         () => false,
@@ -452,10 +455,11 @@ export class Moves implements MoveWatcher {
       const end = clock.monotonicMs() + this.answerMs;
       while (domain.alive && !domain.ownedBy(handover) && clock.monotonicMs() < end) await sleep(clock, 10);
     }
-    // One that was not told to start, or does not say so: what is on disk when it is dead decides.
+    // The process was not told to start, or does not say so: the owner record on disk decides, once the process is
+    // dead.
     if (!domain.ownedBy(handover)) await domain.kill();
     if (!domain.ownedBy(handover)) return 'waiting';
-    // From here on its end is an end like any other.
+    // From here on its end is handled like that of any other guest.
     const move = this.incoming.get(handover);
     if (move !== undefined) move.phase = 'owner';
     await this.domains.adopt(domain);
