@@ -94,7 +94,7 @@ module.exports = {
       { path: '^src/control/', pathNot: '[.]test[.]ts$' },
       {
         path: '^src/guest-process/',
-        pathNot: '/(entry-points|guest-protocol|device-requests)[.]ts$',
+        pathNot: '/(entry-points|guest-files|device-requests)[.]ts$',
         dependencyTypesNot: ['type-only'],
       },
     ),

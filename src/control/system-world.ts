@@ -1,7 +1,7 @@
 /** The real world: this machine. */
 import { join } from 'node:path';
 import { loadRunner } from '../guest-process/entry-points.js';
-import { DATA_SOCKET } from '../guest-process/guest-protocol.js';
+import { DATA_SOCKET } from '../guest-process/guest-files.js';
 import { createImage, openImage } from '../migration/image-file.js';
 import { systemChance, systemClock } from '../os/clock.js';
 import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';

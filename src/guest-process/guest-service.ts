@@ -45,7 +45,7 @@ import {
 import { RecordError } from '../records/fields.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
-import { CONSOLE_LOG } from './guest-protocol.js';
+import { CONSOLE_LOG } from './guest-files.js';
 import type {
   GuestRunner,
   IncomingRunner,

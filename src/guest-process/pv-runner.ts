@@ -82,7 +82,7 @@ class PvRunner implements GuestRunner {
         return nameNow();
       },
       uuid: config.uuid,
-      frames: domain.machine.ram.frames,
+      frames: domain.engine.ram.frames,
       ram: guest.ram,
       describe: () =>
         encodeRecord(runnerRecord, {
@@ -90,10 +90,10 @@ class PvRunner implements GuestRunner {
           moves: this.moves,
           container: guest.describe(),
         }),
-      warmUp: domain.machine.abilities.warmUp,
-      startDirtyLog: () => domain.machine.dirty.start(),
-      readDirty: (into) => domain.machine.dirty.read(into),
-      stopDirtyLog: () => domain.machine.dirty.stop(),
+      warmUp: domain.engine.abilities.warmUp,
+      startDirtyLog: () => domain.engine.dirty.start(),
+      readDirty: (into) => domain.engine.dirty.read(into),
+      stopDirtyLog: () => domain.engine.dirty.stop(),
       pause: async () => {
         this.loop.stop();
         await guest.pause();
@@ -315,12 +315,12 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       runner = arrived;
       return {
         runner: arrived,
-        frames: guest.domain.machine.ram.frames,
+        frames: guest.domain.engine.ram.frames,
         ram: guest.ram,
-        warmUp: guest.domain.machine.abilities.warmUp,
+        warmUp: guest.domain.engine.abilities.warmUp,
         written: (frame) => {
-          const { machine } = guest.domain;
-          machine.touch(machine.ram.linearOf(frame));
+          const { engine } = guest.domain;
+          engine.touch(engine.ram.linearOf(frame));
         },
         restoreState: (records, bounds) => {
           guest.restoreState(records, bounds);

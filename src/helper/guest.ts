@@ -173,8 +173,8 @@ export class Guest {
 
   /** A view of all machine frames. */
   get ram(): Uint8Array {
-    const { machine } = this.domain;
-    return machine.ram.bytes(0, machine.ram.frames);
+    const { engine } = this.domain;
+    return engine.ram.bytes(0, engine.ram.frames);
   }
 
   /** The wall-clock time that the guest sees, in ns since 1970. */
@@ -234,7 +234,7 @@ export class Guest {
     const built = buildDomain(domain.buildTarget, image);
     domain.powerOn(built);
     const { storePort, consolePort } = domain;
-    const { ram } = domain.machine;
+    const { ram } = domain.engine;
     const { storePfn, consolePfn } = built;
     const frozen = encodeRecord(identityRecord, identity);
     const container = { ...made, storePfn, consolePfn, storePort, consolePort, identity: frozen };
@@ -313,10 +313,10 @@ export class Guest {
   }
 
   private page(pfn: number, port: number) {
-    const { backend, machine } = this.domain;
+    const { backend, engine } = this.domain;
     return {
-      mem: machine.ram.mem,
-      page: machine.ram.linearOf(pfn),
+      mem: engine.ram.mem,
+      page: engine.ram.linearOf(pfn),
       touch: (linear: number): void => backend.touch(linear),
       notify: (): void => backend.notify(port as Port),
     };
@@ -362,7 +362,7 @@ export class Guest {
     await this.ledger.detach();
     // A guest whose state was refused has no devices.
     await this.#devices?.detach();
-    this.domain.machine.close();
+    this.domain.engine.close();
   }
 
   /**

@@ -53,6 +53,6 @@ export class Backend {
 
   /** To be called after host code has written into the page at `linear`. */
   touch(linear: number): void {
-    this.d.machine.touch(linear);
+    this.d.engine.touch(linear);
   }
 }

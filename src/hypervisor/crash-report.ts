@@ -56,7 +56,7 @@ export function crashReport(d: DomainState): CrashReport {
       const sp = cpu.reg(RSP);
       const stack: bigint[] = [];
       for (let i = 0; i < STACK_WORDS; i++) {
-        const at = d.machine.translate(v.id, sp + 8 * i, Intent.read);
+        const at = d.engine.translate(v.id, sp + 8 * i, Intent.read);
         if (at < 0 || (at & 4095) > 4088) break;
         stack.push(d.mem.getBig(at));
       }

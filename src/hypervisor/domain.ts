@@ -117,7 +117,7 @@ const PART_NS = 3600e9;
 const BETWEEN_PARTS_NS = 200e6;
 
 export class Domain {
-  readonly machine: CpuEngine;
+  readonly engine: CpuEngine;
   readonly backend: Backend;
   readonly clock: VirtualClock;
   /** The ports that the toolstack makes for a new guest. */
@@ -143,7 +143,7 @@ export class Domain {
     private readonly scheduler: Scheduler,
     private readonly host: DomainHost,
   ) {
-    this.machine = state.machine;
+    this.engine = state.engine;
     this.clock = state.clock;
     this.backend = new Backend(state);
   }
@@ -152,22 +152,22 @@ export class Domain {
     const { wholeM2p = true } = config;
     const layout = frameLayout(config.maxFrames, wholeM2p);
     let clock: VirtualClock | undefined;
-    const machine = await host.engine({
+    const engine = await host.engine({
       map: FrameMap.whole(layout.total),
       vcpus: config.vcpus,
       cpuid: config.identity.cpuid,
       now: () => clock?.now() ?? 0,
     });
     const { nsPerInstruction } = config;
-    if (nsPerInstruction !== undefined && !machine.abilities.exactCounts) {
-      machine.close();
+    if (nsPerInstruction !== undefined && !engine.abilities.exactCounts) {
+      engine.close();
       throw new Error(
         "the guest's time counts instructions, which this engine does not: it has no exactCounts",
       );
     }
     const retired = (): number => {
       let sum = 0;
-      for (const cpu of machine.vcpus) sum += cpu.retired ?? 0;
+      for (const cpu of engine.vcpus) sum += cpu.retired ?? 0;
       return sum;
     };
     clock =
@@ -176,24 +176,24 @@ export class Domain {
         : new InstructionClock(retired, nsPerInstruction);
     const frames = new FrameTable(layout.total);
     frames.owner.fill(Owner.xen, layout.guest);
-    const m2p = new M2p(machine, layout.m2p, layout.m2pTables, wholeM2p);
-    const tables = new PageTables(machine, frames, m2pEntry(m2p.l3Mfn));
-    const vcpus = machine.vcpus.map((cpu, id) => new VcpuContext(id, cpu));
-    const sharedInfo = machine.ram.linearOf(layout.sharedInfo);
+    const m2p = new M2p(engine, layout.m2p, layout.m2pTables, wholeM2p);
+    const tables = new PageTables(engine, frames, m2pEntry(m2p.l3Mfn));
+    const vcpus = engine.vcpus.map((cpu, id) => new VcpuContext(id, cpu));
+    const sharedInfo = engine.ram.linearOf(layout.sharedInfo);
     vcpus.forEach((v) => {
       v.vcpuInfo = sharedInfo + v.id * VcpuInfo.sizeof;
     });
     let scheduler: Scheduler | undefined;
-    const events = new EventChannels(machine, vcpus, sharedInfo, config.domid, (v) => scheduler?.woken(v));
+    const events = new EventChannels(engine, vcpus, sharedInfo, config.domid, (v) => scheduler?.woken(v));
     const state = new DomainState({
-      machine,
+      engine,
       clock,
       identity: config.identity,
       frames,
       tables,
       m2p,
       events,
-      grants: new GrantTable(machine, frames, layout.grants, (frame) => m2p.invalidate(frame)),
+      grants: new GrantTable(engine, frames, layout.grants, (frame) => m2p.invalidate(frame)),
       vcpus,
       sharedInfo,
       domid: config.domid,
@@ -235,9 +235,9 @@ export class Domain {
   /** What the domain builder works on. */
   get buildTarget() {
     return {
-      ram: this.machine.ram,
+      ram: this.engine.ram,
       ramFrames: this.config.memoryFrames,
-      sharedInfoMfn: this.machine.ram.mfnOf(this.layout.sharedInfo),
+      sharedInfoMfn: this.engine.ram.mfnOf(this.layout.sharedInfo),
       storePort: this.storePort,
       consolePort: this.consolePort,
     };
@@ -336,7 +336,7 @@ export class Domain {
 
   /** How many instructions the guest has executed. If the engine does not count them: the time in ns instead. */
   private executed(): number {
-    const { abilities, vcpus } = this.machine;
+    const { abilities, vcpus } = this.engine;
     if (!abilities.exactCounts) return this.host.monotonic();
     return vcpus.reduce((sum, cpu) => sum + (cpu.retired ?? 0), 0);
   }

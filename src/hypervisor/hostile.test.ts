@@ -152,8 +152,8 @@ describe('a hostile guest', () => {
     while (made < CALLS) {
       const guest = await TinyGuest.boot(wild(guests++ * 7919 + 12345), { vcpus: 2 });
       const { domain } = guest;
-      const { mem, machine } = domain.state;
-      const at = (frame: number): number => machine.ram.linearOf(frame);
+      const { mem, engine } = domain.state;
+      const at = (frame: number): number => engine.ram.linearOf(frame);
       const { layout } = domain;
       const guards = () => [
         mem.bytes(at(layout.m2pTables), (layout.total - layout.m2pTables) * 4096).slice(),

@@ -110,7 +110,7 @@ describe('a guest that is saved and restored', () => {
     expect(other.grants.pins()).toEqual(state.grants.pins());
     expect([...other.frames.type]).toEqual([...state.frames.type]);
     expect([...other.frames.count]).toEqual([...state.frames.count]);
-    expect(other.vcpus[0].vcpuInfo).toBe(other.machine.ram.address(mfn(0x80)) + 64);
+    expect(other.vcpus[0].vcpuInfo).toBe(other.engine.ram.address(mfn(0x80)) + 64);
     expect(other.vcpus[0].runstateArea).toBe(DATA + 0x800);
     expect(records(to)).toEqual(records(guest));
   });

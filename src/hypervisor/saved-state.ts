@@ -216,7 +216,7 @@ export function saveState(d: DomainState, turns: Turns): Uint8Array {
   const memoryMap = d.memoryMap.map((range) => ({ ...range }));
   return concatBytes([
     encodeRecord(clockRecord, { now: d.clock.now(), deterministic: d.clock.deterministic }),
-    encodeRecord(machineRecord, { records: encodeVcpuStates(d.machine.save()) }),
+    encodeRecord(machineRecord, { records: encodeVcpuStates(d.engine.save()) }),
     encodeRecord(domainStateRecord, {
       vmAssist,
       shutdownCode,
@@ -309,7 +309,7 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
     }
   }
 
-  d.machine.restore(states);
+  d.engine.restore(states);
   d.clock.set(clock.now);
   d.vmAssist = domain.vmAssist;
   d.tables.m2pStrict = domain.m2pStrict;
@@ -331,9 +331,9 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   if (version === 1) d.tables.countLinear();
   if (version < TABLES_AS_XEN) {
     d.m2p.createTables();
-    d.tables.adoptTables(new Set(d.machine.vcpus.map((cpu) => cpu.cr3Kernel)));
+    d.tables.adoptTables(new Set(d.engine.vcpus.map((cpu) => cpu.cr3Kernel)));
   }
-  for (const t of frames.tables) d.machine.tables.typed(t.frame, t.level);
+  for (const t of frames.tables) d.engine.tables.typed(t.frame, t.level);
   d.grants.nrFrames = grants.nrFrames;
   for (const pin of grants.pins) d.grants.restorePin(pin);
   d.grants.handles.splice(0, d.grants.handles.length, ...grants.handles);

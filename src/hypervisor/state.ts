@@ -36,7 +36,7 @@ export interface Shutdown {
 }
 
 export interface DomainParts {
-  readonly machine: CpuEngine;
+  readonly engine: CpuEngine;
   readonly clock: VirtualClock;
   readonly identity: Identity;
   readonly frames: FrameTable;
@@ -62,7 +62,7 @@ export interface DomainParts {
 const PREEMPT_AFTER_STEPS = 2048;
 
 export class DomainState {
-  readonly machine: DomainParts['machine'];
+  readonly engine: DomainParts['engine'];
   readonly clock: DomainParts['clock'];
   readonly identity: DomainParts['identity'];
   readonly frames: DomainParts['frames'];
@@ -110,7 +110,7 @@ export class DomainState {
   pciCf8 = 0;
 
   constructor(parts: DomainParts) {
-    this.machine = parts.machine;
+    this.engine = parts.engine;
     this.clock = parts.clock;
     this.identity = parts.identity;
     this.frames = parts.frames;
@@ -126,9 +126,9 @@ export class DomainState {
     this.memoryMap = parts.memoryMap;
     this.wallClock = parts.wallClock;
     this.log = parts.log;
-    this.ram = parts.machine.ram;
-    this.mem = parts.machine.ram.mem;
-    this.guest = new GuestMemory(parts.machine);
+    this.ram = parts.engine.ram;
+    this.mem = parts.engine.ram.mem;
+    this.guest = new GuestMemory(parts.engine);
     this.current = parts.vcpus[0];
   }
 

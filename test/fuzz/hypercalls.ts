@@ -48,8 +48,8 @@ export function hypercalls(): Target {
   /** What is not the guest's: the machine-to-physical table's page tables, and what lies behind the frames. */
   const looked = ({ guest }: CallingGuest): Uint8Array[] => {
     const { layout, state } = guest.domain;
-    const { mem, machine } = state;
-    const at = (frame: number): number => machine.ram.linearOf(frame);
+    const { mem, engine } = state;
+    const at = (frame: number): number => engine.ram.linearOf(frame);
     return [
       mem.bytes(at(layout.m2pTables), (layout.total - layout.m2pTables) * 4096).slice(),
       mem.u8.slice(at(layout.total)),

@@ -97,7 +97,7 @@ describe('W7: a guest hung in a loop with events masked', () => {
       twin.runTo(twin.now + 2 * MS);
       // Two instructions a turn, one a nanosecond.
       expect(after.cpu.regBig(3) - turns).toBe(BigInt(MS));
-      const { mem } = twin.guest.domain.machine.ram;
+      const { mem } = twin.guest.domain.engine.ram;
       const { vcpuInfo: info } = after;
       expect([
         mem.getU8(info + VcpuInfo.evtchn_upcall_pending),

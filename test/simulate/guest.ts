@@ -3,7 +3,7 @@
  * number. It speaks the daemon's protocol over the real rpc.ts, and writes its owner record as the real one does.
  */
 
-import { DATA_SOCKET } from '../../src/guest-process/guest-protocol.js';
+import { DATA_SOCKET } from '../../src/guest-process/guest-files.js';
 import type { ReceivedImage } from '../../src/host/images.js';
 import { preambleRecord } from '../../src/migration/stream-records.js';
 import { writeDurable } from '../../src/os/durable.js';

@@ -2,8 +2,9 @@
  * Faults that the control plane once had, made anew: each undoes what mended one. The simulator has to find them, or it would
  * find no others of their kind. Applied by tests only, and taken back.
  */
-import { Domain } from '../../src/control/domains/domain.js';
+
 import { Domains } from '../../src/control/domains/domains.js';
+import { HostedDomain } from '../../src/control/domains/hosted-domain.js';
 import { IncomingMove } from '../../src/control/moves/incoming-move.js';
 import { OutgoingMove } from '../../src/control/moves/outgoing-move.js';
 import { writeDurable } from '../../src/os/durable.js';
@@ -53,7 +54,7 @@ export const UNDOINGS: readonly Undoing[] = [
     apply: () =>
       replace(OutgoingMove, {
         lock: () =>
-          async function (this: { domain?: Domain; context: { answerMs: number } }) {
+          async function (this: { domain?: HostedDomain; context: { answerMs: number } }) {
             const { domain, context } = this;
             await domain?.ask('lock', {}, context.answerMs).catch(() => domain.kill());
           } as unknown as Method,
@@ -74,7 +75,7 @@ export const UNDOINGS: readonly Undoing[] = [
     apply: () =>
       replace(Domains, {
         restart: () =>
-          async function (this: Domains, old: Domain, config: never) {
+          async function (this: Domains, old: HostedDomain, config: never) {
             const { foreign } = old.state;
             await this.discard(old, 'destroyed');
             await this.create(config, false, { foreign });
@@ -95,7 +96,7 @@ export const UNDOINGS: readonly Undoing[] = [
       ],
     },
     apply: () =>
-      replace(Domain, {
+      replace(HostedDomain, {
         remove: () =>
           function (this: {
             world: Domains['world'];
@@ -127,7 +128,7 @@ export const UNDOINGS: readonly Undoing[] = [
     },
     apply: () => {
       const back = [
-        replace(Domain, {
+        replace(HostedDomain, {
           save: () =>
             function (this: { world: Domains['world']; stateFile: string; state: object }) {
               writeDurable(this.stateFile, this.state, this.world.files);
@@ -135,7 +136,7 @@ export const UNDOINGS: readonly Undoing[] = [
         }),
         replace(Domains, {
           followEnd: (own) =>
-            async function (this: Domains, domain: Domain, exit: never) {
+            async function (this: Domains, domain: HostedDomain, exit: never) {
               if (domain.state.config?.onCrash === 'preserve') domain.save();
               await own.call(this as never, domain as never, exit);
             } as unknown as Method,
@@ -161,7 +162,7 @@ export const UNDOINGS: readonly Undoing[] = [
     apply: () =>
       replace(Domains, {
         forget: (own) =>
-          function (this: Domains, domain: Domain, reason: never) {
+          function (this: Domains, domain: HostedDomain, reason: never) {
             if (this.all.get(domain.domid) === domain) own.call(this as never, domain as never, reason);
           } as unknown as Method,
       }),
@@ -208,7 +209,7 @@ export const UNDOINGS: readonly Undoing[] = [
     apply: () =>
       replace(Domains, {
         settleImages: (own) =>
-          function (this: Domains, domain: Domain) {
+          function (this: Domains, domain: HostedDomain) {
             if (domain.state.phase !== 'ended') own.call(this as never, domain as never);
           } as unknown as Method,
       }),

@@ -134,7 +134,7 @@ export class TinyGuest {
 
   /** All of its memory. */
   get ram(): Uint8Array {
-    const { ram } = this.domain.machine;
+    const { ram } = this.domain.engine;
     return ram.bytes(0, ram.frames);
   }
 
@@ -155,7 +155,7 @@ export class TinyGuest {
   }
 
   private linear(va: number): number {
-    return this.domain.machine.ram.linearOf(0) + va;
+    return this.domain.engine.ram.linearOf(0) + va;
   }
   u8(va: number): number {
     return this.domain.state.mem.getU8(this.linear(va));

@@ -62,7 +62,7 @@ function otherRegisters(a: TwinGuest, b: TwinGuest): string | undefined {
 function describe(t: TwinGuest): string {
   const { domain } = t.guest;
   const v = domain.state.current;
-  const instruction = decodeAt(domain.machine, v.id, v.cpu.rip);
+  const instruction = decodeAt(domain.engine, v.id, v.cpu.rip);
   const rip = BigInt.asUintN(64, BigInt(v.cpu.rip)).toString(16);
   if (instruction === null) return `vCPU ${v.id} at ${rip}`;
   const formatter = new Formatter(FormatterSyntax.Nasm);

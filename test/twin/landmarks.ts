@@ -80,13 +80,13 @@ export class Landmarks {
   /** Looks at every exit of the twin's processors from here on. */
   watch(twin: TwinGuest): void {
     const { domain, container } = twin.guest;
-    const { machine, state, clock } = domain;
+    const { engine, state, clock } = domain;
     twin.outside.onDisk = () => this.note('disk request', clock.now());
     twin.outside.onFrame = () => this.note('frame', clock.now());
-    const run = machine.run.bind(machine);
+    const run = engine.run.bind(engine);
     const faults: (RepFaults | undefined)[] = state.vcpus.map(() => undefined);
     const timers = state.vcpus.map(() => Number.POSITIVE_INFINITY);
-    machine.run = (id) => {
+    engine.run = (id) => {
       const v = state.vcpus[id];
       const { cpu } = v;
       // A deadline that is another one now, and has passed, fired.
@@ -99,7 +99,7 @@ export class Landmarks {
       if (exit === Exit.exception && cpu.exitVector === PAGE_FAULT)
         this.note(cpu.userMode ? 'user page fault' : 'page fault', clock.now());
       if (exit === Exit.exception && cpu.exitVector === PAGE_FAULT && cpu.userMode) {
-        faults[id] = this.repFault(faults[id], cpu.rip, cpu.reg(RCX), repStringAt(machine, id, cpu.rip));
+        faults[id] = this.repFault(faults[id], cpu.rip, cpu.reg(RCX), repStringAt(engine, id, cpu.rip));
         // It has gone on from the fault before this one, where some of it was done: that is its state here.
         if ((faults[id]?.count ?? 0) > 2) this.note('rep string', clock.now());
       }
@@ -107,8 +107,8 @@ export class Landmarks {
         const nr = cpu.reg(RAX);
         if (nr === __HYPERVISOR_multicall) this.note('multicall', clock.now() - 1);
         if (nr === __HYPERVISOR_event_channel_op && cpu.reg(RDI) === EVTCHNOP_send) {
-          const at = machine.translate(id, cpu.reg(RSI), 0);
-          if (at > 0 && machine.ram.mem.getU32(at) === container.storePort)
+          const at = engine.translate(id, cpu.reg(RSI), 0);
+          if (at > 0 && engine.ram.mem.getU32(at) === container.storePort)
             this.note('store request', clock.now());
         }
       }

@@ -23,13 +23,13 @@ function running(twin: TwinGuest) {
 /** The next instruction is a rep string with something left to do. */
 function atRepString(twin: TwinGuest): boolean {
   const v = running(twin);
-  return v !== undefined && v.cpu.reg(RCX) > 0 && repStringAt(twin.guest.domain.machine, v.id, v.cpu.rip);
+  return v !== undefined && v.cpu.reg(RCX) > 0 && repStringAt(twin.guest.domain.engine, v.id, v.cpu.rip);
 }
 
 function requestInRing(twin: TwinGuest): boolean {
   const { domain, container } = twin.guest;
-  const page = domain.machine.ram.linearOf(container.storePfn);
-  const { mem } = domain.machine.ram;
+  const page = domain.engine.ram.linearOf(container.storePfn);
+  const { mem } = domain.engine.ram;
   const prod = mem.getU32(page + XenstoreDomainInterface.req_prod);
   return prod !== mem.getU32(page + XenstoreDomainInterface.req_cons);
 }

@@ -190,12 +190,12 @@ async function throughStream(
   random: Random,
 ): Promise<Guest> {
   let to: Guest | undefined;
-  const { frames } = from.domain.machine.ram;
+  const { frames } = from.domain.engine.ram;
   const reader = new StreamReader({
     head: () => undefined,
     container: async (description) => {
       to = await arrive(description);
-      return { ram: to.ram, frames: to.domain.machine.ram.frames };
+      return { ram: to.ram, frames: to.domain.engine.ram.frames };
     },
     state: (records) => to?.restoreState(records.slice()),
   });

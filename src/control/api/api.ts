@@ -23,7 +23,7 @@ import type { MoveOptions } from '../../protocol/moves.js';
 import { PEER, type Peer } from '../../protocol/peer.js';
 import { dispatcher, type Handlers, type ParamsOf, say } from '../../protocol/table.js';
 import { type Caller, resolvePeer } from '../../transport/peer.js';
-import type { Domain } from '../domains/domain.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 import type { HostDaemon } from '../host-daemon.js';
 import { restoreDomain, saveDomain } from '../images/images.js';
 import { blockAttach, blockDetach, blockList } from './disk-requests.js';
@@ -46,7 +46,7 @@ const OUTER_INFO: readonly (readonly [HostInfo['pretended'][number], OuterKind])
 ];
 
 /** The guest that a request is about: by `uuid` if the sender has already resolved the name, else by `guest`. */
-const guest = (daemon: HostDaemon, { guest: called, uuid }: OfGuest): Domain =>
+const guest = (daemon: HostDaemon, { guest: called, uuid }: OfGuest): HostedDomain =>
   daemon.domains.find(uuid ?? called, called);
 /**
  * Sends a request to a guest's process. If the guest is removed meanwhile, the caller is told that there is no such
@@ -55,7 +55,7 @@ const guest = (daemon: HostDaemon, { guest: called, uuid }: OfGuest): Domain =>
 async function asked<T>(
   daemon: HostDaemon,
   params: OfGuest,
-  what: (domain: Domain) => Promise<T>,
+  what: (domain: HostedDomain) => Promise<T>,
 ): Promise<T> {
   const domain = guest(daemon, params);
   try {
@@ -64,7 +64,7 @@ async function asked<T>(
     throw domain.leaving ? daemon.domains.missing(params.guest) : error;
   }
 }
-const resting = (daemon: HostDaemon, params: OfGuest): Domain => {
+const resting = (daemon: HostDaemon, params: OfGuest): HostedDomain => {
   const domain = guest(daemon, params);
   if (domain.state.phase === 'building')
     throw new Failure('bad-state', `domain ${domain.state.name} is being built`);
@@ -72,7 +72,7 @@ const resting = (daemon: HostDaemon, params: OfGuest): Domain => {
   return domain;
 };
 
-async function row(daemon: HostDaemon, domain: Domain): Promise<DomainRow> {
+async function row(daemon: HostDaemon, domain: HostedDomain): Promise<DomainRow> {
   const { domid, name, uuid, config, phase, exit, process } = domain.state;
   const status = await domain.ask('status', {}, 2_000).catch(() => undefined);
   const ended = phase === 'ended';

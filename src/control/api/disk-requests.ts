@@ -4,16 +4,16 @@ import { vbdConfig } from '../../helper/kinds/vbd.js';
 import type { DiskRow } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
 import { type DiskSpec, readDiskSpec } from '../../protocol/guest-config.js';
-import type { Domain } from '../domains/domain.js';
 import type { Domains } from '../domains/domains.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 
-const disks = (domain: Domain): DiskSpec[] =>
+const disks = (domain: HostedDomain): DiskSpec[] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vbd').map((d) => readDiskSpec(d.spec));
 
 /** Attaches a disk. `spec` is in xl's syntax. */
 export async function blockAttach(
   domains: Domains,
-  domain: Domain,
+  domain: HostedDomain,
   spec: string,
 ): Promise<{ devid: number; vdev: string }> {
   const disk = parseDisk(spec, (message) => {
@@ -33,7 +33,7 @@ export async function blockAttach(
 /** Detaches the disk with this name or number. */
 export async function blockDetach(
   domains: Domains,
-  domain: Domain,
+  domain: HostedDomain,
   which: string,
   force: boolean,
 ): Promise<{ devid: number }> {
@@ -44,7 +44,7 @@ export async function blockDetach(
   return { devid: disk.virtualDevice };
 }
 
-export async function blockList(domain: Domain): Promise<DiskRow[]> {
+export async function blockList(domain: HostedDomain): Promise<DiskRow[]> {
   const { domid } = domain.state;
   const rows = await domain.ask('devices', {});
   return rows

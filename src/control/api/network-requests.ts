@@ -5,16 +5,16 @@ import { vifConfig } from '../../guest-process/device-requests.js';
 import type { NetworkRow } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
 import type { GuestConfig } from '../../protocol/guest-config.js';
-import type { Domain } from '../domains/domain.js';
 import type { Domains } from '../domains/domains.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 
-const vifs = (domain: Domain): GuestConfig['devices'] =>
+const vifs = (domain: HostedDomain): GuestConfig['devices'] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vif');
 
 /** Attaches a vif. `spec` is in xl's syntax. Resolves with the vif's number. */
 export async function networkAttach(
   domains: Domains,
-  domain: Domain,
+  domain: HostedDomain,
   spec: string,
 ): Promise<{ devid: number; mac: string }> {
   const vif = parseVif(
@@ -39,7 +39,7 @@ export async function networkAttach(
 /** Detaches the vif with this number or MAC address. */
 export async function networkDetach(
   domains: Domains,
-  domain: Domain,
+  domain: HostedDomain,
   which: string,
   force: boolean,
 ): Promise<{ devid: number }> {
@@ -51,7 +51,7 @@ export async function networkDetach(
   return { devid: found.devid };
 }
 
-export async function networkList(domain: Domain): Promise<NetworkRow[]> {
+export async function networkList(domain: HostedDomain): Promise<NetworkRow[]> {
   const { domid } = domain.state;
   const rows = await domain.ask('devices', {});
   return rows

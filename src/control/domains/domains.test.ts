@@ -18,8 +18,8 @@ import { networkAttach, networkDetach } from '../api/network-requests.js';
 import { openHostConfig } from '../host-config.js';
 import { Moves } from '../moves/moves.js';
 import { systemWorld } from '../system-world.js';
-import type { Domain } from './domain.js';
 import { Domains } from './domains.js';
+import type { HostedDomain } from './hosted-domain.js';
 
 /** What is done to the disk by the daemon that lives now. */
 const disk = vi.hoisted(() => ({
@@ -194,7 +194,7 @@ describe('what a daemon remembers of its guests:', () => {
     process.rpc!.notice('stopped', { reason: 'reboot', details: '' });
   }
   const rows = (domains: Domains): string[] =>
-    [...domains.all.values()].map(({ state }: Domain) => `${state.domid} ${state.name} ${state.phase}`);
+    [...domains.all.values()].map(({ state }: HostedDomain) => `${state.domid} ${state.name} ${state.phase}`);
   /** One guest, another domain than before, alive; nothing else. */
   function expectAgain(domains: Domains): void {
     expect(rows(domains)).toEqual([expect.stringMatching(/^[2-9] guest live$/)]);
@@ -207,14 +207,14 @@ describe('what a daemon remembers of its guests:', () => {
   it.each([
     {
       what: 'disk',
-      attach: (domains: Domains, domain: Domain) =>
+      attach: (domains: Domains, domain: HostedDomain) =>
         blockAttach(domains, domain, 'vdev=xvdf,target=nbd://127.0.0.1/x,format=raw'),
-      detach: (domains: Domains, domain: Domain) => blockDetach(domains, domain, 'xvdf', false),
+      detach: (domains: Domains, domain: HostedDomain) => blockDetach(domains, domain, 'xvdf', false),
     },
     {
       what: 'vif',
-      attach: (domains: Domains, domain: Domain) => networkAttach(domains, domain, ''),
-      detach: (domains: Domains, domain: Domain) => networkDetach(domains, domain, '0', false),
+      attach: (domains: Domains, domain: HostedDomain) => networkAttach(domains, domain, ''),
+      detach: (domains: Domains, domain: HostedDomain) => networkDetach(domains, domain, '0', false),
     },
   ])('the place of a $what that the guest lets go of late is free again', async ({ attach, detach }) => {
     const domains = await daemon();

@@ -26,8 +26,8 @@ import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
 import type { HostConfig } from '../host-config.js';
 import { Seldom } from '../seldom.js';
 import type { World } from '../world.js';
-import { Domain, type DomainHooks, type DomainState, type IncomingRef } from './domain.js';
 import { DomainEvents } from './events.js';
+import { type DomainHooks, HostedDomain, type HostedDomainState, type IncomingRef } from './hosted-domain.js';
 import type { ProcessPlaces } from './spawn.js';
 import { readDomids, readState } from './state-files.js';
 
@@ -36,10 +36,10 @@ export interface MoveWatcher {
   /**
    * True if the domain is being handed over: then its end is not a crash, and the hand-over deals with what remains.
    */
-  ended(domain: Domain, exit: GuestExit): boolean;
-  stopping(domain: Domain): Promise<void>;
+  ended(domain: HostedDomain, exit: GuestExit): boolean;
+  stopping(domain: HostedDomain): Promise<void>;
   /** The domain's files are about to be removed. */
-  removing(domain: Domain): void;
+  removing(domain: HostedDomain): void;
 }
 
 export interface NewDomain {
@@ -92,7 +92,7 @@ export function checkName(name: unknown): void {
 /** The files in a configuration that are not disks. */
 const kernelsOf = ({ kernel, ramdisk }: GuestConfig): string[] =>
   [kernel, ramdisk].filter((path) => path !== '');
-const isNewer = (one: DomainState, other: DomainState): boolean =>
+const isNewer = (one: HostedDomainState, other: HostedDomainState): boolean =>
   (one.generation ?? 0) > (other.generation ?? 0);
 
 /** Time between two attempts to reach a process that does not answer, ms. */
@@ -105,7 +105,7 @@ const MOST_NAMES = 1_000;
 /**
  * Fails if a domain was ended while it was being created: what is created for it from here on would never be removed.
  */
-function mustBeWanted({ leaving, state }: Domain): void {
+function mustBeWanted({ leaving, state }: HostedDomain): void {
   if (leaving) throw new Failure('no-such-guest', `domain ${state.name} was ended while it was being made`);
 }
 
@@ -125,10 +125,10 @@ export function mustBeOf(
 }
 
 export class Domains {
-  readonly all = new Map<number, Domain>();
+  readonly all = new Map<number, HostedDomain>();
   readonly events = new DomainEvents();
   moves: MoveWatcher | undefined;
-  private readonly relays = new Map<Domain, DomainRelay>();
+  private readonly relays = new Map<HostedDomain, DomainRelay>();
   private readonly refusals: Seldom;
   /** Numbers of domains whose state files cannot be read: their files are left as they are. */
   private readonly unreadable = new Set<number>();
@@ -211,8 +211,8 @@ export class Domains {
     };
   }
 
-  private domain(state: DomainState): Domain {
-    const domain = new Domain(
+  private domain(state: HostedDomainState): HostedDomain {
+    const domain = new HostedDomain(
       state,
       this.places(state.domid),
       join(this.dir, 'state', `${state.domid}.json`),
@@ -225,13 +225,13 @@ export class Domains {
   }
 
   /** Sends an event about a change of a domain to all who listen. */
-  changed(domain: Domain, change: DomainChange, more: Partial<DomainEvent> = {}): void {
+  changed(domain: HostedDomain, change: DomainChange, more: Partial<DomainEvent> = {}): void {
     const { domid, name, uuid } = domain.state;
     this.events.tell({ change, domid, name, uuid, ...more });
   }
 
   /** Finds a domain by id, name or uuid. `called`: the name to use in an error message. */
-  find(reference: string, called = reference): Domain {
+  find(reference: string, called = reference): HostedDomain {
     if (isDomainId(reference)) {
       const domain = this.all.get(Number(reference));
       if (domain !== undefined) return domain;
@@ -253,7 +253,7 @@ export class Domains {
   }
 
   /** Creates a domain and its process, without a guest so far. `prepare` runs before the process starts. */
-  async make(wanted: NewDomain, prepare?: (domain: Domain) => Promise<void>): Promise<Domain> {
+  async make(wanted: NewDomain, prepare?: (domain: HostedDomain) => Promise<void>): Promise<HostedDomain> {
     const { name, uuid } = wanted;
     checkName(name);
     for (const domain of this.all.values()) {
@@ -320,7 +320,7 @@ export class Domains {
    * Logs the protections that could not be applied to its process. The process reports them before it runs anything
    * else.
    */
-  private tellConfinement(domain: Domain): void {
+  private tellConfinement(domain: HostedDomain): void {
     for (const line of this.world.processes.confinement(domain.places))
       this.log.warn({ domid: domain.domid }, line);
   }
@@ -361,7 +361,7 @@ export class Domains {
     config: GuestConfig,
     paused: boolean,
     more: Pick<NewDomain, 'foreign' | 'replaces'> = {},
-  ): Promise<Domain> {
+  ): Promise<HostedDomain> {
     this.checkFiles(config, more.foreign ?? []);
     const { name, uuid, vcpus, maxMemoryKib } = config;
     const memoryKib = maxMemoryKib;
@@ -382,13 +382,13 @@ export class Domains {
    * The images that came with it are its own. Done before its hand-over is forgotten: by that alone is known, when nothing
    * else of it is left, whether images that it came with are a guest's or are to be removed.
    */
-  settleImages(domain: Domain): void {
+  settleImages(domain: HostedDomain): void {
     this.images.settle(domain.state.disks ?? []);
     domain.state.disks = [];
   }
 
   /** Records that the domain's guest is here and ours. */
-  settle(domain: Domain): void {
+  settle(domain: HostedDomain): void {
     const begins = domain.state.phase === 'building' || domain.state.phase === 'incoming';
     if (domain.state.phase !== 'ended') domain.state.phase = 'live';
     if (begins) this.changed(domain, 'live');
@@ -403,7 +403,7 @@ export class Domains {
   }
 
   /** How the domain's process gets access to images; undefined if it has the daemon's user. */
-  private imageUser(domain: Domain): ImageUser | undefined {
+  private imageUser(domain: HostedDomain): ImageUser | undefined {
     const { foreign = [], grants: given = [] } = domain.state;
     const uid = this.uidOf(domain.domid);
     if (uid === undefined) return undefined;
@@ -418,7 +418,7 @@ export class Domains {
    * Gives the domain's process access to these disks. If it fails, the error says what is wrong with a disk, and
    * nothing has changed.
    */
-  private async giveDisks(domain: Domain, devices: readonly DeviceConfig[]): Promise<void> {
+  private async giveDisks(domain: HostedDomain, devices: readonly DeviceConfig[]): Promise<void> {
     const { config, foreign = [] } = domain.state;
     // The check is repeated although it was done before: the folders may have changed since.
     if (config !== null) await this.admit({ ...config, devices: [...devices] }, foreign);
@@ -427,13 +427,13 @@ export class Domains {
   }
 
   /** The same for images that are being filled. */
-  async giveImages(domain: Domain, images: readonly IncomingImage[]): Promise<void> {
+  async giveImages(domain: HostedDomain, images: readonly IncomingImage[]): Promise<void> {
     const user = this.imageUser(domain);
     if (user !== undefined) await this.images.giveIncoming(user, images);
   }
 
   /** Makes the access that the domain has its own: no other domain that had the same user id shares it any more. */
-  async keepDisks(domain: Domain): Promise<void> {
+  async keepDisks(domain: HostedDomain): Promise<void> {
     const { grants } = domain.state;
     const uid = this.uidOf(domain.domid);
     if (uid === undefined || grants === undefined || grants.length === 0) return;
@@ -444,12 +444,12 @@ export class Domains {
   }
 
   /** Takes back some of the access that was given to a domain which stays. */
-  private async takeDisks(domain: Domain, which: (given: GivenAccess) => boolean): Promise<void> {
+  private async takeDisks(domain: HostedDomain, which: (given: GivenAccess) => boolean): Promise<void> {
     if (await this.takeBack(domain, which)) domain.save();
   }
 
   /** Takes back access without recording it, as for a domain that is about to be removed. True if there was any. */
-  private async takeBack(domain: Domain, which: (given: GivenAccess) => boolean): Promise<boolean> {
+  private async takeBack(domain: HostedDomain, which: (given: GivenAccess) => boolean): Promise<boolean> {
     const { grants = [] } = domain.state;
     const uid = this.uidOf(domain.domid);
     const taken = grants.filter(which);
@@ -464,7 +464,7 @@ export class Domains {
   }
 
   /** Attaches a device to a running guest. As with libxl, its xenstore nodes are written before the guest sees it. */
-  async plug(domain: Domain, device: DeviceConfig): Promise<void> {
+  async plug(domain: HostedDomain, device: DeviceConfig): Promise<void> {
     const before = domain.state.grants ?? [];
     await this.giveDisks(domain, [device]);
     const [disk] = disksOf([device]);
@@ -489,18 +489,18 @@ export class Domains {
   }
 
   /** Asks the guest to release a device, or takes it away (`force`). */
-  async unplug(domain: Domain, device: DeviceConfig, force: boolean): Promise<void> {
+  async unplug(domain: HostedDomain, device: DeviceConfig, force: boolean): Promise<void> {
     const { kind, devid } = device;
     await domain.ask('unplug', { kind, devid, force, timeoutS: DETACH_TIMEOUT_S });
     this.unplugged(domain, kind, devid);
   }
 
-  private takeBackLent(domain: Domain, { kind, devid }: DeviceConfig): void {
+  private takeBackLent(domain: HostedDomain, { kind, devid }: DeviceConfig): void {
     if (kind === 'vbd') this.images.takeBackLent(domain.directory, devid);
   }
 
   /** A device is gone, in time or late: its number is free. */
-  private unplugged(domain: Domain, kind: string, devid: number): void {
+  private unplugged(domain: HostedDomain, kind: string, devid: number): void {
     const { config } = domain.state;
     const device = config?.devices.find((one) => one.kind === kind && one.devid === devid);
     if (config === null || device === undefined) return;
@@ -516,7 +516,7 @@ export class Domains {
   }
 
   /** Finds the devices that were detached while no daemon was running. */
-  private async findUnplugged(domain: Domain): Promise<void> {
+  private async findUnplugged(domain: HostedDomain): Promise<void> {
     if ((domain.state.config?.devices ?? []).length === 0) return;
     const has = await domain.ask('devices', {}, LOOK_MS);
     for (const { kind, devid } of domain.state.config?.devices ?? [])
@@ -527,7 +527,7 @@ export class Domains {
    * Accepts a configuration that arrived in a stream, if the source's daemon sent none. It is treated as foreign.
    * Fails if it belongs to another guest than the one announced, or names files that this host does not allow.
    */
-  takeConfig(domain: Domain, given: unknown): void {
+  takeConfig(domain: HostedDomain, given: unknown): void {
     const { state } = domain;
     const config = checkGuestConfig(given, 'bad-image');
     mustBeOf(config, state, "the stream's configuration");
@@ -541,7 +541,7 @@ export class Domains {
   /**
    * The disks that can travel with a guest, from the daemon's own record; the process is asked only for their sizes.
    */
-  async travelling(domain: Domain): Promise<TravellingImage[]> {
+  async travelling(domain: HostedDomain): Promise<TravellingImage[]> {
     const sizes = await domain.ask('travellingDisks', {}, this.config.moveAnswerS * 1000);
     const { devices = [] } = domain.state.config ?? {};
     return this.images.travelling(disksOf(devices), (devid) => {
@@ -553,12 +553,12 @@ export class Domains {
   }
 
   /** A guest's process has received a whole guest. */
-  arrived(domain: Domain, guest: ReceivedInfo): void {
+  arrived(domain: HostedDomain, guest: ReceivedInfo): void {
     mustBeOf(guest, domain.state, 'what was received');
     if (domain.state.config === null) this.takeConfig(domain, guest.config);
   }
 
-  grant(domain: Domain): HostGrant {
+  grant(domain: HostedDomain): HostGrant {
     const { domid, storePort, consolePort, storeFrame, consoleFrame } = domain.state;
     const { kind, settings, identity } = this.platform;
     const outer = { storePort, consolePort, storeFrame, consoleFrame };
@@ -566,7 +566,7 @@ export class Domains {
   }
 
   /** Writes the domain's nodes into the host's xenstore, as libxl does. */
-  private show(domain: Domain, config: GuestConfig): void {
+  private show(domain: HostedDomain, config: GuestConfig): void {
     const { domid, uuid, storePort, consolePort, storeFrame, consoleFrame, createdMs } = domain.state;
     const tree = {
       domid,
@@ -600,13 +600,13 @@ export class Domains {
   }
 
   /** Gives the domain its disks and its nodes in the host's xenstore, before its process is told to start. */
-  async introduce(domain: Domain, config: GuestConfig): Promise<void> {
+  async introduce(domain: HostedDomain, config: GuestConfig): Promise<void> {
     await this.giveDisks(domain, config.devices);
     this.show(domain, config);
   }
 
   /** Ends a guest for good, also where it has been switched on again as another domain, or is about to be. */
-  async destroy(domain: Domain): Promise<void> {
+  async destroy(domain: HostedDomain): Promise<void> {
     domain.leaving = true;
     const { domid, state } = domain;
     for (const one of this.all.values())
@@ -615,7 +615,7 @@ export class Domains {
   }
 
   /** Ends the process and removes all files of a domain. */
-  async discard(domain: Domain, reason: GuestExit['reason']): Promise<void> {
+  async discard(domain: HostedDomain, reason: GuestExit['reason']): Promise<void> {
     domain.leaving = true;
     await domain.endProcess(reason);
     await this.takeBack(domain, () => true);
@@ -623,7 +623,7 @@ export class Domains {
   }
 
   /** Removes its nodes from the host's xenstore, and its relay. */
-  private unlist(domain: Domain): void {
+  private unlist(domain: HostedDomain): void {
     if (!this.relays.delete(domain)) return;
     this.store.removeDomain(domain.domid, domain.state.uuid);
   }
@@ -632,7 +632,7 @@ export class Domains {
    * Removes a domain from the tables. This can be called twice: if a domain is ended while it is being created,
    * something may have been created since the first call.
    */
-  private forget(domain: Domain, reason: GuestExit['reason']): void {
+  private forget(domain: HostedDomain, reason: GuestExit['reason']): void {
     const known = this.all.get(domain.domid);
     if (known !== undefined && known !== domain) return;
     if (known !== undefined) this.moves?.removing(domain);
@@ -647,7 +647,7 @@ export class Domains {
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain is gone');
   }
 
-  private ended(domain: Domain, exit: GuestExit): void {
+  private ended(domain: HostedDomain, exit: GuestExit): void {
     domain.state.exit = exit;
     domain.state.phase = 'ended';
     this.changed(domain, 'ended', exit);
@@ -657,13 +657,13 @@ export class Domains {
   }
 
   /** Starts what the configuration asks for after such an end. It is not awaited: a guest may have to be restarted. */
-  applyPolicy(domain: Domain, exit: GuestExit): void {
+  applyPolicy(domain: HostedDomain, exit: GuestExit): void {
     this.followEnd(domain, exit).catch((error: Error) =>
       this.log.error({ domid: domain.domid, error: error.message }, 'what follows the end of a guest failed'),
     );
   }
 
-  private async followEnd(domain: Domain, exit: GuestExit): Promise<void> {
+  private async followEnd(domain: HostedDomain, exit: GuestExit): Promise<void> {
     // Somebody has ended the domain meanwhile: nothing is to follow.
     if (domain.leaving || this.all.get(domain.domid) !== domain) return;
     const { config } = domain.state;
@@ -690,7 +690,7 @@ export class Domains {
    * domain is removed only after the record of the new one says that it runs. A step that fails is retried; `destroy`
    * of the old domain ends that.
    */
-  private async restart(old: Domain, config: GuestConfig): Promise<void> {
+  private async restart(old: HostedDomain, config: GuestConfig): Promise<void> {
     if (old.restarting) return;
     old.restarting = true;
     const { domid } = old;
@@ -716,7 +716,7 @@ export class Domains {
 
   /** Retries `what` until it succeeds or is no longer wanted; then it resolves with undefined. */
   private async untilDone<T>(
-    domain: Domain,
+    domain: HostedDomain,
     words: string,
     wanted: () => boolean,
     what: () => Promise<T> | T,
@@ -739,8 +739,8 @@ export class Domains {
    * Completes reboots that an earlier daemon did not finish: keeps the newer domain if it runs, else the older one,
    * which is restarted. Returns the domains that remain.
    */
-  private async finishReboots(found: readonly Domain[]): Promise<Domain[]> {
-    const gone = new Set<Domain>();
+  private async finishReboots(found: readonly HostedDomain[]): Promise<HostedDomain[]> {
+    const gone = new Set<HostedDomain>();
     for (const domain of found) {
       const old = found.find((other) => other.domid === domain.state.replaces);
       const pair = old?.state.uuid === domain.state.uuid && isNewer(domain.state, old.state);
@@ -755,8 +755,8 @@ export class Domains {
   }
 
   /** Reads what an earlier daemon left on disk. No process is contacted; the loser of an unfinished reboot is ended. */
-  async recover(): Promise<Domain[]> {
-    const found: Domain[] = [];
+  async recover(): Promise<HostedDomain[]> {
+    const found: HostedDomain[] = [];
     const { files } = this.world;
     removeUnfinished(this.dir, files);
     removeUnfinished(join(this.dir, 'state'), files);
@@ -787,7 +787,7 @@ export class Domains {
    * for its end. It keeps trying for as long as the process does not answer. Resolves with the process's greeting if
    * it is alive.
    */
-  async adopt(domain: Domain): Promise<GuestHello | undefined> {
+  async adopt(domain: HostedDomain): Promise<GuestHello | undefined> {
     const { config } = domain.state;
     // Its process already has its disks.
     if (config !== null) this.show(domain, config);
@@ -832,7 +832,7 @@ export class Domains {
     return () => watch.cancel();
   }
 
-  private lookAfter(domain: Domain): void {
+  private lookAfter(domain: HostedDomain): void {
     const lent = (domain.state.config?.devices ?? []).map(({ devid }) =>
       this.images.lentFile(domain.directory, devid),
     );

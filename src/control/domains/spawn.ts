@@ -25,8 +25,8 @@ import {
 import net from 'node:net';
 import { dirname, join } from 'node:path';
 import { LAUNCHER } from '../../guest-process/entry-points.js';
+import { GUEST_SOCKET } from '../../guest-process/guest-files.js';
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
-import { GUEST_SOCKET } from '../../guest-process/guest-protocol.js';
 import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
 import { mustLieWithin } from '../../os/folder-map.js';
 import { connectOwnSocket } from '../../os/foreign-directory.js';

@@ -3,7 +3,7 @@ import type * as v from 'valibot';
 import { check } from '../../protocol/check.js';
 import { DAEMON_FILES } from '../../protocol/daemon-files.js';
 import type { OutgoingFile } from '../moves/outgoing-move.js';
-import type { DomainState } from './domain.js';
+import type { HostedDomainState } from './hosted-domain.js';
 import type { ProcessId } from './spawn.js';
 
 /** What a file is declared to have, held against the type that is used here. */
@@ -12,9 +12,9 @@ const reader =
   (value: unknown): T =>
     check(shape, value, what);
 
-const readDomain = reader<DomainState>(DAEMON_FILES.state.shape, 'a domain');
+const readDomain = reader<HostedDomainState>(DAEMON_FILES.state.shape, 'a domain');
 
-export function readState(value: unknown, number: number): DomainState {
+export function readState(value: unknown, number: number): HostedDomainState {
   const state = readDomain(value);
   if (state.domid !== number) throw new Error(`it is of domain ${state.domid}`);
   return state;

@@ -1,7 +1,7 @@
 /** `save` and `restore`: the migration stream between a guest's process and a file that only the daemon can reach. */
 
 import type { Duplex } from 'node:stream';
-import { DATA_SOCKET } from '../../guest-process/guest-protocol.js';
+import { DATA_SOCKET } from '../../guest-process/guest-files.js';
 import type { SavedImage } from '../../migration/image-file.js';
 import { preambleRecord } from '../../migration/stream-records.js';
 import { sleep } from '../../os/clock.js';
@@ -16,8 +16,8 @@ import {
   RECORD_HEADER_BYTES,
   recordSize,
 } from '../../records/record.js';
-import type { Domain } from '../domains/domain.js';
 import { type Domains, mustBeOf } from '../domains/domains.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 import { openSavedConfig, savedConfig, savedConfigRecord } from './saved-config.js';
 
 /** The longest of the records before the memory, bytes. */
@@ -34,7 +34,7 @@ const DATA_TIMEOUT_MS = 20_000;
 /** Saves the guest to `path` and then ends it, or lets it run on (`keep`). If saving fails, the guest runs on. */
 export async function saveDomain(
   domains: Domains,
-  domain: Domain,
+  domain: HostedDomain,
   path: string,
   keep: boolean,
 ): Promise<SaveStats> {
@@ -79,7 +79,7 @@ export async function saveDomain(
 }
 
 /** Connects to the socket that the guest's process opens for a stream; gives up on `signal`. */
-async function dataOf({ world }: Domains, domain: Domain, signal?: AbortSignal): Promise<Duplex> {
+async function dataOf({ world }: Domains, domain: HostedDomain, signal?: AbortSignal): Promise<Duplex> {
   const { clock, processes } = world;
   const end = clock.monotonicMs() + DATA_TIMEOUT_MS;
   for (;;) {
@@ -142,7 +142,7 @@ async function openSaved(domains: Domains, path: string): Promise<SavedGuest> {
  * Creates a guest from a saved image. Its configuration is treated as foreign unless this daemon itself has written
  * it. If this fails, no guest was started and the image is unchanged.
  */
-export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<Domain> {
+export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<HostedDomain> {
   const { file, from, name, uuid, frames, saved } = await openSaved(domains, path);
   try {
     if (saved !== undefined) await domains.admit(saved.config, saved.foreign);

@@ -23,7 +23,7 @@ import type { StartedInfo } from '../../protocol/moves.js';
 import { TO_SOURCE } from '../../protocol/peer.js';
 import type { Rpc } from '../../protocol/rpc.js';
 import { say } from '../../protocol/table.js';
-import type { Domain } from '../domains/domain.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 import { Serial } from '../one-at-a-time.js';
 
 export interface IncomingContext {
@@ -34,14 +34,14 @@ export interface IncomingContext {
   /**
    * Called before the process is told to start: writes the host's xenstore nodes and whatever else the process needs.
    */
-  introduce(domain: Domain): Promise<void> | void;
+  introduce(domain: HostedDomain): Promise<void> | void;
   /** The process has received a whole guest. Fails if it is not the guest that was announced. */
-  received(domain: Domain, guest: ReceivedInfo): void;
+  received(domain: HostedDomain, guest: ReceivedInfo): void;
   /** The guest is ours. */
-  settle(domain: Domain): void;
-  discard(domain: Domain): Promise<void>;
+  settle(domain: HostedDomain): void;
+  discard(domain: HostedDomain): Promise<void>;
   /** The source has closed the hand-over. */
-  erase(handover: string, domain: Domain | undefined): void;
+  erase(handover: string, domain: HostedDomain | undefined): void;
   /** This hand-over has ended; no event can change it any more. */
   finished(move: IncomingMove): void;
 }
@@ -59,7 +59,7 @@ export class IncomingMove {
     readonly handover: string,
     readonly peer: string,
     /** Undefined if the guest has ended since. */
-    readonly domain: Domain | undefined,
+    readonly domain: HostedDomain | undefined,
     private readonly paused: boolean,
   ) {}
 

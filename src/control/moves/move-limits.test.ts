@@ -10,7 +10,7 @@ import { systemChance, systemClock } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
 import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
-import type { Domain } from '../domains/domain.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 import { IncomingMove } from './incoming-move.js';
 import { OutgoingMove } from './outgoing-move.js';
 
@@ -147,7 +147,7 @@ class World {
       state: { name: 'guest', uuid: 'u', vcpus: 1, memoryKib: 1024 },
       diesSoon: async () => !this.process.alive,
       kill: async () => this.ends('the source ended its process'),
-    }) as unknown as Domain;
+    }) as unknown as HostedDomain;
     this.move = new OutgoingMove(
       {
         log,
@@ -290,7 +290,7 @@ class World {
       ownedBy: () => this.record,
       exitOnDisk: () => ({ reason: 'crash', details: 'it died' }),
       kill: async () => this.arriving.die(),
-    }) as unknown as Domain;
+    }) as unknown as HostedDomain;
     this.incoming = new IncomingMove(
       {
         log,

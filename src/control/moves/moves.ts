@@ -21,8 +21,8 @@ import type { Peer } from '../../protocol/peer.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { AnswerOf, ParamsOf } from '../../protocol/table.js';
 import type { PeerAddress } from '../../transport/peer.js';
-import type { Domain } from '../domains/domain.js';
 import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 import { readIncoming, readOutgoing } from '../domains/state-files.js';
 import { dataPorts } from '../host-config.js';
 import type { World } from '../world.js';
@@ -52,10 +52,10 @@ const KEPT_STATS = 100;
 
 export class Moves implements MoveWatcher {
   readonly stats: MoveStats[] = [];
-  private readonly outgoing = new Map<Domain | string, OutgoingMove>();
+  private readonly outgoing = new Map<HostedDomain | string, OutgoingMove>();
   private readonly incoming = new Map<string, IncomingMove>();
   /** Guests that belong to a hand-over whose files cannot be read; an operator decides about them (decide()). */
-  private readonly unclear = new Set<Domain>();
+  private readonly unclear = new Set<HostedDomain>();
   private readonly dir: string;
   private readonly domains: Domains;
   private readonly world: World;
@@ -105,7 +105,7 @@ export class Moves implements MoveWatcher {
   });
 
   async migrate(
-    domain: Domain,
+    domain: HostedDomain,
     peer: PeerAddress,
     options: MoveOptions,
     progress: (progress: MoveProgress | StorageProgress) => void,
@@ -134,7 +134,7 @@ export class Moves implements MoveWatcher {
   }
 
   /** When this resolves, the guest continues here. */
-  async cancel(domain: Domain): Promise<void> {
+  async cancel(domain: HostedDomain): Promise<void> {
     const move = this.outgoing.get(domain);
     if (move === undefined) throw new Failure('bad-state', `domain ${domain.state.name} is not moving`);
     await move.cancel();
@@ -143,7 +143,7 @@ export class Moves implements MoveWatcher {
   /**
    * When this resolves, no move of the domain is under way: the domain is here, or it was only arriving and is gone.
    */
-  async giveUp(domain: Domain): Promise<void> {
+  async giveUp(domain: HostedDomain): Promise<void> {
     if (this.outgoing.has(domain)) await this.cancel(domain);
     if (domain.state.phase !== 'incoming') return;
     const { name, incoming } = domain.state;
@@ -153,7 +153,7 @@ export class Moves implements MoveWatcher {
   }
 
   /** The operator knows that the destination is lost for good, or has seen the guest run there. */
-  async decide(domain: Domain, keep: boolean): Promise<void> {
+  async decide(domain: HostedDomain, keep: boolean): Promise<void> {
     const move = this.outgoing.get(domain);
     if (move === undefined && this.unclear.has(domain)) {
       this.unclear.delete(domain);
@@ -166,30 +166,30 @@ export class Moves implements MoveWatcher {
     await move.event(keep ? 'refused' : 'accepted');
   }
 
-  isMoving(domain: Domain): boolean {
+  isMoving(domain: HostedDomain): boolean {
     return this.outgoing.has(domain);
   }
 
   /** Throws where the domain is being ended: what is begun with it now might outlive it. */
-  private mustStay(domain: Domain): void {
+  private mustStay(domain: HostedDomain): void {
     if (domain.leaving) throw new Failure('bad-state', `domain ${domain.state.name} is being ended`);
   }
 
   /** Throws if a verb would disturb a hand-over. */
-  mustRest(domain: Domain): void {
+  mustRest(domain: HostedDomain): void {
     this.mustStay(domain);
     if (this.outgoing.has(domain)) throw new Failure('bad-state', `domain ${domain.state.name} is moving`);
     if (domain.state.phase === 'incoming')
       throw new Failure('bad-state', `domain ${domain.state.name} is arriving`);
   }
 
-  async stopping(domain: Domain): Promise<void> {
+  async stopping(domain: HostedDomain): Promise<void> {
     const move = this.outgoing.get(domain);
     if (move === undefined) throw new Failure('bad-state', 'no move is under way');
     await move.stopping();
   }
 
-  ended(domain: Domain, _exit: GuestExit): boolean {
+  ended(domain: HostedDomain, _exit: GuestExit): boolean {
     const coming =
       domain.state.incoming === null ? undefined : this.incoming.get(domain.state.incoming.handover);
     if (coming !== undefined && coming.phase !== 'owner') {
@@ -202,7 +202,7 @@ export class Moves implements MoveWatcher {
     return true;
   }
 
-  removing(domain: Domain): void {
+  removing(domain: HostedDomain): void {
     const ref = domain.state.incoming;
     if (ref === null || !domain.ownedBy(ref.handover)) return;
     // The source may still ask: the answer must outlive the guest.
@@ -315,7 +315,11 @@ export class Moves implements MoveWatcher {
     return foreign;
   }
 
-  private async listenForData(domain: Domain, identity: string, key: string | undefined): Promise<number> {
+  private async listenForData(
+    domain: HostedDomain,
+    identity: string,
+    key: string | undefined,
+  ): Promise<number> {
     const host = this.domains.grant(domain);
     const from = { host: this.options.listenHost, identity, key };
     const ports = dataPorts(this.domains.config);
@@ -374,7 +378,7 @@ export class Moves implements MoveWatcher {
    * of hand-overs are accepted from here on, and each is handled after the state of its hand-over is known. Resolves
    * when everything is settled: a guest whose process does not answer delays only its own hand-over.
    */
-  recover(found: readonly Domain[]): Promise<void> {
+  recover(found: readonly HostedDomain[]): Promise<void> {
     const { files } = this.world;
     removeUnfinished(this.dir, files);
     const names = files.list(this.dir).filter((name) => /^out-.*\.json$/.test(name));
@@ -382,7 +386,7 @@ export class Moves implements MoveWatcher {
       .map((name) => this.domains.read(join('handovers', name), readOutgoing))
       .filter((file) => file !== undefined);
     const damaged = files.list(this.dir).some((name) => /^out-.*\.damaged/.test(name));
-    const restarts = new Map<Domain | undefined, OutgoingMove>();
+    const restarts = new Map<HostedDomain | undefined, OutgoingMove>();
     for (const file of outgoing) {
       const domain = found.find((d) => d.domid === file.domid && d.state.uuid === file.uuid);
       const move = new OutgoingMove(this.outgoingContext(), domain, file);
@@ -411,7 +415,7 @@ export class Moves implements MoveWatcher {
     return Promise.all(works).then(() => {});
   }
 
-  private async takeUp(domain: Domain, damaged: boolean): Promise<void> {
+  private async takeUp(domain: HostedDomain, damaged: boolean): Promise<void> {
     const ref = domain.state.incoming;
     if (ref !== null && domain.state.phase === 'incoming') return this.recoverIncoming(domain, ref);
     if (domain.state.phase === 'building') return this.domains.discard(domain, 'failed');
@@ -429,19 +433,19 @@ export class Moves implements MoveWatcher {
     } else await domain.ask('resume', {}, this.answerMs);
   }
 
-  private incomingOf(domain: Domain, handover: string, peer: string): IncomingMove {
+  private incomingOf(domain: HostedDomain, handover: string, peer: string): IncomingMove {
     const move = new IncomingMove(this.incomingContext(), handover, peer, domain, false);
     this.incoming.set(handover, move);
     return move;
   }
 
-  private recoverIncoming(domain: Domain, ref: { handover: string; peer: string }): Promise<void> {
+  private recoverIncoming(domain: HostedDomain, ref: { handover: string; peer: string }): Promise<void> {
     const move = this.incomingOf(domain, ref.handover, ref.peer);
     return move.recover(() => this.findIncoming(domain, ref.handover));
   }
 
   /** Finds out whether the guest became ours before the daemon ended, or is about to. */
-  private async findIncoming(domain: Domain, handover: string): Promise<'owner' | 'waiting'> {
+  private async findIncoming(domain: HostedDomain, handover: string): Promise<'owner' | 'waiting'> {
     let starting = false;
     if (domain.alive && !domain.ownedBy(handover)) {
       // A process that was not told to start ends by itself; so either it answers "starting", or it is gone.

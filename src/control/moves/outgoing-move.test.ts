@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { systemChance, systemClock } from '../../os/clock.js';
 import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
-import type { Domain } from '../domains/domain.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 import { OutgoingMove } from './outgoing-move.js';
 
 const started = { attachMs: 1, recordMs: 1, startMs: 1 };
@@ -42,7 +42,7 @@ function moveWithLateAnswer(
       }
       return { paused: false };
     },
-  } as unknown as Domain;
+  } as unknown as HostedDomain;
   const move: OutgoingMove = new OutgoingMove(
     {
       log: pino({ level: 'silent' }),

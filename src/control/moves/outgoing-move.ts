@@ -27,7 +27,7 @@ import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import { answerSigns } from '../../protocol/session.js';
 import { ask, listener, say } from '../../protocol/table.js';
 import type { PeerAddress } from '../../transport/peer.js';
-import type { Domain } from '../domains/domain.js';
+import type { HostedDomain } from '../domains/hosted-domain.js';
 import { Serial } from '../one-at-a-time.js';
 
 /** What the source stores on disk about a hand-over. */
@@ -52,13 +52,13 @@ export interface OutgoingContext {
   /** This host's wall-clock time, ns since 1970. */
   wallClock(): number;
   /** The guest's disks that can travel with it. */
-  travelling(domain: Domain): Promise<readonly TravellingImage[]>;
+  travelling(domain: HostedDomain): Promise<readonly TravellingImage[]>;
   persist(file: OutgoingFile): void;
   erase(handover: string): void;
   /** The guest stays here: resumes it or, if its process died meanwhile, applies the policy for a crash. */
-  resume(domain: Domain): Promise<void>;
+  resume(domain: HostedDomain): Promise<void>;
   /** The guest runs elsewhere: ends its process and removes its files here. */
-  drop(domain: Domain): Promise<void>;
+  drop(domain: HostedDomain): Promise<void>;
   /** These files no longer hold the guest's disks. */
   retire(disks: readonly string[]): void;
   finished(move: OutgoingMove): void;
@@ -93,7 +93,7 @@ export class OutgoingMove {
 
   constructor(
     private readonly context: OutgoingContext,
-    readonly domain: Domain | undefined,
+    readonly domain: HostedDomain | undefined,
     private file: Omit<OutgoingFile, 'record'>,
   ) {}
 
@@ -217,7 +217,7 @@ export class OutgoingMove {
    * A guest's process that hangs cannot report that, so it is asked for signs of life. If it does not answer, the
    * move is given up.
    */
-  private watchLife(domain: Domain): void {
+  private watchLife(domain: HostedDomain): void {
     const { answerMs } = this.context;
     this.lifeAlarm = this.context.clock.every(answerMs / SIGNS_OF_LIFE, () => {
       domain.ask('status', {}, answerMs).catch((error) => {
@@ -458,7 +458,7 @@ export class OutgoingMove {
   }
 
   /** From here on, whatever happens, nobody else owns the guest. */
-  private async resume(domain: Domain): Promise<void> {
+  private async resume(domain: HostedDomain): Promise<void> {
     try {
       await this.context.resume(domain);
     } catch (error) {

@@ -17,7 +17,7 @@ export const consoleConnection = (guest: Guest): MigrationPoint =>
   constantPoint(
     about,
     () => {
-      const { ram } = guest.domain.machine;
+      const { ram } = guest.domain.engine;
       const value = ram.mem.getU8(ram.linearOf(guest.container.consolePfn) + XENCONS_CONNECTION);
       return value === XENCONSOLE_CONNECTED ? 'connected' : `${value}`;
     },

@@ -24,7 +24,7 @@ export class ConsoleRing implements MigrationPoint {
   constructor(private readonly guest: Guest) {}
 
   inner(): string {
-    return `0x${this.guest.domain.machine.ram.mfnOf(this.guest.container.consolePfn).toString(16)}`;
+    return `0x${this.guest.domain.engine.ram.mfnOf(this.guest.container.consolePfn).toString(16)}`;
   }
   outer(): string {
     return this.host === undefined ? NOT_ATTACHED : `0x${this.host.consoleFrame.toString(16)}`;

@@ -17,7 +17,7 @@ export const machineFrames = (guest: Guest): MigrationPoint =>
   constantPoint(
     about,
     () => {
-      const { frames, map } = guest.domain.machine.ram;
+      const { frames, map } = guest.domain.engine.ram;
       return `0x${map.firstMfn.toString(16)} + PFN, ${frames} frames`;
     },
     (host) => `rings at 0x${host.storeFrame.toString(16)} and 0x${host.consoleFrame.toString(16)}`,

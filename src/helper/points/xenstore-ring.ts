@@ -15,7 +15,7 @@ export const about: PointDescription = {
 export const xenstoreRing = (guest: Guest): MigrationPoint =>
   constantPoint(
     about,
-    () => `0x${guest.domain.machine.ram.mfnOf(guest.container.storePfn).toString(16)}`,
+    () => `0x${guest.domain.engine.ram.mfnOf(guest.container.storePfn).toString(16)}`,
     (host) => `0x${host.storeFrame.toString(16)}`,
     'frames',
   );

@@ -24,9 +24,9 @@ const READ_KERNEL = Intent.read | Intent.asKernel;
 export function iret(d: DomainState): void {
   const v = d.current;
   const { cpu } = v;
-  const { mem, machine } = d;
+  const { mem, engine } = d;
   const sp = cpu.reg(RSP);
-  let frame = addressOk(sp) ? machine.translate(v.id, sp, READ_KERNEL) : -1;
+  let frame = addressOk(sp) ? engine.translate(v.id, sp, READ_KERNEL) : -1;
   let from: LinearMemory = mem;
   if (frame >= 0 && (frame & 4095) > 4096 - IretContext.sizeof) {
     frame = d.guest.copyIn(v.id, sp, IretContext.sizeof) ? 0 : -1;
@@ -60,7 +60,7 @@ export function iret(d: DomainState): void {
   const mask = flags & EFLAGS_IF ? 0 : 1;
   if (mem.u8[info] !== mask) {
     mem.u8[info] = mask;
-    machine.touch(info);
+    engine.touch(info);
   }
   if (v.asyncMask !== 0) v.asyncMask = v.nmiOldMask;
 

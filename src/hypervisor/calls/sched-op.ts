@@ -77,7 +77,7 @@ function block(d: DomainState): number {
   const v = d.current;
   const mask = v.vcpuInfo + VcpuInfo.evtchn_upcall_mask;
   d.mem.u8[mask] = 0;
-  d.machine.touch(mask);
+  d.engine.touch(mask);
   if (d.events.deliverable(v)) return 0;
   v.blocked = true;
   d.reschedule = true;

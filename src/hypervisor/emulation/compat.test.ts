@@ -125,8 +125,8 @@ interface Way {
 
 /** Puts code at an offset of the user's. */
 function put(g: TinyGuest, offset: number, code: string): void {
-  const { machine, state } = g.domain;
-  state.mem.u8.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), machine.ram.linearOf(0) + USER + offset);
+  const { engine, state } = g.domain;
+  state.mem.u8.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), engine.ram.linearOf(0) + USER + offset);
 }
 
 /** The guest with this user code, in front of its first instruction. */
@@ -183,9 +183,9 @@ describe('32-bit code', () => {
     // mov ecx, 20000; again: inc dword gs:[4]; dec ecx; jne again; mov eax, gs:[4]; int 0x80
     const g = await setUp('b9204e0000 65ff0504000000 49 75f6 65a104000000 cd80');
     g.run(20_000);
-    expect(g.domain.machine.vcpus[0].cs).toBe(FLAT_USER_CS32);
+    expect(g.domain.engine.vcpus[0].cs).toBe(FLAT_USER_CS32);
     const moved = await g.moved();
-    expect(moved.domain.machine.vcpus[0].codeBits).toBe(32);
+    expect(moved.domain.engine.vcpus[0].codeBits).toBe(32);
     const f = end(moved);
     expect([f.by, f.eax]).toEqual([0x80, 20_000n]);
     expect(moved.u32(DATA + 0x404)).toBe(20_000);

@@ -15,7 +15,7 @@ export function decodeAndEmulate(
   carryOut: (d: DomainState, v: VcpuContext, ins: Instruction) => void,
 ): void {
   const { cpu } = v;
-  const ins = decodeAt(d.machine, v.id, cpu.rip);
+  const ins = decodeAt(d.engine, v.id, cpu.rip);
   if (ins === null) {
     injectPageFault(d, v, cpu.faultAddress, cpu.faultCode);
     return;

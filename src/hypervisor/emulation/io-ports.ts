@@ -25,7 +25,7 @@ export function ioAllowed(
   if (port + bytes > v.iobmpLimit) return false;
   let bits = 0;
   for (let i = 0; i < 2; i++) {
-    const at = d.machine.translate(v.id, v.iobmp + (port >>> 3) + i, READ_KERNEL);
+    const at = d.engine.translate(v.id, v.iobmp + (port >>> 3) + i, READ_KERNEL);
     bits |= (at < 0 ? 0xff : d.mem.u8[at]) << (8 * i);
   }
   return (bits & (((1 << bytes) - 1) << (port & 7))) === 0;

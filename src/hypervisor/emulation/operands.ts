@@ -147,7 +147,7 @@ function locate(d: DomainState, v: VcpuContext, va: number, intent: number): num
     fault.address = va;
     return -1;
   }
-  const at = d.machine.translate(v.id, va, intent);
+  const at = d.engine.translate(v.id, va, intent);
   if (at < 0) {
     fault.canonical = true;
     fault.address = va;

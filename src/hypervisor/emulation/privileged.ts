@@ -76,7 +76,7 @@ const IO_OUT = 2;
 export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   const { cpu } = v;
   // Linux disables interrupts with CLI in its hottest paths, so this is handled without decoding.
-  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
+  const at = d.engine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
   const opcode = at < 0 ? 0 : d.mem.getU8(at);
   if ((opcode === CLI || opcode === STI) && ioplOk(d, v)) return instructionDone(d, v, cpu.rip + 1);
   // IN and OUT are handled without decoding too: while it boots, Linux polls a timer that does not exist a hundred
@@ -333,7 +333,7 @@ export function emulateForced(d: DomainState, v: VcpuContext) {
   const { rip } = cpu;
   for (let i = 0; i < 2; i++) {
     const va = cpu.linear(rip + PREFIX_BYTES + i);
-    const at = d.machine.translate(v.id, va, Intent.read);
+    const at = d.engine.translate(v.id, va, Intent.read);
     if (at < 0) return injectPageFault(d, v, va, 0);
     if (d.mem.u8[at] !== (i === 0 ? 0x0f : 0xa2)) return injectException(d, v, TRAP_invalid_op);
   }

@@ -241,7 +241,7 @@ export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
   beginWatch(v);
   // `mov fs, eax` and the like are on every path that switches tasks, and Linux uses `iretq` to serialise the
   // processor after changing code. Both are handled without decoding.
-  const at = d.machine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
+  const at = d.engine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
   const opcode = at >= 0 && (at & 4095) < 4095 ? d.mem.getU16(at) : 0;
   if (opcode === IRETQ && cpu.codeBits === 64) return iretInstruction(d, v, 8);
   if ((opcode & 0xff) === MOV_TO_SEGMENT) {

@@ -54,14 +54,14 @@ export class EventChannels {
   private readonly mem: LinearMemory;
 
   constructor(
-    private readonly machine: CpuEngine,
+    private readonly engine: CpuEngine,
     private readonly vcpus: readonly VcpuContext[],
     private readonly sharedInfo: number,
     readonly domid: number,
     /** Called when a blocked vCPU may run again, or when a vCPU that waits for its turn has an event to take. */
     private readonly woken: (v: VcpuContext) => void,
   ) {
-    this.mem = machine.ram.mem;
+    this.mem = engine.ram.mem;
     this.state[0] = PortState.reserved;
   }
 
@@ -93,7 +93,7 @@ export class EventChannels {
     const old = this.mem.u8[at];
     if (old & mask) return true;
     this.mem.u8[at] = old | mask;
-    this.machine.touch(at);
+    this.engine.touch(at);
     return false;
   }
   private testAndClear(base: number, bit: number): boolean {
@@ -102,7 +102,7 @@ export class EventChannels {
     const old = this.mem.u8[at];
     if (!(old & mask)) return false;
     this.mem.u8[at] = old & ~mask;
-    this.machine.touch(at);
+    this.engine.touch(at);
     return true;
   }
   private test(base: number, bit: number): boolean {
@@ -133,7 +133,7 @@ export class EventChannels {
     const at = v.vcpuInfo + VcpuInfo.evtchn_upcall_pending;
     if (this.mem.u8[at] !== 0) return;
     this.mem.u8[at] = 1;
-    this.machine.touch(at);
+    this.engine.touch(at);
     if (v.blocked) this.unblock(v);
     else if (this.deliverable(v)) this.woken(v);
   }

@@ -19,12 +19,12 @@ const op = (command: number, ...all: number[]): number => {
 const s16 = (va: number): number => (c.guest.u32(va & ~3) << (va & 2 ? 0 : 16)) >> 16;
 const entry = (ref: number): number => {
   const { state, layout } = c.guest.domain;
-  return state.mem.getU32(state.machine.ram.linearOf(layout.grants) + 8 * ref);
+  return state.mem.getU32(state.engine.ram.linearOf(layout.grants) + 8 * ref);
 };
 const FLAGS_OF = { permit: 1, readonly: 4, reading: 8, writing: 16 };
 const grant = (ref: number, frame: number, domid = OWN, flags = 1): void => {
   const { state, layout } = c.guest.domain;
-  const at = state.machine.ram.linearOf(layout.grants) + 8 * ref;
+  const at = state.engine.ram.linearOf(layout.grants) + 8 * ref;
   state.mem.setU32(at, flags | (domid << 16));
   state.mem.setU32(at + 4, mfn(frame));
 };
@@ -79,10 +79,10 @@ describe("a guest's own grants", () => {
     expect(status).toBe(0);
     expect(entry(9) & 0xffff).toBe(FLAGS_OF.permit | FLAGS_OF.reading | FLAGS_OF.writing);
     const { state } = c.guest.domain;
-    expect(state.mem.getU64(state.machine.translate(0, WINDOW, 1))).toBe(1234);
+    expect(state.mem.getU64(state.engine.translate(0, WINDOW, 1))).toBe(1234);
     expect(unmap(handle)).toBe(0);
     expect(entry(9) & 0xffff).toBe(FLAGS_OF.permit);
-    expect(state.machine.translate(0, WINDOW, 0)).toBe(-1);
+    expect(state.engine.translate(0, WINDOW, 0)).toBe(-1);
     expect(unmap(handle)).toBe(-4);
   });
 

@@ -51,7 +51,7 @@ export function grantTableOp(d: DomainState): number {
       return each(G.GnttabMapGrantRef.sizeof, () => map(d), 0, G.GnttabMapGrantRef.sizeof);
     case G.GNTTABOP_unmap_grant_ref: {
       const rc = each(G.GnttabUnmapGrantRef.sizeof, () => unmap(d, false), G.GnttabUnmapGrantRef.status, 2);
-      d.machine.tables.flush(ALL_VCPUS);
+      d.engine.tables.flush(ALL_VCPUS);
       return rc;
     }
     case G.GNTTABOP_unmap_and_replace: {
@@ -61,7 +61,7 @@ export function grantTableOp(d: DomainState): number {
         G.GnttabUnmapAndReplace.status,
         2,
       );
-      d.machine.tables.flush(ALL_VCPUS);
+      d.engine.tables.flush(ALL_VCPUS);
       return rc;
     }
     case G.GNTTABOP_setup_table:
@@ -320,7 +320,7 @@ function copy(d: DomainState) {
       const start = d.ram.linearOf(source) + from;
       const target = d.ram.linearOf(dest) + to;
       d.mem.u8.copyWithin(target, start, start + length);
-      d.machine.touch(target);
+      d.engine.touch(target);
       setStatus(d, s.status, G.GNTST_okay);
     }
     if (destRef) d.grants.release(buffer.getU32(s.dest), true);

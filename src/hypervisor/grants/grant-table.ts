@@ -48,7 +48,7 @@ export class GrantTable {
   readonly handles: Handle[] = [];
 
   constructor(
-    private readonly machine: CpuEngine,
+    private readonly engine: CpuEngine,
     private readonly frames: FrameTable,
     /** The frame index of the first of MAX_GRANT_FRAMES frames. */
     readonly firstFrame: number,
@@ -62,16 +62,16 @@ export class GrantTable {
 
   /** Linear address of an entry. */
   private at(ref: number): number {
-    return this.machine.ram.linearOf(this.firstFrame) + ref * GrantEntryV1.sizeof;
+    return this.engine.ram.linearOf(this.firstFrame) + ref * GrantEntryV1.sizeof;
   }
 
   /** Grows the table to `count` frames; new ones are empty. */
   grow(count: number): void {
     for (; this.nrFrames < count; this.nrFrames++) {
       const frame = this.firstFrame + this.nrFrames;
-      const at = this.machine.ram.linearOf(frame);
-      this.machine.ram.mem.u8.fill(0, at, at + 4096);
-      this.machine.touch(at);
+      const at = this.engine.ram.linearOf(frame);
+      this.engine.ram.mem.u8.fill(0, at, at + 4096);
+      this.engine.touch(at);
       this.frames.setOwner(frame, Owner.shared);
       this.share(frame);
     }
@@ -79,17 +79,17 @@ export class GrantTable {
 
   /** MFN of the table's frame `i`. */
   mfn(i: number): number {
-    return this.machine.ram.mfnOf(this.firstFrame + i);
+    return this.engine.ram.mfnOf(this.firstFrame + i);
   }
 
   /** Fills in an entry, as the domain builder does for the console and xenstore pages. */
   seed(ref: number, domid: number, mfn: number): void {
     const at = this.at(ref);
-    const { mem } = this.machine.ram;
+    const { mem } = this.engine.ram;
     mem.setU16(at + GrantEntryV1.flags, GTF_permit_access);
     mem.setU16(at + GrantEntryV1.domid, domid);
     mem.setU32(at + GrantEntryV1.frame, mfn);
-    this.machine.touch(at);
+    this.engine.touch(at);
   }
 
   /** Pins a grant for `domid`. Returns a frame index, or a (negative) GNTST_ error. */
@@ -99,7 +99,7 @@ export class GrantTable {
     if (pinned && (this.pinDomid[ref] !== domid || this.readers[ref] + this.writers[ref] >= MAX_PINS)) {
       return GNTST_general_error;
     }
-    const { mem } = this.machine.ram;
+    const { mem } = this.engine.ram;
     const at = this.at(ref);
     if (!pinned || (write && this.writers[ref] === 0)) {
       const flags = mem.getU16(at + GrantEntryV1.flags);
@@ -113,14 +113,14 @@ export class GrantTable {
       if (write && flags & GTF_readonly) return GNTST_general_error;
       let frame = this.pinFrame[ref];
       if (!pinned) {
-        frame = this.machine.ram.frameOf(mem.getU32(at + GrantEntryV1.frame));
+        frame = this.engine.ram.frameOf(mem.getU32(at + GrantEntryV1.frame));
         if (frame < 0 || this.frames.owner[frame] !== Owner.guest) return GNTST_bad_page;
       }
       if (write && this.frames.type[frame] !== 0) return GNTST_general_error;
       const next = flags | GTF_reading | (write ? GTF_writing : 0);
       if (next !== flags) {
         mem.setU16(at + GrantEntryV1.flags, next);
-        this.machine.touch(at);
+        this.engine.touch(at);
       }
       this.pinDomid[ref] = domid;
       this.pinFrame[ref] = frame;
@@ -147,10 +147,10 @@ export class GrantTable {
     if (this.writers[ref] === 0) clear |= GTF_writing;
     if (this.writers[ref] + this.readers[ref] === 0) clear |= GTF_reading;
     const at = this.at(ref) + GrantEntryV1.flags;
-    const flags = this.machine.ram.mem.getU16(at);
+    const flags = this.engine.ram.mem.getU16(at);
     if (flags & clear) {
-      this.machine.ram.mem.setU16(at, flags & ~clear);
-      this.machine.touch(at);
+      this.engine.ram.mem.setU16(at, flags & ~clear);
+      this.engine.touch(at);
     }
   }
 
@@ -178,14 +178,14 @@ export class GrantTable {
     // The entries of console and xenstore stay mapped.
     if (Math.min(a, b) <= GNTTAB_RESERVED_XENSTORE || this.isPinned(a) || this.isPinned(b))
       return GNTST_eagain;
-    const { mem } = this.machine.ram;
+    const { mem } = this.engine.ram;
     for (const half of [0, 4]) {
       const kept = mem.getU32(this.at(a) + half);
       mem.setU32(this.at(a) + half, mem.getU32(this.at(b) + half));
       mem.setU32(this.at(b) + half, kept);
     }
-    this.machine.touch(this.at(a));
-    this.machine.touch(this.at(b));
+    this.engine.touch(this.at(a));
+    this.engine.touch(this.at(b));
     return GNTST_okay;
   }
 

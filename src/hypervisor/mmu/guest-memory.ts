@@ -26,8 +26,8 @@ export class GuestMemory {
   readonly buffer = new LinearMemory(new ArrayBuffer(8192));
   private readonly mem: LinearMemory;
 
-  constructor(private readonly machine: CpuEngine) {
-    this.mem = machine.ram.mem;
+  constructor(private readonly engine: CpuEngine) {
+    this.mem = engine.ram.mem;
   }
 
   /**
@@ -35,14 +35,14 @@ export class GuestMemory {
    * read it.
    */
   readable(vcpu: number, va: number): number {
-    return addressOk(va) ? this.machine.translate(vcpu, va, Intent.read | KERNEL) : -1;
+    return addressOk(va) ? this.engine.translate(vcpu, va, Intent.read | KERNEL) : -1;
   }
 
   /** Copies `bytes` bytes from the guest to buffer[to...]. Returns false if a byte cannot be read. */
   copyIn(vcpu: number, va: number, bytes: number, to = 0): boolean {
     if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
-      const at = this.machine.translate(vcpu, va + done, Intent.read | KERNEL);
+      const at = this.engine.translate(vcpu, va + done, Intent.read | KERNEL);
       if (at < 0) return false;
       const part = Math.min(bytes - done, 4096 - (at & 4095));
       const target = to + done;
@@ -59,7 +59,7 @@ export class GuestMemory {
   copyOut(vcpu: number, va: number, bytes: number, from = 0, mode = KERNEL): boolean {
     if (!addressOk(va)) return false;
     for (let done = 0; done < bytes; ) {
-      const at = this.machine.translate(vcpu, va + done, Intent.write | mode);
+      const at = this.engine.translate(vcpu, va + done, Intent.write | mode);
       if (at < 0) return false;
       const part = Math.min(bytes - done, 4096 - (at & 4095));
       const source = from + done;

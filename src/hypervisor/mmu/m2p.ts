@@ -70,14 +70,14 @@ export class M2p {
   private readonly ram: GuestRam;
 
   constructor(
-    private readonly machine: CpuEngine,
+    private readonly engine: CpuEngine,
     /** The frame index of the first frame of the table itself, and of its page tables. */
     readonly firstFrame: number,
     private readonly tables: number,
     /** It can be read from machine frame 0 on; else, in guests of old, only where it tells of frames that there are. */
     private readonly whole: boolean,
   ) {
-    this.ram = machine.ram;
+    this.ram = engine.ram;
   }
 
   /** Index of the frame that shows machine frames that do not exist. */
@@ -148,12 +148,12 @@ export class M2p {
     const at = this.at(frame);
     this.ram.mem.setU32(at, lo);
     this.ram.mem.setU32(at + 4, hi);
-    this.machine.touch(at);
+    this.engine.touch(at);
   }
 
   invalidate(frame: number): void {
     this.ram.mem.setBig(this.at(frame), INVALID_M2P_ENTRY);
-    this.machine.touch(this.at(frame));
+    this.engine.touch(this.at(frame));
   }
 
   /** Pseudo-physical number of a frame (by index) as the table has it; 2^64-ish where it has none. */

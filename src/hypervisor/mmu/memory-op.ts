@@ -134,7 +134,7 @@ function allocate(d: DomainState, preferred: number): number {
   d.frames.setOwner(frame, Owner.guest);
   const at = d.ram.linearOf(frame);
   d.mem.u8.fill(0, at, at + 4096);
-  d.machine.touch(at);
+  d.engine.touch(at);
   return frame;
 }
 

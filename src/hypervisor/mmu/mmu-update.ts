@@ -67,7 +67,7 @@ function one(d: DomainState): number {
   if (level === 0) {
     d.mem.setU32(at, lo);
     d.mem.setU32(at + 4, hi);
-    d.machine.touch(at);
+    d.engine.touch(at);
     return 0;
   }
   return d.tables.modify(frame, at, lo, hi, cmd === MMU_PT_UPDATE_PRESERVE_AD);
@@ -94,7 +94,7 @@ export function updateVaMappingOtherdomain(d: DomainState): number {
 }
 
 function update(d: DomainState, domid: number): number {
-  const { args, machine } = d;
+  const { args, engine } = d;
   const v = d.current;
   const va = args.long(0);
   const rc = checkOwner(domid);
@@ -111,16 +111,16 @@ function update(d: DomainState, domid: number): number {
   const where = args.hi[2] === 0 ? (flags & ~UVMF_FLUSHTYPE_MASK) >>> 0 : -1;
   if (flush !== UVMF_TLB_FLUSH && flush !== UVMF_INVLPG) return 0;
   if (where === UVMF_LOCAL) {
-    machine.tables.flush(1 << v.id, flush === UVMF_TLB_FLUSH ? undefined : va);
+    engine.tables.flush(1 << v.id, flush === UVMF_TLB_FLUSH ? undefined : va);
     return 0;
   }
   if (where === UVMF_ALL) {
-    machine.tables.flush(ALL_VCPUS, flush === UVMF_TLB_FLUSH ? undefined : va);
+    engine.tables.flush(ALL_VCPUS, flush === UVMF_TLB_FLUSH ? undefined : va);
     return 0;
   }
   const mask = vcpuMask(d, args.long(2) - flush);
   if (mask < 0) return mask;
-  machine.tables.flush(mask, flush === UVMF_TLB_FLUSH ? undefined : va);
+  engine.tables.flush(mask, flush === UVMF_TLB_FLUSH ? undefined : va);
   return 0;
 }
 

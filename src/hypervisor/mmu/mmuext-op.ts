@@ -23,7 +23,7 @@ export function mmuextOp(d: DomainState): number {
 /** Executes one operation, whose structure is in the copy buffer. */
 function one(d: DomainState): number {
   const { buffer } = d.guest;
-  const { machine, tables } = d;
+  const { engine, tables } = d;
   const v = d.current;
   const cmd = buffer.getU32(M.MmuextOp.cmd);
   const mfn = buffer.getU64(M.MmuextOp.arg1_mfn);
@@ -41,24 +41,24 @@ function one(d: DomainState): number {
     case M.MMUEXT_NEW_USER_BASEPTR:
       return newUserBaseptr(d, v, mfn);
     case M.MMUEXT_TLB_FLUSH_LOCAL:
-      machine.tables.flush(1 << v.id);
+      engine.tables.flush(1 << v.id);
       return 0;
     case M.MMUEXT_INVLPG_LOCAL:
-      machine.tables.flush(1 << v.id, va);
+      engine.tables.flush(1 << v.id, va);
       return 0;
     case M.MMUEXT_TLB_FLUSH_MULTI:
     case M.MMUEXT_INVLPG_MULTI: {
       const mask = vcpuMask(d, buffer.getS64(M.MmuextOp.arg2_vcpumask));
       if (mask < 0) return -EINVAL;
       if (cmd === M.MMUEXT_TLB_FLUSH_MULTI || addressOk(va))
-        machine.tables.flush(mask, cmd === M.MMUEXT_TLB_FLUSH_MULTI ? undefined : va);
+        engine.tables.flush(mask, cmd === M.MMUEXT_TLB_FLUSH_MULTI ? undefined : va);
       return 0;
     }
     case M.MMUEXT_TLB_FLUSH_ALL:
-      machine.tables.flush(ALL_VCPUS);
+      engine.tables.flush(ALL_VCPUS);
       return 0;
     case M.MMUEXT_INVLPG_ALL:
-      if (addressOk(va)) machine.tables.flush(ALL_VCPUS, va);
+      if (addressOk(va)) engine.tables.flush(ALL_VCPUS, va);
       return 0;
     case M.MMUEXT_FLUSH_CACHE:
       return -EACCES;
@@ -77,7 +77,7 @@ function one(d: DomainState): number {
       if (frame < 0) return -EINVAL;
       const at = d.ram.linearOf(frame);
       d.mem.u8.fill(0, at, at + 4096);
-      machine.touch(at);
+      engine.touch(at);
       return 0;
     }
     case M.MMUEXT_COPY_PAGE: {
@@ -87,7 +87,7 @@ function one(d: DomainState): number {
       const from = d.ram.linearOf(source);
       const to = d.ram.linearOf(target);
       d.mem.u8.copyWithin(to, from, from + 4096);
-      machine.touch(to);
+      engine.touch(to);
       return 0;
     }
     case M.MMUEXT_MARK_SUPER:
@@ -134,7 +134,7 @@ export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number 
     if (rc !== 0) return rc;
     d.tables.beforeLoad(mfn, false);
   }
-  d.machine.tables.loadRoot(v.id, false, mfn);
+  d.engine.tables.loadRoot(v.id, false, mfn);
   if (old !== mfn && old !== 0) d.tables.putType(d.ram.frameOf(old));
   return 0;
 }
@@ -148,7 +148,7 @@ export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): num
     if (rc !== 0) return rc;
     d.tables.beforeLoad(mfn, true);
   }
-  d.machine.tables.loadRoot(v.id, true, mfn);
+  d.engine.tables.loadRoot(v.id, true, mfn);
   if (old !== 0) d.tables.putType(d.ram.frameOf(old));
   return 0;
 }

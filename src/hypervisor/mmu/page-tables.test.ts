@@ -91,7 +91,7 @@ describe('an entry of the lowest level is kept as Xen keeps it', () => {
 
   it('where it maps a grant, and Xen leaves the free bits alone', () => {
     const { state, layout } = c.guest.domain;
-    const grant = state.machine.ram.linearOf(layout.grants) + 8 * 9;
+    const grant = state.engine.ram.linearOf(layout.grants) + 8 * 9;
     state.mem.setU32(grant, 1 | (7 << 16));
     state.mem.setU32(grant + 4, mfn(0x70));
     const map = (flags: number): void => {
@@ -251,13 +251,13 @@ describe("Xen's own slots of a top table", () => {
     }
     expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, false));
     expect(mmuext(4, mfn(SPARE))).toBe(0);
-    const { machine } = c.guest.domain;
-    machine.dirty.start();
-    const dirty = new Uint8Array(Math.ceil(machine.ram.frames / 8));
-    machine.dirty.read(dirty);
+    const { engine } = c.guest.domain;
+    engine.dirty.start();
+    const dirty = new Uint8Array(Math.ceil(engine.ram.frames / 8));
+    engine.dirty.read(dirty);
     expect(mmuext(3, mfn(SPARE))).toBe(0);
     dirty.fill(0);
-    machine.dirty.read(dirty);
+    engine.dirty.read(dirty);
     expect((dirty[SPARE >> 3] >> (SPARE & 7)) & 1).toBe(1);
   });
 
@@ -418,7 +418,7 @@ describe('kernel and user mode', () => {
     set(SPARE + 2, 3, pte(SPARE + 3, 1));
     if (topHasKernel) set(SPARE + 2, 0, pte(L1, 1));
     set(SPARE + 3, 0, pte(0x44, 1));
-    g.domain.state.mem.u8.set(code, g.domain.machine.ram.linearOf(0) + 0x44 * PAGE);
+    g.domain.state.mem.u8.set(code, g.domain.engine.ram.linearOf(0) + 0x44 * PAGE);
     expect(g.run()).toMatchObject({ reason: 'poweroff' });
     return g;
   };

@@ -91,7 +91,7 @@ export class PageTables {
   private readonly mem: LinearMemory;
   private readonly ram: GuestRam;
   /** What the engine is told of them. */
-  private readonly engine: EngineTables;
+  private readonly tables: EngineTables;
   /**
    * Set when a present entry above the lowest level was changed: cached translations of any address may then be out
    * of date.
@@ -104,14 +104,14 @@ export class PageTables {
   m2pStrict = false;
 
   constructor(
-    private readonly machine: CpuEngine,
+    private readonly engine: CpuEngine,
     private readonly frames: FrameTable,
     /** Slot 256 of a kernel's top table. */
     private readonly m2pEntry: ReservedEntry,
   ) {
-    this.ram = machine.ram;
-    this.mem = machine.ram.mem;
-    this.engine = machine.tables;
+    this.ram = engine.ram;
+    this.mem = engine.ram.mem;
+    this.tables = engine.tables;
   }
 
   /** The index of a frame of the guest's own RAM, or -1. */
@@ -141,7 +141,7 @@ export class PageTables {
       type[frame] = 0;
       count[frame] = 0;
       // From now on every change of it is noticed.
-    } else this.engine.typed(frame, level);
+    } else this.tables.typed(frame, level);
     return rc;
   }
 
@@ -153,7 +153,7 @@ export class PageTables {
     const level = type[frame];
     if (level > 1) this.putEntries(frame, level, ENTRIES_PER_TABLE);
     type[frame] = 0;
-    this.engine.untyped(frame);
+    this.tables.untyped(frame);
   }
 
   /**
@@ -163,7 +163,7 @@ export class PageTables {
   flushUpper(): void {
     if (!this.upperChanged) return;
     this.upperChanged = false;
-    this.engine.flush(ALL_VCPUS);
+    this.tables.flush(ALL_VCPUS);
   }
 
   private promoteL1(frame: number): number {
@@ -178,7 +178,7 @@ export class PageTables {
         if (rc === 0 && (lo & L1_OWNER_LO) !== L1_OWNER_LO) adjusted = this.adjustL1(at + 8 * i) || adjusted;
       }
     }
-    if (adjusted) this.machine.touch(at);
+    if (adjusted) this.engine.touch(at);
     return rc;
   }
 
@@ -212,7 +212,7 @@ export class PageTables {
       }
     }
     if (level === 4) this.fillReserved(frame, this.m2pStrict);
-    else if (adjusted) this.machine.touch(at);
+    else if (adjusted) this.engine.touch(at);
     return 0;
   }
 
@@ -232,7 +232,7 @@ export class PageTables {
       this.mem.setU32(at + 8 * READ_ONLY_M2P_SLOT, this.m2pEntry.lo);
       this.mem.setU32(at + 8 * READ_ONLY_M2P_SLOT + 4, this.m2pEntry.hi);
     }
-    this.machine.touch(at);
+    this.engine.touch(at);
   }
 
   /** A top table is about to be loaded for a vCPU's kernel or user mode: decides whether it shows the M2P. */
@@ -266,7 +266,7 @@ export class PageTables {
         else this.mem.setU32(at + 8 * i, lo | ADDED_LO[level]);
       }
       if (level === 4) this.fillReserved(frame, kernelRoots.has(this.ram.mfnOf(frame)));
-      else this.machine.touch(at);
+      else this.engine.touch(at);
     }
   }
 
@@ -387,7 +387,7 @@ export class PageTables {
   /** Sets the entry at linear address `at`, which is in the table `frame`. */
   private write(frame: number, level: number, at: number, lo: number, hi: number): void {
     if (level > 1 && this.mem.getU32(at) & PTE_PRESENT) this.upperChanged = true;
-    this.engine.setEntry(frame, (at & 4095) >>> 3, level, lo, hi);
+    this.tables.setEntry(frame, (at & 4095) >>> 3, level, lo, hi);
   }
 
   /** The linear address of the L1 entry for `va` under the L4 table in frame `root` (an MFN), or -1. */

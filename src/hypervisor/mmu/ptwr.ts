@@ -54,9 +54,9 @@ export function emulatePageTableWrite(
   if ((errorCode & (PFEC_PRESENT | PFEC_WRITE | PFEC_RSVD | PFEC_FETCH)) !== (PFEC_PRESENT | PFEC_WRITE))
     return false;
   if (!addressOk(address)) return false;
-  const at = d.machine.translate(v.id, address, Intent.read);
+  const at = d.engine.translate(v.id, address, Intent.read);
   if (at < 0 || d.frames.type[d.ram.frameAt(at)] !== 1) return false;
-  const ins = decodeAt(d.machine, v.id, v.cpu.rip);
+  const ins = decodeAt(d.engine, v.id, v.cpu.rip);
   if (ins === null) return false;
   try {
     return emulate(d, v, ins, address);
@@ -71,7 +71,7 @@ const target = { at: 0, frame: 0, shift: 0n, lo: 0, hi: 0, old: 0n };
 /** Finds the part of an entry at `va`. It must be in the faulting page and aligned to its own size. */
 function entry(d: DomainState, v: VcpuContext, va: number, bytes: number, faulted: number): boolean {
   if (Math.floor(va / 4096) !== Math.floor(faulted / 4096) || va % bytes !== 0 || bytes > 8) return false;
-  const at = d.machine.translate(v.id, va, Intent.read);
+  const at = d.engine.translate(v.id, va, Intent.read);
   if (at < 0) return false;
   target.at = at - (at & 7);
   target.frame = d.ram.frameAt(at);

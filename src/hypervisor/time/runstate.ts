@@ -56,7 +56,7 @@ export function updateArea(d: DomainState, v: VcpuContext): void {
     d.guest.buffer.u8.set(keep);
     return;
   }
-  const at = d.machine.translate(v.id, v.runstateArea, WRITE_KERNEL);
+  const at = d.engine.translate(v.id, v.runstateArea, WRITE_KERNEL);
   if (at < 0) return;
   if (d.vmAssist & (1 << VMASST_TYPE_runstate_update_flag)) {
     const hi = at + VcpuRunstateInfo.state_entry_time + 4;

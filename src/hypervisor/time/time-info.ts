@@ -40,7 +40,7 @@ export function updateSystemTime(d: DomainState, v: VcpuContext): void {
   mem.setU32(at + VcpuTimeInfo.version, version);
   writeRecord(d, at, time);
   mem.setU32(at + VcpuTimeInfo.version, version + 1);
-  d.machine.touch(at);
+  d.engine.touch(at);
   if (v.timeArea !== 0) updateTimeArea(d, v, version + 1, time);
 }
 
@@ -60,7 +60,7 @@ export function markStopped(d: DomainState, only?: VcpuContext): void {
     if (only !== undefined && v !== only) continue;
     const at = v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags;
     d.mem.setU8(at, XEN_PVCLOCK_TSC_STABLE_BIT | XEN_PVCLOCK_GUEST_STOPPED);
-    d.machine.touch(at);
+    d.engine.touch(at);
   }
 }
 
@@ -84,7 +84,7 @@ function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: n
     buffer.u8.set(keep);
     return;
   }
-  const at = d.machine.translate(v.id, v.timeArea, WRITE_KERNEL);
+  const at = d.engine.translate(v.id, v.timeArea, WRITE_KERNEL);
   if (at < 0) return;
   d.mem.setU32(at + VcpuTimeInfo.version, version - 1);
   writeRecord(d, at, time);
@@ -107,5 +107,5 @@ export function updateWallClock(d: DomainState): void {
   mem.setU32(at + SharedInfo.wc_sec_hi, Math.floor(seconds / 0x1_0000_0000));
   mem.setU32(at + SharedInfo.wc_nsec, Math.floor(origin - seconds * 1e9));
   mem.setU32(at + SharedInfo.wc_version, version + 1);
-  d.machine.touch(at + SharedInfo.wc_version);
+  d.engine.touch(at + SharedInfo.wc_version);
 }

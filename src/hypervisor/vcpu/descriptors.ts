@@ -47,7 +47,7 @@ export function readDescriptor(d: DomainState, v: VcpuContext, selector: number)
   descriptor.a = descriptor.b = 0;
   if (selector & 4) {
     if (index >= v.ldtEnts) return false;
-    const at = d.machine.translate(v.id, v.ldtBase + 8 * index, Intent.asKernel);
+    const at = d.engine.translate(v.id, v.ldtBase + 8 * index, Intent.asKernel);
     if (at < 0) return false;
     return sanitised(d.mem.getU32(at), d.mem.getU32(at + 4));
   }
@@ -103,7 +103,7 @@ function validatePage(d: DomainState, frame: number): boolean {
     if (descriptor.a !== a || descriptor.b !== b) {
       d.mem.setU32(at + 8 * i, descriptor.a);
       d.mem.setU32(at + 8 * i + 4, descriptor.b);
-      d.machine.touch(at + 8 * i);
+      d.engine.touch(at + 8 * i);
     }
   }
   return true;
@@ -145,6 +145,6 @@ export function updateDescriptor(d: DomainState): number {
   const at = d.ram.linearOf(frame) + (lo[0] & 4095);
   d.mem.setU32(at, a);
   d.mem.setU32(at + 4, b);
-  d.machine.touch(at);
+  d.engine.touch(at);
   return 0;
 }

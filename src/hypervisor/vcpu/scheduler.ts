@@ -166,12 +166,12 @@ export class Scheduler {
    * `enough` is true after an exit.
    */
   alone(v: VcpuContext, instructions: number, enough: (v: VcpuContext) => boolean): void {
-    const { clock, machine } = this.d;
+    const { clock, engine } = this.d;
     const now = clock.now();
     this.enter(v, now);
     this.executing = v;
-    if (machine.abilities.exactCounts) machine.slice(v.id, instructions, now, NO_LIMIT);
-    else machine.slice(v.id, NO_LIMIT, now, now + Math.max(LEAST_ALONE_NS, instructions * INSTRUCTION_NS));
+    if (engine.abilities.exactCounts) engine.slice(v.id, instructions, now, NO_LIMIT);
+    else engine.slice(v.id, NO_LIMIT, now, now + Math.max(LEAST_ALONE_NS, instructions * INSTRUCTION_NS));
     this.slice(v, true, enough);
     this.executing = undefined;
     this.leave(v, clock.now());
@@ -200,11 +200,11 @@ export class Scheduler {
 
   /** Limits the slice to the time at which something else needs the processor. */
   private limit(v: VcpuContext, now: number, end: number): void {
-    const { clock, machine } = this.d;
+    const { clock, engine } = this.d;
     const until = Math.min(end, nextDeadline(this.d), this.turnEnds);
     if (clock.deterministic)
-      machine.slice(v.id, Math.max(1, Math.ceil((until - now) / this.nsPerInstruction)), now, NO_LIMIT);
-    else machine.slice(v.id, NO_LIMIT, now, until);
+      engine.slice(v.id, Math.max(1, Math.ceil((until - now) / this.nsPerInstruction)), now, NO_LIMIT);
+    else engine.slice(v.id, NO_LIMIT, now, until);
   }
 
   /**
@@ -213,14 +213,14 @@ export class Scheduler {
    */
   private slice(v: VcpuContext, entering: boolean, enough?: (v: VcpuContext) => boolean): void {
     const { d } = this;
-    const { machine } = d;
+    const { engine } = d;
     const { cpu } = v;
     d.reschedule = false;
     for (let deliver = entering; ; deliver = true) {
       // Nothing may come between a load of SS and the next instruction.
       if (deliver && cpu.stackShadow < 0) deliverPending(d, v);
       if (d.shutdown !== undefined) return;
-      const exit = machine.run(v.id);
+      const exit = engine.run(v.id);
       if (exit === Exit.limit || exit === Exit.halted) return;
       handleExit(d, v, exit);
       if (d.shutdown !== undefined) return;

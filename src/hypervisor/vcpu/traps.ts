@@ -75,15 +75,15 @@ function addRegister(cpu: EngineVcpu, register: number): void {
 /** Writes the frame to the guest's stack, below `sp`. Returns where it begins, or NaN if a part cannot be written. */
 function pushFrame(d: DomainState, v: VcpuContext, sp: number): number {
   const { words, lo, hi } = frame;
-  const { mem, machine } = d;
+  const { mem, engine } = d;
   const start = sp - 8 * words;
   // Frames are aligned to 8 bytes: a word never crosses a page boundary, and nearly every frame is in one page.
   const page = Math.floor(start / 4096) * 4096;
-  const whole = sp - page <= 4096 ? machine.translate(v.id, start, WRITE_KERNEL) : -1;
+  const whole = sp - page <= 4096 ? engine.translate(v.id, start, WRITE_KERNEL) : -1;
   let ok = true;
   for (let i = 0; i < words; i++) {
     const va = sp - 8 * (i + 1);
-    const at = whole >= 0 ? whole + (va - start) : machine.translate(v.id, va, WRITE_KERNEL);
+    const at = whole >= 0 ? whole + (va - start) : engine.translate(v.id, va, WRITE_KERNEL);
     if (at >= 0) {
       mem.setU32(at, lo[i]);
       mem.setU32(at + 4, hi[i]);
@@ -127,7 +127,7 @@ export function enter(
   const savedMask = mem.u8[info];
   if (masks && savedMask !== 1) {
     mem.u8[info] = savedMask | 1;
-    d.machine.touch(info);
+    d.engine.touch(info);
   }
   let frameFlags = flags & ~CLEARED_IN_FRAME;
   if (savedMask === 0) frameFlags |= EFLAGS_IF;
@@ -195,7 +195,7 @@ export function injectInterrupt(d: DomainState, v: VcpuContext, vector: number):
 export function injectPageFault(d: DomainState, v: VcpuContext, address: number, errorCode: number): void {
   const at = v.vcpuInfo + VcpuInfo.arch + ArchVcpuInfo.cr2;
   d.mem.setU64(at, address);
-  d.machine.touch(at);
+  d.engine.touch(at);
   v.cpu.cr2 = address;
   const code = v.cpu.userMode ? errorCode | PFEC_USER : errorCode & ~PFEC_USER;
   if (v.trapAddress[TRAP_page_fault] === 0) {

@@ -131,7 +131,7 @@ function registerVcpuInfo(d: DomainState, v: VcpuContext, mfn: number, offset: n
   // Everything counts as pending, so that no event is lost. The guest can handle a spurious event.
   d.mem.setU32(at + VcpuInfo.evtchn_pending_sel, 0xffff_ffff);
   d.mem.setU32(at + VcpuInfo.evtchn_pending_sel + 4, 0xffff_ffff);
-  d.machine.touch(at);
+  d.engine.touch(at);
   d.events.markPending(v);
   updateSystemTime(d, v);
   return 0;

@@ -41,7 +41,7 @@ export interface IncomingRef {
   readonly peer: string;
 }
 
-export interface DomainState {
+export interface HostedDomainState {
   readonly domid: number;
   name: string;
   readonly uuid: string;
@@ -75,16 +75,16 @@ export interface DomainState {
 
 export interface DomainHooks {
   /** The guest stopped by itself, or its process died. Called once. */
-  ended(domain: Domain, exit: GuestExit): void;
-  store(domain: Domain, nodes: readonly HostNode[]): void;
+  ended(domain: HostedDomain, exit: GuestExit): void;
+  store(domain: HostedDomain, nodes: readonly HostNode[]): void;
   /** The guest has released a device. */
-  unplugged(domain: Domain, kind: string, devid: number): void;
+  unplugged(domain: HostedDomain, kind: string, devid: number): void;
   /** The guest process is about to stop its guest for a move. */
-  stopping(domain: Domain): Promise<void>;
+  stopping(domain: HostedDomain): Promise<void>;
   /** Its process is dead. `how`: how it ended, in words. `lastWords`: its last line of output, or "". */
-  processEnded(domain: Domain, how: string, lastWords: string): void;
+  processEnded(domain: HostedDomain, how: string, lastWords: string): void;
   /** Something unusual about its process that deserves a line in the log; the rate is limited. */
-  odd(domain: Domain, what: string): void;
+  odd(domain: HostedDomain, what: string): void;
 }
 
 /**
@@ -118,7 +118,7 @@ async function within(clock: Clock, something: Promise<void>, timeoutMs: number)
   });
 }
 
-export class Domain {
+export class HostedDomain {
   rpc: Rpc | undefined;
   /** The domain is being removed: further requests to it are refused. */
   leaving = false;
@@ -143,7 +143,7 @@ export class Domain {
   private readonly oddities: Seldom;
 
   constructor(
-    readonly state: DomainState,
+    readonly state: HostedDomainState,
     readonly places: ProcessPlaces,
     private readonly stateFile: string,
     private readonly hooks: DomainHooks,
