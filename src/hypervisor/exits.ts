@@ -7,10 +7,11 @@ import { Exit } from '../engine/engine.js';
 import { TI_DPL_MASK } from '../xen/vcpu.js';
 import { systemCall } from './calls/fast-calls.js';
 import { hypercall } from './calls/hypercalls.js';
-import { CR0_TS, emulateForced, emulatePrivileged, setTaskSwitched } from './emulation/privileged.js';
+import { emulateForced, emulatePrivileged } from './emulation/privileged.js';
 import { emulateDescriptorInstruction } from './emulation/segments.js';
 import { emulatePageTableWrite } from './mmu/ptwr.js';
 import type { DomainState } from './state.js';
+import { CR0_TS, setTaskSwitched } from './vcpu/control-registers.js';
 import {
   injectException,
   injectInterrupt,

@@ -30,10 +30,10 @@ import {
   VMASST_TYPE_runstate_update_flag,
   VMASST_TYPE_writable_pagetables,
 } from '../../xen/vm-assist.js';
-import { setTaskSwitched } from '../emulation/privileged.js';
 import { loadUserGs } from '../emulation/segments.js';
 import { addressOk, isCanonical } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
+import { setTaskSwitched } from '../vcpu/control-registers.js';
 
 const ASSISTS = new Set([
   VMASST_TYPE_4gb_segments,

@@ -10,6 +10,7 @@ import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
 import { cpuid } from '../identity.js';
 import { newBaseptr } from '../mmu/mmuext-op.js';
 import type { DomainState } from '../state.js';
+import { CR0_TS, CR4_DE, fixupCr4, guestCr0, setCr4, setTaskSwitched } from '../vcpu/control-registers.js';
 import { getDebugreg, setDebugreg } from '../vcpu/debug-registers.js';
 import { CR2, RAX, RBX, RCX, RDI, RDX, RSI } from '../vcpu/registers.js';
 import {
@@ -38,24 +39,7 @@ import {
 
 const { Mnemonic, OpKind, Register } = iced;
 
-export const CR0_TS = 8;
-/** PG, AM, WP, NE, ET, MP, PE. They belong to the processor, and a guest cannot change them. */
-export const CR0_FIXED = 0x8005_0033;
-const CR4_TSD = 4;
-const CR4_DE = 8;
-/** The bits of the processor's CR4 that a guest sees: PAE, MCE, OSFXSR, OSXMMEXCPT. */
-const CR4_VISIBLE = 0x660;
 const XEN_IO_CHECK_DR7 = 0xff;
-
-/** The CR4 that a guest gets if it writes `value`. */
-export const fixupCr4 = (value: number): number => (value & (CR4_TSD | CR4_DE)) | CR4_VISIBLE;
-
-/** CR0 as the guest reads it. */
-export const guestCr0 = (v: VcpuContext): number => CR0_FIXED + (v.cpu.cr0 & CR0_TS);
-
-export function setTaskSwitched(v: VcpuContext, set: boolean): void {
-  v.cpu.cr0 = set ? v.cpu.cr0 | CR0_TS : v.cpu.cr0 & ~CR0_TS;
-}
 
 /** Whether IOPL allows the present code to use I/O instructions, CLI and STI. */
 function ioplOk(d: DomainState, v: VcpuContext): boolean {
@@ -215,11 +199,6 @@ function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next:
       return refuse();
   }
   instructionDone(d, v, next);
-}
-
-export function setCr4(v: VcpuContext, cr4: number): void {
-  v.cr4 = cr4;
-  v.cpu.cr4 = cr4;
 }
 
 /** The enable bits of the I/O breakpoints that the access hits. */

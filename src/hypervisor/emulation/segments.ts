@@ -15,6 +15,7 @@ import { sysenter } from '../calls/fast-calls.js';
 import { amdLike } from '../identity.js';
 import { isCanonical } from '../mmu/guest-memory.js';
 import type { DomainState } from '../state.js';
+import { guestCr0 } from '../vcpu/control-registers.js';
 import {
   descriptor,
   readDescriptor,
@@ -55,7 +56,6 @@ import {
   writeMemory,
   writeRegister,
 } from './operands.js';
-import { guestCr0 } from './privileged.js';
 
 const { Mnemonic, OpKind, Register } = iced;
 const ZF = 0x40;

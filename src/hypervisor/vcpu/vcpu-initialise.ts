@@ -13,10 +13,10 @@ import {
   VGCF_online,
   VGCF_syscall_disables_events,
 } from '../../xen/vcpu.js';
-import { CR0_TS, fixupCr4, setCr4, setTaskSwitched } from '../emulation/privileged.js';
 import { addressOk, isCanonical } from '../mmu/guest-memory.js';
 import { newBaseptr, newUserBaseptr } from '../mmu/mmuext-op.js';
 import type { DomainState } from '../state.js';
+import { CR0_TS, fixupCr4, setCr4, setTaskSwitched } from './control-registers.js';
 import { DR6_DEFAULT, DR7_DEFAULT, setDebugreg } from './debug-registers.js';
 import { fixupSelector, setGdtFrames } from './descriptors.js';
 import { EFLAGS_IF, EFLAGS_IOPL } from './traps.js';
