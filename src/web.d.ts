@@ -14,6 +14,8 @@ declare class TextDecoder {
 }
 /** The bytes of base64, as characters of codes 0 to 255. */
 declare function atob(base64: string): string;
+/** The base64 of characters of codes 0 to 255. */
+declare function btoa(binary: string): string;
 
 declare class ReadableStream<T> {
   constructor(source?: {

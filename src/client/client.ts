@@ -24,8 +24,8 @@ import type { AnyProgress, MoveStats } from '../protocol/moves.js';
 import { type ByteStream, Rpc } from '../protocol/rpc.js';
 import { answerSigns, keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
 import { type AnswerOf, type AskedOf, ask, listener } from '../protocol/table.js';
+import { decodeBase64, encodeBase64 } from '../records/base64.js';
 import { Arrivals } from './arrivals.js';
-import { base64Of, bytesOf } from './base64.js';
 
 export interface ClientOptions {
   /** Content of the file control.key in the daemon's directory; needed on its unix socket only. */
@@ -92,7 +92,7 @@ export class Client {
       console: ({ data, uuid }) => {
         // A daemon of version 0.1 does not say which guest the output is from.
         for (const one of this.consoles)
-          if (uuid === undefined || one.uuid === uuid) one.output.push(bytesOf(data));
+          if (uuid === undefined || one.uuid === uuid) one.output.push(decodeBase64(data));
       },
       progress: ({ uuid, ...progress }) => {
         for (const one of this.moves)
@@ -266,7 +266,7 @@ export class Client {
     this.consoles.add(before);
     try {
       const { latest } = await this.request('console', asked);
-      output.push(bytesOf(latest));
+      output.push(decodeBase64(latest));
       early.end();
       for await (const bytes of early) output.push(bytes);
     } finally {
@@ -278,7 +278,7 @@ export class Client {
       () => output.end(),
     );
     const type = (bytes: Uint8Array): Promise<number> =>
-      this.request('type', { ...asked, data: base64Of(bytes) });
+      this.request('type', { ...asked, data: encodeBase64(bytes) });
     const write = async (text: string | Uint8Array): Promise<void> => {
       let rest = typeof text === 'string' ? new TextEncoder().encode(text) : text;
       while (rest.length > 0) {
