@@ -1,8 +1,10 @@
 /**
- * The guest process's work: one guest, made by `create` or by a stream, run, moved, ended, on its daemon's word.
+ * The work of a guest's process: it serves one guest, which it makes from a configuration or takes from a
+ * stream, and it runs, moves and ends the guest when the daemon asks for that.
  *
- * Invariant (docs/handover.md): a guest that came by a move runs no instruction before its owner record is on disk;
- * a guest that was stopped by a move goes on when the daemon is lost, unless it is locked; a locked one never does.
+ * Invariant (docs/handover.md): a guest that came by a move runs no instruction before its owner record is on
+ * disk. A guest that a move has stopped runs again if the daemon is lost, unless the guest is locked; a
+ * locked guest never runs again in this process.
  */
 import { readFileSync, rmSync } from 'node:fs';
 import type { FilledImages } from '../host/images.js';
@@ -55,13 +57,13 @@ import type {
 } from './guest-runner.js';
 import { RelayedStore } from './relayed-store.js';
 
-/** Descriptors that the daemon opened for this process. */
+/** The file descriptors that the daemon opened for this process before it started it. */
 const KERNEL_FD = 3;
 const RAMDISK_FD = 4;
 
-/** Longest that a guest's disks may take to be let go of, once it stands still. */
+/** The longest time that this process waits until nothing of a stopped guest can reach its disks any more. */
 const RELEASE_MS = 5_000;
-/** Characters of a point's value. */
+/** The longest text, in characters, that a migration point's value may have. */
 const MAX_WORDS = 4096;
 
 type With<M extends keyof GuestRequests> = ParamsOf<GuestRequests, M>;
@@ -73,15 +75,15 @@ export class GuestService {
   private incoming: IncomingRunner | undefined;
   private receiving: Promise<ReceivedInfo> | undefined;
   private sender: WorkerSender | undefined;
-  /** Stopped by a move that has sent everything. */
+  /** True once a move has sent all of the guest and stopped it. */
   private stoppedByMove = false;
   private locked = false;
-  /** Devices whose links are being opened. */
+  /** The number of devices whose links are being opened. */
   private plugging = 0;
   private paused = false;
-  /** The host, as its daemon has granted it. */
+  /** The host as the daemon has granted it to this process. */
   private platform: HostPlatform | undefined;
-  /** What runs the first instruction, of a guest that was created or came paused. */
+  /** Lets a guest that was created, or that arrived paused, run its first instruction. */
   private firstStart: (() => void) | undefined;
   private watched = false;
   private daemon: Rpc | undefined;
@@ -96,7 +98,7 @@ export class GuestService {
     private readonly exit: (status: number) => void,
   ) {}
 
-  /** What it does for each request of its daemon's. */
+  /** What this process does for each request of its daemon. */
   readonly handlers: Handlers<GuestRequests> = {
     hello: () => this.hello(),
     create: (wanted) => this.create(wanted),
@@ -123,7 +125,7 @@ export class GuestService {
     end: (wanted) => this.end(wanted),
   };
 
-  /** A daemon connected; an earlier one is gone. */
+  /** Takes the connection of a daemon. The connection of an earlier daemon is closed. */
   attachDaemon(daemon: Rpc): void {
     this.daemon?.destroy();
     this.daemon = daemon;
@@ -143,7 +145,8 @@ export class GuestService {
   }
 
   hello(): GuestHello {
-    // A daemon that has just met this guest knows nothing of what it wrote.
+    // The daemon may have been restarted: then it does not know what this guest has written into its
+    // xenstore.
     this.store.tellAll();
     return {
       pid: process.pid,
@@ -168,7 +171,7 @@ export class GuestService {
     });
   }
 
-  /** Tells its daemon, if there is one. */
+  /** Sends the daemon a notice, if a daemon is connected. */
   private tell<M extends keyof typeof FROM_GUEST & string>(
     method: M,
     params: NoticedOf<typeof FROM_GUEST, M>,
@@ -197,7 +200,10 @@ export class GuestService {
     if (this.phase === 'ended') throw new Failure('bad-state', 'the guest has stopped');
     return this.runner;
   }
-  /** For what would change a guest whose owner is being settled. */
+  /**
+   * The guest, for requests that would change it. They are refused while a move is settling who owns the
+   * guest.
+   */
   private free(): GuestRunner {
     const runner = this.live();
     if (this.sender !== undefined || this.stoppedByMove)
@@ -228,8 +234,9 @@ export class GuestService {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
     this.phase = 'incoming';
     const factory = await this.factory(host);
-    // Before anything is sent, or a small guest would be here, and stand still, in the middle of it. One from a file
-    // stands still in any case.
+    // The rehearsal runs before the source sends anything: a small guest would otherwise have arrived by
+    // then, and would stand still until the rehearsal ends. A guest from a file stands still in any case, so
+    // it is not rehearsed.
     if (from.path === undefined) await this.rehearse(factory);
     else rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from, ports);
@@ -243,7 +250,7 @@ export class GuestService {
     try {
       await factory.rehearse?.(() => new Promise((done) => setImmediate(done)));
     } catch (error) {
-      // Of no consequence, but not to be hidden.
+      // A rehearsal that fails does not matter to the move, but somebody should see that it failed.
       logLine(`rehearsal: ${(error as Error).stack}`);
     }
   }
@@ -293,7 +300,7 @@ export class GuestService {
       throw error;
     }
     const t1 = performance.now();
-    // The moment of decision: before it the guest is the source's, after it ours.
+    // The hand-over is decided here: before this line the guest belongs to the source, after it to this host.
     if (handover !== null) this.claim(handover, incoming);
     const t2 = performance.now();
     this.phase = 'live';
@@ -308,7 +315,8 @@ export class GuestService {
     try {
       writeDurable(GUEST_FILES.owner.name, { handover, uuid: incoming.runner.movable.uuid });
     } catch (error) {
-      // Whether the record is there is for the daemon to see, once we are dead and cannot change it.
+      // The write may have failed after the record was on disk. The daemon looks for the record once this
+      // process has ended and can no longer change it.
       this.leave('failed', `the owner record cannot be written: ${(error as Error).message}`);
       throw error;
     }
@@ -318,7 +326,8 @@ export class GuestService {
     const runner = this.free();
     if (!this.paused) {
       this.paused = true;
-      // It stands still in any case; what a disk has not done yet ends when its server answers, as on Xen.
+      // The guest stands still even if this fails. A write that a disk has not finished ends when its server
+      // answers, as on Xen.
       await runner.movable.pause().catch((error: Error) => logLine(error.message));
     }
     return null;
@@ -443,9 +452,9 @@ export class GuestService {
       return stats;
     } finally {
       this.sender = undefined;
-      // Not waited for: the guest may be standing still.
+      // This is not awaited, because the guest may be standing still.
       storage?.close().catch((error: Error) => logLine(error.message));
-      // The thread ends by itself when all is written; a failed one has ended.
+      // The sender's thread ends by itself once everything is written, and has ended already if it failed.
       if (!this.stoppedByMove) sender.close();
     }
   }
@@ -464,7 +473,7 @@ export class GuestService {
         `its disks cannot be opened for a copy within ${answerMs / 1000} s`,
       );
     } catch (error) {
-      // Should it come yet.
+      // The storage may still open after its time limit; then it is closed.
       opening.then(
         (late) => late.close(),
         () => undefined,
@@ -479,8 +488,8 @@ export class GuestService {
   }
 
   /**
-   * Answered when nothing of this guest can reach its disks any more. When that cannot be had within RELEASE_MS it is
-   * not locked, and its daemon does not offer it.
+   * Answers once nothing of this guest can reach its disks any more. If that takes longer than RELEASE_MS,
+   * the guest is not locked and its daemon does not offer it to the destination.
    */
   async lock(): Promise<null> {
     if (!this.stoppedByMove) throw new Failure('bad-state', 'only a guest that was sent can be locked');
@@ -512,7 +521,7 @@ export class GuestService {
     return null;
   }
 
-  /** Ends this process in order, after what is being answered has left. */
+  /** Ends this process in order. The process exits after the answers that are on their way have left. */
   private leave(reason: GuestExit['reason'], details: string): void {
     this.phase = 'ended';
     logLine(`this process ends: ${reason} ${details}`.trimEnd());
@@ -521,7 +530,7 @@ export class GuestService {
   }
 }
 
-/** Throws where a part of a stream is of another guest than the one that was announced. */
+/** Throws if a part of a stream describes another guest than the source has announced. */
 function mustBeExpected(
   found: { readonly name: string; readonly uuid: string },
   expected: ExpectedGuest,

@@ -1,9 +1,12 @@
-/** The outer values of a host without Xen: invented, and unlike those of any other host. */
+/**
+ * The outer values of a host without Xen. They are invented at random, so that a guest that moves meets other
+ * ones.
+ */
 import type { OuterValues } from '../platform.js';
 
-/** Frame numbers of a pretended machine of 4 GiB and more: where this host keeps a domain's rings. */
+/** The first frame number that a domain's rings may get: those of a pretended machine of 4 GiB and more. */
 const FIRST_FRAME = 0x4_0000;
-/** Ports of the store below, those of the console from here on. */
+/** Ports of the xenstore ring are below this number; ports of the console's ring begin with it. */
 const FIRST_CONSOLE_PORT = 64;
 
 const pick = (from: number, to: number): number => from + Math.floor(Math.random() * (to - from));

@@ -1,15 +1,21 @@
-/** What a guest's process has to reach of a host without Xen: the files of its disks, and the sockets of its links. */
+/**
+ * What a guest's process must be able to reach on a host without Xen: the files of its disks, and the sockets
+ * of its links.
+ */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { parseLinkAddress } from '../../net/links/address.js';
 import type { DiskSpec } from '../../protocol/guest-config.js';
 import type { HostReach } from '../platform.js';
 
 interface Disk extends DiskSpec {
-  /** Path here; "" for one behind NBD, and for an empty drive. */
+  /** The path of the disk's file on this host. It is "" for a disk behind NBD and for an empty drive. */
   readonly path: string;
 }
 
-/** `pathOf`: where the file of a disk's target is. */
+/**
+ * What the sandbox of a guest with these disks and networks lets through. `pathOf` maps a disk's target to
+ * the path of its file on this host.
+ */
 export function standaloneReach(
   specs: readonly DiskSpec[],
   networks: Readonly<Record<string, string>>,
@@ -41,7 +47,10 @@ function nbdSocket({ target }: DiskSpec): string[] {
   return socket === null ? [] : [socket];
 }
 
-/** Of what an image has beside the disk's contents: at most a part of them, and so much, in bytes. */
+/**
+ * The file of a qcow2 image also holds metadata. At most an eighth of the disk's size and this number of
+ * bytes are allowed for it.
+ */
 const IMAGE_MARGIN = 256 << 20;
 
 function longestFile(disks: readonly Disk[]): number | undefined {
@@ -59,7 +68,7 @@ function fileBytes(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-/** Where the header of a qcow2 image has the size of its disk: QEMU, docs/interop/qcow2.rst. */
+/** The offset of the disk's size in the header of a qcow2 image (QEMU, docs/interop/qcow2.rst). */
 const QCOW2_SIZE = 24;
 
 function qcow2Bytes(path: string): number | undefined {

@@ -1,6 +1,6 @@
 /**
- * The xenstore of a host without Xen: the nodes of every running domain under this host's domain ids, as libxl would write
- * them. Guests never see it; their own xenstore is theirs for life.
+ * The xenstore of a host without Xen. It has the nodes of every running domain under this host's domain ids,
+ * as libxl would write them. No guest sees it: a guest has a xenstore of its own, which it keeps for life.
  */
 import type { Socket } from 'node:net';
 import { deviceTree, libxlDeviceTree } from '../../guest/device-tree.js';
@@ -59,7 +59,10 @@ export class HostXenstore implements ToolstackStore {
     }
   }
 
-  /** The domain's process writes into its home through the relay, and hears of what others write there. */
+  /**
+   * Connects a domain's process to the domain's home: the process writes there through the relay, and the
+   * relay tells it what others write there.
+   */
   relay(domid: number, changed: (node: HostNode) => void): Relay {
     this.relays.get(domid)?.stop();
     const relay = new Relay(this.server.local(domid), this.dom0, `/local/domain/${domid}`, changed);
@@ -88,9 +91,15 @@ export class HostXenstore implements ToolstackStore {
   }
 }
 
-/** One domain's way to its home in the host's xenstore, with the domain's rights. */
+/**
+ * Carries writes and changes between one domain's process and the domain's home in the host's xenstore. It
+ * has the rights of the domain.
+ */
 export class Relay implements DomainRelay {
-  /** The node that the domain itself is writing: an event about it, which comes meanwhile, is no news. */
+  /**
+   * The node that the relay is writing for the domain. The watch reports that write too, and the domain need
+   * not hear of it.
+   */
   private own: HostNode | undefined;
   private readonly watch: { stop(): void };
   private first = true;
@@ -113,7 +122,10 @@ export class Relay implements DomainRelay {
     });
   }
 
-  /** Writes what may be written; the rest is refused as xenstored would, one by one. Returns the refused paths. */
+  /**
+   * Writes the nodes one by one. A node that the domain may not write is refused, as xenstored would refuse
+   * it. Returns the refused paths.
+   */
   write(nodes: readonly HostNode[]): string[] {
     const refused: string[] = [];
     for (const node of nodes) {

@@ -1,12 +1,16 @@
 /**
- * Disks that travel with a guest (`migrate --copy-storage`): files at the source, new files at the destination.
+ * Disks that travel with a guest (`migrate --copy-storage`). They are files at the source, and become new
+ * files at the destination. Three names of files tell how far a disk has come; TARGET is the disk's path:
  *
- *     TARGET.HANDOVER.incoming   at the destination: being filled; the domain's state on disk names it before it is made
- *     TARGET                     a second name of it, made before the guest's process opens its disks there
- *     TARGET.moved               at the source: what the disk was when the guest left, once it is gone
+ *     TARGET.HANDOVER.incoming   at the destination, while the file is being filled. The domain's state on disk names
+ *                                this file before it is made.
+ *     TARGET                     at the destination, a second name (hard link) of the same file. It is made before the
+ *                                guest's process opens its disks there.
+ *     TARGET.moved               at the source, once the guest has left: the disk as the guest left it.
  *
- * Invariant: a file of the guest's name at the destination is removed only while it is the very file that this move
- * made and the guest is not ours; the source's file is not touched before the destination owns the guest.
+ * Invariant: a file of the name TARGET at the destination is removed only if it is the very file that this
+ * move made, and only while the guest does not belong to this host. The source's file is not touched before
+ * the destination owns the guest.
  */
 import { dirname } from 'node:path';
 import { removeDurable, syncDirectory } from '../../../os/durable.js';
@@ -19,7 +23,10 @@ import type { IncomingImage, TravellingImage } from '../../images.js';
 import { isNbd } from './nbd-address.js';
 import { createQemuImage } from './qemu-nbd.js';
 
-/** The disks that are files; those behind NBD are where they are from every host. `bytes`: a disk's size. */
+/**
+ * The disks of a guest that are files here. Disks behind NBD do not travel: every host reaches them where
+ * they are. `bytes` gives a disk's size.
+ */
 export function travellingImages(
   disks: readonly DiskSpec[],
   folders: FolderMap,
@@ -42,7 +49,10 @@ export function travellingImages(
   return all;
 }
 
-/** Which of the disks that a source announced have to come, and where to. Fails where one cannot. */
+/**
+ * Of the disks that a source has announced, those that must be copied to this host, with the paths that they
+ * get here. Throws if a disk cannot be taken.
+ */
 export function expectedImages(
   announced: readonly AnnouncedDisk[],
   handover: string,
@@ -51,7 +61,7 @@ export function expectedImages(
 ): IncomingImage[] {
   const expected: IncomingImage[] = [];
   for (const { devid, target, format, readOnly, bytes, fileBytes } of announced) {
-    // Files are made only where this host's own configuration expects images.
+    // A source may have files made only in folders that this host's own configuration has for images.
     if (folderOf(target, folders) === undefined)
       throw new Failure(
         'move-failed',
@@ -59,7 +69,7 @@ export function expectedImages(
       );
     const path = pathHere(target, folders);
     const there = files.facts(path);
-    // A medium that nobody writes may be everywhere already.
+    // A read-only disk, such as an installation medium, may have been put on every host already.
     if (there !== undefined && readOnly) continue;
     if (there !== undefined) {
       throw new Failure('move-failed', `${path} is there already; a disk that comes does not replace it`);
@@ -71,7 +81,7 @@ export function expectedImages(
   return expected;
 }
 
-/** Fails where a disk that was announced is none of the guest's. */
+/** Throws if an announced disk is not one of the guest's configuration. */
 export function mustBeConfigured(
   images: readonly IncomingImage[],
   disks: readonly DiskSpec[],
@@ -89,16 +99,19 @@ export function mustBeConfigured(
   }
 }
 
-/** Makes the empty images, ours alone. */
+/** Makes the empty images. Only this user may open those that the guest can write. */
 export async function makeImages(images: readonly IncomingImage[], files: Files): Promise<void> {
   for (const { path, format, readOnly, bytes } of images) {
-    // A medium may be other guests' too.
+    // Other guests may use a read-only disk too, so everybody may read it.
     await files.create(path, readOnly ? 0o644 : 0o600, format === 'raw' ? bytes : 0);
     if (format !== 'raw') await createQemuImage(path, format, bytes);
   }
 }
 
-/** Gives the images, which are complete, their names. Fails where somebody else has made such a file meanwhile. */
+/**
+ * Gives the images, which are complete now, their final names. Throws if somebody else has made a file of
+ * such a name in the meantime.
+ */
 export function nameImages(images: readonly IncomingImage[], files: Files): void {
   for (const { path, target } of images) {
     files.link(path, target);
@@ -106,12 +119,12 @@ export function nameImages(images: readonly IncomingImage[], files: Files): void
   }
 }
 
-/** The guest is ours: the images have their own names only. */
+/** The guest belongs to this host now: the images lose their `.incoming` names and keep their final ones. */
 export function keepImages(images: readonly IncomingImage[], files: Files): void {
   for (const { path } of images) removeDurable(path, files);
 }
 
-/** The guest is not ours: nothing of what was made is left. */
+/** The guest does not belong to this host: everything that this move made for it is removed. */
 export function discardImages(images: readonly IncomingImage[], files: Files): void {
   for (const { path, target } of images) {
     const made = files.facts(path);
@@ -122,7 +135,10 @@ export function discardImages(images: readonly IncomingImage[], files: Files): v
   }
 }
 
-/** The guest has left, and its disks with it: what is here has a name that says so. */
+/**
+ * The guest has left and has taken its disks along: the old files are renamed so that nobody takes them for
+ * its disks.
+ */
 export function retireImages(paths: readonly string[], files: Files): void {
   for (const path of paths) {
     if (!files.exists(path)) continue;

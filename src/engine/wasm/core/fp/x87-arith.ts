@@ -6,7 +6,10 @@ import { orderUnpacked } from './sse-number';
 import { C0, C1, C2, C3, DE, EFLAGS, FSW, IE, PE, ZE } from './state';
 import { begin, isEmpty, nans, packA, packV, pop, precision, set, setIndefinite, settle, setTop, st, top, underflow, unpackSt, write } from './x87-stack';
 
-/** ModRM.reg of an arithmetic instruction on A and B: add, mul, (com, comp), sub, subr, div, divr; into V. */
+/**
+ * Performs an arithmetic instruction on A and B into V. `ModRM.reg` says which: add, mul, (com, comp), sub,
+ * subr, div, divr.
+ */
 export function arithmetic(cpu: usize, reg: i32): void {
   if (reg == 5 || reg == 7) swap();
   if (nans()) return;
@@ -17,7 +20,7 @@ export function arithmetic(cpu: usize, reg: i32): void {
   packV(cls, precision(cpu));
 }
 
-/** Arithmetic of ST(0) and ST(rm), result in ST(to). */
+/** Performs arithmetic on ST(0) and ST(rm), and writes the result into ST(to). */
 export function arithmeticSt(cpu: usize, reg: i32, rm: i32, to: i32, popAfter: bool): void {
   begin(cpu);
   let done: bool;
@@ -34,7 +37,7 @@ export function arithmeticSt(cpu: usize, reg: i32, rm: i32, to: i32, popAfter: b
   if (popAfter) pop(cpu);
 }
 
-/** Arithmetic of ST(0) and the operand in A. */
+/** Performs arithmetic on ST(0) and the operand in A. */
 export function arithmeticMemory(cpu: usize, reg: i32): void {
   if (isEmpty(cpu, 0)) {
     if (underflow(cpu)) write(cpu, 0);
@@ -51,7 +54,10 @@ function conditions(cpu: usize, o: i32): void {
   store<u16>(cpu + FSW, <u16>((<u32>load<u16>(cpu + FSW) & ~(C0 | C1 | C2 | C3)) | bits));
 }
 
-/** Compares ST(0) with the operand in A (valid unless `empty`). False: an unmasked exception stops it. */
+/**
+ * Compares ST(0) with the operand in A, which is valid unless `empty`. Returns false if an unmasked exception
+ * stops the instruction.
+ */
 export function compareMemory(cpu: usize, quiet: bool, empty: bool): bool {
   if (empty || isEmpty(cpu, 0)) {
     const go = underflow(cpu);
@@ -125,7 +131,9 @@ export function changeSign(cpu: usize, absolute: bool): void {
   store<u16>(p, absolute ? se & 0x7fff : se ^ 0x8000, 8);
 }
 
-/** Takes ST(0) into A for a one-operand instruction. True: nothing more to do. */
+/**
+ * Loads ST(0) into A for an instruction with one operand. Returns true if the instruction has ended already.
+ */
 export function unary(cpu: usize): bool {
   begin(cpu);
   if (isEmpty(cpu, 0)) {
@@ -142,7 +150,7 @@ export function unary(cpu: usize): bool {
   return false;
 }
 
-/** Rounds R of class cls into ST(0) and ends the instruction. */
+/** Rounds R, a number of class `cls`, into ST(0) and ends the instruction. */
 export function finishR(cpu: usize, cls: i32, p: i32): void {
   if (!(Env.flags & ~Env.masks & 7)) packV(cls, p);
   if (settle(cpu)) write(cpu, 0);
@@ -192,7 +200,10 @@ export function roundInteger(cpu: usize): void {
   finishR(cpu, cls, 64);
 }
 
-/** Two operands, ST(0) in A and ST(1) in B. True: ended already (empty, NaN), result in ST(0). */
+/**
+ * Loads ST(0) into A and ST(1) into B. Returns true if the instruction has ended already (a register was
+ * empty or held a NaN); its result, if there is one, is in ST(0).
+ */
 function binary(cpu: usize): bool {
   begin(cpu);
   if (isEmpty(cpu, 0) || isEmpty(cpu, 1)) {
@@ -231,7 +242,7 @@ export function scale(cpu: usize): void {
   finishR(cpu, cls, 64);
 }
 
-/** FXTRACT: exponent replaces ST(0), significand is pushed. */
+/** FXTRACT: the exponent replaces ST(0), and the significand is pushed. */
 export function extract(cpu: usize): void {
   begin(cpu);
   if (isEmpty(cpu, 0) || !isEmpty(cpu, 7)) {
@@ -270,7 +281,7 @@ export function extract(cpu: usize): void {
   write(cpu, 0);
 }
 
-/** A small integer into V. */
+/** Puts a small integer into V. */
 export function integer(n: i32): void {
   if (n == 0) {
     set(0, 0);
@@ -281,7 +292,10 @@ export function integer(n: i32): void {
   set((n < 0 ? 0x8000 : 0) | (16383 + 63 - <u32>s), m << s);
 }
 
-/** FPREM (chop) and FPREM1 (to nearest). Reduces the exponent by at most 63; C2 if that was not all. */
+/**
+ * FPREM (the quotient is truncated) and FPREM1 (it is rounded to nearest). One instruction lowers the
+ * exponent by at most 63, and sets C2 if a further one is needed.
+ */
 export function remainder(cpu: usize, nearest: bool): void {
   const clear = ~(C0 | C1 | C2 | C3);
   store<u16>(cpu + FSW, load<u16>(cpu + FSW) & <u16>~C2);
@@ -306,7 +320,7 @@ export function remainder(cpu: usize, nearest: bool): void {
       packV(FINITE, 64);
     }
   } else {
-    // The dividend itself, though a denormal one underflows if that is not masked.
+    // The remainder is the dividend itself. A denormal dividend underflows if underflow is not masked.
     R.sign = A.sign;
     R.exp = A.exp;
     R.hi = A.sig;
@@ -315,7 +329,8 @@ export function remainder(cpu: usize, nearest: bool): void {
   }
   store<u16>(cpu + FSW, <u16>((<u32>load<u16>(cpu + FSW) & clear) | bits));
   if (Env.flags) {
-    // C1 is the quotient's lowest bit, also when an underflow is not masked: a remainder is never rounded.
+    // C1 is the lowest bit of the quotient. An unmasked underflow does not change it, because a remainder is
+    // never rounded.
     const keep = bits & C1;
     settle(cpu);
     store<u16>(cpu + FSW, <u16>(<u32>load<u16>(cpu + FSW) | keep));
@@ -323,7 +338,8 @@ export function remainder(cpu: usize, nearest: bool): void {
   write(cpu, 0);
 }
 
-// A mod B, both finite: remainder in R.hi (normalised) with R.sign and R.exp; returns the condition bits.
+// Computes A mod B, both finite. The remainder is in R.hi (normalised), R.sign and R.exp. Returns the
+// condition bits.
 function reduce(nearest: bool): u32 {
   R.sign = A.sign;
   R.lo = 0;
@@ -335,14 +351,15 @@ function reduce(nearest: bool): u32 {
     return 0;
   }
   if (d >= 64) {
-    // Partial: subtract a multiple of B * 2^(d-n), where n is what AMD and Intel processors take.
+    // A partial remainder: a multiple of B * 2^(d-n) is subtracted. The value of n is the one that AMD's and
+    // Intel's processors use.
     const n = (d & 31) | 32;
     longDivide(n, A.exp - n);
     return C2;
   }
   let q: u64;
   if (d < 0) {
-    // FPREM1 only: the quotient is 0 or 1, by comparing 2A (one exponent less) with B.
+    // FPREM1 only: the quotient is 0 or 1. A comparison of 2A (whose exponent is one less) with B decides.
     q = 0;
     R.hi = A.sig >> 1;
     R.lo = A.sig << 63;
@@ -352,7 +369,7 @@ function reduce(nearest: bool): u32 {
     R.lo = 0;
   }
   if (nearest) {
-    // R (in units of B.exp, not normalised yet) against half of B.
+    // Compares R (in units of B.exp, not normalised yet) with half of B.
     let hi = Quotient.rest,
       lo: u64 = 0;
     if (d < 0) {
@@ -364,7 +381,7 @@ function reduce(nearest: bool): u32 {
     const above = hi > half || (hi == half && lo > halfLow);
     const tie = hi == half && lo == halfLow;
     if (above || (tie && (q & 1) != 0)) {
-      // B - R, other sign
+      // the remainder is B - R with the other sign
       const borrow = <u64>i32(lo != 0);
       R.hi = B.sig - hi - borrow;
       R.lo = 0 - lo;
@@ -384,7 +401,8 @@ class Quotient {
   static rest: u64 = 0;
 }
 
-// A.sig * 2^n divided by B.sig (0 <= n <= 63): rest into R.hi (and, before normalising, Quotient.rest).
+// Divides A.sig * 2^n by B.sig (0 <= n <= 63). The remainder goes into R.hi, and before it is normalised into
+// Quotient.rest.
 function longDivide(n: i32, exp: i32): u64 {
   let q: u64 = 0,
     a = A.sig;
@@ -394,7 +412,7 @@ function longDivide(n: i32, exp: i32): u64 {
     q = 1;
   }
   if (n > 0) {
-    // a < b, so a * 2^n / b has at most n bits.
+    // Because a < b, the quotient a * 2^n / b has at most n bits.
     const s = <u64>n;
     q = (q << s) + div128(a >> (64 - s), a << s, b);
     a = Rem.value;

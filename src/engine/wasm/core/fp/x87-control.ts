@@ -1,5 +1,5 @@
-// The x87 environment: control, status and tag words, pointers; FNSTENV, FNSAVE, FXSAVE and their
-// inverses in the layouts of 64-bit mode. SDM volume 1, 8.1.8 to 8.1.11 and 10.5.
+// The x87 environment: control, status and tag words, and the pointers. FNSTENV, FNSAVE, FXSAVE and their
+// inverses use the layouts of 64-bit mode. SDM volume 1, 8.1.8 to 8.1.11 and 10.5.
 import { ES, FCS, FCW, FDP, FDS, FIP, FOP, FSW, FTW, MXCSR, MXCSR_MASK, NOW_DP, NOW_IP, NOW_SELECTORS, ST, VECTOR_GP, XMM } from './state';
 import { CODE_KIND, KIND_LONG } from '../layout';
 import { st } from './x87-stack';
@@ -14,7 +14,7 @@ export function initialise(cpu: usize): void {
   store<u32>(cpu + FCS, 0);
 }
 
-/** Remembers the instruction, its operand's address (0: none) and opcode. */
+/** Remembers the last instruction, the address of its operand (0 if it has none) and its opcode. */
 export function remember(cpu: usize, fop: i32, memory: bool): void {
   store<u16>(cpu + FOP, <u16>(fop & 0x7ff));
   store<u64>(cpu + FIP, load<u64>(cpu + NOW_IP));
@@ -23,7 +23,7 @@ export function remember(cpu: usize, fop: i32, memory: bool): void {
   store<u32>(cpu + FCS, memory ? selectors : selectors & 0xffff);
 }
 
-/** Sets or clears the pending bit as flags and masks have it. */
+/** Sets the pending bit if an exception is flagged and not masked; clears it otherwise. */
 export function judge(cpu: usize): void {
   let fsw = <u32>load<u16>(cpu + FSW) & ~ES;
   if (fsw & ~(<u32>load<u16>(cpu + FCW)) & 0x3f) fsw |= ES;
@@ -35,7 +35,9 @@ export function loadControl(cpu: usize, value: u32): void {
   judge(cpu);
 }
 
-/** The full tag word: 0 valid, 1 zero, 2 special, 3 empty; two bits a physical register. */
+/**
+ * Returns the full tag word. It has two bits for each physical register: 0 valid, 1 zero, 2 special, 3 empty.
+ */
 function tags(cpu: usize): u32 {
   let word: u32 = 0;
   const valid = <u32>load<u8>(cpu + FTW);
@@ -53,7 +55,7 @@ function tags(cpu: usize): u32 {
   return word;
 }
 
-/** Environment into memory, 28 bytes, or 14 in the 16-bit layout. Returns its size. */
+/** Stores the environment: 28 bytes, or 14 in the 16-bit layout. Returns its size. */
 export function saveEnvironment(cpu: usize, p: usize, short: bool): usize {
   const fcw = load<u16>(cpu + FCW),
     fsw = load<u16>(cpu + FSW);
@@ -124,13 +126,16 @@ export function loadAll(cpu: usize, p: usize, short: bool): void {
   }
 }
 
-/** Compatibility mode has eight vector registers. */
+/** Code in compatibility mode has eight vector registers only. */
 @inline
 function vectorBytes(cpu: usize): usize {
   return load<u32>(cpu, CODE_KIND) == KIND_LONG ? 256 : 128;
 }
 
-/** FXSAVE into 512 bytes at p. `wide`: 64-bit pointers (REX.W). Pointers only while an exception is pending, as AMD's. */
+/**
+ * FXSAVE: stores 512 bytes at p, with 64-bit pointers if `wide` (REX.W). As on AMD's processors, the pointers
+ * are stored only while an exception is pending.
+ */
 export function fxsaveTo(cpu: usize, p: usize, wide: bool): void {
   memory.fill(p, 0, 512);
   const fsw = load<u16>(cpu + FSW);
@@ -160,7 +165,7 @@ export function fxsaveTo(cpu: usize, p: usize, wide: bool): void {
   memory.copy(p + 160, cpu + XMM, vectorBytes(cpu));
 }
 
-/** FXRSTOR; #GP for reserved bits of MXCSR, then nothing is changed. */
+/** FXRSTOR. Reserved bits of MXCSR that are set raise #GP, and nothing is changed then. */
 export function fxrstorFrom(cpu: usize, p: usize, wide: bool): i32 {
   const mxcsr = load<u32>(p, 24);
   if (mxcsr & ~MXCSR_MASK) return VECTOR_GP;

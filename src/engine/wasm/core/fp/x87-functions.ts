@@ -1,7 +1,8 @@
-// The x87 functions: powers, logarithms and the arctangent (sines: x87-trigonometry.ts), by series on
-// 128-bit numbers and one final rounding. Results are the correctly rounded values of the function (a
-// processor's may be one unit in the last place away). Special operands: tables of SDM volume 2 for each
-// instruction. Temporaries live in the scratch area, which no register-only instruction needs.
+// The x87 functions: powers, logarithms and the arctangent (sines are in x87-trigonometry.ts). They are
+// computed as series of 128-bit numbers, and rounded once at the end. Results are the correctly rounded
+// values of the function; those of a processor may differ by one unit in the last place. Special operands
+// follow the tables of SDM volume 2 for each instruction. Temporaries are in the scratch area, which is free
+// because these instructions have no memory operand.
 import { A, B, Env, FINITE, INF, QNAN, R, swap, ZERO } from './soft';
 import { DE, IE, PE, SCRATCH, UE, ZE } from './state';
 import { SIZE, wadd, wcopy, wdiv, wdivInt, wint, wmul, wnegate, wset } from './wide';
@@ -16,11 +17,14 @@ export function toR(w: usize): i32 {
   R.sign = load<u32>(w, 20);
   R.exp = load<i32>(w, 16);
   R.hi = load<u64>(w);
-  R.lo = load<u64>(w, 8) | 1; // never exact: that is what makes these functions transcendental
+  R.lo = load<u64>(w, 8) | 1; // the results of transcendental functions are never exact
   return R.hi == 0 ? ZERO : FINITE;
 }
 
-/** w less a trifle: for results just below the argument, whose difference is out of sight. */
+/**
+ * Makes w smaller by the least possible amount. It stands for results that are just below the argument, by a
+ * difference that 128 bits cannot show.
+ */
 export function below(w: usize): void {
   const hi = load<u64>(w), sign = load<u32>(w, 20), exp = load<i32>(w, 16);
   if (hi << 1 != 0) wset(w, sign, exp, hi - 1, ~(<u64>0));
@@ -35,7 +39,7 @@ function fromB(w: usize): void {
   wset(w, B.sign, B.exp, B.cls == FINITE ? B.sig : 0, 0);
 }
 
-// --- exponential
+// --- Exponential ---
 
 export function exponential(cpu: usize): void {
   if (unary(cpu)) return;
@@ -53,13 +57,14 @@ export function exponential(cpu: usize): void {
     return;
   }
   if (A.exp >= 0) {
-    // +1 and -1 are exact, yet flagged; beyond, the instruction is not defined: the argument is kept.
+    // The results for +1 and -1 are exact, yet flagged as inexact. The instruction is not defined beyond
+    // them: the argument is kept.
     Env.flags |= PE;
     R.exp = A.exp == 0 && A.sig << 1 == 0 && A.sign ? -1 : A.exp;
     R.hi = A.sig;
     R.lo = 0;
     if (A.exp == 0 && A.sig << 1 == 0 && !A.sign) {
-      // AMD's processors find 1 from below.
+      // AMD's processors reach 1 from below.
       R.exp = -1;
       R.hi = ~(<u64>0);
       R.lo = R.hi;
@@ -83,9 +88,9 @@ export function exponential(cpu: usize): void {
   finishR(cpu, toR(s), 64);
 }
 
-// --- logarithms
+// --- Logarithms ---
 
-// log2((1 + z) / (1 - z)) = 2/ln 2 * (z + z^3/3 + ...), |z| < 0.18; in s.
+// Puts log2((1 + z) / (1 - z)) = 2/ln 2 * (z + z^3/3 + ...), for |z| < 0.18, into s.
 function logSeries(cpu: usize, z: usize, s: usize): void {
   const z2 = slot(cpu, 8), t = slot(cpu, 9);
   wmul(z2, z, z);
@@ -108,7 +113,7 @@ function finishBinary(cpu: usize, cls: i32): void {
   pop(cpu);
 }
 
-// ST(0) in A, ST(1) in B; true if ended already.
+// Loads ST(0) into A and ST(1) into B. Returns true if the instruction has ended already.
 function two(cpu: usize): bool {
   begin(cpu);
   let done: bool;
@@ -163,7 +168,7 @@ export function logarithm(cpu: usize): void {
   }
   wint(t, e);
   if (A.sig << 1 == 0) {
-    // A power of two: an exact product, flagged inexact all the same.
+    // ST(0) is a power of two: the product is exact, but is flagged as inexact all the same.
     fromB(z);
     wmul(s, t, z);
     const cls = toR(s);
@@ -205,7 +210,7 @@ export function logarithm1(cpu: usize): void {
     return;
   }
   if (minusOne) {
-    // Not defined at -1 and below: the argument is kept, as AMD's processors do.
+    // The instruction is not defined at -1 and below. The argument is kept, as AMD's processors do.
     if (!(Env.flags & ~Env.masks)) Env.flags |= PE;
     R.sign = 1;
     R.exp = A.exp;
@@ -219,7 +224,7 @@ export function logarithm1(cpu: usize): void {
   wint(t, 1);
   wset(e, 0, 0, 0, 0);
   if (A.exp >= -2) {
-    // Not near zero: split 1 + x as the other logarithm does.
+    // 1 + x is not near one: it is split as FYL2X splits its operand.
     wadd(x, x, t);
     let n = load<i32>(x, 16);
     store<i32>(x, 0, 16);
@@ -241,7 +246,7 @@ export function logarithm1(cpu: usize): void {
   finishBinary(cpu, toR(s));
 }
 
-// --- arctangent
+// --- Arctangent ---
 
 function atanEighth(d: usize, k: i32): void {
   switch (k) {
@@ -275,12 +280,12 @@ function pi(d: usize, exp: i32): void {
   wset(d, 0, exp, 0xc90fdaa22168c234, 0xc4c6628b80dc1cd1);
 }
 
-// atan(t) for 0 <= t <= 1 into s.
+// Puts atan(t), for 0 <= t <= 1, into s.
 function atan(cpu: usize, t: usize, s: usize): void {
   const u = slot(cpu, 6), k = slot(cpu, 7), z2 = slot(cpu, 8), w = slot(cpu, 9);
   const exp = load<i32>(t, 16);
   let n = 0;
-  if (exp >= -4) n = <i32>(((load<u64>(t) >> <u64>(59 - exp)) + 1) >> 1); // nearest eighth
+  if (exp >= -4) n = <i32>(((load<u64>(t) >> <u64>(59 - exp)) + 1) >> 1); // the nearest eighth
   wcopy(u, t);
   if (n > 0) {
     wint(k, n);
@@ -308,7 +313,7 @@ function atan(cpu: usize, t: usize, s: usize): void {
   }
 }
 
-/** FPATAN: the angle of (ST(0), ST(1)), sign of ST(1). */
+/** FPATAN: the angle of the point (ST(0), ST(1)), with the sign of ST(1). */
 export function arctangent(cpu: usize): void {
   if (two(cpu)) return;
   if (A.den || B.den) Env.flags |= DE;

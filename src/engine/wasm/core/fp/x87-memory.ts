@@ -1,5 +1,5 @@
-// x87 loads and stores: all the memory formats. A store leaves its bytes in the scratch area and
-// its status in Pending; fpCommit makes them true after the engine has stored. SDM volume 1, 8.3.3.
+// x87 loads and stores in all memory formats. A store leaves its bytes in the scratch area and its status in
+// Pending; fpCommit makes the status valid after the engine has stored the bytes. SDM volume 1, 8.3.3.
 import { toInteger, fromInteger } from './convert';
 import { A, Env, F32, pack, QNAN, R, SNAN, unpack } from './soft';
 import { C1, DE, ES, FSW, IE, NO_STORE, OE, PE, SCRATCH, SF, UE } from './state';
@@ -12,7 +12,8 @@ export function loadFloat(cpu: usize, fmt: i32, src: usize): void {
   const den = A.den;
   packA();
   push(cpu);
-  // A denormal is loaded even if its exception is not masked; a full stack hides it.
+  // A denormal is loaded even if its exception is not masked. A stack overflow takes precedence over that
+  // exception.
   if (den && Env.flags == 0) {
     Env.flags = DE;
     settle(cpu);
@@ -45,7 +46,10 @@ export function loadDecimal(cpu: usize, src: usize): void {
   push(cpu);
 }
 
-/** Ends a store: 0 if the engine is to store and commit; NO_STORE if an unmasked exception forbids it. */
+/**
+ * Ends a store. Returns 0 if the engine must store and commit, and NO_STORE if an unmasked exception forbids
+ * the store.
+ */
 function finishStore(cpu: usize, forbid: u32, popAfter: bool): i32 {
   const unmasked = Env.flags & ~Env.masks & 0x3f;
   if (unmasked & forbid) {
@@ -88,7 +92,7 @@ export function storeFloat(cpu: usize, fmt: i32, popAfter: bool): i32 {
       R.hi = A.sig;
       R.lo = 0;
       bits = pack(fmt, A.cls);
-      // Nothing is stored then, so nothing was inexact.
+      // Nothing is stored in this case, so the result is not inexact.
       if (Env.flags & ~Env.masks & (OE | UE)) {
         Env.flags &= ~PE;
         Env.up = false;

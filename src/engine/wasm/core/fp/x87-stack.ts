@@ -1,27 +1,27 @@
-// The x87 register stack and the way an instruction ends: exceptions into the status word, results
-// into registers only if no unmasked exception forbids it. SDM volume 1, 8.1 and 8.5.
+// The x87 register stack, and how an instruction ends: exceptions go into the status word, and results go
+// into registers unless an unmasked exception forbids it. SDM volume 1, 8.1 and 8.5.
 import { A, B, Env, F80, FINITE, INF, QNAN, R, roundTo, SNAN, swap, unpack, ZERO } from './soft';
 import { C1, ES, FCW, FSW, FTW, IE, SF, ST } from './state';
 
-/** An extended value on its way into a register. */
+/** An extended value that is about to be written into a register. */
 export class V {
   static se: u32 = 0;
   static sig: u64 = 0;
 }
 
-/** What fpCommit does once the engine has stored a memory result. */
+/** What fpCommit must do once the engine has stored a memory result. */
 export class Pending {
   static fsw: u32 = 0;
   static pop: bool = false;
-  static fop: i32 = -1; // opcode to remember, or -1
-  static clearMasks: u32 = 0; // FNSTENV sets all exception masks, FNSAVE initialises: see x87.ts
+  static fop: i32 = -1; // the opcode to remember, or -1
+  static clearMasks: u32 = 0; // FNSTENV sets all exception masks, and FNSAVE initialises: see x87.ts
 }
 
 export function top(cpu: usize): i32 {
   return (load<u16>(cpu + FSW) >> 11) & 7;
 }
 
-/** Address of ST(i). */
+/** The address of ST(i). */
 export function st(cpu: usize, i: i32): usize {
   return cpu + ST + ((<usize>((top(cpu) + i) & 7)) << 4);
 }
@@ -30,7 +30,7 @@ export function isEmpty(cpu: usize, i: i32): bool {
   return ((load<u8>(cpu + FTW) >> ((top(cpu) + i) & 7)) & 1) == 0;
 }
 
-// ST(i)'s bit of the tag byte.
+// The bit of ST(i) in the tag byte.
 function bit(cpu: usize, i: i32): u32 {
   const n = <u32>((top(cpu) + i) & 7);
   const one: u32 = 1;
@@ -50,7 +50,7 @@ export function pop(cpu: usize): void {
   setTop(cpu, top(cpu) + 1);
 }
 
-/** V into ST(i), which becomes valid. */
+/** Writes V into ST(i), which becomes valid. */
 export function write(cpu: usize, i: i32): void {
   const p = st(cpu, i);
   store<u64>(p, V.sig);
@@ -64,7 +64,7 @@ export function read(cpu: usize, i: i32): void {
   V.se = load<u16>(p, 8);
 }
 
-/** ST(i) taken apart into A. */
+/** Loads ST(i) into A, taken apart into sign, exponent and significand. */
 export function unpackSt(cpu: usize, i: i32): void {
   const p = st(cpu, i);
   unpack(F80, load<u64>(p), <u32>load<u16>(p, 8));
@@ -79,7 +79,7 @@ export function setIndefinite(): void {
   set(0xffff, 0xc000000000000000);
 }
 
-/** Reads the control word for the operation that follows. */
+/** Sets rounding and masks for the operation that follows, as the control word says. */
 export function begin(cpu: usize): void {
   const fcw = <u32>load<u16>(cpu + FCW);
   Env.rc = (fcw >> 10) & 3;
@@ -90,13 +90,16 @@ export function begin(cpu: usize): void {
   Env.up = false;
 }
 
-/** Significant bits that the control word asks of add, subtract, multiply, divide and square root. */
+/**
+ * The number of significant bits that the control word demands of addition, subtraction, multiplication,
+ * division and square root.
+ */
 export function precision(cpu: usize): i32 {
   const pc = (load<u16>(cpu + FCW) >> 8) & 3;
   return pc == 0 ? 24 : pc == 2 ? 53 : 64;
 }
 
-/** R, of class `cls`, rounded into V. */
+/** Rounds R, a number of class `cls`, into V. */
 export function packV(cls: i32, p: i32): void {
   if (cls == FINITE) cls = roundTo(p, -16382, 16383, 24576);
   const sign = R.sign << 15;
@@ -106,7 +109,7 @@ export function packV(cls: i32, p: i32): void {
   else setIndefinite();
 }
 
-/** A into V as it is (normal numbers, denormals, zero, infinity; NaNs made quiet). */
+/** Copies A into V as it is (normal numbers, denormals, zero, infinity); a NaN becomes quiet. */
 export function packA(): void {
   const sign = A.sign << 15;
   if (A.cls == ZERO) set(sign, 0);
@@ -118,7 +121,10 @@ export function packA(): void {
   else setIndefinite();
 }
 
-/** If A or B is a NaN or unsupported: true, with the result in V and IE flagged where due. */
+/**
+ * Returns true if A or B is a NaN or an unsupported value. The result is then in V, and IE is flagged where
+ * it must be.
+ */
 export function nans(): bool {
   if (A.cls < QNAN && B.cls < QNAN) return false;
   if (A.cls > SNAN || B.cls > SNAN) {
@@ -127,7 +133,8 @@ export function nans(): bool {
     return true;
   }
   if (A.cls == SNAN || B.cls == SNAN) Env.flags |= IE;
-  // The larger significand; a quiet NaN before a signalling one; of two equal ones the positive.
+  // A quiet NaN is chosen before a signalling one. Of two NaNs of one kind the one with the larger
+  // significand is chosen, and of two equal ones the positive.
   let first = true;
   if (A.cls < QNAN) first = false;
   else if (B.cls >= QNAN) {
@@ -142,8 +149,8 @@ export function nans(): bool {
 }
 
 /**
- * Ends an instruction: Env's exceptions, C1 and the pending bit into the status word. True if results
- * may be written (no unmasked invalid, denormal or divide by zero).
+ * Ends an instruction: the exceptions of Env, C1 and the pending bit go into the status word. Returns true if
+ * results may be written, which an unmasked invalid, denormal or zero-divide exception forbids.
  */
 export function settle(cpu: usize): bool {
   const flags = Env.flags;
@@ -155,7 +162,7 @@ export function settle(cpu: usize): bool {
   return (unmasked & 7) == 0;
 }
 
-/** Stack underflow: true if masked, and then V is the indefinite. */
+/** Raises a stack underflow. Returns true if it is masked; V is then the indefinite value. */
 export function underflow(cpu: usize): bool {
   Env.flags = IE | SF;
   Env.up = false;
@@ -163,7 +170,7 @@ export function underflow(cpu: usize): bool {
   return settle(cpu);
 }
 
-/** Pushes V; handles stack overflow. Env holds the exceptions of making V. */
+/** Pushes V and handles stack overflow. Env holds the exceptions that making V has raised. */
 export function push(cpu: usize): void {
   if (!isEmpty(cpu, 7)) {
     Env.flags = IE | SF;

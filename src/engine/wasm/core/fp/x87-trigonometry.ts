@@ -1,5 +1,6 @@
-// FSIN, FCOS, FSINCOS, FPTAN. Arguments are reduced by the 66-bit pi that x87 units use, so that large
-// ones agree with the processor too; 2^63 and more is refused with C2. SDM volume 1, 8.3.8 and 8.3.10.
+// FSIN, FCOS, FSINCOS, FPTAN. Arguments are reduced by the 66-bit value of pi that x87 units use, so that
+// results for large arguments agree with the processor's too. Arguments of 2^63 and more are refused with C2.
+// SDM volume 1, 8.3.8 and 8.3.10.
 import { A, B, Env, FINITE, INF, QNAN, R, ZERO } from './soft';
 import { C1, C2, DE, FSW, IE } from './state';
 import { wadd, wcopy, wdiv, wdivInt, wint, wmul, wnegate, wset } from './wide';
@@ -11,12 +12,13 @@ class Quadrant {
   static n: u64 = 0;
 }
 
-// A (finite, |A| < 2^63) minus the nearest multiple of pi/2 into r; the multiple's number in Quadrant.
+// Subtracts the nearest multiple of pi/2 from A (finite, |A| < 2^63). The difference goes into r, and the
+// number of the multiple into Quadrant.
 function reduce(r: usize): void {
   Quadrant.n = 0;
   wset(r, 0, A.exp, A.sig, 0);
   if (A.exp < -1) return;
-  // In units of 2^-66: x = sig * 2^(exp + 3); pi/2 has 67 bits.
+  // The unit is 2^-66: x = sig * 2^(exp + 3), and pi/2 has 67 bits.
   const ph: u64 = 0x6, pl: u64 = 0x487ed5110b4611a6;
   let h: u64 = 0, l: u64 = 0, q: u64 = 0;
   let bits = A.sig;
@@ -31,7 +33,7 @@ function reduce(r: usize): void {
       q |= 1;
     }
   }
-  // More than half: go to the next multiple.
+  // The rest is more than half of pi/2, so the next multiple is nearer.
   let sign: u32 = 0;
   const th = (h << 1) | (l >> 63), tl = l << 1;
   if (th > ph || (th == ph && tl > pl)) {
@@ -60,7 +62,7 @@ function reduce(r: usize): void {
   wset(r, sign, e - <i32>s, h, l);
 }
 
-// sum of (-1)^k r^(2k) / ((2k+first-1)! / ...): sin(r)/r for first = 1, cos(r) for first = 0.
+// Computes the sum of (-1)^k r^(2k) / ((2k+first-1)! / ...): sin(r)/r for first = 1, cos(r) for first = 0.
 function alternating(cpu: usize, r: usize, s: usize, first: i64): void {
   const r2 = slot(cpu, 8), one = slot(cpu, 9);
   wmul(r2, r, r);
@@ -89,7 +91,7 @@ function cosineOf(cpu: usize, r: usize, s: usize): void {
   if (load<i32>(r, 16) < -62) wset(s, 0, -1, ~(<u64>0), ~(<u64>0));
 }
 
-// sin (shift 0) or cos (shift 1) of |A|, of which r is the reduced value.
+// Computes the sine (shift 0) or cosine (shift 1) of |A|, whose reduced value is r.
 function wave(cpu: usize, r: usize, s: usize, shift: u64): void {
   const n = Quadrant.n + shift;
   if (n & 1) cosineOf(cpu, r, s);
@@ -102,7 +104,8 @@ function setC2(cpu: usize, on: bool): void {
   store<u16>(cpu + FSW, on ? (fsw | <u16>C2) & <u16>~C1 : fsw & <u16>~C2);
 }
 
-// Common start of the three: true if ended. Infinity is invalid; 2^63 and more is refused with C2.
+// The common start of the three instructions. Returns true if the instruction has ended already: infinity is
+// invalid, and 2^63 and more is refused with C2.
 function start(cpu: usize): bool {
   begin(cpu);
   if (!isEmpty(cpu, 0)) {
@@ -158,7 +161,8 @@ export function cosine(cpu: usize): void {
   finishR(cpu, toR(s), 64);
 }
 
-// FSINCOS and FPTAN push a second value: what happens before it exists. True if ended.
+// FSINCOS and FPTAN push a second value. This handles what must happen before that value exists. Returns true
+// if the instruction has ended.
 function startPush(cpu: usize): bool {
   begin(cpu);
   setC2(cpu, false);
@@ -183,7 +187,7 @@ function startPush(cpu: usize): bool {
   return true;
 }
 
-// V replaces ST(0) and is pushed as well.
+// V replaces ST(0), and is pushed as well.
 function pushBoth(cpu: usize): void {
   write(cpu, 0);
   setTop(cpu, top(cpu) - 1);
@@ -219,7 +223,7 @@ export function sineCosine(cpu: usize): void {
   }
   if (go) packV(cls, 64);
   const se = V.se, sig = V.sig;
-  const up = Env.up; // C1 tells about the sine
+  const up = Env.up; // C1 describes the sine
   if (A.cls == ZERO) {
     one();
     cls = FINITE;

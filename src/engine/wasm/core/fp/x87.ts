@@ -1,5 +1,5 @@
-// x87 instructions by their encoding: escape byte D8..DF, ModRM.reg, memory or register form.
-// SDM volume 2, appendix B.17 and table A-7 ff.
+// Executes x87 instructions by their encoding: escape byte D8..DF, ModRM.reg, memory or register form. SDM
+// volume 2, appendix B.17 and table A-7 ff.
 import { begin } from './x87-stack';
 import { arithmeticMemory, arithmeticSt, changeSign, compareFlags, compareMemory, compareSt, examine, extract, remainder, roundInteger, scale, squareRoot, test } from './x87-arith';
 import { initialise, judge, loadAll, loadControl, loadEnvironment, remember, saveAll, saveEnvironment } from './x87-control';
@@ -21,7 +21,7 @@ function exchange(cpu: usize, i: i32): void {
     const e0 = isEmpty(cpu, 0),
       ei = isEmpty(cpu, i);
     if (!underflow(cpu)) return;
-    // Empty registers count as holding the indefinite.
+    // Empty registers count as registers that hold the indefinite value.
     if (e0) write(cpu, 0);
     if (ei) {
       setIndefinite();
@@ -52,7 +52,8 @@ function loadSt(cpu: usize, i: i32): void {
   push(cpu);
 }
 
-// log2(10), log2(e), pi, log10(2), ln(2): cut to 66 bits, then rounded; the control word's mode counts.
+// log2(10), log2(e), pi, log10(2), ln(2). Each is truncated to 66 bits, and then rounded as the control word
+// says.
 function constant(cpu: usize, i: i32): i32 {
   begin(cpu);
   const down = Env.rc == 1 || Env.rc == 3,
@@ -100,7 +101,7 @@ function conditionalMove(cpu: usize, reg: i32, i: i32, negate: bool): void {
   }
 }
 
-// FSTPNCE: a store and pop that does not mind an empty register.
+// FSTPNCE: a store with pop that raises nothing for an empty register.
 function storeUnchecked(cpu: usize, i: i32): void {
   clearC1(cpu);
   if (!isEmpty(cpu, 0)) {
@@ -237,7 +238,7 @@ function registerForm(cpu: usize, esc: i32, reg: i32, rm: i32): i32 {
   }
 }
 
-/** Operand of an arithmetic instruction in memory, into A: m32, m32 integer, m64, m16 integer. */
+/** Loads the memory operand of an arithmetic instruction into A: m32, m32 integer, m64 or m16 integer. */
 function operand(esc: i32, src: usize): void {
   if (esc == 0) unpack(F32, <u64>load<u32>(src), 0);
   else if (esc == 4) unpack(F64, load<u64>(src), 0);
@@ -302,7 +303,7 @@ function memoryForm(cpu: usize, esc: i32, reg: i32, src: usize): i32 {
   }
 }
 
-// What FNSTENV and FNSAVE do after their store.
+// What FNSTENV and FNSAVE do after the engine has stored their bytes.
 const KEEP: u32 = 0;
 const MASK_ALL: u32 = 1;
 const INITIALISE: u32 = 2;
@@ -352,7 +353,7 @@ function control(cpu: usize, op: i32, src: usize, fop: i32): i32 {
   }
 }
 
-/** One x87 instruction. `fop`: the 11 opcode bits, with bit 16 for a 16-bit operand size. */
+/** Executes one x87 instruction. `fop` has the 11 opcode bits, and bit 16 if the operand size is 16 bits. */
 export function x87(cpu: usize, op: i32, src: usize, fop: i32): i32 {
   Pending.clearMasks = KEEP;
   Pending.fop = -1;
@@ -377,7 +378,7 @@ export function x87(cpu: usize, op: i32, src: usize, fop: i32): i32 {
     remember(cpu, fop, false);
     return registerForm(cpu, esc, reg, fop & 7);
   }
-  // A store is remembered when it has happened.
+  // The instruction of a store is remembered only when the store has happened.
   const result = memoryForm(cpu, esc, reg, src);
   if (result == VECTOR_UD) return result;
   Pending.fop = fop;
@@ -386,7 +387,7 @@ export function x87(cpu: usize, op: i32, src: usize, fop: i32): i32 {
   return result;
 }
 
-/** After the store of a memory form. */
+/** Completes a memory form after the engine has stored its bytes. */
 export function commit(cpu: usize): void {
   store<u16>(cpu + FSW, <u16>Pending.fsw);
   if (Pending.pop) pop(cpu);
