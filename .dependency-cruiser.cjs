@@ -82,6 +82,25 @@ module.exports = {
       },
       { path: '^src/host/(standalone|xen)/' },
     ),
+    // A handler says what of a domain it works on, and gets no more: mmu-state.ts, call-state.ts and the like.
+    alone(
+      'few-know-all-of-a-domain',
+      {
+        path: '^src/',
+        pathNot: [
+          '^src/hypervisor/(domain|exits|saved-state)[.]ts$',
+          '^src/hypervisor/calls/hypercalls[.]ts$',
+          '^src/hypervisor/vcpu/scheduler[.]ts$',
+          '[.]test[.]ts$',
+        ],
+      },
+      { path: '^src/hypervisor/state[.]ts$' },
+    ),
+    alone(
+      'rooms-of-the-hypervisor-know-no-whole-domain',
+      { path: '^src/hypervisor/[^/]+/', pathNot: '[.]test[.]ts$' },
+      { path: '^src/hypervisor/domain[.]ts$' },
+    ),
     // `stillpoint run` is a guest without a daemon, and a guest's process is not one.
     alone(
       'run-and-guest-processes-reach-no-daemon',

@@ -28,6 +28,11 @@ const FILES: Readonly<Record<string, string>> = {
   'src/engine/other.ts': USES_WASM,
   'src/engine/types.ts': "export type { inner } from './wasm/inner.js';\n",
   'src/control/wasm.ts': "export { inner } from '../engine/wasm/inner.js';\n",
+  'src/hypervisor/state.ts': 'export class DomainState {}\n',
+  'src/hypervisor/domain.ts': "export { DomainState } from './state.js';\n",
+  'src/hypervisor/calls/hypercalls.ts': "export type { DomainState } from '../state.js';\n",
+  'src/hypervisor/calls/handler.ts': "export type { DomainState } from '../state.js';\n",
+  'src/hypervisor/mmu/by-domain.ts': "export type { DomainState } from '../domain.js';\n",
   'src/host/standalone/platform.ts': 'export const platform = 1;\n',
   'src/host/platforms.ts': "export const load = () => import('./standalone/platform.js');\n",
   'src/guest-process/main.ts': 'export const main = 1;\n',
@@ -58,7 +63,7 @@ function fakePackage(name: string, takes: string): Record<string, string> {
   };
 }
 
-test('the lint refuses a Node API in every part of the core and in what it uses, a layer that knows one below it, engines and platforms known twice, programs that are not apart; nothing else', () => {
+test('the lint refuses a Node API in every part of the core and in what it uses, a layer that knows one below it, engines and platforms known twice, a handler that knows a whole domain, programs that are not apart; nothing else', () => {
   for (const [name, text] of Object.entries(FILES)) {
     mkdirSync(dirname(join(dir, name)), { recursive: true });
     writeFileSync(join(dir, name), text);
@@ -98,6 +103,8 @@ test('the lint refuses a Node API in every part of the core and in what it uses,
       'src/engine/other.ts: one-file-knows-the-engines',
       'src/engine/types.ts: one-file-knows-the-engines',
       'src/control/wasm.ts: one-file-knows-the-engines',
+      'src/hypervisor/calls/handler.ts: few-know-all-of-a-domain',
+      'src/hypervisor/mmu/by-domain.ts: rooms-of-the-hypervisor-know-no-whole-domain',
       'src/xen/package.ts: the-core-reaches-no-node-api',
       ...CORE.map((folder) => `src/${folder}/bad.ts: the-core-reaches-no-node-api`),
     ].sort(),

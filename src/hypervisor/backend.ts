@@ -7,7 +7,9 @@
  */
 import type { LinearMemory } from '../xen/memory.js';
 import type { Port } from '../xen/types.js';
-import type { DomainState } from './state.js';
+import type { EventState } from './events/event-channels.js';
+import type { GrantState } from './grants/grant-table.js';
+import type { MemoryState } from './mmu/mmu-state.js';
 
 /** The domain that back ends represent. */
 export const BACKEND_DOMID = 0;
@@ -17,7 +19,7 @@ export class Backend {
   /** Called when a port was raised, because a sleeping guest may have to run. */
   onNotify: () => void = () => undefined;
 
-  constructor(private readonly d: DomainState) {
+  constructor(private readonly d: MemoryState & EventState & GrantState) {
     this.mem = d.mem;
   }
 

@@ -1,7 +1,9 @@
 /** What a person needs to see of a domain that crashed: the registers of each vCPU, and words of the stack. */
 import { Intent } from '../engine/engine.js';
 import { SHUTDOWN_crash, SHUTDOWN_suspend, SHUTDOWN_watchdog } from '../xen/sched.js';
-import type { DomainState } from './state.js';
+import type { MemoryState } from './mmu/mmu-state.js';
+import type { ShutdownState } from './shutdown.js';
+import type { VcpusState } from './vcpu/turn-state.js';
 
 export interface VcpuReport {
   readonly vcpu: number;
@@ -47,7 +49,7 @@ const WORDS = new Map([
 const STACK_WORDS = 64;
 const RSP = 4;
 
-export function crashReport(d: DomainState): CrashReport {
+export function crashReport(d: MemoryState & VcpusState & ShutdownState): CrashReport {
   const unsigned = (n: number): bigint => BigInt.asUintN(64, BigInt(n));
   const vcpus = d.vcpus
     .filter((v) => v.initialised)

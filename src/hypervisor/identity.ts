@@ -64,6 +64,18 @@ export interface Identity {
   cpuid: CpuidEntry[];
 }
 
+export interface IdentityState {
+  readonly identity: Identity;
+}
+
+/** By which names the domain is known. */
+export interface OwnIdState {
+  readonly domid: number;
+  readonly uuid: Uint8Array;
+  /** Whether the id names this domain: its own id, or DOMID_SELF. */
+  isSelf(domid: number): boolean;
+}
+
 const bits = (...all: number[]): number => all.reduce((word, bit) => word + 2 ** bit, 0);
 const word = (s: string): number => [...s].reduce((sum, c, i) => sum + c.charCodeAt(0) * 2 ** (8 * i), 0);
 const leaf = (n: number, eax: number, ebx: number, ecx: number, edx: number, subleaf = 0): CpuidEntry => ({

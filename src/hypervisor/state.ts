@@ -1,6 +1,8 @@
 /**
- * The parts of one domain, which all families of hypercalls work on. Behaviour is in those families; this file only
- * has what all of them need: the parts, the copy buffers, and how a domain ends.
+ * All of one domain: the parts that it is made of, and what changes while it runs. Each family of hypercalls works on
+ * some of it and says on what, by the interfaces that its room declares; DomainState implements them all. Only the
+ * files that make, run, save and restore a whole domain name it (`few-know-all-of-a-domain` in
+ * .dependency-cruiser.cjs).
  */
 import type { VirtualClock } from '../engine/clock.js';
 import type { CpuEngine, GuestRam } from '../engine/engine.js';
@@ -8,33 +10,23 @@ import { DOMID_SELF } from '../xen/hypercalls.js';
 import type { LinearMemory } from '../xen/memory.js';
 import { SHUTDOWN_crash } from '../xen/sched.js';
 import { HypercallArgs } from './calls/args.js';
-import type { EventChannels } from './events/event-channels.js';
-import type { GrantTable } from './grants/grant-table.js';
-import type { Identity } from './identity.js';
+import type { LogState, LongCallState, PirqState } from './calls/call-state.js';
+import type { IoPortState } from './emulation/io-ports.js';
+import type { EventChannels, EventState } from './events/event-channels.js';
+import type { GrantState, GrantTable } from './grants/grant-table.js';
+import type { Identity, IdentityState, OwnIdState } from './identity.js';
 import type { FrameTable } from './mmu/frames.js';
 import { GuestMemory } from './mmu/guest-memory.js';
 import type { M2p } from './mmu/m2p.js';
+import type { M2pState, MemoryRange, MmuState, ReservationState } from './mmu/mmu-state.js';
 import type { PageTables } from './mmu/page-tables.js';
+import type { Shutdown } from './shutdown.js';
+import type { ClockState, LongStopState, WallClockState, WatchdogState } from './time/time-state.js';
+import type { EntryState } from './vcpu/entry-state.js';
+import type { TurnState, VcpusState } from './vcpu/turn-state.js';
 import type { VcpuContext } from './vcpu/vcpu-context.js';
 
-/** An entry of the memory map that XENMEM_memory_map returns (struct e820entry). */
-export interface MemoryRange {
-  /** 64 bits, as the guest may have given them. */
-  readonly start: bigint;
-  readonly bytes: bigint;
-  /** 1 RAM, 2 reserved. */
-  readonly type: number;
-}
-
-/** Why the domain stopped: SHUTDOWN_* of public/sched.h. */
-export interface Shutdown {
-  readonly code: number;
-  /** For a crash that Xen caused: what the guest has done. */
-  readonly message?: string;
-  /** The vCPU that caused it. */
-  readonly vcpu: number;
-}
-
+/** What a domain is made of. */
 export interface DomainParts {
   readonly engine: CpuEngine;
   readonly clock: VirtualClock;
@@ -61,7 +53,27 @@ export interface DomainParts {
 /** How many steps a hypercall may take at a time. After that, events and other vCPUs get their turn. */
 const PREEMPT_AFTER_STEPS = 2048;
 
-export class DomainState {
+export class DomainState
+  implements
+    LongCallState,
+    MmuState,
+    M2pState,
+    ReservationState,
+    EventState,
+    GrantState,
+    IdentityState,
+    OwnIdState,
+    VcpusState,
+    TurnState,
+    EntryState,
+    ClockState,
+    WallClockState,
+    WatchdogState,
+    LongStopState,
+    IoPortState,
+    PirqState,
+    LogState
+{
   readonly engine: DomainParts['engine'];
   readonly clock: DomainParts['clock'];
   readonly identity: DomainParts['identity'];
@@ -75,38 +87,25 @@ export class DomainState {
   readonly domid: DomainParts['domid'];
   readonly uuid: DomainParts['uuid'];
   readonly maxPages: DomainParts['maxPages'];
-  /** The memory map. A guest may set its own. */
   memoryMap: DomainParts['memoryMap'];
   readonly wallClock: DomainParts['wallClock'];
   readonly log: DomainParts['log'];
   readonly ram: GuestRam;
   readonly mem: LinearMemory;
   readonly guest: GuestMemory;
-  /** The arguments of the present hypercall. */
   args = new HypercallArgs();
-  /** The vCPU whose turn it is. */
   current: VcpuContext;
-  /** VMASST_* bits except m2p_strict, which the page tables have. */
   vmAssist = 0;
-  /** Set once. The domain never runs again unless a suspend is cancelled. */
   shutdown: Shutdown | undefined;
-  /** The code that was set in advance with SCHEDOP_shutdown_code, or -1. */
   shutdownCode = -1;
-  /** Watchdogs: their deadlines in virtual time, NaN for an unused one. */
   readonly watchdog = new Float64Array(2).fill(Number.NaN);
-  /** Something happened that may change which vCPU should run, or when. */
   reschedule = false;
-  /** True while a long stop is presented to the guest. elapse.ts then sets the mark and checks whether it was taken. */
   telling = false;
   /** How many steps the present hypercall has taken so far in this run. */
   steps = 0;
-  /** The hypercall is not done. It will continue with the arguments as they are now (hypercall_create_continuation). */
   preempted = false;
-  /** Index of the CMOS register selected at port 0x70. */
   cmosIndex = 0;
-  /** The frame with the guest's bits for physical interrupts, 0 for none. */
   pirqEoiMfn = 0;
-  /** Address latch of PCI configuration space, port 0xcf8. */
   pciCf8 = 0;
 
   constructor(parts: DomainParts) {
@@ -132,12 +131,10 @@ export class DomainState {
     this.current = parts.vcpus[0];
   }
 
-  /** Counts a step of a long hypercall. Returns true if the hypercall has to stop here and continue later. */
   stepPreempts(): boolean {
     return ++this.steps > PREEMPT_AFTER_STEPS;
   }
 
-  /** Ends the domain as Xen does if it broke the rules. The first reason is kept. */
   crash(message: string): void {
     this.stop(SHUTDOWN_crash, message);
   }
@@ -151,7 +148,6 @@ export class DomainState {
     };
   }
 
-  /** Whether the id names this domain: its own id, or DOMID_SELF. */
   isSelf(domid: number): boolean {
     return domid === this.domid || domid === DOMID_SELF;
   }

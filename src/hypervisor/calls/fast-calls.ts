@@ -7,8 +7,9 @@
  * volume 3, SYSCALL, SYSENTER; Intel SDM volume 2, the same.
  */
 import { FLAT_KERNEL_CS64, FLAT_KERNEL_SS64, FLAT_USER_CS32, FLAT_USER_SS32 } from '../../xen/paging.js';
+import type { IdentityState } from '../identity.js';
 import { amdLike } from '../identity.js';
-import type { DomainState } from '../state.js';
+import type { EntryState } from '../vcpu/entry-state.js';
 import { R11, RCX, RSP } from '../vcpu/registers.js';
 import {
   EFLAGS_DF,
@@ -28,7 +29,7 @@ const NULL_CS = 3;
  * Handles `syscall` in user mode, and in 32-bit code of either mode: it enters the guest kernel's callback, or raises
  * #UD if there is none. The callback for 32-bit code masks events if the one for 64-bit code does.
  */
-export function systemCall(d: DomainState, v: VcpuContext) {
+export function systemCall(d: EntryState & IdentityState, v: VcpuContext) {
   const { cpu } = v;
   const isLong = cpu.codeBits === 64;
   const callback = isLong ? v.syscallCallback : v.syscall32Callback;
@@ -54,7 +55,7 @@ export function systemCall(d: DomainState, v: VcpuContext) {
 }
 
 /** Handles `sysenter`. Registers that it does not save are not in the frame. Without a callback, Xen raises #GP. */
-export function sysenter(d: DomainState, v: VcpuContext) {
+export function sysenter(d: EntryState & IdentityState, v: VcpuContext) {
   const { cpu } = v;
   if (amdLike(d.identity)) return injectException(d, v, TRAP_invalid_op);
   cpu.cs = NULL_CS;

@@ -11,9 +11,10 @@ import { IretContext, VGCF_in_syscall } from '../../xen/vcpu.js';
 import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
 import { checkReturnSelectors, enterFlatCode } from '../emulation/segments.js';
 import { addressOk, isCanonical } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { EntryState } from '../vcpu/entry-state.js';
 import { R11, RAX, RCX, RIP, RSP } from '../vcpu/registers.js';
 import { EFLAGS_IF, EFLAGS_IOPL, injectException, TRAP_gp_fault, toggleMode } from '../vcpu/traps.js';
+import type { CallState } from './call-state.js';
 
 const EFLAGS_VM = 0x2_0000;
 /** The bits of rflags that exist, which IRET and SYSRET take from the saved word. */
@@ -21,7 +22,7 @@ const EFLAGS_KNOWN = 0x3f_7fd5;
 const EFLAGS_RF = 0x1_0000;
 const READ_KERNEL = Intent.read | Intent.asKernel;
 
-export function iret(d: DomainState): void {
+export function iret(d: CallState & EntryState): void {
   const v = d.current;
   const { cpu } = v;
   const { mem, engine } = d;

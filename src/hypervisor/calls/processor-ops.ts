@@ -31,9 +31,15 @@ import {
   VMASST_TYPE_writable_pagetables,
 } from '../../xen/vm-assist.js';
 import { loadUserGs } from '../emulation/segments.js';
+import type { OwnIdState } from '../identity.js';
 import { addressOk, isCanonical } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { FrameState, MemoryState } from '../mmu/mmu-state.js';
 import { setTaskSwitched } from '../vcpu/control-registers.js';
+import type { AssistState } from '../vcpu/entry-state.js';
+import type { CallState, LogState, PirqState } from './call-state.js';
+
+/** What the operations on physical devices work on. */
+interface PhysdevState extends CallState, FrameState, OwnIdState, PirqState {}
 
 const ASSISTS = new Set([
   VMASST_TYPE_4gb_segments,
@@ -53,12 +59,12 @@ const IRQ_UNMASK_NOTIFY = 4;
 /** At most this many bytes of one CONSOLEIO_write are logged. */
 const LOG_BYTES = 1024;
 
-export function fpuTaskswitch(d: DomainState): number {
+export function fpuTaskswitch(d: CallState): number {
   setTaskSwitched(d.current, d.args.int(0) !== 0);
   return 0;
 }
 
-export function setSegmentBase(d: DomainState): number {
+export function setSegmentBase(d: CallState & MemoryState): number {
   const v = d.current;
   const base = d.args.long(1);
   const which = d.args.lo[0];
@@ -83,7 +89,7 @@ export function setSegmentBase(d: DomainState): number {
 }
 
 /** HYPERVISOR_vm_assist(cmd, type). */
-export function vmAssist(d: DomainState): number {
+export function vmAssist(d: CallState & FrameState & AssistState): number {
   const type = d.args.lo[1];
   if (!ASSISTS.has(type)) return -EINVAL;
   const cmd = d.args.lo[0];
@@ -95,7 +101,7 @@ export function vmAssist(d: DomainState): number {
   return 0;
 }
 
-export function physdevOp(d: DomainState): number {
+export function physdevOp(d: PhysdevState): number {
   const { guest } = d;
   const v = d.current;
   const arg = d.args.long(1);
@@ -172,7 +178,7 @@ export function physdevOp(d: DomainState): number {
 }
 
 /** HYPERVISOR_console_io: guests have no access to Xen's own console. What they write goes to our log. */
-export function consoleIo(d: DomainState): number {
+export function consoleIo(d: CallState & LogState): number {
   if (d.args.lo[0] === H.CONSOLEIO_write) {
     const bytes = Math.min(d.args.lo[1], LOG_BYTES);
     if (d.guest.copyIn(d.current.id, d.args.long(2), bytes)) {
@@ -185,7 +191,7 @@ export function consoleIo(d: DomainState): number {
 }
 
 /** HYPERVISOR_hvm_op: a PV domain has no parameters, and can only flush its own translations. */
-export function hvmOp(d: DomainState): number {
+export function hvmOp(d: CallState): number {
   switch (d.args.lo[0]) {
     case HVMOP_SET_PARAM:
     case HVMOP_GET_PARAM:
@@ -201,14 +207,14 @@ const HVMOP_GET_PARAM = 1;
 const HVMOP_FLUSH_TLBS = 5;
 
 /** HYPERVISOR_dm_op is for device models. No guest here is one. */
-export function dmOp(d: DomainState): number {
+export function dmOp(d: CallState): number {
   const buffers = d.args.lo[1];
   return buffers === 0 ? -ENODATA : buffers > MAX_DM_OP_BUFFERS ? -E2BIG : -EPERM;
 }
 const MAX_DM_OP_BUFFERS = 2;
 
 /** HYPERVISOR_xenoprof_op, as on a machine whose performance counters Xen does not know. */
-export function xenoprofOp(d: DomainState): number {
+export function xenoprofOp(d: CallState): number {
   const op = d.args.lo[0];
   if (op !== 0) return op > XENOPROF_LAST_OP ? -EINVAL : -EPERM;
   return d.guest.copyIn(d.current.id, d.args.long(1), 4) ? -ENODEV : -EFAULT;
@@ -219,7 +225,7 @@ const XENOPROF_LAST_OP = 16;
  * The first architecture call: Xen's continuation of a domctl for shadow page tables, which this Xen does not
  * support.
  */
-export function pagingDomctlCont(d: DomainState): number {
+export function pagingDomctlCont(d: CallState): number {
   return d.guest.copyIn(d.current.id, d.args.long(0), 128) ? -EOPNOTSUPP : -EFAULT;
 }
 
@@ -228,7 +234,7 @@ export const notPermitted = (): number => -EPERM;
 /** Hypercalls of the tools. Their structure begins with a command and the version of the interface. */
 const toolOp =
   (version: number) =>
-  (d: DomainState): number => {
+  (d: CallState): number => {
     if (!d.guest.copyIn(d.current.id, d.args.long(0), 8)) return -EFAULT;
     return d.guest.buffer.getU32(4) === version ? -EPERM : -EACCES;
   };
@@ -237,7 +243,7 @@ export const sysctl = toolOp(0x15);
 export const domctl = toolOp(0x15);
 
 /** The first interface of physdev_op, with a command and its structure in one. */
-export function physdevOpCompat(d: DomainState): number {
+export function physdevOpCompat(d: PhysdevState): number {
   const op = d.args.long(0);
   if (!d.guest.copyIn(d.current.id, op, 4)) return -EFAULT;
   const cmd = d.guest.buffer.getU32(0);

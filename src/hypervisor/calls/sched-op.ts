@@ -6,10 +6,22 @@
 import { EFAULT, EINVAL, ENOSPC, ENOSYS, EPERM, ESRCH } from '../../xen/errno.js';
 import * as S from '../../xen/sched.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
+import type { EventState } from '../events/event-channels.js';
+import type { OwnIdState } from '../identity.js';
 import { addressOk } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
+import type { ShutdownState } from '../shutdown.js';
+import type { ClockState, LongStopState, WatchdogState } from '../time/time-state.js';
 import { timerSet } from '../time/timers.js';
+import type { TurnState, VcpusState } from '../vcpu/turn-state.js';
 import { NEVER } from '../vcpu/vcpu-context.js';
+import type { CallState } from './call-state.js';
+
+/** What a vCPU is blocked with. */
+interface BlockState extends CallState, MemoryState, EventState, TurnState {}
+
+/** What a vCPU's timer is set with. */
+interface SetTimerState extends CallState, MemoryState, VcpusState, TurnState, ClockState, LongStopState {}
 
 /** The maximum number of ports in one poll. */
 const MAX_POLL_PORTS = 128;
@@ -17,7 +29,7 @@ const MAX_POLL_PORTS = 128;
 const FAR_AHEAD_NS = 2 ** 50;
 const HUGE_TIMEOUT_NS = 100_000_000;
 
-export function schedOp(d: DomainState): number {
+export function schedOp(d: BlockState & OwnIdState & ShutdownState & ClockState & WatchdogState): number {
   const cmd = d.args.int(0);
   const arg = d.args.long(1);
   const { guest } = d;
@@ -58,7 +70,7 @@ export function schedOp(d: DomainState): number {
 }
 
 /** SCHEDOP_yield and SCHEDOP_block in their first interface, and its shutdown. */
-export function schedOpCompat(d: DomainState): number {
+export function schedOpCompat(d: BlockState & ShutdownState): number {
   switch (d.args.int(0)) {
     case S.SCHEDOP_yield:
       d.reschedule = true;
@@ -73,7 +85,7 @@ export function schedOpCompat(d: DomainState): number {
   }
 }
 
-function block(d: DomainState): number {
+function block(d: BlockState): number {
   const v = d.current;
   const mask = v.vcpuInfo + VcpuInfo.evtchn_upcall_mask;
   d.mem.u8[mask] = 0;
@@ -84,7 +96,7 @@ function block(d: DomainState): number {
   return 0;
 }
 
-function poll(d: DomainState, arg: number): number {
+function poll(d: CallState & EventState & TurnState, arg: number): number {
   const s = S.SchedPoll;
   const { guest, events } = d;
   const v = d.current;
@@ -111,7 +123,7 @@ function poll(d: DomainState, arg: number): number {
   return 0;
 }
 
-function watchdog(d: DomainState, id: number, timeout: number): number {
+function watchdog(d: TurnState & ClockState & WatchdogState, id: number, timeout: number): number {
   const { watchdog: all } = d;
   if (id > all.length) return -EINVAL;
   const deadline = d.clock.now() + timeout * 1e9;
@@ -130,7 +142,7 @@ function watchdog(d: DomainState, id: number, timeout: number): number {
 }
 
 /** HYPERVISOR_set_timer_op(absolute system time in ns; 0 stops the timer). */
-export function setTimerOp(d: DomainState): number {
+export function setTimerOp(d: SetTimerState): number {
   const timeout = d.args.long(0);
   const v = d.current;
   const now = d.clock.now();

@@ -6,18 +6,20 @@ import { EFAULT, EINVAL, ENOSYS, EPERM } from '../../xen/errno.js';
 import { HYPERVISOR_VIRT_START, PAGE_SIZE } from '../../xen/paging.js';
 import * as V from '../../xen/version.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../../xen/vm-assist.js';
-import type { DomainState } from '../state.js';
+import type { IdentityState, OwnIdState } from '../identity.js';
+import type { AssistState } from '../vcpu/entry-state.js';
+import type { CallState } from './call-state.js';
 
 /** What an unprivileged guest gets instead of a string. */
 const DENIED = '<denied>';
 
 /** The word of the frozen profile. One of its bits is only set for a kernel whose ELF notes asked for it. */
-const features = (d: DomainState): number =>
+const features = (d: IdentityState & AssistState): number =>
   d.vmAssist & (1 << VMASST_TYPE_pae_extended_cr3)
     ? d.identity.features
     : d.identity.features & ~(1 << V.XENFEAT_pae_pgdir_above_4gb);
 
-export function xenVersion(d: DomainState): number {
+export function xenVersion(d: CallState & IdentityState & OwnIdState & AssistState): number {
   const { args, guest, identity } = d;
   const { buffer } = guest;
   const vcpu = d.current.id;

@@ -6,8 +6,16 @@
  * pv_pit_handler of arch/x86/emul-i8254.c (all ones for a domain without an emulated PIT).
  */
 import { Intent } from '../../engine/engine.js';
-import type { DomainState } from '../state.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
+
+/** What can be read back of what a guest wrote to its ports. */
+export interface IoPortState {
+  /** Index of the CMOS register selected at port 0x70. */
+  cmosIndex: number;
+  /** Address latch of PCI configuration space, port 0xcf8. */
+  pciCf8: number;
+}
 
 const RTC_INDEX = 0x70;
 const PCI_ADDRESS = 0xcf8;
@@ -15,7 +23,7 @@ const READ_KERNEL = Intent.read | Intent.asKernel;
 
 /** Whether the guest allows its present code to use the port, through IOPL or its I/O bitmap. */
 export function ioAllowed(
-  d: DomainState,
+  d: MemoryState,
   v: VcpuContext,
   port: number,
   bytes: number,
@@ -32,7 +40,7 @@ export function ioAllowed(
 }
 
 /** Reads `bytes` bytes from a port, as an unsigned number. */
-export function readPort(d: DomainState, port: number, bytes: number): number {
+export function readPort(d: IoPortState, port: number, bytes: number): number {
   if (port === PCI_ADDRESS && bytes === 4) return d.pciCf8;
   let value = 0;
   for (let i = 0; i < bytes; i++) {
@@ -43,7 +51,7 @@ export function readPort(d: DomainState, port: number, bytes: number): number {
   return value;
 }
 
-export function writePort(d: DomainState, port: number, bytes: number, value: number): void {
+export function writePort(d: IoPortState, port: number, bytes: number, value: number): void {
   if (port === PCI_ADDRESS && bytes === 4) d.pciCf8 = value >>> 0;
   else {
     for (let i = 0; i < bytes; i++) if (port + i === RTC_INDEX) d.cmosIndex = (value >>> (8 * i)) & 0xff;

@@ -5,7 +5,7 @@
  * for machine checks.
  */
 import { isCanonical } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { ClockState } from '../time/time-state.js';
 import { TRAP_gp_fault } from '../vcpu/traps.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 
@@ -61,7 +61,7 @@ const isPstate = (msr: number): boolean =>
 const isMachineCheckBank = (msr: number): boolean => msr >= MSR_MC0_CTL && msr <= 0x47f;
 
 /** The register's value, or undefined for #GP. */
-export function readMsr(d: DomainState, v: VcpuContext, msr: number): bigint | undefined {
+export function readMsr(d: ClockState, v: VcpuContext, msr: number): bigint | undefined {
   switch (msr) {
     case MSR_FS_BASE:
       return BigInt.asUintN(64, BigInt(v.cpu.fsBase));

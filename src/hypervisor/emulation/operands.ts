@@ -8,7 +8,8 @@
 import { dataHits } from '../../engine/breakpoints.js';
 import * as iced from '../../x86/iced.js';
 import { isCanonical } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
+import type { EntryState } from '../vcpu/entry-state.js';
 import { injectException, injectPageFault, TRAP_gp_fault, TRAP_stack_error } from '../vcpu/traps.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 
@@ -138,7 +139,7 @@ export function beginWatch(v: VcpuContext): void {
 /** Describes the last access that failed. */
 export const fault = { address: 0, code: 0, canonical: true, stack: false };
 
-function locate(d: DomainState, v: VcpuContext, va: number, intent: number): number {
+function locate(d: MemoryState, v: VcpuContext, va: number, intent: number): number {
   // The segment refused the access.
   if (Number.isNaN(va)) return -1;
   fault.stack = false;
@@ -157,7 +158,7 @@ function locate(d: DomainState, v: VcpuContext, va: number, intent: number): num
 }
 
 /** Reads `bytes` bytes from the guest's memory in its present mode. Returns -1n after a fault. */
-export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: number): bigint {
+export function readMemory(d: MemoryState, v: VcpuContext, va: number, bytes: number): bigint {
   const first = locate(d, v, va, 0);
   if (first < 0) return -1n;
   watched.hits |= dataHits(v.cpu, va, bytes, false);
@@ -173,7 +174,7 @@ export function readMemory(d: DomainState, v: VcpuContext, va: number, bytes: nu
 
 /** Writes `bytes` bytes to the guest's memory in its present mode, all or none. Returns false after a fault. */
 export function writeMemory(
-  d: DomainState,
+  d: MemoryState,
   v: VcpuContext,
   va: number,
   bytes: number,
@@ -189,7 +190,7 @@ export function writeMemory(
 }
 
 /** Raises the fault of the last access in the guest. */
-export function injectFault(d: DomainState, v: VcpuContext, stack = false): void {
+export function injectFault(d: EntryState, v: VcpuContext, stack = false): void {
   if (fault.canonical) injectPageFault(d, v, fault.address, fault.code);
   else injectException(d, v, stack || fault.stack ? TRAP_stack_error : TRAP_gp_fault, 0);
 }
@@ -202,7 +203,7 @@ export const memoryBytes = (ins: iced.Instruction): number => MemorySizeExt.size
  * fault.
  */
 export function readOperand(
-  d: DomainState,
+  d: MemoryState,
   v: VcpuContext,
   ins: iced.Instruction,
   n: number,

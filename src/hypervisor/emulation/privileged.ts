@@ -7,11 +7,14 @@ import { Intent } from '../../engine/engine.js';
 import * as iced from '../../x86/iced.js';
 import { ENODEV } from '../../xen/errno.js';
 import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
+import type { IdentityState } from '../identity.js';
 import { cpuid } from '../identity.js';
+import type { FrameState } from '../mmu/mmu-state.js';
 import { newBaseptr } from '../mmu/mmuext-op.js';
-import type { DomainState } from '../state.js';
+import type { ClockState } from '../time/time-state.js';
 import { CR0_TS, CR4_DE, fixupCr4, guestCr0, setCr4, setTaskSwitched } from '../vcpu/control-registers.js';
 import { getDebugreg, setDebugreg } from '../vcpu/debug-registers.js';
+import type { AssistState, EntryState } from '../vcpu/entry-state.js';
 import { CR2, RAX, RBX, RCX, RDI, RDX, RSI } from '../vcpu/registers.js';
 import {
   EFLAGS_DF,
@@ -24,6 +27,7 @@ import {
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 import { decodeAndEmulate } from './decode-and-emulate.js';
 import { instructionDone } from './instruction-done.js';
+import type { IoPortState } from './io-ports.js';
 import { ioAllowed, readPort, writePort } from './io-ports.js';
 import { readMsr, writeMsr } from './msrs.js';
 import {
@@ -37,12 +41,15 @@ import {
   writeRegister,
 } from './operands.js';
 
+/** What privileged instructions read and change. */
+interface PrivilegedState extends EntryState, FrameState, IdentityState, ClockState, IoPortState {}
+
 const { Mnemonic, OpKind, Register } = iced;
 
 const XEN_IO_CHECK_DR7 = 0xff;
 
 /** Whether IOPL allows the present code to use I/O instructions, CLI and STI. */
-function ioplOk(d: DomainState, v: VcpuContext): boolean {
+function ioplOk(d: AssistState, v: VcpuContext): boolean {
   const cpl = v.cpu.userMode ? 3 : d.vmAssist & (1 << VMASST_TYPE_architectural_iopl) ? 0 : 1;
   return cpl << 12 <= v.iopl;
 }
@@ -57,7 +64,7 @@ const IO_WIDE = 1;
 const IO_OUT = 2;
 
 /** Handles the exit for a privileged instruction. */
-export function emulatePrivileged(d: DomainState, v: VcpuContext) {
+export function emulatePrivileged(d: PrivilegedState, v: VcpuContext) {
   const { cpu } = v;
   // Linux disables interrupts with CLI in its hottest paths, so this is handled without decoding.
   const at = d.engine.translate(v.id, cpu.linear(cpu.rip), Intent.execute);
@@ -73,7 +80,7 @@ export function emulatePrivileged(d: DomainState, v: VcpuContext) {
   decodeAndEmulate(d, v, carryOut);
 }
 
-function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+function carryOut(d: PrivilegedState, v: VcpuContext, ins: iced.Instruction) {
   const { cpu } = v;
   const next = cpu.rip + ins.length;
   const kernel = !cpu.userMode;
@@ -127,7 +134,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
   }
 }
 
-function rdmsr(d: DomainState, v: VcpuContext, next: number) {
+function rdmsr(d: EntryState & ClockState, v: VcpuContext, next: number) {
   const value = readMsr(d, v, Number(readRegister(v, Register.ECX)));
   if (value === undefined) return injectException(d, v, TRAP_gp_fault, 0);
   v.cpu.setRegBig(RAX, value & 0xffff_ffffn);
@@ -136,7 +143,7 @@ function rdmsr(d: DomainState, v: VcpuContext, next: number) {
 }
 
 /** MOV from and to control and debug registers. */
-function movSpecial(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+function movSpecial(d: EntryState & FrameState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const { cpu } = v;
   const refuse = (): void => injectException(d, v, TRAP_gp_fault, 0);
   const to = ins.op0Register;
@@ -215,7 +222,7 @@ function ioBreakpoints(v: VcpuContext, port: number, bytes: number): number {
   return hit;
 }
 
-function finishIo(d: DomainState, v: VcpuContext, hit: number, next: number) {
+function finishIo(d: EntryState, v: VcpuContext, hit: number, next: number) {
   if (hit === 0) return instructionDone(d, v, next);
   v.cpu.rip = next;
   v.cpu.setDr(6, (v.cpu.dr(6) | hit | 0xffff_0ff0) >>> 0);
@@ -223,7 +230,14 @@ function finishIo(d: DomainState, v: VcpuContext, hit: number, next: number) {
 }
 
 /** IN to, or OUT from, the low `bytes` bytes of rax. */
-function inOut(d: DomainState, v: VcpuContext, input: boolean, port: number, bytes: number, next: number) {
+function inOut(
+  d: EntryState & IoPortState,
+  v: VcpuContext,
+  input: boolean,
+  port: number,
+  bytes: number,
+  next: number,
+) {
   if (!ioAllowed(d, v, port, bytes, ioplOk(d, v))) return injectException(d, v, TRAP_gp_fault, 0);
   const hit = ioBreakpoints(v, port, bytes);
   const { cpu } = v;
@@ -244,7 +258,7 @@ function inOut(d: DomainState, v: VcpuContext, input: boolean, port: number, byt
  */
 const STRING_ITERATIONS = 256;
 
-function insOuts(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+function insOuts(d: EntryState & IoPortState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const { cpu } = v;
   const input = [Mnemonic.Insb, Mnemonic.Insw, Mnemonic.Insd].includes(ins.mnemonic);
   const bytes = [Mnemonic.Insb, Mnemonic.Outsb].includes(ins.mnemonic)
@@ -287,7 +301,7 @@ function insOuts(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: nu
   finishIo(d, v, hit, left > 0n && repeated ? cpu.rip : next);
 }
 
-function emulateCpuid(d: DomainState, v: VcpuContext, next: number): void {
+function emulateCpuid(d: EntryState & IdentityState, v: VcpuContext, next: number): void {
   const { cpu } = v;
   const result = cpuid(
     d.identity,
@@ -307,7 +321,7 @@ const PREFIX_BYTES = 5;
  * Handles the exit for `ud2; "xen"`: the instruction after it is emulated if it is CPUID; otherwise the guest gets
  * #UD.
  */
-export function emulateForced(d: DomainState, v: VcpuContext) {
+export function emulateForced(d: EntryState & IdentityState, v: VcpuContext) {
   const { cpu } = v;
   const { rip } = cpu;
   for (let i = 0; i < 2; i++) {

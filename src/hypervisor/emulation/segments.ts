@@ -12,9 +12,10 @@ import { Intent } from '../../engine/engine.js';
 import * as iced from '../../x86/iced.js';
 import { FLAT_USER_CS32, FLAT_USER_SS32 } from '../../xen/paging.js';
 import { sysenter } from '../calls/fast-calls.js';
+import type { IdentityState } from '../identity.js';
 import { amdLike } from '../identity.js';
 import { isCanonical } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
 import { guestCr0 } from '../vcpu/control-registers.js';
 import {
   descriptor,
@@ -30,6 +31,7 @@ import {
   SEGMENT_TYPE,
   SEGMENT_WR,
 } from '../vcpu/descriptors.js';
+import type { EntryState } from '../vcpu/entry-state.js';
 import { RSP } from '../vcpu/registers.js';
 import { moveStack, readStack, writeStack } from '../vcpu/stack.js';
 import {
@@ -74,7 +76,7 @@ const NONE = -1;
  * Checks a selector for a segment register at privilege level 3. Returns NONE if it may be loaded (`descriptor` then
  * contains the descriptor), or the exception's vector; the error code is the selector without its RPL.
  */
-function checkSelector(d: DomainState, v: VcpuContext, register: number, selector: number): number {
+function checkSelector(d: MemoryState, v: VcpuContext, register: number, selector: number): number {
   const isStack = register === Register.SS;
   const isCode = register === Register.CS;
   if ((selector & 0xfffc) === 0) {
@@ -123,14 +125,14 @@ const canGoTo = (target: number): boolean =>
  * Makes the processor's copy of a segment for compatibility mode. A segment that may not be loaded is marked as
  * unusable.
  */
-function copySegment(d: DomainState, v: VcpuContext, number: number): void {
+function copySegment(d: MemoryState, v: VcpuContext, number: number): void {
   const selector = v.cpu.selector(number);
   const usable = checkSelector(d, v, SEGMENTS[number], selector) === NONE && (selector & 0xfffc) !== 0;
   v.cpu.setSegment(number, usable ? base() : 0, usable ? limit() : 0, usable ? descriptor.b & RIGHTS : 0);
 }
 
 /** Continues with code in the segment of a checked selector. */
-function enterCode(d: DomainState, v: VcpuContext, selector: number): void {
+function enterCode(d: MemoryState, v: VcpuContext, selector: number): void {
   const { cpu } = v;
   cpu.cs = selector;
   if (!readDescriptor(d, v, selector) || descriptor.b & SEGMENT_L) return;
@@ -139,7 +141,7 @@ function enterCode(d: DomainState, v: VcpuContext, selector: number): void {
 }
 
 /** Loads a data segment register. Returns NONE, or the vector of the exception. */
-export function loadSegment(d: DomainState, v: VcpuContext, register: number, selector: number): number {
+export function loadSegment(d: MemoryState, v: VcpuContext, register: number, selector: number): number {
   const vector = checkSelector(d, v, register, selector);
   if (vector !== NONE) return vector;
   const { cpu } = v;
@@ -171,7 +173,7 @@ export function loadSegment(d: DomainState, v: VcpuContext, register: number, se
 }
 
 /** SEGBASE_GS_USER_SEL: loads the GS of user mode while the kernel's is in use. A bad selector becomes 0. */
-export function loadUserGs(d: DomainState, v: VcpuContext, selector: number): void {
+export function loadUserGs(d: MemoryState, v: VcpuContext, selector: number): void {
   const wanted = selector > 3 ? selector | 3 : selector;
   const ok = checkSelector(d, v, Register.GS, wanted) === NONE;
   v.cpu.gs = ok ? wanted : 0;
@@ -179,7 +181,7 @@ export function loadUserGs(d: DomainState, v: VcpuContext, selector: number): vo
 }
 
 /** Loads ds, es, fs and gs for a new vCPU. A bad selector is set to zero and the failsafe callback is entered. */
-export function loadSegments(d: DomainState, v: VcpuContext): void {
+export function loadSegments(d: EntryState, v: VcpuContext): void {
   const { cpu } = v;
   const saved = { ds: cpu.ds, es: cpu.es, fs: cpu.fs, gs: cpu.gs, fsBase: cpu.fsBase, gsBase: cpu.gsBase };
   let ok = loadSegment(d, v, Register.FS, saved.fs) === NONE;
@@ -204,7 +206,7 @@ export function loadSegments(d: DomainState, v: VcpuContext): void {
  * After an iret hypercall: cs and ss of the frame must be loadable; otherwise the guest gets the exception at the
  * target.
  */
-export function checkReturnSelectors(d: DomainState, v: VcpuContext): void {
+export function checkReturnSelectors(d: EntryState, v: VcpuContext): void {
   const { cpu } = v;
   for (const register of [Register.CS, Register.SS]) {
     const selector = register === Register.CS ? cpu.cs : cpu.ss;
@@ -223,7 +225,7 @@ const CS = 1;
 const withinCode = ({ cpu }: VcpuContext): boolean => cpu.rip >= 0 && cpu.rip <= cpu.segmentLimit(CS);
 
 /** The end of SYSRET to 32-bit code: the segments are flat, whatever the tables say. */
-export function enterFlatCode(d: DomainState, v: VcpuContext): void {
+export function enterFlatCode(d: MemoryState, v: VcpuContext): void {
   const { cpu } = v;
   cpu.ss = FLAT_USER_SS32;
   cpu.rip %= 2 ** 32;
@@ -236,7 +238,7 @@ const IRETQ = 0xcf48;
 const REGISTER_FORM = 0xc0;
 
 /** Handles the exit for an instruction that needs descriptor tables. */
-export function emulateDescriptorInstruction(d: DomainState, v: VcpuContext) {
+export function emulateDescriptorInstruction(d: EntryState & IdentityState, v: VcpuContext) {
   const { cpu } = v;
   beginWatch(v);
   // `mov fs, eax` and the like are on every path that switches tasks, and Linux uses `iretq` to serialise the
@@ -263,7 +265,7 @@ const FAR_LOADS = new Map<number, number>([
   [Mnemonic.Lgs, Register.GS],
 ]);
 
-function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+function carryOut(d: EntryState & IdentityState, v: VcpuContext, ins: iced.Instruction) {
   const { cpu } = v;
   const next = cpu.rip + ins.length;
   switch (ins.mnemonic) {
@@ -334,7 +336,7 @@ function carryOut(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
 }
 
 /** Loads the register, or raises the exception in the guest. Returns true if it was loaded. */
-function loadOrFault(d: DomainState, v: VcpuContext, register: number, selector: number): boolean {
+function loadOrFault(d: EntryState, v: VcpuContext, register: number, selector: number): boolean {
   if (register === Register.CS) {
     injectException(d, v, TRAP_invalid_op);
     return false;
@@ -347,7 +349,7 @@ function loadOrFault(d: DomainState, v: VcpuContext, register: number, selector:
 
 /** MOV to a segment register. */
 function moveToSegment(
-  d: DomainState,
+  d: EntryState,
   v: VcpuContext,
   register: number,
   selector: number,
@@ -358,14 +360,14 @@ function moveToSegment(
   else processorDone(d, v, next);
 }
 
-function store(d: DomainState, v: VcpuContext, ins: iced.Instruction, value: bigint, next: number) {
+function store(d: EntryState, v: VcpuContext, ins: iced.Instruction, value: bigint, next: number) {
   if (ins.op0Kind === OpKind.Register) writeRegister(v, ins.op0Register, value);
   else if (!writeMemory(d, v, memoryAddress(v, ins, 0n, 2, true), 2, value)) return injectFault(d, v);
   processorDone(d, v, next);
 }
 
 /** LAR, LSL, VERR, VERW: ZF says whether the selector may be used in that way. */
-function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+function ask(d: EntryState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const unary = ins.mnemonic === Mnemonic.Verr || ins.mnemonic === Mnemonic.Verw;
   const operand = readOperand(d, v, ins, unary ? 0 : 1, 2);
   if (operand < 0n) return injectFault(d, v);
@@ -408,7 +410,7 @@ function ask(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number
  * IRET with operands of `bytes` bytes, to the same privilege level. In 64-bit code it also loads the stack from the
  * frame; the flags are always loaded.
  */
-function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
+function iretInstruction(d: EntryState, v: VcpuContext, bytes: number) {
   const { cpu } = v;
   const { stepping } = cpu;
   const isLong = cpu.codeBits === 64;
@@ -442,7 +444,7 @@ function iretInstruction(d: DomainState, v: VcpuContext, bytes: number) {
   trapsAfter(d, v, stepping);
 }
 
-function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
+function farReturn(d: EntryState, v: VcpuContext, ins: iced.Instruction) {
   const extra = ins.opCount > 0 ? Number(ins.immediate16) : 0;
   const bytes = (ins.stackPointerIncrement - extra) / 2;
   const rip = readStack(d, v, 0, bytes);
@@ -463,11 +465,11 @@ function farReturn(d: DomainState, v: VcpuContext, ins: iced.Instruction) {
  * REX.W is the size of what is pushed and written, but they still read a pointer of 32 bits and a selector; Intel
  * processors read 64 bits. AMD64 manual, volume 3, CALL (far), LSS.
  */
-const offsetBytes = (d: DomainState, bytes: number): number =>
+const offsetBytes = (d: IdentityState, bytes: number): number =>
   bytes === 8 && amdLike(d.identity) ? 4 : bytes;
 
 /** Far JMP and CALL. A call gate faults with its own selector, because Xen gives gates level 0. */
-function farTransfer(d: DomainState, v: VcpuContext, ins: iced.Instruction, next: number) {
+function farTransfer(d: EntryState & IdentityState, v: VcpuContext, ins: iced.Instruction, next: number) {
   const { cpu } = v;
   let bytes: number;
   let offset: bigint;

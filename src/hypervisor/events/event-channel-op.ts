@@ -5,11 +5,18 @@
  */
 import { EFAULT, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import * as E from '../../xen/event-channel.js';
+import type { CallState } from '../calls/call-state.js';
 import { NR_PIRQS } from '../calls/processor-ops.js';
-import type { DomainState } from '../state.js';
+import type { OwnIdState } from '../identity.js';
+import type { FrameState } from '../mmu/mmu-state.js';
+import type { VcpusState } from '../vcpu/turn-state.js';
+import type { EventState } from './event-channels.js';
 import { PortState } from './event-channels.js';
 
-export function eventChannelOp(d: DomainState): number {
+/** What the operations on event channels work on. */
+interface EventChannelOpState extends CallState, FrameState, EventState, OwnIdState, VcpusState {}
+
+export function eventChannelOp(d: EventChannelOpState): number {
   const cmd = d.args.int(0);
   const arg = d.args.long(1);
   const { events, guest } = d;
@@ -94,7 +101,7 @@ const EVTCHNOP_RESET_CONT = 14;
 const CONTROL_BLOCK_BYTES = 72;
 
 /** The FIFO ABI: its arguments are checked, and then the call fails because the ABI is not supported. */
-function initControl(d: DomainState, arg: number): number {
+function initControl(d: CallState & FrameState & VcpusState, arg: number): number {
   const s = E.EvtchnInitControl;
   const { buffer } = d.guest;
   if (!d.guest.copyIn(d.current.id, arg, s.sizeof)) return -EFAULT;
@@ -105,7 +112,7 @@ function initControl(d: DomainState, arg: number): number {
 }
 
 /** The first interface: the command, followed by its structure. */
-export function eventChannelOpCompat(d: DomainState): number {
+export function eventChannelOpCompat(d: EventChannelOpState): number {
   const op = d.args.long(0);
   if (!d.guest.copyIn(d.current.id, op, COMPAT_OP_BYTES)) return -EFAULT;
   const cmd = d.guest.buffer.getU32(0);
@@ -117,7 +124,7 @@ export function eventChannelOpCompat(d: DomainState): number {
 const COMPAT_OP_BYTES = 28;
 
 /** Returns 0 for the domain itself, -EPERM for domain 0, which exists, and -ESRCH for domains that do not. */
-function checkSelf(d: DomainState, domid: number): number {
+function checkSelf(d: OwnIdState, domid: number): number {
   return d.isSelf(domid) ? 0 : domid === 0 ? -EPERM : -ESRCH;
 }
 
@@ -125,13 +132,13 @@ function checkSelf(d: DomainState, domid: number): number {
  * Writes the port that was bound into the argument structure, copies all of it out, and returns the hypercall's
  * result.
  */
-function give(d: DomainState, arg: number, bytes: number, field: number, port: number): number {
+function give(d: CallState, arg: number, bytes: number, field: number, port: number): number {
   if (port < 0) return port;
   d.guest.buffer.setU32(field, port);
   return d.guest.copyOut(d.current.id, arg, bytes) ? 0 : -EFAULT;
 }
 
-function status(d: DomainState, arg: number): number {
+function status(d: CallState & EventState & OwnIdState, arg: number): number {
   const s = E.EvtchnStatus;
   const { buffer } = d.guest;
   if (!d.guest.copyIn(d.current.id, arg, s.sizeof)) return -EFAULT;

@@ -354,3 +354,7 @@ export class EventChannels {
     this.target[port] = 0;
   }
 }
+
+export interface EventState {
+  readonly events: EventChannels;
+}

@@ -16,15 +16,21 @@ import {
   PTE_RW,
   PTE_USER,
 } from '../../xen/paging.js';
+import type { CallState, LongCallState } from '../calls/call-state.js';
+import type { OwnIdState } from '../identity.js';
 import { addressOk } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { CopyState, FrameState, MmuState } from '../mmu/mmu-state.js';
+import type { GrantState } from './grant-table.js';
 import { MAX_GRANT_FRAMES } from './grant-table.js';
+
+/** What the operations on grants work on. */
+interface GrantOpState extends MmuState, GrantState, OwnIdState {}
 
 /** The position, in the flags of a map, of the guest's own bits for the entry. */
 const AVAIL_SHIFT = 16;
 const PAGE = 4096;
 
-export function grantTableOp(d: DomainState): number {
+export function grantTableOp(d: LongCallState & GrantOpState): number {
   const { args, guest } = d;
   const cmd = args.lo[0];
   const uop = args.long(1);
@@ -93,7 +99,7 @@ export function grantTableOp(d: DomainState): number {
 }
 
 /** Flushes caches for one of the guest's own pages: there are none. */
-function cacheFlush(d: DomainState, uop: number, count: number): number {
+function cacheFlush(d: LongCallState & FrameState, uop: number, count: number): number {
   const s = G.GnttabCacheFlush;
   const { buffer } = d.guest;
   for (let i = 0; i < count; i++) {
@@ -123,13 +129,13 @@ const CACHE_OPS = 3;
 const foreignGrant = (ref: number): number => (ref < 512 ? G.GNTST_general_error : G.GNTST_bad_gntref);
 
 /** GNTST_okay for the domain itself, or the error status for another domain. */
-const domainStatus = (d: DomainState, domid: number): number =>
+const domainStatus = (d: OwnIdState, domid: number): number =>
   d.isSelf(domid) ? G.GNTST_okay : domid === 0 ? G.GNTST_permission_denied : G.GNTST_bad_domain;
 
-const setStatus = (d: DomainState, field: number, status: number): void =>
+const setStatus = (d: CopyState, field: number, status: number): void =>
   d.guest.buffer.setU16(field, status & 0xffff);
 
-function setupTable(d: DomainState, uop: number, count: number): number {
+function setupTable(d: CallState & GrantState & OwnIdState, uop: number, count: number): number {
   const s = G.GnttabSetupTable;
   const { guest, grants } = d;
   const vcpu = d.current.id;
@@ -153,7 +159,7 @@ function setupTable(d: DomainState, uop: number, count: number): number {
   return guest.copyOut(vcpu, uop + s.status, 2) ? 0 : -EFAULT;
 }
 
-function querySize(d: DomainState, uop: number, count: number): number {
+function querySize(d: CallState & GrantState & OwnIdState, uop: number, count: number): number {
   const s = G.GnttabQuerySize;
   const { buffer } = d.guest;
   if (count !== 1) return -EINVAL;
@@ -167,7 +173,7 @@ function querySize(d: DomainState, uop: number, count: number): number {
   return d.guest.copyOut(d.current.id, uop, s.sizeof) ? 0 : -EFAULT;
 }
 
-function setVersion(d: DomainState, uop: number): number {
+function setVersion(d: CallState, uop: number): number {
   if (!d.guest.copyIn(d.current.id, uop, G.GnttabSetVersion.sizeof)) return -EFAULT;
   const version = d.guest.buffer.getU32(G.GnttabSetVersion.version);
   const rc = version === 1 ? 0 : version === 2 ? -ENOSYS : -EINVAL;
@@ -175,7 +181,7 @@ function setVersion(d: DomainState, uop: number): number {
   return d.guest.copyOut(d.current.id, uop, G.GnttabSetVersion.sizeof) ? rc : -EFAULT;
 }
 
-function getStatusFrames(d: DomainState, uop: number, count: number): number {
+function getStatusFrames(d: CallState & OwnIdState, uop: number, count: number): number {
   const s = G.GnttabGetStatusFrames;
   const { buffer } = d.guest;
   if (count !== 1) return -EINVAL;
@@ -190,7 +196,7 @@ function getStatusFrames(d: DomainState, uop: number, count: number): number {
 }
 
 /** The address of the L1 entry that a map or unmap names, in a typed table; -1 if there is none. */
-function entryOf(d: DomainState, field: number, flags: number): number {
+function entryOf(d: CallState & MmuState, field: number, flags: number): number {
   const { buffer } = d.guest;
   let at: number;
   if (flags & G.GNTMAP_contains_pte) {
@@ -202,7 +208,7 @@ function entryOf(d: DomainState, field: number, flags: number): number {
   return at >= 0 && d.frames.type[d.ram.frameAt(at)] === 1 ? at : -1;
 }
 
-function map(d: DomainState) {
+function map(d: CallState & GrantOpState) {
   const s = G.GnttabMapGrantRef;
   const { buffer } = d.guest;
   const { grants } = d;
@@ -243,7 +249,7 @@ function map(d: DomainState) {
   fail(G.GNTST_okay);
 }
 
-function unmap(d: DomainState, replace: boolean) {
+function unmap(d: CallState & MmuState & GrantState, replace: boolean) {
   const s = replace ? G.GnttabUnmapAndReplace : G.GnttabUnmapGrantRef;
   const { buffer } = d.guest;
   const { grants } = d;
@@ -285,7 +291,12 @@ function unmap(d: DomainState, replace: boolean) {
 }
 
 /** One side of a copy: returns a frame index, or a negative status. A grant is pinned until the copy is done. */
-function copyEnd(d: DomainState, field: number, isGrant: boolean, write: boolean): number {
+function copyEnd(
+  d: CopyState & FrameState & GrantState & OwnIdState,
+  field: number,
+  isGrant: boolean,
+  write: boolean,
+): number {
   const { buffer } = d.guest;
   const domid = buffer.getU16(field + COPY_DOMID);
   if (isGrant) {
@@ -302,7 +313,7 @@ function copyEnd(d: DomainState, field: number, isGrant: boolean, write: boolean
 const COPY_DOMID = 8;
 const COPY_OFFSET = 10;
 
-function copy(d: DomainState) {
+function copy(d: CopyState & GrantOpState) {
   const s = G.GnttabCopy;
   const { buffer } = d.guest;
   const flags = buffer.getU16(s.flags);
@@ -331,11 +342,11 @@ function copy(d: DomainState) {
 /**
  * Transfers a page to another domain. A page in use cannot be taken from the guest, and all of its pages are in use.
  */
-function transfer(d: DomainState): void {
+function transfer(d: CopyState): void {
   setStatus(d, G.GnttabTransfer.status, G.GNTST_bad_page);
 }
 
-function swap(d: DomainState): void {
+function swap(d: CopyState & GrantState): void {
   const s = G.GnttabSwapGrantRef;
   const { buffer } = d.guest;
   setStatus(d, s.status, d.grants.swap(buffer.getU32(s.ref_a), buffer.getU32(s.ref_b)));

@@ -213,3 +213,7 @@ export class GrantTable {
     this.frames.writers[pin.frame] += pin.writers;
   }
 }
+
+export interface GrantState {
+  readonly grants: GrantTable;
+}

@@ -5,22 +5,28 @@
  * Source: do_mmu_update, do_mmuext_op of xen/arch/x86/mm.c.
  */
 import { EFAULT } from '../../xen/errno.js';
-import type { DomainState } from '../state.js';
+import type { CallState, LongCallState } from '../calls/call-state.js';
+import type { FrameState } from './mmu-state.js';
 
 /** A flag in `count`: this continues a call that was preempted. */
 const MMU_UPDATE_PREEMPTED = 0x8000_0000;
 
 /** A continuation with nothing left to do. Its result is in the last argument. */
-export const batchIsOver = (d: DomainState): boolean =>
+export const batchIsOver = (d: CallState): boolean =>
   d.args.lo[1] === MMU_UPDATE_PREEMPTED && d.args.isNull(0);
 
-export const batchCount = (d: DomainState): number => (d.args.lo[1] & ~MMU_UPDATE_PREEMPTED) >>> 0;
+export const batchCount = (d: CallState): number => (d.args.lo[1] & ~MMU_UPDATE_PREEMPTED) >>> 0;
 
 /**
  * Calls `one` for each request of `bytes` bytes, which is at the start of the copy buffer. Stops at the first result
  * that is not 0, and does nothing if `rc` is not 0.
  */
-export function batch(d: DomainState, bytes: number, rc: number, one: (d: DomainState) => number): number {
+export function batch<D extends LongCallState & FrameState>(
+  d: D,
+  bytes: number,
+  rc: number,
+  one: (d: D) => number,
+): number {
   const { args, guest } = d;
   const list = args.long(0);
   const count = batchCount(d);

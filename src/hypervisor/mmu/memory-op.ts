@@ -7,9 +7,14 @@
 import { EACCES, EDOM, EFAULT, EINVAL, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESRCH } from '../../xen/errno.js';
 import * as M from '../../xen/memory-op.js';
 import { MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START } from '../../xen/paging.js';
-import type { DomainState } from '../state.js';
+import type { CallState, LongCallState } from '../calls/call-state.js';
+import type { OwnIdState } from '../identity.js';
 import { Owner } from './frames.js';
 import { addressOk } from './guest-memory.js';
+import type { FrameState, M2pState, MemoryState, MmuState, ReservationState } from './mmu-state.js';
+
+/** What the operations on the reservation work on. */
+interface MemoryOpState extends LongCallState, MmuState, M2pState, ReservationState, OwnIdState {}
 
 /** The largest extent that an unprivileged domain may ask for: 2^9 frames (CONFIG_DOMU_MAX_ORDER). */
 const MAX_ORDER = 9;
@@ -21,7 +26,7 @@ const FRAMES_PER_LIST_ENTRY = 0x4_0000;
 /** Numbers up to this are exact. */
 const EXACT = Number.MAX_SAFE_INTEGER;
 
-export function memoryOp(d: DomainState): number | bigint {
+export function memoryOp(d: MemoryOpState): number | bigint {
   const { args } = d;
   const op = args.lo[0] & M.MEMOP_CMD_MASK;
   const startExtent =
@@ -104,7 +109,7 @@ export function memoryOp(d: DomainState): number | bigint {
 }
 
 /** The number of the first extent in memoryOp(), with all its 58 bits. */
-const exactStart = ({ lo, hi }: DomainState['args']): bigint =>
+const exactStart = ({ lo, hi }: CallState['args']): bigint =>
   ((BigInt(hi[0] >>> 0) << 32n) | BigInt(lo[0])) >> BigInt(M.MEMOP_EXTENT_SHIFT);
 
 const POD_TARGET_DOMID = 24;
@@ -116,18 +121,17 @@ const XENMEM_RESERVED_DEVICE_MEMORY_MAP = 27;
 const NO_CONTINUATION = new Set([XENMEM_ACCESS_OP, XENMEM_CLAIM_PAGES, XENMEM_RESERVED_DEVICE_MEMORY_MAP]);
 
 /** Returns 0 for the domain itself, -EPERM for domain 0, and -ESRCH for domains that do not exist. */
-const whose = (d: DomainState, domid: number): number =>
-  d.isSelf(domid) ? 0 : domid === 0 ? -EPERM : -ESRCH;
+const whose = (d: OwnIdState, domid: number): number => (d.isSelf(domid) ? 0 : domid === 0 ? -EPERM : -ESRCH);
 
 /** Returns the preferred frame if nobody owns it, otherwise the first one that nobody owns, or -1. */
-function freeFrame(d: DomainState, preferred: number): number {
+function freeFrame(d: FrameState, preferred: number): number {
   const { owner } = d.frames;
   if (preferred >= 0 && preferred < owner.length && owner[preferred] === Owner.free) return preferred;
   return owner.indexOf(Owner.free);
 }
 
 /** Gives the guest a cleared frame. Returns -1 if its reservation is full. `preferred` is an index. */
-function allocate(d: DomainState, preferred: number): number {
+function allocate(d: MmuState & ReservationState, preferred: number): number {
   if (d.frames.owned >= d.maxPages) return -1;
   const frame = freeFrame(d, preferred);
   if (frame < 0) return -1;
@@ -139,7 +143,7 @@ function allocate(d: DomainState, preferred: number): number {
 }
 
 /** Returns the number of finished extents, also after a failure: these operations report failures in that way. */
-function reservation(d: DomainState, op: number, start: number, arg: number): number {
+function reservation(d: MemoryOpState, op: number, start: number, arg: number): number {
   const { guest, tables } = d;
   const { buffer } = guest;
   const s = M.XenMemoryReservation;
@@ -192,7 +196,7 @@ function reservation(d: DomainState, op: number, start: number, arg: number): nu
 }
 
 /** Removes a frame from the reservation. A page table stays one until its last reference is gone. */
-function release(d: DomainState, frame: number): void {
+function release(d: FrameState & M2pState, frame: number): void {
   if (d.frames.pinned[frame]) {
     d.frames.pinned[frame] = 0;
     d.tables.putType(frame);
@@ -205,7 +209,7 @@ function release(d: DomainState, frame: number): void {
  * Exchanges frames for others, which are contiguous or below an address. A machine without free memory refuses this
  * with -ENOMEM, and so does this one.
  */
-function exchange(d: DomainState, arg: number): number {
+function exchange(d: CallState & FrameState & OwnIdState, arg: number): number {
   const { buffer } = d.guest;
   const s = M.XenMemoryExchange;
   const r = M.XenMemoryReservation;
@@ -266,7 +270,7 @@ function subrangeOk(start: bigint, first: bigint, count: bigint): boolean {
 }
 
 /** The first frame to be given away must belong to the guest; then the call fails for lack of memory. */
-function giveUp(d: DomainState, list: number): number {
+function giveUp(d: CallState & FrameState, list: number): number {
   const { guest } = d;
   if (!guest.copyIn(d.current.id, list, 8, EXTENT_AT)) return -EFAULT;
   return d.tables.guestFrame(guest.buffer.getU64(EXTENT_AT)) < 0 ? -EINVAL : -ENOMEM;
@@ -274,7 +278,11 @@ function giveUp(d: DomainState, list: number): number {
 /** An offset in the buffer, after the argument structures. */
 const EXTENT_AT = 256;
 
-function statistics(d: DomainState, op: number, arg: number): number | bigint {
+function statistics(
+  d: CallState & MmuState & ReservationState & OwnIdState,
+  op: number,
+  arg: number,
+): number | bigint {
   if (!d.guest.copyIn(d.current.id, arg, 2)) return -EFAULT;
   const rc = whose(d, d.guest.buffer.getU16(0));
   if (rc !== 0) return rc;
@@ -287,7 +295,7 @@ function statistics(d: DomainState, op: number, arg: number): number | bigint {
 }
 const MAX_PFN_OFFSET = 3088;
 
-function addToPhysmap(d: DomainState, op: number, start: number, arg: number): number {
+function addToPhysmap(d: CallState & OwnIdState, op: number, start: number, arg: number): number {
   if (start > 0xffff || start < 0) return -EDOM;
   const batch = op === M.XENMEM_add_to_physmap_batch;
   const s = batch ? M.XenAddToPhysmapBatch : M.XenAddToPhysmap;
@@ -302,7 +310,7 @@ function addToPhysmap(d: DomainState, op: number, start: number, arg: number): n
   return -EACCES;
 }
 
-function memoryMap(d: DomainState, arg: number): number {
+function memoryMap(d: CallState & ReservationState, arg: number): number {
   const s = M.XenMemoryMap;
   const e = M.E820Entry;
   const { guest } = d;
@@ -325,7 +333,7 @@ function memoryMap(d: DomainState, arg: number): number {
 /** The maximum number of entries in a memory map (E820MAX). */
 const MAX_MAP_ENTRIES = 1024;
 
-function setMemoryMap(d: DomainState, arg: number): number {
+function setMemoryMap(d: CallState & ReservationState & OwnIdState, arg: number): number {
   const s = M.XenForeignMemoryMap;
   const e = M.E820Entry;
   const { guest } = d;
@@ -350,7 +358,7 @@ function setMemoryMap(d: DomainState, arg: number): number {
 }
 
 /** The frames that contain the table, one for each 2 MiB of it. */
-function machphysMfnList(d: DomainState, arg: number): number {
+function machphysMfnList(d: CallState & MemoryState & M2pState, arg: number): number {
   const s = M.XenMachphysMfnList;
   const { guest } = d;
   const vcpu = d.current.id;

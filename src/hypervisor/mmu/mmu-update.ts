@@ -17,10 +17,13 @@ import {
   UVMF_LOCAL,
   UVMF_TLB_FLUSH,
 } from '../../xen/mmu.js';
-import type { DomainState } from '../state.js';
+import type { CallState, LongCallState } from '../calls/call-state.js';
+import type { OwnIdState } from '../identity.js';
+import type { VcpusState } from '../vcpu/turn-state.js';
 import { batch, batchCount, batchIsOver } from './batch.js';
 import { Owner } from './frames.js';
 import { addressOk } from './guest-memory.js';
+import type { CopyState, M2pState, MmuState } from './mmu-state.js';
 
 /** The bits of `ptr` below the size of an entry, which contain the command. */
 const COMMAND_MASK = 7;
@@ -33,7 +36,7 @@ export function checkOwner(domid: number, ioError = -EPERM): number {
   return domid === 0 || domid === DOMID_XEN ? -EPERM : domid === DOMID_IO ? ioError : -ESRCH;
 }
 
-export function mmuUpdate(d: DomainState): number {
+export function mmuUpdate(d: LongCallState & MmuState & M2pState & OwnIdState): number {
   const { args } = d;
   const foreigndom = args.lo[3];
   if (batchIsOver(d)) return foreigndom | 0;
@@ -47,7 +50,7 @@ export function mmuUpdate(d: DomainState): number {
 }
 
 /** Executes one request, which is in the copy buffer. */
-function one(d: DomainState): number {
+function one(d: CopyState & MmuState & M2pState): number {
   const { buffer } = d.guest;
   const ptrLo = buffer.getU32(MmuUpdate.ptr);
   const ptrHi = buffer.getU32(MmuUpdate.ptr + 4);
@@ -77,7 +80,7 @@ function one(d: DomainState): number {
  * The index of the frame at a machine address, if the guest owns it; for the M2P also if Xen shares it with the
  * guest.
  */
-function frameOf(d: DomainState, lo: number, hi: number, shared: boolean): number {
+function frameOf(d: MmuState, lo: number, hi: number, shared: boolean): number {
   const mfn = hi * 0x10_0000 + (lo >>> 12);
   const frame = d.tables.guestFrame(mfn);
   if (frame >= 0 || !shared) return frame;
@@ -85,15 +88,15 @@ function frameOf(d: DomainState, lo: number, hi: number, shared: boolean): numbe
   return index >= 0 && d.frames.owner[index] === Owner.shared ? index : -1;
 }
 
-export function updateVaMapping(d: DomainState): number {
+export function updateVaMapping(d: CallState & MmuState & VcpusState): number {
   return update(d, DOMID_SELF);
 }
 
-export function updateVaMappingOtherdomain(d: DomainState): number {
+export function updateVaMappingOtherdomain(d: CallState & MmuState & VcpusState): number {
   return update(d, d.args.lo[3] & 0xffff);
 }
 
-function update(d: DomainState, domid: number): number {
+function update(d: CallState & MmuState & VcpusState, domid: number): number {
   const { args, engine } = d;
   const v = d.current;
   const va = args.long(0);
@@ -125,7 +128,7 @@ function update(d: DomainState, domid: number): number {
 }
 
 /** Reads a bitmap of vCPUs at a guest address. Returns its bits as a number, or -EFAULT. */
-export function vcpuMask(d: DomainState, va: number): number {
+export function vcpuMask(d: CallState & VcpusState, va: number): number {
   if (!d.guest.copyIn(d.current.id, va, 8)) return -EFAULT;
   return d.guest.buffer.getU32(0) & ((1 << d.vcpus.length) - 1);
 }

@@ -6,22 +6,24 @@
 import { ALL_VCPUS } from '../../engine/engine.js';
 import { EACCES, EFAULT, EINVAL, ENOSYS, EOPNOTSUPP } from '../../xen/errno.js';
 import * as M from '../../xen/mmu.js';
-import type { DomainState } from '../state.js';
+import type { CallState, LongCallState } from '../calls/call-state.js';
+import type { VcpusState } from '../vcpu/turn-state.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 import { batch, batchIsOver } from './batch.js';
 import { addressOk } from './guest-memory.js';
+import type { FrameState, MmuState } from './mmu-state.js';
 import { checkOwner, vcpuMask } from './mmu-update.js';
 
 const MAX_LDT_ENTRIES = 8192;
 
-export function mmuextOp(d: DomainState): number {
+export function mmuextOp(d: LongCallState & MmuState & VcpusState): number {
   if (batchIsOver(d)) return d.args.int(3);
   if (!addressOk(d.args.long(0))) return -EFAULT;
   return checkOwner(d.args.lo[3] & 0xffff) || batch(d, M.MmuextOp.sizeof, 0, one);
 }
 
 /** Executes one operation, whose structure is in the copy buffer. */
-function one(d: DomainState): number {
+function one(d: CallState & MmuState & VcpusState): number {
   const { buffer } = d.guest;
   const { engine, tables } = d;
   const v = d.current;
@@ -99,13 +101,13 @@ function one(d: DomainState): number {
 }
 
 /** The frame index of one of the guest's pages that is not a page table, or -1. */
-function writable(d: DomainState, mfn: number): number {
+function writable(d: FrameState, mfn: number): number {
   const frame = d.tables.guestFrame(mfn);
   return frame >= 0 && d.frames.type[frame] === 0 ? frame : -1;
 }
 
 /** Pins a page table of `level`. Returns 0 or -EINVAL. */
-export function pinTable(d: DomainState, mfn: number, level: number): number {
+export function pinTable(d: FrameState, mfn: number, level: number): number {
   const frame = d.tables.guestFrame(mfn);
   if (frame < 0) return -EINVAL;
   const rc = d.tables.getType(mfn, level);
@@ -118,7 +120,7 @@ export function pinTable(d: DomainState, mfn: number, level: number): number {
   return 0;
 }
 
-function unpin(d: DomainState, mfn: number): number {
+function unpin(d: FrameState, mfn: number): number {
   const frame = d.tables.guestFrame(mfn);
   if (frame < 0 || !d.frames.pinned[frame]) return -EINVAL;
   d.frames.pinned[frame] = 0;
@@ -127,7 +129,7 @@ function unpin(d: DomainState, mfn: number): number {
 }
 
 /** Switches a vCPU's kernel page tables. Returns 0 or -EINVAL. */
-export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
+export function newBaseptr(d: MmuState, v: VcpuContext, mfn: number): number {
   const old = v.cpu.cr3Kernel;
   if (old !== mfn) {
     const rc = d.tables.getType(mfn, 4);
@@ -140,7 +142,7 @@ export function newBaseptr(d: DomainState, v: VcpuContext, mfn: number): number 
 }
 
 /** Sets the page tables of user mode. MFN 0 means none. */
-export function newUserBaseptr(d: DomainState, v: VcpuContext, mfn: number): number {
+export function newUserBaseptr(d: MmuState, v: VcpuContext, mfn: number): number {
   const old = v.cpu.cr3User;
   if (old === mfn) return 0;
   if (mfn !== 0) {

@@ -23,11 +23,12 @@ import {
   readRegister,
   writeRegister,
 } from '../emulation/operands.js';
-import type { DomainState } from '../state.js';
+import type { EntryState } from '../vcpu/entry-state.js';
 import { RCX, RDI, RSI } from '../vcpu/registers.js';
 import { EFLAGS_DF } from '../vcpu/traps.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
 import { addressOk } from './guest-memory.js';
+import type { FrameState, MemoryState } from './mmu-state.js';
 
 const { Mnemonic, OpKind, Register } = iced;
 const PFEC_PRESENT = 1;
@@ -45,7 +46,7 @@ const ARITHMETIC = CF | PF | AF | ZF | SF | OF;
 
 /** Returns true if the page fault at `address` was a write to a page table, which was then executed or has faulted. */
 export function emulatePageTableWrite(
-  d: DomainState,
+  d: EntryState & FrameState,
   v: VcpuContext,
   address: number,
   errorCode: number,
@@ -69,7 +70,7 @@ export function emulatePageTableWrite(
 const target = { at: 0, frame: 0, shift: 0n, lo: 0, hi: 0, old: 0n };
 
 /** Finds the part of an entry at `va`. It must be in the faulting page and aligned to its own size. */
-function entry(d: DomainState, v: VcpuContext, va: number, bytes: number, faulted: number): boolean {
+function entry(d: MemoryState, v: VcpuContext, va: number, bytes: number, faulted: number): boolean {
   if (Math.floor(va / 4096) !== Math.floor(faulted / 4096) || va % bytes !== 0 || bytes > 8) return false;
   const at = d.engine.translate(v.id, va, Intent.read);
   if (at < 0) return false;
@@ -83,7 +84,7 @@ function entry(d: DomainState, v: VcpuContext, va: number, bytes: number, faulte
 }
 
 /** Replaces the old value by `value`. Returns false if Xen refuses the entry. */
-function update(d: DomainState, bytes: number, value: bigint): boolean {
+function update(d: FrameState, bytes: number, value: bigint): boolean {
   const whole = (BigInt(target.hi) << 32n) | BigInt(target.lo);
   const hole = mask(bytes) << target.shift;
   const next = (whole & ~hole) | ((value & mask(bytes)) << target.shift);
@@ -92,7 +93,12 @@ function update(d: DomainState, bytes: number, value: bigint): boolean {
   );
 }
 
-function emulate(d: DomainState, v: VcpuContext, ins: iced.Instruction, faulted: number): boolean {
+function emulate(
+  d: EntryState & FrameState,
+  v: VcpuContext,
+  ins: iced.Instruction,
+  faulted: number,
+): boolean {
   const { cpu } = v;
   const next = cpu.rip + ins.length;
   const { mnemonic } = ins;
@@ -182,7 +188,7 @@ function emulate(d: DomainState, v: VcpuContext, ins: iced.Instruction, faulted:
 
 /** BTS, BTR, BTC: the number of the bit may be outside the named operand. */
 function emulateBit(
-  d: DomainState,
+  d: EntryState & FrameState,
   v: VcpuContext,
   ins: iced.Instruction,
   faulted: number,
@@ -220,7 +226,7 @@ const isString = (mnemonic: number): boolean => STRING_BYTES.has(mnemonic);
 
 /** One step of STOS or MOVS. A repeated one faults again for its next step. */
 function emulateString(
-  d: DomainState,
+  d: EntryState & FrameState,
   v: VcpuContext,
   ins: iced.Instruction,
   faulted: number,

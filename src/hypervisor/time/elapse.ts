@@ -19,11 +19,20 @@
  */
 import { VIRQ_TIMER } from '../../xen/event-channel.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
-import type { DomainState } from '../state.js';
+import type { EventState } from '../events/event-channels.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
+import type { ShutdownState } from '../shutdown.js';
+import type { VcpusState } from '../vcpu/turn-state.js';
 import { NEVER, Runstate, type VcpuContext } from '../vcpu/vcpu-context.js';
+import type { RunstateAreaState } from './runstate.js';
 import { changeRunstate, updateArea } from './runstate.js';
 import { isMarked, LONG_STOP_NS, markStopped } from './time-info.js';
+import type { LongStopState, WatchdogState } from './time-state.js';
+import type { TimerEventState } from './timers.js';
 import { runTimers } from './timers.js';
+
+/** What time passes in. */
+interface PassingState extends RunstateAreaState, TimerEventState, ShutdownState, WatchdogState {}
 
 /**
  * Linux before 6.13 multiplies the time since its last clock update by 2^23 in 64 bits, which overflows after 2199 s.
@@ -70,7 +79,7 @@ export interface Runner {
 }
 
 /** Lets time pass at once, for stops that are too short for kernels to care about. */
-export function advance(d: DomainState, to: number): void {
+export function advance(d: PassingState, to: number): void {
   const ns = to - d.clock.now();
   if (!(ns > 0)) return;
   for (let i = 0; i < d.watchdog.length; i++) d.watchdog[i] += ns;
@@ -95,7 +104,11 @@ export function advance(d: DomainState, to: number): void {
  * Presents a long stop, up to the virtual time in ns that `to` returns (which may advance meanwhile). Yields after
  * every few instructions of the guest. Nothing else of the guest may run until it has ended.
  */
-export function* longStop(d: DomainState, to: () => number, runner: Runner): Generator<void, void> {
+export function* longStop(
+  d: PassingState & LongStopState,
+  to: () => number,
+  runner: Runner,
+): Generator<void, void> {
   d.telling = true;
   for (;;) {
     const now = d.clock.now();
@@ -120,7 +133,7 @@ type Taken = 'alone' | 'amid others' | 'not all';
  * Gives every vCPU a timer event before time passes. In it the vCPU finds the mark, and it is the last thing that it
  * does.
  */
-function* warn(d: DomainState, runner: Runner): Generator<void, Taken> {
+function* warn(d: TimerEventState & ShutdownState, runner: Runner): Generator<void, Taken> {
   for (let again = 0; ; again++) {
     const armed = d.vcpus.map((v) => v.singleshot);
     for (const v of d.vcpus) {
@@ -140,7 +153,11 @@ function* warn(d: DomainState, runner: Runner): Generator<void, Taken> {
  * Runs each vCPU that has a pending timer event until it has taken the event and the mark, and runs nothing else as
  * long as possible. The mark is set whenever one of them reads its clock.
  */
-function* takeTimers(d: DomainState, runner: Runner, look: number): Generator<void, Taken> {
+function* takeTimers(
+  d: TimerEventState & ShutdownState,
+  runner: Runner,
+  look: number,
+): Generator<void, Taken> {
   /** A vCPU takes the mark when it reads its clock to set its next timer. */
   const heard = d.vcpus.map(() => false);
   const patience = d.vcpus.map(() => PATIENCE);
@@ -184,7 +201,7 @@ function* takeTimers(d: DomainState, runner: Runner, look: number): Generator<vo
 }
 
 /** Each vCPU begins with its work outside of timer interrupts, and finds the mark whenever it reads its clock. */
-function* settle(d: DomainState, runner: Runner): Generator<void, void> {
+function* settle(d: MemoryState & VcpusState & ShutdownState, runner: Runner): Generator<void, void> {
   for (const v of d.vcpus) {
     if (v.virqPort[VIRQ_TIMER] === 0) continue;
     for (let left = SETTLE; left > 0 && runner.runnable(v) && d.shutdown === undefined; left -= LOOK_BEFORE) {
@@ -195,11 +212,11 @@ function* settle(d: DomainState, runner: Runner): Generator<void, void> {
   }
 }
 
-const timerPending = (d: DomainState, v: VcpuContext): boolean => {
+const timerPending = (d: EventState, v: VcpuContext): boolean => {
   const port = v.virqPort[VIRQ_TIMER];
   return port !== 0 && d.events.isPending(port);
 };
 
 /** The vCPU sleeps or would take the next event, so its work for the last one is done. */
-const atRest = (d: DomainState, v: VcpuContext): boolean =>
+const atRest = (d: MemoryState, v: VcpuContext): boolean =>
   v.blocked || d.mem.getU8(v.vcpuInfo + VcpuInfo.evtchn_upcall_mask) === 0;

@@ -8,14 +8,19 @@
 import { Intent } from '../../engine/engine.js';
 import { VcpuRunstateInfo } from '../../xen/vcpu.js';
 import { VMASST_TYPE_runstate_update_flag } from '../../xen/vm-assist.js';
-import type { DomainState } from '../state.js';
+import type { CopyState, MemoryState } from '../mmu/mmu-state.js';
+import type { AssistState } from '../vcpu/entry-state.js';
 import type { Runstate, VcpuContext } from '../vcpu/vcpu-context.js';
+import type { ClockState } from './time-state.js';
+
+/** What a vCPU's runstate is written with to the area that the guest registered for it. */
+export interface RunstateAreaState extends CopyState, MemoryState, AssistState, ClockState {}
 
 const WRITE_KERNEL = Intent.write | Intent.asKernel;
 /** Bit 63 of state_entry_time, in its high half: the record is being updated. */
 const UPDATE_HI = 0x8000_0000;
 
-export function changeRunstate(d: DomainState, v: VcpuContext, state: Runstate, now: number): void {
+export function changeRunstate(d: RunstateAreaState, v: VcpuContext, state: Runstate, now: number): void {
   if (v.runstate === state) return;
   const spent = now - v.runstateEntry;
   if (spent > 0) {
@@ -27,7 +32,7 @@ export function changeRunstate(d: DomainState, v: VcpuContext, state: Runstate, 
 }
 
 /** Writes the record of vCPU `v` at the linear address `at`. */
-function write(d: DomainState, v: VcpuContext, at: number): void {
+function write(d: MemoryState, v: VcpuContext, at: number): void {
   const { mem } = d;
   mem.setU32(at + VcpuRunstateInfo.state, v.runstate);
   mem.setU32(at + VcpuRunstateInfo.state + 4, 0);
@@ -36,7 +41,7 @@ function write(d: DomainState, v: VcpuContext, at: number): void {
 }
 
 /** Writes the record into the copy buffer, with the time in the present state counted up to now. */
-export function fillRunstate(d: DomainState, v: VcpuContext, upToNow: boolean): void {
+export function fillRunstate(d: CopyState & ClockState, v: VcpuContext, upToNow: boolean): void {
   const { buffer } = d.guest;
   buffer.setU64(VcpuRunstateInfo.state, v.runstate);
   buffer.setU64(VcpuRunstateInfo.state_entry_time, v.runstateEntry);
@@ -47,7 +52,7 @@ export function fillRunstate(d: DomainState, v: VcpuContext, upToNow: boolean): 
 }
 
 /** Writes the record to the area that the guest registered. If that is not mapped, nothing happens. */
-export function updateArea(d: DomainState, v: VcpuContext): void {
+export function updateArea(d: RunstateAreaState, v: VcpuContext): void {
   const offset = v.runstateArea & 4095;
   if (offset > 4096 - VcpuRunstateInfo.sizeof || v.runstateArea & 7) {
     const keep = d.guest.buffer.u8.slice(0, VcpuRunstateInfo.sizeof);

@@ -15,14 +15,16 @@ import {
   XEN_PVCLOCK_GUEST_STOPPED,
   XEN_PVCLOCK_TSC_STABLE_BIT,
 } from '../../xen/shared-info.js';
-import type { DomainState } from '../state.js';
+import type { CopyState, MemoryState } from '../mmu/mmu-state.js';
+import type { VcpusState } from '../vcpu/turn-state.js';
 import type { VcpuContext } from '../vcpu/vcpu-context.js';
+import type { ClockState, WallClockState } from './time-state.js';
 
 const TSC_TO_SYSTEM_MUL = 0x8000_0000;
 const TSC_SHIFT = 1;
 const WRITE_KERNEL = Intent.write | Intent.asKernel;
 
-function writeRecord(d: DomainState, at: number, time: number): void {
+function writeRecord(d: MemoryState, at: number, time: number): void {
   const { mem } = d;
   mem.setU64(at + VcpuTimeInfo.tsc_timestamp, time);
   mem.setU64(at + VcpuTimeInfo.system_time, time);
@@ -32,7 +34,7 @@ function writeRecord(d: DomainState, at: number, time: number): void {
 }
 
 /** Publishes the present time to a vCPU. */
-export function updateSystemTime(d: DomainState, v: VcpuContext): void {
+export function updateSystemTime(d: CopyState & MemoryState & ClockState, v: VcpuContext): void {
   const { mem } = d;
   const at = v.vcpuInfo + VcpuInfo.time;
   const time = d.clock.now();
@@ -55,7 +57,7 @@ export const LONG_STOP_NS = 2e9;
  * suppresses its watchdogs, and clears the mark on the vCPU that reads it. Xen defines the mark but never sets it;
  * its guests learn of a long stop through a suspend.
  */
-export function markStopped(d: DomainState, only?: VcpuContext): void {
+export function markStopped(d: MemoryState & VcpusState, only?: VcpuContext): void {
   for (const v of d.vcpus) {
     if (only !== undefined && v !== only) continue;
     const at = v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags;
@@ -65,11 +67,11 @@ export function markStopped(d: DomainState, only?: VcpuContext): void {
 }
 
 /** Whether the mark is set and `v` has not cleared it yet. */
-export const isMarked = (d: DomainState, v: VcpuContext): boolean =>
+export const isMarked = (d: MemoryState, v: VcpuContext): boolean =>
   (d.mem.getU8(v.vcpuInfo + VcpuInfo.time + VcpuTimeInfo.flags) & XEN_PVCLOCK_GUEST_STOPPED) !== 0;
 
 /** Updates the secondary record (VCPUOP_register_vcpu_time_memory_area) at its address in the guest's kernel. */
-function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: number): void {
+function updateTimeArea(d: CopyState & MemoryState, v: VcpuContext, version: number, time: number): void {
   if ((v.timeArea & 4095) > 4096 - VcpuTimeInfo.sizeof) {
     const { buffer } = d.guest;
     const keep = buffer.u8.slice(0, VcpuTimeInfo.sizeof);
@@ -92,7 +94,7 @@ function updateTimeArea(d: DomainState, v: VcpuContext, version: number, time: n
 }
 
 /** Publishes the wall clock, which is the wall-clock time at system time 0. Writes nothing if it has not changed. */
-export function updateWallClock(d: DomainState): void {
+export function updateWallClock(d: MemoryState & ClockState & WallClockState): void {
   const { mem, sharedInfo: at } = d;
   const origin = d.wallClock() - d.clock.now();
   const seconds = Math.floor(origin / 1e9);

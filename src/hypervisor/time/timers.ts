@@ -14,9 +14,16 @@
  */
 import { VIRQ_TIMER } from '../../xen/event-channel.js';
 import { SHUTDOWN_watchdog } from '../../xen/sched.js';
-import type { DomainState } from '../state.js';
+import type { EventState } from '../events/event-channels.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
+import type { ShutdownState } from '../shutdown.js';
+import type { VcpusState } from '../vcpu/turn-state.js';
 import { NEVER, Runstate, type VcpuContext } from '../vcpu/vcpu-context.js';
 import { markStopped } from './time-info.js';
+import type { LongStopState, WatchdogState } from './time-state.js';
+
+/** What a timer event is sent with. */
+export interface TimerEventState extends MemoryState, EventState, VcpusState {}
 
 /** The shortest interval at which a kernel compares clocks, in ns. */
 const COMPARED_NS = 0.5e9;
@@ -25,14 +32,14 @@ const NOTHING_MISSED_NS = 0.4e9;
 const MOST_MARKS = 0xffff_ffff;
 
 /** To be called when `ns` pass at once: the kernel has to find the mark while it catches up afterwards. */
-export function oweMarks(d: DomainState, ns: number): void {
+export function oweMarks(d: VcpusState, ns: number): void {
   if (ns < NOTHING_MISSED_NS) return;
   for (const v of d.vcpus)
     if (v.initialised) v.marksOwed = Math.min(v.marksOwed + Math.ceil(ns / COMPARED_NS) + 1, MOST_MARKS);
 }
 
 /** Sends a timer event to `v`. */
-export function timerEvent(d: DomainState, v: VcpuContext): void {
+export function timerEvent(d: TimerEventState, v: VcpuContext): void {
   if (v.marksOwed > 0) {
     v.marksOwed--;
     markStopped(d, v);
@@ -41,12 +48,12 @@ export function timerEvent(d: DomainState, v: VcpuContext): void {
 }
 
 /** To be called when `v` has set a timer: what it does after the timer interrupt has to find the mark too. */
-export function timerSet(d: DomainState, v: VcpuContext): void {
+export function timerSet(d: MemoryState & VcpusState & LongStopState, v: VcpuContext): void {
   if (v.marksOwed > 0 && !d.telling) markStopped(d, v);
 }
 
 /** The earliest deadline, or NEVER if nothing is armed. Periodic timers only count for vCPUs that run. */
-export function nextDeadline(d: DomainState): number {
+export function nextDeadline(d: VcpusState & WatchdogState): number {
   let next = NEVER;
   for (const v of d.vcpus) {
     if (v.singleshot < next) next = v.singleshot;
@@ -60,7 +67,7 @@ export function nextDeadline(d: DomainState): number {
 }
 
 /** How many timers of all kinds are armed. */
-export function armed(d: DomainState): number {
+export function armed(d: VcpusState & WatchdogState): number {
   let count = d.watchdog.reduce((sum, deadline) => sum + (Number.isNaN(deadline) ? 0 : 1), 0);
   for (const v of d.vcpus) {
     if (v.singleshot !== NEVER) count++;
@@ -71,7 +78,7 @@ export function armed(d: DomainState): number {
 }
 
 /** Fires all timers that are due. */
-export function runTimers(d: DomainState, now: number): void {
+export function runTimers(d: TimerEventState & ShutdownState & WatchdogState, now: number): void {
   for (const v of d.vcpus) {
     if (v.singleshot <= now) {
       v.singleshot = NEVER;
@@ -87,7 +94,7 @@ export function runTimers(d: DomainState, now: number): void {
 }
 
 /** Handles the periodic timer of a vCPU that runs or starts to run. */
-export function periodicWork(d: DomainState, v: VcpuContext, now: number): void {
+export function periodicWork(d: TimerEventState, v: VcpuContext, now: number): void {
   if (v.periodicPeriod !== 0 && now >= v.periodicLast + v.periodicPeriod) {
     v.periodicLast = now;
     timerEvent(d, v);

@@ -6,13 +6,13 @@ import * as C from '../../xen/callback.js';
 import { EFAULT, EINVAL, ENOSYS } from '../../xen/errno.js';
 import { FLAT_KERNEL_CS64 } from '../../xen/paging.js';
 import { TI_IF, TrapInfo } from '../../xen/vcpu.js';
+import type { CallState, LongCallState } from '../calls/call-state.js';
 import { isCanonical } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
 import { fixupSelector } from './descriptors.js';
 import { TRAP_nmi } from './traps.js';
 
 /** HYPERVISOR_set_trap_table(entries, of which the last one has address 0). A null pointer clears the table. */
-export function setTrapTable(d: DomainState): number {
+export function setTrapTable(d: LongCallState): number {
   const { args, guest } = d;
   const v = d.current;
   if (args.isNull(0)) {
@@ -39,7 +39,7 @@ export function setTrapTable(d: DomainState): number {
   }
 }
 
-function register(d: DomainState, type: number, flags: number, address: number): number {
+function register(d: CallState, type: number, flags: number, address: number): number {
   const v = d.current;
   if (!isCanonical(address)) return -EINVAL;
   const masks = (flags & C.CALLBACKF_mask_events) !== 0;
@@ -73,7 +73,7 @@ function register(d: DomainState, type: number, flags: number, address: number):
   }
 }
 
-function unregister(d: DomainState, type: number): number {
+function unregister(d: CallState, type: number): number {
   const v = d.current;
   switch (type) {
     case C.CALLBACKTYPE_event:
@@ -92,7 +92,7 @@ function unregister(d: DomainState, type: number): number {
   }
 }
 
-export function callbackOp(d: DomainState): number {
+export function callbackOp(d: CallState): number {
   const { guest } = d;
   const { buffer } = guest;
   const arg = d.args.long(1);
@@ -113,14 +113,14 @@ export function callbackOp(d: DomainState): number {
 }
 
 /** HYPERVISOR_set_callbacks(event, failsafe, syscall). A bad address is silently skipped. */
-export function setCallbacks(d: DomainState): number {
+export function setCallbacks(d: CallState): number {
   register(d, C.CALLBACKTYPE_event, 0, d.args.long(0));
   register(d, C.CALLBACKTYPE_failsafe, 0, d.args.long(1));
   register(d, C.CALLBACKTYPE_syscall, 0, d.args.long(2));
   return 0;
 }
 
-export function nmiOp(d: DomainState): number {
+export function nmiOp(d: CallState): number {
   switch (d.args.lo[0]) {
     case C.XENNMI_register_callback: {
       if (!d.guest.copyIn(d.current.id, d.args.long(1), C.XennmiCallback.sizeof)) return -EFAULT;
@@ -134,7 +134,7 @@ export function nmiOp(d: DomainState): number {
 }
 
 /** HYPERVISOR_stack_switch(ss, rsp). */
-export function stackSwitch(d: DomainState): number {
+export function stackSwitch(d: CallState): number {
   const v = d.current;
   v.kernelSs = fixupSelector(d.args.lo[0]);
   const sp = d.args.long(1);

@@ -3,8 +3,8 @@
  * Source: set_debugreg of xen/arch/x86/pv/misc-hypercalls.c, x86emul_read_dr; Intel SDM volume 3, 17.2.
  */
 import { EINVAL, ENODEV, EPERM } from '../../xen/errno.js';
+import type { CallState } from '../calls/call-state.js';
 import { addressOk } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
 import type { VcpuContext } from './vcpu-context.js';
 
 export const DR6_DEFAULT = 0xffff_0ff0;
@@ -84,8 +84,8 @@ export function getDebugreg(v: VcpuContext, reg: number): number | undefined {
 }
 
 /** HYPERVISOR_set_debugreg(reg, value). */
-export const setDebugregOp = (d: DomainState): number =>
+export const setDebugregOp = (d: CallState): number =>
   setDebugreg(d.current, d.args.int(0), d.args.long(1), d.args.lo[1], d.args.hi[1]);
 
 /** HYPERVISOR_get_debugreg(reg). */
-export const getDebugregOp = (d: DomainState): number => getDebugreg(d.current, d.args.int(0)) ?? -ENODEV;
+export const getDebugregOp = (d: CallState): number => getDebugreg(d.current, d.args.int(0)) ?? -ENODEV;

@@ -8,7 +8,8 @@
 import { Intent } from '../../engine/engine.js';
 import { EFAULT, EINVAL } from '../../xen/errno.js';
 import { FIRST_RESERVED_GDT_ENTRY, FLAT_KERNEL_CS64 } from '../../xen/paging.js';
-import type { DomainState } from '../state.js';
+import type { CallState } from '../calls/call-state.js';
+import type { MemoryState, MmuState } from '../mmu/mmu-state.js';
 import type { VcpuContext } from './vcpu-context.js';
 
 export const SEGMENT_TYPE = 0xf00;
@@ -42,7 +43,7 @@ export const descriptor = { a: 0, b: 0 };
  * Reads the descriptor that a selector names into `descriptor`. Returns false if there is none, because it is outside
  * the table or its memory cannot be read.
  */
-export function readDescriptor(d: DomainState, v: VcpuContext, selector: number): boolean {
+export function readDescriptor(d: MemoryState, v: VcpuContext, selector: number): boolean {
   const index = selector >>> 3;
   descriptor.a = descriptor.b = 0;
   if (selector & 4) {
@@ -93,7 +94,7 @@ export function checkDescriptor(a: number, b: number): boolean {
 }
 
 /** Checks a whole page of descriptors and writes the corrected ones back, as validate_segdesc_page does. */
-function validatePage(d: DomainState, frame: number): boolean {
+function validatePage(d: MemoryState, frame: number): boolean {
   const at = d.ram.linearOf(frame);
   for (let i = 0; i < 512; i++) {
     const a = d.mem.getU32(at + 8 * i);
@@ -110,7 +111,7 @@ function validatePage(d: DomainState, frame: number): boolean {
 }
 
 /** Sets a vCPU's GDT from the MFNs in `frames`. Returns 0 or -EINVAL. */
-export function setGdtFrames(d: DomainState, v: VcpuContext, frames: Float64Array, entries: number): number {
+export function setGdtFrames(d: MmuState, v: VcpuContext, frames: Float64Array, entries: number): number {
   if (entries > FIRST_RESERVED_GDT_ENTRY) return -EINVAL;
   const count = Math.ceil(entries / 512);
   for (let i = 0; i < count; i++) {
@@ -126,7 +127,7 @@ export function setGdtFrames(d: DomainState, v: VcpuContext, frames: Float64Arra
 const listed = new Float64Array(16);
 
 /** HYPERVISOR_set_gdt(frame_list, entries). */
-export function setGdt(d: DomainState): number {
+export function setGdt(d: CallState & MmuState): number {
   const entries = d.args.lo[1];
   if (entries > FIRST_RESERVED_GDT_ENTRY) return -EINVAL;
   const count = Math.ceil(entries / 512);
@@ -136,7 +137,7 @@ export function setGdt(d: DomainState): number {
 }
 
 /** HYPERVISOR_update_descriptor(machine address, descriptor). */
-export function updateDescriptor(d: DomainState): number {
+export function updateDescriptor(d: CallState & MmuState): number {
   const { lo, hi } = d.args;
   if (lo[0] & 7 || !checkDescriptor(lo[1], hi[1] >>> 0)) return -EINVAL;
   const { a, b } = descriptor;

@@ -4,7 +4,7 @@
  * Source: Intel SDM volume 1, 6.2.3.
  */
 import { readMemory, refuseSegment, segmentAllows, writeMemory } from '../emulation/operands.js';
-import type { DomainState } from '../state.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
 import { RSP } from './registers.js';
 import type { VcpuContext } from './vcpu-context.js';
 
@@ -28,12 +28,12 @@ function address(v: VcpuContext, distance: number, bytes: number, write: boolean
 }
 
 /** Reads `bytes` bytes at `distance` from the stack pointer. Returns -1n after a fault. */
-export const readStack = (d: DomainState, v: VcpuContext, distance: number, bytes: number): bigint =>
+export const readStack = (d: MemoryState, v: VcpuContext, distance: number, bytes: number): bigint =>
   readMemory(d, v, address(v, distance, bytes, false), bytes);
 
 /** Writes bytes there. Returns false after a fault. */
 export const writeStack = (
-  d: DomainState,
+  d: MemoryState,
   v: VcpuContext,
   distance: number,
   bytes: number,

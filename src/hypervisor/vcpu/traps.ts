@@ -16,7 +16,9 @@ import {
 import { ArchVcpuInfo, VcpuInfo } from '../../xen/shared-info.js';
 import { TI_IF } from '../../xen/vcpu.js';
 import { VMASST_TYPE_architectural_iopl } from '../../xen/vm-assist.js';
-import type { DomainState } from '../state.js';
+import type { EventState } from '../events/event-channels.js';
+import type { MemoryState } from '../mmu/mmu-state.js';
+import type { EntryState } from './entry-state.js';
 import { R11, RCX, RIP, RSP } from './registers.js';
 import type { VcpuContext } from './vcpu-context.js';
 
@@ -73,7 +75,7 @@ function addRegister(cpu: EngineVcpu, register: number): void {
 }
 
 /** Writes the frame to the guest's stack, below `sp`. Returns where it begins, or NaN if a part cannot be written. */
-function pushFrame(d: DomainState, v: VcpuContext, sp: number): number {
+function pushFrame(d: MemoryState, v: VcpuContext, sp: number): number {
   const { words, lo, hi } = frame;
   const { mem, engine } = d;
   const start = sp - 8 * words;
@@ -99,7 +101,7 @@ const half = (n: number): number => Math.floor(n / 0x1_0000_0000);
  * fs and gs are pushed too (for the failsafe callback).
  */
 export function enter(
-  d: DomainState,
+  d: EntryState,
   v: VcpuContext,
   address: number,
   masks: boolean,
@@ -174,7 +176,7 @@ export const hex = (address: number): string => {
 };
 
 /** Raises a hardware exception in the guest. `errorCode` is ignored for vectors without one. */
-export function injectException(d: DomainState, v: VcpuContext, vector: number, errorCode = 0): void {
+export function injectException(d: EntryState, v: VcpuContext, vector: number, errorCode = 0): void {
   const has = vector < 32 && (HAS_ERROR_CODE >>> vector) & 1;
   if (v.trapAddress[vector] === 0) {
     d.crash(
@@ -187,12 +189,12 @@ export function injectException(d: DomainState, v: VcpuContext, vector: number, 
 }
 
 /** Enters the guest's gate for an `int n`, without an error code. */
-export function injectInterrupt(d: DomainState, v: VcpuContext, vector: number): void {
+export function injectInterrupt(d: EntryState, v: VcpuContext, vector: number): void {
   enter(d, v, v.trapAddress[vector], (v.trapFlags[vector] & TI_IF) !== 0);
 }
 
 /** Raises a page fault at `address` (a signed number). The U bit of the error code follows the guest's own mode. */
-export function injectPageFault(d: DomainState, v: VcpuContext, address: number, errorCode: number): void {
+export function injectPageFault(d: EntryState, v: VcpuContext, address: number, errorCode: number): void {
   const at = v.vcpuInfo + VcpuInfo.arch + ArchVcpuInfo.cr2;
   d.mem.setU64(at, address);
   d.engine.touch(at);
@@ -208,7 +210,7 @@ export function injectPageFault(d: DomainState, v: VcpuContext, address: number,
 }
 
 /** Delivers NMIs and events that are due, on the way back to the guest (test_all_events). */
-export function deliverPending(d: DomainState, v: VcpuContext): void {
+export function deliverPending(d: EntryState & EventState, v: VcpuContext): void {
   if (v.nmiPending && !(v.asyncMask & 1)) {
     v.nmiPending = false;
     if (v.trapAddress[TRAP_nmi] !== 0) {

@@ -13,14 +13,20 @@ import {
   VGCF_online,
   VGCF_syscall_disables_events,
 } from '../../xen/vcpu.js';
+import type { CallState } from '../calls/call-state.js';
 import { addressOk, isCanonical } from '../mmu/guest-memory.js';
+import type { CopyState, FrameState, MmuState } from '../mmu/mmu-state.js';
 import { newBaseptr, newUserBaseptr } from '../mmu/mmuext-op.js';
-import type { DomainState } from '../state.js';
 import { CR0_TS, fixupCr4, setCr4, setTaskSwitched } from './control-registers.js';
 import { DR6_DEFAULT, DR7_DEFAULT, setDebugreg } from './debug-registers.js';
 import { fixupSelector, setGdtFrames } from './descriptors.js';
+import type { AssistState } from './entry-state.js';
 import { EFLAGS_IF, EFLAGS_IOPL } from './traps.js';
+import type { TurnState } from './turn-state.js';
 import type { VcpuContext } from './vcpu-context.js';
+
+/** What a vCPU is initialised with, apart from what the guest says. */
+interface InitialiseState extends MmuState, TurnState, AssistState {}
 
 /** The offset of the context in the copy buffer: the page-table operations below use the start of the buffer. */
 const BASE = 1024;
@@ -61,13 +67,13 @@ const CANONICAL_FIELDS = [
 ];
 const gdt = new Float64Array(MAX_GDT_FRAMES);
 
-export function initialiseVcpu(d: DomainState, v: VcpuContext, arg: number): number {
+export function initialiseVcpu(d: CallState & InitialiseState, v: VcpuContext, arg: number): number {
   if (!d.guest.copyIn(d.current.id, arg, C.sizeof, BASE)) return -EFAULT;
   return v.initialised ? -EEXIST : setInfoGuest(d, v);
 }
 
 /** Loads the context at BASE in the copy buffer. Returns 0 or an error; after an error the vCPU is not initialised. */
-function setInfoGuest(d: DomainState, v: VcpuContext): number {
+function setInfoGuest(d: CopyState & InitialiseState, v: VcpuContext): number {
   const { buffer } = d.guest;
   const { cpu } = v;
   const s64 = (field: number): number => buffer.getS64(BASE + field);
@@ -147,17 +153,17 @@ function setInfoGuest(d: DomainState, v: VcpuContext): number {
   return 0;
 }
 
-function dropBaseptr(d: DomainState, v: VcpuContext): void {
+function dropBaseptr(d: FrameState, v: VcpuContext): void {
   d.tables.putType(d.tables.guestFrame(v.cpu.cr3Kernel));
   v.cpu.cr3Kernel = 0;
 }
 
 /** The FPU's state goes through the machine's own scratch: it is 512 bytes of the copy buffer. */
-function loadFpu(d: DomainState, v: VcpuContext): void {
+function loadFpu(d: CopyState, v: VcpuContext): void {
   v.cpu.loadFpu(d.guest.buffer.bytes(BASE + C.fpu_ctxt, 512));
 }
 
-function loadDebugRegisters(d: DomainState, v: VcpuContext): void {
+function loadDebugRegisters(d: CopyState, v: VcpuContext): void {
   const { buffer } = d.guest;
   for (let i = 0; i < 4; i++) v.cpu.setDr(i, 0);
   v.cpu.setDr(6, DR6_DEFAULT);

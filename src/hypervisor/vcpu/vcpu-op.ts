@@ -7,19 +7,35 @@ import { EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO } from '../../xen/errno.js';
 import { SHUTDOWN_poweroff } from '../../xen/sched.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
 import * as V from '../../xen/vcpu.js';
+import type { CallState } from '../calls/call-state.js';
+import type { EventState } from '../events/event-channels.js';
 import { addressOk } from '../mmu/guest-memory.js';
-import type { DomainState } from '../state.js';
+import type { FrameState, MmuState } from '../mmu/mmu-state.js';
 import { changeRunstate, fillRunstate } from '../time/runstate.js';
 import { updateSystemTime } from '../time/time-info.js';
+import type { ClockState, LongStopState } from '../time/time-state.js';
 import { timerEvent, timerSet } from '../time/timers.js';
+import type { EntryState } from './entry-state.js';
+import type { TurnState, VcpusState } from './turn-state.js';
 import { NEVER, Runstate, type VcpuContext } from './vcpu-context.js';
 import { initialiseVcpu } from './vcpu-initialise.js';
+
+/** What the operations on a vCPU work on. */
+interface VcpuOpState
+  extends CallState,
+    EntryState,
+    FrameState,
+    EventState,
+    VcpusState,
+    TurnState,
+    ClockState,
+    LongStopState {}
 
 const MIN_PERIOD_NS = 1_000_000;
 /** STIME_DELTA_MAX + 1. */
 const PERIOD_LIMIT_NS = 2 ** 62;
 
-export function vcpuOp(d: DomainState): number {
+export function vcpuOp(d: VcpuOpState): number {
   const { args, guest } = d;
   const cmd = args.int(0);
   const v = d.vcpus[args.lo[1]];
@@ -116,7 +132,12 @@ export function vcpuOp(d: DomainState): number {
 }
 
 /** Moves a vcpu_info into one of the guest's pages, which is possible once in a vCPU's life. */
-function registerVcpuInfo(d: DomainState, v: VcpuContext, mfn: number, offset: number): number {
+function registerVcpuInfo(
+  d: CallState & MmuState & EventState & ClockState,
+  v: VcpuContext,
+  mfn: number,
+  offset: number,
+): number {
   if (offset > 4096 - VcpuInfo.sizeof || offset & 7) return -ENXIO;
   if (v.vcpuInfoMfn !== 0) return -EINVAL;
   if (v !== d.current && !v.down) return -EINVAL;
