@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import type { SoakRow } from '../soak/lib/soaked.js';
 import { endProcessesBelow } from './lib/processes.js';
 import { ROOT } from './lib/root.js';
+import { budgetOf, minutesOfAll } from './lib/soak-budgets.js';
 
 process.chdir(ROOT);
 const names = readdirSync('soak')
@@ -34,37 +35,6 @@ if (name !== undefined)
     spawnSync(process.execPath, [`build/soak/${name}.js`, ...rest], { stdio: 'inherit' }).status ?? 1,
   );
 
-/**
- * Minutes that each may take, and what it is told so that it keeps to them on two cores. One at a time has both cores
- * (`alone`), all others share them two by two.
- */
-interface Budget {
-  readonly minutes: number;
-  readonly args: readonly string[];
-  readonly alone?: true;
-}
-const BUDGETS: Readonly<Record<string, Budget | undefined>> = {
-  cpu: { minutes: 8, args: ['1000000'], alone: true },
-  guests: { minutes: 20, args: ['8'] },
-  moves: { minutes: 10, args: ['1000', '5'] },
-  twin: { minutes: 25, args: [] },
-  // Each of the ten kernels once, three moves: all of it, twenty guests and two hundred moves, takes half an hour of its own.
-  kernels: { minutes: 15, args: ['--short'] },
-  crashes: { minutes: 20, args: ['50'] },
-  scenarios: { minutes: 20, args: [] },
-  tiers: { minutes: 25, args: ['--moved-in'], alone: true },
-  fuzz: { minutes: 10, args: [] },
-  // Alone it does a hundred for each clock source and number of vCPUs.
-  outages: { minutes: 12, args: ['30'] },
-  node: { minutes: 8, args: ['--quick', '26.12.1'] },
-  // Alone it also has those who hang and those who are slow, for whom each case waits.
-  hangs: { minutes: 12, args: ['gone'] },
-  rings: { minutes: 10, args: [] },
-  browser: { minutes: 6, args: [] },
-  // Alone it lives a million.
-  simulate: { minutes: 20, args: ['200000'] },
-};
-const DEFAULT: Budget = { minutes: 15, args: [] };
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
 const rows: (SoakRow & { soak: string })[] = [];
 
@@ -83,7 +53,7 @@ function clear(own: string): void {
 
 /** Runs one; what it says is shown when it has ended. Its rows are its own words, or that it had none. */
 async function soakOne(soak: string): Promise<void> {
-  const { minutes, args } = BUDGETS[soak] ?? DEFAULT;
+  const { minutes, takes, args } = budgetOf(soak);
   const began = performance.now();
   const table = join(dir, soak);
   writeFileSync(table, '');
@@ -105,7 +75,9 @@ async function soakOne(soak: string): Promise<void> {
   closeSync(log);
   clear(own);
   const taken = (performance.now() - began) / 60_000;
-  console.log(`\n== ${soak}, ${taken.toFixed(1)} minutes\n${readFileSync(`${table}.log`, 'utf8')}`);
+  console.log(
+    `\n== ${soak}, ${taken.toFixed(1)} minutes (${takes} expected)\n${readFileSync(`${table}.log`, 'utf8')}`,
+  );
   const found = readFileSync(table, 'utf8')
     .split('\n')
     .filter(Boolean)
@@ -121,10 +93,11 @@ async function soakOne(soak: string): Promise<void> {
   rows.push(...found.map((row) => ({ soak, ...row })));
 }
 
+console.log(`about ${minutesOfAll(names).toFixed(0)} minutes, on two cores with nothing else to do`);
 const began = performance.now();
-const waiting = names.filter((soak) => BUDGETS[soak]?.alone !== true);
+const waiting = names.filter((soak) => budgetOf(soak).alone !== true);
 // The longest first, so that no core waits for the other at the end.
-waiting.sort((a, b) => (BUDGETS[b] ?? DEFAULT).minutes - (BUDGETS[a] ?? DEFAULT).minutes);
+waiting.sort((a, b) => budgetOf(b).takes - budgetOf(a).takes);
 for (const soak of names) if (!waiting.includes(soak)) await soakOne(soak);
 const worker = async (): Promise<void> => {
   for (let soak = waiting.shift(); soak !== undefined; soak = waiting.shift()) await soakOne(soak);

@@ -1,10 +1,10 @@
-// npm run soak -- fuzz [SECONDS [SEED]]: each target of test/fuzz for so many seconds (60), guided by the coverage of our
-// own code. A failure prints the input.
+// npm run soak -- fuzz [SECONDS [SEED]]: all targets of test/fuzz within so many seconds (600), an equal share for
+// each, guided by the coverage of our own code. A failure prints the input.
 import { spawnSync } from 'node:child_process';
 import type { FuzzResult } from '../test/fuzz/fuzz.js';
 import { soaked } from './lib/soaked.js';
 
-const seconds = Number(process.argv[2] ?? 60);
+const seconds = Number(process.argv[2] ?? 600);
 const seed = Number(process.argv[3] ?? Date.now() % 1e9);
 console.log(`seed ${seed}`);
 const r = spawnSync(process.execPath, ['build/test/fuzz/short.js', String(seed), '1e12', String(seconds)], {

@@ -104,8 +104,8 @@ async function look(at: DaemonHost, other: DaemonHost): Promise<Readonly<Record<
       [`${h.name} files`]: files(h),
     });
   }
-  const [row] = await ask<DomainRow[]>(at, 'list', { guest: 'leaks' });
-  const guest = process_(row.pid);
+  const rows = await ask<DomainRow[]>(at, 'list', {});
+  const guest = process_(rows.find((row) => row.name === 'leaks')?.pid);
   const points = await ask<PointRow[]>(at, 'points', { guest: 'leaks' });
   const number = (name: string, what: RegExp) =>
     Number(what.exec(points.find((p) => p.name === name)?.inner ?? '')?.[1]);

@@ -13,6 +13,11 @@ import { FileRing, ringBuffer, SLOTS, type SlotRequest } from '../src/host/stand
 import { LinearMemory } from '../src/xen/memory.js';
 import { type SoakRow, soaked } from './lib/soaked.js';
 
+/** A transfer that knows what must come of it. */
+class Expecting extends DiskTransfer {
+  expected = 0;
+}
+
 const request = (): SlotRequest => ({
   operation: 1,
   sector: 0,
@@ -94,11 +99,6 @@ async function ringSoak(operations: number, threads: number): Promise<number> {
   await ended;
   clearTimeout(late);
   return failures;
-}
-
-/** A transfer that knows what must come of it. */
-class Expecting extends DiskTransfer {
-  expected = 0;
 }
 
 /** Reads inside a file, which succeed, and behind it, which fail, through a link that has more than it has slots for. */

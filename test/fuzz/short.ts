@@ -1,11 +1,13 @@
 // A child of fuzz.test.ts and of soak/fuzz.ts: `short.js SEED INPUTS SECONDS`. Coverage is of the process that it is
-// taken in, so no test runner may be in it. Prints a line of JSON for each target.
+// taken in, so no test runner may be in it. Each target has so many inputs, or an equal share of the seconds if they are
+// over earlier. Prints a line of JSON for each target.
 import { fuzz } from './fuzz.js';
 import { targets } from './targets.js';
 
 const [seed, inputs, seconds] = process.argv.slice(2).map(Number);
-for (const target of await targets()) {
-  const end = performance.now() + 1000 * seconds;
+const all = await targets();
+for (const target of all) {
+  const end = performance.now() + (1000 * seconds) / all.length;
   const result = await fuzz(target, seed, (made) => made >= inputs || performance.now() > end);
   process.stdout.write(`${JSON.stringify({ name: target.name, ...result })}\n`);
 }

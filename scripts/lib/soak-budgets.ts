@@ -1,0 +1,60 @@
+// What each soak is told, and how long it takes, in the run of all soaks (scripts/soak.ts): within an hour on two cores.
+
+/** One at a time has both cores (`alone`), all others share them two by two. */
+export interface SoakBudget {
+  /** Minutes that it took on two cores; those of one that others share them with. */
+  readonly takes: number;
+  /** Minutes after which it is ended: what takes so long hangs. At least half as long again as it takes. */
+  readonly minutes: number;
+  readonly args: readonly string[];
+  readonly alone?: true;
+}
+
+const BUDGETS: Readonly<Record<string, SoakBudget>> = {
+  boot: { takes: 5, minutes: 15, args: [] },
+  browser: { takes: 1, minutes: 6, args: [] },
+  cpu: { takes: 3, minutes: 8, args: ['1000000'], alone: true },
+  crashes: { takes: 6, minutes: 20, args: ['50'] },
+  debian: { takes: 2, minutes: 15, args: [] },
+  disk: { takes: 2, minutes: 15, args: [] },
+  // All targets together have so many seconds, however many they are.
+  fuzz: { takes: 6, minutes: 10, args: ['360'] },
+  guests: { takes: 12, minutes: 20, args: ['8'] },
+  // Alone it also has those who hang and those who are slow, for whom each case waits.
+  hangs: { takes: 1, minutes: 12, args: ['gone'] },
+  hostile: { takes: 2, minutes: 15, args: [] },
+  i386: { takes: 1, minutes: 15, args: [] },
+  // Each of the ten kernels once, three moves: all of it, twenty guests and two hundred moves, takes nine minutes of its own.
+  kernels: { takes: 4, minutes: 15, args: ['--short'] },
+  moves: { takes: 7, minutes: 15, args: ['1000', '5'] },
+  net: { takes: 1, minutes: 15, args: [] },
+  node: { takes: 1, minutes: 8, args: ['--quick', '26.12.1'] },
+  // Alone it does a hundred for each clock source and number of vCPUs.
+  outages: { takes: 8, minutes: 12, args: ['30'] },
+  rings: { takes: 3, minutes: 10, args: [] },
+  scenarios: { takes: 3, minutes: 20, args: [] },
+  // Alone it lives a million.
+  simulate: { takes: 12, minutes: 20, args: ['200000'] },
+  tiers: { takes: 6, minutes: 25, args: ['--moved-in'], alone: true },
+  twin: { takes: 3, minutes: 25, args: [] },
+};
+
+/** The budget of a soak of soak/NAME.ts. Throws where it has none. */
+export function budgetOf(name: string): SoakBudget {
+  const budget = Object.hasOwn(BUDGETS, name) ? BUDGETS[name] : undefined;
+  if (budget === undefined) throw new Error(`scripts/lib/soak-budgets.ts has no budget for soak/${name}.ts`);
+  return budget;
+}
+
+/** Names of all soaks that have a budget. */
+export const budgeted = (): readonly string[] => Object.keys(BUDGETS);
+
+/** Minutes that all of these take: those that run alone one after another, the others two at a time, the longest first. */
+export function minutesOfAll(names: readonly string[]): number {
+  const budgets = names.map(budgetOf);
+  const alone = budgets.filter((budget) => budget.alone).reduce((sum, { takes }) => sum + takes, 0);
+  const cores = [0, 0];
+  for (const { takes } of budgets.filter((budget) => !budget.alone).sort((a, b) => b.takes - a.takes))
+    cores[cores[0] <= cores[1] ? 0 : 1] += takes;
+  return alone + Math.max(...cores);
+}
