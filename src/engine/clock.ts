@@ -5,7 +5,7 @@
  * Invariant: it never goes backwards, and after it is restored on another host it continues from where it stopped.
  * There are two sources: a host's monotonic clock, or the count of executed instructions (deterministic mode).
  */
-import { bool, int } from '../records/fields.js';
+import { bool, ns } from '../records/fields.js';
 import { recordType } from '../records/record.js';
 
 export interface VirtualClock {
@@ -33,7 +33,7 @@ export interface VirtualClock {
 }
 
 export const clockRecord = recordType('CLCK', 1, 'the virtual clock', {
-  now: [int, 'virtual time when the guest was stopped, ns'],
+  now: [ns, 'virtual time when the guest was stopped, ns'],
   deterministic: [bool, 'counts instructions instead of time'],
 });
 

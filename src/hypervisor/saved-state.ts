@@ -7,7 +7,20 @@
  */
 import { clockRecord } from '../engine/clock.js';
 import { decodeVcpuStates, encodeVcpuStates } from '../engine/vcpu-state.js';
-import { big64, bool, bytes, f64, int, list, RecordError, struct, u8, u16, u32 } from '../records/fields.js';
+import {
+  big64,
+  bool,
+  bytes,
+  f64,
+  int,
+  list,
+  ns,
+  RecordError,
+  struct,
+  u8,
+  u16,
+  u32,
+} from '../records/fields.js';
 import {
   concatBytes,
   decodeAll,
@@ -43,7 +56,7 @@ const domainAfter = {
   cmosIndex: [u8, 'port 0x70'],
   pciCf8: [u32, 'port 0xcf8'],
   turn: [u8, 'vCPU whose turn it is'],
-  turnEnds: [int, 'end of that turn, virtual ns'],
+  turnEnds: [ns, 'end of that turn, virtual ns'],
   cut: [int, 'vCPU stopped in the middle of its slice, -1 for none'],
   preferred: [int, 'vCPU that an event has woken since, -1 for none'],
 } as const;

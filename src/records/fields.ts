@@ -155,7 +155,7 @@ export const big64 = field<bigint>(
   (w, v) => w.big64(v),
   (r) => r.big64(),
 );
-/** A signed 64-bit number that a double holds exactly (|v| <= 2^53): times, counts, canonical addresses. */
+/** A signed 64-bit number that a double holds exactly (|v| <= 2^53): counts, sizes, canonical addresses. */
 export const int = field<number>(
   's64, at most 53 bits',
   (w, v) => {
@@ -165,6 +165,24 @@ export const int = field<number>(
   (r) => {
     const v = Number(BigInt.asIntN(64, r.big64()));
     return Number.isSafeInteger(v) ? v : r.fail(`a number of at most 53 bits expected, found ${v}`);
+  },
+);
+/** The first time that no record holds, ns: 146 years. */
+export const END_OF_TIME_NS = 2 ** 62;
+/**
+ * A time in ns. It exceeds 2^53 after 104 days, and is then a multiple of 2, 4 and so on: what a double holds. A value
+ * between two of those is rounded as it is read.
+ */
+export const ns = field<number>(
+  's64, ns below 2^62',
+  (w, v) => {
+    if (!(Number.isInteger(v) && Math.abs(v) < END_OF_TIME_NS))
+      throw new RangeError(`not a whole number of nanoseconds below 2^62: ${v}`);
+    w.big64(BigInt(v));
+  },
+  (r) => {
+    const v = Number(BigInt.asIntN(64, r.big64()));
+    return Math.abs(v) < END_OF_TIME_NS ? v : r.fail(`a time below 2^62 ns expected, found ${v}`);
   },
 );
 export const f64 = field<number>(

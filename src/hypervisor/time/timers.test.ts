@@ -156,3 +156,67 @@ describe('a guest that compares two clocks', () => {
     expect(g.s64(W.unstable)).toBe(0);
   });
 });
+
+describe('a guest that has been up for more than 2^53 ns (104 days)', () => {
+  it('gets its single-shot timers in time, before a move and after it', async () => {
+    const ticks = DATA;
+    const timer = DATA + 64;
+    let g = await TinyGuest.boot(`
+    lea rdi, [onevent]
+    lea rsi, [onevent]
+    lea rdx, [onevent]
+    mov eax, SET_CALLBACKS
+    syscall
+    lea rsi, [virq]
+    mov edi, 1
+    mov eax, EVENT_CHANNEL_OP
+    syscall
+    call arm
+    mov byte [SHARED+1], 0
+  sleep:
+    mov edi, 1
+    xor esi, esi
+    mov eax, SCHED_OP
+    syscall
+    jmp sleep
+  arm:
+    ${NOW}
+    add rax, 4000000
+    mov [${timer}], rax
+    mov edi, 8
+    xor esi, esi
+    mov rdx, ${timer}
+    mov eax, VCPU_OP
+    syscall
+    ret
+  onevent:
+    mov rbx, rax
+    mov byte [SHARED], 0
+    mov qword [SHARED+8], 0
+    mov qword [SHARED+2048], 0
+    inc qword [${ticks}]
+    call arm
+    mov rax, rbx
+    mov rcx, [rsp]
+    mov r11, [rsp+8]
+    add rsp, 16
+    push 0
+    push rcx
+    push r11
+    push rax
+    mov eax, IRET
+    syscall
+  virq: dd 0, 0, 0
+    `);
+    for (const days of [0, 105, 365, 36_500]) {
+      const { clock } = g.domain;
+      if (days > 0) clock.advanceTo(days * 86_400 * S + 12_345);
+      g.run(20e6);
+      g = await g.moved();
+      const before = g.s64(ticks);
+      g.run(1 * S);
+      expect([days, g.s64(ticks) - before >= 240]).toEqual([days, true]);
+      expect(g.s64(ticks) - before).toBeLessThanOrEqual(251);
+    }
+  });
+});

@@ -1,5 +1,5 @@
 /** The hypervisor's state of a vCPU as a record: everything in VcpuContext that is not derived from elsewhere. */
-import { bool, f64, int, list, optional, struct, u8, u16, u32 } from '../../records/fields.js';
+import { bool, f64, int, list, ns, optional, struct, u8, u16, u32 } from '../../records/fields.js';
 import { decodeRecord, encodeRecord, type RawRecord, recordType } from '../../records/record.js';
 import { NEVER, type Runstate, type VcpuContext } from './vcpu-context.js';
 
@@ -46,15 +46,15 @@ const before = {
   asyncMask: [u8, 'NMIs are masked'],
   nmiOldMask: [u8, 'mask to go back to'],
   loadSegments: [bool, 'selectors are to be loaded before it runs'],
-  singleshot: [optional(int), 'deadline of the single-shot timer, virtual ns'],
+  singleshot: [optional(ns), 'deadline of the single-shot timer, virtual ns'],
   pollTimeout: [optional(f64), 'end of a poll, virtual ns'],
   periodicPeriod: [int, 'period of the periodic timer, ns; 0 for none'],
-  periodicLast: [int, 'its last tick, virtual ns'],
+  periodicLast: [ns, 'its last tick, virtual ns'],
 } as const;
 const after = {
   runstate: [u8, 'RUNSTATE_*'],
-  runstateEntry: [int, 'since when, virtual ns'],
-  runstateTime: [list(int), 'time in each state, ns'],
+  runstateEntry: [ns, 'since when, virtual ns'],
+  runstateTime: [list(ns), 'time in each state, ns'],
   virqPort: [list(u16), 'port bound to each virtual interrupt, 0 for none'],
 } as const;
 /** In the first layout a stop was over when all vCPUs had been told of it. */

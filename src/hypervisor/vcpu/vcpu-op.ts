@@ -3,6 +3,7 @@
  * Source: do_vcpu_op of xen/arch/x86/domain.c; common_vcpu_op, map_vcpu_info of common/domain.c.
  */
 
+import { END_OF_TIME_NS } from '../../records/fields.js';
 import { EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO } from '../../xen/errno.js';
 import { SHUTDOWN_poweroff } from '../../xen/sched.js';
 import { VcpuInfo } from '../../xen/shared-info.js';
@@ -94,8 +95,8 @@ export function vcpuOp(d: VcpuOpState): number {
       if (timeout < d.clock.now()) {
         v.singleshot = NEVER;
         timerEvent(d, v);
-        // A time that a number cannot hold exactly is a hundred days away, or more. It is treated as never.
-      } else v.singleshot = timeout <= Number.MAX_SAFE_INTEGER ? timeout : NEVER;
+        // A time that no record holds is more than a century away. It is treated as never.
+      } else v.singleshot = timeout < END_OF_TIME_NS ? timeout : NEVER;
       timerSet(d, v);
       d.reschedule = true;
       return 0;
