@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Decoder, Formatter, FormatterSyntax } from '../x86/iced.js';
 import { assemble } from './assembler.js';
 
-/** What iced's decoder and formatter make of the bytes. */
+/** Disassembles the bytes with iced, as an independent opinion of what was assembled. */
 function disassemble(bytes: Uint8Array, origin: bigint): string[] {
   const decoder = new Decoder(64, bytes, 0);
   decoder.ip = origin;

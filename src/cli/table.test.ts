@@ -17,7 +17,7 @@ const row = {
 };
 
 describe('tables', () => {
-  it('keep what a guest had a say in to its cell', () => {
+  it('keep what a guest has chosen, such as its name, inside its cell', () => {
     const lines = listTable([{ ...row, name: 'evil\nroot  0' }]);
     expect(lines.join('\n').split('\n')).toHaveLength(2);
     const [, point] = pointsTable([
@@ -25,7 +25,7 @@ describe('tables', () => {
     ]);
     expect(point).toContain('\\x1b[2J');
   });
-  it('a value that the host invented is called pretended', () => {
+  it('show a value that the host invented as pretended', () => {
     const row = { name: 'domain id', rows: 'D1-D4', inner: '1', outer: '5', moves: 0 };
     const lines = pointsTable([
       { ...row, pretended: true },

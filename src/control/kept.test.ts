@@ -9,7 +9,7 @@ import { systemClock } from '../os/clock.js';
 import { MAX_NODES_AT_ONCE } from '../protocol/limits.js';
 import { Seldom } from './seldom.js';
 
-/** Number of entries in all maps, sets and arrays that are fields of an object. */
+/** The number of entries in all maps, sets and arrays that are fields of an object. */
 function entries(of: object): number {
   let sum = 0;
   for (const value of Object.values(of)) {
@@ -46,7 +46,7 @@ it('the daemon holds a guest to its quota of nodes', () => {
   expect(relay.write(nodes).length).toBeGreaterThan(1900);
 });
 
-it("a guest's process keeps what is there, tells it in parts, and waits for a daemon that does not listen", async () => {
+it("a guest's process keeps the values that are there, sends them in parts, and waits for a daemon that does not read", async () => {
   const told: HostNode[][] = [];
   let unsent = 0;
   const store = new RelayedStore(() => ({ unsent, send: (nodes) => told.push([...nodes]) }));
@@ -55,7 +55,7 @@ it("a guest's process keeps what is there, tells it in parts, and waits for a da
       { path: 'dir', value: '' },
       { path: `dir/${i}`, value: 'x' },
     ]);
-    // The relay reports this once for the whole subtree.
+    // The relay reports the removal of a whole subtree once.
     store.write([{ path: 'dir', value: null }]);
   }
   expect(entries(store)).toBe(0);
@@ -72,7 +72,7 @@ it("a guest's process keeps what is there, tells it in parts, and waits for a da
   expect(entries(store)).toBe(2 * 199);
 });
 
-it('what is told seldom is told some times at once, and then now and then', () => {
+it('a message that is limited in its rate passes a few times at once, and then once a second', () => {
   const seldom = new Seldom(systemClock, 3, 60);
   const now = systemClock.monotonicMs();
   expect(Array.from({ length: 10 }, () => seldom.allows(now)).filter(Boolean)).toHaveLength(3);

@@ -7,7 +7,10 @@ const PAGE = 4096;
 const text = (b: Uint8Array) => new TextDecoder().decode(b);
 const bytesOf = (s: string) => new TextEncoder().encode(s);
 
-/** A console page between two guard pages, and a guest that writes and reads its rings as hvc_xen does. */
+/**
+ * A console page between two guard pages, and a guest that writes and reads the rings as Linux's hvc_xen
+ * does.
+ */
 function setUp() {
   const mem = new LinearMemory(new ArrayBuffer(3 * PAGE));
   const seen: string[] = [];
@@ -46,7 +49,7 @@ function setUp() {
 }
 
 describe('the console', () => {
-  it('shows what the guest prints, also around the end of the ring', () => {
+  it('shows what the guest prints, also across the end of the ring', () => {
     const { backend, seen, guestPrints } = setUp();
     for (let i = 0; i < 100; i++) {
       guestPrints(`line ${i} ${'x'.repeat(i)}\n`);
@@ -69,7 +72,7 @@ describe('the console', () => {
     expect(seen).toEqual(['one', 'two']);
   });
 
-  it('hands over typed bytes in order however slowly the guest reads, and refuses more than its limit', () => {
+  it('passes typed bytes on in order however slowly the guest reads, and refuses more than its limit', () => {
     const { backend, guestReads } = setUp();
     const typed = Array.from({ length: 3000 }, (_, i) => String.fromCharCode(97 + (i % 26))).join('');
     expect(backend.type(bytesOf(typed))).toBe(3000);
@@ -82,7 +85,7 @@ describe('the console', () => {
     expect(backend.type(new Uint8Array(INPUT_LIMIT_BYTES * 2))).toBe(INPUT_LIMIT_BYTES + 0);
   });
 
-  it('keeps typed bytes that the guest has not taken over a save and restore', () => {
+  it('keeps typed bytes that the guest has not read over a save and restore', () => {
     const a = setUp();
     a.backend.type(bytesOf(`${'x'.repeat(1024)}later`));
     const b = setUp();

@@ -15,7 +15,7 @@ import { plant } from './xenstore.js';
 const FRONT = '/local/domain/1/device/vbd/51712';
 const BACK = '/local/domain/0/backend/vbd/1/51712';
 
-/** A driver that counts what it holds, and lets go when it is told to. */
+/** A driver that counts the resources that it holds, and lets go of them when it is told to. */
 class Held implements XenbusDriver {
   bus: Bus | undefined;
   held = 0;
@@ -68,7 +68,7 @@ function setUp(server = new XenstoreServer(), fresh = true) {
 }
 
 describe('the back end of a split device', () => {
-  it('answers a Linux front end that comes, goes, and comes again', () => {
+  it('connects to a Linux front end that comes, goes and comes again', () => {
     const { driver, bus, guest, state, front } = setUp();
     bus.begin();
     expect([state(), guest.read(`${BACK}/feature-x`)]).toEqual(['2', '1']);
@@ -87,7 +87,7 @@ describe('the back end of a split device', () => {
     }
   });
 
-  it('forgets the rings of a front end that starts anew without having closed, as after kexec', () => {
+  it('forgets the rings of a front end that starts anew without closing first, as after kexec', () => {
     const { driver, bus, guest, state, front } = setUp();
     bus.begin();
     guest.write(`${FRONT}/ring-ref`, '8');
@@ -98,7 +98,7 @@ describe('the back end of a split device', () => {
     expect([state(), driver.held]).toEqual(['4', 1]);
   });
 
-  it('says what is wrong with a front end that wrote nonsense, and takes it once it has closed', () => {
+  it('reports what is wrong when a front end wrote nonsense, and connects once that has closed', () => {
     const { driver, bus, guest, dom0, counts, state, front } = setUp();
     bus.begin();
     guest.write(`${FRONT}/ring-ref`, '-8');
@@ -115,7 +115,7 @@ describe('the back end of a split device', () => {
     expect([state(), driver.held]).toEqual(['4', 1]);
   });
 
-  it('waits for I/O under way before it says that it has closed, and then looks at the front end again', () => {
+  it('waits for unfinished I/O before it says that it has closed, and then looks at the front end again', () => {
     const { driver, bus, guest, state, front } = setUp();
     bus.begin();
     guest.write(`${FRONT}/ring-ref`, '8');
@@ -128,7 +128,7 @@ describe('the back end of a split device', () => {
     expect([state(), driver.held]).toEqual(['2', 0]);
   });
 
-  it('is unplugged when the front end lets go, at once where there is none, and by force', () => {
+  it('is unplugged when the front end lets go, at once if there is none, and by force', () => {
     const a = setUp();
     a.bus.begin();
     a.bus.unplug();
@@ -149,7 +149,7 @@ describe('the back end of a split device', () => {
     expect([c.counts.gone, c.driver.held]).toEqual([1, 0]);
   });
 
-  it('goes on after a move in every state, without writing a node', () => {
+  it('goes on after a move in every state, and writes no node for it', () => {
     fc.assert(
       fc.property(fc.array(fc.constantFrom(0, 1, 2, 3, 4, 5, 6, 7, 'x'), { maxLength: 12 }), (states) => {
         const a = setUp();
@@ -176,7 +176,7 @@ describe('the back end of a split device', () => {
     );
   });
 
-  it('holds what it holds once, whatever states a hostile front end writes and whenever I/O ends', () => {
+  it('holds each resource once, whatever states a hostile front end writes and whenever I/O ends', () => {
     const step = fc.oneof(
       fc.constantFrom(0, 1, 2, 3, 4, 5, 6, 7, 8, '', 'xyz', '99999999999999'),
       fc.constantFrom('rm', 'ring', 'noring', 'slow', 'fast', 'finish'),

@@ -63,7 +63,7 @@ describe('a map of machine frames', () => {
   });
 });
 
-it('frames lie by their indexes, whatever their numbers', () => {
+it('frames are placed in the order of their indexes, whatever their numbers', () => {
   const ram = new LinearRam(new LinearMemory(new ArrayBuffer((GAPS.frames + 2) * PAGE)), GAPS, PAGE);
   for (const frame of [0, 1023, 1024, 1535, 1536, 1538]) {
     expect(ram.linearOf(frame)).toBe(PAGE + frame * PAGE);

@@ -4,20 +4,20 @@ import { readGuestConfig } from './device-requests.js';
 const read = (more: string) =>
   readGuestConfig(`name = "g"\nkernel = "k/vmlinuz"\n${more}`, 'g.cfg', '/guests');
 
-test('files of a guest are found next to where the command was given, and a uuid is made', () => {
+test('files of a guest are found relative to where the command was given, and a missing uuid is made', () => {
   const config = read('ramdisk = "/r.gz"\nmemory = 64');
   expect(config).toMatchObject({ kernel: '/guests/k/vmlinuz', ramdisk: '/r.gz', memoryKib: 65536, vcpus: 1 });
   expect(config.uuid).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
   expect(read('').ramdisk).toBe('');
 });
 
-test('memory and processors that may grow are passed on', () => {
+test('limits up to which memory and vCPUs may grow are passed on', () => {
   expect(read('memory = 64\nmaxmem = 128')).toMatchObject({ memoryKib: 65536, maxMemoryKib: 131072 });
   expect(read('vcpus = 2\nmaxvcpus = 4')).toMatchObject({ vcpus: 4, onlineVcpus: 2 });
   expect(read('vcpus = 2')).toMatchObject({ vcpus: 2, onlineVcpus: 2 });
 });
 
-test('disks and networks become devices; an address that is not given is made of the uuid, each time the same', () => {
+test('disks and networks become devices; a missing MAC address is derived from the uuid, the same each time', () => {
   const uuid = 'uuid = "00000000-0000-4000-8000-000000000001"\n';
   const { devices } = read(
     `${uuid}disk = [ '/d,raw,xvda' ]\nvif = [ '', 'mac=00:16:3e:00:00:09,bridge=br1,devid=5' ]`,

@@ -6,7 +6,7 @@ const read = (source: string) => readXlConfig(source, 'g.cfg');
 const BASE = 'name = "g"\nkernel = "/k"\n';
 
 describe('the configuration of a guest', () => {
-  test('little said: the defaults of xl', () => {
+  test('a configuration that says little gets the defaults of xl', () => {
     const config = read(BASE);
     expect(config).toEqual({
       name: 'g',
@@ -28,7 +28,7 @@ describe('the configuration of a guest', () => {
     });
   });
 
-  test('everything said', () => {
+  test('a configuration may set everything', () => {
     const config = read(`${BASE}
 type = "pv"
 uuid = "EA175E9D-d885-4390-98e8-fdfbeb53849e"
@@ -66,7 +66,7 @@ clock = "freeze"`);
     expect(config.vifs.map((v) => v.mac)).toEqual([undefined, '00:16:3e:00:00:01']);
   });
 
-  test('cmdline counts before root and extra, and says so', () => {
+  test('cmdline takes precedence over root and extra, with a warning', () => {
     const config = read(`${BASE}cmdline = "quiet"\nextra = "x"\n`);
     expect(config.cmdline).toBe('quiet');
     expect(config.warnings).toEqual(['g.cfg:4:1: extra does not count, as cmdline is set']);
@@ -80,7 +80,7 @@ clock = "freeze"`);
     expect(() => read(`${BASE}builder = "hvm"`)).toThrow('g.cfg:3:1: builder = "hvm" is not supported');
   });
 
-  test('what cannot matter is warned about, what can is refused, with the place of either', () => {
+  test('settings without effect get a warning, those that would matter are refused, both with file and line', () => {
     expect(read(`${BASE}cpus = "all"\nacpi = 1`).warnings).toEqual([
       'g.cfg:3:1: cpus has no effect on a PV guest here',
       'g.cfg:4:1: acpi has no effect on a PV guest here',
@@ -97,7 +97,7 @@ clock = "freeze"`);
       );
   });
 
-  test('an image may be two disks of a guest that writes to neither', () => {
+  test('one image may be two disks of a guest if neither can be written', () => {
     const { disks } = read(
       `${BASE}disk = [ '/d,raw,xvda,r', '/d,raw,xvdb,r', ',,hda,cdrom', ',,hdb,cdrom' ]`,
     );

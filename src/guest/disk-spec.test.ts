@@ -50,7 +50,7 @@ describe('a disk of an xl.cfg', () => {
     });
   });
 
-  test('an empty drive, in the new way and the old', () => {
+  test('an empty drive, in the new syntax and the old', () => {
     for (const spec of ['vdev=hdc,cdrom', ',hdc:cdrom,r'])
       expect(disk(spec)).toMatchObject({
         target: '',
@@ -69,7 +69,7 @@ describe('a disk of an xl.cfg', () => {
     });
   });
 
-  test('flags and parameters stand where they like', () => {
+  test('flags and parameters may come in any order', () => {
     expect(disk('no-discard, direct-io-safe,/d,untrusted,raw,backendtype=qdisk,sdb1,r')).toEqual({
       ...PLAIN,
       target: '/d',
@@ -106,7 +106,7 @@ describe('a disk of an xl.cfg', () => {
     expect(() => disk(spec)).toThrow(`disk '${spec}': ${message}`);
   });
 
-  test('any text is a disk or a message', () => {
+  test('any text is parsed as a disk, or refused with a message', () => {
     const piece = fc.constantFrom(
       '/d',
       'raw',

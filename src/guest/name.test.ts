@@ -37,7 +37,7 @@ describe('the name of a guest', () => {
     expect(nameFault(name)).toBe(`name ${quotedName(name)} cannot be the name of a guest: it ${why}`),
   );
 
-  it('is held to the rule in a configuration, with file and line', () => {
+  it('must follow the rule in a configuration too, or is refused with file and line', () => {
     const read = (name: string) => () => readXlConfig(`name = '${name}'\nkernel = 'k'\n`, 'g.cfg');
     expect(read('3')).toThrow('g.cfg:1:1: name "3" cannot be the name of a guest: it has digits only');
     expect(read('a\x1bb')).toThrow(
@@ -46,7 +46,7 @@ describe('the name of a guest', () => {
     expect(read('web').call(undefined).name).toBe('web');
   });
 
-  it('is told from a domain id, and shown without what a terminal obeys', () => {
+  it('is told from a domain id, and is printed without control characters', () => {
     expect(['3', '12', '3a', '', '-3', '+3', ' 3', '٣'].filter(isDomainId)).toEqual(['3', '12']);
     expect(quotedName('\x1b[31mred')).toBe('"\\u001b[31mred"');
     expect(quotedName('x'.repeat(100)).length).toBe(66);

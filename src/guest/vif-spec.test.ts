@@ -45,12 +45,12 @@ describe('a network interface of an xl.cfg', () => {
     });
   });
 
-  test('is held to its addresses unless it says no', () => {
+  test('may send from its own addresses only, unless the configuration says no', () => {
     expect(vif('antispoof=no').antispoof).toBe(false);
     expect(vif('ip=10.0.0.5/24 2001:db8::5,antispoof=yes').antispoof).toBe(true);
   });
 
-  test('what has no effect is told', () => {
+  test('parameters without effect get a warning', () => {
     expect(vif('model=rtl8139').warnings).toEqual(["vif 'model=rtl8139': model has no effect on a PV guest"]);
     expect(vif('netdev=eth1')).toMatchObject({
       gatewayDevice: 'eth1',

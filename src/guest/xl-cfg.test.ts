@@ -8,7 +8,7 @@ const parse = (source: string): Record<string, Plain> =>
   Object.fromEntries([...parseConfig(source, 'g.cfg').settings].map(([k, s]) => [k, plain(s.value)]));
 
 describe('the syntax of xl.cfg', () => {
-  test('strings in either quotes, numbers in three bases, lists over lines, comments, semicolons', () => {
+  test('strings in either kind of quotes, numbers in three bases, lists over several lines, comments, semicolons', () => {
     const source = `
 # a guest
 name = "web"   # trailing
@@ -52,13 +52,13 @@ vif=[]`;
     expect(() => parse('a = "x"\na += ["y"]')).toThrow('g.cfg:2:6: a list cannot be added to a string');
   });
 
-  test('of two settings of one name the last counts, and the first is told of', () => {
+  test('of two settings of one name the last counts, and the first gets a warning', () => {
     const config = parseConfig('memory = 1\n\nmemory = 2\n', 'g.cfg');
     expect(plain(config.settings.get('memory')!.value)).toBe('2');
     expect(config.replaced.map((s) => s.line)).toEqual([1]);
   });
 
-  test('a file without a last line end, with carriage returns, and an empty one', () => {
+  test('a file without a final newline, one with carriage returns, and an empty one', () => {
     expect(parse('a = 1')).toEqual({ a: '1' });
     expect(parse('a = 1\r\nb = "x"\r\n')).toEqual({ a: '1', b: 'x' });
     expect(parse('')).toEqual({});

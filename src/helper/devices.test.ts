@@ -6,7 +6,7 @@ import type { DeviceConfig, DeviceKind } from './devices.js';
 
 const log: string[] = [];
 
-/** A disk of which only the link matters here; rings are the business of src/devices. */
+/** A disk whose link alone matters here; src/devices tests the rings. */
 class TestDriver implements XenbusDriver {
   bus: Bus | undefined;
   private link: string | undefined;
@@ -95,7 +95,7 @@ describe('a guest with devices', () => {
     expect(log).toEqual(['open disk 1 of B', 'close disk 1 of B']);
   });
 
-  it('may let go of one long after it was asked to: its place is free again, whoever still waits', async () => {
+  it('may release a device long after it was told to; its number is then free again, even if a caller still waits', async () => {
     const gone: [string, number][] = [];
     let letGo: () => void = () => undefined;
     const slow: Record<string, DeviceKind> = {

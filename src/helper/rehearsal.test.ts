@@ -8,11 +8,11 @@ import { PRACTICE_BASE, PRACTICE_CODE, PRACTICE_SOURCE, practiceKernel } from '.
 import { rehearse } from './rehearsal.js';
 
 describe('the rehearsal of a move', () => {
-  it('runs a kernel that is what its source says', () => {
+  it('runs a kernel whose bytes are those that its source assembles to', () => {
     expect([...PRACTICE_CODE]).toEqual([...assemble(PRACTICE_SOURCE, BigInt(PRACTICE_BASE)).bytes]);
   });
 
-  it('has a kernel that goes round for ever, and says a letter each time', async () => {
+  it('has a kernel that loops for ever and prints a letter each time', async () => {
     const host = new TestHost('A', 12);
     const uptime = () => (host.uptimeNs += 10_000) as Nanoseconds;
     const image = { kernel: practiceKernel(), cmdline: '' };
@@ -41,9 +41,9 @@ describe('the rehearsal of a move', () => {
     await guest.detach();
   });
 
-  it('goes through a move to its end and takes nothing of the host', async () => {
+  it('goes through a whole move and takes nothing of the host', async () => {
     const host = new TestHost('A', 12);
-    // Time passes with each look at the clock, or a slice of its life would never end.
+    // Each reading of the clock lets time pass, or a slice of the guest's life would never end.
     const uptime = () => (host.uptimeNs += 10_000) as Nanoseconds;
     let breaths = 0;
     await rehearse(Object.assign(host, { clock: { ...host.clock, uptime } }), wasmEngine(), async () => {

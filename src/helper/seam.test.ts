@@ -22,14 +22,14 @@ function hosts(): { a: TestHost; b: TestHost } {
 
 interface Move {
   readonly clock?: ClockPolicy;
-  /** How long the guest is stopped, by the true time. */
+  /** How long the guest is stopped, by true time. */
   readonly outage: number;
   readonly terms?: OutageTerms;
   readonly bounds?: OutageBounds;
   readonly hostTime?: boolean;
 }
 
-/** A small guest that ran on A for 100 ms and then goes to B. */
+/** A small guest that runs on A for 100 ms and then moves to B. */
 async function moved({ clock, outage, terms, bounds, hostTime }: Move, both = hosts()) {
   const { a, b } = both;
   const here = await TestGuest.on(a, { clock, hostTime });
@@ -59,7 +59,7 @@ const snapshot = ({ guest }: TestGuest) => {
 };
 
 describe('the system time of a guest that moves', () => {
-  it('goes on by the outage on a host whose uptime is lower', async () => {
+  it('advances by the outage on a host whose uptime is lower', async () => {
     const { there, before, after } = await moved({ outage: 40 * MS });
     expect(after.time - before.time).toBe(40 * MS);
     there.run(100 * MS);
@@ -69,7 +69,7 @@ describe('the system time of a guest that moves', () => {
     expect(there.latest().gap).toBeLessThanOrEqual(41 * MS);
   });
 
-  it('stands still under freeze', async () => {
+  it('does not advance under freeze', async () => {
     const { there, before, after } = await moved({ clock: 'freeze', outage: 40 * MS });
     expect(after.time).toBe(before.time);
     there.run(100 * MS);
@@ -78,7 +78,7 @@ describe('the system time of a guest that moves', () => {
     expect(there.latest().gap).toBeLessThan(2 * MS);
   });
 
-  it('follows the policy that the move was given, and keeps its own for the next', async () => {
+  it('follows the policy that the move was given, and its own policy for the next move', async () => {
     const { there, before, after } = await moved({ outage: 40 * MS, terms: { clock: 'freeze' } });
     expect(after.time).toBe(before.time);
     await there.guest.pause();
@@ -104,7 +104,7 @@ describe('the system time of a guest that moves', () => {
     if (skew > 0) expect(Math.abs(after.wall - both.b.wallNs)).toBeLessThan(S);
   });
 
-  it('is exact where the daemons measured how far the clocks are apart', async () => {
+  it('is exact where the daemons have measured how far their clocks are apart', async () => {
     const both = hosts();
     both.b.wallNs += 17 * S;
     const { before, after } = await moved({ outage: 40 * MS, terms: { clockDifference: 17 * S } }, both);
@@ -125,7 +125,7 @@ describe('the system time of a guest that moves', () => {
     },
   );
 
-  it('goes on, after a pause or a move, by what was left of a long stop that passed by in parts', async () => {
+  it('advances, after a pause or a move, by the rest of a long stop that had passed only in part', async () => {
     const { a, b } = hosts();
     const here = await TestGuest.on(a);
     here.guest.start();
@@ -145,7 +145,7 @@ describe('the system time of a guest that moves', () => {
     }
     const there = await here.arriveOn(b);
     there.guest.start();
-    // A timer has woken it; when it sleeps again all that is left passes at once.
+    // A timer has woken the guest. When it sleeps again, the rest passes at once.
     expect(there.guest.domain.clock.now() - at).toBe(4 * 3600 * S);
     there.run(300 * MS);
     expect(there.guest.domain.clock.now() - at).toBeGreaterThanOrEqual(DAY);
@@ -168,7 +168,7 @@ describe('the system time of a guest that moves', () => {
       here.guest.start();
       expect(here.guest.domain.clock.now() - at).toBe(3600 * S);
       await here.guest.pause();
-      // The other side knows that the guest ran a second ago.
+      // The destination knows from the daemons that the guest ran a second ago.
       const there = await here.arriveOn(b, { clock }, { least: 0, most: S });
       there.guest.start();
       there.run(300 * MS);
@@ -178,7 +178,7 @@ describe('the system time of a guest that moves', () => {
     },
   );
 
-  it('goes on by the time for which it was paused', async () => {
+  it('advances by the time for which it was paused', async () => {
     const { a } = hosts();
     const here = await TestGuest.on(a);
     here.guest.start();
@@ -186,14 +186,14 @@ describe('the system time of a guest that moves', () => {
     await here.guest.pause();
     const before = here.guest.domain.clock.now();
     a.pass(3 * S);
-    // The owner of the host steps its wall clock meanwhile.
+    // Meanwhile somebody sets the host's wall clock.
     a.wallNs -= 1000 * S;
     here.guest.start();
     expect(here.guest.domain.clock.now() - before).toBe(3 * S);
   });
 });
 
-describe('a guest whose process was stopped, or its host', () => {
+describe('a guest whose process, or whose host, was stopped', () => {
   it.each([
     ['elapse', 40 * S],
     ['freeze', 0],
@@ -210,7 +210,7 @@ describe('a guest whose process was stopped, or its host', () => {
     a.pass(40 * S);
     for (let i = 0; i < 20; i++) guest.run(2 * MS);
     const passed = a.uptimeNs - before.uptime - 40 * S;
-    // Asleep, it was to wake within 10 ms.
+    // The guest slept and was to wake within 10 ms, which is how exact the figure can be.
     expect(Math.abs(guest.points.outage.total - 40 * S)).toBeLessThan(11 * MS);
     const after = guest.domain.clock.now() - before.time;
     expect(Math.abs(after - seen - passed)).toBeLessThan(11 * MS);
@@ -223,23 +223,23 @@ describe('what is counted in system time', () => {
     const { there, before, after } = await moved({ outage: 40 * MS });
     expect(before.deadline - before.time).toBeLessThanOrEqual(10 * MS);
     expect(before.pending).toBe(0);
-    // It has fired when the guest begins to run, and is armed no more.
+    // The timer has fired when the guest begins to run, and is not armed any more.
     expect(after.pending).toBe(1);
     expect(after.deadline).toBe(Number.POSITIVE_INFINITY);
     const counted = there.guest.domain.clock.now();
     there.run(30 * MS);
     there.type('v\n');
     there.run(10 * MS);
-    // One sample for the one that was due, then one each 10 ms.
+    // The guest takes one sample for the timer that was due, and then one each 10 ms.
     expect(there.guest.domain.clock.now() - counted).toBeGreaterThanOrEqual(40 * MS);
     expect(there.latest().back).toBe(0);
   });
 
-  it('counts the outage as time in which its processor waited', async () => {
+  it('counts the outage as time in which its vCPU was runnable', async () => {
     const { before, after } = await moved({ outage: 40 * MS });
     expect(before.runstate).toBe(Runstate.blocked);
     expect(after.runstate).toBe(Runstate.runnable);
-    // Asleep until its timer came due, waiting since.
+    // The vCPU was blocked until its timer came due, and has been runnable since.
     expect(after.entry).toBe(before.deadline);
     expect(after.spent[Runstate.blocked] - before.spent[Runstate.blocked]).toBe(
       before.deadline - before.entry,
@@ -267,7 +267,7 @@ describe('the wall clock of a guest that moves', () => {
     expect(Math.abs(after.wall - there.host.wallNs)).toBeLessThan(S);
   });
 
-  it('stays as it was where time counts instructions', async () => {
+  it("stays as it was if the guest's time counts instructions", async () => {
     const { before, after } = await moved({ clock: 'freeze', outage: 40 * MS });
     expect(after.wall).toBe(before.wall);
   });
@@ -287,7 +287,7 @@ describe('the xenstore of a guest', () => {
     expect(a.written.get('data/path')).toBe('/local/domain/12/data/one');
     here.guest.store.server.local(1).remove('/local/domain/1/data/one');
     expect(a.written.get('data/one')).toBe(null);
-    // What the toolstack wrote for the guest alone stays with the guest.
+    // Nodes that the toolstack wrote for the guest's own use are not shown on the host.
     expect([...a.written.keys()].filter((path) => /port|ring-ref|^domid$/.test(path))).toEqual([]);
     await here.guest.pause();
     const there = await here.arriveOn(b);
@@ -297,7 +297,7 @@ describe('the xenstore of a guest', () => {
     expect(a.written.has('data/two')).toBe(false);
   });
 
-  it('hears a request to shut down that a tool writes on the host, and none to suspend', async () => {
+  it('passes a request to shut down on from a tool on the host, but no request to suspend', async () => {
     const { a } = hosts();
     const here = await TestGuest.on(a);
     here.guest.start();
@@ -308,7 +308,7 @@ describe('the xenstore of a guest', () => {
     expect(asked()).toBe('poweroff');
   });
 
-  it('hears which of its processors a tool on the host wants to run, and of none that it has not', async () => {
+  it('passes on which vCPUs a tool on the host wants online, but not those that the guest does not have', async () => {
     const { a } = hosts();
     const { guest } = await TestGuest.on(a);
     guest.start();
@@ -322,7 +322,7 @@ describe('the xenstore of a guest', () => {
     expect(dom0.exists('/local/domain/1/cpu/7')).toBe(false);
   });
 
-  it('hears how much memory a tool on the host wants it to have, and keeps that through a move', async () => {
+  it('passes on how much memory a tool on the host wants the guest to have, and keeps that through a move', async () => {
     const { a, b } = hosts();
     const here = await TestGuest.on(a);
     here.guest.start();
@@ -346,7 +346,7 @@ describe('the xenstore of a guest', () => {
     expect(target(there)).toBe('7168');
   });
 
-  it('is not asked anything by a move', async () => {
+  it('gets no request written into it by a move', async () => {
     const { there } = await moved({ outage: 40 * MS });
     expect(there.guest.store.dom0.read('/local/domain/1/control/shutdown')).toBe('');
   });
@@ -355,7 +355,8 @@ describe('the xenstore of a guest', () => {
 describe('the console of a guest', () => {
   it('is told before its first instruction that its console is connected, and on every host after that', async () => {
     const { a, b } = hosts();
-    // The byte in the console page, two pages after start_info: as it is first, then again and again.
+    // The kernel prints the connection byte of the console page, which is two pages after start_info, again
+    // and again.
     const kernel = programKernel(`
     again:
       movzx eax, byte [r15+0x2000+3088]
@@ -382,7 +383,7 @@ describe('the console of a guest', () => {
 });
 
 describe('the ledger', () => {
-  it('has one line a point, with the same inner value on every host for what is constant', async () => {
+  it('has one row for each point, and constant points have the same inner value on every host', async () => {
     const { a, b } = hosts();
     a.pretended = new Set(['domid', 'ports', 'tscKhz']);
     const here = await TestGuest.on(a);
@@ -401,7 +402,7 @@ describe('the ledger', () => {
     ]);
     const there = await here.arriveOn(b);
     const after = there.guest.ledgerRows();
-    // A real Xen gives what B gives.
+    // Host B gives outer values as a real Xen does, so that none is pretended.
     expect(pretended(after)).toEqual([]);
     expect(new Set(before.map((r) => r.name)).size).toBe(before.length);
     const moving = new Set(['system time', 'wall clock', 'outage', 'CMOS clock', 'runstate', 'timers']);

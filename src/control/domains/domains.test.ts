@@ -1,6 +1,7 @@
 /**
- * What the daemon remembers of its guests. One that reboots is never lost: its daemon is killed at each step that it does on disk, the disk is full, the clock
- * is set back. The processes are played; the daemon's code and its files are real.
+ * What the daemon remembers of its guests. A guest that reboots is never lost, even when the daemon is killed
+ * at any of its steps on disk, when the disk is full, or when the clock is set back. The guests' processes
+ * are simulated; the daemon's code and its files are real.
  */
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,9 +22,11 @@ import { systemWorld } from '../system-world.js';
 import { Domains } from './domains.js';
 import type { HostedDomain } from './hosted-domain.js';
 
-/** What is done to the disk by the daemon that lives now. */
+/** The disk as the daemon that is running now finds it. */
 const disk = vi.hoisted(() => ({
-  /** Counted down by each step; at 0 the daemon is dead, and does nothing more. */
+  /**
+   * Counted down at each step on disk. At 0 the daemon counts as dead, and its further steps have no effect.
+   */
   stepsLeft: Number.POSITIVE_INFINITY,
   full: false,
   step(writes: boolean): void {
@@ -49,7 +52,7 @@ vi.mock('node:fs', async (original) => {
   };
 });
 
-/** Processes of guests: they outlive the daemons. */
+/** The processes of the guests. They outlive the daemons. */
 const processes = vi.hoisted(() => new Map<number, Played>());
 interface Played {
   readonly directory: string;
@@ -80,7 +83,7 @@ function mkdir(path: string): void {
   mkdirSync(path, { recursive: true });
 }
 
-/** Two ends of a connection. */
+/** The two ends of a connection. */
 function pair(): [Duplex, Duplex] {
   const ends: Duplex[] = [];
   const end = (other: number): Duplex =>
@@ -183,7 +186,7 @@ describe('what a daemon remembers of its guests:', () => {
       for (let i = 0; i < 5; i++) await new Promise((turn) => setImmediate(turn));
     }
   };
-  /** The guest, switched on and then rebooting. */
+  /** Switches a guest on and then lets it reboot. */
   async function rebooting(domains: Domains, then = (): void => undefined): Promise<void> {
     const domain = await domains.create(config, false);
     await pass(2000);
@@ -195,7 +198,7 @@ describe('what a daemon remembers of its guests:', () => {
   }
   const rows = (domains: Domains): string[] =>
     [...domains.all.values()].map(({ state }: HostedDomain) => `${state.domid} ${state.name} ${state.phase}`);
-  /** One guest, another domain than before, alive; nothing else. */
+  /** Expects one guest, alive, in a domain with a new id, and nothing else. */
   function expectAgain(domains: Domains): void {
     expect(rows(domains)).toEqual([expect.stringMatching(/^[2-9] guest live$/)]);
     const [domain] = domains.all.values();
@@ -230,7 +233,7 @@ describe('what a daemon remembers of its guests:', () => {
     await pass(500);
     expect(has()).toEqual([]);
     expect((await attach(domains, domain)).devid).toBe(devid);
-    // Or while no daemon was there to hear it.
+    // The same must hold if no daemon was connected when it happened.
     process.devices = [];
     for (const one of domains.all.values()) one.rpc?.setHandlers({});
     domains.all.clear();
@@ -257,7 +260,7 @@ describe('what a daemon remembers of its guests:', () => {
       await pass(3000);
       dead = disk.stepsLeft < 0;
       disk.stepsLeft = Number.POSITIVE_INFINITY;
-      // What the dead one would do next never comes.
+      // The dead daemon must not act any more: its handlers and domains are removed.
       for (const domain of before.all.values()) domain.rpc?.setHandlers({});
       before.all.clear();
       const after = await daemon();
@@ -267,7 +270,7 @@ describe('what a daemon remembers of its guests:', () => {
       rmSync(dir, { recursive: true });
       mkdir(join(dir, 'guests'));
     }
-    // That many are to be survived at least, or this test counts something else.
+    // Fewer steps would mean that this test no longer counts the steps of a reboot.
     expect(steps).toBeGreaterThan(8);
   });
 

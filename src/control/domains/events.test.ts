@@ -4,7 +4,7 @@ import type { DomainEvent } from '../../protocol/control.js';
 import { Rpc } from '../../protocol/rpc.js';
 import { DomainEvents } from './events.js';
 
-it('holds no more than its limit for somebody who takes nothing, and tells him how much he missed', async () => {
+it('keeps no more events than its limit for a slow reader, and tells the reader how many were dropped', async () => {
   const taken: Buffer[] = [];
   let takes = false;
   let wake: () => void = () => {};
@@ -36,7 +36,7 @@ it('holds no more than its limit for somebody who takes nothing, and tells him h
   events.tell(event(1000));
   const { with: said } = JSON.parse(taken.at(-1)!.toString());
   expect(said).toMatchObject({ details: expect.stringMatching(/^1000 /), missed: 1000 - told });
-  // Who has closed is told nothing.
+  // A reader who has closed is told nothing more.
   rpc.destroy();
   events.tell(event(1001));
   expect(taken.length).toBe(told + 1);

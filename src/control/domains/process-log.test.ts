@@ -11,7 +11,7 @@ describe('what a guest process may write', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  it('logs are cut to their end, and what a directory takes up is counted up to a limit', () => {
+  it('logs are cut to their last part, and the size of a directory is counted only up to a limit', () => {
     const path = join(dir, 'log');
     writeFileSync(path, `${'x'.repeat(2 << 20)}\nthe \x1b[31mend\n`);
     expect(lastLine(path)).toBe('the \\x1b[31mend');

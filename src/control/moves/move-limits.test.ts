@@ -1,7 +1,7 @@
 /**
- * Each party for which a move waits may hang, be slow, refuse or be gone, at every step: a matrix. The hand-over and
- * the code of both sides are the real ones; their processes and the network are simulated here, and the clock is
- * vitest's.
+ * A matrix of faults in a move: each party for which a move waits may hang, be slow, refuse or be gone, at
+ * every step. The hand-over and the code of both sides are real. Their processes and the network are
+ * simulated here, and vitest's fake clock drives all.
  */
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -19,8 +19,8 @@ const log = pino({ level: 'silent' });
 const SENT = { rounds: [], bytes: 1, stopMs: 1, lastPagesMs: 1, lastPages: 1, reason: 'downtime' };
 
 /**
- * How a party behaves from a step on. `hangs`: it does nothing until it wakes up at the end; then it does everything
- * it was asked.
+ * How a party behaves from a step on. A party that `hangs` does nothing until it is woken at the end; then it
+ * does everything that it was asked.
  */
 type Behaviour = 'hangs' | 'is slow' | 'is too slow' | 'refuses' | 'is gone';
 const BEHAVIOURS: readonly Behaviour[] = ['hangs', 'is slow', 'is too slow', 'refuses', 'is gone'];
@@ -31,7 +31,7 @@ const STEPS: Readonly<Record<Party, readonly string[]>> = {
   'destination process': ['received', 'go'],
 };
 
-/** Answers requests as a process does: in order, or not at all. */
+/** Answers requests as a process does: in order, or not at all while it hangs. */
 class PlayedProcess {
   alive = true;
   rpc: object | undefined = {};
@@ -99,14 +99,14 @@ class PlayedProcess {
   }
 }
 
-/** A guest on its way from A to B. `party` behaves like `how` from `step` on. */
+/** A guest that moves from A to B. The party `party` behaves like `how` from `step` on. */
 class World {
   source: 'running' | 'stopped' | 'locked' | 'dead' | 'dropped' = 'running';
   destination: 'waiting' | 'running' | 'dead' = 'waiting';
   record = false;
-  /** How often the policy for a crash was applied. */
+  /** How often the crash policy was applied. */
   policies = 0;
-  /** Violations of what must always hold. */
+  /** The violations of what must always hold. */
   readonly wrong: string[] = [];
   readonly move: OutgoingMove;
   readonly process: PlayedProcess;
@@ -210,7 +210,8 @@ class World {
         this.arrived = () => done({ config: {} });
       });
     if (method !== 'go') return null;
-    // The guest's process is asked to resume only if the destination refuses the offer.
+    // The step `resume` needs a destination that refuses the offer, or the source's process would never be
+    // asked to resume.
     if (this.step === 'resume') throw new Failure('io', 'the disk is not to be had');
     if (this.source === 'running') this.wrong.push('two live guests');
     this.record = true;
@@ -218,9 +219,12 @@ class World {
     return { attachMs: 1, recordMs: 1, startMs: 1 };
   }
 
-  // --- the destination's daemon, and the connection to it ---
+  // --- The destination's daemon, and the connection to it ---
 
-  /** The destination's daemon comes to this step: resolves when, and if, it performs it. */
+  /**
+   * Called when the destination's daemon reaches a step. Resolves when it performs the step, which may be
+   * never.
+   */
   private async reaches(step: string): Promise<void> {
     if (this.party === 'destination daemon' && step === this.step) {
       if (this.how === 'hangs') this.asleep = true;
@@ -234,8 +238,8 @@ class World {
     if (this.gone) throw new Failure('io', 'the connection was closed');
   }
   /**
-   * The destination's machine is switched off: its state of the hand-over is lost, unless the guest ran there
-   * already.
+   * Switches the destination's machine off. Its state of the hand-over is lost, unless the guest was running
+   * there already.
    */
   private loseConnections(): void {
     this.gone = true;
@@ -253,7 +257,7 @@ class World {
     const stands = (): boolean => connection === this.connection;
     await Promise.race([
       this.reaches('connect'),
-      // As in peer.ts.
+      // The same time limit as in peer.ts.
       new Promise((_, reject) => setTimeout(() => reject(new Failure('io', 'no answer')), 5000)),
     ]);
     const back = {
@@ -318,18 +322,18 @@ class World {
 
   private heard(back: Rpc, message: ToDestination): void {
     const { incoming } = this;
-    // The hand-over was never opened, or its daemon no longer knows it.
+    // The hand-over was never opened, or the destination's daemon no longer knows it.
     if (incoming === undefined) return;
     incoming.heardFrom(back);
     void incoming.event(message);
   }
 
-  /** All parties work again. */
+  /** Makes all parties work again. */
   async heal(): Promise<void> {
     this.asleep = false;
     if (this.gone) {
       this.gone = false;
-      // Its daemon starts again, and finds the owner record or nothing.
+      // The destination's daemon starts again. It finds the owner record, or nothing.
       if (!this.record) this.incoming = new IncomingMove({ log } as never, 'h', '', undefined, false);
     }
     for (const go of this.waiting.splice(0)) go();
@@ -339,7 +343,7 @@ class World {
   }
 }
 
-describe('a move of which somebody', () => {
+describe('a move in which one party fails', () => {
   beforeEach(() => {
     vi.useFakeTimers({
       toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance'],
@@ -354,7 +358,7 @@ describe('a move of which somebody', () => {
   );
 
   it.each(cases)(
-    '$how ($party, at $step) ends within its limits, with one guest, where the words say',
+    '$how ($party, at $step): ends within its time limits, with one guest, on the host that the message names',
     async ({ party, step, how }) => {
       const world = new World(party, step, how);
       let outcome: string | undefined;
@@ -366,7 +370,7 @@ describe('a move of which somebody', () => {
           outcome = error.message;
         },
       );
-      // The limits of all steps together bound how long anybody waits.
+      // The sum of the limits of all steps bounds how long anybody waits.
       for (let ms = 0; outcome === undefined && ms < 25_000; ms += 50) await vi.advanceTimersByTimeAsync(50);
       expect(outcome).toBeDefined();
       const sourceDead = !world.process.alive && !world.record;
@@ -378,7 +382,7 @@ describe('a move of which somebody', () => {
         expect([world.record, how]).toEqual([false, expect.not.stringMatching(/^is slow$/)]);
       } else {
         expect(outcome).toContain('may own the guest and does not answer');
-        // If the process does not answer, its daemon decides.
+        // If the source's process does not answer, its daemon decides what becomes of the guest.
         expect(party).toBe('destination daemon');
       }
       const words = outcome;
@@ -389,7 +393,7 @@ describe('a move of which somebody', () => {
         return;
       }
       if (step === 'resume' && how === 'refuses') return;
-      // Exactly one guest runs in the end, and it runs where the message said.
+      // Exactly one guest runs in the end, on the host that the message named.
       expect([words, world.source === 'running', world.destination === 'running']).toEqual([
         words,
         !world.record,

@@ -8,7 +8,7 @@ import { OutgoingMove } from './outgoing-move.js';
 
 const started = { attachMs: 1, recordMs: 1, startMs: 1 };
 
-/** A destination that answers everything at once, and a guest process whose last answer is late. */
+/** A destination that answers everything at once, and a guest process whose last answer comes late. */
 function moveWithLateAnswer(
   drop = async (): Promise<void> => undefined,
   done: string[] = [],
@@ -68,7 +68,7 @@ function moveWithLateAnswer(
   return move;
 }
 
-describe('a move whose destination is ready before the source knows that all was sent', () => {
+describe('a move whose destination has everything before the source knows that all was sent', () => {
   it('is handed over at once', async () => {
     const move = moveWithLateAnswer();
     const stats = await move.run(DEFAULT_MOVE, true);
@@ -78,7 +78,7 @@ describe('a move whose destination is ready before the source knows that all was
 });
 
 describe('a move whose guest is gone', () => {
-  it('closes its books after nothing is left of the guest here, and not before', async () => {
+  it('forgets the hand-over only after everything of the guest is gone from this host', async () => {
     const done: string[] = [];
     let attempts = 0;
     const move = moveWithLateAnswer(async () => {
@@ -91,28 +91,31 @@ describe('a move whose guest is gone', () => {
   });
 });
 
-describe('a move whose guest went on when its process had lost its daemon', () => {
-  it.each([true, false])('is not offered, also when that is dead since (alive: %s)', async (alive) => {
-    const done: string[] = [];
-    const move = moveWithLateAnswer(undefined, done);
-    Object.assign(move.domain!, {
-      alive,
-      livedOn: true,
-      rpc: undefined,
-      diesSoon: async () => true,
-      ask: (
-        (ask) => (method: string) =>
-          method === 'lock' ? Promise.reject(new Error('no process')) : ask(method as never, {} as never)
-      )(move.domain!.ask),
-    });
-    await expect(move.run(DEFAULT_MOVE, true)).rejects.toThrow('the guest here cannot be locked');
-    expect(done).toEqual(['erase']);
-    expect(move.phase).toBe('idle');
-  });
+describe('a move whose guest ran again because its process had lost the daemon', () => {
+  it.each([true, false])(
+    'is not offered to the destination, even if the process has died since (alive: %s)',
+    async (alive) => {
+      const done: string[] = [];
+      const move = moveWithLateAnswer(undefined, done);
+      Object.assign(move.domain!, {
+        alive,
+        livedOn: true,
+        rpc: undefined,
+        diesSoon: async () => true,
+        ask: (
+          (ask) => (method: string) =>
+            method === 'lock' ? Promise.reject(new Error('no process')) : ask(method as never, {} as never)
+        )(move.domain!.ask),
+      });
+      await expect(move.run(DEFAULT_MOVE, true)).rejects.toThrow('the guest here cannot be locked');
+      expect(done).toEqual(['erase']);
+      expect(move.phase).toBe('idle');
+    },
+  );
 });
 
-describe('a move whose data a destination does not take any more', () => {
-  it('fails with the words of the destination, which come later than the end of the connection', async () => {
+describe('a move whose destination stops taking data', () => {
+  it('fails with the message of the destination, although that arrives after the connection has ended', async () => {
     const data = 'the data connection failed: read ECONNRESET';
     const move = moveWithLateAnswer(undefined, [], {
       data,

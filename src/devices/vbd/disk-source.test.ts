@@ -6,11 +6,11 @@ import { DiskSource } from './disk-source.js';
 import { LOG_BLOCK_BYTES, WrittenLog } from './written-log.js';
 
 const WRITE = 1;
-/** The last block is a part of one. */
+/** The disk's size is no multiple of a block, so the last block is shorter. */
 const BYTES = 20 * LOG_BLOCK_BYTES + 8192;
 
 describe('the log of written blocks', () => {
-  it('gives each noted block once, in runs that are as long as is wanted, and the last one as long as it is', () => {
+  it('gives each noted block once, in runs up to the wanted length, and the last block with its true length', () => {
     const log = new WrittenLog(BYTES);
     expect(log.pending).toBe(BYTES);
     const runs = [];
@@ -30,7 +30,10 @@ describe('the log of written blocks', () => {
   });
 });
 
-/** What happens between two blocks of a copy: writes begin, are done in some order, or fail half done. */
+/**
+ * One step between two blocks of a copy: some writes begin, some are finished in any order, one may fail half
+ * done.
+ */
 const step = fc.record({
   begin: fc.array(fc.nat(BYTES / PAGE - 1), { maxLength: 4 }),
   finish: fc.array(fc.nat(31), { maxLength: 4 }),
@@ -38,7 +41,7 @@ const step = fc.record({
 });
 
 describe('a copy of a disk whose guest goes on writing', () => {
-  it('has every write after the last sweep, or the write is done again where the guest arrives', async () => {
+  it('is complete after the last sweep, except for writes that are repeated where the guest arrives', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 8, maxLength: 60 }), fc.nat(3), async (steps, sweeps) => {
         const memory = new FrontMemory(64);
@@ -49,7 +52,10 @@ describe('a copy of a disk whose guest goes on writing', () => {
         memory.granted.fill(1, front.dataPage);
         const source = await DiskSource.open(front.vbd, () => undefined);
         const copy = new Uint8Array(BYTES);
-        /** Pages of the disk that a write under way is for, by its id, which is its page of memory too. */
+        /**
+         * The page of the disk to which each unfinished write goes, by the write's id. The id is also the
+         * number of its page of memory.
+         */
         const under = new Map<number, number>();
         const wanted = contents.slice();
         let stamp = 0;
@@ -57,7 +63,7 @@ describe('a copy of a disk whose guest goes on writing', () => {
           for (const r of front.responses()) {
             const page = under.get(Number(r.id)) as number;
             under.delete(Number(r.id));
-            // Of a write that failed nobody knows what it did; the copy has what the disk has.
+            // Nobody knows what a failed write has changed. The copy must have what the disk has.
             if (r.status !== 0) wanted.set(contents.subarray(page * PAGE, (page + 1) * PAGE), page * PAGE);
           }
         };
@@ -88,7 +94,7 @@ describe('a copy of a disk whose guest goes on writing', () => {
         };
         for (let i = 0; i <= sweeps; i++) await source.sweep(take);
         while (steps.length > 0) happen();
-        // One is done and its answer lost: a host that stops.
+        // The link finishes one write whose answer is lost, as when a host stops.
         if (link.taken.length > 0) link.runOnly(0);
         await front.bus.pause();
         await source.sweep(async (at, data) => copy.set(data, at));

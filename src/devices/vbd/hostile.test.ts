@@ -2,16 +2,16 @@ import { describe, expect, it } from 'vitest';
 import { BlockFront, FrontMemory, PAGE } from '../../../test/support/block-front.js';
 import { MemoryLink } from '../../../test/support/memory-disk.js';
 
-/** Requests: 1 000 000 in `npm run soak -- disk`. */
+/** The number of requests. `npm run soak -- disk` makes 1 000 000. */
 const REQUESTS = Number(process.env['STILLPOINT_DISK_HOSTILE'] ?? 30_000);
 const SEED = Number(process.env['STILLPOINT_DISK_SEED'] ?? 1);
 const SECTORS = 1024;
 const PAGES = 64;
-/** Never granted; granted for reading only. */
+/** Pages that are never granted, and pages that are granted for reading only. */
 const HIDDEN = [40, 50];
 const READ_ONLY = [50, 60];
 
-/** xorshift32: the same run for the same seed. */
+/** xorshift32, so that a seed always gives the same run. */
 function random(seed: number): (below: number) => number {
   let x = seed | 1;
   return (below) => {
@@ -23,7 +23,7 @@ function random(seed: number): (below: number) => number {
 }
 
 describe('a hostile front end', () => {
-  it('harms nobody with any ring contents, indices, grants and states', { timeout: 3_600_000 }, async () => {
+  it('does no harm with any ring contents, indices, grants and states', { timeout: 3_600_000 }, async () => {
     const r = random(SEED);
     const memory = new FrontMemory(PAGES);
     const { mem } = memory;
@@ -35,7 +35,7 @@ describe('a hostile front end', () => {
     mem.bytes(HIDDEN[0] * PAGE, (READ_ONLY[1] - HIDDEN[0]) * PAGE).fill(0x5a);
     front.plug(link).connect();
 
-    /** A slot that is often nearly right. */
+    /** Fills a slot with a request that is often nearly valid. */
     const slot = (at: number): void => {
       for (let i = 0; i < 112; i += 4) mem.setU32(at + i, r(0xffff_ffff));
       if (r(8) === 0) return;
@@ -61,7 +61,7 @@ describe('a hostile front end', () => {
     let connections = 1;
     for (let turn = 0; front.vbd.counters.requests < REQUESTS; turn++) {
       if (turn > 20 * REQUESTS) throw new Error('the disk is served no more');
-      // What links promise comes in turns of their own.
+      // Promises of links settle between turns of the loop, so some turns wait for them.
       if (turn % 4 === 0) await undefined;
       const ring = front.rings[r(2)];
       const what = r(100);
@@ -69,7 +69,7 @@ describe('a hostile front end', () => {
         const n = 1 + r(ring.slots);
         for (let i = 0; i < n; i++) {
           const offset = 64 + ((ring.req_prod_pvt + i) & (ring.slots - 1)) * 112;
-          // Slots that cross a page are left to chance.
+          // Slots that cross a page keep the random bytes that are there.
           if ((offset & 4095) <= PAGE - 112) slot(ring.pages[offset >>> 12] + (offset & 4095));
         }
         ring.req_prod_pvt = (mem.getU32(ring.pages[0] + 8) + n) >>> 0;
@@ -86,7 +86,7 @@ describe('a hostile front end', () => {
       if (front.backState !== 4 && r(10) === 0) {
         for (let i = 1; i < HIDDEN[0]; i++) memory.granted[i] = 1;
         front.set('state', 6);
-        // A link that quiesces says so later.
+        // A link that is told to quiesce answers some turns of the event loop later.
         for (let i = 0; i < 4; i++) await undefined;
         front.set('state', 1);
         front.connect();
@@ -100,7 +100,7 @@ describe('a hostile front end', () => {
     expect(guarded.every((byte) => byte === 0x5a)).toBe(true);
     expect(front.vbd.counters.sectorsRead).toBeGreaterThan(REQUESTS / 100);
     expect(connections).toBeGreaterThan(1);
-    // And it may behave again.
+    // After all this the front end may behave well again, and is served.
     for (let i = 1; i < HIDDEN[0]; i++) memory.granted[i] = 1;
     link.failing = 0;
     front.set('state', 1);

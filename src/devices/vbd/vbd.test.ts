@@ -23,7 +23,7 @@ function setUp(options: FrontOptions = {}, geometry = {}, contents = new Uint8Ar
 }
 
 describe('a disk', () => {
-  it('reads and writes granted pages in place, answers with the id as it came, and touches what it wrote', () => {
+  it('reads and writes granted pages in place, answers with the unchanged id, and marks the pages that it wrote', () => {
     for (const persistent of [true, false]) {
       const { memory, front, link, page, bytes, seg, contents } = setUp({ persistent });
       expect(front.backState).toBe(4);
@@ -110,7 +110,7 @@ describe('a disk', () => {
     expect(statuses()).toEqual([0]);
   });
 
-  it('lets a barrier wait for what was before it, and what follows wait for the barrier', () => {
+  it('lets a barrier wait for the requests before it, and the requests after it wait for the barrier', () => {
     const { front, link, seg } = setUp();
     front.request(WRITE, 1n, 0, [seg(0)]);
     front.request(WRITE, 2n, 8, [seg(1)]);
@@ -121,7 +121,7 @@ describe('a disk', () => {
     expect(link.taken.map((t) => t.sector)).toEqual([0, 8]);
     link.finishOne(1);
     link.finishOne(0);
-    // Flush, write, flush, and only then the rest.
+    // A barrier becomes a flush, the write and another flush. The other requests follow after that.
     for (let i = 0; i < 3; i++) {
       expect(link.taken.length).toBe(1);
       link.finishOne(0);
@@ -131,7 +131,7 @@ describe('a disk', () => {
     expect(front.responses().map((r) => Number(r.id))).toEqual([2, 1, 3, 4, 5]);
   });
 
-  it('tells the guest what the disk is, and keeps to it', () => {
+  it('publishes the properties of the disk, and holds requests to them', () => {
     const ro = setUp({ disk: '/disk,raw,xvda,r,devtype=cdrom' }, { readOnly: true, discard: undefined });
     expect([ro.front.node('info'), ro.front.node('mode'), ro.front.node('sectors')]).toEqual([
       '5',
@@ -153,21 +153,21 @@ describe('a disk', () => {
     expect(big.statuses()).toEqual([-1, -1, 0]);
   });
 
-  it('passes an error of the link on', () => {
+  it('passes an error of the link on to the guest', () => {
     const { front, link, seg, statuses } = setUp();
     link.failing = 28;
     front.request(WRITE, 1n, 0, [seg(0)]);
     front.push();
     link.finish(1);
     expect(statuses()).toEqual([-1]);
-    // A discard that a link cannot do is taken all the same.
+    // A discard succeeds even if the link cannot discard.
     front.discard(2n, 0, 8);
     front.push();
     link.finish(1);
     expect(statuses()).toEqual([0]);
   });
 
-  it('closes on ring indices that cannot be, and takes the front end again', () => {
+  it('closes when ring indices are impossible, and connects again with the next front end', () => {
     const { memory, front, link, seg, statuses } = setUp();
     memory.mem.setU32(PAGE, 5000);
     memory.send(1);
@@ -183,7 +183,7 @@ describe('a disk', () => {
     expect(statuses()).toEqual([0]);
   });
 
-  it('refuses an ABI it does not speak, and rings and ports that are not there', () => {
+  it('refuses an ABI that it does not speak, and rings and ports that do not exist', () => {
     for (const [name, value, says] of [
       ['protocol', 'x86_32-abi', 'protocol "x86_32-abi" is not supported (x86_64-abi)'],
       ['ring-ref', '0', 'ring-ref 0 cannot be mapped (-3)'],
@@ -201,7 +201,7 @@ describe('a disk', () => {
     }
   });
 
-  it('moves with a flush in flight, whose sector is -1 as Linux makes it', async () => {
+  it('moves with an unfinished flush, whose sector is -1 as Linux sets it', async () => {
     const { front, link, contents } = setUp();
     front.request(FLUSH, 9n, -1, []);
     front.push();
@@ -212,7 +212,7 @@ describe('a disk', () => {
     expect(front.responses()).toEqual([{ queue: 0, id: 9n, operation: FLUSH, status: 0 }]);
   });
 
-  it('does not go onto a link that is too small or cannot be written', async () => {
+  it('does not move to a link that is too small, or read-only where the disk is not', async () => {
     const { front, contents } = setUp();
     await front.bus.pause();
     expect(() => front.vbd.unfit(new MemoryLink(contents))).not.toThrow();
@@ -221,7 +221,7 @@ describe('a disk', () => {
     expect(front.vbd.unfit(new MemoryLink(contents, { sectorBytes: 4096 }))).toContain('4096');
   });
 
-  it('waits with the requests while its lock is let go for a move that fails, and takes it back', async () => {
+  it('holds requests back while its lock is released for a move, and takes the lock back if the move fails', async () => {
     const { front, link, seg, statuses } = setUp();
     front.request(WRITE, 1n, 0, [seg(0)]);
     front.push();
@@ -236,8 +236,8 @@ describe('a disk', () => {
   });
 });
 
-describe('a disk whose link cannot', () => {
-  it('be let go of is taken back once that has come to an end, and not before', async () => {
+describe('a disk whose link fails', () => {
+  it('to release its lock takes the lock back after that attempt has ended, and not before', async () => {
     const { front, link, seg, statuses } = setUp();
     let fail: (error: Error) => void = () => undefined;
     link.release = () =>
@@ -263,7 +263,7 @@ describe('a disk whose link cannot', () => {
     expect(statuses()).toEqual([0]);
   });
 
-  it('be quiet for a move keeps what it was lent: each request is answered once', async () => {
+  it('to become quiet for a move keeps its granted pages, and answers each request once', async () => {
     const { front, link, seg, statuses } = setUp();
     front.request(WRITE, 1n, 0, [seg(0)]);
     front.push();
@@ -276,7 +276,7 @@ describe('a disk whose link cannot', () => {
     expect(statuses()).toEqual([0]);
   });
 
-  it('be quiet at a detach has the guest wait for its memory until it is', async () => {
+  it("to become quiet at a detach holds the guest's pages until it can", async () => {
     const { front, link, seg } = setUp();
     front.request(WRITE, 1n, 0, [seg(0)]);
     front.push();
@@ -299,10 +299,11 @@ describe('a disk whose link cannot', () => {
 
 describe('requests in flight', () => {
   /**
-   * A front end that writes tagged sectors and reads them back, at any depth, while the link answers in any order
-   * and the guest moves at any instant: also after a link has done what it could not answer any more.
+   * A front end that writes tagged sectors and reads them back, at any depth. The link answers in any order
+   * and the guest moves at any instant, also after the link has done requests that it could not answer any
+   * more.
    */
-  it('are each answered once, with the right data, over any number of moves', async () => {
+  it('are each answered once and with the right data, over any number of moves', async () => {
     const action = fc.oneof(
       { weight: 6, arbitrary: fc.record({ do: fc.constant('issue' as const), n: fc.nat(0xffff) }) },
       { weight: 5, arbitrary: fc.record({ do: fc.constant('finish' as const), n: fc.nat(100) }) },
@@ -318,7 +319,10 @@ describe('requests in flight', () => {
           const { memory, front, page, bytes, contents, ...rest } = setUp({ persistent, queues });
           let { link } = rest;
           const model = new Uint8Array(SECTORS / 8);
-          /** By id: what was asked; a page and eight sectors belong to one request at a time. */
+          /**
+           * The requests that are open, by id. A page and a block of eight sectors belong to one request at a
+           * time.
+           */
           const open = new Map<bigint, { write: boolean; block: number; page: number; tag: number }>();
           const busy = new Set<number>();
           let next = 1n;
@@ -355,7 +359,7 @@ describe('requests in flight', () => {
             } else if (a.do === 'finish' && link.taken.length > 0) link.finishOne(a.n);
             else if (a.do === 'half' && link.taken.length > 0) link.runOnly(a.n);
             else if (a.do === 'move') {
-              // Links with fewer abilities, too.
+              // Some of the links after a move have fewer features.
               link = new MemoryLink(contents, a.n === 0 ? { discard: undefined } : {});
               await front.move(link);
             }

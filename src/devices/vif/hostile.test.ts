@@ -8,7 +8,7 @@ import { Sring } from '../../xen/ring.js';
 const REQUESTS = 1_000_000;
 const PAGE = 4096;
 
-/** xorshift32: the same requests every time. */
+/** xorshift32, so that the requests are the same every time. */
 function random(seed: number): (below: number) => number {
   let x = seed;
   return (below) => {
@@ -26,7 +26,7 @@ test('a million requests of random contents, indices and grants do no harm, and 
   const watch = (): void => {
     b.connect();
     count.connections++;
-    // What leaves must be fit for a link without offloads.
+    // Every packet that leaves must be fit for a link without offloads.
     b.link.send = (f) => {
       count.sent++;
       if (f.bytes.length < 14 || f.bytes.length > 65_535)

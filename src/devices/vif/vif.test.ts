@@ -15,7 +15,7 @@ const MCAST_DEL = 3;
 const gsoExtra = (size: number, type: number) => ({ type: GSO, u: [size & 255, size >>> 8, type, 0, 0, 0] });
 const toGuest = (bytes: Uint8Array): Frame => plainFrame(bytes);
 const small = (n: number): Uint8Array => ethernet(0x88b5, [...pattern(60, n)]);
-/** A large TCP packet on its way to the guest, as a sender with offloads gives it. */
+/** A large TCP packet on its way to the guest, as a sender with segmentation offload sends it. */
 const large = (version: 4 | 6, bytes: number): Frame => ({
   ...plainFrame(tcp(version, pattern(bytes))),
   flags: NEEDS_CSUM,
@@ -24,7 +24,7 @@ const large = (version: 4 | 6, bytes: number): Frame => ({
   gsoType: version === 4 ? GSO_TCPV4 : GSO_TCPV6,
   gsoSize: 1448,
 });
-/** Large frames compare faster as text. */
+/** Encodes a frame as text, because large frames compare faster so. */
 const texts = (all: readonly Uint8Array[]): string[] => all.map((b) => Buffer.from(b).toString('hex'));
 const gone = (b: VifBench) => {
   b.vif.disconnect(() => {});
@@ -32,7 +32,7 @@ const gone = (b: VifBench) => {
 };
 
 describe('packets from the guest', () => {
-  test('leave as they are, each answered, in one slot or in many', () => {
+  test('leave unchanged and are each answered, in one slot or in many', () => {
     const b = new VifBench().connect();
     const packets = [
       small(1),
@@ -55,7 +55,7 @@ describe('packets from the guest', () => {
     expect(b.queue.reap()).toEqual([0, 0, 0, 0, 0]);
   });
 
-  test('with a blank checksum leave with that work undone, or done where the link takes none', () => {
+  test('with a blank checksum leave with it blank, or filled in where the link does not fill it in', () => {
     for (const whole of [
       tcp(4, pattern(500)),
       tcp(6, pattern(501)),
@@ -74,13 +74,13 @@ describe('packets from the guest', () => {
     }
   });
 
-  test('whose checksum the guest vouches for say so', () => {
+  test('whose checksum the guest vouches for are marked as checked', () => {
     const b = new VifBench().connect();
     b.queue.send(tcp(4, pattern(10)), VALIDATED);
     expect(b.link.sent[0].flags).toBe(DATA_VALID);
   });
 
-  test('that are large leave whole, or in segments where the link takes no work over', () => {
+  test('that are large leave whole, or in segments where the link does no segmentation', () => {
     for (const [version, type] of [
       [4, 1],
       [6, 2],
@@ -98,7 +98,7 @@ describe('packets from the guest', () => {
     }
   });
 
-  test('wait in the ring while the link is full, and leave when it is not', () => {
+  test('wait in the ring while the link is full, and leave when there is room', () => {
     const b = new VifBench().connect();
     b.link.writable = false;
     b.queue.send(small(1));
@@ -111,7 +111,7 @@ describe('packets from the guest', () => {
     expect(b.link.sent.length).toBe(3);
   });
 
-  test('of which only a part is in the ring yet are taken when they are whole', () => {
+  test('of which only a part is in the ring are taken once they are complete', () => {
     const b = new VifBench().connect();
     const p = ethernet(0x88b5, [...pattern(8000)]);
     b.queue.slot(b.queue.txPages, 0, 4, p.length);
@@ -123,7 +123,7 @@ describe('packets from the guest', () => {
     expect(b.link.sent[0].bytes.length).toBe(p.length);
   });
 
-  test('pass at the configured rate and no faster', () => {
+  test('pass at the configured rate and not faster', () => {
     const rate = { bytesPerInterval: 10_000, intervalUs: 50_000 };
     const b = new VifBench({ config: { rate } }).connect();
     const frame = ethernet(0x88b5, [...pattern(1000 - 14)]);
@@ -194,7 +194,7 @@ describe('a packet that is wrong is answered with an error, and the next one pas
 });
 
 describe('a ring that is wrong stops its queue, and says so', () => {
-  test('more requests than it has slots', () => {
+  test('that has more requests than slots', () => {
     const b = new VifBench().connect();
     b.access.mem.setU32(b.queue.tx.pages[0] + Sring.req_prod, 257);
     b.access.handlers.get(b.queue.txPort)?.();
@@ -207,14 +207,14 @@ describe('a ring that is wrong stops its queue, and says so', () => {
     expect(gone(b)).toBe(0);
   });
 
-  test('a packet that goes once around it', () => {
+  test('that has a packet of more slots than the ring', () => {
     const b = new VifBench().connect();
     for (let i = 0; i < 256; i++) b.queue.slot(b.queue.txPages, 0, 4, 100);
     b.queue.push();
     expect(b.log[0]).toMatch(/packet without end/);
   });
 
-  test('more buffers than it has slots', () => {
+  test('that has more buffers than slots', () => {
     const b = new VifBench().connect();
     b.access.mem.setU32(b.queue.rx.pages[0] + Sring.req_prod, 1000);
     b.arrive(toGuest(small(1)));
@@ -225,7 +225,7 @@ describe('a ring that is wrong stops its queue, and says so', () => {
 describe('packets for the guest', () => {
   const arrived = (b: VifBench): Packet[] => b.queues.flatMap((q) => q.receive());
 
-  test('are put into its pages, in as many as they need, and it is told once for a batch', () => {
+  test('are put into as many of its pages as they need, and one event tells of a batch', () => {
     const b = new VifBench().connect();
     b.queue.post();
     const packets = [small(1), udp(4, pattern(4000)), ethernet(0x88b5, [...pattern(60_000)])];
@@ -236,7 +236,7 @@ describe('packets for the guest', () => {
     for (const page of [b.queue.base + 1, b.queue.rxPages]) expect(b.access.touched.has(page)).toBe(true);
   });
 
-  test('wait for buffers in order, hold back the link, and come when there are some', () => {
+  test('wait for buffers in order, hold back the link, and arrive when there are buffers', () => {
     const b = new VifBench().connect();
     const frames = Array.from({ length: 10 }, (_, i) => ethernet(0x88b5, [...pattern(60_000, i)]));
     for (const f of frames) b.arrive(toGuest(f));
@@ -251,7 +251,7 @@ describe('packets for the guest', () => {
     expect(b.link.reading).toBe(true);
   });
 
-  test('that are large come whole with what the guest needs to know, if it can take them', () => {
+  test('that are large arrive whole, with what the guest needs to know, if it can take them', () => {
     for (const version of [4, 6] as const) {
       const b = new VifBench().connect();
       b.queue.post();
@@ -263,7 +263,7 @@ describe('packets for the guest', () => {
     }
   });
 
-  test('are finished for a guest that takes no work over', () => {
+  test('are finished for a guest without offloads', () => {
     const { 'request-rx-copy': copy, 'feature-sg': sg } = LINUX_FEATURES;
     const features = { 'request-rx-copy': copy, 'feature-sg': sg, 'feature-no-csum-offload': 1 };
     for (const version of [4, 6] as const) {
@@ -285,7 +285,7 @@ describe('packets for the guest', () => {
     }
   });
 
-  test('of more than a page do not go to a guest without scatter-gather', () => {
+  test('that are longer than a page do not go to a guest without scatter-gather', () => {
     const b = new VifBench({ features: { 'request-rx-copy': 1 } }).connect();
     b.queue.post();
     b.arrive(toGuest(udp(4, pattern(5000))), toGuest(small(2)));
@@ -293,7 +293,7 @@ describe('packets for the guest', () => {
     expect(b.vif.stats.rxDropped).toBe(1);
   });
 
-  test('meant for a page that the guest does not let us write are an error to it, the others arrive', () => {
+  test('for a page that the guest does not let us write are an error to it, and the others arrive', () => {
     const b = new VifBench().connect();
     b.access.readonlyRefs.add(b.queue.rxPages + 1);
     b.queue.post();
@@ -302,7 +302,7 @@ describe('packets for the guest', () => {
     expect(b.access.pinned).toBe(2);
   });
 
-  test('of one flow keep to one queue, and many flows use all', () => {
+  test('of one flow stay in one queue, and many flows use all queues', () => {
     const b = new VifBench({ queues: 4 }).connect();
     for (const q of b.queues) q.post();
     for (let flow = 0; flow < 64; flow++)
@@ -315,7 +315,7 @@ describe('packets for the guest', () => {
     }
   });
 
-  test('of groups come as the guest asked for them', () => {
+  test('to groups arrive as the guest asked for them', () => {
     const b = new VifBench({ features: { ...LINUX_FEATURES, 'request-multicast-control': 1 } }).connect();
     b.queue.post();
     const group = [0x33, 0x33, 0, 0, 0, 5];
@@ -361,7 +361,7 @@ describe('connecting', () => {
     ['no queues', (b) => b.write({ 'multi-queue-num-queues': 0 }), /multi-queue-num-queues/],
     ['one ring for both directions', (b) => b.write({ 'rx-ring-ref': b.queue.base }), /same grant/],
   ];
-  test.each(refusals)('is refused with %s, and nothing is held', (_, change, message) => {
+  test.each(refusals)('is refused with %s, and no page stays mapped', (_, change, message) => {
     const b = new VifBench();
     change(b);
     expect(() => b.vif.connect(b.front)).toThrow(message);
@@ -371,7 +371,7 @@ describe('connecting', () => {
 });
 
 describe('a move', () => {
-  /** The same guest on another host: its memory and what was saved of the vif, with another link. */
+  /** Puts the same guest onto another host: its memory and the saved state of the vif, with another link. */
   const move = async (b: VifBench): Promise<void> => {
     await b.vif.pause();
     const record = b.vif.save();
@@ -381,7 +381,7 @@ describe('a move', () => {
     b.vif.start();
   };
 
-  test('at any point of a conversation loses nothing, doubles nothing, changes no order', async () => {
+  test('at any point of a conversation loses no packet, doubles none and keeps their order', async () => {
     const b = new VifBench({ queues: 2 }).connect();
     const [q] = b.queues;
     const sent: Uint8Array[] = [];
@@ -415,7 +415,7 @@ describe('a move', () => {
     expect(gone(b)).toBe(0);
   });
 
-  test('announces the guest by RARP and by its addresses, several times, and only where it arrives', async () => {
+  test('announces the guest by RARP and by its addresses, several times, and only at the destination', async () => {
     const b = new VifBench().connect();
     const arp = ethernet(0x0806, [
       0,
@@ -457,7 +457,7 @@ describe('a move', () => {
     expect(types.filter((t) => t === 0x0806).length).toBe(types.filter((t) => t === 0x8035).length);
   });
 
-  test('keeps what arrives while the guest stands still out of its memory', async () => {
+  test("writes nothing into the guest's memory while it stands still, though packets arrive", async () => {
     const b = new VifBench().connect();
     b.queue.post();
     await b.vif.pause();

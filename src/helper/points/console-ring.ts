@@ -10,7 +10,7 @@ export const about: PointDescription = {
   seen: 'the console page: four indices and two rings, at any byte',
   held: 'guest memory; typed bytes that did not fit yet are saved, and output goes on from the index where it stopped',
   proof: [
-    'src/devices/console.test.ts: keeps typed bytes that the guest has not taken over a save and restore',
+    'src/devices/console.test.ts: keeps typed bytes that the guest has not read over a save and restore',
     'test/e2e/moves.test.ts: GRUB at its prompt',
   ],
 };

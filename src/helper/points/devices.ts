@@ -19,7 +19,7 @@ export const deviceRings: PointDescription = {
   held: 'rings are guest memory; indices and requests in flight are saved with the device and issued again',
   proof: [
     'src/helper/devices.test.ts: keeps its devices over a move, with the links of each host',
-    'src/devices/vbd/vbd.test.ts: are each answered once, with the right data, over any number of moves',
-    'src/devices/vif/vif.test.ts: at any point of a conversation loses nothing, doubles nothing, changes no order',
+    'src/devices/vbd/vbd.test.ts: are each answered once and with the right data, over any number of moves',
+    'src/devices/vif/vif.test.ts: at any point of a conversation loses no packet, doubles none and keeps their order',
   ],
 };

@@ -82,10 +82,10 @@ export const about: PointDescription = {
     'src/hypervisor/time/elapse.test.ts: of more than an hour passes by in parts where vCPUs compute',
     'src/hypervisor/time/time-info.test.ts: while it runs, finds the mark of a long stop before it can see the jump, once for each',
     'src/helper/seam.test.ts: has that counted as one outage',
-    'src/helper/seam.test.ts: goes on by the outage on a host whose uptime is lower',
-    'src/helper/seam.test.ts: goes on, after a pause or a move, by what was left of a long stop that passed by in parts',
+    'src/helper/seam.test.ts: advances by the outage on a host whose uptime is lower',
+    'src/helper/seam.test.ts: advances, after a pause or a move, by the rest of a long stop that had passed only in part',
     'src/helper/seam.test.ts: goes on by what was left of a long stop, though the move that comes amid it is a short outage',
-    'src/helper/seam.test.ts: stands still under freeze',
+    'src/helper/seam.test.ts: does not advance under freeze',
     'src/helper/seam.test.ts: is usable after it was stopped for a virtual day, under both policies',
   ],
 };

@@ -10,7 +10,7 @@ export const about: PointDescription = {
   seen: 'the runstate area and VCPUOP_get_runstate_info: four times that add up to the system time',
   held: 'saved with each vCPU; the outage is added to the state in which it waited',
   proof: [
-    'src/helper/seam.test.ts: counts the outage as time in which its processor waited',
+    'src/helper/seam.test.ts: counts the outage as time in which its vCPU was runnable',
     'src/hypervisor/time/time-info.test.ts: adds up to the time that has passed',
   ],
 };

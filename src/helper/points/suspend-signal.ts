@@ -17,7 +17,7 @@ export const about: PointDescription = {
   seen: 'nothing: no request to suspend, no return from one',
   held: 'control/shutdown is never written for a move; "suspend" that a tool writes on the host is not passed on',
   proof: [
-    'src/helper/seam.test.ts: hears a request to shut down that a tool writes on the host, and none to suspend',
+    'src/helper/seam.test.ts: passes a request to shut down on from a tool on the host, but no request to suspend',
     'test/e2e/moves.test.ts: it is never asked',
   ],
 };

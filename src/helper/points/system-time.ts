@@ -10,7 +10,7 @@ export const about: PointDescription = {
   seen: 'vcpu_info.time and its copies, set_timer_op, runstate: nanoseconds since power-on',
   held: 'one virtual clock that continues from where it stopped, plus the outage where the policy says so; each record published gives the same line',
   proof: [
-    'src/helper/seam.test.ts: goes on by the outage on a host whose uptime is lower',
+    'src/helper/seam.test.ts: advances by the outage on a host whose uptime is lower',
     'test/e2e/moves.test.ts: no clock runs backwards on any processor',
   ],
 };

@@ -5,7 +5,7 @@ import { machineSuspends, Suspends } from './suspends.js';
 const S = 1e9;
 
 describe('a machine that is suspended', () => {
-  /** Its two clocks, and what a reading of them takes. */
+  /** The machine's two clocks, and the time that one reading of them takes. */
   const machine = () => {
     const clocks = { monotonic: 100 * S, boottime: (5_000 * S) as number | undefined, reading: 0 };
     const suspends = new Suspends(
@@ -24,7 +24,7 @@ describe('a machine that is suspended', () => {
     return { clocks, suspends, pass };
   };
 
-  test('has its suspends counted, each once', () => {
+  test('has each of its suspends counted once', () => {
     const { suspends, pass } = machine();
     for (let i = 0; i < 10; i++) pass(S);
     expect(suspends.totalNs).toBe(0);
@@ -35,7 +35,7 @@ describe('a machine that is suspended', () => {
     expect(suspends.totalNs).toBe(3660 * S);
   });
 
-  test('is not said to have been where clocks were read apart, in steps, or not at all', () => {
+  test('is not taken as suspended when the clocks were read apart, were set in steps, or cannot be read', () => {
     const { clocks, suspends, pass } = machine();
     for (let i = 0; i < 100; i++) pass(S, (i % 2 === 0 ? 1 : -1) * 1.9 * S);
     expect(suspends.totalNs).toBe(0);
@@ -57,7 +57,7 @@ describe('a machine that is suspended', () => {
     expect(clock.uptime() - before).toBeGreaterThanOrEqual(60 * S);
   });
 
-  test('is this one: its clocks can be read', () => {
+  test('is this machine: its clocks can be read', () => {
     const suspends = machineSuspends();
     suspends.look();
     expect(suspends.totalNs).toBe(0);

@@ -22,7 +22,7 @@ const DOMAIN = {
 };
 
 describe("a domain's home in the host's xenstore", () => {
-  it('what a tool writes there reaches the domain; what the toolstack wrote when it came does not', () => {
+  it('passes on what a tool writes there, but not what the toolstack wrote when the domain came', () => {
     const store = new HostXenstore();
     store.addDomain(DOMAIN);
     const heard: HostNode[] = [];
@@ -31,7 +31,8 @@ describe("a domain's home in the host's xenstore", () => {
     const tool = store.server.local(0);
     tool.write('/local/domain/4/memory/target', '65536');
     expect(heard).toEqual([{ path: 'memory/target', value: '65536' }]);
-    // It comes again, with a daemon or on another host, whose store has the value of its configuration.
+    // The domain comes again, with a new daemon or on another host. The store has the value of its
+    // configuration.
     store.addDomain(DOMAIN);
     heard.length = 0;
     store.relay(4, (node) => heard.push(node));

@@ -23,7 +23,7 @@ const SOURCE = 1_100_001;
 const DESTINATION = 1_100_002;
 
 describe('an access control list', () => {
-  /** As getfacl writes it. */
+  /** The list as getfacl would print it. */
   const words = (acl: Acl): string => {
     const bytes = Buffer.from(acl.encode());
     const names: Record<number, string> = { 1: 'u:', 2: 'u', 4: 'g:', 8: 'g', 16: 'm:', 32: 'o:' };
@@ -36,7 +36,7 @@ describe('an access control list', () => {
     return all.join(' ');
   };
 
-  it('gets an entry for one user, and is what it was without it', () => {
+  it('gets an entry for one user, and loses that entry again without a trace', () => {
     const acl = Acl.ofMode(0o640);
     acl.allow(7, 6);
     expect(words(acl)).toBe('u:6 u76 g:4 m:6 o:0');
@@ -49,10 +49,10 @@ describe('an access control list', () => {
     expect(words(acl)).toBe('u:6 g:4 o:0');
   });
 
-  it('lets nobody do more than a mask did', () => {
+  it('gives no more access to others when a new entry widens its mask', () => {
     const acl = Acl.ofMode(0o600);
     acl.allow(5, 6);
-    // chmod g-w: the mask.
+    // As after `chmod g-w`, which changes the mask.
     const bytes = acl.encode();
     const masked = Acl.decode(bytes.map((byte, at) => (bytes[at - 2] === 16 && at % 8 === 6 ? 4 : byte)));
     expect(words(masked)).toBe('u:6 u56 g:0 m:4 o:0');
@@ -61,7 +61,7 @@ describe('an access control list', () => {
   });
 });
 
-describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
+describe.skipIf(!ROOT)('disks that a root daemon gives a guest access to', () => {
   const dir = mkdtempSync(join(tmpdir(), 'stillpoint-access-'));
   chmodSync(dir, 0o711);
   afterAll(() => rmSync(dir, { recursive: true }));
@@ -94,7 +94,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
       await takeBack(this.uid, this.given);
     }
   }
-  /** Whether a process of this user can open it so. */
+  /** Whether a process of this user can open the file in this way. */
   const opens = (uid: number, path: string, flags = 'r+'): boolean => {
     const script = `require('node:fs').openSync(process.argv[1], process.argv[2])`;
     return spawnSync(process.execPath, ['-e', script, path, flags], { uid, gid: uid, cwd: '/' }).status === 0;
@@ -104,7 +104,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
     return { uid, gid, mode, ino };
   };
 
-  it('are its while it is there; owner and mode are what they were then', async () => {
+  it("are the guest's while it is there; after it their owner and mode are as before", async () => {
     const before = looks(image);
     const given = new Given(SOURCE);
     await given.give(disk(image));
@@ -119,7 +119,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
     await given.takeBack();
   });
 
-  it("stay the source's when a destination refuses, also where both give one number", async () => {
+  it("remain the source's when a destination refuses, also where both hosts use the same user id", async () => {
     for (const uid of [DESTINATION, SOURCE]) {
       const source = new Given(SOURCE);
       await source.give(disk(image));
@@ -134,7 +134,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
     }
   });
 
-  it('are the destination’s when the source has let go of them, also where both give one number', async () => {
+  it("are the destination's when the source has let go of them, also where both hosts use the same user id", async () => {
     for (const uid of [DESTINATION, SOURCE]) {
       const source = new Given(SOURCE);
       await source.give(disk(image));
@@ -167,7 +167,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
       [join(dir, 'none'), 'ENOENT'],
     ]) {
       const before = path.endsWith('none') ? undefined : looks(path);
-      // The first disk is right; with the second neither is given.
+      // The first disk is right and the second wrong: access to neither is given.
       const whole = looks(image);
       await expect(given.give(disk(image), disk(path))).rejects.toThrow(
         `disk ${path}: ${why}`.replace(/: ENOENT/, ''),
@@ -189,7 +189,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
   });
 
   it.skipIf(!HAS_QEMU)(
-    'bring what lies beneath them, where the host allows it; else it is said what to change',
+    'bring their backing files along where the host allows it; otherwise the message says what to change',
     async () => {
       const base = join(dir, 'base');
       mkdirSync(base, { mode: 0o711, recursive: true });
@@ -230,7 +230,7 @@ describe.skipIf(!ROOT)('disks that a root daemon lets a guest have', () => {
       await given.takeBack();
       expect([raw, middle, top, data, headed].map(looks)).toEqual(before);
 
-      // What anybody may read needs nothing.
+      // A backing file that everybody may read needs no entry.
       chmodSync(middle, 0o644);
       chmodSync(raw, 0o644);
       await strict.give(disk(top, 'qcow2', true));

@@ -5,7 +5,7 @@ import { expect, it } from 'vitest';
 import { DiskAccess } from '../../../devices/vbd/disk-access.js';
 import { FileLink } from './file-link.js';
 
-it('a disk whose threads all fail, as here, where they are not built, fails what is asked of it', async () => {
+it('a disk whose threads all fail (here they were never built) answers requests with errors', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'stillpoint-threads-'));
   const path = join(dir, 'image');
   writeFileSync(path, Buffer.alloc(4096));

@@ -1,4 +1,4 @@
-/** A file whose file system hangs, when its guest is to stand still for another host. */
+/** A file on a file system that hangs, when its guest must stand still to move. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { DISK_FLUSH, DiskTransfer, QUIESCE_LIMIT_MS } from '../../../devices/vbd
 import { FileLink } from './file-link.js';
 import { SLOTS } from './file-ring.js';
 
-// Its threads are with the kernel, and do not come back.
+// Threads that are inside a system call that does not return.
 vi.mock('node:worker_threads', () => ({
   Worker: class {
     on(): void {}
@@ -27,7 +27,7 @@ describe('a disk whose file system hangs', () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it('cannot be left to another host: that is refused within the limit, and nothing is dropped', async () => {
+  it('does not let its guest move: the move is refused within its limit, and no request is lost', async () => {
     const path = join(dir, 'disk');
     writeFileSync(path, Buffer.alloc(512));
     const link = await FileLink.open({ path, readOnly: false, discard: false });
@@ -37,7 +37,7 @@ describe('a disk whose file system hangs', () => {
       new FrontMemory(8).mem,
       () => undefined,
     );
-    // More than there are slots: some wait for one.
+    // There are more requests than slots, so that some wait for a slot.
     for (let i = 0; i < SLOTS + 3; i++) {
       const flush = new DiskTransfer(1);
       flush.operation = DISK_FLUSH;

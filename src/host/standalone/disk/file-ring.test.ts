@@ -11,7 +11,10 @@ const request = (sector = 0): SlotRequest => ({
   length: new Uint32Array(1),
 });
 
-/** The soak has two; with two transfers that would be too many orders. */
+/**
+ * The soak runs two threads. With two transfers as well, the number of orders would be too large for this
+ * test.
+ */
 const THREADS = Number(process.env.STILLPOINT_RING_THREADS ?? 1);
 const TRANSFERS = THREADS === 1 ? 2 : 1;
 const MOST_STATES = 10_000_000;
@@ -32,7 +35,10 @@ const prepared =
     more(ring);
   };
 
-/** The link's side: hands out `transfers` in slots of which it has as many as there are, and each again when it is back. */
+/**
+ * The link's side of the ring: it puts `transfers` into the slots, and reuses a slot once its transfer is
+ * back.
+ */
 class Hander {
   readonly lent = new Map<number, number>();
   private readonly free: number[];
@@ -56,7 +62,10 @@ class Hander {
     this.fresh++;
   }
 
-  /** As FileLink.poll: what is finished is looked at when its slot has been given away again. */
+  /**
+   * Collects finished transfers as FileLink.poll does. It reads the status only after the slot has been given
+   * away again.
+   */
   collect(): void {
     const { ring, lent } = this;
     for (let slot = ring.finished(); slot >= 0; slot = ring.finished()) {
@@ -71,7 +80,7 @@ class Hander {
   }
 }
 
-/** As file-worker.ts. */
+/** A thread's side of the ring, as in file-worker.ts. */
 const thread =
   (slots: number): Program =>
   ({ words, post, note }) => {
@@ -83,7 +92,7 @@ const thread =
     }
   };
 
-/** Each transfer is done once, and answered once with what its thread said. */
+/** Expects that each transfer is done once, and is answered once with the status that its thread gave. */
 const onceEach =
   (transfers: number) =>
   (notes: readonly (readonly string[])[]): void => {
@@ -102,7 +111,7 @@ describe("a file link's ring, in every order of its accesses", () => {
   ])(
     'gives each transfer to one of two threads: %i slots, %i transfers, %i attempts each',
     (slots, transfers, attempts) => {
-      // It closes from the beginning: nobody sleeps.
+      // The ring is closed from the beginning, so that nobody sleeps.
       const link: Program = ({ words, note }) => {
         const hander = new Hander(new FileRing(words, slots), slots, transfers, note);
         for (let i = 0; i < slots; i++) hander.hand();
@@ -134,7 +143,7 @@ describe("a file link's ring, in every order of its accesses", () => {
           seen.add([...answers].sort().join());
         },
       );
-      // Nothing was done yet when the link looked; all was.
+      // Both extremes must occur: nothing was done yet when the link looked, and everything was.
       expect(seen.has('')).toBe(true);
       expect(
         seen.has(Array.from({ length: transfers }, (_, i) => `${i} ends with ${statusOf(i)}`).join()),
@@ -169,7 +178,7 @@ describe("a file link's ring, in every order of its accesses", () => {
     );
   });
 
-  it('is told of all that is finished', () => {
+  it('tells the link of every finished transfer', () => {
     const slots = 2;
     const link: Program = ({ words, receive, note }) => {
       const ring = new FileRing(words, slots);
@@ -190,7 +199,7 @@ describe("a file link's ring, in every order of its accesses", () => {
     );
   });
 
-  it(`does all together with ${THREADS} thread(s)`, { timeout: TIMEOUT_MS }, () => {
+  it(`does every transfer with ${THREADS} thread(s)`, { timeout: TIMEOUT_MS }, () => {
     const link: Program = ({ words, receive, note }) => {
       const ring = new FileRing(words, 1);
       const hander = new Hander(ring, 1, TRANSFERS, note);

@@ -1,4 +1,4 @@
-/** A file whose threads fail one after another, amid their transfers. */
+/** A file whose threads fail one after another, in the middle of their transfers. */
 import { EventEmitter } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ import { FileLink } from './file-link.js';
 import { FileRing, MAX_EXTENTS } from './file-ring.js';
 import type { FileWorkerData } from './file-worker.js';
 
-/** Threads of the test: each takes a transfer when it is told to. */
+/** Threads that the test drives: each takes a transfer when it is told to. */
 const world = vi.hoisted(() => ({ threads: [] as unknown[] }));
 class Thread extends EventEmitter {
   readonly ring: FileRing;
@@ -79,7 +79,7 @@ describe('a disk one of whose threads fails', () => {
     return { link, done, flush, threads: world.threads as Thread[] };
   }
 
-  it('has what that one did, and the other, done again by new threads, and each answered once', async () => {
+  it('has the work of the failed thread and of the other repeated by new threads, and answers each request once', async () => {
     const { link, done, flush, threads } = await open();
     for (const sector of [0, 1, 2, 3]) flush(sector);
     const [a, b] = threads;
@@ -87,7 +87,7 @@ describe('a disk one of whose threads fails', () => {
     b.finish();
     expect(b.take()).toBe(2);
     const failed = a.fail();
-    // Meanwhile the guest goes on.
+    // Meanwhile the guest sends more requests.
     flush(4);
     link.poll();
     await failed;
@@ -102,7 +102,7 @@ describe('a disk one of whose threads fails', () => {
     d.finish();
     await quiet;
     expect(done.sort()).toEqual([0, 1, 2, 3, 4].map((sector) => [sector, 0]));
-    // An error of a thread that is no longer one of its own changes nothing.
+    // An error of a thread that was replaced already changes nothing.
     await b.fail();
     flush(5);
     expect(threads).toHaveLength(4);
@@ -112,7 +112,7 @@ describe('a disk one of whose threads fails', () => {
     await link.close();
   });
 
-  it('fails what a transfer is that each thread fails at, and all that comes after it', async () => {
+  it('fails a transfer at which every thread fails, and everything after it', async () => {
     const { link, done, flush, threads } = await open();
     for (const sector of [0, 1]) flush(sector);
     threads[0].take();

@@ -32,7 +32,7 @@ const refusal = (target: string): Promise<string> =>
     (error: Error) => error.message,
   );
 
-/** What it is refused with by a server that says nothing any more. */
+/** The message of a refusal after a server fell silent. Time passes `seconds` seconds at most. */
 async function late(target: string, seconds = 10): Promise<string> {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   try {
@@ -41,7 +41,7 @@ async function late(target: string, seconds = 10): Promise<string> {
       words = said;
     });
     for (let i = 0; i <= 100 && words === undefined; i++) {
-      // All that both sides have to say is said before the time goes on.
+      // Both sides must have said all that they have to say before time goes on.
       for (let turns = 0; turns < 20; turns++) await new Promise((turn) => setImmediate(turn));
       await vi.advanceTimersByTimeAsync(seconds * 10);
     }
@@ -76,17 +76,17 @@ const ACK = reply(7, 1);
 const UNSUPPORTED = reply(7, 0x8000_0001);
 
 interface Behaviour {
-  /** Sent at once; none: it is silent. */
+  /** What it sends at once. Without it the server stays silent. */
   readonly greeting?: Buffer;
-  /** What it answers to an option; undefined: nothing. */
+  /** Its answer to an option. The server does not answer an option for which this is undefined. */
   option?(option: number): Buffer | undefined;
-  /** Of what it serves from there on. */
+  /** The contents of the disk that it serves after the handshake. */
   readonly contents?: Buffer;
-  /** Commands that are answered with too much: so many bytes more. */
+  /** The number of bytes by which its answers to commands are too long. */
   readonly more?: number;
 }
 
-/** A server of the protocol that does as it is told. */
+/** An NBD server that behaves as the test says. */
 class Server {
   connections = 0;
   readonly options: number[] = [];
@@ -179,7 +179,7 @@ describe("an NBD server's handshake", () => {
     expect(await late(`${target}&answer=3600`, 3600)).toContain('within 3600 s');
   });
 
-  it('is given up at TLS', async () => {
+  it('is given up if the server demands TLS', async () => {
     const server = await Server.listen({ greeting: greeting(), option: () => reply(5, 1) });
     const target = server.target.replace('nbd+', 'nbds+');
     expect(await late(target)).toContain('the server does not send TLS within 10 s');
@@ -243,7 +243,7 @@ describe("an NBD server's handshake", () => {
     await access.close();
   });
 
-  it('goes on with a disk whose size is no multiple of a sector', async () => {
+  it('succeeds for a disk whose size is no multiple of a sector', async () => {
     const contents = Buffer.alloc(1000, 7);
     const server = await Server.listen({
       greeting: greeting(),
@@ -259,7 +259,7 @@ describe("an NBD server's handshake", () => {
     access.buffer(0, 1024).fill(8, 0, 1000);
     await access.write(0, 0, 1024);
     expect(contents.every((byte) => byte === 8)).toBe(true);
-    // There is no place for what lies behind the end.
+    // Bytes behind the end of the disk cannot be written.
     access.buffer(0, 512).fill(5);
     await expect(access.write(0, 512, 512)).rejects.toThrow('ENOSPC');
     expect(log.at(-1)).toContain('the server answers ENOSPC, no space left on device');
@@ -267,7 +267,7 @@ describe("an NBD server's handshake", () => {
     await access.close();
   });
 
-  it('is over when the server answers with more than was asked for', async () => {
+  it('ends the connection if the server answers with more bytes than were asked for', async () => {
     const contents = Buffer.alloc(4096, 7);
     const server = await Server.listen({
       greeting: greeting(),
@@ -277,7 +277,7 @@ describe("an NBD server's handshake", () => {
     });
     const log: string[] = [];
     const access = new DiskAccess(await open(server.target), 1, (line) => log.push(line));
-    // The answer itself is taken; what follows it is no reply.
+    // The answer itself is accepted. The bytes behind it are not a reply.
     await access.read(0, 0, 512);
     for (const end = Date.now() + 5000; log.length === 0 && Date.now() < end; )
       await new Promise((d) => setTimeout(d, 5));

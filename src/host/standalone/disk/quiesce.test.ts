@@ -1,4 +1,4 @@
-/** What a link says of a disk whose server does not answer, when its guest is to stand still for another host. */
+/** What a link reports of a disk whose server does not answer, when its guest must stand still to move. */
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SilentNbd } from '../../../../test/disk/silent-nbd.js';
@@ -58,7 +58,7 @@ describe('a disk whose server hangs', () => {
     await server.close();
   });
 
-  it('cannot be left to another host while it has a write: that is refused within the limit, and all is as it was', async () => {
+  it('does not let its guest move with an unfinished write: that is refused within the limit, and nothing changes', async () => {
     const write = await ask(DISK_WRITE);
     const quiet = link.quiesce();
     const refused = expect(quiet).rejects.toThrow('its server has 1 write that it has not answered');
@@ -70,7 +70,7 @@ describe('a disk whose server hangs', () => {
     expect(done).toEqual([write]);
   });
 
-  it('may be left when it answers its writes late, within the limit', async () => {
+  it('lets its guest move if it answers its writes late, but within the limit', async () => {
     const write = await ask(DISK_WRITE);
     const quiet = link.quiesce();
     await vi.advanceTimersByTimeAsync(QUIESCE_LIMIT_MS / 2);
@@ -79,7 +79,7 @@ describe('a disk whose server hangs', () => {
     expect(done).toEqual([write]);
   });
 
-  it('gives reads up soon, and never puts their answers into memory that is not its own any more', async () => {
+  it('gives reads up soon, and never writes their answers into memory that is not its own any more', async () => {
     await ask(DISK_READ);
     memory.mem.bytes(0, 512).fill(0x55);
     const quiet = link.quiesce();
@@ -91,7 +91,7 @@ describe('a disk whose server hangs', () => {
     expect(memory.mem.bytes(0, 512).every((byte) => byte === 0x55)).toBe(true);
   });
 
-  it('is let go of without its help', async () => {
+  it('can be closed without the help of the server', async () => {
     await expect(link.release()).resolves.toBeUndefined();
   });
 });

@@ -29,7 +29,7 @@ const disk = (target: string, more = {}) => ({
 });
 
 describe('disks that come with a guest', () => {
-  it('come only into folders of the host, and replace nothing', () => {
+  it('are made only in folders that the host names for images, and replace no file', () => {
     const expected = (target: string, more = {}) =>
       expectedImages(
         [checked(announcedDisk, disk(target, more), 'not a proper disk')],
@@ -62,7 +62,7 @@ describe('disks that come with a guest', () => {
     expect(expected('/srv/images/x', { fileBytes: 1000 })).toMatchObject([{ bytes: 1024, fileBytes: 1000 }]);
   });
 
-  it('are announced with the size of the disk, and of a file that ends within its last sector', () => {
+  it('are announced with the size of the disk, and with that of a file that ends within its last sector', () => {
     const announced = (bytes: number) => {
       writeFileSync(join(here, 'announced'), Buffer.alloc(bytes));
       const spec = readDiskSpec(
@@ -82,7 +82,7 @@ describe('disks that come with a guest', () => {
     rmSync(join(here, 'announced'));
   });
 
-  it('have their name with the guest, leave nothing without it, and are said to be stale where it was', async () => {
+  it('get their names with the guest, leave nothing without it, and are renamed at the source', async () => {
     const images = expectedImages(
       [checked(announcedDisk, disk('/srv/images/one'), 'a disk')],
       'id',
@@ -101,7 +101,7 @@ describe('disks that come with a guest', () => {
     discardImages(images, systemFiles);
     expect([existsSync(path), existsSync(target)]).toEqual([false, false]);
 
-    // Somebody else's file of that name stays, whenever it came.
+    // Somebody else's file of that name stays, whether it was there before or came during the move.
     await makeImages(images, systemFiles);
     writeFileSync(target, 'mine');
     expect(() => nameImages(images, systemFiles)).toThrow('EEXIST');
