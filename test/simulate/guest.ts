@@ -190,6 +190,7 @@ export class GuestProcess extends Actor {
     end: async ({ reason }: With<'end'>) => {
       await this.sleep(this.dice.between(0, 20));
       this.halt();
+      if (reason === 'saved' && this.phase === 'live' && this.memory !== undefined) this.truth.saved(this);
       this.leave(reason, '');
       return null;
     },

@@ -422,6 +422,7 @@ class Living {
     guest.mustBeGone = undefined;
     guest.mayBeGone.clear();
     guest.preserved = false;
+    guest.savedBoot = undefined;
     guest.told = false;
   }
   /** Somebody was told that the guest lives there. */
@@ -495,7 +496,7 @@ class Living {
         });
         return;
       case 'destroy': {
-        const why = 'it was to be destroyed';
+        const why = `it was to be destroyed (${world.time.now})`;
         const [domain] = [...host.run!.daemon!.domains.all.values()].filter(
           (d) => d.state.uuid === config.uuid,
         );
@@ -513,7 +514,7 @@ class Living {
       }
       case 'save': {
         const { keep } = step as { keep: boolean };
-        const why = 'it was to be saved';
+        const why = `it was to be saved (${world.time.now})`;
         if (!keep) guest.mayBeGone.add(why);
         this.ask(host, 'save', { guest: name, path: `/saved/g${step.guest}`, keep }, (answer) => {
           if (answer?.error !== undefined) guest.mayBeGone.delete(why);

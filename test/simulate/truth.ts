@@ -22,6 +22,8 @@ export interface GuestTruth {
   mustBeGone: string | undefined;
   /** Its end is to be looked at. */
   preserved: boolean;
+  /** The boot that a daemon has saved and ended: it goes on from the file only. */
+  savedBoot: number | undefined;
 }
 
 export class Truth {
@@ -50,6 +52,7 @@ export class Truth {
         mayBeGone: new Set(),
         mustBeGone: undefined,
         preserved: false,
+        savedBoot: undefined,
       };
       this.guests.set(uuid, guest);
     }
@@ -70,7 +73,14 @@ export class Truth {
 
   switchedOn(uuid: string): Memory {
     const guest = this.guests.get(uuid)!;
+    if (guest.savedBoot !== undefined)
+      this.violation(`${guest.config.name} was saved, and is switched on again as if it had ended`);
     return { uuid, boot: ++guest.boots, count: 0 };
+  }
+
+  /** A daemon ends the process of a guest that is whole in a file. */
+  saved(process: GuestProcess): void {
+    this.of(process).savedBoot = process.memory!.boot;
   }
 
   /** The guest is this process's from now on. */
@@ -145,11 +155,15 @@ export class Truth {
       }
       if (live.length > 0 && guest.mustBeGone !== undefined)
         this.violation(`${name} lives on ${hosts}, and was ${guest.mustBeGone}`);
+      if (guest.savedBoot !== undefined && live.length > 0)
+        this.violation(`${name} was saved and ended, and lives on ${hosts}`);
       const recorded = this.world.hosts.some((host) =>
         [...(host.run?.daemon?.domains.all.values() ?? [])].some(
           ({ state }) => state.uuid === guest.uuid && state.phase === 'ended',
         ),
       );
+      if (guest.savedBoot !== undefined && recorded)
+        this.violation(`${name} was saved, and a host has it as one that ended by itself`);
       if (live.length > 0 || guest.mustBeGone !== undefined || guest.mayBeGone.size > 0) continue;
       if (guest.preserved && recorded) continue;
       if (guest.told) this.violation(`${name} is lost: it lives nowhere, and nobody has ended it`);

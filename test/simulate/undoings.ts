@@ -6,6 +6,7 @@
 import { Domains } from '../../src/control/domains/domains.js';
 import { HostedDomain } from '../../src/control/domains/hosted-domain.js';
 import { IncomingMove } from '../../src/control/moves/incoming-move.js';
+import { Moves } from '../../src/control/moves/moves.js';
 import { OutgoingMove } from '../../src/control/moves/outgoing-move.js';
 import { writeDurable } from '../../src/os/durable.js';
 import type { Life } from './life.js';
@@ -37,6 +38,21 @@ function replace(of: { prototype: object }, methods: Record<string, (own: Method
     for (const back of own) back();
   };
 }
+
+/** A move may begin while the guest is being saved. */
+const movesWhileSaved = (): (() => void) =>
+  replace(Moves, {
+    mustStay: (own) =>
+      function (this: Moves, domain: HostedDomain) {
+        const { saving } = domain;
+        domain.saving = false;
+        try {
+          own.call(this as never, domain as never);
+        } finally {
+          domain.saving = saving;
+        }
+      } as unknown as Method,
+  });
 
 export const UNDOINGS: readonly Undoing[] = [
   {
@@ -128,6 +144,8 @@ export const UNDOINGS: readonly Undoing[] = [
     },
     apply: () => {
       const back = [
+        // It was found where a move began while the guest was being saved.
+        movesWhileSaved(),
         replace(HostedDomain, {
           save: () =>
             function (this: { world: Domains['world']; stateFile: string; state: object }) {
@@ -211,6 +229,61 @@ export const UNDOINGS: readonly Undoing[] = [
         settleImages: (own) =>
           function (this: Domains, domain: HostedDomain) {
             if (domain.state.phase !== 'ended') own.call(this as never, domain as never);
+          } as unknown as Method,
+      }),
+  },
+  {
+    name: 'a guest that was saved is taken for one that crashed: its end is not on record when its daemon dies',
+    says: /was saved, and a host has it as one that ended by itself/,
+    life: {
+      seed: 126_436,
+      steps: [
+        { at: 384.7, do: 'create', guest: 4, host: 0, disk: 'none', onCrash: 'preserve', paused: false },
+        { do: 'save', guest: 4, keep: false, at: 46445.28 },
+        { do: 'kill daemon', host: 0, changes: 4, again: 3223.86, at: 46447.66 },
+        { do: 'unpause', guest: 4, at: 61516.45 },
+      ],
+    },
+    apply: () => replace(Domains, { recordSaved: () => () => undefined }),
+  },
+  {
+    name: 'two live: a guest is moved while it is saved, and runs on when that fails',
+    says: /two live/,
+    life: {
+      seed: 73_749,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 1, disk: 'local', onCrash: 'preserve', paused: false },
+        { do: 'migrate', guest: 0, host: 2, copy: false, at: 229.99 },
+        { do: 'unpause', guest: 0, at: 1708.65 },
+        { do: 'refuse', guest: 0, arriving: false, what: 'send', at: 1718.26 },
+        { do: 'slow process', guest: 0, arriving: false, ms: 2853.8048278191127, at: 1810.88 },
+        { do: 'save', guest: 0, keep: true, at: 2961.85 },
+        { do: 'migrate', guest: 0, host: 0, copy: true, at: 3019.7 },
+        { do: 'migrate', guest: 0, host: 0, copy: true, at: 52185.62 },
+      ],
+    },
+    apply: movesWhileSaved,
+  },
+  {
+    name: 'a guest is not taken up again: a full disk keeps a daemon from it once',
+    says: /does not settle: . has \/d\/handovers\/out-/,
+    life: {
+      seed: 181_562,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 2, disk: 'local', onCrash: 'restart', paused: false },
+        { do: 'refuse', guest: 0, arriving: false, what: 'release', at: 4370.81 },
+        { do: 'migrate', guest: 0, host: 0, copy: false, at: 10179.69 },
+        { do: 'hang process', guest: 0, arriving: false, ms: 11639.384812111966, at: 10959.7 },
+        { do: 'kill daemon', host: 2, changes: 2, again: 1556.2562407071237, at: 12320.71 },
+        { do: 'full disk', host: 2, ms: 9803.310853678267, at: 20412.69 },
+        { do: 'kill daemon', host: 2, changes: 11, again: 1505.8492235117592, at: 36673.44 },
+      ],
+    },
+    apply: () =>
+      replace(Moves, {
+        takeUpUntilDone: () =>
+          async function (this: { takeUp(domain: unknown, damaged: boolean): Promise<void> }, d: unknown) {
+            await this.takeUp(d, false);
           } as unknown as Method,
       }),
   },

@@ -15,7 +15,7 @@ import type {
 } from '../../host/images.js';
 import type { DomainRelay, HostGrant, HostPlatform, ToolstackStore } from '../../host/platform.js';
 import { sleep } from '../../os/clock.js';
-import { readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
+import { readOrSetAside, removeUnfinished, syncDirectory, writeDurable } from '../../os/durable.js';
 import { mustBeMapped, pathHere } from '../../os/folder-map.js';
 import { within } from '../../os/within.js';
 import type { DomainChange, DomainEvent } from '../../protocol/control.js';
@@ -614,6 +614,21 @@ export class Domains {
         await this.discard(one, 'destroyed');
   }
 
+  /**
+   * Records that the guest is in a file from now on; then its domain can be discarded. A daemon that starts in between
+   * would otherwise take the end of the process for a crash of the guest. Throws if it cannot be recorded: then the
+   * guest is this domain's as before.
+   */
+  recordSaved(domain: HostedDomain): void {
+    domain.state.exit = { reason: 'saved', details: '' };
+    try {
+      domain.save();
+    } catch (error) {
+      domain.state.exit = null;
+      throw error;
+    }
+  }
+
   /** Ends the process and removes all files of a domain. */
   async discard(domain: HostedDomain, reason: GuestExit['reason']): Promise<void> {
     domain.leaving = true;
@@ -680,7 +695,7 @@ export class Domains {
       return;
     }
     if (wanted === 'restart' && config !== null) await this.restart(domain, config);
-    else await this.discard(domain, 'destroyed');
+    else await this.discard(domain, exit.reason === 'saved' ? 'saved' : 'destroyed');
   }
 
   /**
@@ -760,6 +775,9 @@ export class Domains {
     const { files } = this.world;
     removeUnfinished(this.dir, files);
     removeUnfinished(join(this.dir, 'state'), files);
+    // An earlier daemon may have died between the removal of a record and its way to the disk. This one acts on what it
+    // finds, so a power failure must not bring that record back.
+    syncDirectory(join(this.dir, 'state'), files);
     for (const file of files.list(join(this.dir, 'state'))) {
       if (!/^\d+\.json$/.test(file)) continue;
       const state = this.read(join('state', file), (value) => readState(value, Number.parseInt(file, 10)));

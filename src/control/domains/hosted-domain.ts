@@ -122,6 +122,8 @@ export class HostedDomain {
   rpc: Rpc | undefined;
   /** The domain is being removed: further requests to it are refused. */
   leaving = false;
+  /** It is being written into a file. */
+  saving = false;
   /** The clients that watch its console, by their connections. */
   readonly consoles = new Map<Rpc, (data: string) => void>();
   onProgress: ((progress: AnyProgress) => void) | undefined;

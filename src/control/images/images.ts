@@ -31,13 +31,26 @@ export interface SaveStats {
 /** How long to wait for a guest's process to offer its data. */
 const DATA_TIMEOUT_MS = 20_000;
 
-/** Saves the guest to `path` and then ends it, or lets it run on (`keep`). If saving fails, the guest runs on. */
+/**
+ * Saves the guest to `path` and then ends it, or lets it run on (`keep`). If saving fails, the guest runs on. While it
+ * is being saved, no move of it and no other save can begin: each of them would let it run on while the other needs
+ * that it stands still.
+ */
 export async function saveDomain(
   domains: Domains,
   domain: HostedDomain,
   path: string,
   keep: boolean,
 ): Promise<SaveStats> {
+  domain.saving = true;
+  try {
+    return await save(domains, domain, path, keep);
+  } finally {
+    domain.saving = false;
+  }
+}
+
+async function save(domains: Domains, domain: HostedDomain, path: string, keep: boolean): Promise<SaveStats> {
   const { clock, images } = domains.world;
   const started = clock.monotonicMs();
   const { config, foreign = [] } = domain.state;
@@ -66,6 +79,17 @@ export async function saveDomain(
     if (written !== bytes) throw new Failure('io', `${bytes} bytes were sent, ${written} were written`);
     written += head.length;
     await image.commit();
+    if (!keep) {
+      try {
+        domains.recordSaved(domain);
+      } catch (error) {
+        const { message } = error as Error;
+        throw new Failure(
+          'io',
+          `${path} is whole, and the guest goes on here: its end is not recorded (${message})`,
+        );
+      }
+    }
   } catch (error) {
     over.abort();
     await image.discard();

@@ -11,7 +11,7 @@ import type { Logger } from 'pino';
 import type { ToDestination } from '../../migration/handover.js';
 import { STREAM_VERSIONS } from '../../migration/stream-records.js';
 import { sleep } from '../../os/clock.js';
-import { removeDurable, removeUnfinished, writeDurable } from '../../os/durable.js';
+import { removeDurable, removeUnfinished, syncDirectory, writeDurable } from '../../os/durable.js';
 import { within } from '../../os/within.js';
 import { describeError, Failure } from '../../protocol/failure.js';
 import { disksOf, type GuestConfig } from '../../protocol/guest-config.js';
@@ -47,6 +47,8 @@ export interface MovesOptions {
 
 /** How many guests of other hosts may be arriving at once. */
 const MAX_ARRIVING = 16;
+/** Time between two attempts to take up a domain of an earlier daemon: the first interval and the longest. */
+const TAKE_UP_RETRY_MS = [1_000, 60_000] as const;
 /** How many of the latest moves' statistics are kept. */
 const KEPT_STATS = 100;
 
@@ -170,9 +172,10 @@ export class Moves implements MoveWatcher {
     return this.outgoing.has(domain);
   }
 
-  /** Throws where the domain is being ended: what is begun with it now might outlive it. */
+  /** Throws if the domain is being ended or saved: what begins with it now might outlive it, or let it run on. */
   private mustStay(domain: HostedDomain): void {
     if (domain.leaving) throw new Failure('bad-state', `domain ${domain.state.name} is being ended`);
+    if (domain.saving) throw new Failure('bad-state', `domain ${domain.state.name} is being saved`);
   }
 
   /** Throws if a verb would disturb a hand-over. */
@@ -381,6 +384,8 @@ export class Moves implements MoveWatcher {
   recover(found: readonly HostedDomain[]): Promise<void> {
     const { files } = this.world;
     removeUnfinished(this.dir, files);
+    // As for the records of domains: what is found is what a power failure leaves.
+    syncDirectory(this.dir, files);
     const names = files.list(this.dir).filter((name) => /^out-.*\.json$/.test(name));
     const outgoing = names
       .map((name) => this.domains.read(join('handovers', name), readOutgoing))
@@ -397,14 +402,10 @@ export class Moves implements MoveWatcher {
       else restarts.set(domain, move);
     }
     const works = found.map((domain) => {
-      const work = this.takeUp(domain, damaged)
+      const work = this.takeUpUntilDone(domain, damaged)
         .then(() => {
           const move = restarts.get(domain);
           if (move !== undefined) void move.restart(move.phase as OutgoingFile['record']);
-        })
-        .catch((error: Error) => {
-          const { domid, name } = domain.state;
-          this.options.log.error({ domid, name, error: error.message }, 'a guest cannot be taken up');
         })
         .finally(() => {
           domain.recovering = undefined;
@@ -413,6 +414,25 @@ export class Moves implements MoveWatcher {
       return work;
     });
     return Promise.all(works).then(() => {});
+  }
+
+  /** Takes a domain up, however often that fails: a full disk is emptied one day. `destroy` of the domain ends it. */
+  private async takeUpUntilDone(domain: HostedDomain, damaged: boolean): Promise<void> {
+    const [first, last] = TAKE_UP_RETRY_MS;
+    for (let ms: number = first; ; ms = Math.min(2 * ms, last)) {
+      try {
+        return await this.takeUp(domain, damaged);
+      } catch (error) {
+        if (this.domains.all.get(domain.domid) !== domain || domain.leaving) return;
+        const { domid, name } = domain.state;
+        this.options.log.error(
+          { domid, name, error: (error as Error).message },
+          'a guest cannot be taken up yet; it is tried again, and `destroy` ends it',
+        );
+        await sleep(this.world.clock, ms);
+        if (this.domains.all.get(domain.domid) !== domain || domain.leaving) return;
+      }
+    }
   }
 
   private async takeUp(domain: HostedDomain, damaged: boolean): Promise<void> {
