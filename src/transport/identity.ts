@@ -32,7 +32,7 @@ export interface Identity {
   readonly fingerprint: string;
 }
 
-/** Makes the key and certificate of a host. Fails if there is a key already. */
+/** What a file of trusted/ is declared to have, held against the type that is used here. */
 const trustedFile: v.GenericSchema<unknown, Trusted> = DAEMON_FILES.trusted.shape;
 const readTrusted = (value: unknown): Trusted => check(trustedFile, value, 'a trusted host');
 
@@ -41,18 +41,15 @@ const directory = (dir: string): string => join(dir, 'identity');
 
 export const fingerprintOf = (der: Uint8Array): string => createHash('sha256').update(der).digest('hex');
 
-/**
- * The library is loaded only here, since loading takes a tenth of a second for every other verb. Its
- * dependency-injection container needs reflect-metadata first.
- */
+/** Makes the key and certificate of a host. Fails if there is a key already. */
 export async function initIdentity(dir: string): Promise<Identity> {
   const where = directory(dir);
   if (existsSync(join(where, 'key.pem'))) {
     throw new Failure('bad-state', `${where} has a key already; others trust it, so it is not replaced`);
   }
   mkdirSync(join(where, 'trusted'), { recursive: true, mode: 0o700 });
-  // The subject says nothing about the host, since anybody who connects can read it. But it must be unique, since TLS
-  // looks up trusted certificates by subject.
+  // The library is loaded only here, since loading takes a tenth of a second for every other verb. Its dependency-
+  // injection container needs reflect-metadata first.
   await import('reflect-metadata');
   const x509 = await import('@peculiar/x509');
   x509.cryptoProvider.set(webcrypto);
@@ -61,7 +58,8 @@ export async function initIdentity(dir: string): Promise<Identity> {
   const notBefore = new Date(Date.now() - 86_400_000);
   const notAfter = new Date(notBefore);
   notAfter.setUTCFullYear(notAfter.getUTCFullYear() + VALID_YEARS);
-  // The host's identity, or undefined before `host init`.
+  // The subject says nothing about the host, since anybody who connects can read it. But it must be unique, since TLS
+  // looks up trusted certificates by subject.
   const subject = Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex');
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     name: `CN=stillpoint ${subject}`,
@@ -79,7 +77,7 @@ export async function initIdentity(dir: string): Promise<Identity> {
   return loadIdentity(dir)!;
 }
 
-/** Trusts `certificate` (PEM) under `name`, and replaces what was trusted under that name. */
+/** The host's identity, or undefined before `host init`. */
 export function loadIdentity(dir: string): Identity | undefined {
   const where = directory(dir);
   if (!existsSync(join(where, 'key.pem'))) return undefined;
@@ -93,10 +91,7 @@ export function loadIdentity(dir: string): Identity | undefined {
 
 const isHostName = (name: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name);
 
-/**
- * The hosts that this host trusts. A file that cannot be read is set aside and reported to `damaged`: nobody is
- * trusted by it.
- */
+/** Trusts `certificate` (PEM) under `name`, and replaces what was trusted under that name. */
 export function trust(
   dir: string,
   name: string,
@@ -123,7 +118,10 @@ export function trust(
   return entry;
 }
 
-/** No longer trusts the host with this name. Fails if there is none. */
+/**
+ * The hosts that this host trusts. A file that cannot be read is set aside and reported to `damaged`: nobody is
+ * trusted by it.
+ */
 export function loadTrusted(
   dir: string,
   damaged: (message: string) => void = (message) => process.stderr.write(`stillpoint: ${message}\n`),
@@ -137,22 +135,22 @@ export function loadTrusted(
     .filter((entry) => entry !== undefined);
 }
 
-/**
- * The hosts that a host trusts at this moment: for a daemon, which checks at each request. A file that cannot be read
- * makes nobody trusted.
- */
+/** No longer trusts the host with this name. Fails if there is none. */
 export function untrust(dir: string, name: string): void {
   const path = join(directory(dir), 'trusted', `${name}.json`);
   if (!isHostName(name) || !existsSync(path)) throw new Failure('usage', `no host ${name} is trusted here`);
   removeDurable(path);
 }
 
-/** `damaged` is called for files that cannot be read; they are set aside. */
+/**
+ * The hosts that a host trusts at this moment: for a daemon, which checks at each request. A file that cannot be
+ * read makes nobody trusted.
+ */
 export class TrustedHosts {
   private seen = '';
   private hosts: readonly Trusted[] = [];
 
-  /** For any other error, such as having no descriptors left, the list stays as it was. */
+  /** `damaged` is called for files that cannot be read; they are set aside. */
   constructor(
     private readonly dir: string,
     private readonly damaged: (message: string) => void,
@@ -165,14 +163,14 @@ export class TrustedHosts {
       now = String(statSync(where, { bigint: true }).mtimeNs);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.hosts = [];
-      // The next call reads the files again.
+      // For any other error, such as having no descriptors left, the list stays as it was.
       return this.hosts;
     }
     if (now !== this.seen) this.read(where, now);
     return this.hosts;
   }
 
-  /** No descriptor was left: the file is read again at the next call. */
+  /** The next call of `all` reads the files again. */
   forget(): void {
     this.seen = '';
   }
@@ -192,7 +190,7 @@ export class TrustedHosts {
         const found = readOrSetAside(path, readTrusted, this.damaged);
         if (found !== undefined) hosts.push(found);
       } catch {
-        // For want of descriptors: it is looked for again.
+        // No descriptor was left: the file is read again at the next call.
         whole = false;
       }
     }

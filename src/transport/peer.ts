@@ -101,12 +101,15 @@ export function openPeer(
   });
 }
 
-/** With TLS 1.3, a server that rejects our certificate does so after our side of the handshake is complete. */
+/**
+ * Waits for the answer to the greeting; if the other side closes the connection instead, the error says what that
+ * means.
+ */
 export async function greeted<T>({ name, host, port }: PeerAddress, greeting: Promise<T>): Promise<T> {
   try {
     return await greeting;
   } catch (error) {
-    // Closes a connection whose other side has gone silent.
+    // With TLS 1.3, a server that rejects our certificate does so after our side of the handshake is complete.
     if (error instanceof Failure && error.code === 'io') {
       throw new Failure(
         'not-trusted',
@@ -117,7 +120,7 @@ export async function greeted<T>({ name, host, port }: PeerAddress, greeting: Pr
   }
 }
 
-/** An incoming connection. */
+/** Connects and sends the greeting, as one daemon does to another. */
 export async function connectPeer(
   peer: PeerAddress,
   identity: Identity | undefined,
@@ -127,7 +130,9 @@ export async function connectPeer(
   return greet(await openPeer(peer, identity, trusted), peer, handlers);
 }
 
-/** Fingerprint of the caller's certificate; "" on plain loopback and on the unix socket. */
+/**
+ * Sends the greeting to the host at the other end of a connection. If `clock` is undefined, this machine's is used.
+ */
 export async function greet(
   stream: ByteStream,
   peer: PeerAddress,
@@ -145,13 +150,10 @@ export async function greet(
   return rpc;
 }
 
-/** A connection could not be accepted, for example because no descriptor was left. */
+/** An incoming connection. */
 export interface Caller {
   readonly rpc: Rpc;
-  /**
-   * Listens for other hosts and remote command lines. Invariant: no connection, whatever happens to it, ends the
-   * server; a client that does not greet in time is disconnected (doorkeeper.ts).
-   */
+  /** Fingerprint of the caller's certificate; "" on plain loopback and on the unix socket. */
   readonly fingerprint: string;
 }
 
@@ -162,13 +164,13 @@ export interface ListenOptions {
   readonly identity: Identity | undefined;
   readonly door: Doorkeeper;
   trusted(): readonly Trusted[];
-  /** The list of trusted hosts may have changed since the last connection. */
+  /** A connection could not be accepted, for example because no descriptor was left. */
   failed(error: Error): void;
 }
 
 /**
- * Listens for other hosts and remote command lines. Invariant: no connection, whatever becomes of it, ends the server;
- * who has not greeted in his time is closed (doorkeeper.ts).
+ * Listens for other hosts and remote command lines. Invariant: no connection, whatever happens to it, ends the
+ * server; a client that does not greet in time is disconnected (doorkeeper.ts).
  */
 export function listenForPeers(
   options: ListenOptions,
@@ -205,7 +207,7 @@ export function listenForPeers(
       },
     );
     secure.on('tlsClientError', (_error, socket) => socket.destroy());
-    // Whom we trust may have changed since the last caller.
+    // The list of trusted hosts may have changed since the last connection.
     let trusted = options.trusted();
     secure.prependListener('connection', () => {
       if (options.trusted() === trusted) return;

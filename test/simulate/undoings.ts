@@ -287,4 +287,26 @@ export const UNDOINGS: readonly Undoing[] = [
           } as unknown as Method,
       }),
   },
+  {
+    name: 'a guest that ended stays on record: a full disk keeps a daemon from removing it once',
+    says: /does not settle: on ., domain \d+ \(g1\) has ended, and is there/,
+    life: {
+      seed: 218_999,
+      steps: [
+        { at: 290.44, do: 'create', guest: 1, host: 2, disk: 'none', onCrash: 'destroy', paused: false },
+        { do: 'power fails', host: 2, changes: 11, again: 2774.48, at: 62879.69 },
+        { do: 'migrate', guest: 1, host: 1, copy: true, at: 62895.73 },
+        { do: 'full disk', host: 1, ms: 9317.07, at: 64092.68 },
+        { do: 'guest ends', guest: 1, reason: 'crash', at: 64674.42 },
+        { do: 'refuse', guest: 0, arriving: false, what: 'lock', at: 65726.92 },
+      ],
+    },
+    apply: () =>
+      replace(Domains, {
+        discardUntilDone: () =>
+          function (this: Domains, domain: HostedDomain, reason: never) {
+            return this.discard(domain, reason);
+          } as unknown as Method,
+      }),
+  },
 ];

@@ -311,7 +311,7 @@ export class Domains {
       this.tellConfinement(domain);
       return domain;
     } catch (error) {
-      await this.discard(domain, 'failed');
+      await this.abandon(domain, 'failed');
       throw error;
     }
   }
@@ -637,6 +637,23 @@ export class Domains {
     this.forget(domain, reason);
   }
 
+  /**
+   * Discards a domain that nothing is to remain of. It never rejects: if that fails at first, it goes on in the
+   * background until it is done.
+   */
+  async abandon(domain: HostedDomain, reason: GuestExit['reason']): Promise<void> {
+    try {
+      await this.discard(domain, reason);
+    } catch (error) {
+      const { domid } = domain;
+      this.log.error(
+        { domid, error: (error as Error).message },
+        `a domain that is ${reason} is on record still`,
+      );
+      void this.discardUntilDone(domain, reason);
+    }
+  }
+
   /** Removes its nodes from the host's xenstore, and its relay. */
   private unlist(domain: HostedDomain): void {
     if (!this.relays.delete(domain)) return;
@@ -690,12 +707,11 @@ export class Domains {
           : exit.reason === 'poweroff'
             ? config?.onPoweroff
             : 'destroy';
-    if (wanted === 'preserve') {
-      domain.save();
-      return;
-    }
-    if (wanted === 'restart' && config !== null) await this.restart(domain, config);
-    else await this.discard(domain, exit.reason === 'saved' ? 'saved' : 'destroyed');
+    const known = (): boolean => this.all.get(domain.domid) === domain;
+    if (wanted === 'preserve')
+      await this.untilDone(domain, 'is not on record yet', known, () => domain.save());
+    else if (wanted === 'restart' && config !== null) await this.restart(domain, config);
+    else await this.discardUntilDone(domain, exit.reason === 'saved' ? 'saved' : 'destroyed');
   }
 
   /**
@@ -721,12 +737,18 @@ export class Domains {
       return this.create(config, false, { foreign: old.state.foreign, replaces: domid });
     });
     if (again === undefined) return;
-    if (!wanted()) await this.discard(again, 'destroyed');
+    if (!wanted()) await this.discardUntilDone(again, 'destroyed');
     else
       await this.untilDone(old, 'is on record still', wanted, async () => {
         await this.takeBack(old, () => true);
         if (wanted()) this.forget(old, 'destroyed');
       });
+  }
+
+  /** Ends a domain for good, however often that fails: a full disk, for example, may keep it from being done at once. */
+  private async discardUntilDone(domain: HostedDomain, reason: GuestExit['reason']): Promise<void> {
+    const known = (): boolean => this.all.get(domain.domid) === domain;
+    await this.untilDone(domain, 'is on record still', known, () => this.discard(domain, reason));
   }
 
   /** Retries `what` until it succeeds or is no longer wanted; then it resolves with undefined. */
@@ -743,7 +765,7 @@ export class Domains {
       } catch (error) {
         const { domid } = domain;
         const { name } = domain.state;
-        this.log.error({ domid, name, error: (error as Error).message }, `a guest that rebooted ${words}`);
+        this.log.error({ domid, name, error: (error as Error).message }, `a guest that ended ${words}`);
         await sleep(this.world.clock, ms);
       }
     }
@@ -762,9 +784,7 @@ export class Domains {
       if (old === undefined || !pair) continue;
       const loser = domain.state.phase === 'building' ? domain : old;
       gone.add(loser);
-      await this.discard(loser, loser === old ? 'destroyed' : 'failed').catch((error: Error) =>
-        this.log.error({ domid: loser.domid, error: error.message }, 'what a reboot left is on record still'),
-      );
+      await this.abandon(loser, loser === old ? 'destroyed' : 'failed');
     }
     return found.filter((domain) => !gone.has(domain));
   }

@@ -164,19 +164,21 @@ export class HostedDomain {
     return this.state.domid;
   }
 
-  /** Replaces the guest's configuration, also on disk. */
+  /**
+   * Writes the state file. Does nothing once the domain's files are removed: a record would bring the domain back.
+   */
   save(): void {
     if (this.removed) return;
     writeDurable(this.stateFile, this.state, this.world.files);
   }
 
-  /** What its process must compare an incoming stream with. */
+  /** Replaces the guest's configuration, also on disk. */
   keepConfig(config: GuestConfig): void {
     this.state.config = config;
     this.save();
   }
 
-  /** Connects to the process; from then on its death is noticed. */
+  /** What its process must compare an incoming stream with. */
   expectation(): ExpectedGuest {
     const { name, uuid, config } = this.state;
     return { name, uuid, config };
@@ -186,7 +188,7 @@ export class HostedDomain {
     return this.state.process !== null && this.world.processes.isAlive(this.state.process);
   }
 
-  /** The process may only just be starting. */
+  /** Connects to the process; from then on its death is noticed. */
   async connect(): Promise<GuestHello> {
     const socket = await this.world.processes.connect(this.places, this.state.process!);
     const rpc: Rpc = new Rpc(
@@ -204,8 +206,7 @@ export class HostedDomain {
     );
     this.rpc = rpc;
     try {
-      // The process may send whatever it wants: an invalid message is logged at a limited rate, and has no other
-      // effect.
+      // The process may only just be starting.
       return await this.request(rpc, 'hello', {}, START_MS);
     } catch (error) {
       this.rpc = undefined;
@@ -236,7 +237,8 @@ export class HostedDomain {
     try {
       this.notices(method, params);
     } catch (error) {
-      // Logs why its process ended, whatever happens to the guest. Called once.
+      // The process may send whatever it wants: an invalid message is logged at a limited rate, and has no other
+      // effect.
       this.odd(error);
     }
   }
@@ -262,7 +264,7 @@ export class HostedDomain {
     this.tell(this.exitOnDisk());
   }
 
-  /** The content of a file that its process wrote, or undefined if the content is not valid. */
+  /** Logs why its process ended, whatever happens to the guest. Called once. */
   private async noteEnd(process: ProcessId): Promise<void> {
     if (this.how !== undefined) return;
     this.how = '';
@@ -274,19 +276,19 @@ export class HostedDomain {
     return this.world.processes.lastLine(this.places);
   }
 
-  /** A half-written file counts as missing. */
+  /** The content of a file that its process wrote, or undefined if the content is not valid. */
   private fileOf<S extends v.GenericSchema>(file: GuestFile<S>): v.InferOutput<S> | undefined {
     const { name, shape, most } = file;
     const text = this.world.files.readForeign(join(this.directory, name), most);
     try {
       return text === '' ? undefined : check(shape, parseJson(text), name);
     } catch {
-      // The exit that the process recorded; a crash if it recorded none.
+      // A half-written file counts as missing.
       return undefined;
     }
   }
 
-  /** True if the guest became ours by this hand-over. */
+  /** The exit that the process recorded; a crash if it recorded none. */
   exitOnDisk(): GuestExit {
     const exit = this.fileOf(GUEST_FILES.exit);
     if (exit !== undefined) return exit;
@@ -294,16 +296,13 @@ export class HostedDomain {
     return { reason: 'crash', details };
   }
 
-  /** Sends a request to the process. Fails with 'io' if the answer does not have the declared shape. */
+  /** True if the guest became ours by this hand-over. */
   ownedBy(handover: string): boolean {
     const record = this.fileOf(GUEST_FILES.owner);
     return record?.handover === handover;
   }
 
-  /**
-   * Ends the process, with a request if it answers and with SIGKILL if not, and resolves when it is dead.
-   * on_poweroff, on_reboot and on_crash are not applied.
-   */
+  /** Sends a request to the process. Fails with 'io' if the answer does not have the declared shape. */
   async ask<M extends keyof GuestRequests>(
     method: M,
     params: AskedOf<GuestRequests, M>,
@@ -334,7 +333,10 @@ export class HostedDomain {
     if (this.rpc !== undefined) say(this.rpc, TO_GUEST, 'storeChanged', node);
   }
 
-  /** It is killed below. */
+  /**
+   * Ends the process, with a request if it answers and with SIGKILL if not, and resolves when it is dead.
+   * on_poweroff, on_reboot and on_crash are not applied.
+   */
   async endProcess(reason: GuestExit['reason']): Promise<void> {
     this.told = true;
     const { process } = this.state;
@@ -344,29 +346,29 @@ export class HostedDomain {
         await this.ask('end', { reason }, END_TIMEOUT_MS);
         await this.world.processes.diesWithin(process, END_TIMEOUT_MS);
       } catch {
-        // For a process whose connection has closed: true if it is dead, or dies within DEATH_GRACE_MS.
+        // It is killed below.
       }
     }
     await this.world.processes.kill(process, `it did not end by itself (${reason})`);
     await this.noteEnd(process);
   }
 
-  /**
-   * Sends SIGKILL, without a warning, to the process and to all processes it has started; resolves when they are
-   * dead.
-   */
+  /** For a process whose connection has closed: true if it is dead, or dies within DEATH_GRACE_MS. */
   async diesSoon(): Promise<boolean> {
     return this.state.process === null || this.world.processes.diesWithin(this.state.process, DEATH_GRACE_MS);
   }
 
-  /** Removes all files of the domain. The process must be dead. */
+  /**
+   * Sends SIGKILL, without a warning, to the process and to all processes it has started; resolves when they are
+   * dead.
+   */
   async kill(): Promise<void> {
     const { process } = this.state;
     if (process === null) return;
     await this.world.processes.kill(process, 'it did not answer, and must not go on');
   }
 
-  /** A guest's process can make files that cannot be removed. The next daemon that starts tries again. */
+  /** Removes all files of the domain. The process must be dead. */
   remove(): void {
     const { files, processes } = this.world;
     for (const path of [this.directory, ...processes.traces(this.places)]) {

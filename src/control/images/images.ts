@@ -98,7 +98,7 @@ async function save(domains: Domains, domain: HostedDomain, path: string, keep: 
     throw error;
   }
   if (keep) await domain.ask('resume', {});
-  else await domains.discard(domain, 'saved');
+  else await domains.abandon(domain, 'saved');
   return { bytes: written, totalMs: clock.monotonicMs() - started };
 }
 
@@ -195,7 +195,7 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
       await domains.keepDisks(domain);
       return domain;
     } catch (error) {
-      await domains.discard(domain, 'failed');
+      await domains.abandon(domain, 'failed');
       throw error;
     }
   } finally {

@@ -300,7 +300,7 @@ export class Moves implements MoveWatcher {
       return { version, port, host: '', disks: expected.map((d) => d.devid) };
     } catch (error) {
       this.incoming.delete(handover);
-      await this.domains.discard(domain, 'failed');
+      await this.domains.abandon(domain, 'failed');
       throw error;
     }
   }
