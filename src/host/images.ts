@@ -46,12 +46,21 @@ export interface TravellingImage {
   /** As in the configuration. */
   readonly target: string;
   readonly path: string;
+  /** The inode of the file. */
+  readonly ino: number;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
   /** Size of the disk in bytes: whole sectors. */
   readonly bytes: number;
   /** Length of a raw file that ends within its last sector, in bytes. */
   readonly fileBytes?: number;
+}
+
+/** A file that was a disk of a guest here. */
+export interface LeftImage {
+  readonly path: string;
+  /** Its inode: the guest may have come back since, with a new file of the same name. Unknown to version 0.1. */
+  readonly ino: number | undefined;
 }
 
 /** An image that is to be filled with a disk which travels with its guest. */
@@ -129,7 +138,7 @@ export interface HostImages {
   /** The guest does not belong to this host: removes everything that was made. */
   discard(images: readonly IncomingImage[]): void;
   /** The guest has left with its disks: renames the files here so that their names say so. */
-  retire(paths: readonly string[]): void;
+  retire(images: readonly LeftImage[]): void;
 
   // In a guest's process.
 

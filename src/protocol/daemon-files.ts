@@ -130,6 +130,7 @@ export const DAEMON_FILES = {
       ),
       record: is(oneOf('offered', 'gone'), 'how far it is (docs/handover.md)'),
       disks: v.optional(is(many(path, MAX_DEVICES), 'files of disks that travel with it')),
+      inodes: v.optional(is(many(count, MAX_DEVICES), 'their inodes, in the same order')),
     }),
   },
   incoming: {

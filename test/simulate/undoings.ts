@@ -8,6 +8,7 @@ import { HostedDomain } from '../../src/control/domains/hosted-domain.js';
 import { IncomingMove } from '../../src/control/moves/incoming-move.js';
 import { Moves } from '../../src/control/moves/moves.js';
 import { OutgoingMove } from '../../src/control/moves/outgoing-move.js';
+import { StandaloneImages } from '../../src/host/standalone/disk/images.js';
 import { writeDurable } from '../../src/os/durable.js';
 import type { Life } from './life.js';
 
@@ -306,6 +307,30 @@ export const UNDOINGS: readonly Undoing[] = [
         discardUntilDone: () =>
           function (this: Domains, domain: HostedDomain, reason: never) {
             return this.discard(domain, reason);
+          } as unknown as Method,
+      }),
+  },
+  {
+    name: 'the disk of a guest that came back is renamed as the one that it once left',
+    says: /writes on \/images\/g0.img, which it has not locked/,
+    life: {
+      seed: 281_460,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 0, disk: 'local', onCrash: 'restart', paused: false },
+        { do: 'refuse', guest: 0, arriving: false, what: 'lock', at: 4303.42 },
+        { do: 'migrate', guest: 0, host: 1, copy: true, at: 18856.12 },
+        { do: 'migrate', guest: 0, host: 2, copy: true, at: 22651.19 },
+        { do: 'power fails', host: 2, changes: 11, again: 4440.995249268599, at: 22777.74 },
+        { do: 'migrate', guest: 0, host: 0, copy: true, at: 30177.44 },
+        { do: 'kill daemon', host: 0, changes: 6, again: 1156.9846272163559, at: 30292.43 },
+        { do: 'create', guest: 1, host: 1, disk: 'local', onCrash: 'preserve', paused: false, at: 30579.09 },
+      ],
+    },
+    apply: () =>
+      replace(StandaloneImages, {
+        retire: (own) =>
+          function (this: StandaloneImages, images: readonly { readonly path: string }[]) {
+            own.call(this as never, images.map(({ path }) => ({ path, ino: undefined })) as never);
           } as unknown as Method,
       }),
   },

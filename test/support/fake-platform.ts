@@ -124,7 +124,7 @@ class FakeImages implements HostImages {
   }
   travelling(specs: readonly DiskSpec[], bytes: (devid: number) => number): TravellingImage[] {
     return specs.map(({ virtualDevice: devid, target, format, readOnly }) => {
-      return { devid, target, path: target, format, readOnly, bytes: bytes(devid) };
+      return { devid, target, path: target, ino: devid, format, readOnly, bytes: bytes(devid) };
     });
   }
   expect(announced: unknown): IncomingImage[] {

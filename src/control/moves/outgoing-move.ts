@@ -6,7 +6,7 @@
  * long as necessary.
  */
 import type { Logger } from 'pino';
-import type { TravellingImage } from '../../host/images.js';
+import type { LeftImage, TravellingImage } from '../../host/images.js';
 import {
   restartSource,
   type SourceAction,
@@ -39,6 +39,8 @@ export interface OutgoingFile {
   readonly record: SourceRecord;
   /** Files of disks that travel with the guest. Once the guest is gone, they are old copies. */
   readonly disks?: readonly string[];
+  /** Their inodes, in the same order. Version 0.1 did not write them. */
+  readonly inodes?: readonly number[];
 }
 
 /** What a move needs from its daemon. */
@@ -60,7 +62,7 @@ export interface OutgoingContext {
   /** The guest runs elsewhere: ends its process and removes its files here. */
   drop(domain: HostedDomain): Promise<void>;
   /** These files no longer hold the guest's disks. */
-  retire(disks: readonly string[]): void;
+  retire(disks: readonly LeftImage[]): void;
   finished(move: OutgoingMove): void;
 }
 
@@ -143,7 +145,7 @@ export class OutgoingMove {
           PEER,
           'moveOpen',
           {
-            disks: travelling?.map(({ path: _, ...disk }) => disk),
+            disks: travelling?.map(({ path: _, ino: __, ...disk }) => disk),
             handover: this.handover,
             versions: STREAM_VERSIONS,
             name,
@@ -164,7 +166,7 @@ export class OutgoingMove {
       const host = opened.host === '' ? this.file.peer.host : opened.host;
       const { disks } = opened;
       const files = travelling?.filter((d) => disks.includes(d.devid) && !d.readOnly) ?? [];
-      this.file = { ...this.file, disks: files.map((d) => d.path) };
+      this.file = { ...this.file, disks: files.map((d) => d.path), inodes: files.map((d) => d.ino) };
       this.watchLife(domain);
       sent = await unlessGivenUp(
         domain
@@ -475,7 +477,8 @@ export class OutgoingMove {
   private async dropGuest(): Promise<void> {
     const { domain } = this;
     if (domain !== undefined) await this.untilDone(() => this.context.drop(domain));
-    this.context.retire(this.file.disks ?? []);
+    const { disks = [], inodes } = this.file;
+    this.context.retire(disks.map((path, i) => ({ path, ino: inodes?.[i] })));
   }
 
   /** Retries until it succeeds: a full disk must not make the daemon forget what was decided. */

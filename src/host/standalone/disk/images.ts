@@ -10,6 +10,7 @@ import type {
   HostImages,
   ImageUser,
   IncomingImage,
+  LeftImage,
   ReceivedImage,
   TravellingImage,
 } from '../../images.js';
@@ -143,8 +144,8 @@ export class StandaloneImages implements HostImages {
   discard(images: readonly IncomingImage[]): void {
     discardImages(images, this.files);
   }
-  retire(paths: readonly string[]): void {
-    retireImages(paths, this.files);
+  retire(images: readonly LeftImage[]): void {
+    retireImages(images, this.files);
   }
 
   foundAt(target: string, path: string): void {

@@ -114,7 +114,13 @@ describe('disks that come with a guest', () => {
     keepImages(images, systemFiles);
     discardImages(images, systemFiles);
     expect([existsSync(path), existsSync(target)]).toEqual([false, true]);
-    retireImages([target, target, join(here, 'never')], systemFiles);
+    const left = { path: target, ino: statSync(target).ino };
+    retireImages([left, left, { path: join(here, 'never'), ino: undefined }], systemFiles);
     expect([existsSync(target), existsSync(`${target}.moved`)]).toEqual([false, true]);
+    // The guest has come back with its disk, and a daemon does again what it had not recorded as done.
+    writeFileSync(target, 'come back');
+    retireImages([left], systemFiles);
+    expect(readFileSync(target, 'utf8')).toBe('come back');
+    expect(readFileSync(`${target}.moved`, 'utf8')).not.toBe('come back');
   });
 });

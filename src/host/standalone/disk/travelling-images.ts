@@ -19,7 +19,7 @@ import { type FolderMap, folderOf, pathHere } from '../../../os/folder-map.js';
 import { Failure } from '../../../protocol/failure.js';
 import type { DiskSpec } from '../../../protocol/guest-config.js';
 import type { AnnouncedDisk } from '../../../protocol/peer.js';
-import type { IncomingImage, TravellingImage } from '../../images.js';
+import type { IncomingImage, LeftImage, TravellingImage } from '../../images.js';
 import { isNbd } from './nbd-address.js';
 import { createQemuImage } from './qemu-nbd.js';
 
@@ -44,7 +44,7 @@ export function travellingImages(
     const whole = bytes(devid);
     const ends = format === 'raw' && stats.size > whole - 512 && stats.size < whole;
     const fileBytes = ends ? { fileBytes: stats.size } : {};
-    all.push({ devid, target, path, format, readOnly, bytes: whole, ...fileBytes });
+    all.push({ devid, target, path, ino: stats.ino, format, readOnly, bytes: whole, ...fileBytes });
   }
   return all;
 }
@@ -137,11 +137,13 @@ export function discardImages(images: readonly IncomingImage[], files: Files): v
 
 /**
  * The guest has left and has taken its disks along: the old files are renamed so that nobody takes them for
- * its disks.
+ * its disks. A daemon that starts again before the hand-over is closed does this again; by then the guest may have come
+ * back, so a file of the same name that is not the same file is left alone.
  */
-export function retireImages(paths: readonly string[], files: Files): void {
-  for (const path of paths) {
-    if (!files.exists(path)) continue;
+export function retireImages(images: readonly LeftImage[], files: Files): void {
+  for (const { path, ino } of images) {
+    const there = files.facts(path);
+    if (there === undefined || (ino !== undefined && there.ino !== ino)) continue;
     files.rename(path, `${path}.moved`);
     syncDirectory(dirname(path), files);
   }
