@@ -557,8 +557,10 @@ class Living {
       if (host.run?.listens !== true) return `${host.name} has no daemon that listens`;
       for (const path of host.disk.all().keys())
         if (path.startsWith('/d/handovers/')) return `${host.name} has ${path}`;
-      for (const { state, recovering, restarting } of host.run.daemon!.domains.all.values()) {
+      for (const domain of host.run.daemon!.domains.all.values()) {
+        const { state, recovering, restarting } = domain;
         const at = `on ${host.name}, domain ${state.domid} (${state.name})`;
+        if (host.run.daemon!.moves.isMoving(domain)) return `${at} is moving`;
         if (recovering !== undefined) return `${at} is being taken up`;
         if (restarting) return `${at} is being switched on again`;
         if (state.phase === 'building' || state.phase === 'incoming') return `${at} is ${state.phase}`;

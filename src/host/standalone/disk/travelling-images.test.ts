@@ -117,6 +117,18 @@ describe('disks that come with a guest', () => {
     const left = { path: target, ino: statSync(target).ino };
     retireImages([left, left, { path: join(here, 'never'), ino: undefined }], systemFiles);
     expect([existsSync(target), existsSync(`${target}.moved`)]).toEqual([false, true]);
+    // What is not there may have been removed by a daemon that died before that was on disk.
+    const opened: string[] = [];
+    const files = {
+      ...systemFiles,
+      open: (name: string, how: 'r' | 'w' | 'wx', mode?: number) => {
+        opened.push(name);
+        return systemFiles.open(name, how, mode);
+      },
+    };
+    retireImages([left], files);
+    discardImages(images, files);
+    expect(opened).toEqual([here, here]);
     // The guest has come back with its disk, and a daemon does again what it had not recorded as done.
     writeFileSync(target, 'come back');
     retireImages([left], systemFiles);

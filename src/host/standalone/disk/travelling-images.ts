@@ -124,12 +124,24 @@ export function keepImages(images: readonly IncomingImage[], files: Files): void
   for (const { path } of images) removeDurable(path, files);
 }
 
+/**
+ * The file is not there: an earlier daemon may have removed or renamed it, and have died before that was on disk. What
+ * follows relies on it, so a power failure must not bring the file back.
+ */
+function syncRemoval(path: string, files: Files): void {
+  const directory = dirname(path);
+  if (files.exists(directory)) syncDirectory(directory, files);
+}
+
 /** The guest does not belong to this host: everything that this move made for it is removed. */
 export function discardImages(images: readonly IncomingImage[], files: Files): void {
   for (const { path, target } of images) {
     const made = files.facts(path);
     const named = files.facts(target);
-    if (made === undefined) continue;
+    if (made === undefined) {
+      syncRemoval(path, files);
+      continue;
+    }
     if (named?.ino === made.ino && named.dev === made.dev) files.remove(target);
     removeDurable(path, files);
   }
@@ -143,6 +155,7 @@ export function discardImages(images: readonly IncomingImage[], files: Files): v
 export function retireImages(images: readonly LeftImage[], files: Files): void {
   for (const { path, ino } of images) {
     const there = files.facts(path);
+    if (there === undefined) syncRemoval(path, files);
     if (there === undefined || (ino !== undefined && there.ino !== ino)) continue;
     files.rename(path, `${path}.moved`);
     syncDirectory(dirname(path), files);
