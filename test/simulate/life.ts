@@ -321,13 +321,16 @@ class Living {
     return found;
   }
 
-  /** Asks a daemon; `told` with its answer, or with undefined where it died meanwhile. */
+  /**
+   * Asks a daemon. `told` is called with its answer, or with undefined if it died meanwhile; false if there is no daemon to
+   * ask.
+   */
   private ask(
     host: SimulatedHost,
     verb: string,
     params: Record<string, unknown>,
     told: (answer: { ok?: unknown; error?: { code: string; message: string } } | undefined) => void,
-  ): void {
+  ): boolean {
     const { run } = host;
     const words = `${verb} ${params.guest ?? params.path ?? ''} on ${host.name}`;
     const note = (answer: string): void => {
@@ -336,7 +339,7 @@ class Living {
     };
     if (run?.alive !== true || !run.listens) {
       note('no daemon');
-      return;
+      return false;
     }
     const asked = { words, host };
     this.pending.add(asked);
@@ -362,6 +365,7 @@ class Living {
         if (!(error instanceof Dead)) over({ error: describeError(error) });
       },
     );
+    return true;
   }
 
   private create(step: Extract<Deed, { do: 'create' }>, host: SimulatedHost): void {
@@ -400,7 +404,8 @@ class Living {
     const params = { config: JSON.stringify(config), file: 'f', directory: '/', paused: step.paused };
     const before = guest.arrivals.length;
     this.mayLive(guest);
-    this.ask(host, 'create', params, (answer) => {
+    guest.asked = this.ask(host, 'create', params, (answer) => {
+      guest.asked = false;
       if (answer?.ok !== undefined) this.told(guest, host, before, 'created');
     });
   }
@@ -408,6 +413,7 @@ class Living {
   /** Nobody makes a guest a second time that may be somewhere. */
   private livesOrMay(uuid: string): boolean {
     const guest = this.world.truth.guests.get(uuid);
+    if (guest?.asked) return true;
     if (guest !== undefined && guest.mustBeGone === undefined && guest.mayBeGone.size === 0 && guest.told)
       return true;
     if (this.world.processes().some((p) => (p.memory?.uuid ?? p.config?.uuid) === uuid)) return true;
@@ -451,7 +457,8 @@ class Living {
     // It goes on from there, with the disk that it had then.
     [guest.boot, guest.count] = [memory.boot, memory.count];
     this.world.images.put(host, config, JSON.stringify({ uuid: config.uuid, ...memory }));
-    this.ask(host, 'restore', { path }, (answer) => {
+    guest.asked = this.ask(host, 'restore', { path }, (answer) => {
+      guest.asked = false;
       if (answer?.ok !== undefined) this.told(guest, host, before, 'restored');
     });
   }
@@ -561,6 +568,8 @@ class Living {
         const { state, recovering, restarting } = domain;
         const at = `on ${host.name}, domain ${state.domid} (${state.name})`;
         if (host.run.daemon!.moves.isMoving(domain)) return `${at} is moving`;
+        const process = this.world.processes().find(({ pid }) => pid === state.process?.pid);
+        if (state.phase === 'live' && process?.phase !== 'live') return `${at} ends, and nobody has noticed`;
         if (recovering !== undefined) return `${at} is being taken up`;
         if (restarting) return `${at} is being switched on again`;
         if (state.phase === 'building' || state.phase === 'incoming') return `${at} is ${state.phase}`;

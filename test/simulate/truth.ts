@@ -14,6 +14,8 @@ export interface GuestTruth {
   count: number;
   /** Hosts on which it began to live, and when. */
   readonly arrivals: { readonly host: number; readonly at: number }[];
+  /** Somebody has asked for it to live, and has no answer. */
+  asked: boolean;
   /** Somebody was told that it lives. */
   told: boolean;
   /** Why it may live nowhere. */
@@ -48,6 +50,7 @@ export class Truth {
         boot: 0,
         count: 0,
         arrivals: [],
+        asked: false,
         told: false,
         mayBeGone: new Set(),
         mustBeGone: undefined,
