@@ -611,7 +611,15 @@ export class Domains {
     const { domid, state } = domain;
     for (const one of this.all.values())
       if (one === domain || (one.state.replaces === domid && one.state.uuid === state.uuid))
-        await this.discard(one, 'destroyed');
+        await this.discard(one, 'destroyed').catch((error: Error) => {
+          // The guest has ended, and a record of it would bring it back: this goes on, and the caller learns that it does.
+          void this.discardUntilDone(one, 'destroyed');
+          const { name } = one.state;
+          throw new Failure(
+            'io',
+            `domain ${name} is ended, but is on record still (${error.message}); it is tried again`,
+          );
+        });
   }
 
   /**
