@@ -106,7 +106,7 @@ const MOST_NAMES = 1_000;
  * Fails if a domain was ended while it was being created: what is created for it from here on would never be removed.
  */
 function mustBeWanted({ leaving, state }: HostedDomain): void {
-  if (leaving) throw new Failure('no-such-guest', `domain ${state.name} was ended while it was being made`);
+  if (leaving) throw new Failure('no-such-guest', `domain ${state.name} was ended meanwhile`);
 }
 
 /** Fails if one part of an incoming guest names another guest than the one that was announced. */
@@ -424,6 +424,9 @@ export class Domains {
     if (config !== null) await this.admit({ ...config, devices: [...devices] }, foreign);
     const user = this.imageUser(domain);
     if (user !== undefined) await this.images.give(user, disksOf(devices));
+    // It may have been removed while a slow file system answered: then nothing of it may be left.
+    if (domain.leaving) await this.takeBack(domain, () => true);
+    mustBeWanted(domain);
   }
 
   /** The same for images that are being filled. */
