@@ -21,6 +21,7 @@ const layers = [
   'client',
   'transport',
   'control',
+  'appliance',
   'cli',
 ];
 // Everything the guest touches: no Node API, so that it also runs in a worker or in a browser.

@@ -5,7 +5,7 @@
 //   Linux needs .cache/guests (npm run guests); without it that part is left out, and says so.
 import { existsSync, readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { writeCpio } from '../scripts/lib/cpio.js';
+import { writeCpio } from '../src/appliance/cpio.js';
 import { type Contender, interleave, report } from './harness.js';
 import { bootLinux, tinyKernel } from './lib/bench-guests.js';
 import { benchProgram } from './lib/bench-program.js';

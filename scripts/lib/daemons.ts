@@ -3,9 +3,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { writeCpio } from '../../src/appliance/cpio.js';
 import { memoryWriterElf } from '../../src/demo/memory-writer.js';
 import { observerElf } from '../../src/demo/observer.js';
-import { writeCpio } from './cpio.js';
 import { askRaw, rawDaemon } from './raw-daemon.js';
 import { inRoot } from './root.js';
 

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { type CpioEntry, writeCpio } from './cpio.js';
+import { type CpioEntry, writeCpio } from '../../src/appliance/cpio.js';
 import { inRoot } from './root.js';
 import { unxz } from './xz.js';
 

@@ -15,7 +15,12 @@ import { dirname, join } from 'node:path';
 import { inRoot } from './root.js';
 
 /** The sources that make an initramfs: where one of these changes, what was made with it is made again. */
-export const INITRAMFS_SOURCES: readonly string[] = ['cpio.ts', 'initramfs.ts', 'init.sh', 'modules.ts'];
+export const INITRAMFS_SOURCES: readonly string[] = [
+  '../../src/appliance/cpio.ts',
+  'initramfs.ts',
+  'init.sh',
+  'modules.ts',
+];
 
 /** The one entry of a folder whose name passes `test`, as a path; undefined where the folder or such an entry is not. */
 export function single(folder: string, test: (name: string) => boolean): string | undefined {

@@ -8,7 +8,7 @@
  * It prints `WRITER round=N bad=COUNT` after the first round and after each 64th; `bad` counts pages with a wrong
  * value.
  */
-import { executable } from './executable.js';
+import { executable } from '../asm/executable.js';
 import { DECIMAL, NUMBERS_AND_TEXT, strings } from './observing.js';
 
 const SOURCE = `

@@ -20,7 +20,7 @@
  * in between. `back` counts clocks that ran backwards. Typing `q` ends the program, `v` asks for a verdict, `r`
  * restarts the measurement of `gap`.
  */
-import { executable } from './executable.js';
+import { executable } from '../asm/executable.js';
 import {
   DECIMAL,
   EVERY_FIFTY,

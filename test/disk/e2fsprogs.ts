@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { type CpioEntry, writeCpio } from '../../scripts/lib/cpio.js';
 import { fetchDebian } from '../../scripts/lib/debian.js';
+import { type CpioEntry, writeCpio } from '../../src/appliance/cpio.js';
 
 const PACKAGES = ['e2fsprogs', 'libext2fs2', 'libcom-err2', 'libss2', 'libblkid1', 'libuuid1', 'libc6'];
 

@@ -6,9 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { writeCpio } from '../../scripts/lib/cpio.js';
 import { fetchDebian } from '../../scripts/lib/debian.js';
 import { ensureGuests } from '../../scripts/lib/guests.js';
+import { writeCpio } from '../../src/appliance/cpio.js';
 import type { E2fsprogs } from './e2fsprogs.js';
 
 export const INIT = `#!/bin/sh

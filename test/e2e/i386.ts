@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { type CpioEntry, writeCpio } from '../../scripts/lib/cpio.js';
 import { fetchDebian } from '../../scripts/lib/debian.js';
 import { inRoot } from '../../scripts/lib/root.js';
+import { type CpioEntry, writeCpio } from '../../src/appliance/cpio.js';
 
 const I386 = { architecture: 'i386' };
 const LIBRARIES = 'lib/i386-linux-gnu';

@@ -2,8 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { writeCpio } from '../../scripts/lib/cpio.js';
 import { ensureGuests } from '../../scripts/lib/guests.js';
+import { writeCpio } from '../../src/appliance/cpio.js';
 import { memoryWriterElf } from '../../src/demo/memory-writer.js';
 import { observerElf } from '../../src/demo/observer.js';
 import { chainAfter } from '../../src/demo/observing.js';

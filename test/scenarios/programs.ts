@@ -1,5 +1,5 @@
 /** Programs for inside the guest, in assembly, so that they need nothing of it but the kernel. */
-import { executable } from '../../src/demo/executable.js';
+import { executable } from '../../src/asm/executable.js';
 import { DECIMAL, NUMBERS_AND_TEXT, strings } from '../../src/demo/observing.js';
 
 /** Prints a text and a number, then what the buffer holds. */

@@ -1,8 +1,8 @@
 /** Real guests for the twin, and what is typed to them. */
 import { existsSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { writeCpio } from '../../scripts/lib/cpio.js';
 import { inRoot } from '../../scripts/lib/root.js';
+import { writeCpio } from '../../src/appliance/cpio.js';
 import type { GuestSpec } from '../../src/helper/guest.js';
 import { diskConfig, networkConfig } from '../support/devices.js';
 import { PEER_IP } from './pong.js';

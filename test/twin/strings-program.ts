@@ -2,7 +2,7 @@
  * A program for inside the guest that spends its time in string instructions, both ways, over memory that is not there
  * yet: a rep string half done and a page fault in the middle of one are then easy to find. Prints a checksum.
  */
-import { executable } from '../../src/demo/executable.js';
+import { executable } from '../../src/asm/executable.js';
 
 const BYTES = 0x40000;
 

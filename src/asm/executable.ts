@@ -2,7 +2,7 @@
  * Makes a static ELF executable for Linux from assembly. It has one segment that is readable, writable and
  * executable.
  */
-import { assemble } from '../asm/assembler.js';
+import { assemble } from './assembler.js';
 
 const BASE = 0x400000;
 const HEADER = 0x78; // ELF header and one program header
