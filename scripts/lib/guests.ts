@@ -73,7 +73,7 @@ async function ingredients(): Promise<Ingredients> {
 }
 
 /** The ELF kernel inside a bzImage (boot protocol: Linux, Documentation/arch/x86/boot.rst). */
-async function unpackKernel(file: string): Promise<Uint8Array> {
+export async function unpackKernel(file: string): Promise<Uint8Array> {
   const b = readFileSync(file);
   if (b.readUInt32BE(0) === 0x7f454c46) return b;
   const at = ((b[0x1f1] || 4) + 1) * 512 + b.readUInt32LE(0x248);

@@ -4,8 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { type CpioEntry, writeCpio } from '../../src/appliance/cpio.js';
+import { moduleName, readModule } from './modules.js';
 import { inRoot } from './root.js';
-import { unxz } from './xz.js';
 
 /** What a guest may want to load; built-in ones are passed over. */
 const MODULES = [
@@ -19,11 +19,6 @@ const MODULES = [
   'ext4',
   'crc32c_generic',
 ];
-
-const moduleName = (path: string): string =>
-  basename(path)
-    .replace(/\.ko(\.\w+)?$/, '')
-    .replaceAll('-', '_');
 
 /** A module's path, and the paths of those that it depends on. */
 type Module = readonly [path: string, needs: readonly string[]];
@@ -44,12 +39,6 @@ function closure(dep: string, wanted: readonly string[]): Module[] {
     out.set(path, needs);
   }
   return [...out];
-}
-
-/** A module's own bytes, whatever it is packed with (Debian 12: not; 13: xz). */
-async function readModule(file: string): Promise<Uint8Array> {
-  const bytes = readFileSync(file);
-  return file.endsWith('.xz') ? unxz(bytes) : bytes;
 }
 
 /** Links for each of busybox's programs; none where it does not run here (init then makes them itself). */

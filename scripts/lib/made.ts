@@ -29,9 +29,16 @@ export function single(folder: string, test: (name: string) => boolean): string 
 }
 
 /** A sum of `words` and of these files of scripts/lib. */
-export function sumOfInputs(words: string, sources: readonly string[]): string {
+export const sumOfInputs = (words: string, sources: readonly string[]): string =>
+  sumOfFiles(
+    words,
+    sources.map((file) => `scripts/lib/${file}`),
+  );
+
+/** A sum of `words` and of these files of the work tree. */
+export function sumOfFiles(words: string, sources: readonly string[]): string {
   const hash = createHash('sha256').update(words);
-  for (const file of sources) hash.update(readFileSync(inRoot(`scripts/lib/${file}`)));
+  for (const file of sources) hash.update(readFileSync(inRoot(file)));
   return hash.digest('hex');
 }
 
