@@ -50,6 +50,8 @@ const PACKAGES = [
   'libfdt1',
   'zlib1g',
   'libc6',
+  // Threads are cancelled with its help.
+  'libgcc-s1',
   'libtinfo6',
   'bash',
   'busybox-static',
@@ -76,7 +78,7 @@ const HERE = 'soak/lib/xen-bed';
 const SOURCES = [
   `${HERE}/build.ts`,
   ...['init', 'agent', 'counting-ssh'].map((name) => `${HERE}/dom0/${name}.sh`),
-  'scripts/lib/cpio.ts',
+  'src/appliance/cpio.ts',
   'scripts/lib/modules.ts',
 ];
 const LIBRARIES = ['lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu'];
@@ -132,6 +134,7 @@ async function dom0Entries(root: string, modules: string): Promise<CpioEntry[]> 
     { path: 'etc/hostname', data: 'bed\n' },
     { path: 'etc/passwd', data: 'root:x:0:0:root:/root:/bin/bash\n' },
     { path: 'etc/group', data: 'root:x:0:\n' },
+    { path: 'etc/xen/xl.conf', data: '' },
     ...PROGRAMS.map((name) => file(`usr/lib/xen-${XEN}/bin/${name}`, join(tools, 'bin', name))),
     // Xen's scripts and `xl migrate` look for it there.
     { path: 'usr/sbin/xl', link: `../lib/xen-${XEN}/bin/xl` },
