@@ -6,8 +6,8 @@
 import type { DeviceConfig } from '../helper/devices.js';
 import type { LedgerRow } from '../helper/ledger.js';
 import type { Host } from '../host/host.js';
+import type { TravellingDisk } from '../migration/disk-sender.js';
 import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/moving-guest.js';
-import type { TravellingDisk } from '../migration/storage-copy.js';
 import type { GuestConfig } from '../protocol/guest-config.js';
 
 export type EndAction = 'destroy' | 'restart' | 'preserve';
@@ -84,11 +84,11 @@ export interface GuestRunner {
   /** The sizes of its disks. */
   diskSizes?(): readonly DiskSize[];
   /** Starts to copy the disks with these numbers. */
-  openStorage?(devids: readonly number[]): Promise<RunnerStorage>;
+  openDisks?(devids: readonly number[]): Promise<OpenDisks>;
 }
 
 /** Disks that are being copied; `close` must be called at the end, whatever the outcome. */
-export interface RunnerStorage {
+export interface OpenDisks {
   readonly disks: readonly TravellingDisk[];
   close(): Promise<void>;
 }

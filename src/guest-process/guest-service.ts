@@ -48,13 +48,7 @@ import { RecordError } from '../records/fields.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
 import { CONSOLE_LOG } from './guest-files.js';
-import type {
-  GuestRunner,
-  IncomingRunner,
-  RunnerFactory,
-  RunnerModule,
-  RunnerStorage,
-} from './guest-runner.js';
+import type { GuestRunner, IncomingRunner, OpenDisks, RunnerFactory, RunnerModule } from './guest-runner.js';
 import { RelayedStore } from './relayed-store.js';
 
 /** The file descriptors that the daemon opened for this process before it started it. */
@@ -430,13 +424,13 @@ export class GuestService {
     const { movable } = runner;
     const sender = new WorkerSender(to, movable.ram, movable.frames, answerMs);
     this.sender = sender;
-    let storage: RunnerStorage | undefined;
+    let openDisks: OpenDisks | undefined;
     try {
-      if (disks.length > 0) storage = await this.openStorage(runner, disks, answerMs);
+      if (disks.length > 0) openDisks = await this.openDisks(runner, disks, answerMs);
       const stats = await sendGuest(movable, sender, options, {
         progress: (progress) => this.tell('progress', progress),
         storageProgress: (progress) => this.tell('progress', progress),
-        disks: storage?.disks,
+        disks: openDisks?.disks,
         stopping: async () => {
           if (!handover) return;
           if (this.daemon === undefined) throw new Failure('io', 'the daemon is gone');
@@ -453,18 +447,18 @@ export class GuestService {
     } finally {
       this.sender = undefined;
       // This is not awaited, because the guest may be standing still.
-      storage?.close().catch((error: Error) => logLine(error.message));
+      openDisks?.close().catch((error: Error) => logLine(error.message));
       // The sender's thread ends by itself once everything is written, and has ended already if it failed.
       if (!this.stoppedByMove) sender.close();
     }
   }
 
-  private async openStorage(
+  private async openDisks(
     runner: GuestRunner,
     disks: readonly number[],
     answerMs = Number.POSITIVE_INFINITY,
-  ): Promise<RunnerStorage | undefined> {
-    const opening = runner.openStorage?.(disks);
+  ): Promise<OpenDisks | undefined> {
+    const opening = runner.openDisks?.(disks);
     if (opening === undefined || !Number.isFinite(answerMs)) return opening;
     try {
       return await within(
@@ -473,7 +467,7 @@ export class GuestService {
         `its disks cannot be opened for a copy within ${answerMs / 1000} s`,
       );
     } catch (error) {
-      // The storage may still open after its time limit; then it is closed.
+      // The disks may still be opened after the time limit; then they are closed.
       opening.then(
         (late) => late.close(),
         () => undefined,

@@ -25,6 +25,7 @@ import { bytes, RecordError, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { LocalClient } from '../xenstore/server/local.js';
 import { guestSpec, readGuestConfig } from './device-requests.js';
+import { DiskSources, diskOf } from './disk-sources.js';
 import type { GuestLoop } from './event-loop.js';
 import { guestLoop } from './guest-loop.js';
 import type {
@@ -37,7 +38,6 @@ import type {
   RunnerHooks,
   RunnerStatus,
 } from './guest-runner.js';
-import { diskOf, GuestStorage } from './guest-storage.js';
 
 export const readConfig = readGuestConfig;
 const advise = await hugePages();
@@ -194,8 +194,8 @@ class PvRunner implements GuestRunner {
       .filter(({ kind }) => kind === 'vbd')
       .map(({ devid }) => ({ devid, bytes: (diskOf(devices, devid).disk?.sectors ?? 0) * 512 }));
   }
-  openStorage(devids: readonly number[]): Promise<GuestStorage> {
-    return GuestStorage.open(this.guest.devices, devids, (line) => this.note(line));
+  openDisks(devids: readonly number[]): Promise<DiskSources> {
+    return DiskSources.open(this.guest.devices, devids, (line) => this.note(line));
   }
 
   wake(): void {

@@ -160,11 +160,11 @@ function parseValue(s: Scanner, depth: number): ConfigValue {
 }
 
 /** `+=` appends text to text and items to items. */
-function join(s: Scanner, before: ConfigValue, more: ConfigValue): ConfigValue {
-  if (before.kind === 'text' && more.kind === 'text') return { ...more, text: before.text + more.text };
-  if (before.kind === 'list' && more.kind === 'list')
-    return { ...more, items: [...before.items, ...more.items] };
-  return s.fail('a list cannot be added to a string, nor a string to a list', more);
+function join(s: Scanner, before: ConfigValue, added: ConfigValue): ConfigValue {
+  if (before.kind === 'text' && added.kind === 'text') return { ...added, text: before.text + added.text };
+  if (before.kind === 'list' && added.kind === 'list')
+    return { ...added, items: [...before.items, ...added.items] };
+  return s.fail('a list cannot be added to a string, nor a string to a list', added);
 }
 
 /** Parses a whole file. Throws ConfigError at the first mistake. */

@@ -79,7 +79,7 @@ export interface IncomingImage extends ReceivedImage {
   readonly readOnly: boolean;
 }
 
-/** In a guest's process: images that are being filled. src/migration/storage-copy.ts describes the calls. */
+/** In a guest's process: images that are being filled. src/migration/disk-sender.ts describes the calls. */
 export interface FilledImages {
   begin(devid: number, bytes: number): Promise<void>;
   write(devid: number, at: number, bytes: number, data: Uint8Array | undefined): Promise<void>;

@@ -423,15 +423,6 @@ export class Domain {
     this.updateWallClock();
   }
 
-  /** Cancels a suspend: the guest's hypercall returns 1, as for a cancelled suspend on Xen. */
-  cancelSuspend(): void {
-    const { state } = this;
-    if (state.shutdown?.code !== SHUTDOWN_suspend) throw new Error('the guest is not suspended');
-    state.vcpus[state.shutdown.vcpu].cpu.setReg(0, 1);
-    state.shutdown = undefined;
-    state.shutdownCode = -1;
-  }
-
   /** Returns registers, stack and what is known of the reason, for people. */
   crashReport(): CrashReport {
     return crashReport(this.state);

@@ -4,8 +4,8 @@
  */
 import { RecordError } from '../records/fields.js';
 import { CodePreparation } from './code-preparation.js';
+import type { DiskTaker } from './disk-sender.js';
 import type { GuestFactory, IncomingGuest } from './moving-guest.js';
-import type { DiskTaker } from './storage-copy.js';
 import { StreamReader } from './stream-reader.js';
 import type { StreamHead } from './stream-writer.js';
 

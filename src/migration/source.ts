@@ -7,9 +7,9 @@
  */
 import type { MoveOptions, MoveProgress, SentStats, StorageProgress } from '../protocol/moves.js';
 import { bitmapBytes, fillBits } from './bitmap.js';
+import { DiskSender, type TravellingDisk } from './disk-sender.js';
 import type { MovableGuest } from './moving-guest.js';
 import type { PageSender } from './page-sender.js';
-import { StorageSender, type TravellingDisk } from './storage-copy.js';
 import { MAX_CODE_STARTS, PAGE_BYTES, PLAIN_VERSION } from './stream-records.js';
 
 interface MoveHooks {
@@ -69,8 +69,8 @@ export async function sendGuest(
   sender.setBandwidth(options.bandwidthMBs * 1e6);
   const { frames, uuid, name } = guest;
   await sender.begin({ frames, uuid, name, version: hooks.version }, guest.describe());
-  const storage = new StorageSender(hooks.disks ?? [], sender, hooks.storageProgress, hooks.answerMs);
-  await storage.begin();
+  const diskSender = new DiskSender(hooks.disks ?? [], sender, hooks.storageProgress, hooks.answerMs);
+  await diskSender.begin();
   // Copying a large disk may take hours, so the time limit only applies to what follows.
   const started = monotonicMs();
   guest.startDirtyLog();
@@ -81,7 +81,7 @@ export async function sendGuest(
     // The rate over all rounds. The assumption before the first measurement is conservative.
     let bytesPerMs = 100_000;
     for (let round = 1; hooks.alreadyPaused !== true; round++) {
-      await storage.sweep();
+      await diskSender.sweep();
       const began = monotonicMs();
       const sending = sender.round(round, dirty, pages);
       sending.catch(() => {});
@@ -97,7 +97,7 @@ export async function sendGuest(
       pages = guest.readDirty(next);
       [dirty, next] = [next, dirty];
       if (done.bytes >= LEAST_MEASURED_BYTES) bytesPerMs = done.bytes / Math.max(done.ms, 0.1);
-      const expectedDowntimeMs = (pages * PAGE_BYTES + storage.pending) / bytesPerMs;
+      const expectedDowntimeMs = (pages * PAGE_BYTES + diskSender.pending) / bytesPerMs;
       const progress: MoveProgress = {
         round,
         pages: done.pages,
@@ -136,7 +136,7 @@ export async function sendGuest(
     }
     guest.readDirty(dirty);
     const stopMs = monotonicMs() - stoppedAt;
-    await storage.sweep();
+    await diskSender.sweep();
     // While the sending thread sends the last pages, this thread makes the state.
     const lastRound = sender.round(0, dirty, pages);
     lastRound.catch(() => {});
@@ -149,7 +149,7 @@ export async function sendGuest(
     return {
       rounds,
       bytes,
-      storageBytes: storage.copied,
+      storageBytes: diskSender.copied,
       precopyMs: stoppedAt - started,
       reason,
       stopMs,

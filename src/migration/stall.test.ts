@@ -2,8 +2,8 @@
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openData, socketSink } from './data-channel.js';
+import { DiskSender, type TravellingDisk } from './disk-sender.js';
 import type { PageSender } from './page-sender.js';
-import { StorageSender, type TravellingDisk } from './storage-copy.js';
 import { WRITES_UNDER_WAY } from './stream-writer.js';
 
 const ANSWER_MS = 1000;
@@ -55,13 +55,13 @@ describe('a move whose other side does nothing any more', () => {
       disk: async () => undefined,
       blocks: () => new Promise<void>((done) => setTimeout(done, 10 * ANSWER_MS)),
     } as unknown as PageSender;
-    const storage = new StorageSender([disk], sender, () => undefined, ANSWER_MS);
+    const diskSender = new DiskSender([disk], sender, () => undefined, ANSWER_MS);
     let said = '';
-    storage.sweep().catch((error: Error) => {
+    diskSender.sweep().catch((error: Error) => {
       said = error.message;
     });
     await vi.advanceTimersByTimeAsync(10 * ANSWER_MS);
-    expect([storage.copied, said]).toEqual([512, '']);
+    expect([diskSender.copied, said]).toEqual([512, '']);
     await vi.advanceTimersByTimeAsync(ANSWER_MS);
     expect(said).toBe('disk 7 cannot be read: no answer within 1 s');
   });

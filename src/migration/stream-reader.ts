@@ -12,8 +12,8 @@ import {
   RECORD_HEADER_BYTES,
   recordSize,
 } from '../records/record.js';
+import type { DiskTaker } from './disk-sender.js';
 import { alignedStart, decodeBatch } from './page-batch.js';
-import type { DiskTaker } from './storage-copy.js';
 import {
   blocksRecord,
   codeRecord,

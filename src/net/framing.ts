@@ -159,13 +159,13 @@ export class FrameDecoder {
       if (this.have < LENGTH_BYTES) return at;
     }
     const whole = LENGTH_BYTES + this.check(u32be(this.partial, 0));
-    const more = Math.min(whole - this.have, chunk.length - at);
-    this.keep(chunk.subarray(at, at + more));
+    const taken = Math.min(whole - this.have, chunk.length - at);
+    this.keep(chunk.subarray(at, at + taken));
     if (this.have === whole) {
       this.have = 0;
       this.give(this.partial.subarray(LENGTH_BYTES, whole));
     }
-    return at + more;
+    return at + taken;
   }
 
   private give(bytes: Uint8Array): void {

@@ -31,10 +31,10 @@ function group(pid: number, nice: number): void {
   }
 }
 
-/** Sets the nice value of all threads of `pid` to `more` above that of this process. */
-function threads(pid: number, more: number): void {
+/** Sets the nice value of all threads of `pid` to `difference` above that of this process. */
+function threads(pid: number, difference: number): void {
   try {
-    const nice = Math.min(19, getPriority(0) + more);
+    const nice = Math.min(19, getPriority(0) + difference);
     for (const thread of readdirSync(`/proc/${pid}/task`)) setPriority(Number(thread), nice);
   } catch {
     // The process, or one of its threads, has ended.

@@ -7,9 +7,9 @@ import type { DiskLink } from '../../src/devices/vbd/disk-link.js';
 import type {
   DeviceStatus,
   DiskSize,
+  OpenDisks,
   RunnerFactory,
   RunnerHooks,
-  RunnerStorage,
 } from '../../src/guest-process/guest-runner.js';
 import type { DeviceConfig } from '../../src/helper/devices.js';
 import type { Host } from '../../src/host/host.js';
@@ -62,7 +62,7 @@ class DiskGuest extends FakeGuest {
   diskSizes(): readonly DiskSize[] {
     return [...this.disks].map(([devid, { geometry }]) => ({ devid, bytes: geometry.sectors * SECTOR }));
   }
-  async openStorage(devids: readonly number[]): Promise<RunnerStorage> {
+  async openDisks(devids: readonly number[]): Promise<OpenDisks> {
     const disks = devids.map((devid) => {
       const { contents } = this.disks.get(devid)!;
       let pending = contents.length;

@@ -24,7 +24,7 @@ import { TO_SOURCE } from '../../protocol/peer.js';
 import type { Rpc } from '../../protocol/rpc.js';
 import { say } from '../../protocol/table.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
-import { Serial } from '../one-at-a-time.js';
+import { JobQueue } from '../job-queue.js';
 
 export interface IncomingContext {
   readonly log: Logger;
@@ -50,7 +50,7 @@ export class IncomingMove {
   phase: DestinationPhase = 'none';
   /** The latest connection on which the source sent a message about this hand-over. */
   private rpc: Rpc | undefined;
-  private readonly serial = new Serial();
+  private readonly jobs = new JobQueue();
   private reason = '';
   private started: StartedInfo | undefined;
 
@@ -80,7 +80,7 @@ export class IncomingMove {
    * after that.
    */
   recover(find: () => Promise<'owner' | 'waiting'>): Promise<void> {
-    return this.serial.run(async () => {
+    return this.jobs.run(async () => {
       const found = await find();
       if (found === 'owner') this.phase = 'owner';
       else await this.perform(restartDestination(found satisfies FoundAtDestination));
@@ -107,7 +107,7 @@ export class IncomingMove {
   }
 
   event(event: DestinationEvent): Promise<void> {
-    return this.serial.run(() => this.perform(stepDestination(this.phase, event)));
+    return this.jobs.run(() => this.perform(stepDestination(this.phase, event)));
   }
 
   /** The process died or gave up. The owner record on disk says whether it owned the guest. */

@@ -28,7 +28,7 @@ import { answerSigns } from '../../protocol/session.js';
 import { ask, listener, say } from '../../protocol/table.js';
 import type { PeerAddress } from '../../transport/peer.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
-import { Serial } from '../one-at-a-time.js';
+import { JobQueue } from '../job-queue.js';
 
 /** What the source stores on disk about a hand-over. */
 export interface OutgoingFile {
@@ -80,7 +80,7 @@ const STUCK_DISK_RETRY_MS = 500;
 export class OutgoingMove {
   phase: SourcePhase = 'streaming';
   private rpc: Rpc | undefined;
-  private readonly serial = new Serial();
+  private readonly jobs = new JobQueue();
   private reason: string | undefined;
   /** What is known about where the guest will run, for messages. */
   private outlook = 'the guest goes on here';
@@ -277,7 +277,7 @@ export class OutgoingMove {
 
   /** Continues a hand-over that an earlier daemon left on disk. */
   async restart(record: SourceRecord): Promise<void> {
-    await this.serial.run(() => this.perform(restartSource(record)));
+    await this.jobs.run(() => this.perform(restartSource(record)));
   }
 
   private handlers(): RpcHandlers {
@@ -339,14 +339,14 @@ export class OutgoingMove {
 
   /** The guest's process is dead. If that is noticed after the move was given up, it counts as an ordinary crash. */
   guestDied(): Promise<void> {
-    return this.serial.run(async () => {
+    return this.jobs.run(async () => {
       if (this.phase === 'idle' && this.domain !== undefined) await this.context.resume(this.domain);
       else await this.perform(stepSource(this.phase, 'guest-died'), 'guest-died');
     });
   }
 
   event(event: SourceEvent): Promise<void> {
-    return this.serial.run(() => this.perform(stepSource(this.phase, event), event));
+    return this.jobs.run(() => this.perform(stepSource(this.phase, event), event));
   }
 
   private async perform(step: Step<SourcePhase, SourceAction>, event?: SourceEvent): Promise<void> {

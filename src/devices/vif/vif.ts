@@ -197,8 +197,8 @@ export class Vif implements XenbusDriver, LinkClient {
     if (this.frozen || queue.broken) return;
     const { tx } = queue;
     queue.txOwed = false;
-    let more = true;
-    while (more) {
+    let requestsLeft = true;
+    while (requestsLeft) {
       let found: number;
       while ((found = tx.peek()) === Found.packet) {
         if (!this.mayTake(queue)) {
@@ -212,7 +212,7 @@ export class Vif implements XenbusDriver, LinkClient {
         this.breakQueue(queue, tx.trouble);
         return;
       }
-      more = tx.finalCheck();
+      requestsLeft = tx.finalCheck();
     }
     this.pushTx(queue);
   }

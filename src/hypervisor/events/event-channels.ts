@@ -160,9 +160,6 @@ export class EventChannels {
   isPending(port: number): boolean {
     return this.test(this.pending, port);
   }
-  isMasked(port: number): boolean {
-    return this.test(this.mask, port);
-  }
 
   unmask(port: number): number {
     if (!this.valid(port)) return -EINVAL;

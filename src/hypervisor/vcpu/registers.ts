@@ -7,7 +7,6 @@ export const RBX = 3;
 export const RSP = 4;
 export const RSI = 6;
 export const RDI = 7;
-export const R10 = 10;
 export const R11 = 11;
 
 export { CR2, RIP } from '../../engine/engine.js';

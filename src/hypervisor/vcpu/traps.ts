@@ -22,7 +22,6 @@ import type { EntryState } from './entry-state.js';
 import { R11, RCX, RIP, RSP } from './registers.js';
 import type { VcpuContext } from './vcpu-context.js';
 
-export const TRAP_divide_error = 0;
 export const TRAP_debug = 1;
 export const TRAP_nmi = 2;
 export const TRAP_int3 = 3;

@@ -63,8 +63,8 @@ export function parseLinkAddress(text: string): LinkAddress {
     case 'passt':
       return { kind: 'stream', to: parseSocketAddress(`unix:${rest}`, what) };
     case 'dgram': {
-      const [local, remote, more] = rest.split('/');
-      if (remote === undefined || more !== undefined)
+      const [local, remote, tooMuch] = rest.split('/');
+      if (remote === undefined || tooMuch !== undefined)
         throw new LinkAddressError(`${what}: dgram:HOST:PORT/HOST:PORT is expected`);
       return { kind, local: endpoint(local, what), remote: endpoint(remote, what) };
     }

@@ -30,9 +30,9 @@ export function commit(store: Store, actor: Actor, t: Transaction): 0 | Errno {
   const { accounts, tree } = store;
   if (t.failed) return ENOMEM;
   if (t.nodeCreated && !actor.privileged) {
-    for (const [domid, more] of t.nodesOf) {
+    for (const [domid, added] of t.nodesOf) {
       const limit = accounts.limit(domid, 'nodes');
-      if (domid !== 0 && limit !== 0 && store.account(domid).nodes + more > limit) return ENOSPC;
+      if (domid !== 0 && limit !== 0 && store.account(domid).nodes + added > limit) return ENOSPC;
     }
   }
   if (tree.changes !== t.startedAt && conflicts(store, actor, t)) return EAGAIN;
@@ -43,10 +43,10 @@ export function commit(store: Store, actor: Actor, t: Transaction): 0 | Errno {
     apply(tree, path, content);
     store.onStored?.(path, content);
   }
-  for (const [domid, more] of t.nodesOf) store.account(domid).nodes += more;
-  for (const [domid, more] of t.memoryOf) {
-    store.account(domid).nodeBytes += more;
-    store.account(domid).memory += more;
+  for (const [domid, added] of t.nodesOf) store.account(domid).nodes += added;
+  for (const [domid, added] of t.memoryOf) {
+    store.account(domid).nodeBytes += added;
+    store.account(domid).memory += added;
   }
   for (const access of t.accesses.values()) {
     if (access.fire !== undefined)

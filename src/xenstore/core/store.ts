@@ -138,17 +138,17 @@ export class Store {
   ): 0 | Errno {
     const content = { value, permissions, generation: ++this.generation };
     const { actor, transaction: t } = view;
-    const more = contentBytes(content) - contentBytes(old);
+    const addedBytes = contentBytes(content) - contentBytes(old);
     if (!actor.privileged) {
       if (this.accounts.tooLarge(actor, contentBytes(content) + old.children.bytes)) return fail(t, ENOSPC);
-      if (this.overMemory(actor, more)) return fail(t, ENOMEM);
+      if (this.overMemory(actor, addedBytes)) return fail(t, ENOMEM);
     }
     const owner = old.permissions[0].domid;
-    if (owner === permissions[0].domid) this.count(t, owner, 0, more);
+    if (owner === permissions[0].domid) this.count(t, owner, 0, addedBytes);
     else {
       const bytes = nodeBytes(old) + path.length;
       this.count(t, owner, -1, -bytes);
-      this.count(t, permissions[0].domid, 1, bytes + more);
+      this.count(t, permissions[0].domid, 1, bytes + addedBytes);
     }
     this.set(t, path, content);
     if (t !== undefined) this.charge(actor, t, contentBytes(content));
@@ -186,13 +186,13 @@ export class Store {
     const nameBytes = missing.map((at) => leafName(at).length + 1);
     /** The size of each new node, including the name of its one child. */
     const sizes = contents.map((content, i) => contentBytes(content) + (i === 0 ? 0 : nameBytes[i - 1]));
-    const more = nameBytes[nameBytes.length - 1];
-    const grownBytes = contentBytes(grown) + parent.children.bytes + more;
+    const addedToParent = nameBytes[nameBytes.length - 1];
+    const grownBytes = contentBytes(grown) + parent.children.bytes + addedToParent;
     if ([...sizes, grownBytes].some((bytes) => this.accounts.tooLarge(actor, bytes))) return fail(t, ENOSPC);
-    const bytes = sizes.reduce((sum, size, i) => sum + size + missing[i].length, more);
+    const bytes = sizes.reduce((sum, size, i) => sum + size + missing[i].length, addedToParent);
     if (!actor.privileged && this.overMemory(actor, bytes)) return fail(t, ENOMEM);
 
-    this.count(t, inherited[0].domid, 0, more);
+    this.count(t, inherited[0].domid, 0, addedToParent);
     this.set(t, above, grown);
     for (let i = missing.length - 1; i >= 0; i--) {
       this.count(t, permissions[0].domid, 1, sizes[i] + missing[i].length);
@@ -301,8 +301,10 @@ export class Store {
     }
   }
 
-  private overMemory(actor: Actor, more: number): boolean {
-    return more > 0 && this.accounts.exceeds(actor, 'memory', this.account(actor.domid).memory + more);
+  private overMemory(actor: Actor, addedBytes: number): boolean {
+    return (
+      addedBytes > 0 && this.accounts.exceeds(actor, 'memory', this.account(actor.domid).memory + addedBytes)
+    );
   }
 
   /** Charges bytes of an open transaction to its own domain. */

@@ -68,13 +68,13 @@ export function address(cpu: usize, op: usize): u64 {
   return va + load<u64>(cpu + (s & 0xf8));
 }
 
-/** The same address plus `more` bytes. */
-export function addressBeyond(cpu: usize, op: usize, more: u64): u64 {
+/** The same address plus `bytes`. */
+export function addressBeyond(cpu: usize, op: usize, bytes: u64): u64 {
   const s = load<u8>(op, O_SCALE);
   const va =
     load<u64>(cpu + load<u8>(op, O_BASE)) +
     (load<u64>(cpu + load<u8>(op, O_INDEX)) << (s & 3)) +
-    <u64><i64>load<i32>(op, O_DISP) + more;
+    <u64><i64>load<i32>(op, O_DISP) + bytes;
   if (s & SCALE_ADDR32) return narrowAddress(cpu, op, va, s);
   return va + load<u64>(cpu + (s & 0xf8));
 }

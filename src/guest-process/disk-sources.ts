@@ -2,10 +2,10 @@
 import { DiskSource } from '../devices/vbd/disk-source.js';
 import { Vbd } from '../devices/vbd/vbd.js';
 import type { Devices } from '../helper/devices.js';
-import type { TravellingDisk } from '../migration/storage-copy.js';
+import type { TravellingDisk } from '../migration/disk-sender.js';
 import { Failure } from '../protocol/failure.js';
 
-export class GuestStorage {
+export class DiskSources {
   readonly disks: readonly TravellingDisk[];
 
   private constructor(private readonly sources: readonly { devid: number; source: DiskSource }[]) {
@@ -27,7 +27,7 @@ export class GuestStorage {
     devices: Devices,
     devids: readonly number[],
     log: (line: string) => void,
-  ): Promise<GuestStorage> {
+  ): Promise<DiskSources> {
     const sources: { devid: number; source: DiskSource }[] = [];
     try {
       for (const devid of devids)
@@ -36,7 +36,7 @@ export class GuestStorage {
       await closeAll(sources);
       throw error;
     }
-    return new GuestStorage(sources);
+    return new DiskSources(sources);
   }
 
   close(): Promise<void> {

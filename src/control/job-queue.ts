@@ -2,7 +2,7 @@
  * Runs jobs one after another, in the order in which they were added. A job that fails does not stop the following
  * ones.
  */
-export class Serial {
+export class JobQueue {
   private last: Promise<unknown> = Promise.resolve();
 
   run<T>(job: () => Promise<T> | T): Promise<T> {

@@ -35,7 +35,7 @@ const LITTLE_BYTES = 4 << 20;
 /** Progress is reported after this many bytes. */
 const PROGRESS_BYTES = 64 << 20;
 
-export class StorageSender {
+export class DiskSender {
   copied = 0;
   private told = 0;
 
