@@ -8,7 +8,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '../scripts/lib/errors.js';
-import { FileLink } from '../src/host/standalone/disk/file-link.js';
+import { FileLink } from '../src/host/disk/file-link.js';
 import { E2fsprogs } from '../test/disk/e2fsprogs.js';
 import { LinuxGuest } from '../test/disk/linux-guest.js';
 import { BlockFront, FrontMemory } from '../test/support/block-front.js';

@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { DISK_FLUSH, DISK_READ, DiskTransfer } from '../src/devices/vbd/disk-link.js';
-import { FileLink } from '../src/host/standalone/disk/file-link.js';
-import { FileRing, ringBuffer, SLOTS, type SlotRequest } from '../src/host/standalone/disk/file-ring.js';
+import { FileLink } from '../src/host/disk/file-link.js';
+import { FileRing, ringBuffer, SLOTS, type SlotRequest } from '../src/host/disk/file-ring.js';
 import { LinearMemory } from '../src/xen/memory.js';
 import { type SoakRow, soaked } from './lib/soaked.js';
 
@@ -176,7 +176,7 @@ async function main(): Promise<void> {
     'run',
     '--project',
     'all',
-    'src/host/standalone/disk/file-ring.test.ts',
+    'src/host/disk/file-ring.test.ts',
   ];
   const env = { ...process.env, STILLPOINT_RING_THREADS: '2' };
   const { status } = spawnSync(process.execPath, ['--max-old-space-size=8192', ...args], {

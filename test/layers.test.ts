@@ -41,6 +41,8 @@ const FILES: Readonly<Record<string, string>> = {
     "import { LAUNCHER } from '../guest-process/entry-points.js';\nexport const launcher = LAUNCHER;\n",
   'src/control/own-platform.ts':
     "import { platform } from '../host/standalone/platform.js';\nexport const mine = platform;\n",
+  'src/host/xen/platform.ts':
+    "import { platform } from '../standalone/platform.js';\nexport const other = platform;\n",
   'src/control/own-guest.ts': "import { main } from '../guest-process/main.js';\nexport const mine = main;\n",
   'src/cli/commands/host.ts': "import { read } from '../../control/good.js';\nexport const host = read;\n",
   'src/cli/print.ts': "import { read } from '../control/good.js';\nexport const print = read;\n",
@@ -97,6 +99,7 @@ test('the lint refuses a Node API in every part of the core and in what it uses,
     [
       'src/xen/upwards.ts: xen-knows-only-what-is-above',
       'src/control/own-platform.ts: one-file-knows-the-platforms',
+      'src/host/xen/platform.ts: platforms-do-not-know-each-other',
       'src/control/own-guest.ts: the-daemon-loads-no-guest-process',
       'src/cli/print.ts: verbs-reach-the-daemon-by-a-client-only',
       'src/cli/run-guest.ts: run-and-guest-processes-reach-no-daemon',

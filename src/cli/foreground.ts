@@ -131,7 +131,7 @@ export class Foreground {
     const { deterministic, networks = {}, profile } = this.options;
     const log = (line: string): void => void process.stderr.write(`(XEN) ${printableLines(line)}\n`);
     const platform = await loadPlatform(DEFAULT_PLATFORM);
-    const host = platform.openSingleHost('run', { networks, log });
+    const host = await platform.openSingleHost('run', { networks, log });
     const create = wasmEngine({
       advise: await hugePages(),
       profile: profile ? () => performance.now() : undefined,

@@ -121,7 +121,7 @@ export async function openHostConfig(path: string | undefined, hostName: string)
   }
   const settings = Object.fromEntries(own.map((key) => [key, config[key]]));
   try {
-    const platform = module.open(hostName, settings);
+    const platform = await module.open(hostName, settings);
     return { config: check(hostConfig, config, 'this host'), platform };
   } catch (error) {
     return fail((error as Error).message);

@@ -152,7 +152,7 @@ export class GuestService {
   }
 
   private async factory(grant: HostGrant): Promise<RunnerFactory> {
-    const platform = (await loadPlatform(grant.platform)).open(grant.name, grant.settings);
+    const platform = await (await loadPlatform(grant.platform)).open(grant.name, grant.settings);
     this.platform = platform;
     return this.module.openFactory(platform.openHost(grant, { store: this.store, log: logLine }), {
       console: (bytes) => {

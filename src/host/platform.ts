@@ -110,9 +110,9 @@ export interface PlatformModule {
   /** The default settings. Their types are the types of the keys in the configuration file. */
   defaultSettings(): PlatformSettings;
   /** Throws with the key of `settings` and with what is wrong with it. */
-  open(hostName: string, settings: PlatformSettings): HostPlatform;
+  open(hostName: string, settings: PlatformSettings): HostPlatform | Promise<HostPlatform>;
   /** A host for one guest without a daemon. Nobody reads its xenstore. */
-  openSingleHost(hostName: string, links: SingleHostLinks): Host;
+  openSingleHost(hostName: string, links: SingleHostLinks): Host | Promise<Host>;
 }
 
 export interface SingleHostLinks {

@@ -9,7 +9,7 @@
  *                     written again before the response, which orders the reads before the next writes
  * blocks of a disk the same holds. They are read from the disk by threads of its link; the file ring orders those
  * reads before
- *                     the guest's thread, which comes before the request (src/host/standalone/disk/file-ring.ts)
+ *                     the guest's thread, which comes before the request (src/host/disk/file-ring.ts)
  * the guest's RAM nothing orders the reading of a page in a round against the guest that writes it meanwhile, so the
  * copy may
  *                     mix two states. The guest's thread marks the frame in the dirty log and collects the log itself, so the

@@ -9,15 +9,11 @@ const built = <T>(module: string): Promise<T> =>
   import(new URL(`../../dist/${module}.js`, import.meta.url).href) as Promise<T>;
 const { DiskAccess } =
   await built<typeof import('../../src/devices/vbd/disk-access.js')>('devices/vbd/disk-access');
-const { deviceNumber, FileLink } = await built<typeof import('../../src/host/standalone/disk/file-link.js')>(
-  'host/standalone/disk/file-link',
-);
-const { openQemuImage } = await built<typeof import('../../src/host/standalone/disk/qemu-nbd.js')>(
-  'host/standalone/disk/qemu-nbd',
-);
-const { ReceivedDisks } = await built<typeof import('../../src/host/standalone/disk/received-disks.js')>(
-  'host/standalone/disk/received-disks',
-);
+const { deviceNumber, FileLink } =
+  await built<typeof import('../../src/host/disk/file-link.js')>('host/disk/file-link');
+const { openQemuImage } = await built<typeof import('../../src/host/disk/qemu-nbd.js')>('host/disk/qemu-nbd');
+const { ReceivedDisks } =
+  await built<typeof import('../../src/host/disk/received-disks.js')>('host/disk/received-disks');
 
 const HAS_QEMU = spawnSync('qemu-img', ['--version']).status === 0;
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-file-link-'));

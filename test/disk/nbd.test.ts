@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { parseDisk } from '../../src/guest/disk-spec.js';
-import { openDisk } from '../../src/host/standalone/disk/open-disk.js';
+import { openDisk } from '../../src/host/disk/open-disk.js';
 import { BlockFront, FrontMemory, PAGE } from '../support/block-front.js';
 import { testPort } from '../support/ports.js';
 

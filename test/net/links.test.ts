@@ -4,7 +4,7 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { vifLinks } from '../../src/host/standalone/net/networks.js';
+import { vifLinks } from '../../src/host/net/networks.js';
 import { checksumHolds } from '../../src/net/checksum.js';
 import { copyFrame, type Frame, GSO_TCPV4, NEEDS_CSUM, plainFrame } from '../../src/net/frame.js';
 import type { LinkClient, NetLink } from '../../src/net/link.js';

@@ -1,7 +1,7 @@
 /** Hosts that agree in nothing but the true time, and the disk and network that they share. */
 import type { DiskGeometry } from '../../src/devices/vbd/disk-link.js';
 import type { Host, HostNode } from '../../src/host/host.js';
-import { type Networks, vifLinks } from '../../src/host/standalone/net/networks.js';
+import { type Networks, vifLinks } from '../../src/host/net/networks.js';
 import { monotonicNs } from '../../src/os/monotonic.js';
 import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
 import { MemoryLink } from '../support/memory-disk.js';

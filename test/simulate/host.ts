@@ -5,9 +5,9 @@ import type { HostConfig } from '../../src/control/host-config.js';
 import { HostDaemon } from '../../src/control/host-daemon.js';
 import type { World } from '../../src/control/world.js';
 import type { RunnerModule } from '../../src/guest-process/guest-runner.js';
+import { FileImages, type ImageAccess } from '../../src/host/disk/images.js';
 import type { GivenAccess } from '../../src/host/images.js';
 import type { HostPlatform } from '../../src/host/platform.js';
-import { type ImageAccess, StandaloneImages } from '../../src/host/standalone/disk/images.js';
 import type { Clock } from '../../src/os/clock.js';
 import { pathHere } from '../../src/os/folder-map.js';
 import { Failure } from '../../src/protocol/failure.js';
@@ -198,8 +198,8 @@ export class Run extends Actor {
   }
 
   /** The real ones, on a disk of ours. */
-  private images(): StandaloneImages {
-    return new StandaloneImages(FOLDERS, [], filesOf(this.host.disk, this.step, this.look), this.access());
+  private images(): FileImages {
+    return new FileImages(FOLDERS, [], filesOf(this.host.disk, this.step, this.look), this.access());
   }
 
   /** How images are let have: entries in lists of this host's. */

@@ -8,7 +8,7 @@ import { HostedDomain } from '../../src/control/domains/hosted-domain.js';
 import { IncomingMove } from '../../src/control/moves/incoming-move.js';
 import { Moves } from '../../src/control/moves/moves.js';
 import { OutgoingMove } from '../../src/control/moves/outgoing-move.js';
-import { StandaloneImages } from '../../src/host/standalone/disk/images.js';
+import { FileImages } from '../../src/host/disk/images.js';
 import { writeDurable } from '../../src/os/durable.js';
 import type { Life } from './life.js';
 
@@ -327,9 +327,9 @@ export const UNDOINGS: readonly Undoing[] = [
       ],
     },
     apply: () =>
-      replace(StandaloneImages, {
+      replace(FileImages, {
         retire: (own) =>
-          function (this: StandaloneImages, images: readonly { readonly path: string }[]) {
+          function (this: FileImages, images: readonly { readonly path: string }[]) {
             own.call(this as never, images.map(({ path }) => ({ path, ino: undefined })) as never);
           } as unknown as Method,
       }),

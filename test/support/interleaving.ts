@@ -8,7 +8,7 @@
  * and one writes it, nothing orders the two: that is a race. Without races there are no orders but those tried here, as the
  * other accesses are sequentially consistent.
  */
-import type { SharedWords } from '../../src/host/standalone/disk/shared-words.js';
+import type { SharedWords } from '../../src/host/disk/shared-words.js';
 
 type Kind =
   | 'load'

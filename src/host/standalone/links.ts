@@ -3,8 +3,8 @@ import type { HostLinks } from '../../devices/links.js';
 import { prepareFlock } from '../../os/flock.js';
 import type { FolderMap } from '../../os/folder-map.js';
 import { readDiskSpec } from '../../protocol/guest-config.js';
-import { openDisk } from './disk/open-disk.js';
-import { type Networks, vifLinks } from './net/networks.js';
+import { openDisk } from '../disk/open-disk.js';
+import { type Networks, vifLinks } from '../net/networks.js';
 
 export interface LinkOptions {
   readonly networks: Networks;

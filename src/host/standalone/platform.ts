@@ -1,6 +1,7 @@
 /** Any Linux without Xen: outer values are invented, clocks are the kernel's, disks and networks are files and sockets. */
 import type { DiskSpec } from '../../protocol/guest-config.js';
 import type { DomId, Port } from '../../xen/types.js';
+import { FileImages } from '../disk/images.js';
 import type { Host, HostClock, HostIdentity } from '../host.js';
 import type {
   HostGrant,
@@ -12,7 +13,6 @@ import type {
   PlatformSettings,
 } from '../platform.js';
 import { standaloneClock } from './clock.js';
-import { StandaloneImages } from './disk/images.js';
 import { standaloneLinks } from './links.js';
 import { inventOuterValues } from './outer-values.js';
 import { standaloneReach } from './reach.js';
@@ -27,7 +27,7 @@ class StandalonePlatform implements HostPlatform {
   readonly pretended: HostPlatform['pretended'];
   readonly domids: HostPlatform['domids'];
   readonly settings: PlatformSettings;
-  readonly images: StandaloneImages;
+  readonly images: FileImages;
   private store: HostXenstore | undefined;
 
   constructor(
@@ -36,7 +36,7 @@ class StandalonePlatform implements HostPlatform {
   ) {
     const { xenVersion, cpuModel, firstDomid, maxDomid } = own;
     this.settings = { ...own };
-    this.images = new StandaloneImages(own.images, own.backing);
+    this.images = new FileImages(own.images, own.backing);
     this.identity = { name: hostName, xenVersion, cpuModel };
     this.clock = standaloneClock(own);
     this.pretended = pretendedBy(own);

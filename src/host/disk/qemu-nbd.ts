@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
-import { PROGRAM_ENV } from '../../../os/program-environment.js';
+import { PROGRAM_ENV } from '../../os/program-environment.js';
 import { NbdLink } from './nbd-link.js';
 
 const START_MS = 10_000;

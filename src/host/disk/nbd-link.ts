@@ -17,9 +17,9 @@ import {
   type DiskLink,
   DiskTransfer,
   QUIESCE_LIMIT_MS,
-} from '../../../devices/vbd/disk-link.js';
-import { within } from '../../../os/within.js';
-import type { LinearMemory } from '../../../xen/memory.js';
+} from '../../devices/vbd/disk-link.js';
+import { within } from '../../os/within.js';
+import type { LinearMemory } from '../../xen/memory.js';
 import {
   handshake,
   NBD_CMD_DISC,

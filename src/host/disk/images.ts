@@ -1,9 +1,9 @@
-/** The disk images of a host without Xen: files and block devices, and servers that speak NBD. */
-import type { Files } from '../../../os/files.js';
-import { systemFiles } from '../../../os/files.js';
-import { type FolderMap, mustBeMapped, mustLieWithin, pathHere } from '../../../os/folder-map.js';
-import type { DiskSpec } from '../../../protocol/guest-config.js';
-import type { AnnouncedDisk } from '../../../protocol/peer.js';
+/** The disk images of a host: files and block devices, and servers that speak NBD. */
+import type { Files } from '../../os/files.js';
+import { systemFiles } from '../../os/files.js';
+import { type FolderMap, mustBeMapped, mustLieWithin, pathHere } from '../../os/folder-map.js';
+import type { DiskSpec } from '../../protocol/guest-config.js';
+import type { AnnouncedDisk } from '../../protocol/peer.js';
 import type {
   FilledImages,
   GivenAccess,
@@ -13,7 +13,7 @@ import type {
   LeftImage,
   ReceivedImage,
   TravellingImage,
-} from '../../images.js';
+} from '../images.js';
 import {
   type DiskGiver,
   type DiskNamed,
@@ -55,7 +55,7 @@ const systemAccess: ImageAccess = {
   takeBackLent: takeBackFile,
 };
 
-export class StandaloneImages implements HostImages {
+export class FileImages implements HostImages {
   /** As the host's configuration has them, and, in a guest's process, files that it finds under another name. */
   readonly folders: Record<string, string>;
   private readonly here: readonly string[];

@@ -4,7 +4,7 @@
  * between hosts if the file system carries locks, as NFS and every cluster file system does.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import { flock } from '../../../os/flock.js';
+import { flock } from '../../os/flock.js';
 
 export class DiskLock {
   private fd = -1;

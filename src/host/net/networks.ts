@@ -3,13 +3,13 @@
  * a name, and a guest that moves gets the next host's link.
  */
 import { existsSync } from 'node:fs';
-import type { VifHost, VifTimers } from '../../../devices/links.js';
-import { parseVifSettings } from '../../../devices/vif/settings.js';
-import type { LinkClaim } from '../../../net/framing.js';
-import type { LinkClient } from '../../../net/link.js';
-import { DEFAULT_NETWORK, type LinkAddress, parseLinkAddress } from '../../../net/links/address.js';
-import { openLink } from '../../../net/links/open-link.js';
-import type { VifSettings } from '../../../protocol/guest-config.js';
+import type { VifHost, VifTimers } from '../../devices/links.js';
+import { parseVifSettings } from '../../devices/vif/settings.js';
+import type { LinkClaim } from '../../net/framing.js';
+import type { LinkClient } from '../../net/link.js';
+import { DEFAULT_NETWORK, type LinkAddress, parseLinkAddress } from '../../net/links/address.js';
+import { openLink } from '../../net/links/open-link.js';
+import type { VifSettings } from '../../protocol/guest-config.js';
 
 /** The addresses of links (address.ts), by name of the bridge. "default" is for vifs that name no bridge. */
 export type Networks = Readonly<Record<string, string>>;

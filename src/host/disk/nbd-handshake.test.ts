@@ -4,8 +4,8 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
-import { DiskAccess } from '../../../devices/vbd/disk-access.js';
-import { parseDisk } from '../../../guest/disk-spec.js';
+import { DiskAccess } from '../../devices/vbd/disk-access.js';
+import { parseDisk } from '../../guest/disk-spec.js';
 import { openDisk } from './open-disk.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-handshake-'));

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { DiskAccess } from '../../../devices/vbd/disk-access.js';
+import { DiskAccess } from '../../devices/vbd/disk-access.js';
 import { FileLink } from './file-link.js';
 
 it('a disk whose threads all fail (here they were never built) answers requests with errors', async () => {

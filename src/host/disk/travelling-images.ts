@@ -13,13 +13,13 @@
  * the destination owns the guest.
  */
 import { dirname } from 'node:path';
-import { removeDurable, syncDirectory } from '../../../os/durable.js';
-import type { Files } from '../../../os/files.js';
-import { type FolderMap, folderOf, pathHere } from '../../../os/folder-map.js';
-import { Failure } from '../../../protocol/failure.js';
-import type { DiskSpec } from '../../../protocol/guest-config.js';
-import type { AnnouncedDisk } from '../../../protocol/peer.js';
-import type { IncomingImage, LeftImage, TravellingImage } from '../../images.js';
+import { removeDurable, syncDirectory } from '../../os/durable.js';
+import type { Files } from '../../os/files.js';
+import { type FolderMap, folderOf, pathHere } from '../../os/folder-map.js';
+import { Failure } from '../../protocol/failure.js';
+import type { DiskSpec } from '../../protocol/guest-config.js';
+import type { AnnouncedDisk } from '../../protocol/peer.js';
+import type { IncomingImage, LeftImage, TravellingImage } from '../images.js';
 import { isNbd } from './nbd-address.js';
 import { createQemuImage } from './qemu-nbd.js';
 

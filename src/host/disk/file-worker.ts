@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { fdatasyncSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { DISK_DISCARD, DISK_FLUSH } from '../../../devices/vbd/disk-link.js';
-import { PROGRAM_ENV } from '../../../os/program-environment.js';
+import { DISK_DISCARD, DISK_FLUSH } from '../../devices/vbd/disk-link.js';
+import { PROGRAM_ENV } from '../../os/program-environment.js';
 import { FileRing, MAX_EXTENTS, type SlotRequest } from './file-ring.js';
 import { EIO, errnoOf, transferFile } from './file-transfer.js';
 

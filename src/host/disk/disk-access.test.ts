@@ -12,8 +12,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import { Acl } from '../../../os/posix-acl.js';
-import type { GivenAccess } from '../../images.js';
+import { Acl } from '../../os/posix-acl.js';
+import type { GivenAccess } from '../images.js';
 import { type DiskGiver, type DiskNamed, giveDisks, keepDisks, takeBack } from './disk-access.js';
 import { DiskLock } from './disk-lock.js';
 

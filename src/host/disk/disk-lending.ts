@@ -5,7 +5,7 @@
  */
 import { linkSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { Failure } from '../../../protocol/failure.js';
+import { Failure } from '../../protocol/failure.js';
 
 /** The second name of a disk that a guest gets while it runs; `directory`: the process's own. */
 export const lentFile = (directory: string, devid: number): string => join(directory, 'disks', String(devid));

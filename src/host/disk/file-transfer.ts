@@ -1,6 +1,6 @@
 /** Reads or writes a file directly into or from the guest's memory. */
 import { readSync, readvSync, writeSync, writevSync } from 'node:fs';
-import { DISK_READ } from '../../../devices/vbd/disk-link.js';
+import { DISK_READ } from '../../devices/vbd/disk-link.js';
 import type { SlotRequest } from './file-ring.js';
 
 const SECTOR_BYTES = 512;

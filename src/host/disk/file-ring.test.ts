@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { everyOrder, type Program } from '../../../../test/support/interleaving.js';
+import { everyOrder, type Program } from '../../../test/support/interleaving.js';
 import { FileRing, type SlotRequest } from './file-ring.js';
 
 const request = (sector = 0): SlotRequest => ({

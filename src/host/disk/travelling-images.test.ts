@@ -2,10 +2,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { systemFiles } from '../../../os/files.js';
-import { checked } from '../../../protocol/checked.js';
-import { readDiskSpec } from '../../../protocol/guest-config.js';
-import { announcedDisk } from '../../../protocol/peer.js';
+import { systemFiles } from '../../os/files.js';
+import { checked } from '../../protocol/checked.js';
+import { readDiskSpec } from '../../protocol/guest-config.js';
+import { announcedDisk } from '../../protocol/peer.js';
 import {
   discardImages,
   expectedImages,

@@ -1,7 +1,7 @@
 /** Receives the disks that move with a guest, and writes them into images that the daemon has created. */
 import { truncate } from 'node:fs/promises';
-import { ACCESS_BYTES, DiskAccess } from '../../../devices/vbd/disk-access.js';
-import type { FilledImages, ReceivedImage } from '../../images.js';
+import { ACCESS_BYTES, DiskAccess } from '../../devices/vbd/disk-access.js';
+import type { FilledImages, ReceivedImage } from '../images.js';
 import { openImage } from './open-disk.js';
 
 const SECTOR_BYTES = 512;

@@ -5,7 +5,7 @@
  * Source: QEMU, docs/interop/qcow2.rst, docs/interop/qed_spec.rst, block/qcow.c, block/vpc.c.
  */
 import { readSync } from 'node:fs';
-import type { DiskFormat } from '../../../protocol/guest-config.js';
+import type { DiskFormat } from '../../protocol/guest-config.js';
 
 export interface Beneath {
   /** As in the image: relative to the image's folder, or an absolute path. */

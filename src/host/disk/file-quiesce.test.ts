@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { FrontMemory } from '../../../../test/support/block-front.js';
-import { DISK_FLUSH, DiskTransfer, QUIESCE_LIMIT_MS } from '../../../devices/vbd/disk-link.js';
+import { FrontMemory } from '../../../test/support/block-front.js';
+import { DISK_FLUSH, DiskTransfer, QUIESCE_LIMIT_MS } from '../../devices/vbd/disk-link.js';
 import { FileLink } from './file-link.js';
 import { SLOTS } from './file-ring.js';
 

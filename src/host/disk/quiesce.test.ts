@@ -1,9 +1,9 @@
 /** What a link reports of a disk whose server does not answer, when its guest must stand still to move. */
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { SilentNbd } from '../../../../test/disk/silent-nbd.js';
-import { FrontMemory } from '../../../../test/support/block-front.js';
-import { DISK_READ, DISK_WRITE, DiskTransfer, QUIESCE_LIMIT_MS } from '../../../devices/vbd/disk-link.js';
+import { SilentNbd } from '../../../test/disk/silent-nbd.js';
+import { FrontMemory } from '../../../test/support/block-front.js';
+import { DISK_READ, DISK_WRITE, DiskTransfer, QUIESCE_LIMIT_MS } from '../../devices/vbd/disk-link.js';
 import { NbdLink } from './nbd-link.js';
 
 describe('a disk whose server hangs', () => {

@@ -10,12 +10,12 @@
 import { constants, fchownSync, readlinkSync, type Stats } from 'node:fs';
 import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { flock } from '../../../os/flock.js';
-import { type FolderMap, pathHere } from '../../../os/folder-map.js';
-import { ACL_READ, ACL_WRITE, Acl, type AclCalls, aclCalls } from '../../../os/posix-acl.js';
-import { Failure } from '../../../protocol/failure.js';
-import type { DiskFormat, DiskSpec } from '../../../protocol/guest-config.js';
-import type { GivenAccess } from '../../images.js';
+import { flock } from '../../os/flock.js';
+import { type FolderMap, pathHere } from '../../os/folder-map.js';
+import { ACL_READ, ACL_WRITE, Acl, type AclCalls, aclCalls } from '../../os/posix-acl.js';
+import { Failure } from '../../protocol/failure.js';
+import type { DiskFormat, DiskSpec } from '../../protocol/guest-config.js';
+import type { GivenAccess } from '../images.js';
 import { beneath, isFormat, isProtocol, namedBeneath } from './image-chain.js';
 import { isNbd } from './nbd-address.js';
 

@@ -15,10 +15,10 @@ import {
   type DiskLink,
   type DiskTransfer,
   QUIESCE_LIMIT_MS,
-} from '../../../devices/vbd/disk-link.js';
-import { within } from '../../../os/within.js';
-import { WORKER_LIMITS } from '../../../os/worker-limits.js';
-import type { LinearMemory } from '../../../xen/memory.js';
+} from '../../devices/vbd/disk-link.js';
+import { within } from '../../os/within.js';
+import { WORKER_LIMITS } from '../../os/worker-limits.js';
+import type { LinearMemory } from '../../xen/memory.js';
 
 import { DiskLock } from './disk-lock.js';
 import { FileRing, ringBuffer, SLOTS } from './file-ring.js';

@@ -1,8 +1,8 @@
 /** Opens the disk that a configuration names, on this host. */
-import type { DiskLink } from '../../../devices/vbd/disk-link.js';
-import { EmptyLink } from '../../../devices/vbd/empty-link.js';
-import { type FolderMap, pathHere } from '../../../os/folder-map.js';
-import type { DiskSpec } from '../../../protocol/guest-config.js';
+import type { DiskLink } from '../../devices/vbd/disk-link.js';
+import { EmptyLink } from '../../devices/vbd/empty-link.js';
+import { type FolderMap, pathHere } from '../../os/folder-map.js';
+import type { DiskSpec } from '../../protocol/guest-config.js';
 import { FileLink } from './file-link.js';
 import { isNbd, parseNbd } from './nbd-address.js';
 import { NbdLink } from './nbd-link.js';
