@@ -7,9 +7,13 @@ import type { CrashReport } from '../hypervisor/crash-report.js';
 import { GuestLoop } from './event-loop.js';
 
 /** How a guest ended by itself. */
-export type GuestEnd =
+export type GuestEnd = {
+  /** Why the domain was shut down, as SCHEDOP_shutdown has it. */
+  readonly code: number;
+} & (
   | { readonly kind: 'poweroff' | 'reboot' }
-  | { readonly kind: 'crash'; readonly reason: string; readonly report: CrashReport };
+  | { readonly kind: 'crash'; readonly reason: string; readonly report: CrashReport }
+);
 
 /**
  * The loop that runs `guest`. It calls `ended` once when the guest ends, and `failed` for an error of our own. The
@@ -36,8 +40,13 @@ export function guestLoop(
         case 'shutdown':
           end =
             result.reason === 'poweroff' || result.reason === 'reboot'
-              ? { kind: result.reason }
-              : { kind: 'crash', reason: result.message ?? result.reason, report: domain.crashReport() };
+              ? { kind: result.reason, code: result.code }
+              : {
+                  kind: 'crash',
+                  code: result.code,
+                  reason: result.message ?? result.reason,
+                  report: domain.crashReport(),
+                };
           return { state: 'stopped' };
       }
     },

@@ -143,6 +143,8 @@ export class Guest {
   #store: GuestStore | undefined;
   #console: ConsoleBackend | undefined;
   #devices: Devices | undefined;
+  /** The suspends of this host that were counted as outages, ns. */
+  private suspendedNs = 0;
 
   private constructor(
     readonly container: Container,
@@ -208,7 +210,8 @@ export class Guest {
         wholeM2p,
       },
       {
-        monotonic: () => host.clock.uptime(),
+        // What the guest sees of a suspend, run() decides.
+        monotonic: host.clock.awake === undefined ? () => host.clock.uptime() : host.clock.awake,
         wallClock: () => guest()?.wallClock() ?? 0,
         keptFromRunning: (ns) => {
           const it = guest() as Guest;
@@ -370,6 +373,8 @@ export class Guest {
    * fire.
    */
   start(): void {
+    // Since the guest stopped, a suspend is part of that outage.
+    this.suspendedNs = this.host.clock.suspended?.() ?? 0;
     this.points.outage.over(this.host);
     this.points.wallClock.follow(this.host);
     this.domain.start();
@@ -379,6 +384,7 @@ export class Guest {
 
   /** Stops the guest. When the promise resolves, nothing of it changes until start(). */
   async pause(): Promise<void> {
+    this.countSuspend();
     this.domain.pause();
     this.points.outage.stopped(this.host);
     await this.devices.pause();
@@ -401,7 +407,20 @@ export class Guest {
 
   /** Runs the guest for at most `limitNs` of its time. */
   run(limitNs: number): DomainRun {
+    this.countSuspend();
     return this.domain.run(limitNs);
+  }
+
+  /** If the kernel under this process was suspended since the guest ran: an outage like any other, counted once. */
+  private countSuspend(): void {
+    const total = this.host.clock.suspended?.() ?? 0;
+    const ns = total - this.suspendedNs;
+    if (!(ns > 0)) return;
+    this.suspendedNs = total;
+    this.domain.pause();
+    this.points.outage.unforeseen(ns);
+    this.points.wallClock.follow(this.host);
+    this.domain.start();
   }
 
   ledgerRows(): LedgerRow[] {

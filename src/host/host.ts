@@ -15,6 +15,13 @@ export interface HostClock {
   wallClock(): Nanoseconds;
   /** Frequency of the host's time stamp counter in kHz. */
   readonly tscKhz: number;
+  /**
+   * For how long this process's kernel was suspended so far: a machine that slept, a domain that was saved or moved.
+   * It is called before each slice of a guest, so it must be cheap. A host without it is never suspended.
+   */
+  suspended?(): Nanoseconds;
+  /** `uptime` without all suspends, known or not: it goes on evenly where they are. */
+  awake?(): Nanoseconds;
 }
 
 /** What distinguishes a host's hypervisor and processor from another's. */
@@ -59,7 +66,19 @@ export type OuterKind =
   /** The xenstore of the toolstack. */
   | 'xenstore';
 
-/** A host as the helper of one guest sees it. On the host, the helper is an ordinary domain. */
+/** A device of the helper's own on this host, as the host's xenstore has it. */
+export interface OuterDevice {
+  /** "vbd", "vif". */
+  readonly kind: string;
+  readonly devid: number;
+  /** Nodes of its front end (ring-ref, event-channel and the like), and "backend-state" of its back end. */
+  readonly nodes: Readonly<Record<string, string>>;
+}
+
+/**
+ * A host as the helper of one guest sees it. On the host, the helper is an ordinary domain. Where the helper itself is
+ * moved, its values change while it is open: each is read anew where it is used.
+ */
 export interface Host {
   readonly identity: HostIdentity;
   /** The kinds of values that this host invents: they come neither from a real Xen nor from the machine. */
@@ -76,4 +95,11 @@ export interface Host {
   readonly store: HostStore;
   /** The links that this host provides for devices. */
   readonly links: HostLinks;
+  /** The helper's own devices here, if the host gives it any. */
+  readonly devices?: readonly OuterDevice[];
+  /**
+   * Sets who is told that the helper continued after a suspend, here or on another machine, and that its values are
+   * others now. `moved` is true once the new values are known; false: time was lost, more is not known yet.
+   */
+  onChanged?(listener: ((moved: boolean) => void) | undefined): void;
 }

@@ -4,9 +4,9 @@
  */
 
 import { monotonicNs } from '../../os/monotonic.js';
+import { machineSuspends } from '../../os/suspends.js';
 import type { Nanoseconds } from '../../xen/types.js';
-import type { HostClock } from '../host.js';
-import { machineSuspends } from './suspends.js';
+import type { Host, HostClock } from '../host.js';
 
 /** How a host's clocks differ from the kernel's. Zeros mean that they do not differ. */
 interface ClockSkew {
@@ -23,11 +23,22 @@ interface ClockSkew {
  */
 export function standaloneClock(
   skew: ClockSkew,
-  suspends: { readonly totalNs: number } = machineSuspends(),
+  suspends: { readonly totalNs: number; look(): number } = machineSuspends(),
 ): HostClock {
   return {
     tscKhz: skew.tscKhz,
+    suspended: () => suspends.look() as Nanoseconds,
+    awake: () => Math.floor(monotonicNs() + skew.uptimeS * 1e9) as Nanoseconds,
     uptime: () => Math.floor(monotonicNs() + suspends.totalNs + skew.uptimeS * 1e9) as Nanoseconds,
     wallClock: () => ((Date.now() + skew.wallClockS * 1000) * 1e6) as Nanoseconds,
+  };
+}
+
+/** `onChanged` of a host that is never moved: its machine can be suspended. */
+export function suspendListener(suspends = machineSuspends()): NonNullable<Host['onChanged']> {
+  let stop: (() => void) | undefined;
+  return (listener) => {
+    stop?.();
+    stop = listener && suspends.onSuspend(() => listener(false));
   };
 }

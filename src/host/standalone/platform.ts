@@ -12,7 +12,7 @@ import type {
   PlatformModule,
   PlatformSettings,
 } from '../platform.js';
-import { standaloneClock } from './clock.js';
+import { standaloneClock, suspendListener } from './clock.js';
 import { standaloneLinks } from './links.js';
 import { inventOuterValues } from './outer-values.js';
 import { standaloneReach } from './reach.js';
@@ -68,6 +68,7 @@ class StandalonePlatform implements HostPlatform {
       consoleFrame: grant.consoleFrame,
       store,
       links: standaloneLinks({ networks: this.own.networks, images: this.images.folders, log }),
+      onChanged: suspendListener(),
     };
   }
 }

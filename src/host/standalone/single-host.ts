@@ -2,7 +2,7 @@
 import { tuneEngine } from '../../os/tune-engine.js';
 import type { DomId, Port } from '../../xen/types.js';
 import type { Host } from '../host.js';
-import { standaloneClock } from './clock.js';
+import { standaloneClock, suspendListener } from './clock.js';
 import { type LinkOptions, standaloneLinks } from './links.js';
 import { defaultSettings, pretendedBy } from './settings.js';
 
@@ -23,5 +23,6 @@ export function openSingleHost(
     consoleFrame: 0,
     store: { write: () => {}, onChange: () => {} },
     links: standaloneLinks(links),
+    onChanged: suspendListener(),
   };
 }
