@@ -18,8 +18,6 @@ export interface CompatTrial {
   readonly window: Uint8Array;
 }
 
-const UD2 = Uint8Array.of(0x0f, 0x0b);
-
 /** Registers that compatibility mode has, and their low halves. */
 function clearUpper(result: Uint8Array): void {
   for (let i = 0; i < 8; i++) result.fill(0, 8 * i + 4, 8 * i + 8);
@@ -36,7 +34,8 @@ export function runCompat(rig: Rig, trials: readonly CompatTrial[]): string[][] 
     const jump = rig.native.endCompat(trial.bits);
     rig.native.code.set(laidOut.bytes, at - CODE);
     rig.native.code.set(jump, end - CODE);
-    rig.guest.putCode(at, Uint8Array.from([...laidOut.bytes, ...UD2]));
+    // A sequence may read code by cs, what is behind its own as well: so both have the same bytes there.
+    rig.guest.putCode(at, Uint8Array.from([...laidOut.bytes, ...jump]));
     const block = trial.block.slice();
     new DataView(block.buffer).setBigUint64(BLOCK.rip, BigInt(at - trial.base), true);
     const starts = laidOut.starts.map((s) => s - trial.base);

@@ -12,6 +12,7 @@ const CODE_16 = 0x00_fb00;
 const DATA_32 = 0xcf_f300;
 const DB = 1;
 const GP = 13;
+const PF = 14;
 
 let bare: Bare;
 beforeEach(async () => {
@@ -79,6 +80,45 @@ describe('32-bit code', () => {
     // mov eax, gs:[8]
     expect(bare.run(hex('65a108000000'), 5)).toBe(Exit.exception);
     expect([cpu.exitVector, cpu.rip, cpu.dr(6) & 1]).toEqual([DB, CODE + 6, 1]);
+  });
+});
+
+describe('an operand that faults in more than one way', () => {
+  /** The limit of ds and ss is such that the last bytes of the operand are behind it. */
+  const limitedTo = (limit: number): void => {
+    enter();
+    bare.cpu.setSegment(3, 0, limit, DATA_32);
+    bare.cpu.setSegment(2, 0, limit, DATA_32);
+  };
+
+  // What the processor said: #PF for the first piece, 8 bytes that end in the page, and not #GP or #SS for the whole.
+  it.each([
+    ['fbstp [ebx]', 'df33', 3, CODE + 0xff8],
+    ['fstp tword [ebp]', 'db7d00', 5, CODE + 0xff7],
+  ])('%s: the page of its first piece is checked before the limit', (_, code, register, at) => {
+    const { cpu } = bare;
+    limitedTo(CODE + 0xfff);
+    cpu.setReg(register, at);
+    // fld1 before it
+    expect(bare.run(hex(`d9e8 ${code}`), 2)).toBe(Exit.exception);
+    expect([cpu.exitVector, cpu.exitErrorCode, cpu.cr2]).toEqual([PF, 7, at]);
+  });
+
+  it('the limit is checked first if the first piece is behind it as well', () => {
+    const { cpu } = bare;
+    limitedTo(CODE + 0xffe);
+    cpu.setReg(3, CODE + 0xff8);
+    expect(bare.run(hex('d9e8 df33'), 2)).toBe(Exit.exception);
+    expect([cpu.exitVector, cpu.exitErrorCode]).toEqual([GP, 0]);
+  });
+
+  it('popad reads the place of esp, although it does not use the value', () => {
+    const { cpu } = bare;
+    enter();
+    cpu.setReg(4, DATA + 0xff2);
+    expect(bare.run(hex('61'))).toBe(Exit.exception);
+    // The place of esp is two bytes before the end of the page.
+    expect([cpu.exitVector, cpu.exitErrorCode, cpu.cr2]).toEqual([PF, 4, DATA + 0x1000]);
   });
 });
 

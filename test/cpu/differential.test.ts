@@ -1,7 +1,8 @@
 /**
  * The machine against the processor it runs on: named cases, then random sequences over every form that the machine
  * executes. A seed is printed; STILLPOINT_CPU_SEED repeats a run, STILLPOINT_CPU_SEQUENCES sets its length, and
- * STILLPOINT_CPU_INDEX runs a single sequence of it; STILLPOINT_CPU_COMPAT sets how many sequences of compatibility mode. STILLPOINT_CPU_COUNTS=1 prints how often each form came up.
+ * STILLPOINT_CPU_INDEX runs a single sequence of it. STILLPOINT_CPU_COMPAT and STILLPOINT_CPU_COMPAT_INDEX are the same
+ * for sequences of compatibility mode. STILLPOINT_CPU_COUNTS=1 prints how often each form came up.
  */
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
@@ -17,8 +18,10 @@ import { whyLeftOut } from './left-out.js';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const seed = Number(process.env.STILLPOINT_CPU_SEED ?? randomInt(2 ** 31));
 const only = process.env.STILLPOINT_CPU_INDEX;
+const onlyCompat = process.env.STILLPOINT_CPU_COMPAT_INDEX;
 const sequences = Number(process.env.STILLPOINT_CPU_SEQUENCES ?? 100_000);
 const compat = Number(process.env.STILLPOINT_CPU_COMPAT ?? 2000);
+const single = only !== undefined || onlyCompat !== undefined;
 const WORKERS = 2;
 /** Sequences of compatibility mode with which every form comes up. */
 const ENOUGH_COMPAT = 8000;
@@ -70,11 +73,12 @@ async function runRange(
   let at = from;
   let done = false;
   let regions = 0;
+  const index = mode === 'compat' ? 'STILLPOINT_CPU_COMPAT_INDEX' : 'STILLPOINT_CPU_INDEX';
   const take = (said: Line): void => {
     at = said.at ?? at;
     if (said.failed !== undefined)
       problems.push(
-        `STILLPOINT_TIER=${tier} STILLPOINT_CPU_SEED=${seed} STILLPOINT_CPU_INDEX=${said.failed}\n${said.text}`,
+        `STILLPOINT_TIER=${tier} STILLPOINT_CPU_SEED=${seed} ${index}=${said.failed}\n${said.text}`,
       );
     for (const [name, count] of said.counts ?? []) counts.set(name, (counts.get(name) ?? 0) + count);
     regions = said.regions ?? regions;
@@ -110,7 +114,7 @@ if (!here)
   );
 
 describe.skipIf(!here)('the machine does what the processor does', () => {
-  describe.skipIf(only !== undefined)('once wrong, or nearly:', () => {
+  describe.skipIf(single)('once wrong, or nearly:', () => {
     const found = new Map<string, readonly string[]>();
     let end = '';
     beforeAll(async () => {
@@ -121,27 +125,31 @@ describe.skipIf(!here)('the machine does what the processor does', () => {
     });
   });
 
-  it(`in ${sequences} random sequences`, {
-    timeout: 120_000 + sequences * MILLISECONDS_A_SEQUENCE,
-  }, async () => {
-    console.log(`cpu differential test: seed ${seed}, ${sequences} sequences`);
-    const counts = new Map<string, number>();
-    if (only !== undefined) {
-      expect((await runRange(Number(only), Number(only) + 1, counts)).join('\n\n')).toBe('');
-      return;
-    }
-    const share = Math.ceil(sequences / WORKERS / BATCH) * BATCH;
-    const problems = await Promise.all(
-      Array.from({ length: WORKERS }, (_, i) =>
-        runRange(i * share, Math.min((i + 1) * share, sequences), counts),
-      ),
-    );
-    expect(problems.flat().join('\n\n')).toBe('');
-    printCounts(counts);
-    if (sequences < ENOUGH) return;
-    const missing = executedForms().filter((name) => !counts.has(name) && whyLeftOut(name) === undefined);
-    expect(missing, 'executed by the machine, but never compared').toEqual([]);
-  });
+  it.skipIf(onlyCompat !== undefined)(
+    `in ${sequences} random sequences`,
+    {
+      timeout: 120_000 + sequences * MILLISECONDS_A_SEQUENCE,
+    },
+    async () => {
+      console.log(`cpu differential test: seed ${seed}, ${sequences} sequences`);
+      const counts = new Map<string, number>();
+      if (only !== undefined) {
+        expect((await runRange(Number(only), Number(only) + 1, counts)).join('\n\n')).toBe('');
+        return;
+      }
+      const share = Math.ceil(sequences / WORKERS / BATCH) * BATCH;
+      const problems = await Promise.all(
+        Array.from({ length: WORKERS }, (_, i) =>
+          runRange(i * share, Math.min((i + 1) * share, sequences), counts),
+        ),
+      );
+      expect(problems.flat().join('\n\n')).toBe('');
+      printCounts(counts);
+      if (sequences < ENOUGH) return;
+      const missing = executedForms().filter((name) => !counts.has(name) && whyLeftOut(name) === undefined);
+      expect(missing, 'executed by the machine, but never compared').toEqual([]);
+    },
+  );
 
   it.skipIf(only !== undefined)(
     'in compatibility mode, in flat and other segments, 32-bit and 16-bit code',
@@ -149,9 +157,11 @@ describe.skipIf(!here)('the machine does what the processor does', () => {
     async () => {
       console.log(`cpu differential test: seed ${seed}, ${compat} sequences of compatibility mode`);
       const counts = new Map<string, number>();
-      const problems = await runRange(0, compat, counts, TIER, 'compat');
+      const [from, to] =
+        onlyCompat === undefined ? [0, compat] : [Number(onlyCompat), Number(onlyCompat) + 1];
+      const problems = await runRange(from, to, counts, TIER, 'compat');
       expect(problems.join('\n\n')).toBe('');
-      if (compat < ENOUGH_COMPAT) return;
+      if (to - from < ENOUGH_COMPAT) return;
       const missing = compatForms().filter((f) => !counts.has(f.name));
       expect(
         missing.map((f) => f.name),
@@ -161,7 +171,7 @@ describe.skipIf(!here)('the machine does what the processor does', () => {
   );
 
   // Where all is to be interpreted, nothing is translated.
-  it.skipIf(only !== undefined || TIER === 'interpreter')(
+  it.skipIf(single || TIER === 'interpreter')(
     'in translated code as well',
     { timeout: 120_000 + MILLISECONDS_A_SEQUENCE * sequences },
     async () => {

@@ -29,7 +29,9 @@ if (process.argv[2] === 'cases') {
     for (const [i, found] of runCompat(rig, trials).entries()) {
       if (found.length === 0 || reports++ >= MAX_REPORTS) continue;
       const alone = runCompat(rig, [trials[i]])[0].length > 0;
-      const text = alone ? explainCompat(rig, trials[i]) : 'it does not fail alone, only in its batch';
+      const text = alone
+        ? explainCompat(rig, trials[i])
+        : `it does not fail alone, only in its batch:\n${found.join('\n')}`;
       say({ failed: start + i, text });
     }
   }

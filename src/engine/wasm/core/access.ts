@@ -8,7 +8,7 @@ import {
 import { codeMasks, dirtyBytes, framesBase, GP, raise, raisePageFault, SS } from './engine';
 import { canonical, EXEC, NOT_CANONICAL, noteWrite, READ, walk, WRITE } from './walk';
 import { checkAlignment, noteAccess } from './watch';
-import { checkSegment, isLong, nextPage, STACK } from './segment';
+import { checkSegment, isLong, nextPage, segmentAllows, STACK } from './segment';
 export { EXTRA, STACK } from './segment';
 
 @inline
@@ -98,16 +98,16 @@ function checkEnd(cpu: usize, op: usize, va: u64, size: u32, isWrite: bool): voi
 
 /**
  * x87 operands of more than 8 bytes are transferred in pieces. If such an operand extends into non-canonical
- * addresses after its first piece, the first page is checked first. AMD processors do this; no manual says which of
- * the faults occurs.
+ * addresses, or beyond the limit of its segment, after its first piece, the first page is checked first. AMD processors
+ * do this; no manual says which of the faults occurs.
  */
 export function checkFirstPiece(cpu: usize, op: usize, va: u64, size: u32, stores: bool): void {
-  if ((<u32>va & 4095) + size <= 4096 || canonical((va | 4095) + 1)) return;
+  if (isLong(cpu) ? (<u32>va & 4095) + size <= 4096 || canonical((va | 4095) + 1) : segmentAllows(cpu, op, va, size, stores)) return;
   // FXSAVE and FXRSTOR are refused as a whole. The first piece of others is the significand of a number or a word of
   // an environment.
   if (size == 512) return;
   const piece: u32 = size == 10 ? 8 : size == 14 || size == 94 ? 2 : 4;
-  if ((<u32>va & 4095) + piece > 4096) return;
+  if ((<u32>va & 4095) + piece > 4096 || (!isLong(cpu) && !segmentAllows(cpu, op, va, piece, stores))) return;
   if (stores) pageForWrite(cpu, op, va);
   else pageForRead(cpu, op, va);
 }

@@ -55,15 +55,18 @@ function pushAll(cpu: usize, op: usize, log: u32): void {
   setStackPointer(cpu, rsp - 8 * size, mask);
 }
 
-/** popa. As on processors, what was popped remains when a later access faults. */
+/**
+ * popa. As on processors, what was popped remains when a later access faults, and the place of the stack pointer is read
+ * although its value is not used.
+ */
 function popAll(cpu: usize, op: usize, log: u32): void {
   const mask = stackMask(cpu);
   const size: u64 = 1 << log;
   const rsp = load<u64>(cpu, RSP);
   for (let i: u64 = 0; i < 8; i++) {
     const register: usize = <usize>(7 - i) << 3;
-    if (register == RSP) continue;
-    setSized(cpu, register, <i64>readSized(cpu, op | STACK, stackAddress(cpu, (rsp + i * size) & mask), log), log);
+    const value = <i64>readSized(cpu, op | STACK, stackAddress(cpu, (rsp + i * size) & mask), log);
+    if (register != RSP) setSized(cpu, register, value, log);
   }
   setStackPointer(cpu, rsp + 8 * size, mask);
 }

@@ -66,8 +66,8 @@ function slotOf(op: usize): usize {
   return (load<u8>(op & ~15, O_SCALE) & 0x78) | SCALE_SLOT;
 }
 
-/** Raises an exception if limit or rights forbid an access in compatibility mode. */
-export function checkSegment(cpu: usize, op: usize, va: u64, size: u32, isWrite: bool): void {
+/** Whether limit and rights allow an access in compatibility mode. */
+export function segmentAllows(cpu: usize, op: usize, va: u64, size: u32, isWrite: bool): bool {
   const slot = slotOf(op);
   const rights = rightsOf(cpu, slot);
   const limit: u64 = load<u32>(cpu + ((slot - FS_BASE) >> 1), SEGMENT_LIMITS);
@@ -77,7 +77,12 @@ export function checkSegment(cpu: usize, op: usize, va: u64, size: u32, isWrite:
   let ok = isWrite ? !isCode && (rights & READ_WRITE) != 0 : !isCode || (rights & READ_WRITE) != 0;
   if (!isCode && (rights & EXPAND_DOWN) != 0) ok = ok && first > limit && last <= (rights & BIG ? NARROW : 0xffff);
   else ok = ok && last <= limit;
-  if (!ok) refuseSegment(cpu, op, slot);
+  return ok;
+}
+
+/** Raises an exception if limit or rights forbid an access in compatibility mode. */
+export function checkSegment(cpu: usize, op: usize, va: u64, size: u32, isWrite: bool): void {
+  if (!segmentAllows(cpu, op, va, size, isWrite)) refuseSegment(cpu, op, slotOf(op));
 }
 
 /** The address of the page after that of va. */
