@@ -81,9 +81,7 @@ for (const size of sizes) {
     const all: MoveStats[] = [];
     let [from, to] = [a, b];
     for (let i = 0; i < MOVES; i++) {
-      all.push(
-        await ask<MoveStats>(from, 'migrate', { guest: 'bench', host: `127.0.0.1:${to.port}`, maxRounds: 6 }),
-      );
+      all.push(await ask(from, 'migrate', { guest: 'bench', host: `127.0.0.1:${to.port}`, maxRounds: 6 }));
       [from, to] = [to, from];
       await new Promise((done) => setTimeout(done, 500));
     }
@@ -163,7 +161,7 @@ for (let i = 0; i < MOVES; i++) {
   const without = await gapDuring(() => new Promise((done) => setTimeout(done, 1500)));
   let downtime = 0;
   const during = await gapDuring(async () => {
-    const stats = await ask<MoveStats>(from, 'migrate', { guest: 'bench', host: `127.0.0.1:${to.port}` });
+    const stats = await ask(from, 'migrate', { guest: 'bench', host: `127.0.0.1:${to.port}` });
     downtime = stats.downtimeMs;
     [from, to] = [to, from];
   });

@@ -23,7 +23,7 @@ describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
   it('GRUB at its prompt', async () => {
     await bootGrub(hosts, hosts.a, 'grub');
     await hosts.a.consoleOf('grub', 'set word=moved', /set word=moved/);
-    const { stats, at } = await moveToAndFro<MoveStats>(hosts, 'grub', MOVES);
+    const { stats, at } = await moveToAndFro(hosts, 'grub', MOVES);
     await at.consoleOf('grub', '\necho $word\n', /echo \$word[\s\S]*moved/);
     tell('GRUB', stats);
   });
@@ -42,7 +42,7 @@ describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
       await expect(cancelled).rejects.toThrow(/rounds were not enough/);
       await until('what had arrived is gone', () => hosts.b.files('guests').length === 0 || undefined);
     }
-    const moved = await moveToAndFro<MoveStats>(hosts, name, MOVES, slow);
+    const moved = await moveToAndFro(hosts, name, MOVES, slow);
     at = moved.at;
     const verdict = await verdictOf(at, name);
     // The longest time between two looks at the clock is told and not judged: beside the downtime it has in it what this

@@ -189,7 +189,7 @@ let guests = 0;
 async function create(more: string): Promise<{ name: string; pid: number }> {
   const name = `real${++guests}`;
   const config = `name = "${name}"\nkernel = "${join(real.root, 'kernel')}"\nmemory = 8\nextra = "interval_ms=10"\n${more}\n`;
-  const { pid } = await real.a.ask<{ pid: number }>('create', {
+  const { pid } = await real.a.ask('create', {
     config,
     file: `${name}.cfg`,
     directory: real.root,

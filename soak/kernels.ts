@@ -10,7 +10,6 @@ import { parseArgs } from 'node:util';
 import { messageOf } from '../scripts/lib/errors.js';
 import { ensureKernel, type KernelGuest } from '../scripts/lib/kernels.js';
 import { SwitchServer } from '../src/net/links/switch-server.js';
-import type { MoveStats } from '../src/protocol/moves.js';
 import { oddLines } from '../test/e2e/kernel-log.js';
 import { type TestHost, TwoHosts } from '../test/migration/hosts.js';
 import { NetPeer } from '../test/support/net-peer.js';
@@ -121,7 +120,7 @@ async function live(where: string, name: string, kernel: KernelGuest, vcpus: num
   const downtimes: number[] = [];
   for (let i = 0; i < MOVES; i++)
     await check('moves while it writes to its disk, and works on', where, async () => {
-      const stats = await from.ask<MoveStats>('migrate', { guest: name, host: to.name });
+      const stats = await from.ask('migrate', { guest: name, host: to.name });
       downtimes.push(Math.round(stats.downtimeMs));
       [from, to] = [to, from];
       await works(from);

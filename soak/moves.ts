@@ -26,8 +26,6 @@ import { type DemoNetwork, startNetwork } from '../scripts/lib/demo-net.js';
 import { messageOf } from '../scripts/lib/errors.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
 import { endProcessesBelow } from '../scripts/lib/processes.js';
-import type { PointRow } from '../src/guest-process/guest-runner.js';
-import type { DomainRow } from '../src/protocol/control.js';
 import { XenstoreClient } from '../src/xenstore/client.js';
 import { soaked } from './lib/soaked.js';
 
@@ -104,9 +102,9 @@ async function look(at: DaemonHost, other: DaemonHost): Promise<Readonly<Record<
       [`${h.name} files`]: files(h),
     });
   }
-  const rows = await ask<DomainRow[]>(at, 'list', {});
+  const rows = await ask(at, 'list', {});
   const guest = process_(rows.find((row) => row.name === 'leaks')?.pid);
-  const points = await ask<PointRow[]>(at, 'points', { guest: 'leaks' });
+  const points = await ask(at, 'points', { guest: 'leaks' });
   const number = (name: string, what: RegExp) =>
     Number(what.exec(points.find((p) => p.name === name)?.inner ?? '')?.[1]);
   return {

@@ -6,7 +6,9 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { writeCpio } from '../../src/appliance/cpio.js';
 import { memoryWriterElf } from '../../src/demo/memory-writer.js';
 import { observerElf } from '../../src/demo/observer.js';
-import { askRaw, rawDaemon } from './raw-daemon.js';
+import { CONTROL, type Control } from '../../src/protocol/control.js';
+import { type AnswerOf, type AskedOf, ask as askOver } from '../../src/protocol/table.js';
+import { askDaemon, rawDaemon } from './raw-daemon.js';
 import { inRoot } from './root.js';
 
 export const cli = inRoot('dist/cli/main.js');
@@ -37,12 +39,12 @@ export async function startDaemon(dir: string, name: string, config: object): Pr
   return { name, dir: home, child, port: (JSON.parse(line) as { port: number }).port };
 }
 
-/** What the daemon answers to a request; `T` is what docs/protocol.md says of it. */
-export const ask = <T = unknown>(
+/** Sends one request of the control protocol to the daemon of `host`; docs/protocol.md lists the requests. */
+export const ask = <M extends keyof Control & string>(
   host: Pick<DaemonHost, 'dir'>,
-  method: string,
-  params: object = {},
-): Promise<T> => askRaw<T>(host.dir, method, params);
+  method: M,
+  params: AskedOf<Control, M>,
+): Promise<AnswerOf<Control, M>> => askDaemon(host.dir, method, params);
 
 /** Types on a guest's console and waits for `pattern` in what it prints and last printed: that text. */
 export async function typed(
@@ -56,9 +58,9 @@ export async function typed(
   const rpc = await rawDaemon(host.dir, (method, params) => {
     if (method === 'console') text += Buffer.from(String(params['data']), 'base64').toString('latin1');
   });
-  const { latest } = await rpc.request<{ latest: string }>('console', { guest });
+  const { latest } = await askOver(rpc, CONTROL, 'console', { guest });
   text = Buffer.from(latest, 'base64').toString('latin1') + text;
-  if (keys) await rpc.request('type', { guest, data: Buffer.from(keys).toString('base64') });
+  if (keys) await askOver(rpc, CONTROL, 'type', { guest, data: Buffer.from(keys).toString('base64') });
   for (const end = Date.now() + seconds * 1000; !pattern.test(text); ) {
     if (/Out of memory/.test(text)) throw new Error(`the guest has too little memory: ${text.slice(-300)}`);
     if (Date.now() > end) throw new Error(`${pattern} did not come: ${text.slice(-500)}`);

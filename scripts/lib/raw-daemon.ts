@@ -1,11 +1,13 @@
-// A connection to a daemon on this machine, by which anything can be asked: for tests of what a daemon refuses, and for
-// those who name their requests at run time. Programs use src/client.
+// Connections to a daemon on this machine: over `rawDaemon` anything can be sent, for tests of what a daemon refuses;
+// `askDaemon` sends one request of the control protocol, with its types. Programs use src/client.
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
+import { CONTROL, type Control } from '../../src/protocol/control.js';
 import { Failure } from '../../src/protocol/failure.js';
 import { Rpc } from '../../src/protocol/rpc.js';
 import { CONTROL_KEY, CONTROL_SOCKET, PROTOCOL_VERSIONS } from '../../src/protocol/session.js';
+import { type AnswerOf, type AskedOf, ask } from '../../src/protocol/table.js';
 
 /** Connects to the daemon in `dir`, and greets it. */
 export async function rawDaemon(
@@ -22,11 +24,21 @@ export async function rawDaemon(
   return rpc;
 }
 
-/** What it answers to one request. */
-export async function askRaw<T>(dir: string, method: string, params: object = {}): Promise<T> {
+/** How a request of the control protocol is sent to one daemon. */
+export type AskDaemon = <M extends keyof Control & string>(
+  method: M,
+  params: AskedOf<Control, M>,
+) => Promise<AnswerOf<Control, M>>;
+
+/** Sends one request of the control protocol to the daemon in `dir`, and returns the answer, checked against its table. */
+export async function askDaemon<M extends keyof Control & string>(
+  dir: string,
+  method: M,
+  params: AskedOf<Control, M>,
+): Promise<AnswerOf<Control, M>> {
   const rpc = await rawDaemon(dir);
   try {
-    return await rpc.request<T>(method, params);
+    return await ask(rpc, CONTROL, method, params);
   } finally {
     rpc.close();
   }

@@ -11,7 +11,6 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { savedConfigRecord } from '../../src/control/images/saved-config.js';
 import { StreamWriter } from '../../src/migration/stream-writer.js';
 import { connectOwnSocket, removeTree } from '../../src/os/foreign-directory.js';
-import type { DomainRow } from '../../src/protocol/control.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordSize } from '../../src/records/record.js';
 import { type Identity, initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { TwoHosts, until } from '../migration/hosts.js';
@@ -258,7 +257,7 @@ describe('what others say of a guest', () => {
     const { name } = await hosts.guest(`kernel = "${kernel}"`);
     await hosts.a.ask('migrate', { guest: name, host: 'B' });
     expect((await hosts.settled(name)).on).toBe('B');
-    const { domid } = await hosts.b.ask<DomainRow>('domain', { guest: name });
+    const { domid } = await hosts.b.ask('domain', { guest: name });
     await hosts.b.ask('reboot', { guest: name });
     await until('a new domain', async () => {
       const [row] = await hosts.b.list();

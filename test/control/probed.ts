@@ -15,7 +15,7 @@ import {
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { askRaw } from '../../scripts/lib/raw-daemon.js';
+import { type AskDaemon, askDaemon } from '../../scripts/lib/raw-daemon.js';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
 import { initIdentity } from '../../src/transport/identity.js';
 import { until } from '../migration/hosts.js';
@@ -32,7 +32,7 @@ export interface Probed {
   /** The daemon's directory, and the one that it is in. */
   readonly dir: string;
   readonly root: string;
-  ask<T>(method: string, params?: object): Promise<T>;
+  readonly ask: AskDaemon;
   /** The guest's process. */
   pid(): Promise<number>;
   /** Ends all of it. */
@@ -65,7 +65,7 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
       ...(uid === undefined ? {} : { uid, gid: uid }),
     },
   );
-  const ask = <T>(method: string, params: object = {}): Promise<T> => askRaw<T>(dir, method, params);
+  const ask: AskDaemon = (method, params) => askDaemon(dir, method, params);
   const clean = async (): Promise<void> => {
     await ask('destroy', { guest: 'probe' }).catch(() => {});
     daemon.kill('SIGKILL');
@@ -96,17 +96,17 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
     const text = `name = "probe"\nimage = "${join(root, 'own.img')}"\nprobe = "${hex}"\n`;
     await ask('create', { config: text, file: 'probe.cfg', directory: root });
     const line = await until('the probe', async () => {
-      const { latest } = await ask<{ latest: string }>('console', { guest: 'probe' });
+      const { latest } = await ask('console', { guest: 'probe' });
       return /PROBE (.*) END/.exec(Buffer.from(latest, 'base64').toString())?.[1];
     });
     return {
       found: JSON.parse(line),
       log: () => readFileSync(log, 'utf8'),
-      lives: async () => (await ask<unknown[]>('list')).length > 0,
+      lives: async () => (await ask('list', {})).length > 0,
       dir,
       root,
       ask,
-      pid: async () => (await ask<{ pid: number }>('domain', { guest: 'probe' })).pid,
+      pid: async () => (await ask('domain', { guest: 'probe' })).pid,
       clean,
     };
   } catch (error) {

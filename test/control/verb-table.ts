@@ -6,6 +6,7 @@
 import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import type { AskDaemon } from '../../scripts/lib/raw-daemon.js';
 import { inRoot } from '../../scripts/lib/root.js';
 import type { DomainRow } from '../../src/protocol/control.js';
 import { until } from '../migration/hosts.js';
@@ -21,8 +22,8 @@ export interface Result {
 
 interface VerbHost {
   readonly dir: string;
-  ask<T>(method: string, params?: object): Promise<T>;
-  list(): Promise<DomainRow[]>;
+  readonly ask: AskDaemon;
+  list(): Promise<readonly DomainRow[]>;
 }
 
 /** Two hosts that trust each other to move guests. A lets itself control it, as host A. */

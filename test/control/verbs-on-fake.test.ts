@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { CommanderError } from 'commander';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { askRaw } from '../../scripts/lib/raw-daemon.js';
+import { type AskDaemon, askDaemon } from '../../scripts/lib/raw-daemon.js';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
 import { makeProgram } from '../../src/cli/program.js';
 import type { HostDaemon as Daemon } from '../../src/control/host-daemon.js';
@@ -66,11 +66,9 @@ class FakeHost {
   get store(): FakeStore {
     return this.daemon.platform.toolstackStore as FakeStore;
   }
-  ask<T>(method: string, params: object = {}): Promise<T> {
-    return askRaw<T>(this.dir, method, params);
-  }
-  list(): Promise<DomainRow[]> {
-    return this.ask<DomainRow[]>('list');
+  readonly ask: AskDaemon = (method, params) => askDaemon(this.dir, method, params);
+  list(): Promise<readonly DomainRow[]> {
+    return this.ask('list', {});
   }
 }
 
@@ -123,7 +121,7 @@ describe('verbs on a platform that is no Linux of ours', () => {
     trust(a.dir, 'A', loadIdentity(a.dir)!.certificate, `127.0.0.1:${a.port}`, ['control']);
     trust(a.dir, 'B', loadIdentity(b.dir)!.certificate, `127.0.0.1:${b.port}`, ['move']);
     trust(b.dir, 'A', loadIdentity(a.dir)!.certificate, `127.0.0.1:${a.port}`, ['move']);
-    for (const host of [a, b]) await host.ask('trustChanged');
+    for (const host of [a, b]) await host.ask('trustChanged', {});
   });
   afterAll(async () => {
     for (const host of [a, b]) {

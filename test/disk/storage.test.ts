@@ -26,7 +26,7 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
   const folder = (name: string): string => join(hosts.root, `images-${name}`);
   const files = (name: string): string[] => readdirSync(folder(name)).sort();
   const migrate = (from: TestHost, to: TestHost): Promise<MoveStats> =>
-    from.ask<MoveStats>('migrate', { guest: 'disks', host: to.name, copyStorage: true });
+    from.ask('migrate', { guest: 'disks', host: to.name, copyStorage: true });
   /** The writer has gone round once more, and found nothing wrong. */
   const writes = (at: TestHost): Promise<string> => {
     const more = `n=$(($(cat /tmp/n1)+2)); while [ $(cat /tmp/n1) -lt $n ]; do sleep 0.2; done; echo "bad""=$(cat /tmp/bad1)."\n`;

@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { fetchDebian } from '../../scripts/lib/debian.js';
-import type { MoveStats } from '../../src/protocol/moves.js';
 import { type TestHost, TwoHosts, until } from '../migration/hosts.js';
 import { orSkipped } from '../support/debian.js';
 import { testPort } from '../support/ports.js';
@@ -37,7 +36,7 @@ describe.skipIf(guestFiles === undefined)('a real guest that moves between unlik
   }, async () => {
     await bootLinux(hosts, hosts.a, { name: 'wild', vcpus: 4, extra: WILD });
     await hosts.a.consoleOf('wild', 'writer 4 again &\nobserver 10 0\n', /OBS START /, 300);
-    const { stats, at } = await moveToAndFro<MoveStats>(hosts, 'wild', 4, { maxRounds: 5 });
+    const { stats, at } = await moveToAndFro(hosts, 'wild', 4, { maxRounds: 5 });
     const verdict = await verdictOf(at, 'wild');
     // What it computes is right, no clock runs backwards on any processor, and it is never asked.
     expect(verdict).toMatchObject({ cpus: 4, backwards: 0, differences: 0, right: true });
@@ -45,7 +44,7 @@ describe.skipIf(guestFiles === undefined)('a real guest that moves between unlik
     const output = await at.consoleOf('wild', '', /OBS VERDICT/);
     expect(output).not.toMatch(/WRITER round=\d+ bad=[1-9]/);
     expect(stats.map((s) => s.rounds.length > 0 && s.bytes > 1e6)).toEqual([true, true, true, true]);
-    const points = await at.ask<{ name: string; inner: string; moves: number }[]>('points', {
+    const points = await at.ask('points', {
       guest: 'wild',
     });
     expect(points[0].moves).toBe(4);

@@ -7,6 +7,7 @@ import { writeCpio } from '../../src/appliance/cpio.js';
 import { memoryWriterElf } from '../../src/demo/memory-writer.js';
 import { observerElf } from '../../src/demo/observer.js';
 import { chainAfter } from '../../src/demo/observing.js';
+import type { MoveStats } from '../../src/protocol/moves.js';
 import type { TestHost, TwoHosts } from '../migration/hosts.js';
 import { orSkipped } from '../support/debian.js';
 
@@ -80,16 +81,16 @@ export async function verdictOf(host: TestHost, name: string): Promise<Verdict> 
 }
 
 /** Moves a guest to and fro; gives the statistics of each move, and where it is in the end. */
-export async function moveToAndFro<Stats>(
+export async function moveToAndFro(
   hosts: TwoHosts,
   name: string,
   moves: number,
   options: object = {},
-): Promise<{ stats: Stats[]; at: TestHost }> {
-  const stats: Stats[] = [];
+): Promise<{ stats: MoveStats[]; at: TestHost }> {
+  const stats: MoveStats[] = [];
   let [from, to] = [hosts.a, hosts.b];
   for (let i = 0; i < moves; i++) {
-    stats.push(await from.ask<Stats>('migrate', { guest: name, host: to.name, ...options }));
+    stats.push(await from.ask('migrate', { guest: name, host: to.name, ...options }));
     [from, to] = [to, from];
   }
   return { stats, at: from };

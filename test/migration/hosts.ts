@@ -14,9 +14,10 @@ import {
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { askRaw, rawDaemon } from '../../scripts/lib/raw-daemon.js';
+import { askDaemon, rawDaemon } from '../../scripts/lib/raw-daemon.js';
 import { compiled, inRoot } from '../../scripts/lib/root.js';
-import type { DomainRow } from '../../src/protocol/control.js';
+import type { Control, DomainRow } from '../../src/protocol/control.js';
+import type { AnswerOf, AskedOf } from '../../src/protocol/table.js';
 import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 
 const MAIN = inRoot('dist/cli/main.js');
@@ -135,8 +136,11 @@ export class TestHost {
     child.kill('SIGKILL');
     await gone;
   }
-  ask<T>(method: string, params: object = {}): Promise<T> {
-    return askRaw<T>(this.dir, method, params);
+  ask<M extends keyof Control & string>(
+    method: M,
+    params: AskedOf<Control, M>,
+  ): Promise<AnswerOf<Control, M>> {
+    return askDaemon(this.dir, method, params);
   }
   /** Types `keys` at a guest's console, and waits for `pattern` in what it prints; gives all that it printed. */
   async consoleOf(guest: string, keys: string, pattern: RegExp, seconds = 100): Promise<string> {
@@ -165,8 +169,8 @@ export class TestHost {
   log(): string {
     return readFileSync(join(this.dir, 'daemon.log'), 'utf8');
   }
-  list(): Promise<DomainRow[]> {
-    return this.ask<DomainRow[]>('list');
+  list(): Promise<readonly DomainRow[]> {
+    return this.ask('list', {});
   }
   /** Of the guests' processes, as the daemon has them on disk: also while they answer nothing. */
   pids(): number[] {
@@ -240,7 +244,7 @@ export class TwoHosts {
     mkdirSync(join(this.root, 'gates'));
     chmodSync(join(this.root, 'gates'), 0o777);
     const config = `name = "g${n}"\ndisk = "${join(this.root, 'disk', `d${n}`)}"\ngates = "${join(this.root, 'gates')}"\n${more}\n`;
-    return this.a.ask<DomainRow>('create', { config, file: 'guest.cfg', directory: this.root });
+    return this.a.ask('create', { config, file: 'guest.cfg', directory: this.root });
   }
 
   gate(step: string): void {

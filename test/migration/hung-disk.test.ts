@@ -30,7 +30,7 @@ describe('a guest whose disk is behind a server that hangs', () => {
   });
 
   const create = (disk: string) =>
-    hosts.a.ask<{ pid: number }>('create', {
+    hosts.a.ask('create', {
       config: `name = "small"\nkernel = "${join(hosts.root, 'kernel')}"\nmemory = 8\nextra = "interval_ms=10"\ndisk = ['${disk}']\n`,
       file: 'small.cfg',
       directory: hosts.root,

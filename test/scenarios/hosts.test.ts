@@ -52,7 +52,7 @@ describe.skipIf(guestFiles === undefined)('Linux, with all its code for a suspen
       at = other();
       await alive();
     }
-    const points = await at.ask<{ name: string; inner: string; outer: string }[]>('points', {
+    const points = await at.ask('points', {
       guest: 'friendly',
     });
     expect(points.find((p) => p.name === 'suspend signal')?.inner).toBe('""');

@@ -3,6 +3,7 @@
  * formula. It needs no root, no files of disks and no network. A daemon and its guests' processes load it by its URL, as
  * "platform" in a host's configuration.
  */
+import type * as v from 'valibot';
 import { compiled } from '../../scripts/lib/root.js';
 import type { DiskLink } from '../../src/devices/vbd/disk-link.js';
 import type { DomainTreeInput } from '../../src/guest/domain-tree.js';
@@ -25,8 +26,10 @@ import type {
   PlatformSettings,
   ToolstackStore,
 } from '../../src/host/platform.js';
+import { check } from '../../src/protocol/check.js';
 import { Failure } from '../../src/protocol/failure.js';
 import { type DiskSpec, readDiskSpec } from '../../src/protocol/guest-config.js';
+import { fields, text, whole } from '../../src/protocol/shapes.js';
 import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
 import { MemoryLink } from './memory-disk.js';
 
@@ -47,10 +50,8 @@ const ALL: readonly OuterKind[] = [
   'xenstore',
 ];
 
-interface FakeSettings {
-  readonly xenVersion: string;
-  readonly firstDomid: number;
-}
+const fakeSettings = fields({ xenVersion: text(256), firstDomid: whole(1, 0x7fef) });
+type FakeSettings = v.InferOutput<typeof fakeSettings>;
 
 /** A disk in this process's memory. */
 export class MemoryDisk extends MemoryLink {
@@ -207,7 +208,7 @@ class FakePlatform implements HostPlatform {
 
 export const platform: PlatformModule = {
   defaultSettings: () => ({ xenVersion: '4.17.0', firstDomid: 1 }),
-  open: (hostName, settings) => new FakePlatform(hostName, settings as unknown as FakeSettings),
+  open: (hostName, settings) => new FakePlatform(hostName, check(fakeSettings, settings, 'settings')),
   openSingleHost: () => {
     throw new Error('a platform for daemons only');
   },
