@@ -93,4 +93,31 @@ describe('the assembler', () => {
     expect(() => assemble('mov rax, xmm0', 0n)).toThrow('assembly line 1: no such form');
     expect(() => assemble('jmp nowhere', 0n)).toThrow('line 1: unknown name');
   });
+
+  it.each([
+    ['mov eax, wrong', 'wrong'],
+    ['mov rax, wrong+1', 'wrong'],
+    ['add rax, rbx+4', 'rbx'],
+    ['mov eax, 0xwrong', '0xwrong'],
+    ['mov eax, 7wrong', '7wrong'],
+    ['mov eax, [rbx+wrong]', 'wrong'],
+    ['mov eax, [rbx+7wrong]', '7wrong'],
+    ['mov eax, [wrong]', 'wrong'],
+    ['size = wrong*2', 'wrong'],
+    ['dd wrong', 'wrong'],
+    ['zero wrong', 'wrong'],
+    ['align wrong', 'wrong'],
+  ])('takes no unknown name for a number: %s', (line, name) => {
+    const message = `assembly line 3: unknown name: ${name}`;
+    expect(() => assemble(`start:\nnop\n${line}\nnop`, 0n)).toThrow(message);
+  });
+
+  it.each(['zero end-start', 'align end-start', 'size = end'])(
+    'lets no label further down decide how long something is: %s',
+    (line) => {
+      expect(() => assemble(`start: nop\n${line}\nend: nop`, 0n)).toThrow(
+        'assembly line 2: not known yet: end',
+      );
+    },
+  );
 });

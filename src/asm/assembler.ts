@@ -7,8 +7,8 @@
  *             lea  rsi, [message]        ; labels are addressed relative to rip
  *     message: ascii "hello\n"           ; also: db, dw, dd, dq, zero N, align N; `name = value` for constants
  *
- * Branches always have their long form, so that one pass finds all addresses. Errors contain the line's number and
- * text.
+ * Branches always have their long form, so that one pass finds all addresses. Errors contain the line's number, and
+ * its text or the name that is unknown.
  */
 import { parseJson } from '../protocol/json.js';
 import * as iced from '../x86/iced.js';
@@ -147,6 +147,17 @@ const IMMEDIATE_KINDS: Record<string, number> = {
   imm64: OpKind.Immediate64,
 };
 
+/** A line of the source, before anything of it is evaluated. */
+interface Statement {
+  readonly number: number;
+  readonly labels: readonly string[];
+  /** What follows the labels, without the comment. */
+  readonly text: string;
+  /** Of `name = value`. */
+  readonly constant: string | undefined;
+  readonly value: string;
+}
+
 interface Line {
   readonly number: number;
   readonly text: string;
@@ -170,6 +181,9 @@ export function assemble(
 ): Assembled {
   const labels = new Map<string, bigint>();
   const known = new Map<string, bigint>(Object.entries(constants).map(([k, v]) => [k, BigInt(v)]));
+  /** Every name that the source defines: a line may use one that is defined further down. */
+  const defined = new Set(known.keys());
+  const statements: Statement[] = [];
   const lines: Line[] = [];
   const pending: string[][] = [];
   let names: string[] = [];
@@ -180,49 +194,58 @@ export function assemble(
   };
 
   source.split('\n').forEach((raw, i) => {
-    const number = i + 1;
+    const found: string[] = [];
     let text = raw.replace(/;(?=([^"]*"[^"]*")*[^"]*$).*/, '').trim();
     for (let m = /^([A-Za-z_.][\w.]*):\s*/.exec(text); m; m = /^([A-Za-z_.][\w.]*):\s*/.exec(text)) {
-      names.push(m[1]);
+      found.push(m[1]);
       text = text.slice(m[0].length);
     }
-    const constant = /^([A-Za-z_][\w]*)\s*=\s*(.+)$/.exec(text);
-    if (constant) {
-      known.set(constant[1], evaluate(constant[2], number));
-      return;
-    }
-    if (text === '') return;
-    pending.push(names);
-    names = [];
-    lines.push({ number, text, address: 0n, emit: reader(text, number) });
+    const [, constant, value = ''] = /^([A-Za-z_][\w]*)\s*=\s*(.+)$/.exec(text) ?? [];
+    for (const name of constant === undefined ? found : [...found, constant]) defined.add(name);
+    statements.push({ number: i + 1, labels: found, text, constant, value });
   });
+  for (const { number, labels: found, text, constant, value } of statements) {
+    names.push(...found);
+    if (constant !== undefined) known.set(constant, evaluate(value, number));
+    else if (text !== '') {
+      pending.push(names);
+      names = [];
+      lines.push({ number, text, address: 0n, emit: reader(text, number) });
+    }
+  }
   pending.push(names);
 
-  function evaluate(expression: string, number: number): bigint {
+  /**
+   * The value of an expression of numbers and names. `placed`: its value changes no size, so that in the first pass a
+   * label further down may count as 0; everywhere else it must be known by now.
+   */
+  function evaluate(expression: string, number: number, placed = false): bigint {
     let sum = 0n;
     const terms = expression.replaceAll(/\s+/g, '').match(/[+-]?[^+-]+/g);
     if (terms === null) return fail(number, expression, 'a number is missing');
     for (const term of terms) {
       const negative = term.startsWith('-');
       const body = term.replace(/^[+-]/, '');
-      const factors = body.split('*').map((f) => one(f, number));
+      const factors = body.split('*').map((f) => one(f, number, placed));
       const product = factors.reduce((a, b) => a * b, 1n);
       sum += negative ? -product : product;
     }
     return sum;
   }
-  function one(name: string, number: number): bigint {
+  function one(name: string, number: number, placed: boolean): bigint {
     if (/^(0x[0-9a-f_]+|0b[01]+|\d[\d_]*)$/i.test(name)) return BigInt(name.replaceAll('_', ''));
     if (/^'.'$/.test(name)) return BigInt(name.charCodeAt(1));
     const value = known.get(name) ?? labels.get(name);
     if (value !== undefined) return value;
-    if (firstPass) return 0n;
-    return fail(number, name, 'unknown name');
+    if (placed && firstPass && defined.has(name)) return 0n;
+    return fail(number, name, defined.has(name) ? 'not known yet' : 'unknown name');
   }
-  function hasLabel(expression: string): boolean {
-    return (expression.replaceAll(/'.'/g, '0').match(/(?<![\w.])[A-Za-z_.][\w.]*/g) ?? []).some(
-      (n) => !known.has(n) && !/^0x/i.test(n) && !registers.has(n),
-    );
+  /** Whether the value of an operand is known only when all labels have their addresses. */
+  function hasLabel(expression: string, number: number): boolean {
+    const words = expression.replaceAll(/'.'/g, '0').match(/(?<![\w.])[A-Za-z_.][\w.]*/g) ?? [];
+    const unknown = words.filter((name) => !known.has(name) && !registers.has(name));
+    for (const name of unknown) if (!defined.has(name)) fail(number, name, 'unknown name');
+    return unknown.length > 0;
   }
 
   /** Turns a line into a function that returns its bytes for a given address. */
@@ -240,7 +263,7 @@ export function assemble(
       return () => {
         const out = new Uint8Array(width * items.length);
         items.forEach((item, i) => {
-          let v = BigInt.asUintN(64, evaluate(item, number));
+          let v = BigInt.asUintN(64, evaluate(item, number, true));
           for (let b = 0; b < width; b++, v >>= 8n) out[i * width + b] = Number(v & 0xffn);
         });
         return out;
@@ -272,7 +295,7 @@ export function assemble(
         else index = r;
       }
       const expression = rest.join('').replace(/^\+/, '');
-      const labelled = expression !== '' && hasLabel(expression);
+      const labelled = expression !== '' && hasLabel(expression, number);
       if (labelled && (base !== 0 || index !== 0)) fail(number, text, 'a label stands alone in brackets');
       return {
         kind: 'memory',
@@ -285,7 +308,7 @@ export function assemble(
         segment: memory[2] === undefined ? 0 : (registers.get(memory[2].toLowerCase()) as number),
       };
     }
-    if (hasLabel(text)) return { kind: 'label', name: text, addend: 0n };
+    if (hasLabel(text, number)) return { kind: 'label', name: text, addend: 0n };
     return { kind: 'immediate', value: evaluate(text, number) };
   }
 
@@ -401,7 +424,7 @@ export function assemble(
         ins.setImmediateI64(i, BigInt.asIntN(64, o.value));
         return;
       case 'label': {
-        const target = evaluate(o.name, number);
+        const target = evaluate(o.name, number, true);
         if (kind === 'imm64') {
           ins.setOpKind(i, OpKind.Immediate64);
           ins.setImmediateI64(i, BigInt.asIntN(64, target));
@@ -417,7 +440,7 @@ export function assemble(
         if (o.label !== undefined) {
           ins.memoryBase = Register.RIP;
           ins.memoryDisplSize = 8;
-          ins.memoryDisplacement = BigInt.asUintN(64, firstPass ? address : evaluate(o.label, number));
+          ins.memoryDisplacement = BigInt.asUintN(64, firstPass ? address : evaluate(o.label, number, true));
           return;
         }
         ins.memoryBase = o.base as never;
