@@ -293,8 +293,8 @@ const MIXED = `
     movsx rsi, ax
     cmpxchg [rsp - 200], rbx
     pushfq
-    mov r8, [gs:16]
-    add r8, [fs:8]
+    mov r8, gs:[16]
+    add r8, fs:[8]
     movq mm3, [rsp - 64]
     paddw mm3, mm3
     emms
@@ -305,9 +305,7 @@ const MIXED = `
     ud2
   sub: xchg rax, r9
     ret 8
-`
-  .replaceAll('[gs:16]', 'gs:[16]')
-  .replaceAll('[fs:8]', 'fs:[8]');
+`;
 
 test('a guest that changes machine after every single instruction computes what one that stays does', async () => {
   for (const va of [DATA, DATA + PAGE, FAR]) tables.mapNew(root, va);

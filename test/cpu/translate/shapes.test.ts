@@ -27,7 +27,7 @@ const SHAPES: readonly (readonly [name: string, text: string])[] = [
   ['load 64 bits', 'mov rax, [rbx+8]'],
   ['load with index', 'mov eax, [rbx+rcx*4+8]'],
   ['load relative to rip', 'mov rax, [there]\nint3\nthere: dq 5'],
-  ['load through fs', 'mov rax, [fs:rbx]'],
+  ['load through fs', 'mov rax, fs:[rbx]'],
   ['load through a 32-bit address', 'mov eax, [ebx]'],
   ['store 8 bits', 'mov [rbx], al'],
   ['store an immediate', 'mov dword [rbx], 7'],
