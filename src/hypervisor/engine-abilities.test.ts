@@ -1,5 +1,6 @@
 /** A guest on an engine that does not count instructions: its time is the host's, and its slices end by time. */
 import { describe, expect, it } from 'vitest';
+import { CLEAR_EVENTS, LEAVE_CALLBACK, TIMER_EVENTS, VIRQ_DATA } from '../../test/support/event-kernel.js';
 import { DATA, TinyGuest } from '../../test/support/tiny-guest.js';
 import type { CpuEngine, CreateEngine } from '../engine/engine.js';
 import { wasmEngine } from '../engine/engines.js';
@@ -33,15 +34,7 @@ function uncounted(): { create: CreateEngine; slices: number; closed: boolean } 
 
 /** Counts at DATA; its timer ticks each millisecond, and counts at DATA + 8. */
 const TICKING = `
-    lea rdi, [onevent]
-    lea rsi, [onevent]
-    lea rdx, [onevent]
-    mov eax, SET_CALLBACKS
-    syscall
-    lea rsi, [virq]
-    mov edi, 1
-    mov eax, EVENT_CHANNEL_OP
-    syscall
+    ${TIMER_EVENTS}
     mov byte [SHARED+1], 0
     call tick
   again:
@@ -57,22 +50,11 @@ const TICKING = `
     syscall
     ret
   onevent:
-    mov byte [SHARED], 0
-    mov qword [SHARED+8], 0
-    mov qword [SHARED+2048], 0
+    ${CLEAR_EVENTS}
     inc qword [${DATA + 8}]
     call tick
-    mov rcx, [rsp]
-    mov r11, [rsp+8]
-    add rsp, 16
-    push 0
-    push rcx
-    push r11
-    push rax
-    mov eax, IRET
-    syscall
-  virq: dd 0, 0, 0
-`;
+    ${LEAVE_CALLBACK}
+  ${VIRQ_DATA}`;
 
 describe('an engine that does not count instructions', () => {
   it('is refused for a guest whose time counts them, with a word why, and given back', async () => {

@@ -1,19 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { CLEAR_EVENTS, LEAVE_CALLBACK, TIMER_EVENTS, VIRQ_DATA } from '../../test/support/event-kernel.js';
 import { CallingGuest, DATA, mfn, TinyGuest } from '../../test/support/tiny-guest.js';
 import { RecordError } from '../records/fields.js';
 import { decodeAll, type RawRecord } from '../records/record.js';
 
 /** Computes, takes timer events, makes hypercalls: a bit of everything, for ever. */
 const BUSY = `
-    lea rdi, [onevent]
-    lea rsi, [onevent]
-    lea rdx, [onevent]
-    mov eax, SET_CALLBACKS
-    syscall
-    lea rsi, [virq]
-    mov edi, 1
-    mov eax, EVENT_CHANNEL_OP
-    syscall
+    ${TIMER_EVENTS}
     mov rbx, DATA
     mov r12, 0x9e3779b97f4a7c15
     mov r13, 1
@@ -44,9 +37,7 @@ const BUSY = `
     push rax
     push rdx
     push rdi
-    mov byte [SHARED], 0
-    mov qword [SHARED+8], 0
-    mov qword [SHARED+2048], 0
+    ${CLEAR_EVENTS}
     inc qword [rbx]
     rdtsc
     shl rdx, 32
@@ -56,17 +47,8 @@ const BUSY = `
     pop rdi
     pop rdx
     pop rax
-    mov rcx, [rsp]
-    mov r11, [rsp+8]
-    add rsp, 16
-    push 0
-    push rcx
-    push r11
-    push rax
-    mov eax, IRET
-    syscall
-  virq: dd 0, 0, 0
-`;
+    ${LEAVE_CALLBACK}
+  ${VIRQ_DATA}`;
 /** The records of a guest but for the machine's own, which also hold what no instruction can see. */
 const records = (g: TinyGuest): RawRecord[] => decodeAll(g.domain.save()).filter((r) => r.tag !== 'MACH');
 const registers = (g: TinyGuest) => g.domain.crashReport().vcpus;

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { LEAVE_CALLBACK, NOW, setCallbacks } from '../../../test/support/event-kernel.js';
 import { DATA, L4, mfn, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 const S = 1e9;
@@ -23,7 +24,6 @@ const W = {
 /** vCPU 0 is the one that masks events, for so many instructions. */
 const MASKED = 30_000;
 
-const NOW = 'rdtsc\nshl rdx, 32\nor rax, rdx\n';
 /** What Linux does when it reads its clock and finds the mark of a long stop: all judging is put off. */
 const readClock = (vcpu: number, label: string): string => `
     mov al, [SHARED+${64 * vcpu + 61}]
@@ -108,15 +108,7 @@ const timer = (vcpu: number, early: boolean, open: number): string => `
     syscall
     pop rdx
     pop rax
-    mov rcx, [rsp]
-    mov r11, [rsp+8]
-    add rsp, 16
-    push 0
-    push rcx
-    push r11
-    push rax
-    mov eax, IRET
-    syscall
+    ${LEAVE_CALLBACK}
 `;
 const bindTimer = (vcpu: number): string => `
     lea rsi, [virq${vcpu}]
@@ -146,11 +138,7 @@ async function judging(
 ): Promise<TinyGuest> {
   const g = await TinyGuest.boot(
     `
-    lea rdi, [onevent0]
-    lea rsi, [onevent0]
-    lea rdx, [onevent0]
-    mov eax, SET_CALLBACKS
-    syscall
+    ${setCallbacks('onevent0')}
     ${bindTimer(0)}
     xor edi, edi
     mov esi, 1

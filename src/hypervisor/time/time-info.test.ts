@@ -1,18 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import {
+  CLEAR_EVENTS,
+  LEAVE_CALLBACK,
+  NOW,
+  TIMER_EVENTS,
+  VIRQ_DATA,
+} from '../../../test/support/event-kernel.js';
 import { CallingGuest, DATA, TinyGuest } from '../../../test/support/tiny-guest.js';
 import { EINVAL, ENOSPC } from '../../xen/errno.js';
 
 /** A kernel that counts upcalls and notes the TSC at each. */
 const ticking = (body: string): string => `
-    lea rdi, [onevent]
-    lea rsi, [onevent]
-    lea rdx, [onevent]
-    mov eax, SET_CALLBACKS
-    syscall
-    lea rsi, [virq]
-    mov edi, 1
-    mov eax, EVENT_CHANNEL_OP
-    syscall
+    ${TIMER_EVENTS}
     mov rbx, DATA
     mov byte [SHARED+1], 0
     ${body}
@@ -23,27 +22,15 @@ const ticking = (body: string): string => `
     syscall
     jmp sleep
   onevent:
-    mov byte [SHARED], 0
-    mov qword [SHARED+8], 0
-    mov qword [SHARED+2048], 0
+    ${CLEAR_EVENTS}
     rdtsc
     shl rdx, 32
     or rax, rdx
     mov rcx, [rbx]
     inc qword [rbx]
     mov [rbx+8+rcx*8], rax
-    mov rcx, [rsp]
-    mov r11, [rsp+8]
-    add rsp, 16
-    push 0
-    push rcx
-    push r11
-    push rax
-    mov eax, IRET
-    syscall
-  virq: dd 0, 0, 0
-`;
-const NOW = 'rdtsc\nshl rdx, 32\nor rax, rdx\n';
+    ${LEAVE_CALLBACK}
+  ${VIRQ_DATA}`;
 const SET_TIMER = 'mov rdi, rax\nmov eax, SET_TIMER_OP\nsyscall\n';
 
 describe('the clock of a guest', () => {

@@ -1,4 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import {
+  CLEAR_EVENTS,
+  LEAVE_CALLBACK,
+  NOW,
+  TIMER_EVENTS,
+  VIRQ_DATA,
+} from '../../../test/support/event-kernel.js';
 import { DATA, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 const S = 1e9;
@@ -12,7 +19,6 @@ const W = {
   watchdog: DATA + 40,
   clock: DATA + 48,
 };
-const NOW = 'rdtsc\nshl rdx, 32\nor rax, rdx\n';
 
 /**
  * Compares its TSC with its system time every 0.5 s, behind a timer interrupt, as Linux 7.2 does: what it missed it
@@ -20,15 +26,7 @@ const NOW = 'rdtsc\nshl rdx, 32\nor rax, rdx\n';
  * that took more than 50 us are made again. The mark of a long stop has a comparison begin anew.
  */
 const COMPARING = `
-    lea rdi, [onevent]
-    lea rsi, [onevent]
-    lea rdx, [onevent]
-    mov eax, SET_CALLBACKS
-    syscall
-    lea rsi, [virq]
-    mov edi, 1
-    mov eax, EVENT_CHANNEL_OP
-    syscall
+    ${TIMER_EVENTS}
     ${NOW}
     mov [${W.expires}], rax
     mov qword [${W.pending}], 1
@@ -58,9 +56,7 @@ const COMPARING = `
     ret
   onevent:
     mov rbx, rax
-    mov byte [SHARED], 0
-    mov qword [SHARED+8], 0
-    mov qword [SHARED+2048], 0
+    ${CLEAR_EVENTS}
     call arm
     ${NOW}
     cmp rax, [${W.expires}]
@@ -102,17 +98,8 @@ const COMPARING = `
     inc qword [${W.unstable}]
   done:
     mov rax, rbx
-    mov rcx, [rsp]
-    mov r11, [rsp+8]
-    add rsp, 16
-    push 0
-    push rcx
-    push r11
-    push rax
-    mov eax, IRET
-    syscall
-  virq: dd 0, 0, 0
-`;
+    ${LEAVE_CALLBACK}
+  ${VIRQ_DATA}`;
 
 describe('a guest that compares two clocks', () => {
   it('finds both right when it catches up after a stop, though it is kept from running again and again', async () => {
@@ -162,15 +149,7 @@ describe('a guest that has been up for more than 2^53 ns (104 days)', () => {
     const ticks = DATA;
     const timer = DATA + 64;
     let g = await TinyGuest.boot(`
-    lea rdi, [onevent]
-    lea rsi, [onevent]
-    lea rdx, [onevent]
-    mov eax, SET_CALLBACKS
-    syscall
-    lea rsi, [virq]
-    mov edi, 1
-    mov eax, EVENT_CHANNEL_OP
-    syscall
+    ${TIMER_EVENTS}
     call arm
     mov byte [SHARED+1], 0
   sleep:
@@ -191,23 +170,12 @@ describe('a guest that has been up for more than 2^53 ns (104 days)', () => {
     ret
   onevent:
     mov rbx, rax
-    mov byte [SHARED], 0
-    mov qword [SHARED+8], 0
-    mov qword [SHARED+2048], 0
+    ${CLEAR_EVENTS}
     inc qword [${ticks}]
     call arm
     mov rax, rbx
-    mov rcx, [rsp]
-    mov r11, [rsp+8]
-    add rsp, 16
-    push 0
-    push rcx
-    push r11
-    push rax
-    mov eax, IRET
-    syscall
-  virq: dd 0, 0, 0
-    `);
+    ${LEAVE_CALLBACK}
+  ${VIRQ_DATA}`);
     for (const days of [0, 105, 365, 36_500]) {
       const { clock } = g.domain;
       if (days > 0) clock.advanceTo(days * 86_400 * S + 12_345);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { LEAVE_CALLBACK } from '../../../test/support/event-kernel.js';
 import { CODE, DATA, L4, mfn, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 const CONTEXT = 0x5_0000;
@@ -103,15 +104,7 @@ describe('a second vCPU', () => {
       mov qword [SHARED+72], 0
       mov qword [SHARED+2048], 0
       inc qword [rbx+72]
-      mov rcx, [rsp]
-      mov r11, [rsp+8]
-      add rsp, 16
-      push 0
-      push rcx
-      push r11
-      push rax
-      mov eax, IRET
-      syscall`,
+      ${LEAVE_CALLBACK}`,
     );
     expect(g.run()).toMatchObject({ state: 'shutdown', reason: 'poweroff' });
     expect(g.s64(DATA + 72)).toBe(5);
