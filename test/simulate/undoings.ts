@@ -3,7 +3,9 @@
  * find no others of their kind. Applied by tests only, and taken back.
  */
 
-import { Domains } from '../../src/control/domains/domains.js';
+import { DomainEnds } from '../../src/control/domains/domain-ends.js';
+import { DomainFiles } from '../../src/control/domains/domain-files.js';
+import type { Domains } from '../../src/control/domains/domains.js';
 import { HostedDomain } from '../../src/control/domains/hosted-domain.js';
 import { IncomingMove } from '../../src/control/moves/incoming-move.js';
 import { Moves } from '../../src/control/moves/moves.js';
@@ -22,6 +24,12 @@ export interface Undoing {
   readonly life: Life;
   /** Returns what takes it back. */
   apply(): () => void;
+}
+
+/** What the undoing of a restart uses of DomainEnds. */
+interface Restarting {
+  readonly context: Pick<Domains, 'create'>;
+  discard: DomainEnds['discard'];
 }
 
 /** Puts other methods in place of a class's own. */
@@ -90,12 +98,12 @@ export const UNDOINGS: readonly Undoing[] = [
       ],
     },
     apply: () =>
-      replace(Domains, {
+      replace(DomainEnds, {
         restart: () =>
-          async function (this: Domains, old: HostedDomain, config: never) {
+          async function (this: Restarting, old: HostedDomain, config: never) {
             const { foreign } = old.state;
             await this.discard(old, 'destroyed');
-            await this.create(config, false, { foreign });
+            await this.context.create(config, false, { foreign });
           } as unknown as Method,
       }),
   },
@@ -153,9 +161,9 @@ export const UNDOINGS: readonly Undoing[] = [
               writeDurable(this.stateFile, this.state, this.world.files);
             } as unknown as Method,
         }),
-        replace(Domains, {
+        replace(DomainEnds, {
           followEnd: (own) =>
-            async function (this: Domains, domain: HostedDomain, exit: never) {
+            async function (this: DomainEnds, domain: HostedDomain, exit: never) {
               if (domain.state.config?.onCrash === 'preserve') domain.save();
               await own.call(this as never, domain as never, exit);
             } as unknown as Method,
@@ -179,9 +187,9 @@ export const UNDOINGS: readonly Undoing[] = [
       ],
     },
     apply: () =>
-      replace(Domains, {
+      replace(DomainEnds, {
         forget: (own) =>
-          function (this: Domains, domain: HostedDomain, reason: never) {
+          function (this: { all: Domains['all'] }, domain: HostedDomain, reason: never) {
             if (this.all.get(domain.domid) === domain) own.call(this as never, domain as never, reason);
           } as unknown as Method,
       }),
@@ -226,9 +234,9 @@ export const UNDOINGS: readonly Undoing[] = [
       ],
     },
     apply: () =>
-      replace(Domains, {
+      replace(DomainFiles, {
         settleImages: (own) =>
-          function (this: Domains, domain: HostedDomain) {
+          function (this: DomainFiles, domain: HostedDomain) {
             if (domain.state.phase !== 'ended') own.call(this as never, domain as never);
           } as unknown as Method,
       }),
@@ -245,7 +253,7 @@ export const UNDOINGS: readonly Undoing[] = [
         { do: 'unpause', guest: 4, at: 61516.45 },
       ],
     },
-    apply: () => replace(Domains, { recordSaved: () => () => undefined }),
+    apply: () => replace(DomainEnds, { recordSaved: () => () => undefined }),
   },
   {
     name: 'two live: a guest is moved while it is saved, and runs on when that fails',
@@ -303,9 +311,9 @@ export const UNDOINGS: readonly Undoing[] = [
       ],
     },
     apply: () =>
-      replace(Domains, {
+      replace(DomainEnds, {
         discardUntilDone: () =>
-          function (this: Domains, domain: HostedDomain, reason: never) {
+          function (this: DomainEnds, domain: HostedDomain, reason: never) {
             return this.discard(domain, reason);
           } as unknown as Method,
       }),

@@ -187,7 +187,7 @@ const controlHandlers: Handlers<Control, Context> = {
     const domain = guest(daemon, params);
     await daemon.moves.giveUp(domain);
     // A domain that was arriving is gone by now.
-    await daemon.domains.destroy(domain);
+    await daemon.domains.ends.destroy(domain);
     return null;
   },
   async rename(params, daemon) {

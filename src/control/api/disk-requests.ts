@@ -26,7 +26,7 @@ export async function blockAttach(
     );
   const sharing = sharedImage(disk, disks(domain));
   if (sharing !== undefined) throw new Failure('bad-state', `disk ${disk.vdev}: ${sharingFault(sharing)}`);
-  await domains.plug(domain, vbdConfig(disk));
+  await domains.devices.plug(domain, vbdConfig(disk));
   return { devid: disk.virtualDevice, vdev: disk.vdev };
 }
 
@@ -40,7 +40,7 @@ export async function blockDetach(
   const devid = vdevNumber(which);
   const disk = disks(domain).find((d) => d.virtualDevice === devid);
   if (disk === undefined) throw new Failure('usage', `the guest has no disk ${which}`);
-  await domains.unplug(domain, vbdConfig(disk), force);
+  await domains.devices.unplug(domain, vbdConfig(disk), force);
   return { devid: disk.virtualDevice };
 }
 

@@ -32,7 +32,7 @@ export async function networkAttach(
   const { mac } = parseVifSettings(device.spec);
   if (vifs(domain).some((d) => parseVifSettings(d.spec).mac === mac))
     throw new Failure('bad-state', `the guest has a vif with the address ${mac}`);
-  await domains.plug(domain, device);
+  await domains.devices.plug(domain, device);
   return { devid, mac };
 }
 
@@ -47,7 +47,7 @@ export async function networkDetach(
     (d) => String(d.devid) === which || parseVifSettings(d.spec).mac === which.toLowerCase(),
   );
   if (found === undefined) throw new Failure('usage', `the guest has no vif ${which}`);
-  await domains.unplug(domain, found, force);
+  await domains.devices.unplug(domain, found, force);
   return { devid: found.devid };
 }
 

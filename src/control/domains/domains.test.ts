@@ -266,7 +266,7 @@ describe('what a daemon remembers of its guests:', () => {
       const after = await daemon();
       await pass(3000);
       expectAgain(after);
-      for (const domain of after.all.values()) await after.discard(domain, 'destroyed');
+      for (const domain of after.all.values()) await after.ends.discard(domain, 'destroyed');
       rmSync(dir, { recursive: true });
       mkdir(join(dir, 'guests'));
     }
@@ -302,7 +302,7 @@ describe('what a daemon remembers of its guests:', () => {
       disk.full = true;
     });
     await pass(3000);
-    await domains.discard([...domains.all.values()][0], 'destroyed');
+    await domains.ends.discard([...domains.all.values()][0], 'destroyed');
     disk.full = false;
     await pass(60_000);
     expect(rows(domains)).toEqual([]);

@@ -81,7 +81,7 @@ async function save(domains: Domains, domain: HostedDomain, path: string, keep: 
     await image.commit();
     if (!keep) {
       try {
-        domains.recordSaved(domain);
+        domains.ends.recordSaved(domain);
       } catch (error) {
         const { message } = error as Error;
         throw new Failure(
@@ -98,7 +98,7 @@ async function save(domains: Domains, domain: HostedDomain, path: string, keep: 
     throw error;
   }
   if (keep) await domain.ask('resume', {});
-  else await domains.abandon(domain, 'saved');
+  else await domains.ends.abandon(domain, 'saved');
   return { bytes: written, totalMs: clock.monotonicMs() - started };
 }
 
@@ -149,7 +149,7 @@ async function openSaved(domains: Domains, path: string): Promise<SavedGuest> {
     let saved: SavedGuest['saved'];
     if (record.tag === savedConfigRecord.tag) {
       const { config, foreign } = openSavedConfig(world, dir, decodeRecord(savedConfigRecord, record));
-      saved = { config, foreign: foreign ?? domains.namedFiles(config) };
+      saved = { config, foreign: foreign ?? domains.files.namedFiles(config) };
       from = end;
       ({ record, end } = await readRecord(file, from));
     }
@@ -169,7 +169,7 @@ async function openSaved(domains: Domains, path: string): Promise<SavedGuest> {
 export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<HostedDomain> {
   const { file, from, name, uuid, frames, saved } = await openSaved(domains, path);
   try {
-    if (saved !== undefined) await domains.admit(saved.config, saved.foreign);
+    if (saved !== undefined) await domains.files.admit(saved.config, saved.foreign);
     const domain = await domains.make({
       name,
       uuid,
@@ -192,10 +192,10 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
       await domains.introduce(domain, domain.state.config!);
       await domain.ask('go', { handover: null, paused });
       domains.settle(domain);
-      await domains.keepDisks(domain);
+      await domains.files.keepDisks(domain);
       return domain;
     } catch (error) {
-      await domains.abandon(domain, 'failed');
+      await domains.ends.abandon(domain, 'failed');
       throw error;
     }
   } finally {

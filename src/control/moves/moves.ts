@@ -21,7 +21,8 @@ import type { Peer } from '../../protocol/peer.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { AnswerOf, ParamsOf } from '../../protocol/table.js';
 import type { PeerAddress } from '../../transport/peer.js';
-import { type Domains, type MoveWatcher, mustBeOf } from '../domains/domains.js';
+import type { MoveWatcher } from '../domains/domain-ends.js';
+import { type Domains, mustBeOf } from '../domains/domains.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
 import { readIncoming, readOutgoing } from '../domains/state-files.js';
 import { dataPorts } from '../host-config.js';
@@ -82,7 +83,7 @@ export class Moves implements MoveWatcher {
     answerMs: this.answerMs,
     connect: this.options.connect,
     wallClock: () => this.domains.wallClock(),
-    travelling: (domain) => this.domains.travelling(domain),
+    travelling: (domain) => this.domains.files.travelling(domain),
     persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file, this.world.files),
     erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`), this.world.files),
     resume: async (domain) => {
@@ -92,13 +93,13 @@ export class Moves implements MoveWatcher {
         await domain.ask('resume', {}, this.answerMs);
       } else {
         this.outgoing.delete(domain);
-        this.domains.applyPolicy(domain, domain.state.exit ?? domain.exitOnDisk());
+        this.domains.ends.applyPolicy(domain, domain.state.exit ?? domain.exitOnDisk());
       }
     },
     drop: async (domain) => {
       // Freeing a guest's memory takes CPU time, which the new process needs if both hosts are on one machine.
       if (domain.state.process !== null) this.world.processes.yieldToOthers(domain.state.process);
-      await this.domains.discard(domain, 'moved');
+      await this.domains.ends.discard(domain, 'moved');
     },
     retire: (disks) => this.domains.images.retire(disks),
     finished: (move) => {
@@ -160,7 +161,7 @@ export class Moves implements MoveWatcher {
     if (move === undefined && this.unclear.has(domain)) {
       this.unclear.delete(domain);
       if (keep) await domain.ask('resume', {});
-      else await this.domains.discard(domain, 'moved');
+      else await this.domains.ends.discard(domain, 'moved');
       return;
     }
     if (move?.phase !== 'offered')
@@ -228,17 +229,17 @@ export class Moves implements MoveWatcher {
       if (this.domains.all.get(domain.domid) !== domain) return;
       this.domains.settle(domain);
       // The guest ended between its first instruction and now.
-      if (!domain.alive) this.domains.applyPolicy(domain, domain.exitOnDisk());
+      if (!domain.alive) this.domains.ends.applyPolicy(domain, domain.exitOnDisk());
     },
-    discard: (domain) => this.domains.discard(domain, 'discarded'),
+    discard: (domain) => this.domains.ends.discard(domain, 'discarded'),
     erase: (handover, domain) => {
       if (domain !== undefined && this.domains.all.get(domain.domid) === domain) {
-        this.domains.settleImages(domain);
+        this.domains.files.settleImages(domain);
         domain.state.incoming = null;
         domain.save();
         // The source has taken back the access of its own guest, which may have had the same user id; it is given
         // again here.
-        this.domains
+        this.domains.files
           .keepDisks(domain)
           .catch((error: Error) =>
             this.options.log.warn({ domid: domain.domid, error: error.message }, 'disks are not kept'),
@@ -285,7 +286,7 @@ export class Moves implements MoveWatcher {
     const wanted = { name, uuid, vcpus, memoryKib, config, foreign, incoming: ref, disks: expected };
     const domain = await this.domains.make(wanted, (made) =>
       within(
-        images.make(expected).then(() => this.domains.giveImages(made, expected)),
+        images.make(expected).then(() => this.domains.files.giveImages(made, expected)),
         this.answerMs,
         `the images for its disks are not made within ${this.answerMs / 1000} s`,
         clock,
@@ -300,7 +301,7 @@ export class Moves implements MoveWatcher {
       return { version, port, host: '', disks: expected.map((d) => d.devid) };
     } catch (error) {
       this.incoming.delete(handover);
-      await this.domains.abandon(domain, 'failed');
+      await this.domains.ends.abandon(domain, 'failed');
       throw error;
     }
   }
@@ -313,8 +314,8 @@ export class Moves implements MoveWatcher {
     mustBeOf(config, announced, 'the configuration');
     if (config.vcpus !== announced.vcpus || config.maxMemoryKib !== announced.memoryKib)
       throw new Failure('usage', 'the configuration is of a guest of another size than was announced');
-    const foreign = this.domains.namedFiles(config);
-    await this.domains.admit(config, foreign);
+    const foreign = this.domains.files.namedFiles(config);
+    await this.domains.files.admit(config, foreign);
     return foreign;
   }
 
@@ -438,7 +439,7 @@ export class Moves implements MoveWatcher {
   private async takeUp(domain: HostedDomain, damaged: boolean): Promise<void> {
     const ref = domain.state.incoming;
     if (ref !== null && domain.state.phase === 'incoming') return this.recoverIncoming(domain, ref);
-    if (domain.state.phase === 'building') return this.domains.discard(domain, 'failed');
+    if (domain.state.phase === 'building') return this.domains.ends.discard(domain, 'failed');
     if (ref !== null) this.incomingOf(domain, ref.handover, ref.peer).phase = 'owner';
     const hello = await this.domains.adopt(domain);
     // A guest that a move had stopped resumes, unless its destination may have it.
