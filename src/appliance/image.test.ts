@@ -15,6 +15,7 @@ const PARTS: ApplianceParts = {
   modules: [
     { file: 'loop.ko', data: Buffer.from('one') },
     { file: 'squashfs.ko', data: Buffer.from('two') },
+    { file: 'xen-privcmd.ko', data: Buffer.from('three') },
   ],
 };
 const unpacks = process.getuid?.() === 0 && spawnSync('cpio', ['--version']).status === 0;
@@ -28,7 +29,9 @@ test.runIf(unpacks)('an unpacked initramfs has what the first program looks for'
   expect(status).toBe(0);
   const text = (path: string) => readFileSync(join(dir, path), 'utf8');
   expect(JSON.parse(text(VERSION_FILE))).toEqual(PARTS.version);
-  expect(text(MODULES)).toBe('/modules/loop.ko\n/modules/squashfs.ko\n');
+  expect(text(MODULES)).toBe(
+    '/modules/loop.ko\n/modules/squashfs.ko\n/modules/xen-privcmd.ko unrestricted=1\n',
+  );
   expect(text('/modules/squashfs.ko')).toBe('two');
   expect(text('/stillpoint.squashfs')).toBe('image');
   expect(text(PROGRAM).split('\n')[0]).toBe('/stillpoint/bin/node');

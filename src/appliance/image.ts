@@ -27,6 +27,12 @@ export const WANTED_MODULES: readonly string[] = [
   'af_packet',
 ];
 
+/**
+ * Parameters of modules. Newer Linux refuses hypercalls of programs in domUs, also those that concern nobody else, unless
+ * it is told not to; older Linux passes over the word. Source: Linux, drivers/xen/privcmd.c.
+ */
+const PARAMETERS: Readonly<Record<string, string>> = { 'xen-privcmd.ko': ' unrestricted=1' };
+
 /** Node, with the options that a guest's process of a daemon has too: the young generation stays small. */
 const PROGRAM_LINES = [
   `/${MOUNTED}/bin/node`,
@@ -93,7 +99,7 @@ export function applianceInitrd({ version, image, modules }: ApplianceParts): Ui
     text(PROGRAM, lines(PROGRAM_LINES)),
     text(ENVIRONMENT, lines(ENVIRONMENT_LINES)),
     text(SYSCTLS, lines(SYSCTL_LINES)),
-    text(MODULES, lines(modules.map(({ file }) => `${MODULES_FOLDER}/${file}`))),
+    text(MODULES, lines(modules.map(({ file }) => `${MODULES_FOLDER}/${file}${PARAMETERS[file] ?? ''}`))),
     ...modules.map(({ file, data }) => ({ path: `${inArchive(MODULES_FOLDER)}/${file}`, data })),
     { path: inArchive(IMAGE), data: image },
   ]);

@@ -41,7 +41,7 @@ if (namespaces) {
   copyFileSync(process.execPath, join(root, 'node'));
   writeFileSync(join(root, PROGRAM), '/node\n/program.mjs\nan argument\n');
   writeFileSync(join(root, ENVIRONMENT), 'HOME=/\n\nA=b c\n');
-  writeFileSync(join(root, MODULES), '/no-module.ko\n');
+  writeFileSync(join(root, MODULES), '/no-module.ko\n/no-other.ko number=1 word\n');
   writeFileSync(join(root, SYSCTLS), '/proc/sys/net/ipv4/ip_forward 1\n/proc/sys/no/such 1\nno blank\n');
 }
 

@@ -15,7 +15,7 @@
  * file, which then only sends PID 1 a signal: SIGUSR2 for `poweroff`, SIGHUP for `reboot`. PID 1 sends the program the
  * same signal, but not before the program catches it: the default action would end the program.
  *
- * The domain ends by the hypercall SCHEDOP_shutdown. Its reason is the decimal number in REASON (0 to 255) if the program
+ * The domain ends by the hypercall SCHEDOP_shutdown, through /dev/xen/privcmd. Its reason is the decimal number in REASON (0 to 255) if the program
  * ended with status 0, else 3 (SHUTDOWN_crash). In the second case the last lines of standard error are written to
  * /dev/hvc0 and to the domain's xenstore node CRASH_NODE, where dom0 finds them. Outside Xen the reasons 0 and 1 become
  * reboot(2), and others the exit status of PID 1.
@@ -25,7 +25,7 @@
  */
 import { executable } from '../asm/executable.js';
 
-/** Each line is the path of a module's file. They are loaded in this order. */
+/** Each line is the path of a module's file and, after one blank, its parameters. They are loaded in this order. */
 export const MODULES = '/etc/stillpoint/modules';
 /** Each line is the path of a file, one blank, and what is written to the file. */
 export const SYSCTLS = '/etc/stillpoint/sysctls';
@@ -213,6 +213,18 @@ const SOURCE = `
     mov rdi, [rbx]
     test rdi, rdi
     jz loaded
+    lea rbp, [s_empty]
+    mov rsi, rdi
+  moduleblank:
+    mov al, [rsi]
+    test al, al
+    jz noparameters
+    inc rsi
+    cmp al, 32                    ; a blank
+    jne moduleblank
+    mov byte [rsi-1], 0
+    mov rbp, rsi
+  noparameters:
     xor esi, esi
     call open
     test eax, eax
@@ -220,7 +232,7 @@ const SOURCE = `
     mov r12, rax
     mov eax, 313                  ; finit_module
     mov edi, r12d
-    lea rsi, [s_empty]
+    mov rsi, rbp
     xor edx, edx
     syscall
     mov r13, rax

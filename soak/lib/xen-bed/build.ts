@@ -54,6 +54,8 @@ const PACKAGES = [
   'libgcc-s1',
   'libtinfo6',
   'bash',
+  // Xen's scripts for disks take locks by its flock, which the static busybox has not.
+  'util-linux',
   'busybox-static',
 ];
 const PROGRAMS = ['xl', 'xenstored', 'xenconsoled', 'xenconsole', 'xen-init-dom0', 'libxl-save-helper'];
@@ -131,6 +133,7 @@ async function dom0Entries(root: string, modules: string): Promise<CpioEntry[]> 
     file('sbin/counting-ssh', own('counting-ssh')),
     file('bin/busybox', busybox),
     file('bin/bash', join(root, 'bin/bash')),
+    file('usr/bin/flock', join(root, 'usr/bin/flock')),
     { path: 'etc/hostname', data: 'bed\n' },
     { path: 'etc/passwd', data: 'root:x:0:0:root:/root:/bin/bash\n' },
     { path: 'etc/group', data: 'root:x:0:\n' },
