@@ -1,4 +1,6 @@
-/** A guest on an engine that does not count instructions: its time is the host's, and its slices end by time. */
+/**
+ * Tests a guest on an engine that does not count instructions: it takes the host's time, and its slices end by time.
+ */
 import { describe, expect, it } from 'vitest';
 import { CLEAR_EVENTS, LEAVE_CALLBACK, TIMER_EVENTS, VIRQ_DATA } from '../../test/support/event-kernel.js';
 import { DATA, TinyGuest } from '../../test/support/tiny-guest.js';
@@ -7,7 +9,7 @@ import { wasmEngine } from '../engine/engines.js';
 
 const S = 1e9;
 
-/** An engine that refuses slices by instructions, and has been closed when `closed` says so. */
+/** An engine that refuses slices by instructions; `closed` says whether it has been closed. */
 function uncounted(): { create: CreateEngine; slices: number; closed: boolean } {
   const seen = {
     slices: 0,
@@ -32,7 +34,7 @@ function uncounted(): { create: CreateEngine; slices: number; closed: boolean } 
   return seen;
 }
 
-/** Counts at DATA; its timer ticks each millisecond, and counts at DATA + 8. */
+/** Counts at DATA; a timer ticks each millisecond, and its handler counts at DATA + 8. */
 const TICKING = `
     ${TIMER_EVENTS}
     mov byte [SHARED+1], 0
@@ -57,7 +59,7 @@ const TICKING = `
   ${VIRQ_DATA}`;
 
 describe('an engine that does not count instructions', () => {
-  it('is refused for a guest whose time counts them, with a word why, and given back', async () => {
+  it('is refused, with the reason, for a guest whose time counts them, and is closed', async () => {
     const engine = uncounted();
     await expect(TinyGuest.boot('jmp poweroff', { engine: engine.create })).rejects.toThrow(
       'time counts instructions, which this engine does not',
@@ -71,7 +73,7 @@ describe('an engine that does not count instructions', () => {
     const monotonic = (): number => (ns += 20_000);
     const g = await TinyGuest.boot(TICKING, { engine: engine.create, monotonic });
     const { domain } = g;
-    // Each look at the clock takes 20 us here.
+    // Each reading of the clock takes 20 us here.
     while (g.s64(DATA + 8) < 5) expect(g.run(2e6)).toEqual({ state: 'running' });
     expect(engine.slices).toBeGreaterThan(5);
     const [count, ticks] = [g.s64(DATA), g.s64(DATA + 8)];
@@ -81,7 +83,7 @@ describe('an engine that does not count instructions', () => {
     domain.elapse(30 * S);
     domain.start();
     while (g.s64(DATA + 8) < ticks + 4) g.run(2e6);
-    // It has taken the timer that told it, and the one that came due.
+    // The guest has taken the timer event that told it of the stop, and the one that came due.
     expect(domain.clock.now() - before).toBeGreaterThanOrEqual(30 * S);
     expect(domain.clock.now() - before).toBeLessThan(31 * S);
   });

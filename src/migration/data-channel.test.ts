@@ -9,7 +9,7 @@ afterEach(() => {
 });
 
 describe('the port for the data of a move', () => {
-  it('takes the one that knows the key, however many strangers hold a connection; then nobody has one', async () => {
+  it('accepts the side that knows the key, however many strangers hold connections, and then nobody else', async () => {
     const address = { host: '127.0.0.1', identity: 'move', key: KEY };
     const listener = await DataListener.listen(address, [0]);
     const { port } = listener;
@@ -25,7 +25,7 @@ describe('the port for the data of a move', () => {
       await new Promise((done) => socket.once('connect', done));
     }
     strangers[19].write('GET / HTTP/1.1\r\n\r\n');
-    // The oldest are turned away before anybody has proved anything.
+    // The oldest connections are closed before any of them has proved that it knows the key.
     await Promise.all(gone.slice(0, 12));
     await expect(openData({ ...address, port, key: 'cd'.repeat(32) })).rejects.toThrow();
     const [sender, receiver] = await Promise.all([openData({ ...address, port }), listener.connection()]);

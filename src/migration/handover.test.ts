@@ -17,14 +17,14 @@ import {
 } from './handover.js';
 
 /**
- * The whole world of one hand-over. Messages once sent may arrive at any later time, any number of times, in any
- * order, or never: that covers loss, repetition, delay and cut connections at once.
+ * The complete state of one hand-over. A message that was sent may arrive at any later time, any number of times, in
+ * any order, or never: this covers loss, repetition, delay and cut connections at once.
  */
 interface World {
   s: SourcePhase | 'down';
   sTodo: readonly SourceAction[];
   sDisk: SourceRecord | undefined;
-  /** The source's guest process: `orphan` has lost its daemon since it was paused. */
+  /** The source's guest process. `orphan`: it has lost its daemon since it was paused. */
   cs: 'running' | 'paused' | 'orphan' | 'locked' | 'dead' | 'dropped';
   d: DestinationPhase | 'down';
   dTodo: readonly DestinationAction[];
@@ -36,7 +36,7 @@ interface World {
   toS: readonly ToSource[];
   csKilled: boolean;
   cdKilledAfterRecord: boolean;
-  /** The source's guest has run after the owner record: what must never be. */
+  /** The source's guest has run after the owner record was written, which must never happen. */
   ranAfter: boolean;
   crashes: number;
   kills: number;
@@ -113,7 +113,7 @@ function found(w: World): World {
   return atDestination(w, restartDestination(w.cd === 'waiting' || w.cd === 'whole' ? 'waiting' : 'nothing'));
 }
 
-/** Events that the world itself can bring at the source and the destination just now. */
+/** Events that can happen now at the source and at the destination without a message. */
 function sourceEvents(w: World): SourceEvent[] {
   const events: SourceEvent[] = ['abort', 'retry', ...w.toS];
   if (w.s === 'streaming' && w.cs === 'running') events.push('stopping');
@@ -130,14 +130,14 @@ function destinationEvents(w: World): DestinationEvent[] {
   return events;
 }
 
-/** All worlds one step away. */
+/** All states that can follow in one step. */
 function next(w: World): World[] {
   const all: World[] = [];
-  // Daemons: one pending action, or else one event.
+  // A daemon does its pending action, or else takes one event.
   if (w.s !== 'down') {
     if (w.sTodo.length > 0) {
       all.push({ ...doSource(w, w.sTodo[0]), sTodo: w.sTodo.slice(1) });
-      // A lock that fails, whether its process took it in or not.
+      // Taking the lock fails, whether or not its process received the request.
       if (w.sTodo[0].do === 'lock-guest' && w.cs !== 'dead') {
         for (const cs of [w.cs, 'locked'] as const)
           all.push(atSource({ ...w, cs }, stepSource('sent', 'abort')));
@@ -158,7 +158,7 @@ function next(w: World): World[] {
     else for (const event of destinationEvents(w)) all.push(atDestination(w, stepDestination(w.d, event)));
     if (w.crashes > 0) all.push({ ...w, d: 'down', dTodo: [], crashes: w.crashes - 1 });
   } else all.push(found(w));
-  // Guest processes.
+  // Guest processes follow.
   if (w.s === 'stopping' && w.sTodo.length === 0 && w.cs === 'running') all.push({ ...w, cs: 'paused' });
   if (w.cs === 'orphan') all.push(runs(w, 'running'));
   if (w.s === 'sent' && w.cd === 'waiting') all.push({ ...w, cd: 'whole' });
@@ -172,7 +172,7 @@ function next(w: World): World[] {
       all.push({ ...w, cs: 'dead', csKilled: true, kills: w.kills - 1 });
     if (w.cd !== 'dead' && w.cd !== 'none') {
       all.push({ ...w, cd: 'dead', cdKilledAfterRecord: w.record, kills: w.kills - 1 });
-      // Killed between the record on disk and the first instruction.
+      // It was killed between the record on disk and the first instruction.
       if (w.cd === 'going')
         all.push({ ...w, cd: 'dead', record: true, cdKilledAfterRecord: true, kills: w.kills - 1 });
     }
@@ -180,7 +180,7 @@ function next(w: World): World[] {
   return all;
 }
 
-/** Peace: daemons come back, the connection of the move is cut, messages arrive, retries are made. */
+/** Nothing fails any more: daemons restart, the move's connection is cut, messages arrive, and retries are made. */
 function heal(from: World): World {
   let w: World = { ...from, crashes: 0, kills: 0 };
   const settle = () => {
@@ -266,7 +266,7 @@ describe('the hand-over, over every interleaving of messages, losses, repetition
     }
   });
 
-  it('ends with both daemons of one mind and nothing left on disk', () => {
+  it('ends with both daemons in agreement and no record left on disk', () => {
     for (const w of worlds) {
       const end = heal(w);
       if (!(end.sDisk === undefined && (end.record ? end.s !== 'offered' && end.s !== 'gone' : true))) {

@@ -9,7 +9,7 @@ describe('a batch of pages', () => {
   for (let i = 0; i < ram.length; i++) ram[i] = (i * 7 + (i >> 12)) & 255;
   const page = (frame: number): Uint8Array => ram.slice(frame * PAGE_BYTES, (frame + 1) * PAGE_BYTES);
 
-  it.each([0, 1, 2, 31, 32])('of %i is what the description of its record gives', (count) => {
+  it.each([0, 1, 2, 31, 32])('of %i has the size that the description of its record gives', (count) => {
     const frames = Uint32Array.from({ length: 32 }, (_, i) => (i * 11) % FRAMES);
     const whole = new Uint8Array(batchBytes(32)).fill(0xee);
     const batch = encodeBatch(whole, 5, frames, count, ram);
@@ -23,7 +23,7 @@ describe('a batch of pages', () => {
     expect([read.sequence, read.count]).toEqual([5, count]);
     expect(chosen.map((_, i) => read.frame(i))).toEqual(chosen);
     expect(Buffer.compare(read.data, data)).toBe(0);
-    // Shared memory is copied by words only if both sides are aligned.
+    // Shared memory is copied word by word only if both sides are aligned.
     expect(read.data.byteOffset % 8).toBe(0);
   });
 });

@@ -1,4 +1,4 @@
-/** The waits of a move's source: whoever does nothing any more is noticed. */
+/** Tests that the source of a move notices when the other side, or a disk, stops answering. */
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openData, socketSink } from './data-channel.js';
@@ -8,7 +8,7 @@ import { WRITES_UNDER_WAY } from './stream-writer.js';
 
 const ANSWER_MS = 1000;
 
-describe('a move whose other side does nothing any more', () => {
+describe('a move whose other side stops answering', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   });
@@ -16,7 +16,7 @@ describe('a move whose other side does nothing any more', () => {
     vi.useRealTimers();
   });
 
-  it('is given up when that takes no data', async () => {
+  it('is given up when that side takes no data', async () => {
     const socket = { write: () => true } as unknown as net.Socket;
     const sink = socketSink(socket, ANSWER_MS);
     for (let i = 0; i < WRITES_UNDER_WAY; i++) await sink(new Uint8Array(1));
@@ -25,7 +25,7 @@ describe('a move whose other side does nothing any more', () => {
     await stuck;
   });
 
-  it('is given up when that takes the connection and does not say who it is', async () => {
+  it('is given up when that side accepts the connection and does not identify itself', async () => {
     const taken: net.Socket[] = [];
     const server = net.createServer((socket) => taken.push(socket));
     await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
@@ -41,7 +41,7 @@ describe('a move whose other side does nothing any more', () => {
     server.close();
   });
 
-  it('is given up when a disk that is copied gives nothing; a slow line is no reason', async () => {
+  it('is given up when a disk that is copied returns no data, but not because the connection is slow', async () => {
     const disk = {
       devid: 7,
       bytes: 1024,

@@ -6,7 +6,7 @@ export const about: PointDescription = {
   rows: 'M11, E6',
   seen: 'no physical interrupts, no DMA',
   held: 'refused: there is no passthrough, PHYSDEVOP_map_pirq and the like fail as for any domU',
-  proof: ['src/hypervisor/events/event-channel-op.test.ts: give the errors that Xen gives'],
+  proof: ['src/hypervisor/events/event-channel-op.test.ts: return the errors that Xen returns'],
 };
 
 export const busAddresses = (): MigrationPoint =>

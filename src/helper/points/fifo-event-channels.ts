@@ -6,7 +6,7 @@ export const about: PointDescription = {
   rows: 'E4',
   seen: 'EVTCHNOP_init_control fails',
   held: 'not offered: guests fall back to the two-level ABI, whose state is in shared_info',
-  proof: ['src/hypervisor/events/event-channel-op.test.ts: give the errors that Xen gives'],
+  proof: ['src/hypervisor/events/event-channel-op.test.ts: return the errors that Xen returns'],
 };
 
 export const fifoEventChannels = (): MigrationPoint =>

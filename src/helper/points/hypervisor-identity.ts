@@ -10,7 +10,7 @@ export const about: PointDescription = {
   held: 'a profile of Xen 4.17, frozen at power-on and saved',
   proof: [
     'test/e2e/moves.test.ts: sees no difference in all it can look at',
-    'src/hypervisor/calls/xen-version.test.ts: is told the frozen profile, as Xen 4.17 tells it',
+    'src/hypervisor/calls/xen-version.test.ts: gets the constant profile, in the form in which Xen 4.17 reports it',
   ],
 };
 

@@ -8,7 +8,7 @@ export const about: PointDescription = {
   held: 'CPUID and MSRs from the frozen profile; instructions run in the container and nowhere else',
   proof: [
     'test/e2e/moves.test.ts: sees no difference in all it can look at',
-    'src/hypervisor/emulation/privileged.test.ts: reads and writes the MSRs of the frozen profile',
+    'src/hypervisor/emulation/privileged.test.ts: reads and writes the MSRs of the constant profile',
   ],
 };
 

@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'XENMEM_current_reservation and the like, the memory map, limits of ports and grants',
   held: 'part of the saved domain',
   proof: [
-    'src/hypervisor/mmu/memory-op.test.ts: of memory are the ones the toolstack set',
+    'src/hypervisor/mmu/memory-op.test.ts: of memory are those that the toolstack set',
     'src/hypervisor/saved-state.test.ts: keeps ports, grants, page-table types and registrations',
   ],
 };

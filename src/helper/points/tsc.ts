@@ -9,7 +9,7 @@ export const about: PointDescription = {
   seen: 'rdtsc, rdtscp, CPUID 0x40000003 with its incarnation, MSR 0x10: 1 GHz',
   held: 'the TSC is the virtual clock; its frequency and incarnation are part of the frozen profile',
   proof: [
-    'src/hypervisor/time/time-info.test.ts: gives the same time from the published record as from the TSC',
+    'src/hypervisor/time/time-info.test.ts: gives the same time by its published record (vcpu_time_info) as by the TSC',
     'test/e2e/moves.test.ts: sees no difference in all it can look at',
   ],
 };

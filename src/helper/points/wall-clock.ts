@@ -23,7 +23,7 @@ export const about: PointDescription = {
   held: 'never backwards; follows this host whenever it is ahead as the guest begins to run',
   proof: [
     'src/helper/seam.test.ts: follows a host whose clock is ahead, and never goes back',
-    'src/hypervisor/time/time-info.test.ts: has its wall clock where system time was 0, in whole seconds and nanoseconds',
+    'src/hypervisor/time/time-info.test.ts: has its wall clock as of system time 0, in whole seconds and nanoseconds',
   ],
 };
 

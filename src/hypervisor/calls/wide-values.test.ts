@@ -1,4 +1,4 @@
-/** 64-bit values that a guest gives and that no JavaScript number can hold: every bit of them counts. */
+/** Tests 64-bit values of a guest that a JavaScript number cannot hold: every bit of them counts. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { CallingGuest, DATA, HOLE, mfn, TinyGuest } from '../../../test/support/tiny-guest.js';
 import { EFAULT, EINVAL, ENOMEM } from '../../xen/errno.js';
@@ -7,7 +7,7 @@ const SELF = 0x7ff0n;
 const LIST = 0x6_0000;
 const XEN = 0xffff_82d0_8000_0000n;
 const ONES = 0xffff_ffff_ffff_ffffn;
-/** Where CallingGuest keeps the result of the first call. */
+/** The address at which CallingGuest keeps the result of the first call. */
 const RESULT = 0x10_0000 + 48;
 let c: CallingGuest;
 beforeEach(async () => {
@@ -18,17 +18,18 @@ const put = (at: number, ...words: (number | bigint)[]): void => {
 };
 
 describe('XENMEM_exchange', () => {
-  /** Lists with their counts and orders, and how many extents are done. */
+  /** Makes the call with two lists of extents, their counts and orders, and the number of extents already exchanged. */
   const exchange = (input: bigint[], output: bigint[], exchanged: bigint): number => {
     put(DATA, input[0], input[1], input[2], SELF, output[0], output[1], output[2], SELF, exchanged);
     return c.call(12, 11, DATA);
   };
   const done = (): bigint => c.guest.big(DATA + 64);
 
-  it('takes counts that differ in their last bit only for different', () => {
+  it('treats counts that differ only in their last bit as different', () => {
     const many = XEN / 8n;
     const list = BigInt.asUintN(64, BigInt(LIST) - 8n * many);
-    // One extent is left: of a list at the guest's address, for one in Xen's range. Nothing is written there.
+    // One extent is left, to be read at the guest's address; the list for the result is in Xen's range, so nothing is
+    // written.
     expect(exchange([list, many + 1n, 0n], [0n, many + 1n, 0n], many)).toBe(-EFAULT);
     expect(done()).toBe(many);
     put(LIST, mfn(0x100));
@@ -38,14 +39,14 @@ describe('XENMEM_exchange', () => {
     expect(exchange([list, many + 1n, 0n], [list, many, 0n], many - 1n)).toBe(-EINVAL);
   });
 
-  it('refuses sizes of more than 64 bits, and lists of which no end can be told', () => {
+  it('refuses sizes above 64 bits, and lists whose end is not below 2^64', () => {
     const list = BigInt(LIST);
     expect(exchange([list, 1n << 63n, 1n], [list, 0n, 0n], 0n)).toBe(-EINVAL);
     expect(exchange([list, (1n << 63n) + 1n, 1n], [list, 2n, 0n], 0n)).toBe(-EINVAL);
     expect(exchange([list, 1n << 62n, 0n], [list, 1n << 62n, 0n], 0n)).toBe(-EFAULT);
   });
 
-  it('counts in whole chunks, and nodes are not for a guest to say', () => {
+  it('counts exchanged extents in whole chunks, and refuses a NUMA node named by a guest', () => {
     put(LIST, ...Array.from({ length: 4 }, (_, i) => mfn(0x100 + i)));
     expect(exchange([BigInt(LIST), 4n, 0n], [BigInt(LIST + 64), 2n, 1n], 3n)).toBe(-ENOMEM);
     expect(done()).toBe(2n);
@@ -55,8 +56,8 @@ describe('XENMEM_exchange', () => {
   });
 });
 
-describe('what is only given back', () => {
-  it("is the guest's memory map, also after a move", async () => {
+describe('a value that is only returned', () => {
+  it("is kept in the guest's memory map, also across a move", async () => {
     put(LIST, ONES - 4095n, ONES, 2n);
     put(DATA, SELF | (1n << 32n), 1n, LIST);
     put(DATA, SELF, 1n, LIST);
@@ -71,20 +72,20 @@ describe('what is only given back', () => {
     expect(there.domain.state.memoryMap).toEqual([{ start: ONES - 4095n, bytes: ONES, type: 2 }]);
   });
 
-  it('is the first extent of a reservation, which says how many are done', () => {
+  it('is kept as the first extent of a reservation, which the result reports as done', () => {
     const start = (1n << 57n) + 1n;
     for (const op of [0n, 1n, 6n]) {
       c.call(12, (start << 6n) | op, HOLE);
       expect(c.guest.big(RESULT)).toBe(start);
     }
-    // In a multicall, too.
+    // The same holds in a multicall.
     put(DATA, 12, 0, (start << 6n) | 1n, HOLE, 0, 0, 0, 0);
     expect(c.call(13, DATA, 1)).toBe(0);
     expect(c.guest.big(DATA + 8)).toBe(start);
   });
 });
 
-it('no value keeps a guest from being moved', async () => {
+it('no such value keeps a guest from being moved', async () => {
   const far = (1n << 62n) + 1n;
   put(DATA, far, 0);
   expect(c.call(24, 8, 0, DATA)).toBe(0);
@@ -94,7 +95,7 @@ it('no value keeps a guest from being moved', async () => {
   expect(there.domain.state.vcpus[0].singleshot).toBe(Number.POSITIVE_INFINITY);
 });
 
-it('an address is none if its upper bits are not those of its 48th', () => {
+it('an address is not canonical if its upper bits differ from bit 47', () => {
   const pte = mfn(0x44) * 4096 + 7;
   for (const high of [1n << 48n, 1n << 63n, 0x7fffn << 48n]) {
     expect(c.call(14, high | 0x60_0000n, pte, 0)).toBe(-EINVAL);
@@ -102,7 +103,7 @@ it('an address is none if its upper bits are not those of its 48th', () => {
   expect(c.call(14, 0x60_0000, pte, 0)).toBe(0);
 });
 
-it('a time that is negative is over: a poll ends at once', async () => {
+it('a negative time is in the past: a poll ends at once', async () => {
   const g = await TinyGuest.boot(`
     lea rsi, [poll]
     mov edi, 3
@@ -117,7 +118,7 @@ it('a time that is negative is over: a poll ends at once', async () => {
 describe('a register', () => {
   const VALUE = 0x1234_5678_9abc_def1n;
 
-  it('rip of an iret is in the frame of the fault as it was given', async () => {
+  it("rip of an iret is in the fault's frame with all its bits", async () => {
     const g = await TinyGuest.boot(`
       lea rdi, [traps]
       xor eax, eax
@@ -150,7 +151,7 @@ describe('a register', () => {
     expect(g.big(DATA)).toBe(VALUE);
   });
 
-  it('cr2 is read as it was written', async () => {
+  it('cr2 reads as it was written', async () => {
     const g = await TinyGuest.boot(`
       mov rax, ${VALUE}
       mov cr2, rax

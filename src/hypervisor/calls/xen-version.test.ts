@@ -9,7 +9,7 @@ beforeAll(async () => {
 const version = (command: number, arg: number | bigint = DATA): number => guest.call(17, command, arg);
 
 describe('a guest that asks for the version', () => {
-  it('is told the frozen profile, as Xen 4.17 tells it', () => {
+  it('gets the constant profile, in the form in which Xen 4.17 reports it', () => {
     expect(version(0)).toBe(0x40011);
     expect(version(1)).toBe(0);
     expect(guest.guest.text(DATA)).toBe('.7');
@@ -21,7 +21,7 @@ describe('a guest that asks for the version', () => {
     expect(guest.guest.u8(DATA + 15)).toBe(16);
   });
 
-  it('gets the feature word 0x220f0, and no other map of features', () => {
+  it('gets the feature word 0x220f0, and no second feature map', () => {
     guest.guest.setU32(DATA, 0);
     expect(version(6)).toBe(0);
     expect(guest.guest.u32(DATA + 4)).toBe(0x220f0);
@@ -38,14 +38,14 @@ describe('a guest that asks for the version', () => {
     expect(version(99)).toBe(-ENOSYS);
   });
 
-  it("gets -EFAULT for memory that is not there, not canonical, or Xen's own", () => {
+  it("gets -EFAULT for memory that is missing, not canonical or in Xen's range", () => {
     for (const arg of [HOLE, 0x8000_0000_0000n, 0xffff_8000_0000_0000n, 0xffff_87ff_ffff_fff8n, -8]) {
       expect(version(5, arg), String(arg)).toBe(-EFAULT);
     }
   });
 });
 
-describe('a guest that makes hypercalls it has no use for', () => {
+describe('a guest that makes hypercalls that are not for guests', () => {
   it('gets the errors that Xen gives an unprivileged domain', () => {
     const result = (nr: number): number => guest.call(nr, DATA, DATA, 0);
     for (const nr of [37, 42, 48]) expect(result(nr), `number ${nr}`).toBe(-EPERM);
@@ -53,7 +53,7 @@ describe('a guest that makes hypercalls it has no use for', () => {
       guest.guest.setU64(DATA, 99);
       expect(result(nr), `number ${nr}`).toBe(-ENOSYS);
     }
-    // The tools' hypercalls: first the version of the interface, then the permission.
+    // Of the toolstack's hypercalls Xen checks first the version of the interface, then the permission.
     for (const [nr, version] of [
       [7, 0x0300_0001],
       [35, 0x15],
@@ -70,7 +70,7 @@ describe('a guest that makes hypercalls it has no use for', () => {
 });
 
 describe('a multicall', () => {
-  it('gives each call its own result, and may not hold another multicall', () => {
+  it('returns a result for each call, and may not contain another multicall', () => {
     const { guest: g } = guest;
     const entry = (i: number, ...words: number[]): void => {
       for (const [j, w] of words.entries()) g.setU64(DATA + 64 * i + (j === 0 ? 0 : 8 + 8 * j), w);

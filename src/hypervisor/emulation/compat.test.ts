@@ -1,4 +1,6 @@
-/** 32-bit and 16-bit code in the user mode of a small kernel: what its kernel finds in its frames is Xen's. */
+/**
+ * Tests 32-bit and 16-bit code in the user mode of a small kernel: the frames that its kernel gets are those of Xen.
+ */
 import { describe, expect, it } from 'vitest';
 import { DATA, L4, mfn, TinyGuest, USER_STACK } from '../../../test/support/tiny-guest.js';
 
@@ -11,7 +13,9 @@ const GP = 13;
 const CALLBACKTYPE_sysenter = 5;
 const CALLBACKTYPE_syscall32 = 7;
 
-/** A descriptor of level 3: base, last byte, type and flags as in its upper half. */
+/**
+ * A descriptor of privilege level 3, from its base, its last byte, and type and flags as they are in its upper half.
+ */
 const descriptor = (base: number, limit: number, upper: number): bigint => {
   const low = (limit & 0xffff) | ((base & 0xffff) << 16);
   const high =
@@ -21,12 +25,12 @@ const descriptor = (base: number, limit: number, upper: number): bigint => {
 const CODE = 0xa00;
 const WRITABLE = 0x200;
 const D = 0x40_0000;
-/** Selectors of what setUp() puts into the table. */
+/** The selectors of the descriptors that setUp() puts into the table. */
 const SMALL_CODE = 0xb;
 const SMALL_DATA = 0x13;
 const SHORT_CODE = 0x1b;
 
-/** A kernel that enters user mode at `cs`:`eip` once, and keeps the frame of what brings it back: its first 10 words. */
+/** A kernel that enters user mode at `cs`:`eip` once, and keeps the first 10 words of the frame that brings it back. */
 const kernel = (cs: number, eip: number, callback: number): string => `
     lea rdi, [traps]
     mov eax, SET_TRAP_TABLE
@@ -123,13 +127,13 @@ interface Way {
   readonly intel?: boolean;
 }
 
-/** Puts code at an offset of the user's. */
+/** Puts code at an offset in the user's code page. */
 function put(g: TinyGuest, offset: number, code: string): void {
   const { engine, state } = g.domain;
   state.mem.u8.set(Buffer.from(code.replaceAll(' ', ''), 'hex'), engine.ram.linearOf(0) + USER + offset);
 }
 
-/** The guest with this user code, in front of its first instruction. */
+/** Returns a guest with this user code, before its first instruction. */
 async function setUp(code: string, way: Way = {}): Promise<TinyGuest> {
   const { cs = FLAT_USER_CS32, eip = USER, callback = 0 } = way;
   const g = await TinyGuest.boot(kernel(cs, eip, callback));
@@ -164,13 +168,14 @@ describe('32-bit code', () => {
     const f = await run(COUNT);
     expect(f.by).toBe(0x80);
     expect(f.eax).toBe(0n);
-    // rcx, r11, rip, cs, rflags, rsp, ss.
+    // The frame is rcx, r11, rip, cs, rflags, rsp, ss.
     expect(f.words.slice(2, 4)).toEqual([BigInt(USER + 4), BigInt(FLAT_USER_CS32)]);
     expect(f.words.slice(5, 7)).toEqual([BigInt(USER_STACK), 0xe02bn]);
   });
 
-  it('is not what the same bytes at the same address are in 64-bit code', async () => {
-    // There 40 43 are prefixes. 32-bit code calls them, becomes 64-bit code by a far return, and calls them again.
+  it('means something else than the same bytes at the same address in 64-bit code', async () => {
+    // In 64-bit code 40 and 43 are prefixes. 32-bit code calls them, becomes 64-bit code by a far return, and calls
+    // them again.
     const g = await setUp('40 43 c3', { eip: USER + 0x40 });
     put(g, 0x40, 'e8bbffffff 6833e00000 6860000500 cb');
     put(g, 0x60, 'e89bffffff cd80');
@@ -191,7 +196,7 @@ describe('32-bit code', () => {
     expect(moved.u32(DATA + 0x404)).toBe(20_000);
   });
 
-  it('has an address space of 4 GiB: what is added to an address wraps', async () => {
+  it('has an address space of 4 GiB: the sum of base and offset wraps', async () => {
     // mov ebx, -16; mov eax, [ebx + DATA + 16]; int 0x80
     const g = await setUp(`bbf0ffffff 8b83${'10000400'} cd80`);
     g.setU32(DATA, 0x1234_5678);
@@ -209,7 +214,7 @@ describe('32-bit code', () => {
     expect([none.by, none.words[3]]).toEqual([GP, BigInt(USER + 4)]);
   });
 
-  it('pushes eip and 32 bits, and returns', async () => {
+  it('pushes eip as 32 bits, and returns', async () => {
     // call 1f; int 0x80; 1: mov eax, [esp]; mov ebx, esp; ret
     const f = await run('e802000000 cd80 8b0424 89e3 c3');
     expect(f.by).toBe(0x80);
@@ -224,18 +229,18 @@ describe('32-bit code', () => {
 });
 
 describe("the guest's own code segments", () => {
-  it('count eip from their base, and end', async () => {
-    // jmp 0xfe: nop, and nothing behind it.
+  it('count eip from their base, and have a limit', async () => {
+    // jmp 0xfe: there is a nop, and nothing after it.
     const g = await setUp('e9f9000000', { cs: SMALL_CODE, eip: 0 });
     put(g, 0xfe, '9090');
     const f = end(g);
     expect([f.by, f.words[3], f.words[4]]).toEqual([GP, 0x100n, BigInt(SMALL_CODE)]);
-    // A jump to behind the end is refused at the jump.
+    // A jump to beyond the limit faults at the jump.
     const far = await run('90 e9fa000000', { cs: SMALL_CODE, eip: 0 });
     expect([far.by, far.words[3]]).toEqual([GP, 1n]);
   });
 
-  it('may be of 16-bit code', async () => {
+  it('may contain 16-bit code', async () => {
     // inc ax; mov bx, 0x1234; int 0x80
     const f = await run('40 bb3412 cd80', { cs: SHORT_CODE, eip: 0 });
     expect([f.by, f.eax, f.ebx]).toEqual([0x80, 0xffff_ffff_ffff_0000n, 0x1234n]);
@@ -252,33 +257,33 @@ describe("the guest's own code segments", () => {
 });
 
 describe('syscall in 32-bit code', () => {
-  it('goes to its own callback, with the selectors of SYSCALL', async () => {
+  it('goes to the 32-bit callback, with the selectors of SYSCALL', async () => {
     const f = await run('0f05', { callback: CALLBACKTYPE_syscall32, cs: SMALL_CODE, eip: 0 });
     expect(f.by).toBe(1);
-    // rcx is where it goes on.
+    // rcx is the address at which the user continues.
     expect(f.words[0]).toBe(2n);
     expect(f.words.slice(2, 4)).toEqual([2n, BigInt(FLAT_USER_CS32)]);
   });
-  it('is #UD without one', async () => {
+  it('is #UD without such a callback', async () => {
     const f = await run('0f05');
     expect([f.by, f.words[2]]).toEqual([UD, BigInt(USER)]);
   });
-  it("is #UD on a processor of Intel's", async () => {
+  it('is #UD on an Intel processor', async () => {
     const f = await run('0f05', { callback: CALLBACKTYPE_syscall32, intel: true });
     expect([f.by, f.words[2]]).toEqual([UD, BigInt(USER)]);
   });
 });
 
 describe('sysenter', () => {
-  it("is #UD on a processor of AMD's", async () => {
+  it('is #UD on an AMD processor', async () => {
     expect((await run('0f34', { callback: CALLBACKTYPE_sysenter })).by).toBe(UD);
   });
-  it("goes to its callback on one of Intel's, which saves neither eip nor esp", async () => {
+  it('goes to its callback on an Intel processor, which saves neither eip nor esp', async () => {
     const f = await run('0f34', { callback: CALLBACKTYPE_sysenter, intel: true });
     expect([f.by, f.words[2], f.words[3]]).toEqual([1, 0n, 3n]);
     expect(f.words.slice(5, 7)).toEqual([0n, 0xe02bn]);
   });
-  it('is #GP without one', async () => {
+  it('is #GP without such a callback', async () => {
     expect((await run('0f34', { intel: true })).by).toBe(GP);
   });
 });

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { DATA, L4, mfn, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 /**
- * A kernel that notes every exception: for each, its number, error code and rip go to a list at DATA+0x800, and
- * the handler goes on at the address in r14. Vectors without an error code are 1, 6 and 7.
+ * A kernel that records every exception: its number, error code and rip go into a list at DATA+0x800, and the handler
+ * continues at the address in r14. Vectors 1, 6 and 7 have no error code.
  */
 const kernel = (body: string): string => `
     lea rdi, [traps]
@@ -43,7 +43,7 @@ const kernel = (body: string): string => `
     ${[1, 6, 7, 13, 14].map((v) => `db ${v}, 4\ndw 0xe030\ndd 0\ndq h${v}`).join('\n')}
     zero 16
 `;
-/** Runs instructions one after the other, each of which must fault; gives vector and error code of each. */
+/** Runs instructions one after another, each of which must fault. Returns vector and error code of each. */
 async function faults(...lines: string[]): Promise<[number, number][]> {
   const g = await TinyGuest.boot(
     kernel(
@@ -74,7 +74,7 @@ describe('a hardware breakpoint of the kernel', () => {
     `mov edi, ${register}\nmov rsi, ${value}\nmov eax, 8\nsyscall\n`;
   const status = 'mov edi, 6\nmov eax, 9\nsyscall\nmov [rbx+96], rax\n';
 
-  it('on four bytes of data traps after the instruction that writes there', async () => {
+  it('on four bytes of data traps after the instruction that writes them', async () => {
     const g = await runs(`
       ${set(0, 'DATA+100')}
       ${set(7, '0xd0001')}
@@ -87,7 +87,7 @@ describe('a hardware breakpoint of the kernel', () => {
     expect(g.u32(DATA + 96)).toBe(0xffff_0ff1);
   });
 
-  it('on an instruction stops before it', async () => {
+  it('on an instruction stops before that instruction', async () => {
     const g = await runs(`
       lea rsi, [f]
       mov edi, 3
@@ -105,7 +105,7 @@ describe('a hardware breakpoint of the kernel', () => {
 });
 
 describe('a privileged instruction of the kernel', () => {
-  it('reads and writes control registers as Xen lets it', async () => {
+  it('reads and writes control registers as far as Xen allows', async () => {
     const g = await runs(`
       mov rax, cr0
       mov [rbx], rax
@@ -128,7 +128,7 @@ describe('a privileged instruction of the kernel', () => {
     expect(g.words(DATA, 5)).toEqual([0x80050033n, BigInt(mfn(L4) * 4096), 0x660n, 0x66cn, 0x12345n]);
   });
 
-  it('sets TS, which makes the next FPU instruction #NM and clears it', async () => {
+  it('sets TS, which makes the next FPU instruction fault with #NM; Xen clears it then', async () => {
     const g = await runs(`
       mov edi, 1
       mov eax, 5
@@ -150,7 +150,7 @@ describe('a privileged instruction of the kernel', () => {
     expect(g.s64(DATA + 24)).toBe(0);
   });
 
-  it('reads and writes the MSRs of the frozen profile', async () => {
+  it('reads and writes the MSRs of the constant profile', async () => {
     const read = (msr: number, at: number): string =>
       `mov ecx, ${msr}\nrdmsr\nmov [rbx+${at}], eax\nmov [rbx+${at + 4}], edx\n`;
     const g = await runs(
@@ -180,7 +180,7 @@ describe('a privileged instruction of the kernel', () => {
     expect(g.domain.state.vcpus[0].cpu.fsBase).toBe(0x7fff_0000_1000);
   });
 
-  it("answers forced CPUID with Xen's leaves, and the native one with the same", async () => {
+  it("answers the forced CPUID with Xen's leaves, and the native one with the same", async () => {
     const g = await runs(`
       mov eax, 0x40000000
       xor ecx, ecx
@@ -265,8 +265,8 @@ describe('a privileged instruction of the kernel', () => {
   });
 });
 
-describe('single step', () => {
-  it('stops after each instruction with BS in DR6', async () => {
+describe('a single step', () => {
+  it('stops after each instruction with BS set in DR6', async () => {
     const g = await runs(`
       lea r14, [stepped]
       pushfq
@@ -283,7 +283,7 @@ describe('single step', () => {
     expect(g.big(DATA) & 0x4000n).toBe(0x4000n);
   });
 
-  it('follows an instruction that Xen emulates, too', async () => {
+  it('also follows an instruction that Xen emulates', async () => {
     const g = await runs(`
       lea r14, [stepped]
       mov ecx, 0xc0000080
@@ -295,13 +295,13 @@ describe('single step', () => {
       rdmsr
       two: nop
       stepped: nop`);
-    // The trap after popfq itself comes one instruction later: after rdmsr.
+    // The trap of popfq itself comes one instruction later, after rdmsr.
     expect([g.s64(DATA + 0x800), g.s64(DATA + 0x810)]).toEqual([1, g.code.at('two')]);
   });
 });
 
 describe('debug registers', () => {
-  it('keep what a guest may set', async () => {
+  it('keep the bits that a guest may set', async () => {
     const g = await runs(`
       mov rax, 0x5000
       mov dr0, rax

@@ -3,7 +3,7 @@ import { DATA, mfn, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 const GDT = 0x6_0000;
 const P = 0x8000;
-/** Descriptors: present, level 0 or 3; Xen raises them all to 3. */
+/** Descriptors that are present and have level 0 or 3; Xen raises all of them to 3. */
 const flat = (type: number, flags = 0): bigint =>
   BigInt(0xffff) | (BigInt(type | P) << 32n) | (BigInt(flags) << 32n);
 const DATA_SEGMENT = flat(0x9200 & 0xff00);
@@ -47,8 +47,8 @@ async function run(body: string, ...descriptors: bigint[]): Promise<TinyGuest> {
   return g;
 }
 
-describe('what needs no privilege without UMIP', () => {
-  it('smsw shows the CR0 that the kernel reads', async () => {
+describe('an instruction that needs no privilege without UMIP', () => {
+  it('smsw returns the CR0 that the kernel reads', async () => {
     const g = await run(`
       db 0x0f, 0x01, 0xe0             ; smsw eax
       mov [rbx], rax
@@ -71,7 +71,7 @@ describe("the guest's own descriptors", () => {
     expect(g.s64(DATA + 504)).toBe(-22);
   });
 
-  it('can be changed by update_descriptor, sanitised', async () => {
+  it('can be changed by update_descriptor, which adjusts them', async () => {
     const g = await run(
       `
       mov rdi, ${mfn(GDT >>> 12) * 4096 + 16}
@@ -91,7 +91,7 @@ describe("the guest's own descriptors", () => {
 });
 
 describe('segment registers', () => {
-  it('load what the tables hold; FS and GS get its base', async () => {
+  it("load what the tables hold; FS and GS get the descriptor's base", async () => {
     const g = await run(
       `
       mov eax, 0xb
@@ -112,7 +112,7 @@ describe('segment registers', () => {
     expect([cpu.fs, cpu.fsBase, cpu.gs, cpu.gsBase]).toEqual([0xb, 0x7812_3456, 0, 0]);
   });
 
-  it('refuse what is not there, with the selector as error code', async () => {
+  it('refuse a selector that names no descriptor, with that selector as error code', async () => {
     const beyond = await run('mov eax, 0x1003\nmov ds, eax\nmov qword [rbx], 1', DATA_SEGMENT);
     expect([beyond.s64(DATA), beyond.s64(DATA + 496)]).toEqual([0, 0x1000]);
     const absent = await run('mov eax, 0x13\nmov ds, eax', DATA_SEGMENT, DATA_SEGMENT & ~(BigInt(P) << 32n));
@@ -160,7 +160,7 @@ describe('iretq to the same level', () => {
 });
 
 describe('LAR, LSL, VERR and VERW', () => {
-  it('tell of descriptors that level 3 may use, and only of them', async () => {
+  it('report descriptors that level 3 may use, and only those', async () => {
     const g = await run(
       `
       mov ecx, 0xb
@@ -254,7 +254,7 @@ describe('far transfers', () => {
     return g;
   };
 
-  it('with REX.W read an offset of 32 bits on a processor of AMD, of 64 on one of Intel, and push 64', async () => {
+  it('with REX.W read a 32-bit offset on an AMD processor, a 64-bit one on an Intel processor, and push 64 bits', async () => {
     for (const [vendor, at] of [
       ['Auth', 0],
       ['Hygo', 0],
@@ -265,7 +265,7 @@ describe('far transfers', () => {
       expect([g.s64(DATA + 24), g.s64(DATA + 8)]).toEqual([16, 0x9000]);
       expect(g.big(DATA + 16)).toBe(0x8765_4321n);
     }
-    // The other way round the selector is not where it is looked for: a general protection fault.
+    // With the other size the selector is read from the wrong place, which is a general protection fault.
     expect((await wide('Auth', 16)).s64(DATA + 24)).toBe(0);
     expect((await wide('Genu', 0)).s64(DATA + 24)).toBe(0);
   });

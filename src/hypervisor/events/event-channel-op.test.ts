@@ -8,7 +8,7 @@ let c: CallingGuest;
 beforeEach(async () => {
   c = await CallingGuest.boot({ vcpus: 2 });
 });
-/** Makes an event_channel_op on a structure of 32-bit words. */
+/** Makes an event_channel_op with a structure of 32-bit words. */
 const op = (command: number, ...words: number[]): number => {
   for (const [i, w] of words.entries()) c.guest.setU32(DATA + 4 * i, w);
   return c.call(32, command, DATA);
@@ -18,7 +18,7 @@ const both = (dom: number, remote: number): number => dom + remote * 65536;
 const allocUnbound = (dom = DOMID_SELF, remote = DOMID_SELF): number => op(6, both(dom, remote), 0);
 
 describe('ports of a guest', () => {
-  it('are numbered from the lowest free one, after the two of store and console', () => {
+  it('are numbered from the lowest free one, after those of xenstore and console', () => {
     expect(allocUnbound()).toBe(0);
     expect(out(1)).toBe(3);
     expect(op(7, 0)).toBe(0);
@@ -28,7 +28,7 @@ describe('ports of a guest', () => {
     expect(out(2)).toBe(3);
   });
 
-  it('cannot be opened for other domains, nor more than 1023', () => {
+  it('cannot be opened for other domains, nor beyond 1023', () => {
     expect(allocUnbound(0)).toBe(-EPERM);
     expect(allocUnbound(5)).toBe(-ESRCH);
     let rc = 0;
@@ -65,7 +65,7 @@ describe('ports of a guest', () => {
     expect([out(2), out(4) & 0xffff]).toEqual([2, 0]);
   });
 
-  it('give the errors that Xen gives', () => {
+  it('return the errors that Xen returns', () => {
     expect(op(4, 5)).toBe(-EINVAL);
     expect(op(4, 70)).toBe(-EINVAL);
     expect(op(3, 0)).toBe(-EINVAL);
@@ -84,7 +84,7 @@ describe('ports of a guest', () => {
     expect(op(7, 2)).toBe(-ENOENT);
     expect(op(2, 16, 0)).toBe(-EPERM);
     expect(op(2, 1000, 0)).toBe(-EINVAL);
-    // The FIFO ABI: its arguments are looked at, then it is not there.
+    // Of the FIFO ABI Xen checks the arguments before it reports that the ABI is missing.
     expect(op(11, 0, 0, 0, 0, 0, 0)).toBe(-EINVAL);
     expect(op(11, mfn(0x80), 0, 0, 0, 0, 0)).toBe(-ENOSYS);
     expect(op(11, mfn(0x80), 0, 0, 9, 0, 0)).toBe(-ENOENT);
@@ -92,7 +92,7 @@ describe('ports of a guest', () => {
     expect(c.call(32, 4, HOLE)).toBe(-EFAULT);
   });
 
-  it("may be moved to another vCPU unless they are a vCPU's own", () => {
+  it('may be moved to another vCPU unless they are bound to one', () => {
     allocUnbound();
     expect(op(8, 3, 1)).toBe(0);
     expect(op(5, DOMID_SELF, 3, 0, 0, 0, 0)).toBe(0);
@@ -112,7 +112,7 @@ describe('ports of a guest', () => {
     expect(out(2)).toBe(1);
   });
 
-  it('set pending, selector and upcall bits only where they are not masked', () => {
+  it('set the pending, selector and upcall bits only where they are not masked', () => {
     const { state } = c.guest.domain;
     const shared = (offset: number): number => state.mem.getU32(state.sharedInfo + offset);
     op(7, 0);

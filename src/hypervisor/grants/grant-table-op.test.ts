@@ -28,7 +28,7 @@ const grant = (ref: number, frame: number, domid = OWN, flags = 1): void => {
   state.mem.setU32(at, flags | (domid << 16));
   state.mem.setU32(at + 4, mfn(frame));
 };
-/** Maps a grant of the guest's own at WINDOW: status and handle. */
+/** Maps one of the guest's own grants at WINDOW. Returns status and handle. */
 const map = (ref: number, flags: number, domid = OWN): [number, number] => {
   expect(op(0, WINDOW, 0, flags, ref, domid, 0, 0, 0)).toBe(0);
   return [s16(DATA + 18), c.guest.u32(DATA + 20)];
@@ -55,7 +55,7 @@ describe('the grant table', () => {
     expect(s16(DATA + 8)).toBe(-8);
   });
 
-  it('is of version 1 and stays so', () => {
+  it('has version 1 and keeps it', () => {
     expect(op(10, SELF, 0)).toBe(0);
     expect(c.guest.u32(DATA + 4)).toBe(1);
     expect(op(8, 2)).toBe(-ENOSYS);
@@ -72,7 +72,7 @@ describe('the grant table', () => {
 });
 
 describe("a guest's own grants", () => {
-  it('can be mapped and unmapped, and their flags say so', () => {
+  it('can be mapped and unmapped, which sets and clears their flags', () => {
     grant(9, 0x70);
     c.guest.setU64(0x70 * 4096, 1234);
     const [status, handle] = map(9, HOST);
@@ -86,7 +86,7 @@ describe("a guest's own grants", () => {
     expect(unmap(handle)).toBe(-4);
   });
 
-  it('that are read-only, not for it, or not there, are not mapped', () => {
+  it('that are read-only, for another domain, or invalid are not mapped', () => {
     grant(9, 0x70, OWN, FLAGS_OF.permit | FLAGS_OF.readonly);
     expect(map(9, HOST)[0]).toBe(-1);
     expect(map(9, HOST | READONLY)[0]).toBe(0);

@@ -4,7 +4,7 @@ import { LinearRam } from '../../engine/ram.js';
 import { LinearMemory } from '../../xen/memory.js';
 import { M2p, m2pFrames } from './m2p.js';
 
-/** Memory with gaps, of which the table's own frames are the last run. */
+/** Memory with gaps; the frames of the machine-to-physical table itself are the last run. */
 const MAP = new FrameMap([
   { mfn: 0x10_0000, count: 1024 },
   { mfn: 0x10_1000, count: 512 },
@@ -18,7 +18,10 @@ const table = (whole: boolean) => {
   const m2p = new M2p({ ram, touch: () => undefined } as unknown as CpuEngine, OWN, OWN + data, whole);
   m2p.create();
   for (let frame = 0; frame < MAP.frames; frame++) m2p.set(frame, frame, 0);
-  /** As a processor reads the entry of a machine frame, from the L3 table on; undefined: nothing is mapped. */
+  /**
+   * Reads the entry of a machine frame as a processor does, starting at the L3 table. Undefined: nothing is mapped
+   * there.
+   */
   const read = (mfn: number): bigint | undefined => {
     let at = m2p.l3Mfn;
     const page = Math.floor(mfn / 512);
@@ -34,7 +37,7 @@ const table = (whole: boolean) => {
 };
 const NONE = 2n ** 64n - 1n;
 
-it('tells of every frame of a memory with gaps, and of nothing in between', () => {
+it('has an entry for every frame of a memory with gaps, and nothing in between', () => {
   for (const whole of [true, false]) {
     const { m2p, ram, read, data } = table(whole);
     for (let frame = 0; frame < MAP.frames; frame++) {
@@ -52,6 +55,6 @@ it('tells of every frame of a memory with gaps, and of nothing in between', () =
   }
 });
 
-it('says that frames are too far apart for it', () => {
+it('reports frames that are too far apart for one table', () => {
   expect(() => m2pFrames(new FrameMap([{ mfn: 2 ** 27, count: 1 }]), true)).toThrow(RangeError);
 });

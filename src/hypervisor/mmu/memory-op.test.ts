@@ -24,7 +24,7 @@ const stat = (op: number, domid = SELF): number => {
 };
 
 describe('the reservation', () => {
-  it('is what the guest was given, and 1 MiB more at most', () => {
+  it('is what the guest was given, plus at most 1 MiB', () => {
     expect(stat(3)).toBe(FRAMES);
     expect(stat(4)).toBe(FRAMES + 256);
     expect(stat(3, 0)).toBe(-EPERM);
@@ -33,7 +33,7 @@ describe('the reservation', () => {
     expect(stat(14)).toBe(0x7ff);
   });
 
-  it('shrinks and grows again, with zeroed frames and their place in the M2P', () => {
+  it('shrinks and grows again, with zeroed frames and their entries in the M2P', () => {
     c.guest.setU64(0x70 * 4096, 99);
     expect(reservation(1, [mfn(0x70), mfn(0x71)])).toBe(2);
     expect(stat(3)).toBe(FRAMES - 2);
@@ -45,7 +45,7 @@ describe('the reservation', () => {
     expect(stat(3)).toBe(FRAMES);
   });
 
-  it('does not grow beyond its limit, nor shrink by what it does not have', () => {
+  it('does not grow beyond its limit, nor shrink by frames that it does not have', () => {
     expect(
       reservation(
         6,
@@ -69,7 +69,7 @@ describe('the reservation', () => {
     expect(memoryOp(1, HOLE)).toBe(0);
   });
 
-  it('is not exchanged: there is no memory to spare', () => {
+  it('cannot be exchanged: there is no spare memory', () => {
     const words = [LIST, 1, 0, SELF, LIST + 64, 1, 0, SELF, 0];
     for (const [i, word] of words.entries()) c.guest.setU64(DATA + 8 * i, word);
     c.guest.setU64(LIST, 5);
@@ -84,7 +84,7 @@ describe('the reservation', () => {
 });
 
 describe('maps', () => {
-  it('of memory are the ones the toolstack set', () => {
+  it('of memory are those that the toolstack set', () => {
     c.guest.setU32(DATA, 8);
     c.guest.setU64(DATA + 8, LIST);
     expect(memoryOp(9)).toBe(0);
@@ -103,8 +103,8 @@ describe('maps', () => {
   });
 });
 
-describe('what a PV guest without privilege may not do', () => {
-  it('has the errors that Xen gives', () => {
+describe('what an unprivileged PV guest may not do', () => {
+  it('returns the errors that Xen returns', () => {
     c.guest.setU64(DATA, SELF);
     expect(memoryOp(7)).toBe(-EACCES);
     expect(memoryOp(15)).toBe(-EACCES);

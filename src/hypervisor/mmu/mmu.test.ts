@@ -21,7 +21,10 @@ beforeEach(async () => {
   c = await CallingGuest.boot();
 });
 const pte = (frame: number, flags = 7): number => mfn(frame) * PAGE + flags;
-/** Such an entry of the lowest level as Xen keeps it: USER always; GLOBAL for user mode's page, bit 52 for the kernel's. */
+/**
+ * An entry of the lowest level as Xen stores it: always with USER, with GLOBAL for a user page, with bit 52 for a
+ * kernel page.
+ */
 const kept = (frame: number, flags = 7): number =>
   flags & 4 ? pte(frame, flags | 0x100) : pte(frame, flags | 4) + 2 ** 52;
 const mmuUpdate = (ptr: number, value: number | bigint, foreign = SELF): number => {
@@ -36,7 +39,7 @@ const mmuext = (cmd: number, arg1: number | bigint = 0, arg2: number | bigint = 
   return c.call(26, DATA, 1, 0, SELF);
 };
 const updateVa = (va: number, value: number | bigint, flags = 2): number => c.call(14, va, value, flags);
-/** Address of an entry of the guest's tables. */
+/** The address of an entry in the guest's page tables. */
 const l1e = (frame: number): number => mfn(L1 + (frame >>> 9)) * PAGE + 8 * (frame & 511);
 const types = (...frames: number[]) =>
   frames.map((f) => [c.guest.domain.state.frames.type[f], c.guest.domain.state.frames.count[f]]);
@@ -51,7 +54,7 @@ describe('a page-table entry', () => {
     expect(c.guest.s64((L1 + 3) * PAGE + 8)).toBe(0);
   });
 
-  it('keeps accessed and dirty bits where it is asked to', () => {
+  it('keeps its accessed and dirty bits where the guest asks for that', () => {
     c.guest.setU64((L1 + 3) * PAGE, pte(0x44, 0x67));
     expect(mmuUpdate(l1e(0x600) + 2, pte(0x46, 1))).toBe(0);
     expect(c.guest.s64((L1 + 3) * PAGE)).toBe(kept(0x46, 0x61));
@@ -67,20 +70,20 @@ describe('a page-table entry', () => {
     expect(updateVa(0x60_0000, mfn(c.guest.domain.layout.sharedInfo) * PAGE + 7)).toBe(0);
   });
 
-  it("of addresses without a table, or in Xen's range, is not there", () => {
+  it("is reported missing for addresses without a table and for Xen's range", () => {
     for (const va of [0x4000_0000, 0xffff_8000_0000_0000n, 2 ** 46]) {
       expect(c.call(14, va, pte(0x44), 0)).toBe(-EINVAL);
     }
   });
 
-  it('of a page that is no table is just memory', () => {
+  it('in a page that is no page table is plain memory', () => {
     expect(mmuUpdate(mfn(0x50) * PAGE + 16, 0x1234_5678_9abc_def0n)).toBe(0);
     expect(c.guest.big(0x50 * PAGE + 16)).toBe(0x1234_5678_9abc_def0n);
   });
 });
 
 describe('mmu_update', () => {
-  it('counts what it has done, and stops at the first error', () => {
+  it('counts the updates that it has done, and stops at the first error', () => {
     for (const [i, value] of [pte(1), pte(2), 3 * PAGE + 7, pte(4)].entries()) {
       c.guest.setU64(DATA + 16 * i, l1e(0x600 + i));
       c.guest.setU64(DATA + 16 * i + 8, value);
@@ -91,7 +94,7 @@ describe('mmu_update', () => {
     expect(c.guest.s64((L1 + 3) * PAGE + 24)).toBe(kept(0x603));
   });
 
-  it('gives the errors that Xen gives', () => {
+  it('returns the errors that Xen returns', () => {
     expect(mmuUpdate(l1e(0x600) + 4, 0)).toBe(-ENOSYS);
     expect(mmuUpdate(0x5000, 0)).toBe(-EINVAL);
     expect(mmuUpdate(l1e(0x600), 0, 0)).toBe(-EPERM);
@@ -100,7 +103,7 @@ describe('mmu_update', () => {
     expect(c.call(1, HOLE, 1, 0, SELF)).toBe(-EFAULT);
   });
 
-  it('changes the machine-to-physical table, which the guest can read and not write', async () => {
+  it('changes the machine-to-physical table, which the guest can read but not write', async () => {
     expect(mmuUpdate(mfn(0x55) * PAGE + 1, 0x4321)).toBe(0);
     const g = await TinyGuest.boot(`
       mov rax, 0xffff800000000000
@@ -139,7 +142,7 @@ describe('the machine-to-physical table', () => {
       add rdi, 8
       ret`;
   const NONE = 0xffff_ffff_ffff_ffffn;
-  /** Machine frames of one 2 MiB of table. */
+  /** The number of machine frames whose entries fill one 2 MiB page of the table. */
   const PIECE = 0x4_0000;
 
   it.each(['at power-on', 'on the next host'])(
@@ -151,28 +154,28 @@ describe('the machine-to-physical table', () => {
       g.setU32(DATA + 0x800, mfn(layout.sharedInfo));
       g.setU32(DATA + 0x804, end);
       if (when !== 'at power-on') g = await g.moved();
-      // Beyond it there is nothing.
+      // There is nothing beyond it.
       expect(g.run()).toMatchObject({ reason: 'crash' });
       const beyond = (0xffff_8000_0000_0000n + 8n * BigInt(end)).toString(16);
       expect(g.domain.crashReport().message).toContain(`page fault at 0x${beyond}, error code 0`);
-      // Frames that are not the guest's, frame 0 of the guest, what Xen shares with it, nobody's.
+      // These are: frames of others, the guest's frame 0, frames that Xen shares with the guest, and a frame of nobody.
       expect(g.words(DATA, 5)).toEqual([NONE, NONE, 0n, NONE, NONE]);
     },
   );
 
-  it('cannot be written where nobody has frames', async () => {
+  it('cannot be written where no frames exist', async () => {
     const g = await TinyGuest.boot('mov rax, 0xffff800000000000\n mov [rax], rax');
     expect(g.run()).toMatchObject({ reason: 'crash' });
     expect(g.domain.crashReport().message).toMatch(/page fault at 0xffff800000000000, error code 3/);
   });
 
-  it('begins with the first frame of a guest that had it so when it was switched on', async () => {
+  it("begins with the guest's first frame in a guest that was switched on when tables began there", async () => {
     const g = await TinyGuest.boot(READS, { wholeM2p: false });
     expect(g.run()).toMatchObject({ reason: 'crash' });
     expect(g.domain.crashReport().message).toMatch(/page fault at 0xffff800000000000, error code 0/);
   });
 
-  it('takes two frames more than from there on', () => {
+  it('takes two more frames than such a short one', () => {
     expect(frameLayout(FRAMES, true).total - frameLayout(FRAMES, false).total).toBe(2);
   });
 });
@@ -186,7 +189,7 @@ describe('page tables', () => {
       [1, 1],
       [1, 1],
     ]);
-    // The toolstack has pinned the first one.
+    // The toolstack has pinned the first table.
     expect(mmuext(3, mfn(L4))).toBe(-EINVAL);
     expect(mmuext(4, mfn(L4))).toBe(0);
     expect(mmuext(4, mfn(L4))).toBe(-EINVAL);
@@ -199,7 +202,7 @@ describe('page tables', () => {
     expect(mmuext(3, 5)).toBe(-EINVAL);
   });
 
-  it('become tables when they are pinned or entered, and memory again when the last reference goes', () => {
+  it('get their type when they are pinned or entered, and are memory again when the last reference is dropped', () => {
     const fresh = 0x60;
     c.guest.domain.state.mem.u8.fill(
       0,
@@ -216,7 +219,7 @@ describe('page tables', () => {
     expect(types(fresh)).toEqual([[0, 0]]);
   });
 
-  it('with a bad entry are refused, and leave no reference behind', () => {
+  it('with an invalid entry are refused, and leave no reference behind', () => {
     const at = 0x61 * PAGE;
     c.guest.setU64(at, pte(L1));
     c.guest.setU64(at + 8, 5 * PAGE + 1);
@@ -236,7 +239,7 @@ describe('page tables', () => {
     expect(types(L4)).toEqual([[4, 2]]);
   });
 
-  it('are switched by base pointer, for kernel and user mode', () => {
+  it('are switched by their base pointer, for kernel and user mode', () => {
     const { state } = c.guest.domain;
     expect(mmuext(15, mfn(L4))).toBe(0);
     expect(types(L4)).toEqual([[4, 3]]);
@@ -260,7 +263,7 @@ describe('mmuext_op', () => {
     expect(mmuext(17, mfn(0x70), 5)).toBe(-EINVAL);
   });
 
-  it('gives the errors that Xen gives', () => {
+  it('returns the errors that Xen returns', () => {
     expect(mmuext(12)).toBe(-EACCES);
     expect(mmuext(18)).toBe(-EINVAL);
     expect(mmuext(19)).toBe(-EOPNOTSUPP);
@@ -275,9 +278,9 @@ describe('mmuext_op', () => {
   });
 });
 
-describe('a write of the kernel to a page table that it has mapped read-only', () => {
+describe('a write by the kernel to a page table that it has mapped read-only', () => {
   const ENTRY = (L1 + 3) * PAGE + 8 * 0x10;
-  /** Runs `body` with rbx = address of an entry that holds pte(0x610); returns the guest. */
+  /** Runs `body` with the address of an entry that holds pte(0x610) in rbx. Returns the guest. */
   const run = async (body: string, assist = true): Promise<TinyGuest> => {
     const g = await TinyGuest.boot(`
       ${assist ? 'xor edi, edi\nmov esi, 2\nmov eax, 21\nsyscall' : ''}
@@ -293,7 +296,7 @@ describe('a write of the kernel to a page table that it has mapped read-only', (
     return g;
   };
 
-  it('is carried out, whatever the instruction', async () => {
+  it('is emulated, whatever the instruction', async () => {
     expect((await good('mov [rbx], rdx')).s64(ENTRY)).toBe(kept(0x40));
     expect((await good('mov qword [rbx], 0')).s64(ENTRY)).toBe(0);
     expect((await good('mov dword [rbx], 0')).s64(ENTRY)).toBe(Math.floor(kept(0x610) / 2 ** 32) * 2 ** 32);
@@ -307,7 +310,7 @@ describe('a write of the kernel to a page table that it has mapped read-only', (
     ).toEqual([0n, 0n, 0n, BigInt(kept(0x613))]);
   });
 
-  it('by xchg and cmpxchg gives the old value, and flags', async () => {
+  it('by xchg or cmpxchg returns the old value and sets the flags', async () => {
     const x = await good('xchg [rbx], rdx\nmov [rcx], rdx');
     expect([x.s64(ENTRY), x.s64(DATA)]).toEqual([kept(0x40), kept(0x610)]);
     const hit = await good(`mov rax, ${kept(0x610)}\nlock cmpxchg [rbx], rdx`);
@@ -320,7 +323,7 @@ describe('a write of the kernel to a page table that it has mapped read-only', (
     ]);
   });
 
-  it('stays a page fault without the assist, for a bad entry, and for tables above L1', async () => {
+  it('stays a page fault without the assist, for an invalid entry, and for tables above L1', async () => {
     const bad = async (body: string, assist = true): Promise<string> => {
       const g = await run(body, assist);
       expect(g.run()).toMatchObject({ reason: 'crash' });
@@ -347,7 +350,7 @@ describe('a write of the kernel to a page table that it has mapped read-only', (
 });
 
 describe('a hypercall with much to do', () => {
-  it('is done in several goes, and the guest sees one', () => {
+  it('is continued in several parts, and the guest sees one call', () => {
     const count = 10_000;
     const list = 0x20_0000;
     for (let i = 0; i < count; i++) {
@@ -361,7 +364,7 @@ describe('a hypercall with much to do', () => {
     expect(c.guest.domain.clock.now() - before).toBeGreaterThan(400_000);
   });
 
-  it('inside a multicall goes on there', () => {
+  it('inside a multicall is continued inside the multicall', () => {
     const count = 5000;
     const list = 0x20_0000;
     for (let i = 0; i < count; i++) {

@@ -18,12 +18,14 @@ const SELF = 0x7ff0;
 const PAGE = 4096;
 const WINDOW = 0x60_0000;
 const WINDOW_ENTRY = (L1 + 3) * PAGE;
-/** Frames that no test uses otherwise, for tables. */
+/** Frames for tables, which no test uses for anything else. */
 const SPARE = 0x61;
 const KERNEL = 1n << 52n;
-/** The first entry of the machine-to-physical table that is the guest's own frame's. */
+/** The number of the first entry of the machine-to-physical table that stands for one of the guest's frames. */
 const M2P = BigInt.asUintN(64, 0xffff_8000_0000_0000n + 8n * BigInt(mfn(0)));
-/** Version 2's list of two linear entries: a length of 4 bytes, and a frame and a count each. */
+/**
+ * The list of two linear entries in version 2 of the record: a length of 4 bytes, then a frame and a count for each.
+ */
 const LINEAR_BYTES = 4 + 2 * (4 + 8);
 let c: CallingGuest;
 const pte = (frame: number, flags: number): bigint => BigInt(mfn(frame)) * 4096n + BigInt(flags);
@@ -38,26 +40,26 @@ const mmuext = (cmd: number, arg1: number): number => {
   c.guest.setU64(DATA + 8, arg1);
   return c.call(26, DATA, 1, 0, SELF);
 };
-/** An entry of a page that is no table yet. */
+/** An entry of a page that is not a page table yet. */
 const put = (frame: number, index: number, value: bigint): void =>
   c.guest.setU64(frame * PAGE + 8 * index, value);
 const entry = (frame: number, index: number): bigint => c.guest.big(frame * PAGE + 8 * index);
-/** What an L1 entry of these flags becomes: USER in all, GLOBAL for user pages, bit 52 for kernel pages. */
+/** What an L1 entry with these flags becomes: USER is set in all, GLOBAL for user pages, bit 52 for kernel pages. */
 const WAYS: [number, bigint, bigint][] = [
   [0x01, 0n, 0x05n | KERNEL],
   [0x63, 0n, 0x67n | KERNEL],
   [0x05, 0n, 0x105n],
   [0x267, 0n, 0x367n],
   [0x105, 0n, 0x105n],
-  // Read back by the guest and written again: as it was.
+  // The guest reads the entry and writes it back: it does not change.
   [0x07, KERNEL, 0x07n | KERNEL],
   [0x107, KERNEL, 0x107n | KERNEL],
   [0x101, 0n, 0x105n | KERNEL],
-  // Not present: not looked at.
+  // An entry that is not present is stored as it is.
   [0x0e, 0n, 0x0en],
 ];
 
-describe('an entry of the lowest level is kept as Xen keeps it', () => {
+describe('an entry of the lowest level is stored as Xen stores it', () => {
   beforeEach(async () => {
     c = await CallingGuest.boot();
   });
@@ -79,7 +81,7 @@ describe('an entry of the lowest level is kept as Xen keeps it', () => {
     expect(c.guest.big(WINDOW_ENTRY)).toBe(pte(0x44, 7) | KERNEL);
   });
 
-  it('when the table that it is in becomes one', () => {
+  it('when the page that contains it becomes a page table', () => {
     WAYS.forEach(([flags, high], i) => {
       put(SPARE, i, pte(0x44, flags) | high);
     });
@@ -89,7 +91,7 @@ describe('an entry of the lowest level is kept as Xen keeps it', () => {
     });
   });
 
-  it('where it maps a grant, and Xen leaves the free bits alone', () => {
+  it('where it maps a grant, whose available bits Xen does not use', () => {
     const { state, layout } = c.guest.domain;
     const grant = state.engine.ram.linearOf(layout.grants) + 8 * 9;
     state.mem.setU32(grant, 1 | (7 << 16));
@@ -105,14 +107,14 @@ describe('an entry of the lowest level is kept as Xen keeps it', () => {
     expect(c.guest.big(WINDOW_ENTRY)).toBe(pte(0x70, 0x165) | NX);
   });
 
-  it('in the tables of the builder', async () => {
+  it('in the tables that the domain builder makes', async () => {
     const g = await TinyGuest.boot('jmp poweroff');
     expect(g.big((L1 + 3) * PAGE)).toBe(pte(0x600, 0x107));
     expect(g.big((L1 + 3) * PAGE + 8 * 0x1ff)).toBe(pte(L4, 0x105));
   });
 });
 
-it('a write of the kernel to a table that it sees read-only is adjusted, too', async () => {
+it('also when the kernel writes it through a read-only mapping of the table', async () => {
   const g = await TinyGuest.boot(`
     xor edi, edi
     mov esi, 2
@@ -127,7 +129,7 @@ it('a write of the kernel to a table that it sees read-only is adjusted, too', a
     jmp poweroff`);
   expect(g.run()).toMatchObject({ reason: 'poweroff' });
   expect(g.big(WINDOW_ENTRY)).toBe(pte(0x44, 7) | KERNEL);
-  // The guest took USER away: the page is its kernel's now, and stays GLOBAL as the guest had it.
+  // The guest cleared USER: now the page belongs to its kernel, and GLOBAL stays as the guest had set it.
   expect(g.big(WINDOW_ENTRY + 8)).toBe(pte(0x45, 0x107) | KERNEL);
 });
 
@@ -136,7 +138,7 @@ describe('an entry of an upper level', () => {
     c = await CallingGuest.boot();
   });
 
-  it('always has USER, and in the top table ACCESSED', () => {
+  it('always has USER, and in the top table also ACCESSED', () => {
     expect(mmuUpdate(entryAt(L2, 100), pte(SPARE, 1))).toBe(0);
     expect(entry(L2, 100)).toBe(pte(SPARE, 5));
     expect(mmuUpdate(entryAt(L3, 100), pte(L2, 1))).toBe(0);
@@ -148,7 +150,7 @@ describe('an entry of an upper level', () => {
     expect(entry(SPARE + 1, 5)).toBe(pte(L3, 0x27));
   });
 
-  it('that names a table of its own level read-only cannot be made writable', () => {
+  it('that maps a table of its own level read-only cannot be made writable', () => {
     for (const table of [L2, L3, L4]) {
       const at = entryAt(table, 300);
       expect(mmuUpdate(at, pte(table, 1))).toBe(0);
@@ -156,7 +158,7 @@ describe('an entry of an upper level', () => {
       for (const flags of [3, 7, 0x63]) expect(mmuUpdate(at, pte(table, flags))).toBe(-EINVAL);
       expect(mmuUpdate(at + 2, pte(table, 3))).toBe(-EINVAL);
       expect(entry(table, 300)).toBe(before);
-      // What names the next level may change.
+      // An entry that maps a table of the next level may change.
       expect(mmuUpdate(at, 0n)).toBe(0);
     }
     for (const flags of [5, 7, 5]) {
@@ -165,7 +167,7 @@ describe('an entry of an upper level', () => {
     }
   });
 
-  it('that names another table of its level makes no chains', () => {
+  it('that maps another table of its level makes no chains', () => {
     for (const table of [SPARE, SPARE + 1, SPARE + 2]) {
       put(table, 0, pte(L3, 7));
       expect(mmuext(3, mfn(table))).toBe(0);
@@ -173,11 +175,11 @@ describe('an entry of an upper level', () => {
     const a = entryAt(SPARE, 1);
     const b = entryAt(SPARE + 1, 1);
     expect(mmuUpdate(a, pte(SPARE + 1, 1))).toBe(0);
-    // The second is named by the first: it names no third, and not the first; itself it may.
+    // The first table maps the second: so the second may map neither a third nor the first, only itself.
     expect(mmuUpdate(b, pte(SPARE + 2, 1))).toBe(-EINVAL);
     expect(mmuUpdate(b, pte(SPARE, 1))).toBe(-EINVAL);
     expect(mmuUpdate(b, pte(SPARE + 1, 1))).toBe(0);
-    // The first names another: no third names it.
+    // The first table maps another one: so no third table may map it.
     expect(mmuUpdate(entryAt(SPARE + 2, 1), pte(SPARE, 1))).toBe(-EINVAL);
     expect(mmuUpdate(a, 0n)).toBe(0);
     expect(mmuUpdate(b, pte(SPARE + 2, 1))).toBe(0);
@@ -185,13 +187,13 @@ describe('an entry of an upper level', () => {
       [SPARE + 1, 1],
       [SPARE + 2, -1],
     ]);
-    // A table that goes takes its entries' uses along.
+    // A table that loses its type takes the counts of its entries along.
     expect(mmuext(4, mfn(SPARE + 1))).toBe(0);
     expect(c.guest.domain.state.frames.linear.size).toBe(0);
   });
 });
 
-/** What Xen has in the slots of a top table, by slot; of all others there it has nothing. */
+/** What Xen keeps in the slots of a top table, by slot; its other slots are empty. */
 const reserved = (g: TinyGuest, top: number, m2p: boolean): Map<number, bigint> => {
   const { m2pTables } = g.domain.layout;
   return new Map([
@@ -213,14 +215,14 @@ const inSlots = (g: TinyGuest, top: number): Map<number, bigint> => {
 const NX = 1n << 63n;
 const M2P_STRICT = 32;
 
-describe("Xen's own slots of a top table", () => {
+describe('the slots of a top table that Xen reserves', () => {
   beforeEach(async () => {
     c = await CallingGuest.boot();
-    // What the guest had there is lost.
+    // Whatever the guest had in these slots is overwritten.
     for (let slot = 250; slot < 280; slot++) put(SPARE, slot, pte(L3, 7));
   });
 
-  it("are in the guest's memory from when it is one, and from when a kernel uses it with the M2P", () => {
+  it("are filled in the guest's memory when a table becomes a top table, and the M2P's when a kernel uses it", () => {
     expect(inSlots(c.guest, L4)).toEqual(reserved(c.guest, L4, true));
     expect(mmuext(3, mfn(SPARE))).toBe(0);
     expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, false));
@@ -235,7 +237,7 @@ describe("Xen's own slots of a top table", () => {
     expect(inSlots(c.guest, SPARE + 1)).toEqual(reserved(c.guest, SPARE + 1, true));
   });
 
-  it('with m2p_strict show the M2P from the beginning, until user mode uses the table', () => {
+  it('show the M2P from the beginning with m2p_strict, until user mode uses the table', () => {
     expect(c.call(21, 0, M2P_STRICT)).toBe(0);
     expect(mmuext(3, mfn(SPARE))).toBe(0);
     expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, true));
@@ -243,7 +245,7 @@ describe("Xen's own slots of a top table", () => {
     expect(inSlots(c.guest, SPARE)).toEqual(reserved(c.guest, SPARE, false));
   });
 
-  it('cannot be changed by the guest, and count as writes', () => {
+  it('cannot be changed by the guest, and filling them marks the page as dirty', () => {
     expect(mmuext(3, mfn(SPARE))).toBe(0);
     for (let slot = 256; slot < 272; slot++) {
       for (const value of [0n, pte(L3, 7), entry(SPARE, slot)])
@@ -270,8 +272,11 @@ describe("Xen's own slots of a top table", () => {
   });
 });
 
-describe('a guest that was saved when tables were kept as it wrote them', () => {
-  /** As the versions before saved it: no USER in the kernel's entries, nothing of Xen's, an M2P without USER. */
+describe('a guest that was saved by a version that stored page-table entries unchanged', () => {
+  /**
+   * Undoes what earlier versions did not do: no USER in the kernel's entries, nothing in Xen's slots, an M2P without
+   * USER.
+   */
   const old = async (): Promise<TinyGuest> => {
     const g = await TinyGuest.boot(`
       mov rbx, ${BigInt.asUintN(64, M2P)}
@@ -308,7 +313,7 @@ describe('a guest that was saved when tables were kept as it wrote them', () => 
     return there;
   };
 
-  it('finds them as Xen keeps them, and goes on', async () => {
+  it('finds them as Xen stores them, and goes on', async () => {
     const there = await old();
     expect(inSlots(there, L4)).toEqual(reserved(there, L4, true));
     expect(there.big(L4 * PAGE)).toBe(pte(L3, 0x27));
@@ -331,7 +336,7 @@ describe('linear page tables of a guest that moves', () => {
     return c.guest;
   };
 
-  it('are counted as before', async () => {
+  it('are counted as before the move', async () => {
     const there = await (await linear()).moved();
     expect([...there.domain.state.frames.linear]).toEqual([
       [SPARE, 1],
@@ -339,12 +344,12 @@ describe('linear page tables of a guest that moves', () => {
     ]);
   });
 
-  it('are counted anew where the state was saved before they were', async () => {
+  it('are counted anew if the state was saved by a version that did not count them', async () => {
     const guest = await linear();
     guest.domain.pause();
     const saved = decodeAll(guest.domain.save()).map((r) => {
       if (r.tag !== framesRecord.tag) return encodeRaw(r.tag, r.version, r.body);
-      // Version 1 ends before the list of linear tables: its length and two entries.
+      // Version 1 ends before the list of linear tables, which is its length and two entries.
       return encodeRaw(r.tag, 1, r.body.subarray(0, r.body.length - LINEAR_BYTES));
     });
     const there = await TinyGuest.empty('again: jmp again');
@@ -358,7 +363,9 @@ describe('linear page tables of a guest that moves', () => {
 });
 
 describe('kernel and user mode', () => {
-  /** A top table of user mode in SPARE, with what `entries` put in the tables below it; user code runs at WINDOW. */
+  /**
+   * A top table for user mode in SPARE, with the entries of `entries` in the tables below it; user code runs at WINDOW.
+   */
   const twoTables = (body: string): string => `
     lea rdi, [traps]
     xor eax, eax
@@ -408,7 +415,7 @@ describe('kernel and user mode', () => {
     zero 16
     ${body}
   `;
-  /** The user's own tables: one page of code at WINDOW, whose entry the guest wrote without USER. */
+  /** Page tables for user mode only: one page of code at WINDOW, whose entry the guest wrote without USER. */
   const boot = async (code: number[], topHasKernel = false): Promise<TinyGuest> => {
     const g = await TinyGuest.boot(twoTables(''));
     const set = (table: number, index: number, value: bigint): void =>
@@ -422,27 +429,27 @@ describe('kernel and user mode', () => {
     expect(g.run()).toMatchObject({ reason: 'poweroff' });
     return g;
   };
-  /** mov eax, [DATA]; ud2's place is never reached. */
+  /** mov eax, [DATA]; the ud2 is never reached. */
   const LOAD_DATA = [0x8b, 0x04, 0x25, ...[0, 8, 16, 24].map((s) => (DATA >> s) & 0xff)];
-  /** mov rax, [0xffff800000000000 + 8 * mfn]: the machine-to-physical table. */
+  /** mov rax, [0xffff800000000000 + 8 * mfn] reads the machine-to-physical table. */
   const LOAD_M2P = [
     0x48,
     0xa1,
     ...Array.from({ length: 8 }, (_, i) => Number((M2P >> BigInt(8 * i)) & 0xffn)),
   ];
 
-  it("are kept apart by their top tables: what the user's has not is a fault of the user's", async () => {
+  it('are kept apart by their top tables: user mode gets a fault for what its own top table does not map', async () => {
     const g = await boot(LOAD_DATA);
     expect(g.words(DATA, 3)).toEqual([4n, BigInt(WINDOW), BigInt(DATA)]);
   });
 
-  it("are not kept apart by USER: what the user's top table shows can be had", async () => {
-    // The load works; the one after it reads an address that nobody maps.
+  it('are not kept apart by USER: user mode can access whatever its top table maps', async () => {
+    // The load works; the next one reads an address that is not mapped.
     const g = await boot([...LOAD_DATA, 0x8b, 0x04, 0x25, 0, 0, 0x90, 0], true);
     expect(g.words(DATA, 3)).toEqual([4n, BigInt(WINDOW + LOAD_DATA.length), 0x90_0000n]);
   });
 
-  it("and Xen's own range is the kernel's alone in both", async () => {
+  it("and Xen's own range belongs to the kernel alone in both", async () => {
     const g = await boot(LOAD_M2P);
     expect(g.big(DATA) & 4n).toBe(4n);
     expect(g.words(DATA + 8, 2)).toEqual([BigInt(WINDOW), BigInt.asUintN(64, M2P)]);

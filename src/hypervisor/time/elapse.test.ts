@@ -6,7 +6,7 @@ const S = 1e9;
 const HOUR = 3600 * S;
 const DAY = 24 * HOUR;
 const CONTEXT = 0x5_0000;
-/** Words that the kernel below keeps. */
+/** The words in memory that the kernel below keeps. */
 const W = {
   jiffies: DATA,
   periodBegan: DATA + 8,
@@ -21,10 +21,10 @@ const W = {
   putOff: DATA + 88,
   lockups: DATA + 96,
 };
-/** vCPU 0 is the one that masks events, for so many instructions. */
+/** The number of instructions for which vCPU 0, the only one that does so, masks events. */
 const MASKED = 30_000;
 
-/** What Linux does when it reads its clock and finds the mark of a long stop: all judging is put off. */
+/** Does what Linux does when it reads its clock and finds the mark of a long stop: it postpones all its watchdogs. */
 const readClock = (vcpu: number, label: string): string => `
     mov al, [SHARED+${64 * vcpu + 61}]
     and al, 2
@@ -35,8 +35,9 @@ const readClock = (vcpu: number, label: string): string => `
   ${label}:
 `;
 /**
- * The timer interrupt. vCPU 0 keeps the common time; both judge whether a period began too long ago by that, and vCPU 1
- * whether its own thread ran too long ago. `open`: events are let in for so long before it sets the next timer.
+ * The timer interrupt's handler. vCPU 0 keeps the common time (jiffies). Both vCPUs check by that time whether a period
+ * began too long ago, and vCPU 1 also checks whether its own thread last ran too long ago. `open`: for how many
+ * instructions the handler lets events in before it sets the next timer.
  */
 const timer = (vcpu: number, early: boolean, open: number): string => `
   onevent${vcpu}:
@@ -126,11 +127,11 @@ const YIELD = 'xor edi, edi\nxor esi, esi\nmov eax, SCHED_OP\nsyscall\n';
 const BLOCK = 'mov edi, 1\nxor esi, esi\nmov eax, SCHED_OP\nsyscall\n';
 
 /**
- * A kernel of two vCPUs that judges as RCU of Linux does. vCPU 1 begins period after period, each with the common time,
- * and what was put off then no longer is; vCPU 0, which alone moves the common time, reads its clock and then takes no
- * timer for a while. It also judges as the soft lockup watchdog does: what vCPU 1 has put off ends where its thread runs.
- * `early`: a timer interrupt reads the clock that has the mark before it judges (clock source xen), or only when it sets
- * the next one (tsc). `asleep`: neither computes but in its timer.
+ * A kernel of two vCPUs with the stall detector of Linux's RCU: vCPU 1 begins one period after another, notes the
+ * common time for each, and ends what was postponed; vCPU 0, which alone advances the common time, reads its clock and
+ * then takes no timer interrupt for a while. The kernel also has the soft lockup watchdog: what vCPU 1 postponed ends
+ * when its thread runs. `early`: a timer interrupt reads the clock that has the mark before it checks (clock source
+ * xen), or else only when it sets the next timer (tsc). `asleep`: both vCPUs sleep except in their timer interrupts.
  */
 async function judging(
   early: boolean,
@@ -205,39 +206,42 @@ const ticks = (g: TinyGuest): number[] => W.ticks.map((at) => g.s64(at));
 
 describe('a long stop', () => {
   it.each([
-    ['before it judges', true],
-    ['only after it has judged', false],
-  ])('is known to all vCPUs before one judges, where a timer interrupt looks %s', async (_, early) => {
-    const g = await judging(early);
-    const { domain } = g;
-    for (let i = 0; i < 24; i++) {
-      g.run(5e6 + 370_000 * i);
-      const before = ticks(g);
-      const at = domain.clock.now();
-      domain.pause();
-      const ns = [30 * S, 1000 * S, HOUR][i % 3];
-      domain.elapse(ns);
-      domain.start();
-      expect(domain.clock.now() - at).toBe(ns);
-      const after = ticks(g);
-      g.run(12e6);
-      expect([i, g.s64(W.stalls), g.s64(W.lockups)]).toEqual([i, 0, 0]);
-      // For each step each has taken one to hear of it, and one after it.
-      const least = 2 * Math.ceil(ns / (1800 * S));
-      for (const [vcpu, count] of after.entries()) {
-        expect(count - before[vcpu]).toBeGreaterThanOrEqual(least);
-        expect(count - before[vcpu]).toBeLessThanOrEqual(least + 1);
+    ['before it checks', true],
+    ['only after it has checked', false],
+  ])(
+    'is known to all vCPUs before one checks for a stall, where a timer interrupt reads its clock %s',
+    async (_, early) => {
+      const g = await judging(early);
+      const { domain } = g;
+      for (let i = 0; i < 24; i++) {
+        g.run(5e6 + 370_000 * i);
+        const before = ticks(g);
+        const at = domain.clock.now();
+        domain.pause();
+        const ns = [30 * S, 1000 * S, HOUR][i % 3];
+        domain.elapse(ns);
+        domain.start();
+        expect(domain.clock.now() - at).toBe(ns);
+        const after = ticks(g);
+        g.run(12e6);
+        expect([i, g.s64(W.stalls), g.s64(W.lockups)]).toEqual([i, 0, 0]);
+        // For each step, each vCPU took one interrupt that told it of the stop, and at most one after it.
+        const least = 2 * Math.ceil(ns / (1800 * S));
+        for (const [vcpu, count] of after.entries()) {
+          expect(count - before[vcpu]).toBeGreaterThanOrEqual(least);
+          expect(count - before[vcpu]).toBeLessThanOrEqual(least + 1);
+        }
       }
-    }
-    expect(g.s64(W.longest)).toBeLessThan(1801 * S);
-    // No timer interrupt has read the same time twice: kernels take that for a broken clock.
-    expect(g.s64(W.stood)).toBe(0);
-  });
+      expect(g.s64(W.longest)).toBeLessThan(1801 * S);
+      // No two timer interrupts have read the same time: a kernel takes that for a broken clock.
+      expect(g.s64(W.stood)).toBe(0);
+    },
+  );
 
   it.each([
-    ['for long, so that others have to run meanwhile', { masked: 900_000 }],
-    ['no more while it has yet to set its next timer', { open: 8000 }],
-  ])('is told again before the clock goes on, where a vCPU masks events %s', async (_, options) => {
+    ['for so long that others have to run meanwhile', { masked: 900_000 }],
+    ['until just before it sets its next timer', { open: 8000 }],
+  ])('is told again before the clock continues, where a vCPU masks events %s', async (_, options) => {
     const g = await judging(false, options);
     const { domain } = g;
     for (let i = 0; i < 24; i++) {
@@ -250,7 +254,7 @@ describe('a long stop', () => {
     }
   });
 
-  it('of more than an hour passes by in parts where vCPUs compute: they run in between, and others may', async () => {
+  it('of more than an hour passes in parts while vCPUs compute: they run in between, and so may other guests', async () => {
     const g = await judging(false);
     const { domain } = g;
     const at = domain.clock.now();
@@ -263,7 +267,7 @@ describe('a long stop', () => {
       if (now - before > S) {
         parts++;
         expect(now - before).toBeLessThanOrEqual(HOUR + 2e6);
-        // The next part does not come before the other processes had their turn.
+        // The next part does not come before other processes had their turn.
         const began = g.s64(W.periodBegan);
         domain.run(150e6);
         expect(domain.clock.now() - now).toBeLessThan(S);
@@ -280,7 +284,7 @@ describe('a long stop', () => {
     expect(g.s64(W.longest)).toBeLessThan(1801 * S);
   });
 
-  it('of months passes by in turns, in which nothing else of the guest runs, or at once when it is paused', async () => {
+  it('of months passes in turns in which nothing else of the guest runs, or at once when it is paused', async () => {
     const g = await judging(false, { work: 6000, asleep: true });
     const { domain } = g;
     for (const paused of [false, true]) {
@@ -309,7 +313,7 @@ describe('a long stop', () => {
     }
   });
 
-  it('has what the guest signals meanwhile reach the back ends when it runs: they stand still before', async () => {
+  it('delays what the guest signals to back ends until it runs: until then they stand still', async () => {
     const g = await judging(true);
     const { domain } = g;
     const port = domain.storePort;
@@ -319,7 +323,7 @@ describe('a long stop', () => {
       domain.pause();
       domain.elapse(30 * S);
       heard = 0;
-      // As vCPU 0 does from its timer interrupt.
+      // vCPU 0 does the same from its timer interrupt.
       domain.state.events.send(port);
       domain.state.events.send(port);
       expect(heard).toBe(0);
@@ -334,7 +338,7 @@ describe('a long stop', () => {
     }
   });
 
-  it('is over though a vCPU takes no timer event', async () => {
+  it('ends even if a vCPU takes no timer event', async () => {
     const g = await judging(true);
     const { domain } = g;
     g.run(20e6);

@@ -9,7 +9,7 @@ import {
 import { CallingGuest, DATA, TinyGuest } from '../../../test/support/tiny-guest.js';
 import { EINVAL, ENOSPC } from '../../xen/errno.js';
 
-/** A kernel that counts upcalls and notes the TSC at each. */
+/** A kernel that counts its upcalls and notes the TSC at each of them. */
 const ticking = (body: string): string => `
     ${TIMER_EVENTS}
     mov rbx, DATA
@@ -34,7 +34,7 @@ const ticking = (body: string): string => `
 const SET_TIMER = 'mov rdi, rax\nmov eax, SET_TIMER_OP\nsyscall\n';
 
 describe('the clock of a guest', () => {
-  it('gives the same time from the published record as from the TSC', async () => {
+  it('gives the same time by its published record (vcpu_time_info) as by the TSC', async () => {
     const c = await CallingGuest.boot();
     const { state } = c.guest.domain;
     const time = state.vcpus[0].vcpuInfo + 32;
@@ -45,7 +45,7 @@ describe('the clock of a guest', () => {
     ]);
   });
 
-  it('has its wall clock where system time was 0, in whole seconds and nanoseconds', async () => {
+  it('has its wall clock as of system time 0, in whole seconds and nanoseconds', async () => {
     const g = await TinyGuest.boot('jmp poweroff', { wallClock: () => 5e18 + 123_457_024 });
     const { state } = g.domain;
     const wc = state.sharedInfo + 3072;
@@ -58,7 +58,7 @@ describe('the clock of a guest', () => {
 describe('a guest that was kept waiting', () => {
   const mark = (g: TinyGuest): number => g.domain.state.mem.getU8(g.domain.state.vcpus[0].vcpuInfo + 32 + 29);
 
-  it('is told of a stop of 2 s and more, and of a host that kept it waiting so long', async () => {
+  it('is told of a stop of 2 s or more, and of a host that kept it from running for so long', async () => {
     const g = await TinyGuest.boot('sleep: jmp sleep');
     g.run(1e6);
     const { domain } = g;
@@ -71,7 +71,7 @@ describe('a guest that was kept waiting', () => {
       domain.start();
       expect(mark(g)).toBe(told);
     }
-    // The guest takes the mark away; a slice is not a stop.
+    // The guest clears the mark; a slice is not a stop.
     domain.state.mem.setU8(domain.state.vcpus[0].vcpuInfo + 32 + 29, 1);
     g.run(1e6);
     g.run(1e6);
@@ -83,7 +83,9 @@ describe('a guest that was kept waiting', () => {
 });
 
 describe('a guest whose host clock jumps', () => {
-  /** Reads its clock all the time: the longest gap, the sum of all gaps over 1 s, and what its record said then. */
+  /**
+   * Reads its clock all the time; notes the longest gap, the sum of all gaps above 1 s, and what its record said then.
+   */
   const READER = `
     mov rbx, DATA
     ${NOW}
@@ -102,7 +104,7 @@ describe('a guest whose host clock jumps', () => {
     mov [rbx+24], al
     mov byte [SHARED+61], 1
     jmp again`;
-  /** A host's clock that goes on by 2 us a look, and by `jump` before look number `at`. */
+  /** A host's clock that advances by 2 us with each reading, and by `jumps[n]` before reading number n. */
   const host = (jumps: Readonly<Record<number, number>>) => {
     const clock = { looks: 0, ns: 7e9 };
     const monotonic = (): number => {
@@ -113,8 +115,8 @@ describe('a guest whose host clock jumps', () => {
   };
   const seen = (g: TinyGuest) => ({ sum: g.s64(DATA + 8), gaps: g.s64(DATA + 16), mark: g.u8(DATA + 24) });
 
-  it('while it runs, finds the mark of a long stop before it can see the jump, once for each', async () => {
-    // Both looks are the guest's own, amid a slice: a slice is some hundred of them.
+  it('finds the mark of a long stop, while it runs, before it can see the jump, once for each jump', async () => {
+    // Both readings are made by the guest itself in the middle of a slice, which has some hundreds of them.
     const { clock, monotonic } = host({ 5000: 40e9, 30000: 3600e9 });
     const g = await TinyGuest.boot(READER, { monotonic });
     const inSlice: boolean[] = [];
@@ -130,7 +132,7 @@ describe('a guest whose host clock jumps', () => {
     expect(sum).toBeLessThan(3640.01e9);
   });
 
-  it('is told nothing by a host that is slow, or while it sleeps', async () => {
+  it('is told nothing if its host is only slow, or while it sleeps', async () => {
     const slow = host(Object.fromEntries(Array.from({ length: 100 }, (_, i) => [400 * i, 1.9e9])));
     const g = await TinyGuest.boot(READER, { monotonic: slow.monotonic });
     while (slow.clock.looks < 40_000) g.run(2e6);
@@ -146,7 +148,7 @@ describe('a guest whose host clock jumps', () => {
     expect(s.u8(0x80_0000 + 61) & 2).toBe(0);
   });
 
-  it('asleep, was kept from running from the time on at which it was to wake', async () => {
+  it('counts as kept from running, if it slept, from the time at which it was to wake', async () => {
     const { clock, monotonic } = host({});
     const g = await TinyGuest.boot(ticking(`${NOW}mov rdx, 100000000000\nadd rax, rdx\n${SET_TIMER}`), {
       monotonic,
@@ -162,7 +164,7 @@ describe('a guest whose host clock jumps', () => {
     expect(state.vcpus[0].runstateTime[2] - blocked).toBeLessThan(100.1e9);
   });
 
-  it('and is paused then, has it in its state', async () => {
+  it('has the jump in its state if it is paused then', async () => {
     const { clock, monotonic } = host({});
     const g = await TinyGuest.boot(READER, { monotonic });
     for (let i = 0; i < 5; i++) g.run(2e6);
@@ -184,7 +186,7 @@ describe('a timer', () => {
     expect(late).toBeLessThan(100);
   });
 
-  it('that is past fires at once; one far in the future after 100 ms; zero stops it', async () => {
+  it('fires at once if its deadline is past, after 100 ms if it is far in the future, and never if it is zero', async () => {
     const past = await TinyGuest.boot(ticking(`mov eax, 5\n${SET_TIMER}`));
     past.run(1e6);
     expect(past.s64(DATA)).toBe(1);
@@ -200,7 +202,7 @@ describe('a timer', () => {
     expect(stopped.s64(DATA)).toBe(0);
   });
 
-  it('that is periodic ticks while the guest runs, not while it sleeps', async () => {
+  it('that is periodic ticks while the guest runs and not while it sleeps', async () => {
     const g = await TinyGuest.boot(
       ticking(`
       mov qword [rbx+512], 2000000
@@ -238,7 +240,7 @@ describe('a poll', () => {
       ${NOW}
       mov [rbx+600], rax
       jmp poweroff`;
-  it('ends at its time-out', async () => {
+  it('ends when its time-out has passed', async () => {
     const g = await TinyGuest.boot(ticking(poll(1, 'add rax, 5000000')));
     expect(g.run()).toMatchObject({ reason: 'poweroff' });
     const late = g.s64(DATA + 600) - g.s64(DATA + 512 + 16);
@@ -246,7 +248,7 @@ describe('a poll', () => {
     expect(late).toBeLessThan(100);
   });
 
-  it('ends when a port becomes pending, though it is masked', async () => {
+  it('ends when a port becomes pending, even if the port is masked', async () => {
     const g = await TinyGuest.boot(
       ticking(`${NOW}add rax, 1000000\n${SET_TIMER}mov qword [SHARED+2560], -1\n${poll(1, 'xor eax, eax')}`),
     );
@@ -256,7 +258,7 @@ describe('a poll', () => {
 });
 
 describe('a watchdog', () => {
-  it('ends the domain when it is not kept off', async () => {
+  it('ends the domain unless it is reset in time', async () => {
     const c = await CallingGuest.boot();
     const watchdog = (id: number, seconds: number): number => {
       c.guest.setU32(DATA, id);
@@ -265,7 +267,7 @@ describe('a watchdog', () => {
     };
     expect(watchdog(0, 2)).toBe(1);
     expect(watchdog(0, 2)).toBe(2);
-    // Xen's own quirk: -ENOSPC as an unsigned number of 32 bits.
+    // Xen returns -ENOSPC as an unsigned 32-bit number here.
     expect(watchdog(0, 2)).toBe(2 ** 32 - ENOSPC);
     expect(watchdog(3, 2)).toBe(-EINVAL);
     expect(watchdog(2, 0)).toBe(0);

@@ -9,7 +9,7 @@ import {
 import { DATA, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 const S = 1e9;
-/** Words that the kernel below keeps. */
+/** The words in memory that the kernel below keeps. */
 const W = {
   expires: DATA,
   pending: DATA + 8,
@@ -21,9 +21,9 @@ const W = {
 };
 
 /**
- * Compares its TSC with its system time every 0.5 s, behind a timer interrupt, as Linux 7.2 does: what it missed it
- * catches up with, one comparison for each interrupt, and allows for a 2048th of the time since the last one. Readings
- * that took more than 50 us are made again. The mark of a long stop has a comparison begin anew.
+ * Compares its TSC with its system time every 0.5 s from a timer interrupt, as Linux 7.2 does. It catches up on missed
+ * comparisons, one for each interrupt, and tolerates a difference of 1/2048 of the time since the last comparison.
+ * Readings that took more than 50 us are repeated. The mark of a long stop restarts the comparison.
  */
 const COMPARING = `
     ${TIMER_EVENTS}
@@ -102,8 +102,8 @@ const COMPARING = `
   ${VIRQ_DATA}`;
 
 describe('a guest that compares two clocks', () => {
-  it('finds both right when it catches up after a stop, though it is kept from running again and again', async () => {
-    // One look in eleven at the host's clock comes 3 to 23 us late.
+  it('finds both right when it catches up after a stop, even if it is kept from running again and again', async () => {
+    // One in eleven readings of the host's clock is 3 to 23 us late.
     const host = { looks: 0, ns: 5e9 };
     const monotonic = (): number => {
       host.ns += 300;
@@ -124,18 +124,18 @@ describe('a guest that compares two clocks', () => {
       g.domain.pause();
       g.domain.elapse(ns);
       g.domain.start();
-      // Amid it the guest moves.
+      // The guest moves in the middle of this.
       run(0.02 * S + ns / 400);
       g = await g.moved();
       while (g.s64(W.expires) < g.domain.clock.now()) run(0.05 * S);
       expect([ns, g.s64(W.unstable)]).toEqual([ns, 0]);
-      // Then it has heard of it often enough.
+      // By then the guest has been told often enough.
       run(0.1 * S);
       const { state } = g.domain;
       expect([state.vcpus[0].marksOwed, state.mem.getU8(state.vcpus[0].vcpuInfo + 61)]).toEqual([0, 1]);
     }
     expect(g.s64(W.begunAnew)).toBeGreaterThanOrEqual(2 * 3703);
-    // It compares again, as it did before.
+    // The guest compares again, as before.
     g.setU64(W.pending, 0);
     const before = g.s64(W.compared);
     run(3 * S);
@@ -145,7 +145,7 @@ describe('a guest that compares two clocks', () => {
 });
 
 describe('a guest that has been up for more than 2^53 ns (104 days)', () => {
-  it('gets its single-shot timers in time, before a move and after it', async () => {
+  it('gets its single-shot timers in time, before and after a move', async () => {
     const ticks = DATA;
     const timer = DATA + 64;
     let g = await TinyGuest.boot(`

@@ -1,5 +1,8 @@
-/** Data breakpoints and single steps on the instructions that the hypervisor does for the processor. SDM volume 3, 17.2. */
+/**
+ * Tests data breakpoints and single steps on instructions that the hypervisor emulates (SDM volume 3, section 17.2).
+ */
 import { describe, expect, it } from 'vitest';
+import { LEAVE_CALLBACK } from '../../../test/support/event-kernel.js';
 import { DATA, mfn, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 const GDT = 0x6_0000;
@@ -8,8 +11,9 @@ const CODE_64 = 0x00af_9a00_0000_ffffn;
 const STEP = 0x4000;
 
 /**
- * Runs `body` with a breakpoint on the 8 bytes at OPERAND, for reads and writes, which r12 points to; rsp is 0x100 above
- * it. Where the debug exceptions came, as label or offset behind one, and which bits of DR6 they showed.
+ * Runs `body` with a breakpoint on the 8 bytes at OPERAND, to which r12 points; rsp starts 0x100 bytes above it.
+ * `kind`: whether the breakpoint is for writes, for reads and writes, or off. Returns for each debug exception where it
+ * came, as the label at its rip or the rip in hexadecimal, and the bits of DR6 that it showed.
  */
 async function trapsOf(
   body: string,
@@ -47,16 +51,7 @@ async function trapsOf(
     mov dr6, rax
     add rbx, 16
     pop rax
-    mov rcx, [rsp]
-    mov r11, [rsp+8]
-    add rsp, 16
-    ; back by iret to where it came from, with all that the frame has
-    push 0
-    push r11
-    push rcx
-    push rax
-    mov eax, IRET
-    syscall
+    ${LEAVE_CALLBACK}
   traps:
     db 1, 4
     dw 0xe030
@@ -112,12 +107,12 @@ describe('a data breakpoint is hit by', () => {
     expect(await trapsOf(body, 'off')).toEqual([]);
   });
 
-  it('only what it is asked for: a load is no write', async () => {
+  it('only by the kind of access that it is set for: a load is no write', async () => {
     expect(await trapsOf('mov ds, [r12]\nafter: nop', 'write')).toEqual([]);
     expect(await trapsOf('db 0x41, 0x0f, 0x00, 0x0c, 0x24\nafter: nop', 'write')).toEqual([['after', 1]]);
   });
 
-  it('not by an instruction that Xen does: it looks at none', async () => {
+  it('by no instruction that Xen emulates without a look at breakpoints', async () => {
     const input =
       'mov edi, 6\nlea rsi, [one]\nmov eax, 33\nsyscall\nmov edx, 0x71\nmov rdi, r12\ndb 0x6c\nmov r15, rdi';
     expect(await trapsOf(`${input}\njmp end\none: dq 1`)).toEqual([]);
@@ -125,14 +120,14 @@ describe('a data breakpoint is hit by', () => {
 });
 
 describe('behind a load of SS', () => {
-  it('the trap waits for one instruction', async () => {
+  it('the debug exception waits for one instruction', async () => {
     expect(await trapsOf('mov ss, [r12]\nnop\nafter: nop')).toEqual([['after', 1]]);
-    // A second one does not make it wait longer, and an instruction for Xen makes it forgotten.
+    // A second load of SS does not delay it further, and an instruction that the hypervisor carries out discards it.
     expect(await trapsOf('mov ss, [r12]\nmov ss, [r12]\nafter: nop\nnop')).toEqual([['after', 1]]);
     expect(await trapsOf('mov ss, [r12]\nsyscall\nnop\nnop')).toEqual([]);
   });
 
-  it('a single step waits, too', async () => {
+  it('a single step waits as well', async () => {
     const step = 'pushfq\nor qword [rsp], 0x100\npopfq';
     const found = await trapsOf(`${step}\nfirst: mov ss, [r12]\nsecond: nop\nthird: nop\nand: nop`);
     expect(found.slice(0, 2)).toEqual([
@@ -166,7 +161,7 @@ describe('behind a load of SS', () => {
 });
 
 describe('a single step', () => {
-  it('over an instruction that changes the stack comes on the new one', async () => {
+  it('over an instruction that changes the stack pushes its frame onto the new stack', async () => {
     const found = await trapsOf(
       'mov qword [r12+0x40], 0\nlea rsp, [r12+0x40]\npushfq\nor qword [rsp], 0x100\npopfq\npop fs\nafter: nop\nmov [r12+0x80], rsp',
       'off',
@@ -174,7 +169,7 @@ describe('a single step', () => {
     expect(found[0]).toEqual(['after', STEP]);
   });
 
-  it('over iret comes where it returns to', async () => {
+  it('over iret reports the address to which iret returns', async () => {
     const found = await trapsOf(
       `lea rax, [after]
       push 0xe02b

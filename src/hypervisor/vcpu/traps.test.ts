@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { DATA, HOLE, L4, mfn, STACK, TinyGuest, USER_STACK } from '../../../test/support/tiny-guest.js';
 
-/** A kernel with handlers for the vectors named; each handler keeps rsp, rcx, r11 and 11 words of its stack. */
+/** A kernel with handlers for the named vectors; each handler saves rsp, rcx, r11 and the top 11 words of its stack. */
 const kernel = (vectors: readonly number[], body: string, options = ''): string => `
     lea rdi, [traps]
     mov eax, SET_TRAP_TABLE
@@ -86,7 +86,7 @@ const USER_MODE = (entry: string) => `
 `;
 
 describe('the frame of an exception in the kernel', () => {
-  it('is the one of a page fault: rcx, r11, error code, rip, cs and mask, rflags, rsp, ss', async () => {
+  it('is that of a page fault: rcx, r11, error code, rip, cs and event mask, rflags, rsp, ss', async () => {
     const g = await boot(
       kernel([14], `mov rcx, 0x1234\nmov r11, 0x5678\nmov rax, HOLE\nstc\nfault: mov [rax+8], rcx`),
     );
@@ -103,7 +103,7 @@ describe('the frame of an exception in the kernel', () => {
       BigInt(STACK),
       0xe02bn,
     ]);
-    // Events were masked: IF is clear in the frame, set in the processor; carry is kept.
+    // Events were masked: IF is clear in the frame and set in the processor; the carry flag is kept.
     expect(f.words[5] & 0x3201n).toBe(1n);
     expect(f.rcx).toBe(g.code.labels.get('faulted'));
     expect(f.r11 & 0x200n).toBe(0x200n);
@@ -119,36 +119,36 @@ describe('the frame of an exception in the kernel', () => {
     expect(f.words[3]).toBe(0xe030n);
     expect(f.words[4] & 0x200n).toBe(0x200n);
     expect(f.words[5]).toBe(BigInt(STACK - 8));
-    // TI_IF: events are masked in the handler.
+    // TI_IF is set, so events are masked in the handler.
     expect(g.domain.state.mem.getU8(g.domain.state.sharedInfo + 1)).toBe(1);
   });
 
-  it('of a breakpoint and of `int n` has rip after the instruction', async () => {
+  it('of a breakpoint or an `int n` has the rip after the instruction', async () => {
     const g = await boot(kernel([3], `int3\nafter: nop`));
     expect(frame(g).words[2]).toBe(g.code.labels.get('after'));
     const h = await boot(kernel([0x21], `int 0x21\nafter: nop`));
     expect(frame(h).words[2]).toBe(h.code.labels.get('after'));
   });
 
-  it('of an `int n` that the gate does not allow is a general protection fault on the instruction', async () => {
+  it('of an `int n` that its gate does not allow is that of a general protection fault on the instruction', async () => {
     const g = await boot(kernel([13], `fault: int 0x33\nnop`));
     const f = frame(g);
     expect(f.words[2]).toBe(BigInt(0x33 * 8 + 2));
     expect(f.words[3]).toBe(g.code.labels.get('fault'));
   });
 
-  it('of an operand that is not aligned comes if AC is set: CR0.AM is, in every guest', async () => {
+  it('of a misaligned operand exists if AC is set: CR0.AM is set in every guest', async () => {
     const g = await boot(
       kernel([17], `mov rbx, DATA\npushfq\nor qword [rsp], 0x40000\npopfq\nfault: mov rax, [rbx+1]\nnop`),
     );
     const f = frame(g);
     expect(f.words[2]).toBe(0n);
     expect(f.words[3]).toBe(g.code.labels.get('fault'));
-    // RF is set in what a fault saves.
+    // A fault sets RF in the frame.
     expect(f.words[5] & 0x5_0000n).toBe(0x5_0000n);
   });
 
-  it('clears TF, NT, RF and AC, but keeps them in the frame', async () => {
+  it('clears TF, NT, RF and AC in the handler, but keeps them in the frame', async () => {
     const g = await boot(kernel([6], `pushfq\nor qword [rsp], 0x44000\npopfq\nud2`));
     const f = frame(g);
     expect(f.words[4] & 0x44000n).toBe(0x44000n);
@@ -157,7 +157,7 @@ describe('the frame of an exception in the kernel', () => {
 });
 
 describe('user mode', () => {
-  it('enters the kernel on its own stack, with RPL 3 in the frame and the other GS base', async () => {
+  it("enters the kernel on the kernel's stack, with RPL 3 in the frame and the kernel's GS base", async () => {
     const g = await boot(
       kernel(
         [14],
@@ -181,8 +181,8 @@ describe('user mode', () => {
     expect(g.words(DATA + 200, 3)).toEqual([0x3333n, 0x1111n, 0x2222n]);
   });
 
-  it('is entered by an iret in a multicall, too: the last call, whose result is RAX, sign-extended from 32 bits', async () => {
-    // The last hypercall of USER_MODE, as the middle one of three.
+  it('is also entered by an iret in a multicall: it is the last call, and RAX is its result, sign-extended from 32 bits', async () => {
+    // The last hypercall of USER_MODE becomes the middle one of three.
     const enter = USER_MODE('user').replace('mov eax, IRET\n', 'lea rdi, [calls]\nmov esi, 3\nmov eax, 13\n');
     const run = (rax: string): Promise<TinyGuest> =>
       boot(
@@ -219,7 +219,7 @@ describe('user mode', () => {
     expect(f.flags & 0x400n).toBe(0n);
   });
 
-  it('uses int 0x80 without a check of the gate, as the direct trap does', async () => {
+  it("uses int 0x80 without a check of the gate, as Xen's direct trap does", async () => {
     const g = await boot(kernel([0x80], `${USER_MODE('user')}\nuser: int 0x80\nafter: nop`));
     expect(frame(g).words[2]).toBe(g.code.labels.get('after'));
   });
@@ -257,7 +257,7 @@ describe('an event', () => {
   });
 });
 
-describe('a guest that cannot be told', () => {
+describe('a guest to which no exception can be delivered', () => {
   const crash = async (source: string): Promise<string> => {
     const g = await TinyGuest.boot(source);
     const end = g.run();
@@ -267,7 +267,7 @@ describe('a guest that cannot be told', () => {
     return report.message;
   };
 
-  it('of an exception for want of a handler crashes, and the report says which', async () => {
+  it('because it has no handler crashes, and the report names the exception', async () => {
     expect(await crash('ud2')).toMatch(/unhandled exception, vector 6/);
     expect(await crash(`mov rax, HOLE\nmov [rax], al`)).toMatch(
       /unhandled page fault at 0x0000000000900000, error code 2/,
@@ -281,7 +281,7 @@ describe('a guest that cannot be told', () => {
     );
   });
 
-  it('returns to user mode without page tables crashes', async () => {
+  it('crashes if it returns to user mode without page tables', async () => {
     expect(
       await crash(
         'mov eax, 0xe033\npush 0\npush 0\npush 0\npush rax\npush 0\npush 0\npush 0\npush 0\npush 0\nmov eax, IRET\nsyscall',

@@ -3,7 +3,7 @@ import { LEAVE_CALLBACK } from '../../../test/support/event-kernel.js';
 import { CODE, DATA, L4, mfn, TinyGuest } from '../../../test/support/tiny-guest.js';
 
 const CONTEXT = 0x5_0000;
-/** Fields of vcpu_guest_context. */
+/** Offsets of fields in vcpu_guest_context. */
 const C = {
   flags: 512,
   regs: 520,
@@ -15,7 +15,7 @@ const C = {
 };
 const R = { rip: 128, cs: 136, rflags: 144, rsp: 152, ss: 160 };
 
-/** Kernel: vCPU 0 starts vCPU 1, then both run `first` and `second`. */
+/** A kernel in which vCPU 0 starts vCPU 1; then they run `first` and `second`. */
 const source = (first: string, second: string, event = 'onevent: jmp onevent'): string => `
     mov edi, 0
     mov esi, 1
@@ -49,7 +49,7 @@ const boot = async (first: string, second: string, event?: string): Promise<Tiny
 };
 
 describe('a second vCPU', () => {
-  it('starts where its context says, and both make progress', async () => {
+  it('starts where its context says, and both vCPUs make progress', async () => {
     const g = await boot(
       `loop1: inc qword [rbx+64]\ncmp qword [rbx+72], 100000\njb loop1\njmp poweroff`,
       `mov rbx, DATA\nloop2: inc qword [rbx+72]\njmp loop2`,
@@ -59,7 +59,7 @@ describe('a second vCPU', () => {
     expect(g.s64(DATA + 64)).toBeGreaterThan(10_000);
     const { state } = g.domain;
     const [a, b] = state.vcpus;
-    // Each second of virtual time is one vCPU's to run and the other's to wait.
+    // Of each second of virtual time one vCPU runs for a part, and the other waits.
     expect(a.runstateTime[0] + b.runstateTime[0]).toBeLessThanOrEqual(state.clock.now());
     expect(b.runstateTime[1]).toBeGreaterThan(0);
   });
@@ -142,12 +142,12 @@ describe('a second vCPU', () => {
     g.setU64(CONTEXT + C.regs + 176, 0x33);
     g.setU64(CONTEXT + C.event + 8, g.code.at('failsafe'));
     expect(g.run()).toMatchObject({ reason: 'poweroff' });
-    // {rcx, r11, ds, es, fs, gs, rip, ...}
+    // The frame holds rcx, r11, ds, es, fs, gs, rip and more.
     expect([g.s64(DATA + 80), g.s64(DATA + 88)]).toEqual([0x33, g.code.at('second')]);
   });
 
-  it('whose timer is due with that of the first runs in the same order after a move', async () => {
-    // Both sleep until the same instant; who is awake first takes the ticket 0.
+  it('whose timer is due together with that of the first runs in the same order after a move', async () => {
+    // Both sleep until the same instant; the one that wakes first takes ticket 0.
     const sleep = `
       mov edi, 3
       lea rsi, [poll]
