@@ -1,4 +1,6 @@
-/** What a guest process that was taken over can do: a daemon whose guest tries it, and says what came of it. */
+/**
+ * Starts a daemon with a guest whose process was taken over (sandbox-probe.ts), and returns what that process could do.
+ */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
@@ -25,21 +27,21 @@ const PROBE = compiled('test/control/sandbox-probe.ts').href;
 
 export interface Probed {
   readonly found: Readonly<Record<string, unknown>>;
-  /** What the daemon said. */
+  /** The daemon's log. */
   log(): string;
-  /** Whether the guest is there. */
+  /** Whether the guest still exists. */
   lives(): Promise<boolean>;
-  /** The daemon's directory, and the one that it is in. */
+  /** The daemon's directory, and the directory that contains it. */
   readonly dir: string;
   readonly root: string;
   readonly ask: AskDaemon;
-  /** The guest's process. */
+  /** The process id of the guest's process. */
   pid(): Promise<number>;
-  /** Ends all of it. */
+  /** Ends the daemon and removes all files. */
   clean(): Promise<void>;
 }
 
-/** On a daemon of this user, or of our own. `evil`: what it does when it has said what it found. */
+/** Starts a daemon as the user `uid`, or as the tests' own user. `evil`: what the process does after its report. */
 export async function probed(uid: number | undefined, evil = ''): Promise<Probed> {
   const root = mkdtempSync(join(tmpdir(), 'stillpoint-sandbox-'));
   chmodSync(root, 0o755);
@@ -48,7 +50,7 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
   await initIdentity(dir);
   const config = join(root, 'host.json');
   writeFileSync(config, JSON.stringify({ runner: PROBE, guestProcesses: 200 }));
-  // Its own disk, and what is nobody's business of a guest's: another guest's disk, a file of the daemon's user.
+  // The guest's own disk, and files that are forbidden to it: another guest's disk, and a file of the daemon's user.
   for (const name of ['own.img', 'other.img', 'later.img', 'outside']) {
     writeFileSync(join(root, name), 'a secret', { mode: 0o600 });
     if (name !== 'outside') truncateSync(join(root, name), 65_536);
@@ -77,7 +79,7 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
       daemon.stdout!.once('data', done);
       daemon.once('exit', () => fail(new Error(existsSync(log) ? readFileSync(log, 'utf8') : 'it ended')));
     });
-    // Another guest's file; of another user where each guest has its own.
+    // A file of another guest, owned by another user where each guest has its own user.
     mkdirSync(victim, { recursive: true });
     const secret = join(victim, 'owner.json');
     writeFileSync(secret, 'a secret');
@@ -117,7 +119,7 @@ export async function probed(uid: number | undefined, evil = ''): Promise<Probed
 
 const EPERM = -1;
 const EAFNOSUPPORT = -97;
-/** Every way out that docs/security.md names, and what the kernel says to who tries it. */
+/** Every way out that docs/security.md names, and how the kernel refuses it. */
 export const REFUSED = {
   shell: 'EACCES',
   ownProgram: 'EACCES',
@@ -153,7 +155,7 @@ export const REFUSED = {
   logOfItsOwn: 'EACCES',
   longFile: 'EFBIG',
 };
-/** What must go on working. */
+/** What a guest process must still be able to do. */
 export const GOES_ON = {
   noNewPrivileges: true,
   filtered: true,

@@ -1,5 +1,5 @@
-// A runner of guests that has been taken over: before it makes its guest it tries what no guest process may, and what
-// every one must be able to, and prints what came of it as JSON on the guest's console.
+// A guest runner that has been taken over. Before it makes its guest, it attempts everything that no guest process may
+// do and that every guest process must be able to do, and prints the outcomes as JSON on the guest's console.
 import { spawn, spawnSync } from 'node:child_process';
 import {
   closeSync,
@@ -22,7 +22,7 @@ import type { RunnerFactory, RunnerHooks } from '../../src/guest-process/guest-r
 import type { Host } from '../../src/host/host.js';
 import * as fake from '../migration/fake-guest.js';
 
-/** Its image is its disk. */
+/** The image that the configuration names is the guest's disk. */
 export function readConfig(text: string, file: string, directory: string): fake.FakeConfig {
   const config = fake.readConfig(text, file, directory);
   const disk = {
@@ -39,7 +39,7 @@ export function readConfig(text: string, file: string, directory: string): fake.
 const lib = koffi.load('libc.so.6');
 const number = 'unsigned long';
 const systemCall = lib.func('syscall', 'long', [number, number, number, number, number, number]);
-/** 0 or more, or the errno with a minus. */
+/** Makes a system call. Returns 0, or the errno as a negative number. */
 const call = (...args: readonly number[]): number => {
   const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = args;
   return systemCall(a, b, c, d, e, f) < 0 ? -koffi.errno() : 0;
@@ -64,13 +64,13 @@ const execute = (program: string, ...args: readonly string[]): string => {
   const { error, status } = spawnSync(program, args, { stdio: 'ignore' });
   return codeOf(error) ?? `status ${status}`;
 };
-/** A program of the attacker's own, in its own directory. */
+/** Runs a program that the attacker has written into its own directory. */
 const ownProgram = () => {
   writeFileSync('evil', '#!/bin/sh\n', { mode: 0o755 });
   return execute('./evil');
 };
 
-/** Speaks on the daemon's own socket as a person of this machine would. */
+/** Sends requests to the daemon's own socket, as a user of this machine would. */
 const speak = (path: string) =>
   new Promise<string>((done) => {
     const client = net.connect({ path }, () =>
@@ -95,7 +95,7 @@ const readStore = (path: string) =>
     client.on('error', () => done('refused'));
     client.on('close', () => done('refused'));
   });
-/** Beyond the longest file that it may write. */
+/** Writes beyond the longest file that the process may write. */
 const longFile = () => {
   const fd = openSync('long', 'w');
   try {
@@ -109,7 +109,7 @@ const refused = (outcome: string): string => (outcome === 'done' ? 'done' : 'ref
 
 const mkfifo = lib.func('int mkfifo(const char *path, unsigned int mode)');
 const execFifo = (path: string): string => (mkfifo(path, 0o600) === 0 ? 'done' : 'refused');
-/** The errno with a minus of what a child says to the call of this name. */
+/** Makes the named call in a child process. Returns 0, or the errno as a negative number. */
 const inChild = (name: 'setsid' | 'setpgid'): string | number => {
   const code = `import koffi from '${import.meta.resolve('koffi')}';
     const lib = koffi.load('libc.so.6');
@@ -121,10 +121,10 @@ const inChild = (name: 'setsid' | 'setpgid'): string | number => {
   return codeOf(error) ?? -(status ?? 0);
 };
 
-/** What the test tells it, in its guest's configuration. */
+/** What the test passes to the probe, in its guest's configuration. */
 interface Told {
   readonly root: string;
-  /** A file of another guest's. */
+  /** A file that belongs to another guest. */
   readonly other: string;
   readonly daemonPid: number;
   readonly daemonDir: string;
@@ -157,9 +157,9 @@ async function probe({ root, other, daemonPid, daemonDir, socket }: Told) {
     longFile: attempt(longFile),
     controlKey: attempt(() => readFileSync(`${daemonDir}/control.key`)),
     control: await speak(`${daemonDir}/control.sock`),
-    // XS_READ of a node that only the host's domain 0 may read, as xenstored's protocol has it.
+    // This is XS_READ of a node that only domain 0 of the host may read, in xenstored's protocol.
     xenstore: await readStore(`${daemonDir}/xenstore.sock`),
-    // In a process that leads neither: its daemon ends all that is in its session.
+    // These run in a child that leads neither a session nor a group: the daemon ends all processes of the session.
     session: inChild('setsid'),
     processGroup: inChild('setpgid'),
     ptrace: call(101, PTRACE_SEIZE, daemonPid),
@@ -177,7 +177,7 @@ async function probe({ root, other, daemonPid, daemonDir, socket }: Told) {
     packet: call(41, 17, 3, 0),
     noNewPrivileges: /NoNewPrivs:\t1/.test(readFileSync('/proc/self/status', 'utf8')),
     filtered: /Seccomp:\t2/.test(readFileSync('/proc/self/status', 'utf8')),
-    // What must go on working.
+    // The following must succeed.
     tcp: await later(
       () =>
         new Promise<void>((done, fail) => {
@@ -195,9 +195,9 @@ async function probe({ root, other, daemonPid, daemonDir, socket }: Told) {
   };
 }
 
-/** What it does when it has said what it found; longer than the tests want to wait. */
+/** What the process does after its report; it goes on for longer than the tests wait. */
 const EVILS = {
-  // As many processes as it can, each of which makes more.
+  // Starts as many processes as it can, each of which starts more.
   forks: () => {
     const code =
       'const { spawn } = require("node:child_process"); setInterval(() => { try { spawn(process.execPath, ["-e", process.argv[1], process.argv[1]], { stdio: "ignore", detached: true }).on("error", () => {}); } catch {} }, 20)';
@@ -229,7 +229,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       const found = await probe(told);
       const runner = await factory.create(config, ...images);
       hooks.console(Buffer.from(`PROBE ${JSON.stringify(found)} END\n`));
-      // A disk that it gets while it runs is opened as its configuration names it.
+      // A disk that is attached to the running guest is opened as its configuration names it.
       let devices = config.devices;
       Object.defineProperty(runner, 'config', { get: () => ({ ...config, devices }) });
       runner.plug = async (device) => {

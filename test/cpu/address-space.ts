@@ -1,6 +1,6 @@
 /**
- * Page tables built in a machine's frames, for tests that run programs on the bare machine: 4 KiB user pages
- * at chosen virtual addresses. Frames are taken in order and never given back.
+ * Builds page tables in a machine's frames, for tests that run programs on the bare machine: 4 KiB user pages at chosen
+ * virtual addresses. Frames are allocated in order and never freed.
  */
 import { PAGE } from '../../src/engine/engine.js';
 import type { Machine } from './machine.js';
@@ -20,7 +20,10 @@ export class AddressSpace {
   readonly root: number;
   #next: number;
 
-  /** In a fresh machine; or, given `same`, over the tables that another machine's memory was copied with. */
+  /**
+   * Starts with empty tables; or with `same`, over the tables in the memory of another machine that was copied to this
+   * one.
+   */
   constructor(
     readonly machine: Machine,
     same?: AddressSpace,
@@ -29,7 +32,7 @@ export class AddressSpace {
     this.root = same === undefined ? machine.ram.mfnOf(this.takeFrame()) : same.root;
   }
 
-  /** A fresh zeroed frame's index (not its MFN). */
+  /** Returns the index (not the MFN) of a new zeroed frame. */
   takeFrame(): number {
     if (this.#next >= this.machine.ram.frames)
       throw new RangeError(`all ${this.machine.ram.frames} frames are taken`);
@@ -42,7 +45,7 @@ export class AddressSpace {
     return this.machine.ram.linearOf(frame);
   }
 
-  /** Linear address of the page-table entry for `va` at level 1, making tables on the way if asked to. */
+  /** Returns the linear address of the level-1 page-table entry for `va`; with `make`, missing tables are added. */
   entry(va: number, make: boolean): number {
     let table = this.root;
     for (let level = 4; level > 1; level--) {
@@ -57,7 +60,7 @@ export class AddressSpace {
     return this.#slot(table, va, 1);
   }
 
-  /** Maps the page of `va` to a frame; the caller flushes what may be cached. */
+  /** Maps the page of `va` to a frame. The caller flushes translations that may be cached. */
   map(va: number, frame: number, p: Protection): void {
     const at = this.entry(va, true);
     this.#write(
@@ -80,7 +83,7 @@ export class AddressSpace {
     if (at >= 0) this.machine.mem.setBig(at, 0n);
   }
 
-  /** New rights; `present` false takes them all, and keeps the frame. */
+  /** Sets the rights of a page; `present` false makes it absent and keeps its frame. */
   protect(va: number, p: Protection, present = true): void {
     const at = this.entry(va, false);
     if (at < 0 || this.machine.mem.getBig(at) === 0n) return;
@@ -90,7 +93,7 @@ export class AddressSpace {
     this.machine.mem.setU32(at + 4, p.execute ? high : (high | NO_EXECUTE) >>> 0);
   }
 
-  /** Linear address of a mapped byte, whatever its rights; -1 if its page has no frame. */
+  /** Returns the linear address of a mapped byte, whatever the page's rights; -1 if the page has no frame. */
   find(va: number): number {
     const at = this.entry(va, false);
     if (at < 0 || this.machine.mem.getBig(at) === 0n) return -1;

@@ -1,4 +1,4 @@
-/** Alignment checks: AC with CR0.AM set, by the manual alone. SDM volume 3, 6.15, interrupt 17. */
+/** Tests alignment checks, which AC and CR0.AM enable, against the manual alone (SDM volume 3, 6.15, interrupt 17). */
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../src/asm/assembler.js';
 import { Exit } from '../../src/engine/engine.js';
@@ -23,13 +23,13 @@ beforeEach(() => {
   cpu.rflags = 0x202 | AC_FLAG;
 });
 
-/** The vector that the source stops with, or undefined. */
+/** Returns the vector of the exception that stops the source, or undefined. */
 function run(source: string): number | undefined {
   const exit = bare.run(assemble(source, BigInt(CODE), {}).bytes, 3);
   return exit === Exit.exception ? bare.cpu.exitVector : undefined;
 }
 
-describe('an operand that is not aligned', () => {
+describe('a misaligned operand', () => {
   it.each([
     ['mov ax, [rbx+1]', AC],
     ['mov eax, [rbx+2]', AC],
@@ -54,16 +54,16 @@ describe('an operand that is not aligned', () => {
     expect([bare.cpu.reg(1), bare.cpu.reg(7)]).toEqual([4, DATA + 2]);
   });
 
-  it("is found in the guest's kernel too, which runs at CPL 3", () => {
+  it("is also found in the guest's kernel, which runs at CPL 3", () => {
     bare.cpu.userMode = false;
     expect(run('mov rax, [rbx+1]')).toBe(AC);
   });
 
-  it('in a page that is not there is a page fault', () => {
+  it('in an absent page is a page fault', () => {
     expect(run('mov rax, [rbx+0x1001]')).toBe(PF);
   });
 
-  it('pushes an error code of zero, and changes nothing', () => {
+  it('pushes an error code of zero and changes nothing', () => {
     bare.cpu.setReg(0, 5);
     expect(run('add [rbx+1], eax')).toBe(AC);
     expect(bare.cpu.exitErrorCode).toBe(0);
@@ -71,16 +71,16 @@ describe('an operand that is not aligned', () => {
   });
 });
 
-describe('nothing is checked', () => {
-  it('without AC', () => {
+describe('alignment is not checked', () => {
+  it('if AC is clear', () => {
     bare.cpu.rflags = 0x202;
     expect(run('mov rax, [rbx+1]')).toBeUndefined();
   });
-  it('without AM', () => {
+  it('if AM is clear', () => {
     bare.cpu.cr0 &= ~AM;
     expect(run('mov rax, [rbx+1]')).toBeUndefined();
   });
-  it('once popf has cleared AC', () => {
+  it('after popf has cleared AC', () => {
     expect(run('push 2\npopfq\nmov rax, [rbx+1]')).toBeUndefined();
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Instructions whose results no manual gives to the last bit: x87 functions and the reciprocals of SSE. They
- * get operands from a range where a bound on the error is known, and stand last in a sequence.
+ * Instructions whose results no manual defines to the last bit: x87 functions and the reciprocals of SSE. They get
+ * operands from a range for which an error bound is known, and are the last of their sequence.
  */
 import type { Form } from './forms.js';
 import { IMAGE_SLOTS } from './operands.js';
@@ -14,7 +14,7 @@ export const APPROXIMATE: ReadonlyMap<string, NonNullable<Step['approximate']>> 
   ...(['rcpps', 'rcpss', 'rsqrtps', 'rsqrtss'] as const).map((m) => [m, 'sse'] as const),
 ]);
 
-/** Doubles in the image area that suit these functions: between -0.28 and 0.28, and between 1/8 and 3. */
+/** Doubles in the image area within the range of these functions: between -0.28 and 0.28, and between 1/8 and 3. */
 const TINY = IMAGE_SLOTS.angle.slice(0, 4);
 const MODEST = IMAGE_SLOTS.angle.slice(4);
 
@@ -30,13 +30,13 @@ const fld = (address: number): Part => ({
   ],
 });
 
-/** Loads operands in range, or (where any operand has a defined kind of result) leaves what is there. */
+/** Loads operands in range; where any operand has a defined kind of result, it may leave the present ones. */
 export function approximateSetup(r: Random, form: Form, setup: Part[]): Step['approximate'] {
   const kind = APPROXIMATE.get(form.mnemonic);
   if (kind === 'sse') return kind;
   const anything = !/^(f2xm1|fyl2xp1)$/.test(form.mnemonic) && r.chance(25);
   if (anything) return 'x87 of any size';
-  // Make room for two, so that no stack overflow hides the function: ffree st(6), ffree st(7).
+  // Frees two registers with ffree st(6), ffree st(7), so that a stack overflow does not hide the function.
   setup.push({ bytes: [0xdd, 0xc6, 0xdd, 0xc7] });
   const both = /^(fpatan|fyl2x|fyl2xp1)$/.test(form.mnemonic);
   if (both) setup.push(fld(r.pick(MODEST)));

@@ -1,4 +1,4 @@
-/** A machine with one page of code and one of data, in user mode: runs a few bytes and says how they ended. */
+/** A machine with one code page and one data page, in user mode. It runs a few bytes and reports how they ended. */
 import { type Exit, PAGE } from '../../src/engine/engine.js';
 import { AddressSpace } from './address-space.js';
 import type { Machine, Vcpu } from './machine.js';
@@ -12,9 +12,9 @@ const NOP = 0x90;
 export interface Bare {
   readonly machine: Machine;
   readonly cpu: Vcpu;
-  /** Linear address of the data page. */
+  /** The linear address of the data page. */
   readonly data: number;
-  /** Runs at most `budget` instructions from CODE on, where `bytes` and then nops are; registers as they are. */
+  /** Runs at most `budget` instructions from CODE on: `bytes`, then nops. Registers stay as they are. */
   run(bytes: ArrayLike<number>, budget?: number): Exit;
 }
 

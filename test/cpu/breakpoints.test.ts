@@ -1,4 +1,4 @@
-/** Hardware breakpoints and what else makes a #DB, on the bare machine. SDM volume 3, 17.2 and 17.3. */
+/** Tests hardware breakpoints and other causes of a #DB on the bare machine (SDM volume 3, 17.2 and 17.3). */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../src/asm/assembler.js';
 import { Exit } from '../../src/engine/engine.js';
@@ -23,7 +23,7 @@ beforeEach(async () => {
   bare.cpu.setDr(7, DR7_OFF);
 });
 
-/** Sets breakpoint `i`, by its local enable bit. */
+/** Sets breakpoint `i` and its local enable bit. */
 function breakOn(i: number, address: number, kind: Kind, length = 1): void {
   const { cpu } = bare;
   cpu.setDr(i, address);
@@ -33,7 +33,7 @@ function breakOn(i: number, address: number, kind: Kind, length = 1): void {
   );
 }
 
-/** Runs the source from CODE on; at which offset it stopped by #DB with which of DR6's low bits, or undefined. */
+/** Runs the source from CODE on. Returns the offset at which a #DB stopped it and the low bits of DR6, or undefined. */
 function run(source: string, budget = 20): { at: number; hits: number } | undefined {
   return stopped(bare.run(assemble(source, BigInt(CODE), { DATA }).bytes, budget));
 }
@@ -45,7 +45,7 @@ function stopped(exit: Exit): ReturnType<typeof run> {
 }
 
 describe('a breakpoint on an instruction', () => {
-  it('stops before it, and lets it run with RF set', () => {
+  it('stops before the instruction, and lets it run with RF set', () => {
     breakOn(2, CODE + 1, 'execution');
     expect(run('nop\ninc rax\ninc rax', 3)).toEqual({ at: 1, hits: 4 });
     expect(bare.cpu.reg(0)).toBe(0);
@@ -56,7 +56,7 @@ describe('a breakpoint on an instruction', () => {
     expect(bare.cpu.rflags & RF).toBe(0);
   });
 
-  it('stops again each time that the guest comes by', () => {
+  it('stops each time that the guest reaches it', () => {
     breakOn(0, CODE, 'execution');
     bare.cpu.rflags |= RF;
     expect(run('again: nop\njmp again')).toEqual({ at: 0, hits: 1 });
@@ -64,12 +64,12 @@ describe('a breakpoint on an instruction', () => {
     expect(goOn()).toEqual({ at: 0, hits: 1 });
   });
 
-  it('that is not enabled does nothing', () => {
+  it('does nothing if it is not enabled', () => {
     bare.cpu.setDr(0, CODE);
     expect(run('nop\nnop', 2)).toBeUndefined();
   });
 
-  it('counts the instructions that ran, and only those', () => {
+  it('counts only the instructions that ran', () => {
     breakOn(0, CODE + 3, 'execution');
     const before = bare.cpu.retired;
     expect(run('nop\nnop\nnop\nnop')).toEqual({ at: 3, hits: 1 });
@@ -78,13 +78,13 @@ describe('a breakpoint on an instruction', () => {
 });
 
 describe('a breakpoint on data', () => {
-  it('stops after the instruction that writes there', () => {
+  it('stops after the instruction that writes the data', () => {
     breakOn(1, DATA + 8, 'write', 8);
     expect(run('mov rax, [rbx+8]\nmov dword [rbx+12], 7\nnop')).toEqual({ at: 11, hits: 2 });
     expect(bare.machine.mem.getU32(bare.data + 12)).toBe(7);
   });
 
-  it('stops after a read too, if it is asked to', () => {
+  it('also stops after a read if it is set for that', () => {
     breakOn(3, DATA + 8, 'access', 4);
     expect(run('mov al, [rbx+7]\nmov al, [rbx+11]\nnop')).toEqual({ at: 6, hits: 8 });
   });
@@ -107,12 +107,12 @@ describe('a breakpoint on data', () => {
     expect(run(source, 3)?.hits).toBe(hit ? 1 : undefined);
   });
 
-  it('its address is that of the guest, aligned to its length', () => {
+  it("uses the guest's linear address, aligned to the breakpoint's length", () => {
     breakOn(0, DATA + 19, 'write', 4);
     expect(run('mov byte [rbx+16], 1', 1)?.hits).toBe(1);
   });
 
-  it('stops a repeated string instruction between two of its elements', () => {
+  it('stops a repeated string instruction between two elements', () => {
     breakOn(0, DATA + 0x102, 'write', 2);
     const program = 'lea rdi, [rbx+0x100]\nmov ecx, 8\nrep stosb\nnop';
     expect(run(program)).toEqual({ at: 12, hits: 1 });
@@ -131,7 +131,7 @@ describe('a breakpoint on data', () => {
     expect(bare.cpu.rflags & RF).toBe(RF);
   });
 
-  it('shows beside a single step', () => {
+  it('is reported together with a single step', () => {
     breakOn(0, DATA, 'write');
     bare.cpu.rflags |= 0x100;
     expect(run('mov byte [rbx], 1')).toEqual({ at: 3, hits: DR6_BS | 1 });
@@ -139,7 +139,7 @@ describe('a breakpoint on data', () => {
 });
 
 describe('RF', () => {
-  it('is set in what a fault saves, gone after the next instruction, and never pushed', () => {
+  it('is set in the flags that a fault saves, cleared after the next instruction, and never pushed', () => {
     const program = assemble('mov rax, [0]\nnop', BigInt(CODE), {}).bytes;
     expect(Exit[bare.run(program)]).toBe('exception');
     expect(bare.cpu.rflags & RF).toBe(RF);

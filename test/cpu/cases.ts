@@ -1,6 +1,6 @@
 /**
- * What once differed between the processor and the machine, or nearly so: each a sentence and the bytes, with what
- * they start from. Run before anything random.
+ * Cases in which the processor and the machine once differed, or nearly so: each is a sentence, the bytes, and the
+ * state that they start from. They run before anything random.
  */
 import * as iced from '../../src/x86/iced.js';
 import { makeWindow } from './generate.js';
@@ -13,22 +13,24 @@ import type { Step } from './sequence.js';
 const REGISTERS = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
 
 export interface Case {
-  /** What the guest sees. */
+  /** What the guest observes. */
   readonly name: string;
-  /** Machine code, as hexadecimal digits. */
+  /** Machine code in hexadecimal. */
   readonly code: string;
-  /** rax to r15, rflags, fcw, fsw, ftw, mxcsr, st0 to st7 (80 bits), xmm0 to xmm15; the rest is zero. */
+  /**
+   * Initial values of rax to r15, rflags, fcw, fsw, ftw, mxcsr, st0 to st7 (80 bits), xmm0 to xmm15. The rest is zero.
+   */
   readonly start?: Readonly<Record<string, bigint | number>>;
-  /** 64-bit values by address. */
+  /** Initial 64-bit values by address. */
   readonly memory?: Readonly<Record<number, bigint>>;
-  /** Status flags (iced's) that no manual defines, beyond those of iced's table. */
+  /** Status flags (in iced's numbering) that are undefined by the manuals, beyond those in iced's table. */
   readonly open?: number;
 }
 
 const DENORMALS_ARE_ZERO = 0x1fc0;
 /** A denormal double, and two denormal floats. */
 const TINY = 0x0000_0001_8000_0003n;
-/** In a page that is not there. */
+/** An address in an absent page. */
 const ABSENT = DATA - 8;
 
 export const CASES: readonly Case[] = [
@@ -235,7 +237,7 @@ const { RflagsBits } = iced;
 const ALL_STATUS =
   RflagsBits.OF | RflagsBits.SF | RflagsBits.ZF | RflagsBits.AF | RflagsBits.CF | RflagsBits.PF;
 
-/** The case as the comparison runs it: one instruction a step, undefined flags by iced's table. */
+/** The case in the form that the comparison runs: one instruction a step, with undefined flags by iced's table. */
 export function trialOf(c: Case): Trial {
   const bytes = Uint8Array.from(Buffer.from(c.code.replaceAll(' ', ''), 'hex'));
   const decoder = new iced.Decoder(64, bytes, 0);

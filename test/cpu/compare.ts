@@ -1,7 +1,7 @@
 /**
- * What must be equal: all registers, defined flags, x87, SSE and memory, fault and address. What may differ by
- * the manuals is cleared on both sides first, and nothing else: undefined flags at the point where it stopped,
- * pointers to the last x87 instruction, reserved bytes, and the last bits of approximate results.
+ * Compares two results. All registers, defined flags, x87, SSE, memory, fault and address must be equal. First what may
+ * differ by the manuals, and nothing else, is cleared on both sides: flags that are undefined where the sequence
+ * stopped, pointers to the last x87 instruction, reserved bytes, and the last bits of approximate results.
  */
 import * as iced from '../../src/x86/iced.js';
 import { BLOCK, DATA, FLAGS_COMPARED, RESULT_BYTES, WRITABLE_BYTES } from './layout.js';
@@ -11,7 +11,7 @@ import { type LaidOut, type Step, undefinedFlags } from './sequence.js';
 import { STRING } from './steps.js';
 
 const { RflagsBits } = iced;
-/** iced's flag bits beside those of RFLAGS and of the x87 status word. */
+/** Flag bits in iced's numbering, each with the bit of RFLAGS or of the x87 status word. */
 const RFLAGS_BIT: readonly (readonly [number, number])[] = [
   [RflagsBits.OF, 0x800],
   [RflagsBits.SF, 0x80],
@@ -26,12 +26,12 @@ const STATUS_BIT: readonly (readonly [number, number])[] = [
   [RflagsBits.C2, 0x400],
   [RflagsBits.C3, 0x4000],
 ];
-/** PE, UE and C1 of an approximate x87 result: whether it was exact, and rounded up. */
+/** PE, UE and C1 of an approximate x87 result: whether the result was inexact, and whether it was rounded up. */
 const APPROXIMATE_STATUS = 0x230;
 
-/** The x87 status word in a result. */
+/** Offset of the x87 status word in a result. */
 const STATUS = BLOCK.fxsave + 2;
-/** The top of the x87 stack, in its status word. */
+/** The field TOP in the x87 status word. */
 const TOP = 0x3800;
 
 const ADDRESS_SIZE = 0x67;
@@ -40,11 +40,11 @@ const STATUS_FLAGS = RFLAGS_BIT.reduce((all, [, bit]) => all | bit, 0);
 /** rcx, rsi and rdi. */
 const STRING_REGISTERS = [1, 6, 7];
 
-/** Bits of the x87 control and status words: exceptions, of which underflow, and the summary of what is not masked. */
+/** Bits of the x87 control and status words: all exceptions, underflow, and ES, the summary of unmasked exceptions. */
 const EXCEPTIONS = 0x3f;
 const UNDERFLOW = 0x10;
 const SUMMARY = 0x80;
-/** The busy bit, which is the summary once more. */
+/** The busy bit B, which repeats the summary bit. */
 const BUSY = 0x8000;
 
 const PAGE_FAULT = 14n;
@@ -52,7 +52,7 @@ const PAGE_FAULT = 14n;
 const ADDRESS_FAULTS = [12n, 13n, PAGE_FAULT, 17n];
 const PAGE = 0x1000n;
 
-/** Clears in a result what nobody promises. `steps` may be part of a sequence. */
+/** Clears in a result whatever the manuals leave open. `steps` may be a part of a sequence. */
 export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: LaidOut): void {
   const view = new DataView(result.buffer, result.byteOffset, RESULT_BYTES);
   const flags = undefinedFlags(steps) ?? [];
@@ -63,15 +63,15 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
     const rip = Number(view.getBigUint64(BLOCK.rip, true));
     const inside = laidOut.starts.findLastIndex((s) => s <= rip);
     const last = laidOut.starts[steps.length];
-    // A trap leaves rip after its step; a jump astray leaves it anywhere.
+    // After a trap, rip is behind its step; after a wild jump it may be anywhere.
     open =
       rip < laidOut.starts[0] || rip >= last
         ? flags.reduce((a, b) => a | b, 0)
         : flags[inside] | (laidOut.starts.includes(rip) ? (flags[inside - 1] ?? 0) : 0);
     view.setBigUint64(BLOCK.signal, 1n, true);
     if (view.getBigUint64(BLOCK.vector, true) !== PAGE_FAULT) view.setBigUint64(BLOCK.cr2, 0n, true);
-    // Linux tells nobody which of its own addresses are mapped: "present" in all of its half, and in what it keeps
-    // free below that (arch/x86/mm/fault.c, sanitize_error_code; TASK_SIZE_MAX).
+    // Linux hides which of its own addresses are mapped: it reports "present" for all of its half, and for the gap
+    // below it (arch/x86/mm/fault.c, sanitize_error_code; TASK_SIZE_MAX).
     else if (view.getBigUint64(BLOCK.cr2, true) >= USER_END - PAGE)
       view.setUint8(BLOCK.error, view.getUint8(BLOCK.error) | 1);
     if (![10n, 11n, 12n, 13n, 14n, 17n].includes(view.getBigUint64(BLOCK.vector, true)))
@@ -88,14 +88,14 @@ export function normalise(result: Uint8Array, steps: readonly Step[], laidOut: L
   if (approximate && approximate !== 'sse') status &= ~APPROXIMATE_STATUS;
   clearFxsave(view, BLOCK.fxsave, status);
   for (const slot of IMAGE_SLOTS.fxsave) clearFxsave(view, BLOCK.bytes + slot - DATA, 0xffff);
-  // Instruction and operand pointers of environments in memory.
+  // Instruction and operand pointers of x87 environments in memory are cleared.
   for (const slot of [...IMAGE_SLOTS.fnsave28, ...IMAGE_SLOTS.fnstenv28])
     clear(result, BLOCK.bytes + slot - DATA + 12, 16);
   for (const slot of [...IMAGE_SLOTS.fnsave14, ...IMAGE_SLOTS.fnstenv14])
     clear(result, BLOCK.bytes + slot - DATA + 6, 8);
 }
 
-/** Index of the step where a sequence stopped; -1: none. */
+/** Index of the step at which a sequence stopped, or -1. */
 function stepIndex(view: DataView, laidOut: LaidOut): number {
   const rip = Number(view.getBigUint64(BLOCK.rip, true));
   return laidOut.starts.findLastIndex((s) => s <= rip);
@@ -104,18 +104,18 @@ function stepIndex(view: DataView, laidOut: LaidOut): number {
 const stepAt = (view: DataView, steps: readonly Step[], laidOut: LaidOut): Step | undefined =>
   steps[stepIndex(view, laidOut)];
 
-/** Whether an instruction of the step has a name of these. */
+/** True if the mnemonic of an instruction of this step matches. */
 const has = (step: Step, names: RegExp): boolean =>
   step.parts.some((part) => 'form' in part && names.test(part.form.mnemonic));
 
 const clear = (bytes: Uint8Array, at: number, length: number): void => void bytes.fill(0, at, at + length);
 
 /**
- * What processors of Intel's have changed before an instruction faults, at the step where the sequence stopped: a call to
- * an address that is not canonical has stored the one to return to, an MMX store has set TOP to 0, an x87 store of ten
- * bytes has written those that lie in the page before the one at fault, a string instruction with addresses of 32 bits
- * has cleared the upper halves of its registers, and a repeated comparison has the flags from before its first one
- * again (SDM volume 2, "REP": resumed, it sets them anew).
+ * Clears what Intel processors have already changed when an instruction faults, at the step where the sequence stopped.
+ * A call to an address that is not canonical has stored its return address. An MMX store has set TOP to 0. An x87 store
+ * of ten bytes has written those bytes that lie in the page before the fault. A string instruction with 32-bit
+ * addresses has cleared the upper halves of its registers. A repeated comparison has the flags from before its first
+ * element (SDM volume 2, "REP": when resumed, it sets them again).
  */
 function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): void {
   for (const part of stepAt(view, steps, laidOut)?.parts ?? []) {
@@ -134,13 +134,13 @@ function clearIntel(view: DataView, steps: readonly Step[], laidOut: LaidOut): v
         view.setBigUint64(BLOCK.rflags, flags & ~BigInt(STATUS_FLAGS), true);
       }
     }
-    // The only page that can be written in front of one that cannot is the last.
+    // The last writable page is the only one that is followed by a page that cannot be written.
     if (part.form.unit === 'x87' && part.form.memoryBytes === 10)
       for (let at = WRITABLE_BYTES - 10; at < WRITABLE_BYTES; at++) view.setUint8(BLOCK.bytes + at, 0);
   }
 }
 
-/** The same registers, with R0 as the top of their stack. */
+/** Changes the registers so that R0 is the top of their x87 stack. */
 function setTopToZero(view: DataView): void {
   const status = view.getUint16(STATUS, true);
   const top = (status & TOP) >> 11;
@@ -151,7 +151,7 @@ function setTopToZero(view: DataView): void {
   for (let i = 0; i < 8; i++) registers.set(stack.subarray(16 * i, 16 * i + 16), 16 * ((top + i) & 7));
 }
 
-/** FOP, FIP, FDP, MXCSR_MASK and reserved bytes (SDM volume 1, table 10-2). */
+/** Clears FOP, FIP, FDP, MXCSR_MASK and reserved bytes (SDM volume 1, table 10-2). */
 function clearFxsave(view: DataView, at: number, status: number): void {
   view.setUint16(at + 2, view.getUint16(at + 2, true) & status, true);
   view.setUint8(at + 5, 0);
@@ -167,8 +167,8 @@ function clearFxsave(view: DataView, at: number, status: number): void {
 }
 
 /**
- * Are two normalised results the same? Near enough, if the last step is approximate and was reached; and on a processor
- * of Intel's, if they differ by an x87 exception that only one of them has raised.
+ * Compares two normalised results. They also count as equal if the last step is approximate, was reached, and its
+ * results are close enough; and, on an Intel processor, if only one of them has raised a certain x87 exception.
  */
 export function same(
   native: Uint8Array,
@@ -204,9 +204,9 @@ export function same(
 }
 
 /**
- * An approximate result beside the smallest normal number may be one of those below it for one and not for the other
- * (Intel's: it is that number): what no manual says. Ours then has underflowed, unmasked, in one of the first two
- * registers.
+ * True if ours has an unmasked underflow where the processor has none. The manuals do not say whether an approximate
+ * result next to the smallest normal number is that number, as on Intel processors, or a smaller one. In the second
+ * case ours underflows in one of the first two registers.
  */
 function underflowsInOurs(native: DataView, ours: DataView): boolean {
   const masked = (ours.getUint16(BLOCK.fxsave, true) & UNDERFLOW) !== 0;
@@ -217,15 +217,16 @@ function besideSmallestNormal(native: DataView, ours: DataView, at: number): boo
   return exponent(native) <= 1 && exponent(ours) > UNDERFLOW_BIAS / 2;
 }
 
-/** Of the exponent of a result that underflows unmasked. SDM volume 1, 8.5.5. */
+/** What is added to the exponent of a result whose underflow is unmasked (SDM volume 1, 8.5.5). */
 const UNDERFLOW_BIAS = 24_576;
-/** x87 instructions that do not wait for a pending exception, and after which it may not be there any more. */
+/** x87 instructions that do not wait for a pending exception and may clear it. */
 const FORGETS = /^(fnclex|fninit|fnsave|fnstenv|fxrstor)/;
 
 /**
- * What no manual says, and the rest of the sequence depends on: whether an x87 store raises the exception of what it
- * would store, or the fault of its address (Intel's: the exception), and whether a denormal that stays what it is
- * underflows: a partial remainder whose divisor is infinite, a number scaled by zero (Intel's: no).
+ * True if only one side has raised an x87 exception in one of two cases that the manuals leave open and that change the
+ * rest of the sequence. First: an x87 store may raise the exception of the stored value or the fault of its address
+ * (Intel: the exception). Second: a denormal result that is exact may underflow or not: a partial remainder with an
+ * infinite divisor, or a number scaled by zero (Intel: it does not).
  */
 function openX87Exception(
   native: Uint8Array,
@@ -247,7 +248,7 @@ function openX87Exception(
     );
     if (stores !== true) return false;
     if (raised(n) !== 0) return true;
-    // Another that does not wait may have taken it away again.
+    // A later instruction that does not wait may have cleared the exception.
     const wentOn = native[BLOCK.signal] === 0 || stepIndex(n, laidOut) > at;
     return wentOn && steps.slice(at + 1).some((step) => has(step, FORGETS));
   }
@@ -258,7 +259,7 @@ function openX87Exception(
   );
 }
 
-/** MXCSR.MM, which processors of AMD's take; ours, whose CPUID does not offer misaligned SSE mode, has to refuse it. */
+/** MXCSR.MM. AMD processors accept it; ours must refuse it, because its CPUID does not offer misaligned SSE mode. */
 const MISALIGNED_MODE = 1 << 17;
 const MXCSR = BLOCK.fxsave + 24;
 const GENERAL_PROTECTION = 13;
@@ -271,14 +272,20 @@ const refused = (ours: Uint8Array): boolean =>
 
 const isNegative = (x: number): boolean => x < 0 || Object.is(x, -0);
 
-/** Both within 1.5 * 2^-12 of the truth (SDM, "RCPPS"): so within twice that of one another. */
+/**
+ * True if two values may both be within 1.5 * 2^-12 of the exact one (SDM, "RCPPS"), so within twice that of one
+ * another.
+ */
 function nearFloat(a: number, b: number): boolean {
-  // At the lower end of the normal numbers some give zero already.
+  // Some processors return zero at the lower end of the normal numbers.
   if (Math.max(Math.abs(a), Math.abs(b)) <= 1.001 * 2 ** -126) return isNegative(a) === isNegative(b);
   return Number.isFinite(a) && Number.isFinite(b) && Math.abs(a - b) <= Math.abs(a) * 3 * 2 ** -12;
 }
 
-/** Two 80-bit numbers of one sign within 2^-58 of their size or 2^-62 of one; or just both finite. */
+/**
+ * True if two 80-bit numbers have one sign and are within 2^-58 of their size or 2^-62 of one another; or, with
+ * `anySize`, if both are finite.
+ */
 function nearExtended(a: DataView, b: DataView, at: number, anySize: boolean): boolean {
   const read = (v: DataView): { exponent: number; value: bigint } => {
     const top = v.getUint16(at + 8, true);
@@ -293,12 +300,14 @@ function nearExtended(a: DataView, b: DataView, at: number, anySize: boolean): b
   if (Math.max(x.exponent, y.exponent) - low > 64) return false;
   const difference = (x.value << BigInt(x.exponent - low)) - (y.value << BigInt(y.exponent - low));
   const size = difference < 0n ? -difference : difference;
-  // One is 2^63 at exponent 16383; the difference counts in units of 2^(low - 16383 - 63).
+  // The value 1 is 2^63 with exponent 16383, and the difference is in units of 2^(low - 16383 - 63).
   const absolute = low > 16383 ? 0n : 16383 - low > 200 ? 1n << 200n : 1n << BigInt(16383 - low + 1);
   return size <= 1n << 6n || size <= absolute;
 }
 
-/** Names of what differs, for people: "rcx 5 6", "flags ...", "memory 70000120 ...". Native value first. */
+/**
+ * Describes what differs, for people: "rcx 5 6", "flags ...", "memory 70000120 ...". The processor's value is first.
+ */
 export function differences(native: Uint8Array, ours: Uint8Array): string[] {
   const out: string[] = [];
   const n = new DataView(native.buffer, native.byteOffset, RESULT_BYTES);

@@ -1,7 +1,7 @@
 /**
- * Sequences of compatibility mode from a seed: every form that 32-bit and 16-bit code has and the machine executes, with
- * random prefixes, ModRM and operands. Before each instruction registers are loaded so that its addresses lie where they may,
- * or just beside: natively the test's own memory is below 4 GiB too.
+ * Sequences of compatibility mode from a seed: every form that 32-bit and 16-bit code has and the machine executes,
+ * with random prefixes, ModRM and operands. Before each instruction, registers are loaded so that its addresses lie
+ * where they may or just outside: natively, the test's own memory is also below 4 GiB.
  */
 import * as iced from '../../src/x86/iced.js';
 import { APPROXIMATE } from './approximate.js';
@@ -23,14 +23,17 @@ const ALL_FLAGS =
   RflagsBits.OF | RflagsBits.SF | RflagsBits.ZF | RflagsBits.AF | RflagsBits.CF | RflagsBits.PF;
 const ROOM = 15;
 const MAX_STEPS = 5;
-/** Beside what the comparison of 64-bit code leaves out: what loads segments, what core/fp has no two ways for, what callAndReturn() has. */
+/**
+ * Forms that are left out in addition to those of 64-bit code: those that load segments, those for which core/fp has
+ * only one implementation, and those that callAndReturn() makes.
+ */
 const NOT_HERE =
   /^(Sysenter|Syscall|Ud0$|Rsm|L[defgs]s_|Pop[wd]?_[DEFS]S|Popw_|Popd_|Call_ptr|Jmp_ptr|Call_m16|Jmp_m16|Retn|Call_rm|Jmp_rm|Int_|F(n?st|ld)env|Fn?save|Frstor|Fx|Fprem|Fscale|Jmpe|Loadall|Rdtsc|Cpuid|Umov|Xbts|Ibts|Cmpxchg486|Storeall|Altinst|Zalloc|Undoc|Mov_.*_[tcd]r|Mov_[tcd]r|Maskmov|Clflush|Emms|Reservednop|Prefetch)/;
 
 interface CompatForm {
   readonly code: number;
   readonly name: string;
-  /** Prefixes and opcode; ModRM and the rest follow. By bits of the code. */
+  /** Prefixes and opcode, by the bits of the code; ModRM and the rest follow. */
   readonly beginnings: Readonly<Record<16 | 32, readonly (readonly number[])[]>>;
   readonly group: number;
   readonly modrm: boolean;
@@ -132,7 +135,7 @@ const STACK_USERS = /^(push|pop|call|ret|enter|leave|int|into)/;
 const SHIFTS = /^(ro|rc|sh|sa)[lr]d?$/;
 const indexOf = (register: number): number => RegisterExt.number(RegisterExt.fullRegister(register));
 
-/** An offset in a segment: within it, or beside. */
+/** Returns an offset in a segment, within the limit or just beyond. */
 function offsetIn(r: Random, segments: Segments, segment: number, size: number): number {
   const s = segments.all[segment - Register.ES];
   if (s.rights === 0) return DATA + r.below(0x1000);
@@ -144,7 +147,7 @@ function offsetIn(r: Random, segments: Segments, segment: number, size: number):
   return (s.from + (r.chance(70) ? at & ~15 : at)) >>> 0;
 }
 
-/** A step of this form; undefined if these dice make none. */
+/** Makes a step of this form. Undefined: these random choices make none. */
 function makeStep(r: Random, form: CompatForm, segments: Segments): Step | undefined {
   const { bits } = segments;
   const beginnings = form.beginnings[bits];
@@ -190,7 +193,7 @@ function makeStep(r: Random, form: CompatForm, segments: Segments): Step | undef
         ESP,
         flat ? STACK + 4 * r.below(32) : offsetIn(r, segments, Register.SS, size) + (r.chance(80) ? 64 : 0),
       );
-      // Which registers they have moved when they fault is each processor's own affair.
+      // Which registers these instructions have moved when they fault depends on the processor.
       if (INTEL && /^(pusha|popa)/.test(m)) return undefined;
       if (m === 'leave') set(5, offsetIn(r, segments, Register.SS, 8));
       if (m === 'enter') {
@@ -215,7 +218,7 @@ function makeStep(r: Random, form: CompatForm, segments: Segments): Step | undef
       if (register === ESP) return undefined;
       set(register, r.below(512));
     }
-    // By more than its bits a 16-bit operand is shifted to what no manual says.
+    // The manuals do not define the result of shifting a 16-bit operand by more than 16 bits.
     if (/^sh[lr]d$/.test(m)) {
       if (immediateAt >= 0) body[immediateAt] = r.below(17);
       else set(1, r.below(17));
@@ -223,7 +226,7 @@ function makeStep(r: Random, form: CompatForm, segments: Segments): Step | undef
     if (/^loop/.test(m) && r.chance(80)) set(1, r.below(3));
     if (/^(j|loop|call)/.test(m) && !isMemory) {
       for (let i = displacementOfBranch(body, first); i < length; i++) body[i] = 0;
-      // Over one instruction, when it is taken; in the other case that shows.
+      // The branch leads over one instruction if it is taken; if it is not, that instruction has a visible effect.
       body[displacementOfBranch(body, first)] = m === 'call' ? 0 : 2;
     }
     if (isMemory && m !== 'xlatb') {
@@ -257,7 +260,7 @@ function makeStep(r: Random, form: CompatForm, segments: Segments): Step | undef
       }
     }
     if (m === 'popf' || m === 'popfd') {
-      // No single steps and no alignment checks; see alignment.test.ts.
+      // Single steps and alignment checks are left out; see alignment.test.ts.
       setup.push(
         bits === 16 ? [0x66, 0x68, ...little(r.u32() & 0xcd5, 4)] : [0x68, ...little(r.u32() & 0xcd5, 4)],
       );
@@ -284,22 +287,22 @@ function makeStep(r: Random, form: CompatForm, segments: Segments): Step | undef
   }
 }
 
-/** Where the displacement of a relative branch begins: it is all that is behind the opcode. */
+/** The offset of the displacement of a relative branch: the displacement is everything behind the opcode. */
 function displacementOfBranch(body: readonly number[], ins: iced.Instruction): number {
   const size = /rel8/.test(Code[ins.code]) ? 1 : ins.op0Kind === OpKind.NearBranch16 ? 2 : 4;
   return body.length - size;
 }
 
-/** Calls and what leads back, through the stack and through a register. */
+/** Calls and their returns, through the stack and through a register. */
 function callAndReturn(r: Random, segments: Segments): Step {
   const { bits } = segments;
   const flat = segments.all[2].base === 0;
   const at = flat ? STACK + 4 * r.below(32) : offsetIn(r, segments, Register.SS, 64);
   const near = (distance: number): number[] => [0xe8, ...little(distance, bits / 8)];
   const bytes = r.chance(50)
-    ? // Over the jump that leads over the return, to that.
+    ? // The call leads over the jump that skips the return, to the return itself.
       [...near(2), 0xeb, 0x01, ...r.pick([[0xc3], [0xc2, 0x08, 0x00]])]
-    : // The address of the pop, and six bytes more.
+    : // This is the address of the pop plus six bytes.
       [...near(0), 0x58, 0x83, 0xc0, 0x06, 0xff, 0xe0];
   if (bytes.at(-3) === 0xc2) bytes[bits / 8 + 2] = 3;
   return {

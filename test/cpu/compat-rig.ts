@@ -1,4 +1,4 @@
-/** Processor and machine side by side in compatibility mode: as rig.ts, with the same invariant. */
+/** Runs the processor and the machine side by side in compatibility mode; the invariant is the same as in rig.ts. */
 import * as iced from '../../src/x86/iced.js';
 import { differences, normalise, same } from './compare.js';
 import { compatSequence } from './compat-generate.js';
@@ -6,26 +6,26 @@ import { BLOCK, CODE, RESULT_BYTES } from './layout.js';
 import { type Rig, windowOf } from './rig.js';
 import { type LaidOut, layOut, type Step } from './sequence.js';
 
-/** Sequences that share one native call: their code has to lie in 64 KiB. */
+/** The number of sequences that share one native call: their code has to fit into 64 KiB. */
 export const COMPAT_BATCH = 250;
 
 export interface CompatTrial {
   readonly steps: readonly Step[];
   readonly block: Uint8Array;
   readonly bits: 16 | 32;
-  /** Base of the code segment. */
+  /** The base of the code segment. */
   readonly base: number;
   readonly window: Uint8Array;
 }
 
-/** Registers that compatibility mode has, and their low halves. */
+/** The registers of compatibility mode, and their low halves. */
 function clearUpper(result: Uint8Array): void {
   for (let i = 0; i < 8; i++) result.fill(0, 8 * i + 4, 8 * i + 8);
   result.fill(0, 64, 128);
   result.fill(0, BLOCK.fxsave + 160 + 128, BLOCK.fxsave + 416);
 }
 
-/** Runs trials that share a window; for each the differences, empty if there are none. */
+/** Runs trials that share a data window. Returns the differences of each, empty if there are none. */
 export function runCompat(rig: Rig, trials: readonly CompatTrial[]): string[][] {
   let at = CODE;
   const placed = trials.map((trial) => {
@@ -34,7 +34,7 @@ export function runCompat(rig: Rig, trials: readonly CompatTrial[]): string[][] 
     const jump = rig.native.endCompat(trial.bits);
     rig.native.code.set(laidOut.bytes, at - CODE);
     rig.native.code.set(jump, end - CODE);
-    // A sequence may read code by cs, what is behind its own as well: so both have the same bytes there.
+    // A sequence may read code through cs, including what follows its own: so both sides have the same bytes there.
     rig.guest.putCode(at, Uint8Array.from([...laidOut.bytes, ...jump]));
     const block = trial.block.slice();
     new DataView(block.buffer).setBigUint64(BLOCK.rip, BigInt(at - trial.base), true);
@@ -66,7 +66,7 @@ export const compatTrial = (
   window: windowOf(seed, index - (index % COMPAT_BATCH)),
 });
 
-/** A failing trial with the steps left out that do not matter, for people. */
+/** Describes a failing trial for people, without the steps that do not matter. */
 export function explainCompat(rig: Rig, trial: CompatTrial): string {
   let best = trial;
   for (let i = best.steps.length - 1; i >= 0; i--) {

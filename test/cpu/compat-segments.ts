@@ -1,6 +1,7 @@
 /**
- * Segments of the comparison in compatibility mode: entries of the local descriptor table natively, the processor's copies in
- * our machine. All lie in the regions of layout.ts, but the flat ones and those that reach to the end of the 4 GiB.
+ * The segments for the comparison in compatibility mode: natively entries of the local descriptor table, in our machine
+ * the processor's cached copies. All lie in the regions of layout.ts, except the flat ones and those that extend to 4
+ * GiB.
  */
 
 import { CODE, CODE_BYTES, DATA, DATA_BYTES } from './layout.js';
@@ -8,7 +9,7 @@ import type { Vcpu } from './machine.js';
 import type { Native } from './native.js';
 import type { Random } from './values.js';
 
-/** Of Linux's user_desc. */
+/** From Linux's struct user_desc. */
 const BIG = 1;
 const CONTENTS = 2;
 const READ_ONLY = 8;
@@ -20,11 +21,11 @@ const CODE_CONTENTS = 2 << 1;
 export interface Segment {
   readonly selector: number;
   readonly base: number;
-  /** Last byte. */
+  /** The offset of the last byte. */
   readonly limit: number;
-  /** As in the upper half of a descriptor; 0: not to be used. */
+  /** Type and flags as in the upper half of a descriptor; 0: not to be used. */
   readonly rights: number;
-  /** Offsets that may be used: from, and how many bytes. */
+  /** Offsets that may be used: the first, and the number of bytes. */
   readonly from: number;
   readonly bytes: number;
 }
@@ -70,24 +71,29 @@ const FLAT_DATA: Segment = {
 const FLAT_CODE: Segment = { ...FLAT_DATA, selector: 0x23, rights: 0xcf_fb00 };
 
 const WINDOW = add(DATA, DATA_BYTES - 1, BIG, 0, DATA_BYTES);
-/** As a thread's: from its base to below it, by wrapping. */
+/** A segment like that of a thread: from its base to below the base, by wrapping. */
 const THREAD = add(DATA + 0x800, 0xf_ffff, BIG | PAGES, -0x800 >>> 0, DATA_BYTES);
 const DOWN = add(DATA, 0xfff, BIG | EXPAND_DOWN, 0x1000, DATA_BYTES - 0x1000);
 const SHORT_DOWN = add(DATA, 0xfff, EXPAND_DOWN, 0x1000, DATA_BYTES - 0x1000);
 const CONSTANT = add(DATA, DATA_BYTES - 1, BIG | READ_ONLY, 0, DATA_BYTES);
 const SHORT = add(DATA, DATA_BYTES - 1, 0, 0, DATA_BYTES);
-/** Of the code region's first 64 KiB, where no sequence is: what is behind one differs. */
+/**
+ * The first 64 KiB of the code region, which hold no sequence: what follows a sequence differs between the two sides.
+ */
 const UNUSED = 0xc000;
 const CODE_32 = add(CODE, CODE_BYTES - 1, BIG | CODE_CONTENTS, UNUSED, 0x4000);
 const CODE_16 = add(CODE, 0xffff, CODE_CONTENTS, UNUSED, 0x4000);
 
-/** cs ss ds es fs gs of a sequence. */
+/** The selectors cs, ss, ds, es, fs, gs of a sequence. */
 export interface Segments {
   readonly bits: 16 | 32;
   readonly all: readonly Segment[];
 }
 
-/** The kinds of code: flat 32-bit code, 32-bit code in segments, 16-bit code. In the order es cs ss ds fs gs. */
+/**
+ * The kinds of code: flat 32-bit code, 32-bit code in segments, 16-bit code; selectors in the order es, cs, ss, ds, fs,
+ * gs.
+ */
 export function segmentsOf(r: Random, kind: 'flat' | 'segmented' | '16-bit'): Segments {
   if (kind === 'flat') {
     const other = (): Segment => r.pick([THREAD, THREAD, NULL]);
@@ -100,11 +106,11 @@ export function segmentsOf(r: Random, kind: 'flat' | 'segmented' | '16-bit'): Se
   return { bits: kind === '16-bit' ? 16 : 32, all: [data(), code, stack, data(), any(), any()] };
 }
 
-/** Makes them natively; false where the system does not. */
+/** Makes the segments natively. False: the operating system refuses. */
 export const installSegments = (native: Native): boolean =>
   entries.every(([entry, base, limit, flags]) => native.setDescriptor(entry, base, limit, flags));
 
-/** The machine's copies of the segments of these selectors: es cs ss ds fs gs. */
+/** The machine's cached copies for the segments of these selectors: es, cs, ss, ds, fs, gs. */
 export function loadSegments(cpu: Vcpu, selectors: readonly number[]): void {
   const known = [NULL, FLAT_DATA, FLAT_CODE, ...table];
   [cpu.es, cpu.cs, cpu.ss, cpu.ds, cpu.fs, cpu.gs] = selectors;

@@ -1,4 +1,4 @@
-/** Compatibility mode on the bare machine: what the comparison with the processor cannot show. */
+/** Tests compatibility mode on the bare machine, for what the comparison with the processor cannot show. */
 
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Exit } from '../../src/engine/engine.js';
@@ -21,7 +21,7 @@ beforeEach(async () => {
 
 const hex = (code: string): number[] => [...Buffer.from(code.replaceAll(' ', ''), 'hex')];
 
-/** 32-bit code with flat segments; cs and gs as given. */
+/** A machine for 32-bit code with flat segments; cs and gs as given. */
 function enter(codeBase = 0, codeLimit = WHOLE, rights = CODE_32, gsBase = 0): void {
   const { cpu } = bare;
   cpu.cs = 0x23;
@@ -32,7 +32,7 @@ function enter(codeBase = 0, codeLimit = WHOLE, rights = CODE_32, gsBase = 0): v
 }
 
 describe('32-bit code', () => {
-  it('saves eight vector registers by fxsave, and leaves what is behind them', () => {
+  it('saves eight vector registers by fxsave, and does not write the bytes after them', () => {
     enter();
     const { mem } = bare.machine;
     mem.u8.fill(0xee, bare.data, bare.data + 512);
@@ -42,7 +42,7 @@ describe('32-bit code', () => {
     expect(mem.u8.subarray(bare.data + 288, bare.data + 512).every((b) => b === 0xee)).toBe(true);
   });
 
-  it("shows its own selectors in x87's environment", () => {
+  it('stores its own selectors in the x87 environment', () => {
     enter();
     const { cpu, machine } = bare;
     cpu.ds = 0x2b;
@@ -55,8 +55,8 @@ describe('32-bit code', () => {
     expect(machine.mem.getU16(bare.data + 64 + 24)).toBe(0x2b);
   });
 
-  it('is 64-bit code again, at the same place, when cs is loaded so', () => {
-    // inc eax in the one; a prefix of the nop behind it in the other
+  it('is 64-bit code again, at the same address, when cs is loaded with a 64-bit segment', () => {
+    // The byte is inc eax in 32-bit code, and a prefix of the following nop in 64-bit code.
     const code = hex('40 90');
     enter();
     bare.cpu.setReg(0, 7);
@@ -72,7 +72,7 @@ describe('32-bit code', () => {
     expect([bare.cpu.reg(0), bare.cpu.rip]).toEqual([9, CODE + 1]);
   });
 
-  it('meets data breakpoints by linear address', () => {
+  it('hits data breakpoints by linear address', () => {
     enter(0, WHOLE, CODE_32, DATA);
     const { cpu } = bare;
     cpu.setDr(0, DATA + 8);
@@ -84,14 +84,14 @@ describe('32-bit code', () => {
 });
 
 describe('an operand that faults in more than one way', () => {
-  /** The limit of ds and ss is such that the last bytes of the operand are behind it. */
+  /** The limit of ds and ss is such that the last bytes of the operand are beyond it. */
   const limitedTo = (limit: number): void => {
     enter();
     bare.cpu.setSegment(3, 0, limit, DATA_32);
     bare.cpu.setSegment(2, 0, limit, DATA_32);
   };
 
-  // What the processor said: #PF for the first piece, 8 bytes that end in the page, and not #GP or #SS for the whole.
+  // The processor reported #PF for the first piece, the 8 bytes that end in the page, and not #GP or #SS for the whole.
   it.each([
     ['fbstp [ebx]', 'df33', 3, CODE + 0xff8],
     ['fstp tword [ebp]', 'db7d00', 5, CODE + 0xff7],
@@ -99,12 +99,12 @@ describe('an operand that faults in more than one way', () => {
     const { cpu } = bare;
     limitedTo(CODE + 0xfff);
     cpu.setReg(register, at);
-    // fld1 before it
+    // fld1 comes before it.
     expect(bare.run(hex(`d9e8 ${code}`), 2)).toBe(Exit.exception);
     expect([cpu.exitVector, cpu.exitErrorCode, cpu.cr2]).toEqual([PF, 7, at]);
   });
 
-  it('the limit is checked first if the first piece is behind it as well', () => {
+  it('the limit is checked first if it is exceeded by the first piece too', () => {
     const { cpu } = bare;
     limitedTo(CODE + 0xffe);
     cpu.setReg(3, CODE + 0xff8);
@@ -112,18 +112,18 @@ describe('an operand that faults in more than one way', () => {
     expect([cpu.exitVector, cpu.exitErrorCode]).toEqual([GP, 0]);
   });
 
-  it('popad reads the place of esp, although it does not use the value', () => {
+  it('popad reads the slot of esp, although it does not use the value', () => {
     const { cpu } = bare;
     enter();
     cpu.setReg(4, DATA + 0xff2);
     expect(bare.run(hex('61'))).toBe(Exit.exception);
-    // The place of esp is two bytes before the end of the page.
+    // The slot of esp begins two bytes before the end of the page.
     expect([cpu.exitVector, cpu.exitErrorCode, cpu.cr2]).toEqual([PF, 4, DATA + 0x1000]);
   });
 });
 
 describe('code in a segment', () => {
-  it('meets instruction breakpoints by linear address, and counts rip from its base', () => {
+  it("hits instruction breakpoints by linear address, and counts rip from the segment's base", () => {
     enter(CODE, 0xfff);
     const { cpu } = bare;
     cpu.setDr(0, CODE + 1);
@@ -144,7 +144,7 @@ describe('code in a segment', () => {
     expect([cpu.exitVector, cpu.rip]).toEqual([DB, 4]);
   });
 
-  it('is refused behind its end: an instruction that begins before it, and one that does not', () => {
+  it('faults beyond the limit, whether the instruction begins before it or not', () => {
     const { cpu } = bare;
     for (const [limit, rip] of [
       [4, 4],
@@ -160,12 +160,12 @@ describe('code in a segment', () => {
   });
 });
 
-describe('saved state', () => {
-  it('of version 1, which knew 64-bit code alone, is still restored', () => {
+describe('saved vCPU state', () => {
+  it('of version 1, which had only 64-bit code, is still restored', () => {
     bare.cpu.setReg(5, 77);
     const [{ version, body }] = decodeAll(encodeVcpuStates(bare.machine.save()));
     expect(version).toBe(2);
-    // Version 2 has the segments at its end: here, none of them.
+    // Version 2 has the segments at its end; here they are removed.
     const old = encodeRaw('VCPU', 1, body.subarray(0, body.length - 4));
     enter();
     bare.cpu.setReg(5, 0);
@@ -173,7 +173,7 @@ describe('saved state', () => {
     expect([bare.cpu.reg(5), bare.cpu.codeKind, bare.cpu.cs]).toEqual([77, 0, 0x33]);
   });
 
-  it('has the segments as the processor had them, whatever the tables say by now', () => {
+  it('has the segments as the processor had cached them, whatever the tables contain by now', () => {
     enter(CODE, 0xfff, CODE_16, DATA);
     const saved = encodeVcpuStates(bare.machine.save());
     bare.cpu.cs = 0x33;

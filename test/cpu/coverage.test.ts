@@ -1,6 +1,6 @@
 /**
- * Every instruction that iced knows: what the machine's CPUID does not offer gives #UD, and what the comparison with
- * the processor leaves out does what the manuals say. SDM volume 2; AMD's manual, volume 3.
+ * Tests every instruction that iced knows: what the machine's CPUID does not offer raises #UD, and what the comparison
+ * with the processor leaves out does what the manuals say (SDM volume 2; AMD's manual, volume 3).
  */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Exit } from '../../src/engine/engine.js';
@@ -17,7 +17,7 @@ beforeAll(async () => {
   bare = await openBare();
 });
 
-/** Registers that memory operands of encodings.ts are based on point to data. */
+/** Registers on which the memory operands of encodings.ts are based; they point to data. */
 function start(): void {
   const { cpu } = bare;
   for (let i = 0; i < 16; i++) cpu.setReg(i, DATA + 0x800);
@@ -25,7 +25,7 @@ function start(): void {
 }
 
 describe('the list of instructions', () => {
-  it('has bytes for all but those that no 64-bit guest can meet', () => {
+  it('has bytes for all instructions except those that no 64-bit guest can execute', () => {
     const unreachable =
       /rel(8|16|32)_16|^VEX_KNC_|^Bnd|^(Call|Jmp)_rm16$|^Retnw|^Xchg_r64_RAX$|^F(stenv|stcw|eni|disi|clex|init|setpm|save|stsw)|^(Rdudbg|Wrudbg|Ud0|Montmul_64|Pcommit)$|rel16$/;
     expect(withoutEncoding().filter((name) => !unreachable.test(name))).toEqual([]);
@@ -34,7 +34,7 @@ describe('the list of instructions', () => {
 });
 
 describe('an instruction that CPUID does not offer', () => {
-  it('is #UD, or a hint if it was one on the processors before it', () => {
+  it('raises #UD, or is a hint if it was one on earlier processors', () => {
     const wrong: string[] = [];
     let refused = 0;
     for (const { name, bytes, feature } of encodings()) {
@@ -101,7 +101,7 @@ function readsTime(_: string, bytes: Uint8Array): void {
   expect([bare.cpu.regBig(0), bare.cpu.regBig(2)]).toEqual([0n, 0n]);
 }
 
-/** 16 bits: processors give zero. */
+/** The operand has 16 bits: processors return zero. */
 function clears16(_: string, bytes: Uint8Array): void {
   completes(bytes);
   expect(registers().filter((v) => v === BigInt(DATA))).toHaveLength(1);

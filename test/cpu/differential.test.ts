@@ -1,8 +1,8 @@
 /**
- * The machine against the processor it runs on: named cases, then random sequences over every form that the machine
- * executes. A seed is printed; STILLPOINT_CPU_SEED repeats a run, STILLPOINT_CPU_SEQUENCES sets its length, and
- * STILLPOINT_CPU_INDEX runs a single sequence of it. STILLPOINT_CPU_COMPAT and STILLPOINT_CPU_COMPAT_INDEX are the same
- * for sequences of compatibility mode. STILLPOINT_CPU_COUNTS=1 prints how often each form came up.
+ * Compares the machine with the processor that it runs on: first the named cases, then random sequences over every form
+ * that the machine executes. The seed is printed; STILLPOINT_CPU_SEED repeats a run, STILLPOINT_CPU_SEQUENCES sets its
+ * length, and STILLPOINT_CPU_INDEX runs a single sequence of it. STILLPOINT_CPU_COMPAT and STILLPOINT_CPU_COMPAT_INDEX
+ * do the same for sequences of compatibility mode. STILLPOINT_CPU_COUNTS=1 prints how often each form came up.
  */
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
@@ -23,13 +23,16 @@ const sequences = Number(process.env.STILLPOINT_CPU_SEQUENCES ?? 100_000);
 const compat = Number(process.env.STILLPOINT_CPU_COMPAT ?? 2000);
 const single = only !== undefined || onlyCompat !== undefined;
 const WORKERS = 2;
-/** Sequences of compatibility mode with which every form comes up. */
+/** The number of sequences of compatibility mode with which every form comes up. */
 const ENOUGH_COMPAT = 8000;
 const MILLISECONDS_A_SEQUENCE = 5;
-/** Of so many, one more is run in translated code: that takes a module each, of which a process can have only so many. */
+/**
+ * One in so many sequences also runs in translated code: each takes a module, of which a process can have a limited
+ * number.
+ */
 const TRANSLATED_SHARE = 20;
 const MOST_TRANSLATED = 20_000;
-/** With this many, a form that never comes up is one that is not made. */
+/** With so many sequences, a form that never comes up is one that is not generated. */
 const ENOUGH = 50_000;
 
 interface Line {
@@ -37,17 +40,17 @@ interface Line {
   readonly failed?: number;
   readonly text?: string;
   readonly done?: boolean;
-  /** Pieces of code that were translated. */
+  /** The number of pieces of code that were translated. */
   readonly regions?: number;
   readonly counts?: readonly (readonly [string, number])[];
   readonly name?: string;
   readonly found?: readonly string[];
 }
 
-/** The tier of this run of the tests. */
+/** The tier of this test run. */
 const TIER = process.env.STILLPOINT_TIER ?? 'normal';
 
-/** Runs the child; its lines, then how it ended. */
+/** Runs the child process. Returns the lines that it prints, and how it ended. */
 async function runChild(args: readonly string[], take: (line: Line) => void, tier = TIER): Promise<string> {
   const child = spawn(process.execPath, ['build/test/cpu/differential.js', ...args], {
     cwd: root,
@@ -61,7 +64,7 @@ async function runChild(args: readonly string[], take: (line: Line) => void, tie
   return closed;
 }
 
-/** All that a range of the random sequences found wrong; adds what came up to `counts`. */
+/** Returns all failures in a range of the random sequences; adds the forms that came up to `counts`. */
 async function runRange(
   from: number,
   to: number,
@@ -114,7 +117,7 @@ if (!here)
   );
 
 describe.skipIf(!here)('the machine does what the processor does', () => {
-  describe.skipIf(single)('once wrong, or nearly:', () => {
+  describe.skipIf(single)('in cases that once failed, or nearly:', () => {
     const found = new Map<string, readonly string[]>();
     let end = '';
     beforeAll(async () => {
@@ -170,7 +173,7 @@ describe.skipIf(!here)('the machine does what the processor does', () => {
     },
   );
 
-  // Where all is to be interpreted, nothing is translated.
+  // Where everything is interpreted, nothing is translated.
   it.skipIf(single || TIER === 'interpreter')(
     'in translated code as well',
     { timeout: 120_000 + MILLISECONDS_A_SEQUENCE * sequences },

@@ -1,7 +1,7 @@
-// Child process of the differential test: `differential.ts SEED FROM TO` runs these sequences natively and on the
-// machine, `differential.ts SEED FROM TO compat` those of compatibility mode, `differential.ts cases` the named cases. Lines of JSON on standard output, for sequences one a batch; a
-// failing sequence is minimised first. A process of its own, because a mistake of ours in native code kills it; the
-// last line says where it was.
+// The child process of the differential test. `differential.ts SEED FROM TO` runs these sequences natively and on the
+// machine, `differential.ts SEED FROM TO compat` those of compatibility mode, `differential.ts cases` the named cases.
+// It prints lines of JSON, for sequences one line a batch; a failing sequence is minimised first. It is a process of
+// its own because a bug of ours in native code kills it; its last line says where that happened.
 import { CASES, trialOf } from './cases.js';
 import { COMPAT_BATCH, compatTrial, explainCompat, runCompat } from './compat-rig.js';
 import { installSegments } from './compat-segments.js';
@@ -45,7 +45,7 @@ if (process.argv[2] === 'cases') {
     for (const index of runRange(rig, seed, start, Math.min(to, start + BATCH), counts)) {
       if (reports++ >= MAX_REPORTS) break;
       const trial = { ...sequenceOf(seed, index), window: windowOf(seed, index) };
-      // A sequence that fails only after those before it says so.
+      // A sequence that fails only after those before it is reported as such.
       const alone = runTrials(rig, [trial])[0].length > 0;
       const text = alone ? explain(rig, minimise(rig, trial)) : 'it does not fail alone, only in its batch';
       say({ failed: index, text });

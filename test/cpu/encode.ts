@@ -1,15 +1,15 @@
 /**
- * Encodes one form with chosen operands, by the rules of the opcode map (SDM volume 2, chapter 2), and on
- * purpose in more ways than an assembler would: long displacements, needless SIB and REX bytes, idle prefixes.
+ * Encodes one form with chosen operands, by the rules of the opcode map (SDM volume 2, chapter 2), deliberately in more
+ * ways than an assembler would: long displacements, redundant SIB and REX bytes, prefixes without effect.
  */
 import type { Form } from './forms.js';
 
 export interface MemoryOperand {
-  /** Register numbers, -1 for none. */
+  /** Register numbers; -1 means none. */
   readonly base: number;
   readonly index: number;
   readonly scale: 0 | 1 | 2 | 3;
-  /** For `rip`: the absolute address meant. */
+  /** For `rip`: the absolute address that is addressed. */
   readonly displacement: number;
   readonly displacementBytes: 0 | 1 | 4;
   readonly rip: boolean;
@@ -18,10 +18,10 @@ export interface MemoryOperand {
 export interface Instance {
   /** Legacy prefixes besides the form's own, in order. */
   readonly prefixes: readonly number[];
-  /** Further REX bits (0x40 for a bare one). */
+  /** Additional REX bits (0x40 for a bare prefix). */
   readonly rex: number;
   readonly reg: number;
-  /** Register number of the rm operand; -1 for memory. */
+  /** The register number of the rm operand; -1 for memory. */
   readonly rm: number;
   readonly opcodeRegister: number;
   readonly memory: MemoryOperand | undefined;
@@ -31,16 +31,16 @@ export interface Instance {
 
 export interface Encoded {
   readonly bytes: number[];
-  /** Offset of a 32-bit rip-relative displacement and the address that it means. */
+  /** The offset of a 32-bit rip-relative displacement, and the address to which it leads. */
   readonly rip?: { readonly at: number; readonly target: number };
-  /** Where a branch displacement stands. */
+  /** The offset of a branch displacement. */
   readonly branch?: { readonly at: number; readonly size: number };
 }
 
 const le = (value: number, bytes: number): number[] =>
   Array.from({ length: bytes }, (_, i) => (i < 4 ? (value >> (8 * i)) & 0xff : value < 0 ? 0xff : 0));
 
-/** The bytes of one instruction at `address`. */
+/** Returns the bytes of one instruction at `address`. */
 export function encode(form: Form, x: Instance, address: number): Encoded {
   const out: number[] = [...x.prefixes];
   if (form.addressPrefix) out.push(0x67);

@@ -1,7 +1,7 @@
 /**
- * Plain bytes for every instruction that iced knows, whatever processor has it: for each Code one encoding with
- * register operands and one with memory at [rax], where the instruction has them. Found by trying: bytes made from
- * the opcode's description count if iced decodes them back to that very Code.
+ * Bytes for every instruction that iced knows, on whatever processor it exists: for each Code one encoding with
+ * register operands and one with memory at [rax], where the instruction has them. They are found by trial: bytes made
+ * from the opcode's description are accepted if iced decodes them to the same Code.
  */
 import * as iced from '../../src/x86/iced.js';
 
@@ -9,16 +9,16 @@ const { Code, EncodingKind, OpKind } = iced;
 
 export interface Encoding {
   readonly code: iced.Code;
-  /** iced's name, with "mem" where the ModRM operand is in memory: "Add_rm32_r32", "Add_rm32_r32 mem". */
+  /** iced's name, with "mem" appended if the ModRM operand is in memory: "Add_rm32_r32", "Add_rm32_r32 mem". */
   readonly name: string;
   readonly memory: boolean;
   readonly bytes: Uint8Array;
-  /** CPUID features, joined by +. */
+  /** CPUID features, joined by "+". */
   readonly feature: string;
 }
 
 const ESCAPES: Record<number, readonly number[]> = { 0: [], 1: [0x0f], 2: [0x0f, 0x38], 3: [0x0f, 0x3a] };
-/** Number of an opcode map in VEX, XOP and EVEX prefixes, by iced's table number. */
+/** The number of an opcode map in VEX, XOP and EVEX prefixes, by iced's table number. */
 const MAPS = [0, 1, 2, 3, 5, 6, 8, 9, 10];
 const MANDATORY = [[], [], [0x66], [0xf3], [0xf2]];
 const ROOM = 15;
@@ -26,17 +26,17 @@ const ROOM = 15;
 interface Opcode {
   readonly encoding: number;
   readonly table: number;
-  /** The opcode's bytes; the second may be a whole ModRM. */
+  /** The bytes of the opcode; the second may be a whole ModRM. */
   readonly bytes: readonly number[];
   readonly mandatory: number;
   readonly group: number;
-  /** ModRM.rm, where the opcode fixes it; -1 where it does not. */
+  /** ModRM.rm where the opcode fixes it, else -1. */
   readonly rm: number;
-  /** Whether an operand must be, or can be, in memory. */
+  /** Whether an operand must be in memory, or can be. */
   readonly memory: 'never' | 'always' | 'either';
 }
 
-/** Prefixes, escape and opcode in the ways that this encoding has; ModRM and the rest follow. */
+/** Prefixes, escape and opcode in all ways that this encoding has; ModRM and the rest follow. */
 function* beginnings(o: Opcode): Generator<number[]> {
   const pp = Math.max(0, o.mandatory - 1);
   const bits = [0, 1];
@@ -48,7 +48,7 @@ function* beginnings(o: Opcode): Generator<number[]> {
           for (const address of [[], [0x67]])
             for (const rex of [[], [0x48], [0x41]])
               yield [...address, ...size, ...repeat, ...rex, ...(ESCAPES[o.table] ?? []), ...o.bytes];
-      // The wait that some x87 mnemonics include is a prefix to iced.
+      // iced decodes the wait that some x87 mnemonics include as a prefix.
       if (o.bytes.length > 0) yield [0x9b, ...o.bytes];
       return;
     case EncodingKind.VEX:
@@ -81,7 +81,7 @@ function* beginnings(o: Opcode): Generator<number[]> {
       yield [0x0f, 0x0f];
       return;
     default:
-    // MVEX: only one coprocessor ever had it, and not beside the others.
+    // MVEX is left out: only one coprocessor had it.
   }
 }
 
@@ -134,7 +134,7 @@ function search(code: iced.Code, memory: boolean): Uint8Array | undefined {
 }
 
 let cache: Encoding[] | undefined;
-/** All that 64-bit mode has, made once. */
+/** All instructions of 64-bit mode; the list is made once. */
 export function encodings(): readonly Encoding[] {
   cache ??= Object.entries(Code).flatMap(([name, code]) => {
     if (typeof code !== 'number' || name === 'INVALID') return [];
@@ -151,7 +151,7 @@ export function encodings(): readonly Encoding[] {
   return cache;
 }
 
-/** Instructions of 64-bit mode for which no bytes were found. */
+/** The instructions of 64-bit mode for which no bytes were found. */
 export function withoutEncoding(): string[] {
   const found = new Set(encodings().map((e) => e.code));
   return Object.entries(Code)

@@ -1,4 +1,4 @@
-/** Which instructions the machine executes: those that its decoder does not turn into an invalid one. */
+/** The instructions that the machine executes: those that its decoder does not decode as invalid. */
 import { FP_DESCRIPTORS, FP_NEXT, BLOCK_HEADER as HEADER } from '../../src/engine/wasm/core/layout.js';
 import { Form, G, Op } from '../../src/engine/wasm/core/ops.js';
 import { BlockDecoder } from '../../src/engine/wasm/decode/decode.js';

@@ -1,7 +1,7 @@
 /**
- * Every instruction form that the machine executes at CPL 3, as a table made from iced-x86's own description:
- * how it is encoded, what its operands are, which flags and registers it reads, writes and leaves undefined.
- * Invariant: `forms()` proves its own encodings by decoding each one back to the form it came from.
+ * A table of every instruction form that the machine executes at CPL 3, made from iced-x86's own description: how it is
+ * encoded, what its operands are, and which flags and registers it reads, writes and leaves undefined. Invariant:
+ * `forms()` verifies its own encodings by decoding each one back to the form that it was made from.
  */
 import * as iced from '../../src/x86/iced.js';
 import { encode, type Instance } from './encode.js';
@@ -9,16 +9,16 @@ import { whyLeftOut } from './left-out.js';
 
 const { Code, CpuidFeature, OpAccess, OpCodeOperandKind, Register } = iced;
 
-/** What the x86-64 baseline offers, with cmpxchg16b and lahf: the rest is #UD (or a hint) to our guests. */
+/** Features of the x86-64 baseline, with cmpxchg16b and lahf: everything else is #UD (or a hint) for our guests. */
 export const BASELINE = new Set(
   `INTEL8086 INTEL186 INTEL286 INTEL386 INTEL486 X64 CPUID FPU FPU287 FPU387 FPU+CMOV MMX SSE SSE2 CMOV CX8
    CMPXCHG16B FXSR CLFSH TSC MULTIBYTENOP PREFETCHW PAUSE MSR SYSCALL SEP`.split(/\s+/),
 );
 
-/** Decoded as what is not there. */
+/** Forms that are decoded as missing instructions. */
 const NOT_FORMS = /^(Sysenter|Ud0$|Popw_|Rsm)/;
 
-/** Fault at CPL 3 before they do anything. */
+/** Forms that fault at CPL 3 before they have any effect. */
 export const PRIVILEGED =
   /^(Hlt|Cli|Sti|In_|Out_|Ins[bwd]|Outs[bwd]|Clts|Invd|Wbinvd|Invlpg|L[gi]dt|Lldt|Ltr|Lmsw|Mov_(r64_)?[cd]r)/;
 
@@ -31,7 +31,7 @@ export interface Operand {
   readonly memory: boolean;
   readonly register: boolean;
   readonly written: boolean;
-  /** Bytes of an immediate or a displacement. */
+  /** The number of bytes of an immediate or a displacement. */
   readonly bytes: number;
 }
 
@@ -53,7 +53,7 @@ export interface Form {
   readonly flagsRead: number;
   readonly flagsDefined: number;
   readonly flagsUndefined: number;
-  /** General registers written without being named by an operand, as a bit set. */
+  /** A bit set of the general registers that are written without being named by an operand. */
   readonly implicitWrites: number;
   readonly unit: 'integer' | 'x87' | 'mmx' | 'sse';
   readonly privileged: boolean;
@@ -190,7 +190,7 @@ function describe(code: iced.Code, name: string): Form | undefined {
   }
 }
 
-/** The form with unremarkable operands (r9 to r11, xmm1, st(1), [rax]), decoded again: it must be itself. */
+/** Encodes the form with ordinary operands (r9 to r11, xmm1, st(1), [rax]) and decodes it: it must be the same form. */
 function decodeCanonical(form: Form): iced.Instruction {
   const bytes = encode(form, canonical(form), 0x1000).bytes;
   const decoder = new iced.Decoder(64, Uint8Array.from(bytes), 0);
@@ -237,7 +237,7 @@ function canonical(form: Form): Instance {
 }
 
 let cache: Form[] | undefined;
-/** All forms, made once. */
+/** All forms; the list is made once. */
 export function forms(): readonly Form[] {
   cache ??= Object.entries(Code).flatMap(([name, code]) => {
     const form = typeof code === 'number' ? describe(code as iced.Code, name) : undefined;

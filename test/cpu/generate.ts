@@ -1,6 +1,6 @@
 /**
- * Sequences and their surroundings from a seed: registers, the data window, the images in it.
- * Invariant: a sequence is a function of its seed alone; every form comes up equally often.
+ * Generates sequences and their initial state from a seed: registers, the data window and the images in it. Invariant:
+ * a sequence depends on its seed alone; every form comes up equally often.
  */
 
 import { APPROXIMATE } from './approximate.js';
@@ -13,7 +13,7 @@ import { controlWord, fillLine, float80, integer, LINE_KINDS, mxcsr, Random } fr
 
 const MAX_STEPS = 6;
 
-/** The whole data window, read-only page included, as it is before each sequence of a batch. */
+/** The whole data window, including the read-only page, as it is before each sequence of a batch. */
 export function makeWindow(seed: number): Uint8Array {
   const r = new Random(seed);
   const bytes = new Uint8Array(DATA_BYTES);
@@ -48,7 +48,7 @@ export function makeWindow(seed: number): Uint8Array {
   return bytes;
 }
 
-/** A status word that agrees with its control word: the summary bits follow from flags and masks. */
+/** Returns a status word that agrees with its control word: the summary bits follow from flags and masks. */
 function statusWord(r: Random, control: number): number {
   const flags = r.chance(60) ? 0 : r.below(64) & (r.chance(90) ? control : 0x3f);
   const pending = (flags & ~control & 0x3f) !== 0;
@@ -72,7 +72,7 @@ function fillFxsave(r: Random, view: DataView, at: number): void {
   for (let i = 0; i < 16; i++) fillLine(r, view, at + 160 + 16 * i, r.pick(LINE_KINDS));
 }
 
-/** The sequence with this seed. */
+/** Returns the sequence with this seed. */
 export function makeSequence(seed: number): Sequence {
   const r = new Random(seed);
   const block = new Uint8Array(BLOCK.bytes);

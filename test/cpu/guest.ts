@@ -1,7 +1,7 @@
 /**
- * Our machine in the place of the processor: the same addresses, the same blocks of registers in and out as
- * native.ts. Sequences end in an undefined instruction where the native ones jump out; in compatibility mode they end at
- * the same far jump, which the machine leaves to its owner.
+ * Runs sequences on our machine in place of the processor, with the same addresses and the same blocks of registers in
+ * and out as native.ts. Sequences end in an undefined instruction where the native ones jump out. In compatibility mode
+ * they end at the same far jump, which the machine leaves to the hypervisor.
  */
 import { Exit, PAGE } from '../../src/engine/engine.js';
 import { AddressSpace } from './address-space.js';
@@ -21,11 +21,11 @@ import {
 import type { Machine } from './machine.js';
 import { createMachine } from './machine.js';
 
-/** Instructions a sequence may take: loops are short. */
+/** The maximum number of instructions of a sequence: loops are short. */
 const BUDGET = 100_000;
 export const END = Uint8Array.of(0x0f, 0x0b, 0x90, 0x90, 0x90);
 
-/** "Vectors" from here on are exits that no sequence should end with. */
+/** "Vectors" from this number on are exits with which no sequence should end. */
 const UNEXPECTED = 1000;
 const RF = 0x1_0000;
 
@@ -39,7 +39,7 @@ export interface Guest {
   readonly machine: Machine;
   /** Writes code at an address in the code region. */
   putCode(address: number, bytes: Uint8Array): void;
-  /** Runs one block on a fresh copy of the window; `end` is where its end stands. */
+  /** Runs one block on a fresh copy of the window; `end` is the address where the sequence ends. */
   run(block: Uint8Array, window: Uint8Array, end: number): Uint8Array;
 }
 

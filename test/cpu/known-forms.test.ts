@@ -1,4 +1,7 @@
-/** Instructions decoded by what is known of their form are decoded as iced-x86 does it, whatever surrounds them. */
+/**
+ * Instructions that the decoder decodes by the known properties of their form are decoded as by iced-x86, whatever
+ * surrounds them.
+ */
 import { expect, it } from 'vitest';
 import { ARENA, FP_DESCRIPTORS, FP_NEXT } from '../../src/engine/wasm/core/layout.js';
 import { BlockDecoder } from '../../src/engine/wasm/decode/decode.js';
@@ -6,11 +9,11 @@ import { KnownForms } from '../../src/engine/wasm/decode/known.js';
 
 const CODE = ARENA + 0x10000;
 const ROUNDS = 1;
-/** Before an opcode: nothing, and what the known forms look at, and what they leave alone. */
+/** What precedes an opcode: nothing, prefixes that the known forms depend on, and prefixes that they ignore. */
 const PREFIXES = [[], [], [], [0x66], [0x65], [0x64, 0x66], [0x66, 0x65], [0xf0], [0xf3], [0x2e], [0x67]];
 const REXES = [-1, -1, 0x40, 0x41, 0x42, 0x44, 0x48, 0x49, 0x4a, 0x4c, 0x4f];
 
-/** A decoder with memory of its own. */
+/** A decoder with its own memory. */
 function decoder(knows: boolean): { bytes: Uint8Array; decode(length: number): Uint8Array } {
   const memory = new ArrayBuffer(CODE + 0x1000);
   const bytes = new Uint8Array(memory);
@@ -25,7 +28,7 @@ function decoder(knows: boolean): { bytes: Uint8Array; decode(length: number): U
   };
 }
 
-it('gives the operations that iced-x86 gives', () => {
+it('gives the same operations as iced-x86', () => {
   let seed = 0x1234567;
   const random = (below: number): number => {
     seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
@@ -52,7 +55,7 @@ it('gives the operations that iced-x86 gives', () => {
           modrm,
         ];
         while (bytes.length < 32) bytes.push(random(8) === 0 ? 0 : random(256));
-        // At the end of a page one in so many, where instructions may be cut.
+        // At the end of a page only one in so many is tried, because instructions may be cut there.
         const at = CODE + (random(16) === 0 ? 0x1000 - bytes.length + random(20) : 0);
         const fits = bytes.slice(0, CODE + 0x1000 - at);
         one.bytes.set(fits, at);
@@ -64,6 +67,6 @@ it('gives the operations that iced-x86 gives', () => {
   }
   KnownForms.prototype.decode = decode;
   expect(wrong).toEqual([]);
-  // Of some hundred thousand instructions.
+  // The total is some hundred thousand instructions.
   expect(known).toBeGreaterThan(200_000);
 });

@@ -26,24 +26,27 @@ export const BLOCK = {
   gpr: 0,
   rflags: 0x80,
   rip: 0x88,
-  /** 0: ran to its end; else the number of the host's signal. */
+  /** 0: the sequence ran to its end; otherwise the number of the host's signal. */
   signal: 0x90,
   vector: 0x98,
   error: 0xa0,
   cr2: 0xa8,
-  /** RF as the fault saved it. */
+  /** RF in the flags that the fault saved. */
   resume: 0xb0,
-  /** u16 each: cs es ss ds fs gs for compatibility mode; cs 0: 64-bit code, and the segments as they are. */
+  /**
+   * Selectors for compatibility mode, u16 each: cs, es, ss, ds, fs, gs. With cs 0 the code is 64-bit and segments stay
+   * as they are.
+   */
   selectors: 0xb8,
   fxsave: 0x100,
   bytes: 0x300,
 } as const;
 
-/** A result: the block, then the two writable pages as they are afterwards. */
+/** A result: the block, and the two writable pages as they are afterwards. */
 export const RESULT_BYTES = BLOCK.bytes + WRITABLE_BYTES;
 
-/** RFLAGS bits that a sequence can change and both sides must agree on: status, DF, NT, AC, ID. */
+/** RFLAGS bits that a sequence can change and on which both sides must agree: status flags, DF, NT, AC, ID. */
 export const FLAGS_COMPARED = 0x24_4cd5;
 
-/** Sequences that share one data window and one native call. */
+/** The number of sequences that share one data window and one native call. */
 export const BATCH = 1000;

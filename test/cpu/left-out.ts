@@ -1,10 +1,10 @@
 /**
- * What the machine executes and the random comparison with the processor leaves out, and why. coverage.test.ts checks
- * what each of them does here; whatever else the machine executes must come up in the comparison.
+ * What the machine executes but the random comparison with the processor leaves out, with the reason. coverage.test.ts
+ * checks what each of them does here; everything else that the machine executes must come up in the comparison.
  */
 
 export interface LeftOut {
-  /** Of iced's Code names. */
+  /** Patterns for iced's Code names. */
   readonly names: RegExp;
   readonly why: string;
 }

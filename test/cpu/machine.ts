@@ -1,4 +1,4 @@
-/** A machine for tests: one vCPU, the baseline's CPUID, time that stands still. */
+/** A machine for tests: one vCPU, the baseline's CPUID, and a clock that does not advance. */
 import { FrameMap } from '../../src/engine/engine.js';
 import { type Tier, type WasmEngine, wasmEngine } from '../../src/engine/engines.js';
 
@@ -19,9 +19,9 @@ const CPUID = [
   { leaf: 0x8000_0001, subleaf: 0, eax: 0, ebx: 0, ecx: 1, edx: EXTENDED_EDX },
 ];
 
-/** STILLPOINT_TIER: the tier of all machines in tests. */
+/** STILLPOINT_TIER sets the tier of all machines in tests. */
 export const TIER = (process.env.STILLPOINT_TIER ?? 'normal') as Tier;
-/** Large programs take minutes where all that runs is translated first: they are left to `npm run soak -- tiers`. */
+/** Large programs take minutes if all code is translated before it runs: `npm run soak -- tiers` runs them. */
 export const TAKES_LARGE_PROGRAMS = TIER !== 'translate' || process.env.STILLPOINT_LONG !== undefined;
 
 export const createMachine = (

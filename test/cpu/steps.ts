@@ -1,6 +1,6 @@
 /**
- * One step: an instruction form with random operands, and before it the moves that give it operands worth
- * having (a count, a dividend, a valid string address). Steps keep off the sequence's anchor registers.
+ * Makes one step: an instruction form with random operands, and before it the moves that load operands worth testing (a
+ * count, a dividend, a valid string address). Steps do not change the sequence's anchor registers.
  */
 
 import { APPROXIMATE, approximateSetup } from './approximate.js';
@@ -14,7 +14,7 @@ import { refineFlags } from './shift-flags.js';
 import { integer, type Random } from './values.js';
 
 const RSP = 1 << 4;
-/** Mnemonics of the string instructions. */
+/** The mnemonics of the string instructions. */
 export const STRING = /^(movs|cmps|stos|lods|scas)[bwdq]$/;
 const X87_CONDITION = 0x3c00;
 const TF = 0x100;
@@ -22,21 +22,21 @@ const AC = 0x4_0000;
 
 export interface Draft {
   readonly setup: Part[];
-  /** Instructions behind it. */
+  /** Instructions that follow it. */
   readonly after: Part[];
   prefixes: number[];
   immediates: number[][];
-  /** Registers that the setup has filled. */
+  /** Registers that the setup has loaded. */
   busy: number;
   reg?: number;
   rm?: number;
   memoryForced?: number;
   skips: number;
-  /** Count in CL, where known. */
+  /** The count in CL, where it is known. */
   count?: number;
 }
 
-/** A step of this form, or undefined if these dice make none that can be compared. */
+/** Makes a step of this form. Undefined: these random choices make no step that can be compared. */
 export function makeStep(r: Random, form: Form, anchors: Anchors): Step | undefined {
   const kept = (1 << anchors.pointer) | (1 << anchors.index);
   if ((form.implicitWrites & kept) !== 0) return undefined;
@@ -58,7 +58,7 @@ export function makeStep(r: Random, form: Form, anchors: Anchors): Step | undefi
   const opcodeRegister = choose(opcodeOperand);
   if (reg === undefined || rm === undefined || opcodeRegister === undefined) return undefined;
 
-  // Older processors of Intel clear the upper half of the target even if there is no bit to be found.
+  // Older Intel processors clear the upper half of the destination even if no bit is set in the source.
   if (/^bs[fr]$/.test(form.mnemonic) && form.size === 32) d.setup.push(clearUpper(reg));
   let memory: MemoryOperand | undefined;
   if (rmOperand !== undefined && chosenMemory) {
@@ -70,7 +70,7 @@ export function makeStep(r: Random, form: Form, anchors: Anchors): Step | undefi
     d.setup.push(...reference.setup);
     if (form.lockable && r.chance(25)) d.prefixes.push(0xf0);
   }
-  // Not with control registers: AMD reads that as another register's number.
+  // This is not done with control registers: AMD processors take the prefix for another register's number.
   if (r.below(400) === 0 && !form.operands.some((o) => o.bank === 'cr')) d.prefixes.push(0xf0);
   const immediates = form.operands.flatMap((o): number[][] => {
     if (o.place === 'imm' || o.place === 'branch') return [d.immediates.shift() ?? immediate(r, o.bytes)];
@@ -109,7 +109,7 @@ const wantsMemory = (r: Random, form: Form): boolean => {
   return rm?.memory === true && (!rm.register || r.chance(50));
 };
 
-/** A register number for an operand; undefined if it would overwrite a kept one. */
+/** Picks a register number for an operand. Undefined: it would overwrite a kept register. */
 function pickRegister(r: Random, o: Operand, kept: number): number | undefined {
   switch (o.bank) {
     case 'mm':
@@ -125,14 +125,14 @@ function pickRegister(r: Random, o: Operand, kept: number): number | undefined {
       return r.pick([0, 3, 6, 7]);
     default: {
       const n = r.below(16);
-      // ah to bh, or spl to dil with a REX prefix: a changed spl still points into the stack page.
+      // Numbers 4 to 7 are ah to bh, or spl to dil with a REX prefix; a changed spl still points into the stack page.
       const numbers = o.bank === '8' && n >= 4 && n < 8 ? ((1 << n) | (1 << (n - 4))) & ~RSP : 1 << n;
       return o.written && (numbers & kept) !== 0 ? undefined : n;
     }
   }
 }
 
-/** A REX prefix that says nothing, or that only turns ah into spl. */
+/** Returns a REX prefix that has no effect, or that only turns ah into spl. */
 function idleRex(r: Random, form: Form, memory: boolean): number {
   if (!r.chance(4)) return 0;
   if (memory) return 0x40;
@@ -140,7 +140,7 @@ function idleRex(r: Random, form: Form, memory: boolean): number {
   return (form.unit === 'mmx' || form.unit === 'x87') && ignoring ? 0x40 | r.below(8) : r.pick([0x40, 0x42]);
 }
 
-/** `mov r32, r32` of a register with itself. */
+/** `mov r32, r32` of a register to itself clears its upper half. */
 const clearUpper = (n: number): Part => ({
   bytes: [...(n < 8 ? [] : [0x45]), 0x89, 0xc0 | ((n & 7) << 3) | (n & 7)],
 });
@@ -149,7 +149,7 @@ const littleEndian = (v: bigint, bytes: number): number[] =>
   Array.from({ length: bytes }, (_, i) => Number((v >> BigInt(8 * i)) & 0xffn));
 const immediate = (r: Random, bytes: number): number[] => littleEndian(integer(r), bytes);
 
-/** What the instruction needs of registers, stack and immediates. False: not this time. */
+/** Prepares registers, stack and immediates for the instruction. False: no step is to be made this time. */
 function prepare(r: Random, form: Form, anchors: Anchors, d: Draft, memory: boolean): boolean {
   const set = (register: number, value: bigint): void => {
     d.setup.push(load(register, BigInt.asUintN(64, value)));
@@ -189,9 +189,10 @@ function prepare(r: Random, form: Form, anchors: Anchors, d: Draft, memory: bool
   if (/^maskmov/.test(m)) set(7, BigInt(DATA + 0xe00 + r.below(0x400)));
   if (/^loop|^j/.test(m) || m === 'call' || m === 'ret') return prepareBranch(r, form, d, set, memory);
   if (m === 'popf' || m === 'popfq') {
-    // Without AC: some hypervisors that tests run under go on for ever where it should fault. See alignment.test.ts.
+    // AC stays clear: under some hypervisors that run these tests the instruction would repeat for ever. See
+    // alignment.test.ts.
     const flags = (r.u32() & 0x7ffa_fe2f & ~(AC | TF)) | (r.chance(20) ? TF : 0);
-    // A single step traps after the next instruction.
+    // The trap of a single step comes after the next instruction.
     if ((flags & TF) !== 0) d.after.push({ bytes: [0x90] });
     d.setup.push({
       bytes:
@@ -201,13 +202,13 @@ function prepare(r: Random, form: Form, anchors: Anchors, d: Draft, memory: bool
     });
   }
   if (m === 'enter') {
-    // Never just anywhere: natively that may be memory of the test's own.
+    // The address is never arbitrary: natively it might be memory of the test itself.
     set(5, BigInt(r.chance(80) ? STACK + 0x100 + 8 * r.below(8) : addressFor(r, ['int'], 8)));
     d.immediates.push(littleEndian(BigInt(r.below(0x80)), 2), [r.chance(60) ? r.below(3) : r.below(64)]);
   }
   if (m === 'leave') set(5, BigInt(STACK - 0x100 + r.below(0x200)));
   if (form.memoryBytes === 512 || slotsOf(form) !== undefined) return memory;
-  // With a register operand processors of today ignore it or refuse it, each as it likes.
+  // With a register operand, processors either ignore this instruction or refuse it.
   if (/_0F0D$/.test(form.name)) return memory && r.chance(40);
   if (/^Reservednop/.test(form.name) || form.opcode[1] === 0x18) return r.chance(40);
   if (form.privileged || /^(ud|int)/.test(m)) return r.chance(25);
@@ -220,12 +221,12 @@ function prepareString(r: Random, form: Form, d: Draft, set: (n: number, v: bigi
   const place = (): number => (r.chance(8) ? addressFor(r, ['int'], bytes) : safe());
   const from = place();
   const near = (): number => from + (r.below(9) - 4) * r.pick([1, bytes]);
-  // Which of the two operands of cmps faults first is each processor's own affair, and not always the same.
+  // Which of the two operands of cmps faults first depends on the processor, and may vary.
   const to = form.mnemonic.startsWith('cmps') ? safe() : r.chance(30) ? near() : place();
   const narrow = r.chance(6);
   if (narrow) d.prefixes.push(0x67);
   const count = r.chance(65) ? r.pick([0, 1, 2, r.below(8), r.below(40)]) : undefined;
-  // Repeated no time, one of Intel's clears the upper halves all the same.
+  // With a count of zero, some Intel processors clear the upper halves nevertheless.
   const wide = narrow && !(INTEL && count === 0);
   const high = (): bigint => (wide ? BigInt(r.u32()) << 32n : 0n);
   set(6, BigInt(from) | high());
@@ -238,7 +239,7 @@ function prepareString(r: Random, form: Form, d: Draft, set: (n: number, v: bigi
   return true;
 }
 
-/** Makes the comparison equal: loads what the operand holds first. */
+/** Makes the comparison equal by first loading what the operand holds. */
 function prepareExchange(r: Random, form: Form, d: Draft): boolean {
   const bytes = form.memoryBytes;
   let at = addressFor(r, ['int', 'f64'], Math.max(bytes, 8), false);

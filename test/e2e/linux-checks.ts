@@ -1,4 +1,7 @@
-/** What is looked at in a Linux that a person runs: its clocks, its size, its work, its boot log. Throws what is wrong. */
+/**
+ * Checks of a Linux guest under `stillpoint run`: its clocks, its size, its work and its boot log. Each throws what is
+ * wrong.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { Guests } from '../../scripts/lib/guests.js';
@@ -7,9 +10,9 @@ import { Session } from '../support/session.js';
 import { differences } from './dmesg.js';
 
 export const PROMPT = /guest# /;
-/** Without the code for a suspend. */
+/** Removes the kernel's code for suspend requests. */
 export const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
-/** Jobs at a time, and the bytes that each packs and unpacks. */
+/** The number of parallel jobs, and the bytes that each of them compresses and decompresses. */
 const JOBS = 40;
 const JOB_BYTES = 100_000;
 
@@ -19,7 +22,7 @@ export interface Shape {
   readonly wild?: boolean;
 }
 
-/** `stillpoint run` of Debian's kernel; not yet at its prompt. */
+/** Starts `stillpoint run` with Debian's kernel; the guest has not reached its prompt yet. */
 export const start = (guests: Guests, { memory, vcpus, wild }: Shape, ...options: string[]): Session =>
   new Session([
     ...['--kernel', guests.vmlinuz, '--ramdisk', guests.initramfs],
@@ -29,14 +32,17 @@ export const start = (guests: Guests, { memory, vcpus, wild }: Shape, ...options
 
 const seconds = (text: string): number => Number(/[\d.]+/.exec(text)![0]);
 
-/** Its clocks against each other, and against ours. `began`: when it was switched on, by Date.now(). */
+/**
+ * Compares the guest's clocks with one another and with ours. `began`: when the guest was switched on, by Date.now().
+ */
 export async function keepsTime(guest: Session, began: number): Promise<void> {
   const bootS = (Date.now() - began) / 1000;
   const before = seconds(await guest.command('cat /proc/uptime'));
   const asked = Date.now() / 1000;
   const epoch = Number(await guest.command('date +%s'));
   const answered = Date.now() / 1000;
-  // Until it has its clock source Linux counts ticks, and misses those that a busy machine withholds.
+  // Until it has chosen its clock source, Linux counts ticks, and it misses those for which a busy host does not run
+  // it.
   assert.ok(epoch > asked - bootS - 2, `date says ${epoch}, ${asked - epoch} s too early`);
   assert.ok(epoch < answered + 2, `date says ${epoch}, ${epoch - answered} s too late`);
   const after = seconds(await guest.command('sleep 2; cat /proc/uptime'));
@@ -44,11 +50,11 @@ export async function keepsTime(guest: Session, began: number): Promise<void> {
   assert.equal(await guest.command('date -u -d @86400 +%Y-%m-%dT%H:%M:%S'), '1970-01-02T00:00:00\n');
 }
 
-/** As many processors and as much memory as it was given, by all that tell, and top(1) at that. */
+/** Checks that every source, top(1) included, reports the processors and the memory that the guest was given. */
 export async function hasItsSize(guest: Session, { memory, vcpus }: Shape): Promise<void> {
   assert.equal(await guest.command('grep -c ^processor /proc/cpuinfo'), `${vcpus}\n`);
   const kib = seconds(await guest.command('grep MemTotal /proc/meminfo'));
-  // The kernel keeps its own image, its tables and the ramdisk for itself.
+  // The kernel reserves memory for its own image, its tables and the ramdisk.
   assert.ok(kib < memory * 1024 && kib > memory * 960 - 60_000, `MemTotal ${kib} KiB of ${memory} MiB`);
   const top = await guest.command('top -b -n 1');
   assert.match(top, /^Mem: \d+K used, \d+K free/);
@@ -56,7 +62,7 @@ export async function hasItsSize(guest: Session, { memory, vcpus }: Shape): Prom
   assert.match(top, /^ +1 +0 +(0|root) .*init/m);
 }
 
-/** Forty at a time, each of them right. */
+/** Runs forty jobs at a time and checks the result of each. */
 export async function worksInParallel(guest: Session): Promise<void> {
   await guest.command(`head -c ${JOB_BYTES} /bin/busybox > /tmp/data`);
   const digest = await guest.command('md5sum < /tmp/data');
@@ -67,21 +73,24 @@ export async function worksInParallel(guest: Session): Promise<void> {
 }
 
 const REFERENCE = inRoot('test/reference/linux-6.1-dmesg-on-xen-4.17.txt');
-/** What a kernel says that has more than one processor, or more memory than 128 MB, or a part of it switched off. */
+/** Lines that depend on the number of processors, on the amount of memory, or on a disabled part of the kernel. */
 const OF_ITS_SHAPE: readonly RegExp[] = [
   /^(smp|smpboot|rcu|cpu \d|installing Xen timer for CPU|cpu: Bringing up|x86: Booting|\.\.\.|node|Brought up)/i,
   /^(setup_percpu|percpu|pcpu-alloc|SLUB|Total of|NR_IRQS|random|SMP|CPU\d|cpuidle)/i,
   /^( +(DMA|DMA#|Normal|Movable|node)|On node|Memory:|Initmem|Early memory|Movable zone|BIOS|\[mem|last_pfn|e#+)/i,
   /^(Dentry|Inode-cache|Mount-cache|Mountpoint-cache|hash|TCP|UDP|futex|IP idents|workingset|software IO TLB|Built)/i,
   /^(initcall|blacklisting initcall)/i,
-  // Of several processors: locks that ask Xen, and code that could still be patched for one.
+  // These appear with several processors: locks that ask Xen, and code that could still be patched for one processor.
   /^(xen: PV spinlocks|PV qspinlock|cpu # spinlock event irq|Freeing SMP alternatives memory)/,
-  // Of a busy machine.
+  // This appears on a busy host.
   /^hrtimer: interrupt took/,
 ];
 const TROUBLE = /WARNING:|BUG:|Oops|Call Trace|rcu.*stall|soft lockup|hung_task|Unable to handle/;
 
-/** Its boot log has nothing that a Linux of another shape on real Xen has not, and no trouble. */
+/**
+ * Compares the boot log with that of a Linux on real Xen, apart from lines that depend on its shape, and looks for
+ * errors.
+ */
 export async function saysWhatItSaysOnXen(guest: Session): Promise<void> {
   const log = await guest.command('dmesg');
   assert.doesNotMatch(log, TROUBLE);
@@ -90,7 +99,7 @@ export async function saysWhatItSaysOnXen(guest: Session): Promise<void> {
   assert.deepEqual({ missing: odd(missing), added: odd(added) }, { missing: [], added: [] });
 }
 
-/** Which power cycle of Linux this is. */
+/** Identifies the present power cycle of the guest's Linux. */
 export const bootId = (guest: Session): Promise<string> =>
   guest.command('cat /proc/sys/kernel/random/boot_id');
 

@@ -1,6 +1,4 @@
-/**
- * One instruction form at a time, on many states: the processor this runs on and our unit, bit for bit.
- */
+/** Compares the processor with our floating-point unit, bit for bit, one instruction form at a time on many states. */
 import { encode, type Instance } from '../encode.js';
 import { type Form, forms } from '../forms.js';
 import { BLOCK, CODE, DATA, DATA_BYTES, RESULT_BYTES, WRITABLE_BYTES } from '../layout.js';
@@ -10,12 +8,12 @@ import { controlWord, fillLine, float80, integer, LINE_KINDS, mxcsr, type Random
 import { flagsAt, gprAt, operationOf, type Unit } from './unit.js';
 
 const ARITHMETIC_FLAGS = 0x8d5;
-/** Operands lie this far apart in the window. */
+/** The distance of operands in the window, in bytes. */
 const SLOT = 512;
 const SLOTS = WRITABLE_BYTES / SLOT;
 const APPROXIMATE = /^F(2xm1|yl2x|ptan|patan|sin|cos)|^R(cp|sqrt)/;
 
-/** Every form of the unit: x87, MMX, SSE, SSE2 and the state instructions. */
+/** Every form of the unit: x87, MMX, SSE, SSE2 and the instructions that save and restore its state. */
 export function unitForms(): Form[] {
   return forms().filter((f) => f.unit !== 'integer' || /^(Fx|Ldmxcsr|Stmxcsr|Wait|Emms)/.test(f.name));
 }
@@ -45,7 +43,7 @@ function instanceOf(form: Form, memory: boolean, r: Random): Instance {
   };
 }
 
-/** One encoding of each way to use a form: with registers, with memory. */
+/** One encoding for each way to use a form: with registers, and with memory. */
 export function casesOf(form: Form, r: Random): Case[] {
   const rm = form.operands.find((o) => o.place === 'rm');
   const ways =
@@ -63,7 +61,7 @@ export function casesOf(form: Form, r: Random): Case[] {
   }));
 }
 
-/** A random image of registers. `x87`: mostly a stack with something on it. */
+/** A random image of registers. `x87`: most have values on the stack. */
 function fillState(r: Random, view: DataView, mmx: boolean): void {
   const at = BLOCK.fxsave;
   for (let i = 0; i < 512; i += 4) view.setUint32(at + i, 0, true);
@@ -81,7 +79,7 @@ function fillState(r: Random, view: DataView, mmx: boolean): void {
     } else float80(r, view, p);
     view.setUint16(p + 10, 0, true);
     view.setUint32(p + 12, 0, true);
-    // Near relatives, so that differences cancel and comparisons find equals.
+    // Some values are close to others, so that differences cancel and comparisons find equal values.
     if (i > 0 && r.chance(15)) {
       for (let k = 0; k < 10; k++) view.setUint8(p + k, view.getUint8(last + k));
       if (r.chance(50)) view.setUint8(p, view.getUint8(p) ^ r.below(4));
@@ -108,7 +106,7 @@ export interface Mismatch {
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
 const big = (bytes: Uint8Array, at: number, n: number): string => hex(bytes.slice(at, at + n).reverse());
 
-/** What part of two 512-byte images is what, for messages. */
+/** Names the part of a 512-byte image at an offset, for messages. */
 function differences(ours: Uint8Array, real: Uint8Array): string[] {
   const parts: [string, number, number][] = [
     ['FCW', 0, 2],
@@ -124,7 +122,7 @@ function differences(ours: Uint8Array, real: Uint8Array): string[] {
     .map(([name, at, n]) => `${name} ours ${big(ours, at, n)} real ${big(real, at, n)}`);
 }
 
-/** A float in the order of its values, as an integer: neighbours differ by one. */
+/** Maps a float to an integer in the order of the values: neighbours differ by one. */
 const rank80 = (v: DataView, at: number): bigint => {
   const se = BigInt(v.getUint16(at + 8, true));
   const size = ((se & 0x7fffn) << 63n) + (v.getBigUint64(at, true) & 0x7fff_ffff_ffff_ffffn);
@@ -133,15 +131,15 @@ const rank80 = (v: DataView, at: number): bigint => {
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 
-/** The least float that is not denormal, of 80 bits, in the order of rank80(). */
+/** The smallest normal 80-bit number, in the order of rank80(). */
 const LEAST_NORMAL = 1n << 63n;
 
 /**
- * Like differences(), for the x87 functions: neighbouring results are the same, C1 (rounded up?) is free, and so is UE
- * (underflow) where one of them may be denormal and the other not.
+ * Like differences(), but for the x87 functions: neighbouring results are equal, C1 (rounded up) is ignored, and so is
+ * UE (underflow) where only one of the results may be denormal.
  */
 export function x87Differences(ours: Uint8Array, real: Uint8Array): string[] {
-  // FPTAN and FSINCOS leave a result in ST1.
+  // FPTAN and FSINCOS also return a result in ST1.
   const atEdge = [32, 48].some((at) => {
     const rank = rank80(viewOf(ours), at);
     const above = (rank < 0n ? -rank : rank) - LEAST_NORMAL;
@@ -161,13 +159,15 @@ export function x87Differences(ours: Uint8Array, real: Uint8Array): string[] {
   return differences(a, b);
 }
 
-/** For RCPPS and RSQRTPS: each float within the error both processors promise (1.5 * 2^-12) of the other. */
+/**
+ * For RCPPS and RSQRTPS: each float must be within the error that both processors guarantee (1.5 * 2^-12) of the other.
+ */
 export function estimateDifferences(ours: Uint8Array, real: Uint8Array): string[] {
   const copy = real.slice();
   for (let at = 160; at < 416; at += 4) {
     const x = viewOf(ours).getFloat32(at, true),
       y = viewOf(real).getFloat32(at, true);
-    // A result at the edge of the denormals may be flushed on one side only.
+    // A result next to the denormals may be flushed to zero on one side only.
     if (Math.abs(x - y) <= Math.max(Math.abs(y) * 3 * 2 ** -12, 1.001 * 2 ** -126))
       copy.set(ours.subarray(at, at + 4), at);
   }
@@ -190,14 +190,14 @@ export function compareCase(
   const image = /^F(x?rstor|ldenv)/.test(c.form.name);
   for (let s = 0; s < SLOTS; s++) {
     if (image) {
-      // A state image: with the layout of what this form loads.
+      // The operand is a state image with the layout that this form loads.
       const block = new DataView(new ArrayBuffer(BLOCK.bytes));
       fillState(r, block, false);
       const bytes = new Uint8Array(block.buffer, BLOCK.fxsave, 512);
       if (c.form.name.startsWith('Fx')) window.set(bytes, s * SLOT);
       else for (let i = 0; i < 108; i++) window[s * SLOT + i] = r.u32();
     } else for (let i = 0; i < 2; i++) fillLine(r, wview, s * SLOT + 16 * i, r.pick(LINE_KINDS));
-    // MXCSR.MM is a fault on the processor that we offer, and not on AMD's.
+    // MXCSR.MM faults on the processor that we offer, and not on AMD processors.
     if (c.form.name.startsWith('Ldmxcsr')) window[s * SLOT + 2] &= ~2;
   }
   const blocks = new Uint8Array(count * BLOCK.bytes);

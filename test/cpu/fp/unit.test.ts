@@ -1,6 +1,6 @@
 /**
- * The floating-point unit against the processor it runs on, every form of every instruction. A seed is printed;
- * STILLPOINT_FP_SEED repeats a run, STILLPOINT_FP_STATES sets how many states each form gets.
+ * Compares the floating-point unit with the processor that it runs on, for every form of every instruction. The seed is
+ * printed; STILLPOINT_FP_SEED repeats a run, STILLPOINT_FP_STATES sets the number of states for each form.
  */
 import { randomInt } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -27,7 +27,7 @@ beforeAll(async () => {
   unit = openUnit();
 });
 
-/** The result of an x87 instruction on ST(0), ST(1), ... given as [sign and exponent, significand]. */
+/** Returns the result of an x87 instruction on ST(0), ST(1), ..., each given as [sign and exponent, significand]. */
 function x87(code: number[], stack: [number, bigint][], fcw = 0x37f): [number, bigint] {
   const image = new Uint8Array(512);
   const view = new DataView(image.buffer);
@@ -45,7 +45,7 @@ function x87(code: number[], stack: [number, bigint][], fcw = 0x37f): [number, b
 }
 
 describe('the decode table', () => {
-  it('knows every floating-point, MMX and SSE form of the baseline', () => {
+  it('has every floating-point, MMX and SSE form of the baseline', () => {
     const r = new Random(1);
     const missing = unitForms()
       .flatMap((f) => casesOf(f, r))
@@ -53,7 +53,7 @@ describe('the decode table', () => {
     expect(missing.map((c) => c.form.name)).toEqual([]);
   });
 
-  it('fetches or stores exactly the bytes of the memory operand', () => {
+  it('loads or stores exactly the bytes of the memory operand', () => {
     const r = new Random(2);
     const wrong = unitForms()
       .flatMap((f) => casesOf(f, r))
@@ -65,7 +65,7 @@ describe('the decode table', () => {
     expect(wrong.map((c) => c.form.name)).toEqual([]);
   });
 
-  it('knows nothing that CPUID does not offer', () => {
+  it('has nothing that CPUID does not offer', () => {
     const known = Object.values(iced.Code)
       .filter((code): code is iced.Code => typeof code === 'number')
       .filter((code) => lookupFp(code, false) !== undefined || lookupFp(code, true) !== undefined)
@@ -78,24 +78,24 @@ describe('the decode table', () => {
 });
 
 describe('x87 functions', () => {
-  it('are rounded correctly where processors are not', () => {
-    // sin(1/32) = 0x0.07ff5557777437465.4966: AMD's answer ends in 6.
+  it('are rounded correctly even where processors are not', () => {
+    // sin(1/32) = 0x0.07ff5557777437465.4966: the result of AMD processors ends in 6.
     expect(x87([0xd9, 0xfe], [[0x3ffa, 1n << 63n]])).toEqual([0x3ff9, 0xfff5557777437465n]);
-    // 2^x - 1 for x slightly over 3/128: ...ec.9759.
+    // 2^x - 1 for an x slightly above 3/128 is ...ec.9759.
     expect(x87([0xd9, 0xf0], [[0xbff9, 0xc000000000000001n]])).toEqual([0xbff9, 0x8402526341ec76edn]);
   });
 
-  it('reduce arguments by pi to 66 bits', () => {
+  it('reduce arguments by a 66-bit pi', () => {
     expect(x87([0xd9, 0xfe], [[0x4000, 0xc90fdaa22168c235n]])).toEqual([0xbfbf, 0x8000000000000000n]);
   });
 
-  it('refuse arguments of 2^63 and more', () => {
+  it('refuse arguments of 2^63 and above', () => {
     const big: [number, bigint] = [0x3fff + 63, 1n << 63n];
     expect(x87([0xd9, 0xfe], [big])).toEqual(big);
   });
 });
 
-describe('what was once found wrong', () => {
+describe('cases that once failed', () => {
   const image = (fcw: number, fsw: number, ftw: number): Uint8Array => {
     const bytes = new Uint8Array(512);
     const view = new DataView(bytes.buffer);
@@ -115,29 +115,29 @@ describe('what was once found wrong', () => {
     return new DataView(unit.save().buffer);
   };
 
-  it('FFREEP empties ST(0) as well as the register it names', () => {
+  it('FFREEP frees ST(0) as well as the register that it names', () => {
     expect(run(image(0x37f, 0, 0xff), [0xdf, 0xc3]).getUint8(4)).toBe(0xf6);
   });
 
-  it('a store whose underflow is not masked reports no inexact result', () => {
+  it('a store with an unmasked underflow reports no inexact result', () => {
     const after = run(image(0x36f, 0, 1), [0xdd, 0x1e]);
     expect(after.getUint16(2, true) & 0x3f).toBe(0x10);
     expect(after.getUint8(4)).toBe(1);
   });
 
-  it('a denormal double is loaded even if its exception is not masked', () => {
+  it('a denormal double is loaded even if the denormal exception is unmasked', () => {
     const after = run(image(0x37d, 0, 0), [0xdd, 0x06], [1]);
     expect(after.getUint16(2, true)).toBe(0xb882);
     expect(after.getUint16(40, true)).toBe(16383 - 1074);
   });
 
-  it('CVTPI2PS from memory leaves the x87 state alone', () => {
+  it('CVTPI2PS from memory does not change the x87 state', () => {
     const after = run(image(0x37f, 0x2800, 0x20), [0x0f, 0x2a, 0x0e]);
     expect(after.getUint16(2, true)).toBe(0x2800);
     expect(after.getUint8(4)).toBe(0x20);
   });
 
-  it('a denormal dividend of an infinite divisor underflows if that is not masked', () => {
+  it('a denormal dividend of an infinite divisor underflows if underflow is unmasked', () => {
     const state = image(0x36f, 0, 3);
     const view = new DataView(state.buffer);
     view.setUint16(40, 0, true);
@@ -149,7 +149,7 @@ describe('what was once found wrong', () => {
     expect(after.getUint16(40, true)).toBe(24576);
   });
 
-  it('FSTPNCE does not mind an empty stack', () => {
+  it('FSTPNCE accepts an empty stack', () => {
     expect(run(image(0x37f, 0, 0), [0xd9, 0xd9]).getUint16(2, true)).toBe(0x0800);
   });
 });
@@ -175,7 +175,7 @@ describe.skipIf(!here)(`on ${states} states a form, seed ${seed}`, { timeout: 30
     ).toBe('');
   });
 
-  it('x87 functions are at most one unit in the last place from the processor', () => {
+  it('x87 functions differ from the processor by at most one unit in the last place', () => {
     const r = new Random(seed);
     const found = unitForms()
       .filter((f) => isApproximate(f) && f.unit === 'x87')
@@ -189,7 +189,7 @@ describe.skipIf(!here)(`on ${states} states a form, seed ${seed}`, { timeout: 30
     ).toBe('');
   });
 
-  it('reciprocal estimates are as near as both processors promise', () => {
+  it('reciprocal estimates are as close as both processors guarantee', () => {
     const r = new Random(seed);
     const found = unitForms()
       .filter((f) => isApproximate(f) && f.unit === 'sse')

@@ -1,6 +1,6 @@
 /**
- * The floating-point unit by itself: core/fp compiled alone, run the way the engine runs it, one instruction
- * at a time on a window of memory that stands for the guest's.
+ * The floating-point unit alone: core/fp is compiled without the rest of the engine, and runs as in the engine, one
+ * instruction at a time on a window of memory that stands for the guest's.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -28,13 +28,15 @@ const NOW_DP = CPU + 0x3b0;
 export interface Unit {
   readonly memory: Uint8Array;
   readonly view: DataView;
-  /** Runs `op` with `window`'s bytes at `offset` as its memory operand (address `va`); returns the vector or 0. */
+  /**
+   * Runs `op` with the bytes of `window` at `offset` as its memory operand (address `va`). Returns the vector, or 0.
+   */
   step(op: FpOperation, window: Uint8Array, offset: number, va: bigint, rip: bigint): number;
   load(image: Uint8Array): number;
   save(): Uint8Array;
 }
 
-/** A general register, by number, in the unit's memory. */
+/** Address of a general register in the unit's memory, by number. */
 export const gprAt = (i: number): number => CPU + 8 * i;
 export const flagsAt = FLAGS;
 
@@ -43,7 +45,7 @@ const OPTIONS =
   '--importMemory --sharedMemory --initialMemory 16 --maximumMemory 16 --enable simd --enable threads ' +
   '--enable bulk-memory --runtime stub -O2 --noAssert';
 
-/** By the compiler's own program: its module declares globals, `console` among them, that are not Node's. */
+/** Runs the compiler as a program: importing it would declare globals, `console` among them, that are not Node's. */
 function compileUnit(): Uint8Array<ArrayBuffer> {
   const folder = mkdtempSync(join(tmpdir(), 'stillpoint-unit-'));
   const out = join(folder, 'fp.wasm');
@@ -78,7 +80,7 @@ export function openUnit(): Unit {
       const { form } = op;
       const touches = form.loadSize > 0 || form.storeSize > 0;
       if (form.align16 && (va & 15n) !== 0n) return 13;
-      // Whatever is left in the scratch area must not matter.
+      // Whatever remains in the scratch area must have no effect.
       bytes.fill(0xa5, SCRATCH, SCRATCH + 512);
       if (form.loadSize > 0) bytes.set(window.subarray(offset, offset + form.loadSize), SCRATCH);
       view.setBigUint64(NOW_IP, rip, true);
@@ -94,7 +96,7 @@ export function openUnit(): Unit {
   };
 }
 
-/** The instruction at the start of `code`, as an operation. */
+/** Decodes the instruction at the start of `code` into an operation. */
 export function operationOf(code: Uint8Array): FpOperation | undefined {
   const decoder = new iced.Decoder(64, code, iced.DecoderOptions.None);
   const instruction = decoder.decode();

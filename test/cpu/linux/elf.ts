@@ -1,4 +1,7 @@
-/** Just enough of ELF64 to load a program: its segments, its entry, the loader that it asks for (ELF-64 object file format, System V gABI). */
+/**
+ * Reads just enough of ELF64 to load a program: segments, entry, and the loader that it names (ELF-64 object file
+ * format, System V gABI).
+ */
 
 export interface Segment {
   readonly type: number;
@@ -11,7 +14,7 @@ export interface Segment {
 
 export interface Elf {
   readonly entry: number;
-  /** Position independent: to be loaded anywhere. */
+  /** True if the program is position independent and may be loaded anywhere. */
   readonly relocatable: boolean;
   readonly headersAt: number;
   readonly headerBytes: number;

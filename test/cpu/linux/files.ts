@@ -1,5 +1,6 @@
 /**
- * Files of a process: the host's for reading, standard output and error collected, standard input from a string.
+ * The files of a process: it reads the host's files, its standard output and error are collected, and its standard
+ * input is a string.
  */
 import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats, statSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -75,7 +76,7 @@ export class Files {
     return 0;
   }
 
-  /** dup, dup2 and F_DUPFD: the lowest free number from `least` on, or exactly `exactly`. */
+  /** Does dup, dup2 and F_DUPFD: duplicates to the lowest free number from `least` on, or to exactly `exactly`. */
   duplicate(fd: number, least: number, exactly?: number): number {
     const file = this.#open[fd];
     if (file === undefined) return EBADF;
@@ -93,7 +94,7 @@ export class Files {
     return bytes.length;
   }
 
-  /** The status of a file by name, following links or not; undefined if there is none. */
+  /** Returns the status of a file by name, following links or not; undefined if there is no such file. */
   status(name: string, follow: boolean): Stats | undefined {
     try {
       return follow ? statSync(this.path(name)) : lstatSync(this.path(name));
@@ -118,5 +119,5 @@ export class Files {
   }
 }
 
-/** All written to standard output, as text. */
+/** Everything that was written to standard output, as text. */
 export const text = (parts: readonly Uint8Array[]): string => Buffer.concat(parts).toString('utf8');

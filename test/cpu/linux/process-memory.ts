@@ -1,6 +1,6 @@
 /**
- * The memory of a process: pages mapped eagerly into an address space, a list of what is mapped where, and
- * copies in and out that ignore page rights, as a kernel does.
+ * The memory of a process: pages mapped at once into an address space, a list of the mapped ranges, and copies in and
+ * out that ignore page rights, as a kernel makes them.
  */
 import { PAGE } from '../../../src/engine/engine.js';
 import type { AddressSpace, Protection } from '../address-space.js';
@@ -8,14 +8,14 @@ import type { AddressSpace, Protection } from '../address-space.js';
 const MMAP_TOP = 0x7f00_0000_0000;
 
 export class ProcessMemory {
-  /** Grows downwards, as in Linux. */
+  /** The stack grows downwards, as in Linux. */
   #mmapEnd = MMAP_TOP;
   brkStart = 0;
   brkEnd = 0;
 
   constructor(public space: AddressSpace) {}
 
-  /** Maps fresh zeroed pages; pages that are there keep their frame and are zeroed. */
+  /** Maps new zeroed pages; pages that are mapped already keep their frames and are zeroed. */
   mapZeroed(address: number, bytes: number, p: Protection): void {
     for (let va = address; va < address + bytes; va += PAGE) {
       const linear = this.space.find(va);
@@ -39,13 +39,13 @@ export class ProcessMemory {
     this.space.machine.tables.forget();
   }
 
-  /** A free range below all others. */
+  /** Returns a free range below all others. */
   reserve(bytes: number): number {
     this.#mmapEnd -= Math.ceil(bytes / PAGE) * PAGE;
     return this.#mmapEnd;
   }
 
-  /** The brk system call: a new end if it makes sense, the end as it is then. */
+  /** Does the brk system call: sets a new end if it is valid, and returns the current end. */
   brk(wanted: number): number {
     if (wanted >= this.brkStart) {
       const from = Math.ceil(this.brkEnd / PAGE) * PAGE;

@@ -1,6 +1,6 @@
 /**
- * A Linux program on the bare machine: loader, stack and system calls, and nothing of a kernel besides. For
- * tests only. The process outlives its machine: it can go on in another one that was restored from the first.
+ * A Linux program on the bare machine: loader, stack and system calls, and nothing else of a kernel. This is for tests
+ * only. The process is independent of its machine: it can continue in another one that was restored from the first.
  */
 import { readFileSync } from 'node:fs';
 import { Exit, PAGE } from '../../../src/engine/engine.js';
@@ -37,7 +37,7 @@ const RAX = 0;
 const RCX = 1;
 const RSP = 4;
 const R11 = 11;
-/** Registers of the arguments: rdi, rsi, rdx, r10, r8, r9. */
+/** The registers of the arguments: rdi, rsi, rdx, r10, r8, r9. */
 const ARGUMENTS = [7, 6, 2, 10, 8, 9];
 const FOREVER = 2 ** 31 - 1;
 
@@ -51,7 +51,7 @@ export interface ProcessOptions {
 export class LinuxProcess implements Kernel {
   readonly files: Files;
   readonly memory: ProcessMemory;
-  /** Exit status, once it has one. */
+  /** The exit status, once the process has ended. */
   status: number | undefined;
   systemCalls = 0;
 
@@ -91,7 +91,7 @@ export class LinuxProcess implements Kernel {
     return this.memory.space.machine;
   }
 
-  /** Goes on in a machine with the same state. */
+  /** Continues in a machine with the same state. */
   moveTo(machine: Machine): void {
     this.memory.space = new AddressSpace(machine, this.memory.space);
   }
@@ -109,7 +109,7 @@ export class LinuxProcess implements Kernel {
     this.status = status;
   }
 
-  /** Runs until it ends or has executed `instructions` more; false when it has ended. */
+  /** Runs until the process ends or has executed `instructions` more. False: it has ended. */
   run(instructions = Number.POSITIVE_INFINITY): boolean {
     const cpu = this.machine.vcpus[0];
     const stop = cpu.retired + instructions;
@@ -134,7 +134,7 @@ export class LinuxProcess implements Kernel {
     cpu.setReg(RCX, cpu.rip);
     cpu.setReg(R11, cpu.rflags);
     this.systemCalls++;
-    // File descriptors and flags are 32 bits; addresses are below 2^47: as signed numbers both are right.
+    // File descriptors and flags have 32 bits, and addresses are below 2^47: signed numbers are right for both.
     cpu.setReg(RAX, call(this, a, b, c, d, e | 0, f));
   }
 
@@ -159,7 +159,7 @@ export class LinuxProcess implements Kernel {
     return base;
   }
 
-  /** Arguments, environment and auxiliary vector as the System V ABI wants them; returns rsp. */
+  /** Pushes arguments, environment and auxiliary vector as the System V ABI requires. Returns rsp. */
   #stack(options: ProcessOptions, elf: Elf, base: number, loader: number): number {
     this.memory.mapZeroed(STACK_TOP - STACK_BYTES, STACK_BYTES, { write: true, execute: false });
     let at = STACK_TOP - 64;

@@ -1,4 +1,4 @@
-/** Debian's programs: where they are, and what they do on the processor that runs the test. */
+/** Debian's programs: where they are, and what they print on the processor that runs the test. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,13 +23,13 @@ export interface Outcome {
   readonly errors: string;
 }
 
-/** Debian's static busybox. */
+/** Returns Debian's static busybox. */
 export async function busybox(applet: string, args: readonly string[], input?: Uint8Array): Promise<Command> {
   const program = join(await fetchDebian(['busybox-static']), 'bin/busybox');
   return { program, args: ['busybox', applet, ...args], input };
 }
 
-/** Debian's perl, dynamically linked, with Debian's C library: by way of the loader, which is told where they are. */
+/** Returns Debian's dynamically linked perl with Debian's C library: the loader runs it, and is told where both are. */
 export async function perl(args: readonly string[], input?: Uint8Array): Promise<Command> {
   const root = await fetchDebian(['perl-base', 'libc6', 'libcrypt1']);
   const libraries = join(root, 'lib/x86_64-linux-gnu');
@@ -41,7 +41,7 @@ export async function perl(args: readonly string[], input?: Uint8Array): Promise
   };
 }
 
-/** What they see of an environment: the same everywhere. */
+/** The environment that programs get, the same everywhere. */
 const environment = { PATH: '/bin', LC_ALL: 'C', TZ: 'UTC', PERL_HASH_SEED: '0' };
 
 export function runNatively(command: Command): Outcome {
@@ -79,7 +79,7 @@ export async function runOnMachine(command: Command): Promise<Outcome> {
   return outcomeOf(process);
 }
 
-/** A text that is in the repository, three times: about 34 KB. */
+/** A text from the repository, repeated three times: about 34 KB. */
 export function someText(): Buffer {
   const text = readFileSync(inRoot('LICENSE'));
   return Buffer.concat([text, text, text]);

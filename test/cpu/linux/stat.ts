@@ -4,7 +4,7 @@ import type { Stats } from 'node:fs';
 export const STAT_BYTES = 144;
 const FIFO = 0o10_600;
 
-/** A file's status; without one, that of a pipe (standard streams). */
+/** Returns a file's status, or without a file that of a pipe (standard streams). */
 export function packStat(s: Stats | undefined): Uint8Array {
   const out = new Uint8Array(STAT_BYTES);
   const view = new DataView(out.buffer);
@@ -19,7 +19,7 @@ export function packStat(s: Stats | undefined): Uint8Array {
   quad(48, s?.size ?? 0);
   quad(56, s?.blksize ?? 4096);
   quad(64, s?.blocks ?? 0);
-  // Only files have a time that two runs agree on: devices change theirs when they are used.
+  // Only files have a time that is the same in two runs: a device's time changes when it is used.
   const modified = s?.isFile() ? s.mtimeMs / 1000 : 0;
   for (let i = 0; i < 3; i++) quad(72 + 16 * i, modified);
   return out;

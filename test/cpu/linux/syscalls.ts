@@ -1,7 +1,7 @@
 /**
- * The system calls that our test programs make, by Linux's x86-64 numbers and ABI. One thread, no signals, no
- * writing to files. An unknown call ends the test with its number: nothing is silently refused but what Linux
- * programs expect to be absent.
+ * The system calls that our test programs make, by Linux's x86-64 numbers and ABI. There is one thread, no signals, and
+ * no writing to files. An unknown call ends the test with its number: only calls that Linux programs expect to be
+ * missing are refused silently.
  */
 import { PAGE } from '../../../src/engine/engine.js';
 import { EBADF, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTTY, ESPIPE, type Files } from './files.js';
@@ -12,7 +12,7 @@ export interface Kernel {
   readonly memory: ProcessMemory;
   readonly files: Files;
   readonly program: string;
-  /** Nanoseconds: instructions executed, so that every run is the same. */
+  /** Nanoseconds. They are executed instructions, so that every run is the same. */
   now(): number;
   setFsBase(value: number): void;
   setGsBase(value: number): void;
@@ -198,7 +198,7 @@ function unmap(k: Kernel, at: number, bytes: number): number {
   return 0;
 }
 
-/** struct sysinfo: one GiB of memory, half of it free, in bytes. */
+/** Writes a struct sysinfo: one GiB of memory, half of it free, in bytes. */
 function systemInformation(k: Kernel, to: number): number {
   const out = new Uint8Array(112);
   const view = new DataView(out.buffer);

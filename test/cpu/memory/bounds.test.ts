@@ -1,6 +1,6 @@
 /**
- * A guest reaches its frames and nothing else of the one memory, whatever its page tables say: the engine's own state
- * lies in front of the frames, and the frames may end where 32-bit addresses do.
+ * A guest reaches its frames and nothing else of the linear memory, whatever its page tables contain: the engine's own
+ * state is in front of the frames, and the frames may extend to the end of 32-bit addresses.
  */
 import { expect, test } from 'vitest';
 import { Exit, PAGE } from '../../../src/engine/engine.js';
@@ -54,7 +54,7 @@ function begin(machine: Machine) {
   return { tables, root, code, cpu };
 }
 
-test('an entry that names a frame that is none is refused, at every level and however it would wrap around', async () => {
+test('an entry that names no frame is refused, at every level and however its number would wrap', async () => {
   const machine = await createMachine(1024, 1 << 20);
   const { tables, root, code, cpu } = begin(machine);
   const base = BigInt(machine.ram.map.firstMfn);
@@ -62,7 +62,7 @@ test('an entry that names a frame that is none is refused, at every level and ho
   const engine = BigInt(machine.ram.base / PAGE);
   const wrong = [0n, 1n, base - 1n, base + frames, base + frames + 1n, base - engine, 2n ** 40n - 1n];
   for (const bits of [20n, 32n, 36n, 39n]) {
-    // What is left of them when their upper bits are lost is a frame, the engine, or just outside.
+    // Without their upper bits, these numbers name a frame, the engine, or memory just outside.
     for (const low of [0n, base, base + 1n, base + frames - 1n, base - engine, base - 1n, 2n ** 20n - engine])
       wrong.push(((low & (2n ** bits - 1n)) | (1n << bits)) & (2n ** 40n - 1n));
   }
@@ -95,7 +95,7 @@ test('an entry that names a frame that is none is refused, at every level and ho
   expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
 });
 
-test('machine frames and addresses that are none have no linear address', async () => {
+test('invalid machine frames and addresses have no linear address', async () => {
   const machine = await createMachine(64, 1 << 20);
   expect(machine.ram.address(machine.ram.map.firstMfn - 1)).toBe(-1);
   expect(machine.ram.address(machine.ram.map.endMfn)).toBe(-1);
@@ -123,7 +123,7 @@ test('page tables of random bits lead to no byte outside the frames', async () =
     { length: 48 },
     () => new Uint8Array(BigUint64Array.from({ length: 512 }, randomEntry).buffer),
   );
-  // All that the engine keeps that no run of the first vCPU has a reason to change.
+  // Everything of the engine's that a run of the first vCPU has no reason to change.
   const { mem } = machine;
   const dirtyEnd = machine.ram.base - (machine.ram.base % PAGE === 0 ? 1 : 0);
   const kept = (): Buffer =>
@@ -136,7 +136,7 @@ test('page tables of random bits lead to no byte outside the frames', async () =
       ].map(([from, to]) => mem.bytes(from, to - from)),
     );
   const before = kept();
-  // Root, tables and code of the program are the first frames; stores hit them, too.
+  // Root, tables and code of the program are the first frames, and stores can hit them as well.
   const own = mem.bytes(machine.ram.base, 8 * PAGE).slice();
   const names = [...code.keys()];
   let faults = 0;
@@ -166,9 +166,9 @@ test('page tables of random bits lead to no byte outside the frames', async () =
   expect(done).toBeGreaterThan(200);
 });
 
-test('the last frame of a machine as large as can be is a frame like others, up to its last byte', async () => {
+test('the last frame of a machine of the greatest size is like any other, up to its last byte', async () => {
   const small = await createMachine(1, 1 << 20);
-  // Tables with an entry a frame, 13 bytes each, come in front of them.
+  // The engine's tables, 13 bytes for each frame, are in front of the frames.
   const most = Math.floor((2 ** 32 - small.ram.base - PAGE) / (PAGE + 13));
   const machine = await createMachine(most, 1 << 20);
   expect(2 ** 32 - machine.ram.linearOf(most)).toBeLessThan(2 ** 20);
@@ -184,7 +184,7 @@ test('the last frame of a machine as large as can be is a frame like others, up 
   expect(machine.mem.getBig(end - 8)).toBe(0x1122_3344_5566_7788n);
   expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
   expect(cpu.regBig(RAX)).toBe(0x1122_3344_5566_7788n);
-  // Across: the rest goes to the page that the tables name, not to what follows in memory.
+  // A store across the end: its rest goes to the page that the tables name, not to the following memory.
   cpu.setReg(RDI, VA + PAGE - 3);
   expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
   expect(machine.mem.getU32(following)).toBe(0x2233_4455);
@@ -203,7 +203,7 @@ test('the last frame of a machine as large as can be is a frame like others, up 
   cpu.setReg(RCX, 2);
   expect(go(machine, cpu, 1, code.get('fill'))).toEqual(ran);
   expect(machine.ram.address(machine.ram.mfnOf(last))).toBe(end - PAGE);
-  // A 2 MiB page of which the last frames do not exist.
+  // A 2 MiB page whose last frames do not exist.
   const big = 0x7e00_0000_0000;
   const first = Math.floor(last / 512) * 512;
   machine.mem.setBig(tables.entry(root, big, 2), mfnBits(first) | ALL | PS);
@@ -221,7 +221,7 @@ test('the last frame of a machine as large as can be is a frame like others, up 
   }
 });
 
-test('addresses wrap around at the end of the address space to its beginning, page by page', async () => {
+test('addresses wrap at the end of the address space, page by page', async () => {
   const machine = await createMachine(256, 1 << 20);
   const { tables, root, code, cpu } = begin(machine);
   const top = tables.mapNew(root, -PAGE);

@@ -1,7 +1,7 @@
 /**
- * Accesses that lie in two pages, one of which is not there or not writable: the guest sees a page fault at the first
- * byte it may not reach, and nothing else has changed: no byte, no register, no flag, no count. When the page is there
- * the same instruction completes.
+ * Accesses that cross a page boundary where one page is absent or read-only: the guest gets a page fault at the first
+ * byte that it may not access, and nothing else has changed: no byte, register, flag or count. Once the page is
+ * present, the same instruction completes.
  */
 
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -19,10 +19,10 @@ const [RAX, RCX, RSP, RBP, RSI, RDI] = [0, 1, 4, 5, 6, 7];
 interface Case {
   readonly text: string;
   readonly bytes: number;
-  /** What leads to the operand: a register, and how far its value is from the operand. */
+  /** How the operand is addressed: a register, and the distance of its value from the operand. */
   readonly by?: number;
   readonly away?: number;
-  /** Bytes that the operand has to be aligned to. */
+  /** The alignment that the operand needs, in bytes. */
   readonly aligned?: number;
   /** The 8 bytes at the operand. */
   readonly value?: bigint;
@@ -166,7 +166,7 @@ beforeAll(async () => {
   cpu.userMode = true;
 });
 
-/** All of the guest: registers of the saved state, and the bytes of both pages and of the stack. */
+/** The guest's whole state: the saved registers, and the bytes of both pages and of the stack. */
 function snapshot(): string {
   return Buffer.concat([
     encodeVcpuStates(machine.save()),
@@ -194,7 +194,7 @@ function prepare(c: Case, va: number): void {
   );
   for (let i = 8; i < 16; i++) cpu.setReg(i, 0x1000 + i);
   cpu.setReg(c.by ?? RDI, va + (c.away ?? 0));
-  // RF is set by any fault.
+  // Every fault sets RF.
   cpu.rflags = 0x10203;
   const value = c.value ?? BigInt(CODE - PAGE);
   for (let i = 0; i < 8; i++) {
@@ -213,7 +213,7 @@ function rights(first: bigint, second: bigint): void {
   machine.tables.forget();
 }
 
-/** How many of an operand's bytes may lie before the edge. */
+/** How many bytes of an operand may lie before the boundary. */
 const cuts = (c: Case): number[] => {
   const step = c.aligned ?? 1;
   return [...new Set([step, Math.floor(c.bytes / 2 / step) * step, c.bytes - step])].filter(
@@ -255,7 +255,7 @@ function check(c: Case, faulting: readonly [bigint, bigint][], access: number): 
 const bySize = (cases: readonly Case[]): [number, Case[]][] =>
   [...new Set(cases.map((c) => c.bytes))].map((bytes) => [bytes, cases.filter((c) => c.bytes === bytes)]);
 
-describe('a store into two pages changes nothing if either refuses it', () => {
+describe('a store across two pages changes nothing if either page refuses it', () => {
   const refusals: [bigint, bigint][] = [
     [ALL, 0n],
     [ALL, P | US],
@@ -267,7 +267,7 @@ describe('a store into two pages changes nothing if either refuses it', () => {
   });
 });
 
-describe('a load from two pages changes nothing if either is not there', () => {
+describe('a load across two pages changes nothing if either page is absent', () => {
   test.each(bySize(LOADS))('of %i bytes', (_, cases) => {
     const absent: [bigint, bigint][] = [
       [ALL, 0n],
@@ -277,7 +277,7 @@ describe('a load from two pages changes nothing if either is not there', () => {
   });
 });
 
-describe('a string instruction that meets a page that is not there', () => {
+describe('a string instruction that reaches an absent page', () => {
   const SIZES = [
     ['b', 1],
     ['w', 2],
@@ -285,7 +285,7 @@ describe('a string instruction that meets a page that is not there', () => {
     ['q', 8],
   ] as const;
 
-  /** Runs with the far page absent, then, from where the fault left it, with it there. */
+  /** Runs with the second page absent; then, from where the fault left it, with the page present. */
   function twice(
     text: string,
     count: number,
@@ -312,7 +312,7 @@ describe('a string instruction that meets a page that is not there', () => {
     rights(down ? 0n : ALL, down ? ALL : 0n);
     cpu.rip = code;
     const outcome = go(machine, cpu, 1);
-    // Upwards whole elements that fit before the edge are done; downwards those that lie behind it.
+    // Upwards, the whole elements before the boundary are done; downwards, those behind it.
     const done = down ? Math.floor(cut / bytes) + 1 : Math.floor(cut / bytes);
     const at = start + (down ? -1 : 1) * done * bytes;
     const address = down || at >= EDGE ? at : EDGE;
@@ -339,8 +339,8 @@ describe('a string instruction that meets a page that is not there', () => {
     }
   }
 
-  test.each(SIZES)('of size %s stops there, and goes on when it is', (suffix, bytes) => {
-    // On the edge and, for elements of several bytes, across it.
+  test.each(SIZES)('of size %s stops there, and continues when the page is present', (suffix, bytes) => {
+    // Elements begin at the boundary and, if they have several bytes, across it.
     const cuts = bytes === 1 ? [5] : [5 * bytes, 5 * bytes + 1, 6 * bytes - 1];
     for (const down of [false, true]) {
       for (const cut of down ? [5 * bytes] : cuts) {
@@ -353,7 +353,7 @@ describe('a string instruction that meets a page that is not there', () => {
   });
 });
 
-test('an access that begins in the last canonical page and ends behind it is refused whole', () => {
+test('an access that begins in the last canonical page and ends behind it is refused as a whole', () => {
   const cpu = machine.vcpus[0];
   const last = 0x7fff_ffff_f000;
   const linear = tables.mapNew(root, last);
