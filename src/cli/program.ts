@@ -32,8 +32,10 @@ import { register as shutdown } from './commands/shutdown.js';
 import { register as switch_ } from './commands/switch.js';
 import { register as top } from './commands/top.js';
 import { register as unpause } from './commands/unpause.js';
+import { register as unwrap } from './commands/unwrap.js';
 import { register as uptime } from './commands/uptime.js';
 import { register as vcpuList } from './commands/vcpu-list.js';
+import { register as wrap } from './commands/wrap.js';
 import { register as xenstored } from './commands/xenstored.js';
 
 const VERBS = [
@@ -68,8 +70,10 @@ const VERBS = [
   switch_,
   top,
   unpause,
+  unwrap,
   uptime,
   vcpuList,
+  wrap,
 ];
 
 /**

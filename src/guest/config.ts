@@ -14,7 +14,7 @@ import { ConfigError, type ConfigFile, type ConfigValue, type Position, parseCon
 
 type EndAction = 'destroy' | 'restart' | 'preserve';
 
-interface XlConfig {
+export interface XlConfig {
   readonly name: string;
   /** 36 characters in lower case, or undefined: one will be made up. */
   readonly uuid: string | undefined;
@@ -125,8 +125,12 @@ class Settings {
 }
 
 /** Parses and checks a whole file. `file` is its name for messages. Throws ConfigError. */
-export function readXlConfig(source: string, file: string, limits: ConfigLimits = LIMITS): XlConfig {
-  const config = parseConfig(source, file);
+export const readXlConfig = (source: string, file: string, limits: ConfigLimits = LIMITS): XlConfig =>
+  readXlSettings(parseConfig(source, file), limits);
+
+/** Checks the settings of a file that was parsed. Throws ConfigError. */
+export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS): XlConfig {
+  const { file } = config;
   const s = new Settings(config);
   for (const old of config.replaced)
     s.warn(old, `${old.name} is set again further down: this one does not count`);
@@ -165,11 +169,13 @@ export function readXlConfig(source: string, file: string, limits: ConfigLimits 
     clock: clock(s),
     warnings: s.warnings,
   };
+  const unsupported: string[] = [];
   for (const setting of config.settings.values()) {
     if (s.used.has(setting.name)) continue;
     if (NO_EFFECT.has(setting.name)) s.warn(setting, `${setting.name} has no effect on a PV guest here`);
-    else s.fail(setting, `${setting.name} is not supported`);
+    else unsupported.push(`${s.at(setting)}: ${setting.name} is not supported`);
   }
+  if (unsupported.length > 0) throw new ConfigError(unsupported.join('\n'));
   return result;
 }
 

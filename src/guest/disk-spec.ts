@@ -14,6 +14,13 @@ const PREFIX_SCRIPT = /^(iscsi|e?nbd|drbd):/;
 const PREFIX_IGNORED = /^(tapdisk|tap2?|aio|ioemu|file|phy):/;
 const PREFIX_UNKNOWN = /^([a-z][a-z0-9]*):(?![a-z0-9])/;
 
+/**
+ * What a disk may have that a program or another domain of its host does: refused, because nobody here does it, or
+ * passed over, because the caller has its host do it.
+ */
+export type OfHost = 'refused' | 'passed-over';
+const OF_HOST = /^(script|backend)$/;
+
 /** Parameters and flags that xl has and that are not supported here. */
 const REFUSED = /^(script|colo|no-colo|colo-host|colo-port|colo-export|active-disk|hidden-disk|grant_usage)$/;
 
@@ -32,6 +39,7 @@ class Reader {
   constructor(
     readonly spec: string,
     readonly fail: (message: string) => never,
+    private readonly ofHost: OfHost,
   ) {}
 
   private once(what: 'target' | 'vdev', value: string): void {
@@ -64,6 +72,7 @@ class Reader {
   }
 
   named(key: string, value: string): void {
+    if (this.ofHost === 'passed-over' && OF_HOST.test(key)) return;
     if (REFUSED.test(key)) this.fail(`${key} is not supported`);
     switch (key) {
       case 'format':
@@ -125,6 +134,10 @@ class Reader {
   /** Handles one deprecated prefix. Returns its length. */
   prefix(rest: string): number {
     const script = PREFIX_SCRIPT.exec(rest);
+    if (script && this.ofHost === 'passed-over') {
+      this.prefixed = true;
+      return script[0].length;
+    }
     if (script)
       this.fail(`${script[0]} needs a script of the host (block-${script[1]}), which is not supported`);
     const format = PREFIX_FORMAT.exec(rest);
@@ -141,8 +154,12 @@ class Reader {
 }
 
 /** Parses one specification. `fail` is called with a description of the mistake and must throw. */
-export function parseDisk(spec: string, fail: (message: string) => never): DiskSpec {
-  const r = new Reader(spec, (message) => fail(`disk '${spec}': ${message}`));
+export function parseDisk(
+  spec: string,
+  fail: (message: string) => never,
+  ofHost: OfHost = 'refused',
+): DiskSpec {
+  const r = new Reader(spec, (message) => fail(`disk '${spec}': ${message}`), ofHost);
   let at = 0;
   for (;;) {
     while (/[ \t\n]/.test(spec[at] ?? '')) at++;

@@ -6,6 +6,7 @@
  */
 
 import { parseIp } from '../net/source-filter.js';
+import type { OfHost } from './disk-spec.js';
 
 export interface VifRate {
   readonly bytesPerInterval: number;
@@ -64,12 +65,13 @@ function parseMac(text: string, fail: (message: string) => never): string {
 
 /**
  * Parses one specification. `failWith` is called with a description of a mistake and must throw; `warn` is called for
- * settings that have no effect.
+ * settings that have no effect. What a program or another domain of the host does is refused or passed over.
  */
 export function parseVif(
   spec: string,
   failWith: (message: string) => never,
   warn: (message: string) => void,
+  ofHost: OfHost = 'refused',
 ): VifSpec {
   const fail = (message: string): never => failWith(`vif '${spec}': ${message}`);
   const given = new Map<string, string>();
@@ -88,6 +90,7 @@ export function parseVif(
   };
   for (const [key, value] of given) {
     if (/^(mac|bridge|gatewaydev|netdev|ip|vifname|devid|mtu|rate|antispoof)$/.test(key)) continue;
+    if (ofHost === 'passed-over' && /^(script|backend)$/.test(key)) continue;
     if (key === 'type' && value === 'vif') continue;
     if (key === 'type') return fail(`type "${value}" is for HVM guests (vif)`);
     if (key === 'backend' && /^(|0|Domain-0)$/.test(value)) continue;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ConfigError, type ConfigValue, parseConfig } from './xl-cfg.js';
+import { ConfigError, type ConfigValue, parseConfig, quoted } from './xl-cfg.js';
 
 type Plain = string | Plain[];
 const plain = (v: ConfigValue): Plain => (v.kind === 'text' ? v.text : v.items.map(plain));
@@ -119,11 +119,9 @@ vif=[]`;
   });
 
   test('what is written is read back, whatever the strings are', () => {
-    const quote = (s: string): string =>
-      `"${s.replace(/["\\]/g, '\\$&').replaceAll('\n', '\\n').replaceAll('\0', '\\000')}"`;
     fc.assert(
       fc.property(fc.string(), fc.array(fc.string()), (text, list) => {
-        expect(parse(`t = ${quote(text)}\nl = [${list.map(quote).join(',\n')}]`)).toEqual({
+        expect(parse(`t = ${quoted(text)}\nl = [${list.map(quoted).join(',\n')}]`)).toEqual({
           t: text,
           l: list,
         });

@@ -7,7 +7,7 @@
  * Source: Xen, tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y and libxlu_cfg.c.
  */
 
-/** A mistake in a configuration. The message begins with file, line and column. */
+/** Mistakes in a configuration, one a line. Each line of the message begins with file, line and column. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
@@ -22,7 +22,7 @@ export type ConfigValue =
   | (Position & { readonly kind: 'text'; readonly text: string })
   | (Position & { readonly kind: 'list'; readonly items: readonly ConfigValue[] });
 
-interface Setting extends Position {
+export interface Setting extends Position {
   readonly name: string;
   readonly value: ConfigValue;
   /** Made with +=, so it cannot be used as a number. */
@@ -52,6 +52,10 @@ const ESCAPES: Readonly<Record<string, string>> = {
   '\\': '\\',
 };
 
+/** Text as a string of a configuration: what `parseConfig` reads back from it is the same text. */
+export const quoted = (text: string): string =>
+  `"${text.replace(/["\\]/g, '\\$&').replace(/[\0-\x1f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)}"`;
+
 type Token = Position &
   (
     | { readonly kind: 'name' | 'atom' | 'sign'; readonly text: string }
@@ -59,8 +63,8 @@ type Token = Position &
   );
 
 /** The contents of a quoted string, with its escapes replaced. */
-function unquote(quoted: string, fail: (message: string) => never): string {
-  return quoted.slice(1, -1).replace(/\\(x.{0,2}|[0-7]{1,3}|.)/gs, (_, code: string) => {
+function unquote(words: string, fail: (message: string) => never): string {
+  return words.slice(1, -1).replace(/\\(x.{0,2}|[0-7]{1,3}|.)/gs, (_, code: string) => {
     if (/^[0-7]/.test(code)) return String.fromCharCode(Number.parseInt(code, 8) & 255);
     if (code.startsWith('x')) {
       if (!/^x[0-9a-fA-F]{2}$/.test(code)) fail('\\x in a string takes two hexadecimal digits');
@@ -107,7 +111,7 @@ class Scanner {
           position,
         );
       }
-      const [text, blank, name, number, quoted, sign] = match;
+      const [text, blank, name, number, words, sign] = match;
       this.at += text.length;
       if (blank !== undefined) continue;
       if (sign === '\n') {
@@ -117,7 +121,7 @@ class Scanner {
       if (name !== undefined) this.token = { kind: 'name', text, ...position };
       else if (sign !== undefined) this.token = { kind: 'sign', text, ...position };
       else if (number !== undefined) this.token = { kind: 'atom', text, ...position };
-      else this.token = { kind: 'atom', text: unquote(quoted, (m) => this.fail(m, position)), ...position };
+      else this.token = { kind: 'atom', text: unquote(words, (m) => this.fail(m, position)), ...position };
       return;
     }
   }

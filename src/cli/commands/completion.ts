@@ -4,7 +4,7 @@ import { Failure } from '../../protocol/failure.js';
 import { guarded } from '../verb.js';
 
 /** Verbs whose first argument is a file; those of most others is a guest. */
-const FILES = ['create', 'restore', 'run'];
+const FILES = ['create', 'restore', 'run', 'unwrap', 'wrap'];
 
 export function bashCompletion(program: Command): string {
   const verbs = program.commands.filter((command) => command.name() !== 'help');

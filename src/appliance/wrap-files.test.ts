@@ -1,0 +1,70 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { smallKernelElf } from '../demo/small-kernel.js';
+import { readGuestConfig } from '../guest-process/device-requests.js';
+import type { VifSettings } from '../protocol/guest-config.js';
+import { writeCpio } from './cpio.js';
+import { madeMac, unwrapFile, wrapFiles } from './wrap-files.js';
+
+const dir = mkdtempSync(join(tmpdir(), 'stillpoint-wrap-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+const at = (name: string) => join(dir, name);
+const SOURCE = 'name = "g"\nkernel = "small"\nramdisk = "disk"\nmemory = 16\n';
+const APPLIANCE = Buffer.from(writeCpio([{ path: 'init', data: 'appliance' }]));
+
+beforeAll(() => {
+  writeFileSync(at('small'), smallKernelElf());
+  writeFileSync(at('disk'), 'a ramdisk');
+  writeFileSync(at('vmlinux'), 'a kernel');
+  writeFileSync(at('initrd'), APPLIANCE);
+  writeFileSync(at('g.cfg'), SOURCE);
+});
+
+test("beside the guest's file lie the helper's and one initrd, the appliance's with the guest's files after it", async () => {
+  const result = await wrapFiles({ file: at('g.cfg'), appliance: dir });
+  expect(result).toMatchObject({ config: at('g.helper.cfg'), initrd: at('g.helper.initrd'), warnings: [] });
+  const config = readFileSync(result.config, 'utf8');
+  expect(config).toContain(`kernel = "${at('vmlinux')}"\nramdisk = "${at('g.helper.initrd')}"\n`);
+  expect(config).toContain(`memory = ${result.memoryMib}\n`);
+  const initrd = readFileSync(result.initrd);
+  expect(initrd.subarray(0, APPLIANCE.length).equals(APPLIANCE)).toBe(true);
+  const guest = initrd.subarray(APPLIANCE.length).toString('latin1');
+  for (const name of ['guest/guest.cfg', 'guest/kernel', 'guest/ramdisk'])
+    expect(guest).toContain(`${name}\0`);
+  expect(guest).toContain('a ramdisk');
+  expect(unwrapFile(result.config, at('back.cfg')).toString()).toBe(SOURCE);
+  expect(readFileSync(at('back.cfg'), 'utf8')).toBe(SOURCE);
+  // It may be made again, and nothing is left of the making.
+  await wrapFiles({ file: at('g.cfg'), appliance: dir, overheadMib: 300 });
+  expect(readdirSync(dir).filter((name) => name.endsWith('.part'))).toEqual([]);
+});
+
+test('a file that wrap has not made is not written over', async () => {
+  const request = { file: at('g.cfg'), appliance: dir, output: at('g.cfg') };
+  await expect(wrapFiles(request)).rejects.toThrow('is there already, and stillpoint wrap has not made it');
+  expect(readFileSync(at('g.cfg'), 'utf8')).toBe(SOURCE);
+});
+
+test('a kernel that no PV guest has, a file that is missing and a missing appliance are said before anything is written', async () => {
+  writeFileSync(at('bad.cfg'), SOURCE.replace('small', 'disk'));
+  writeFileSync(at('none.cfg'), SOURCE.replace('"disk"', '"no-disk"'));
+  await expect(wrapFiles({ file: at('bad.cfg'), appliance: dir })).rejects.toThrow(
+    /bad[.]cfg: kernel disk: /,
+  );
+  await expect(wrapFiles({ file: at('none.cfg'), appliance: dir })).rejects.toThrow(
+    /ramdisk no-disk: ENOENT/,
+  );
+  await expect(wrapFiles({ file: at('g.cfg'), appliance: at('no') })).rejects.toThrow(
+    /--appliance says where/,
+  );
+  expect(readdirSync(dir).filter((name) => /^(bad|none)[.]helper/.test(name))).toEqual([]);
+});
+
+test('a vif without an address keeps the one that a daemon would give it', () => {
+  const uuid = '12345678-1234-1234-1234-123456789abc';
+  const { devices } = readGuestConfig(`${SOURCE}uuid = "${uuid}"\nvif = ['', 'devid=7']\n`, 'g.cfg', dir);
+  const macs = devices.map(({ spec }) => (JSON.parse(spec) as VifSettings).mac);
+  expect(macs).toEqual([madeMac(uuid, 0), madeMac(uuid, 7)]);
+});

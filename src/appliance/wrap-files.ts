@@ -1,0 +1,164 @@
+/** The files of `wrap` and `unwrap`: what they read, and what they write beside the helper's configuration. */
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { vifSettings } from '../devices/vif/settings.js';
+import { loadImage } from '../guest/builder.js';
+import { KernelError } from '../guest/kernel-error.js';
+import { parseVif } from '../guest/vif-spec.js';
+import { ConfigError } from '../guest/xl-cfg.js';
+import { nodeUnpackers } from '../os/unpackers.js';
+import { Failure } from '../protocol/failure.js';
+import { type CpioEntry, writeCpio } from './cpio.js';
+import type { CpuLevel } from './cpu-level.js';
+import { GUEST_CONFIG, GUEST_KERNEL, GUEST_RAMDISK, unwrap, wrap } from './wrap.js';
+
+/** A configuration of more bytes is none. */
+const MAX_CONFIG = 1 << 20;
+const SUFFIX = '.helper.cfg';
+const CACHE = fileURLToPath(new URL('../../.cache/appliance/current', import.meta.url));
+
+export interface WrapRequest {
+  readonly file: string;
+  /** The helper's file; by default beside the guest's. */
+  readonly output?: string;
+  /** The folder with vmlinux and initrd; by default STILLPOINT_APPLIANCE, else what `npm run appliance` made last. */
+  readonly appliance?: string;
+  readonly kernel?: string;
+  readonly level?: CpuLevel;
+  readonly overheadMib?: number;
+}
+
+export interface WrapResult {
+  readonly config: string;
+  readonly initrd: string;
+  readonly memoryMib: number;
+  readonly warnings: readonly string[];
+}
+
+function readConfig(file: string): Buffer {
+  const bytes = readFileSync(file);
+  if (bytes.length > MAX_CONFIG)
+    throw new Failure('bad-config', `${file}: a configuration of more than ${MAX_CONFIG} bytes is not read`);
+  return bytes;
+}
+
+/** The same rule as of guests without an address in a daemon, so that a guest keeps its address when it is wrapped. */
+export function madeMac(uuid: string, devid: number): string {
+  const nobody = (message: string): never => {
+    throw new Error(message);
+  };
+  const made = createHash('sha256').update(`${uuid} vif ${devid}`).digest();
+  return vifSettings(
+    parseVif('', nobody, () => undefined),
+    made,
+    '',
+  ).mac;
+}
+
+/** Writes a file so that it appears whole. `make` is given the path to write to. */
+function appear(file: string, make: (temporary: string) => void): void {
+  const temporary = `${file}.${process.pid}.part`;
+  try {
+    make(temporary);
+    renameSync(temporary, file);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+/** A file that is there already is written over only if `wrap` has made it. */
+function mayWrite(file: string): void {
+  if (!existsSync(file)) return;
+  try {
+    unwrap(readConfig(file), file);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new Failure('bad-config', `${file} is there already, and stillpoint wrap has not made it`);
+  }
+}
+
+function applianceFiles(given: string | undefined): { readonly vmlinux: string; readonly initrd: string } {
+  const folder = given ?? process.env.STILLPOINT_APPLIANCE ?? CACHE;
+  const vmlinux = path.join(folder, 'vmlinux');
+  const initrd = path.join(folder, 'initrd');
+  for (const file of [vmlinux, initrd])
+    if (!existsSync(file))
+      throw new Failure(
+        'bad-config',
+        `the appliance has no ${file}: "npm run appliance" makes it, and --appliance says where it is`,
+      );
+  // `current` is another build tomorrow; the helper's file names this one.
+  return { vmlinux: realpathSync(vmlinux), initrd: realpathSync(initrd) };
+}
+
+export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
+  const { file } = request;
+  const output = path.resolve(request.output ?? file.replace(/([.]cfg)?$/, SUFFIX));
+  const initrd = `${output.replace(/[.]cfg$/, '')}.initrd`;
+  const appliance = applianceFiles(request.appliance);
+  mayWrite(output);
+  const wrapped = wrap(readConfig(file), {
+    file,
+    kernelPath: appliance.vmlinux,
+    ramdiskPath: initrd,
+    makeUuid: () => randomUUID(),
+    makeMac: madeMac,
+    kernel: request.kernel === undefined ? undefined : path.resolve(request.kernel),
+    level: request.level,
+    overheadMib: request.overheadMib,
+  });
+  const folder = path.dirname(path.resolve(file));
+  const read = (what: string, name: string): Buffer => {
+    try {
+      return readFileSync(path.resolve(folder, name));
+    } catch (error) {
+      throw new Failure('bad-config', `${file}: ${what} ${name}: ${(error as Error).message}`);
+    }
+  };
+  const kernel = read('kernel', wrapped.kernel);
+  const ramdisk = wrapped.ramdisk === undefined ? undefined : read('ramdisk', wrapped.ramdisk);
+  try {
+    // What would only be found out in the helper is said now.
+    await loadImage({ kernel, ramdisk, cmdline: wrapped.cmdline }, nodeUnpackers());
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    throw new Failure('bad-config', `${file}: kernel ${wrapped.kernel}: ${error.message}`);
+  }
+  const entry = (name: string, data: Uint8Array | string): CpioEntry => ({ path: name.slice(1), data });
+  const archive = writeCpio([
+    entry(GUEST_CONFIG, wrapped.guestConfig),
+    entry(GUEST_KERNEL, kernel),
+    ...(ramdisk === undefined ? [] : [entry(GUEST_RAMDISK, ramdisk)]),
+  ]);
+  appear(initrd, (temporary) => {
+    copyFileSync(appliance.initrd, temporary);
+    const end = openSync(temporary, 'a');
+    try {
+      writeFileSync(end, archive);
+    } finally {
+      closeSync(end);
+    }
+  });
+  const { config, memoryMib } = wrapped.helper(kernel.length + (ramdisk?.length ?? 0));
+  appear(output, (temporary) => writeFileSync(temporary, config));
+  return { config: output, initrd, memoryMib, warnings: wrapped.warnings };
+}
+
+/** The guest's file out of that of its helper; into `output`, if it is given. */
+export function unwrapFile(file: string, output: string | undefined): Buffer {
+  const source = unwrap(readConfig(file), file);
+  if (output !== undefined) appear(path.resolve(output), (temporary) => writeFileSync(temporary, source));
+  return source;
+}
