@@ -1,6 +1,6 @@
 /**
- * Makes a failing sequence small: leaves out steps, then puts registers and memory back to plain values, as
- * long as it still fails; and prints what is left as assembly with the values that matter.
+ * Makes a failing sequence small: leaves out steps, then sets registers and memory to ordinary values, as long as the
+ * sequence still fails. It prints the remaining sequence as assembly with the values that matter.
  */
 import * as iced from '../../src/x86/iced.js';
 import { BLOCK, CODE, DATA, STACK, WRITABLE_BYTES } from './layout.js';
@@ -9,7 +9,7 @@ import { layOut, undefinedFlags } from './sequence.js';
 
 const NAMES = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
 
-/** Registers that nobody would remark on: zeros, an empty x87 stack, all exceptions masked. */
+/** Ordinary register values: zeros, an empty x87 stack, all exceptions masked. */
 export function plainBlock(): Uint8Array {
   const block = new Uint8Array(BLOCK.bytes);
   const view = new DataView(block.buffer);
@@ -20,7 +20,7 @@ export function plainBlock(): Uint8Array {
   return block;
 }
 
-/** Parts of the block that are set back one by one: offset and length. */
+/** The parts of the block that are reset one by one: offset and length. */
 const PARTS: readonly (readonly [string, number, number])[] = [
   ...NAMES.map((n, i) => [n, 8 * i, 8] as const),
   ['rflags', BLOCK.rflags, 8],
@@ -66,7 +66,7 @@ export function minimise(rig: Rig, failing: Trial): Trial {
   return best;
 }
 
-/** A failing trial for people: assembly, what it starts from, what differs. */
+/** Describes a failing trial for people: assembly, initial values, differences. */
 export function explain(rig: Rig, t: Trial): string {
   const { bytes } = layOut(t.steps, CODE);
   const decoder = new iced.Decoder(64, bytes, 0);

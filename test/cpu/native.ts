@@ -1,11 +1,11 @@
 /**
- * The real processor: runs batches of machine code in this process, faults included, and brings back all
- * registers. The loop, the signal handler and the way out of a fault are machine code of our own: a handler
- * notes what happened, points rip at the exit stub and returns to the kernel, which restores every register
- * as it was at the fault; the stub then stores them with rip-relative moves, which need no register free.
+ * The real processor: runs batches of machine code in this process, including faults, and returns all registers. The
+ * loop, the signal handler and the way out of a fault are machine code of our own: the handler records what happened,
+ * points rip at the exit stub and returns to the kernel, which restores every register as it was at the fault; the stub
+ * then stores them with rip-relative moves, which need no free register.
  *
- * Invariant: outside `run` the process has its own signal handlers, signal mask and segment bases. Inside, all
- * signals but the five of faults are blocked, since a handler of the process would find our registers.
+ * Invariant: outside `run` the process has its own signal handlers, signal mask and segment bases. Inside, all signals
+ * but the five of faults are blocked, since a handler of the process would find our registers.
  * Sources: Linux x86-64 sigaction, ucontext and sigcontext layouts; SDM volume 1, section 10.5 (FXSAVE).
  */
 import koffi from 'koffi';
@@ -224,7 +224,7 @@ window: dq 0
 now:    zero BLOCK_BYTES
 `;
 
-/** Selectors of the system's own. */
+/** Selectors that the operating system defines. */
 const FLAT = 0x2b;
 const CODE_64 = 0x33;
 const SYS_modify_ldt = 154;
@@ -234,21 +234,21 @@ const PROT = { read: 1, write: 2, execute: 4 };
 const MAP_FIXED_NOREPLACE = 0x10_0032; // with MAP_PRIVATE and MAP_ANONYMOUS
 
 export interface Native {
-  /** The code region, to be filled before `run`; sequences end with `end(address)`. */
+  /** The code region, to be filled before `run`; every sequence ends with `end(address)`. */
   readonly code: Uint8Array;
   /** The data window as the processor sees it; its third page is filled once, before `protect`. */
   readonly data: Uint8Array;
-  /** The jump that ends a sequence, for the address it will stand at. */
+  /** Returns the jump that ends a sequence, for the address at which it is placed. */
   end(address: number): Uint8Array;
-  /** The same out of 32-bit or 16-bit code. */
+  /** The same, to leave 32-bit or 16-bit code. */
   endCompat(bits: number): Uint8Array;
-  /** An entry of the local descriptor table; false where the system does not make any. */
+  /** Makes an entry of the local descriptor table. False: the operating system refuses. */
   setDescriptor(entry: number, base: number, limit: number, flags: number): boolean;
-  /** Runs blocks of registers one after the other, each on a fresh copy of `window`; returns all results. */
+  /** Runs blocks of registers one after another, each on a fresh copy of `window`. Returns all results. */
   run(blocks: Uint8Array, window: Uint8Array): Uint8Array;
 }
 
-/** Maps everything, with `readOnly` as content of the read-only page. Once a process. */
+/** Maps everything, with `readOnly` as the content of the read-only page. Called once in a process. */
 export function openNative(readOnly: Uint8Array): Native {
   const libc = koffi.load('libc.so.6');
   const mmap = libc.func('uint64_t mmap(uint64_t, size_t, int, int, int, int64_t)');

@@ -1,6 +1,6 @@
 /**
- * Memory operands: where they point (lines of fitting content, page ends, read-only and absent pages) and the
- * many ways to say so (base, index, scale, rip-relative, absolute, FS and GS bases, 32-bit addresses).
+ * Memory operands: where they point (lines with fitting content, page ends, read-only and absent pages), and the many
+ * ways to address them (base, index, scale, rip-relative, absolute, FS and GS bases, 32-bit addresses).
  */
 import { readFileSync } from 'node:fs';
 import type { MemoryOperand } from './encode.js';
@@ -9,15 +9,15 @@ import { DATA, FS_BASE, GS_BASE, IMAGES, WRITABLE_BYTES } from './layout.js';
 import type { Part } from './sequence.js';
 import { LINE_KINDS, type LineKind, type Random } from './values.js';
 
-/** Bits of an address that count: 57 where Linux runs with five levels of page tables. */
+/** The number of significant bits of an address: 57 where Linux runs with five levels of page tables. */
 const ADDRESS_BITS = /\bla57\b/.test(readFileSync('/proc/cpuinfo', 'utf8')) ? 57n : 48n;
 export const USER_END = 1n << (ADDRESS_BITS - 1n);
-/** On either side of the hole between the two halves of the address space, and within it. */
+/** Addresses on either side of the gap between the halves of the address space, and within it. */
 export const NOT_CANONICAL = [USER_END, BigInt.asUintN(64, -USER_END - 16n), 1n << 63n];
-/** The last words before the hole, where it is the machine's own. */
+/** The last words before the gap, where the gap is as on our machine. */
 const BORDER = ADDRESS_BITS === 48n ? [USER_END - 8n] : [];
 
-/** Registers that keep their value for the whole sequence: an address in the data window, a small number. */
+/** Registers that keep their value in the whole sequence: an address in the data window, and a small number. */
 export interface Anchors {
   readonly pointer: number;
   readonly pointerValue: number;
@@ -31,7 +31,7 @@ export interface Reference {
   readonly setup: readonly Part[];
 }
 
-/** Slots of the image area: where the instructions that move whole images find and leave them. */
+/** Slots of the image area, from which instructions load whole images and into which they store them. */
 export const IMAGE_SLOTS: Record<string, readonly number[]> = {
   fxsave: [IMAGES, IMAGES + 0x200],
   fnsave28: [IMAGES + 0x400, IMAGES + 0x480],
@@ -42,7 +42,7 @@ export const IMAGE_SLOTS: Record<string, readonly number[]> = {
   angle: [0, 8, 16, 24, 32, 40, 48, 56].map((o) => IMAGES + 0x700 + o),
 };
 
-/** Slots of the form, if it is one that moves images or packed decimals. */
+/** Returns the slots of the form, if it moves images or packed decimals. */
 export function slotsOf(form: Form): readonly number[] | undefined {
   if (/^fx(save|rstor)/.test(form.mnemonic)) return IMAGE_SLOTS.fxsave;
   if (/^Fn?(save|rstor)_m108/.test(form.name)) return IMAGE_SLOTS.fnsave28;
@@ -61,10 +61,10 @@ function kindsFor(form: Form): readonly LineKind[] {
   return ['int', 'words', 'int', 'f32', 'f64'];
 }
 
-/** Is the whole operand inside the image area, or touching it? */
+/** True if any byte of the operand is in the image area. */
 const touchesImages = (at: number, bytes: number): boolean => at < IMAGES + 0x800 && at + bytes > IMAGES;
 
-/** An address for `bytes` bytes of the given kinds; at times one that faults, or straddles two pages. */
+/** Returns an address for `bytes` bytes of the given kinds; some fault, and some cross a page boundary. */
 export function addressFor(r: Random, kinds: readonly LineKind[], bytes: number, faults = true): number {
   if (faults && r.chance(6)) {
     const edge = r.pick([DATA, DATA + 0x1000, DATA + WRITABLE_BYTES, DATA + WRITABLE_BYTES, DATA + 0x3000]);
@@ -83,16 +83,16 @@ export function addressFor(r: Random, kinds: readonly LineKind[], bytes: number,
   }
 }
 
-/** A line kind's address for a form. */
+/** Returns the address of a line whose kind suits a form. */
 export function placeFor(r: Random, form: Form): number {
   const slots = slotsOf(form);
   if (slots !== undefined) return r.pick(slots) + (form.memoryBytes === 512 && r.chance(4) ? 8 : 0);
-  // Intel reads two bytes here and AMD four: not where that could be told.
+  // Intel processors read two bytes here, AMD processors four: addresses where that matters are avoided.
   const faults = !form.name.startsWith('Movsxd_r16');
   return addressFor(r, kindsFor(form), Math.max(1, form.memoryBytes), faults);
 }
 
-/** `mov r64, imm64`: sets a register and no flag. */
+/** `mov r64, imm64`: loads a register and changes no flag. */
 export function load(register: number, value: bigint): Part {
   const bytes = [0x48 | (register >> 3), 0xb8 | (register & 7)];
   for (let i = 0n; i < 64n; i += 8n) bytes.push(Number((value >> i) & 0xffn));
@@ -101,7 +101,7 @@ export function load(register: number, value: bigint): Part {
 
 const fitsByte = (v: number): boolean => v >= -128 && v <= 127;
 
-/** Some way to address `at`. `busy`: registers that must keep what they hold. */
+/** Chooses a way to address `at`. `busy`: registers that must keep their values. */
 export function refer(r: Random, anchors: Anchors, at: number, busy: number): Reference {
   const plain = (memory: Partial<MemoryOperand>): MemoryOperand => {
     const d = memory.displacement ?? 0;
@@ -166,5 +166,5 @@ export function refer(r: Random, anchors: Anchors, at: number, busy: number): Re
   };
 }
 
-/** ES, CS, SS and DS prefixes do nothing in 64-bit mode. */
+/** The prefixes ES, CS, SS and DS have no effect in 64-bit mode. */
 const idleSegment = (r: Random): number[] => (r.chance(5) ? [r.pick([0x26, 0x2e, 0x36, 0x3e])] : []);

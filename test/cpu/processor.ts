@@ -1,6 +1,6 @@
 /**
- * The processor that the tests run on. Where the manuals leave open what happens, those of AMD and Intel differ; ours does
- * as AMD's, and on one of Intel's the comparison leaves out just that, at the places that ask for `INTEL`.
+ * The processor on which the tests run. Where the manuals leave something open, AMD and Intel processors differ. Our
+ * machine does as AMD's; on an Intel processor the comparison leaves out just that, at the places that use `INTEL`.
  */
 import { readFileSync } from 'node:fs';
 

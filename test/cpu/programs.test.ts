@@ -10,7 +10,7 @@ import {
 } from './linux/programs.js';
 import { TAKES_LARGE_PROGRAMS } from './machine.js';
 
-/** Runs the command here and there; what both printed. */
+/** Runs a command on the machine and on the processor. Returns what both printed. */
 async function same(command: Command): Promise<Outcome> {
   const native = runNatively(command);
   const ours = await runOnMachine(command);
@@ -53,7 +53,7 @@ test("Debian's busybox gives the digests of a text", async () => {
   await same(await busybox('sha3sum', [], text));
 });
 
-test('what busybox compresses is what it compresses on the processor, and it gets it back', async () => {
+test('busybox compresses to the same bytes as on the processor, and decompresses them', async () => {
   const text = someText();
   const packed = await same(await busybox('gzip', ['-9', '-c'], text));
   expect(packed.output.length).toBeLessThan(text.length / 2);
@@ -66,7 +66,7 @@ test('busybox sorts numbers and words', async () => {
   await same(await busybox('sort', ['-k3,3', '-k1,1nr'], numbers));
 });
 
-test("busybox's awk computes with floating point numbers and prints every digit alike", async () => {
+test("busybox's awk computes with floating-point numbers and prints the same digits", async () => {
   const { output } = await same(await busybox('awk', [AWK], numbers));
   expect(output.toString().split('\n').length).toBe(33);
 });

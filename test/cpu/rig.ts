@@ -1,6 +1,6 @@
 /**
- * Processor and machine side by side: runs sequences on both and says which differ.
- * Invariant: a sequence is named by two numbers (seed of the run, index in it) and by nothing else.
+ * Runs sequences on the processor and on the machine and reports which differ. Invariant: a sequence is named by two
+ * numbers (the seed of the run, and its index in it) and by nothing else.
  */
 import { differences, normalise, same } from './compare.js';
 import { makeSequence, makeWindow } from './generate.js';
@@ -42,11 +42,11 @@ interface Placed {
   readonly trial: Trial;
   readonly laidOut: LaidOut;
   readonly end: number;
-  /** The block with its rip. */
+  /** Returns the block with its rip set. */
   readonly block: Uint8Array;
 }
 
-/** Puts sequences one after the other into both code regions. */
+/** Puts sequences one after another into both code regions. */
 function place(rig: Rig, trials: readonly Trial[]): Placed[] {
   let at = CODE;
   const image = new Uint8Array(CODE_BYTES);
@@ -67,7 +67,7 @@ function place(rig: Rig, trials: readonly Trial[]): Placed[] {
   return placed;
 }
 
-/** Runs trials that share a window; for each the differences, empty if there are none. */
+/** Runs trials that share a window. Returns the differences of each, empty if there are none. */
 export function runTrials(rig: Rig, trials: readonly Trial[]): string[][] {
   const placed = place(rig, trials);
   const blocks = new Uint8Array(placed.length * BLOCK.bytes);
@@ -86,7 +86,7 @@ export function runTrials(rig: Rig, trials: readonly Trial[]): string[][] {
 /** How often each form was in a sequence that ran. */
 export type Counts = Map<string, number>;
 
-/** Indices of the sequences in `from .. to-1` of a run that differ. */
+/** Returns the indices of the sequences from `from` to `to` - 1 of a run that differ. */
 export function runRange(rig: Rig, seed: number, from: number, to: number, counts: Counts): number[] {
   const failed: number[] = [];
   for (let start = from; start < to; ) {

@@ -1,4 +1,6 @@
-/** A guest that is saved anywhere and restored into a fresh machine goes on as if nothing had been. */
+/**
+ * Tests that a guest that is saved at any point and restored into a new machine continues as if nothing had happened.
+ */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { Exit, PAGE } from '../../src/engine/engine.js';
 import { decodeVcpuStates, encodeVcpuStates } from '../../src/engine/vcpu-state.js';
@@ -9,7 +11,10 @@ import { ALL, fault, go, mfnBits, ran, Tables, USER, WRITE } from './memory/tabl
 
 const CODE_CACHE = 2 << 20;
 
-/** A fresh machine with the same RAM and the saved state; `prepared`: the code that ran often is decoded before. */
+/**
+ * Returns a new machine with the same RAM and the saved state; `prepared`: frequently executed code is decoded
+ * beforehand.
+ */
 async function successor(machine: Machine, prepared = false): Promise<Machine> {
   const next = await createMachine(machine.ram.frames, CODE_CACHE, machine.vcpus.length);
   const bytes = machine.ram.frames * PAGE;
@@ -25,7 +30,7 @@ function expectSameState(a: Machine, b: Machine, when = ''): void {
   if (Buffer.compare(records(a), records(b)) !== 0) expect(a.save(), when).toEqual(b.save());
 }
 
-/** Nothing that a guest could see differs between the two. */
+/** Checks that nothing that a guest can observe differs between the two. */
 function expectSame(a: Machine, b: Machine): void {
   expectSameState(a, b);
   if (Buffer.compare(ram(a), ram(b)) !== 0) {
@@ -37,7 +42,7 @@ function expectSame(a: Machine, b: Machine): void {
 }
 
 describe('a real program', () => {
-  /** Bytes of RAM are what a program needs; small, so that moving it is quick. */
+  /** The bytes of RAM that each program needs; small, so that moving it is quick. */
   const programs: [string, number, () => Promise<Command>][] = [
     ['busybox gzip', 2048, () => busybox('gzip', ['-c'], someText().subarray(0, 9000))],
     [
@@ -62,12 +67,12 @@ describe('a real program', () => {
   ];
 
   test.each(programs.filter(([name]) => TAKES_LARGE_PROGRAMS || !name.startsWith('perl')))(
-    '%s ends the same, moved from machine to machine every so many instructions',
+    '%s ends the same if it is moved to another machine every so many instructions',
     async (_, frames, command) => {
       const c = await command();
       const whole = await startOn(c, await createMachine(frames, CODE_CACHE));
       const moved = await startOn(c, await createMachine(frames, CODE_CACHE));
-      // The counts at which it is moved grow unevenly: beginnings of programs are not like their middles.
+      // The intervals between moves grow unevenly, because the beginnings of programs differ from their middles.
       let moves = 0;
       let running = true;
       for (let step = 499; running; step = 2 * step + 13) {
@@ -78,13 +83,13 @@ describe('a real program', () => {
         moved.process.moveTo(next);
         moves++;
         expectSame(next, whole.machine);
-        // Instruction for instruction behind the move, as far as the next system call.
+        // After the move, the two are compared instruction by instruction as far as the next system call.
         for (let i = 0; i < 150; i++) {
           const exits = [whole.machine, next].map((m) => m.run(0, 1));
           expectSameState(whole.machine, next, `${i} instructions behind move ${moves}`);
           expect(exits[0]).toBe(exits[1]);
           if (exits[0] !== Exit.limit) {
-            // The system call is to be made by run(): go back to it.
+            // run() must make the system call, so rip goes back to it.
             for (const m of [whole.machine, next]) {
               m.vcpus[0].rip -= 2;
               m.vcpus[0].retired--;
@@ -120,11 +125,11 @@ beforeEach(async () => {
   cpu.userMode = true;
 });
 
-describe('code that was prepared before the guest came', () => {
+describe('code that was prepared before the guest arrived', () => {
   const LOOP = 'again: inc eax\ndec ecx\njnz again\nud2';
   const DEC_EAX = Uint8Array.of(0xff, 0xc8);
 
-  /** Its loop has run; the successor has decoded it, and then `change` its first instruction. */
+  /** The guest's loop has run and the successor has decoded it; then `change` sets its first instruction. */
   async function changed(change: (next: Machine, at: number) => void): Promise<number> {
     tables.program(root, CODE, LOOP);
     const cpu = machine.vcpus[0];
@@ -145,16 +150,16 @@ describe('code that was prepared before the guest came', () => {
     return vcpus[0].reg(RAX);
   }
 
-  test('is what runs', async () => {
+  test('is the code that runs', async () => {
     expect(await changed(() => {})).toBe(1100);
   });
 
   test('is not decoded again', async () => {
-    // Nobody has said that it was written to.
+    // No write to its frame was announced.
     expect(await changed((next, at) => next.mem.u8.set(DEC_EAX, at))).toBe(1100);
   });
 
-  test('is forgotten when its frame is written', async () => {
+  test('is dropped when its frame is written', async () => {
     const write = (next: Machine, at: number): void => {
       next.mem.u8.set(DEC_EAX, at);
       next.touch(at);
@@ -162,7 +167,7 @@ describe('code that was prepared before the guest came', () => {
     expect(await changed(write)).toBe(900);
   });
 
-  test('may be named anywhere', async () => {
+  test('may be announced for any address', async () => {
     for (let i = 0; i < machine.ram.frames * PAGE; i += 4093) machine.prepareCode(i);
     for (const start of [machine.ram.frames * PAGE - 1, machine.ram.frames * PAGE, 0xffff_ffff])
       machine.prepareCode(start);
@@ -175,7 +180,7 @@ describe('code that was prepared before the guest came', () => {
   });
 });
 
-describe('a string instruction that is half done', () => {
+describe('a half-done string instruction', () => {
   const MANY = 200_000;
   test.each([
     ['rep movsb', 1, 0x202],
@@ -184,7 +189,7 @@ describe('a string instruction that is half done', () => {
     ['repe cmpsb', 1, 0x202],
     ['repne scasb', 1, 0x202],
     ['rep lodsb', 1, 0x202],
-  ])('%s of elements of %i bytes, rflags %i, goes on where it was', async (text, bytes, rflags) => {
+  ])('%s with elements of %i bytes and rflags %i continues where it was', async (text, bytes, rflags) => {
     for (let i = 0; i <= (MANY * bytes) / PAGE + 1; i++) {
       const [from, to] = [tables.mapNew(root, DATA + i * PAGE), tables.mapNew(root, FAR + i * PAGE)];
       for (let k = 0; k < PAGE; k++) machine.mem.setU8(from + k, i + k * 3);
@@ -208,7 +213,7 @@ describe('a string instruction that is half done', () => {
       at = await successor(at);
       steps++;
     }
-    // It was interrupted, and each part counted.
+    // It was interrupted, and each part counted as an instruction.
     expect(steps).toBeGreaterThan(2);
     expect(at.vcpus[0].reg(RCX)).toBe(0);
     expect(machine.run(0, steps)).toBe(Exit.limit);
@@ -217,7 +222,7 @@ describe('a string instruction that is half done', () => {
   });
 });
 
-test('a guest that stands at a fault takes it again in the other machine, or completes where the cause is gone', async () => {
+test('a guest that stands at a fault takes it again in the other machine, or continues if its cause is gone', async () => {
   const linear = tables.mapNew(root, DATA);
   const at = tables.program(root, CODE, 'mov rax, 5\nstore: add [rdi], rax\nnop');
   const cpu = machine.vcpus[0];
@@ -238,7 +243,7 @@ test('a guest that stands at a fault takes it again in the other machine, or com
   expectSame(next, machine);
 });
 
-/** Every kind of state: flags of every kind, stack, x87 with a full stack and odd tags, MMX, SSE, MXCSR, bases. */
+/** Every kind of state: all flags, a stack, x87 with a full stack and unusual tags, MMX, SSE, MXCSR, segment bases. */
 const MIXED = `
     mov rsp, ${DATA + 2048}
     mov ebp, 3
@@ -307,7 +312,7 @@ const MIXED = `
     ret 8
 `;
 
-test('a guest that changes machine after every single instruction computes what one that stays does', async () => {
+test('a guest that is moved after every single instruction computes the same as one that stays', async () => {
   for (const va of [DATA, DATA + PAGE, FAR]) tables.mapNew(root, va);
   tables.program(root, CODE, MIXED);
   const cpu = machine.vcpus[0];
@@ -335,7 +340,7 @@ test('a guest that changes machine after every single instruction computes what 
   expect(at.vcpus[0].retired).toBe(steps - 1);
 });
 
-test('records of another number of vCPUs, or cut short, are refused', async () => {
+test('records that are cut short or of another number of vCPUs are refused', async () => {
   const two = await createMachine(16, 1 << 20, 2);
   expect(() => two.restore(machine.save())).toThrow('2 vCPUs expected, found 1');
   expect(() => machine.restore(two.save())).toThrow('1 vCPUs expected, found 2');

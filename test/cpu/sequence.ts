@@ -1,12 +1,12 @@
 /**
- * A sequence: steps of a few instructions each, and the registers and memory it starts from. Steps can be
- * left out one by one (the minimiser does), so branches name steps and addresses are laid out late.
- * Here too: which flags are undefined where, which nobody may compare nor consume.
+ * A sequence: steps of a few instructions each, and the registers and memory with which it starts. Steps can be left
+ * out one by one (the minimiser does that), so branches name steps, and addresses are assigned last. This file also
+ * determines which flags are undefined where; those may neither be compared nor used.
  */
 import { encode, type Instance } from './encode.js';
 import type { Form } from './forms.js';
 
-/** Raw bytes, or an instruction; `skips`: its branch, or its address operand, leads past that many steps. */
+/** Raw bytes, or an instruction. `skips`: its branch, or its address operand, leads past so many steps. */
 export type Part =
   | { readonly bytes: readonly number[] }
   | { readonly form: Form; readonly instance: Instance; readonly skips?: number }
@@ -14,17 +14,17 @@ export type Part =
 
 export interface Step {
   readonly parts: readonly Part[];
-  /** Status flags (iced's RflagsBits) that it reads, surely sets, and leaves undefined. */
+  /** Status flags (iced's RflagsBits) that the step reads, always sets, and leaves undefined. */
   readonly flagsRead: number;
   readonly flagsDefined: number;
   readonly flagsUndefined: number;
-  /** Steps that its branch may jump over. */
+  /** The number of steps that its branch may jump over. */
   readonly skips: number;
-  /** Results that are only near to one another on different processors; such a step is the last. */
+  /** The step's results differ slightly between processors; such a step is the last. */
   readonly approximate?: 'x87' | 'x87 of any size' | 'sse';
 }
 
-/** What a step's instruction is counted as: the names of encodings.ts. */
+/** The name under which a step's instruction is counted, as in encodings.ts. */
 export function countedAs(part: Part): string | undefined {
   if (!('form' in part)) return undefined;
   const { form, instance } = part;
@@ -36,17 +36,17 @@ export function countedAs(part: Part): string | undefined {
 
 export interface Sequence {
   readonly steps: readonly Step[];
-  /** Registers at the start: a block as in layout.ts, its rip to be filled in. */
+  /** Initial registers: a block as in layout.ts, whose rip is set later. */
   readonly block: Uint8Array;
 }
 
 export interface LaidOut {
   readonly bytes: Uint8Array;
-  /** Address of each step, and of the end. */
+  /** The address of each step, and of the end. */
   readonly starts: readonly number[];
 }
 
-/** Bytes of the sequence at `address`, without its end. */
+/** Returns the bytes of the sequence at `address`, without its end. */
 export function layOut(steps: readonly Step[], address: number): LaidOut {
   const sizes = steps.map((s) => s.parts.reduce((sum, p) => sum + sizeOf(p), 0));
   const starts = [address];
@@ -87,7 +87,7 @@ function sizeOf(part: Part): number {
 const signed = (value: number, size: number): number[] =>
   Array.from({ length: size }, (_, i) => (value >> (8 * i)) & 0xff);
 
-/** Flags undefined before each step and at the end; undefined if a step would consume one of them. */
+/** Returns the flags that are undefined before each step and at the end; undefined if a step would use one of them. */
 export function undefinedFlags(steps: readonly Step[]): number[] | undefined {
   const arriving = new Array<number>(steps.length + 1).fill(0);
   let now = 0;

@@ -1,6 +1,6 @@
 /**
- * Which flags a shift leaves undefined depends on its count, and a count of zero leaves all as they were; which
- * iced, knowing only the form, has to leave open. SDM volume 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR", "SHLD".
+ * Which flags a shift leaves undefined depends on its count, and a count of zero changes none; iced, which knows only
+ * the form, cannot say (SDM volume 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR", "SHLD").
  */
 import * as iced from '../../src/x86/iced.js';
 import type { Form } from './forms.js';
@@ -8,12 +8,12 @@ import type { Form } from './forms.js';
 const { RflagsBits } = iced;
 
 export interface FlagEffect {
-  /** Surely set, cleared or computed. */
+  /** Flags that are always set, cleared or computed. */
   readonly defined: number;
   readonly undefined: number;
 }
 
-/** `count`: what CL holds, where known. */
+/** `count`: the value of CL, where it is known. */
 export function refineFlags(
   form: Form,
   immediates: readonly (readonly number[])[],

@@ -1,6 +1,6 @@
 /**
- * Random and interesting values: boundary integers, floats of every class and width, packed decimals.
- * Invariant: the same seed gives the same values, on every machine.
+ * Random and boundary values: integers, floats of every class and width, packed decimals. Invariant: the same seed
+ * gives the same values on every machine.
  */
 
 export class Random {
@@ -15,7 +15,7 @@ export class Random {
     this.#c = 0x2545f491;
     for (let i = 0; i < 16; i++) this.u32();
   }
-  /** Uniform in 0..2^32-1 (the small fast counter generator of PractRand). */
+  /** A uniformly distributed number from 0 to 2^32 - 1 (the small fast counter generator of PractRand). */
   u32(): number {
     const t = (((this.#a + this.#b) | 0) + this.#d) | 0;
     this.#d = (this.#d + 1) | 0;
@@ -25,7 +25,7 @@ export class Random {
     this.#c |= 0;
     return t >>> 0;
   }
-  /** Uniform in 0..n-1. */
+  /** A uniformly distributed number from 0 to n - 1. */
   below(n: number): number {
     return this.u32() % n;
   }
@@ -61,7 +61,7 @@ const CORNERS = [
   0xff80_0080_ff7f_0001n,
 ];
 
-/** A 64-bit integer: a corner, one beside it, a short one, or any. */
+/** A 64-bit integer: a boundary value, one next to it, a short one, or any. */
 export function integer(r: Random): bigint {
   switch (r.below(6)) {
     case 0:
@@ -78,7 +78,7 @@ export function integer(r: Random): bigint {
   }
 }
 
-/** Bits of a float: `exponent` field of `width` bits above `fraction` bits (no explicit integer bit). */
+/** The bits of a float: an `exponent` field of `width` bits above `fraction` bits (no explicit integer bit). */
 function float(r: Random, width: number, fraction: number): bigint {
   const sign = BigInt(r.below(2)) << BigInt(width + fraction);
   const top = (1n << BigInt(width)) - 1n;
@@ -124,7 +124,7 @@ function float(r: Random, width: number, fraction: number): bigint {
 export const float32 = (r: Random): number => Number(float(r, 8, 23));
 export const float64 = (r: Random): bigint => float(r, 11, 52);
 
-/** An 80-bit value into ten bytes at `at`: mostly normal, at times with an integer bit that does not fit. */
+/** Writes an 80-bit value into ten bytes at `at`: mostly a normal number, sometimes with an invalid integer bit. */
 export function float80(r: Random, view: DataView, at: number): void {
   const bits = float(r, 15, 63);
   const exponent = Number(bits >> 63n);
@@ -135,7 +135,7 @@ export function float80(r: Random, view: DataView, at: number): void {
   view.setUint16(at + 8, exponent, true);
 }
 
-/** Kinds of content, one for each 16 bytes of the data window, in turn. */
+/** The kinds of content, one for each 16 bytes of the data window, in turn. */
 export const LINE_KINDS = [
   'f32',
   'f64',
@@ -150,7 +150,7 @@ export const LINE_KINDS = [
 ] as const;
 export type LineKind = (typeof LINE_KINDS)[number];
 
-/** A bit of MXCSR that no processor has: others beyond 16 some have. */
+/** A bit of MXCSR that no processor has; some processors have others above bit 16. */
 const RESERVED = 0x4_0000;
 
 /** Fills 16 bytes with values of one kind. */
@@ -189,13 +189,13 @@ export function fillLine(r: Random, view: DataView, at: number, kind: LineKind):
   }
 }
 
-/** An x87 control word: all exceptions masked mostly, any rounding, precision 24, 53 or (mostly) 64 bits. */
+/** An x87 control word: mostly all exceptions masked, any rounding, precision 24, 53 or (mostly) 64 bits. */
 export function controlWord(r: Random): number {
   const masks = r.chance(93) ? 0x3f : r.below(64);
   return 0x40 | masks | (r.pick([0, 2, 3, 3, 3, 3]) << 8) | (r.below(4) << 10) | (r.chance(5) ? 0x1000 : 0);
 }
 
-/** An MXCSR without reserved bits: mostly masked, any rounding, at times FTZ and DAZ. */
+/** An MXCSR without reserved bits: mostly masked, any rounding, sometimes FTZ and DAZ. */
 export function mxcsr(r: Random): number {
   const masks = r.chance(93) ? 0x3f : r.below(64);
   return (

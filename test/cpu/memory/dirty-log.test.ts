@@ -1,4 +1,7 @@
-/** The log of written frames: whatever writes, the guest or the host for it, and whatever was written before. */
+/**
+ * Tests the dirty log: it has every frame that the guest, or the host on its behalf, writes, whatever was written
+ * before.
+ */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PAGE } from '../../../src/engine/engine.js';
 import type { Machine } from '../machine.js';
@@ -15,7 +18,7 @@ let machine: Machine;
 let tables: Tables;
 let root: number;
 let code: ReadonlyMap<string, number>;
-/** Frames of DATA's pages. */
+/** The frames of the pages at DATA. */
 let data: number[];
 
 beforeEach(async () => {
@@ -80,7 +83,7 @@ const tablesOf = (va: number): number[] => {
   return frames;
 };
 
-/** Runs them once before the log starts, so that accessed and dirty bits are set, and translations known. */
+/** Runs the writers once before the log starts, so that accessed and dirty bits are set and translations are cached. */
 const warm = (pages: number): void => {
   for (let page = 0; page < pages; page++) run('write', page);
   for (let page = 0; page < pages; page++) run('write', page, 1);
@@ -102,7 +105,7 @@ describe('a frame is in the log', () => {
     },
   );
 
-  test('whose page another vCPU wrote, and both of one that two wrote', () => {
+  test('that another vCPU wrote; or two frames, if two vCPUs wrote one each', () => {
     warm(3);
     machine.dirty.start();
     run('write', 1, 1);
@@ -112,7 +115,7 @@ describe('a frame is in the log', () => {
     expect(dirty()).toEqual([data[1], data[2]]);
   });
 
-  test('twice, if a store lies in both', () => {
+  test('together with the next one, if a store lies in both', () => {
     warm(2);
     machine.dirty.start();
     const cpu = machine.vcpus[0];
@@ -121,7 +124,7 @@ describe('a frame is in the log', () => {
     expect(dirty()).toEqual([data[0], data[1]]);
   });
 
-  test('all of them, if a string instruction runs over many', () => {
+  test('together with all others that a string instruction writes', () => {
     warm(PAGES);
     machine.dirty.start();
     const cpu = machine.vcpus[0];
@@ -131,7 +134,7 @@ describe('a frame is in the log', () => {
     expect(dirty()).toEqual(data.slice(1, 22));
   });
 
-  test('whose accessed or dirty bits a walk sets: tables are memory, too', () => {
+  test('of a page table in which a walk sets accessed or dirty bits', () => {
     warm(1);
     const entry = tables.entry(root, DATA + 5 * PAGE);
     const l1 = tablesOf(DATA)[3];
@@ -146,7 +149,7 @@ describe('a frame is in the log', () => {
     expect(dirty()).toEqual([l1, data[5]].sort((a, b) => a - b));
   });
 
-  test('with the tables of all levels, when a page is reached for the first time', () => {
+  test('of a page table at each level, when a page is reached for the first time', () => {
     const va = 0x1234_5678_9000;
     const frame = tables.take();
     tables.map(root, va, frame);
@@ -154,12 +157,12 @@ describe('a frame is in the log', () => {
     machine.dirty.start();
     const cpu = machine.vcpus[0];
     cpu.setReg(RDI, va);
-    // The root's entry is new as well, so its accessed bit, too.
+    // The root's entry is new as well, so its accessed bit is also set.
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(ran);
     expect(dirty()).toEqual([...tablesOf(va), frame].sort((a, b) => a - b));
   });
 
-  test('after the host has said that it writes it, or asked where to write', () => {
+  test('after the host has announced a write to it, or asked for its address for writing', () => {
     warm(1);
     machine.dirty.start();
     machine.touch(tables.linear(data[7]) + 100);
@@ -190,7 +193,7 @@ describe('a frame is in the log', () => {
   });
 });
 
-test('a page whose translation another has pushed out of its place is logged when it is written again', () => {
+test('whose translation was evicted from the TLB, when it is written again', () => {
   const neighbour = DATA + 2 ** 22;
   const frame = tables.take();
   tables.map(root, neighbour, frame);
@@ -216,7 +219,7 @@ test('a guest that only reads leaves the log empty', () => {
   expect(dirty()).toEqual([]);
 });
 
-test('a store that faults is not logged as its page', () => {
+test('a store that faults does not log its page', () => {
   warm(2);
   machine.mem.setBig(tables.entry(root, DATA), 0n);
   machine.tables.forget();
@@ -227,7 +230,7 @@ test('a store that faults is not logged as its page', () => {
   expect(dirty()).toEqual([]);
 });
 
-test('ranges are read and forgotten by themselves', () => {
+test('ranges are read and cleared independently', () => {
   warm(PAGES);
   for (const [first, count] of [
     [0, FRAMES],
@@ -261,7 +264,7 @@ test('a range that is read between two writes misses neither', () => {
   expect(dirty()).toEqual([data[2]]);
 });
 
-test('what is in `into` already stays there', () => {
+test('bits that are already set in `into` stay set', () => {
   warm(2);
   machine.dirty.start();
   run('write', 0);
@@ -272,7 +275,7 @@ test('what is in `into` already stays there', () => {
   expect(bits).toEqual(before);
 });
 
-test('the log can be started anew, and asking it when it does not run, or for frames that are not, is an error', () => {
+test('the log can be restarted; reading it while it is stopped, or for frames that do not exist, is an error', () => {
   const bits = new Uint8Array(Math.ceil(FRAMES / 8));
   expect(() => machine.dirty.read(bits)).toThrow('the dirty log is not running');
   machine.dirty.start();
@@ -286,7 +289,7 @@ test('the log can be started anew, and asking it when it does not run, or for fr
   expect(() => machine.dirty.read(bits)).toThrow('the dirty log is not running');
 });
 
-test('random writers and readers: what the log misses is what has not changed', () => {
+test('with random writers and readers, what the log does not report has not changed', () => {
   warm(PAGES);
   let seed = 99;
   const random = (n: number): number => {
@@ -294,7 +297,7 @@ test('random writers and readers: what the log misses is what has not changed', 
     return Math.floor((seed / 2 ** 32) * n);
   };
   machine.dirty.start();
-  // A copy that is kept up to date by the log alone, as a migration does.
+  // A copy that is updated only by the log, as in a migration.
   const size = FRAMES * PAGE;
   const copy = machine.mem.u8.slice(machine.ram.base, machine.ram.base + size);
   const cpu = machine.vcpus[0];

@@ -1,6 +1,6 @@
 /**
- * Page tables that change while translations of them are kept: before a flush the old or the new may be used, after
- * it only the new. SDM vol. 3, 4.10.4.
+ * Tests page tables that change while translations of them are cached: before a flush the old or the new entry may be
+ * used, after it only the new one (SDM volume 3, 4.10.4).
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ALL_VCPUS, PAGE } from '../../../src/engine/engine.js';
@@ -35,12 +35,12 @@ let machine: Machine;
 let tables: Tables;
 let root: number;
 let code: ReadonlyMap<string, number>;
-/** The entry of VA, and two frames for it. */
+/** The entry for VA, and two frames for it. */
 let entry: number;
 let first: number;
 let second: number;
 
-/** Same slot of every TLB as VA. */
+/** An address with the same slot as VA in every TLB. */
 const NEIGHBOUR = VA + 2 ** 22;
 
 beforeEach(async () => {
@@ -84,7 +84,7 @@ const FLUSHES = {
 };
 
 describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
-  test('a guest reads and writes the new frame, having read and written the old', () => {
+  test('a guest reads and writes the new frame, although it had read and written the old one', () => {
     expect(read()).toBe(1);
     write(11);
     set(second);
@@ -96,7 +96,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     expect(machine.mem.getBig(tables.linear(second))).toBe(22n);
   });
 
-  test('a page that is gone faults for every access', () => {
+  test('a page that was made absent faults for every access', () => {
     read();
     write(1);
     machine.mem.setBig(tables.linear(first), 0x9090_9090_9090_9090n);
@@ -112,7 +112,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     expect(go(machine, cpu, 2, code.get('next'))).toEqual(fault(USER | FETCH | NOT_PRESENT, VA));
   });
 
-  test('a page that is read-only, no longer executable or not for users any more is that', () => {
+  test('a page that became read-only, not executable or supervisor-only is so', () => {
     const cpu = machine.vcpus[0];
     write(5);
     machine.mem.setBig(tables.linear(first), 0x9090_9090_9090_9090n);
@@ -128,7 +128,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER | PROTECTION, VA));
   });
 
-  test('accessed and dirty bits that were cleared are set anew', () => {
+  test('accessed and dirty bits that were cleared are set again', () => {
     write(5);
     expect(machine.mem.getBig(entry)).toBe(mfnBits(first) | ALL | A | D);
     set(first);
@@ -141,7 +141,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
 
   test('code in the new frame runs, also from the middle of a chain of jumps', () => {
     const cpu = machine.vcpus[0];
-    // inc rax; jmp to itself: five bytes, by a block that is linked to itself.
+    // This is inc rax, then a jump to it: five bytes, one block that is linked to itself.
     const loop = Uint8Array.of(0x48, 0xff, 0xc0, 0xeb, 0xfb);
     const back = Uint8Array.of(0x48, 0xff, 0xc8, 0xeb, 0xfb);
     machine.mem.u8.set(loop, tables.linear(first));
@@ -155,7 +155,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     expect(cpu.reg(RAX)).toBe(50);
   });
 
-  test('translations that others had pushed out of their place are gone, too', () => {
+  test('translations that others had evicted from the TLB are gone, too', () => {
     const cpu = machine.vcpus[0];
     const others = Array.from({ length: 12 }, (_, i) => VA + (i + 1) * 2 ** 22);
     for (const va of others) tables.mapNew(root, va);
@@ -181,7 +181,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
     }
   });
 
-  test('a table that was replaced is not used any more', () => {
+  test('a table that was replaced is no longer used', () => {
     expect(read()).toBe(1);
     write(1);
     const table = tables.take();
@@ -195,7 +195,7 @@ describe.each(Object.entries(FLUSHES))('after %s', (_, flush) => {
   });
 });
 
-test('more rights are seen without any flush: a fault is never kept', () => {
+test('additional rights are seen without a flush: faults are never cached', () => {
   const cpu = machine.vcpus[0];
   tables.set(entry, 0n);
   expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(USER, VA));
@@ -211,7 +211,7 @@ test('more rights are seen without any flush: a fault is never kept', () => {
   expect(go(machine, cpu, 1, VA)).toEqual(ran);
 });
 
-test("a flush on one vCPU leaves another's translations, and its own go with it", () => {
+test('a flush on one vCPU keeps the translations of another, whose own flush removes them', () => {
   for (const vcpu of [0, 1]) {
     expect(read(vcpu)).toBe(1);
     write(1, vcpu);
@@ -228,7 +228,7 @@ test("a flush on one vCPU leaves another's translations, and its own go with it"
   expect([read(0), read(1)]).toEqual([1, 1]);
 });
 
-test('invlpg of one page leaves its neighbour in the same place of the TLB right', () => {
+test('invlpg of one page keeps the translation of a neighbour right', () => {
   const cpu = machine.vcpus[0];
   const other = tables.mapNew(root, NEIGHBOUR);
   machine.mem.setBig(other, 7n);
@@ -250,7 +250,7 @@ describe.each([
 ])('a page of $name', ({ level, base, step }) => {
   const BIG = 0x7e00_4000_0000;
 
-  test('goes as a whole by invlpg of any byte of it', () => {
+  test('is flushed as a whole by invlpg of any of its bytes', () => {
     const cpu = machine.vcpus[0];
     const at = tables.map(root, BIG, base, ALL, level);
     const target = tables.linear(base) + 700 * PAGE * (level - 2) + step;
@@ -265,7 +265,7 @@ describe.each([
     expect(go(machine, cpu, 1, code.get('write'))).toEqual(fault(USER | WRITE, va));
   });
 
-  test('may be split into small ones', () => {
+  test('may be split into small pages', () => {
     const cpu = machine.vcpus[0];
     const at = tables.map(root, BIG, base, ALL, level);
     cpu.setReg(RDI, BIG + step);
@@ -279,7 +279,7 @@ describe.each([
 });
 
 describe("the guest's two modes", () => {
-  test('have their own tables, and change without a flush', () => {
+  test('have their own tables, and switch without a flush', () => {
     const cpu = machine.vcpus[0];
     const kernelRoot = tables.take();
     tables.program(kernelRoot, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
@@ -292,7 +292,7 @@ describe("the guest's two modes", () => {
     }
   });
 
-  test("do not lend each other a page of the kernel's", () => {
+  test('do not share pages of the kernel', () => {
     const cpu = machine.vcpus[0];
     const kernelRoot = tables.take();
     tables.program(kernelRoot, CODE, 'read: mov rax, [rdi]\nwrite: mov [rdi], rax\n');
@@ -312,7 +312,7 @@ describe("the guest's two modes", () => {
     expect(go(machine, cpu, 1, VA)).toEqual(fault(USER | FETCH, VA));
   });
 
-  test('lose a page to the same invlpg', () => {
+  test('both lose a page by one invlpg', () => {
     const cpu = machine.vcpus[0];
     for (const user of [true, false]) {
       cpu.userMode = user;
@@ -326,7 +326,7 @@ describe("the guest's two modes", () => {
     }
   });
 
-  test('change their root with a flush', () => {
+  test('change their top tables with a flush', () => {
     const cpu = machine.vcpus[0];
     expect(read()).toBe(1);
     const other = tables.take();
@@ -341,7 +341,7 @@ describe("the guest's two modes", () => {
   });
 });
 
-test('the guest edits its own tables, and its next flush shows it', () => {
+test('the guest edits its own tables, and its next flush makes that visible', () => {
   const cpu = machine.vcpus[0];
   const window = VA + 16 * PAGE;
   const l1 = Math.floor((entry - machine.ram.base) / PAGE);

@@ -1,7 +1,7 @@
 /**
- * The page walker against a model that is written from the manual: every combination of present, writable, user and
- * no-execute at every level, for pages of each size, both guest modes and every kind of access.
- * SDM vol. 3, 4.5 (tables), 4.6 (rights), 4.7 (error codes), 4.8 (accessed and dirty); what is Xen's: the guest's
+ * Compares the page walker with a model that is written from the manual: every combination of present, writable, user
+ * and no-execute at every level, for pages of each size, in both guest modes and for every kind of access (SDM volume
+ * 3: 4.5 tables, 4.6 rights, 4.7 error codes, 4.8 accessed and dirty bits). Two things are as in Xen: the guest's
  * kernel reaches pages with and without the user bit, and the error code's user bit is the guest's mode.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -32,7 +32,7 @@ import {
   WRITE,
 } from './tables.js';
 
-/** A different index at each level, none of them used by code. */
+/** Indices that differ at each level and are not used for code. */
 const VA = 5 * 2 ** 39 + 6 * 2 ** 30 + 7 * 2 ** 21 + 8 * 2 ** 12 + 0x128;
 const CODE = 0x400000;
 
@@ -52,10 +52,10 @@ let tables: Tables;
 let root: number;
 let current: Size = SIZES[0];
 let code: ReadonlyMap<string, number>;
-/** By size: linear addresses of the entries for VA, by level, and what they hold besides bits. */
+/** For each size: the linear address of the entry for VA at each level, and the address field of that entry. */
 const chains = new Map<Size, { at: number[]; frames: bigint[] }>();
 
-/** Makes `size`'s chain the one that the root leads to. */
+/** Makes the root lead to the chain of tables of `size`. */
 function choose(size: Size): { at: number[]; frames: bigint[] } {
   const chain = chains.get(size)!;
   current = size;
@@ -86,10 +86,12 @@ beforeAll(async () => {
   }
 });
 
-/** What is wrong with the entry of a level: a bit that must be zero is set, or it names a frame that is none. */
+/**
+ * What can be wrong with an entry at a level: a bit that must be zero is set, or it names a frame that does not exist.
+ */
 type Fault = 'reserved bit' | 'no frame' | undefined;
 
-/** What the manual says: the error code of a refused access, undefined if it is allowed. */
+/** What the manual says: the error code of a refused access, or undefined if it is allowed. */
 function refusal(bits: readonly bigint[], leaf: number, access: Access, user: boolean, wrong: Fault[]) {
   const base =
     (user ? USER : 0) |
@@ -98,7 +100,7 @@ function refusal(bits: readonly bigint[], leaf: number, access: Access, user: bo
   for (let level = 4; level >= leaf; level--) {
     if ((bits[level] & P) === 0n) return base | NOT_PRESENT;
     if (wrong[level] === 'reserved bit') return base | PROTECTION | RESERVED;
-    // Ours: of a frame that is none the guest learns only where it may go.
+    // Our choice: for a frame that does not exist, the guest learns only what its rights allow.
     const open = bits.slice(level).every((b) => (b & US) !== 0n);
     if (wrong[level] === 'no frame') return base | PROTECTION | (open ? RESERVED : 0);
   }
@@ -114,7 +116,7 @@ function attempt(access: Access, user: boolean): Outcome {
   const cpu = machine.vcpus[0];
   cpu.userMode = user;
   machine.tables.forget();
-  // Stores went where the instructions to execute are.
+  // The stores have overwritten the instructions to execute.
   const target = tables.linear(current.frame + current.offset) + (VA % PAGE);
   machine.touch(target);
   machine.mem.setBig(target, 0x9090_9090_9090_9090n);
@@ -131,7 +133,7 @@ const NONE: Fault[] = [];
 describe.each(SIZES)('a page of $name', (size) => {
   const levels = Array.from({ length: 5 - size.leaf }, (_, i) => size.leaf + i);
 
-  test('is reached by an instruction as the bits of each level allow, and else faults with the right code', () => {
+  test('is reached by an instruction as the bits of each level allow, else the fault has the right error code', () => {
     const chain = choose(size);
     const wrong: string[] = [];
     for (const changed of levels) {
@@ -151,7 +153,7 @@ describe.each(SIZES)('a page of $name', (size) => {
     expect(wrong).toEqual([]);
   });
 
-  test('is walked to as all bits of all levels together say', () => {
+  test('is walked to as all bits of all levels together allow', () => {
     const chain = choose(size);
     const cpu = machine.vcpus[0];
     const wrong: string[] = [];
@@ -184,12 +186,12 @@ describe.each(SIZES)('a page of $name', (size) => {
     };
     all([0n, 0n, 0n, 0n, 0n], size.leaf);
     expect(wrong).toEqual([]);
-    // Both modes: reads with P and US everywhere, half of them to write, half of all to execute.
+    // Both modes: reads with P and US at every level, half of the writes, and half of all executions.
     const n = levels.length;
     expect(allowed).toBe(2 * (4 ** n + 2 ** n + 2 ** n));
   });
 
-  test('marks what was walked accessed, and written pages dirty, only if the access is allowed', () => {
+  test('marks the walked tables accessed, and a written page dirty, only if the access is allowed', () => {
     const chain = choose(size);
     const wrong: string[] = [];
     const marks = [0n, A, D, A | D];
@@ -217,7 +219,7 @@ describe.each(SIZES)('a page of $name', (size) => {
     expect(wrong).toEqual([]);
   });
 
-  test('with a reserved bit at any level faults with that in the code, even where rights are missing too', () => {
+  test('with a reserved bit at any level faults with RSVD in the error code, even where rights are missing too', () => {
     const chain = choose(size);
     const wrong: string[] = [];
     // A frame that does not exist stands for a bit above the processor's physical address width.
@@ -257,10 +259,10 @@ describe.each(SIZES)('a page of $name', (size) => {
   });
 });
 
-test('bits that software may use change nothing', () => {
+test('ignores the bits that software may use', () => {
   for (const size of SIZES) {
     const chain = choose(size);
-    // 9 to 11, 52 to 62, and those for caching: PWT, PCD; G and PAT where the entry maps a page.
+    // They are 9 to 11, 52 to 62, those for caching (PWT, PCD), and G and PAT where the entry maps a page.
     const free = 0x7ff0_0000_0000_0e18n;
     for (let level: number = size.leaf; level <= 4; level++) {
       const global = level === size.leaf ? 0x100n | (level === 1 ? 0x80n : 0x1000n) : 0n;
@@ -289,7 +291,7 @@ test('an address that is not canonical is a general protection fault, on the sta
   cpu.setReg(7, VA);
 });
 
-test('a root that is no frame faults like a reserved bit', () => {
+test('a root that is no valid frame faults as a reserved bit does', () => {
   const cpu = machine.vcpus[0];
   cpu.userMode = true;
   cpu.cr3User = machine.ram.map.endMfn;
@@ -298,7 +300,7 @@ test('a root that is no frame faults like a reserved bit', () => {
   cpu.cr3User = machine.ram.mfnOf(root);
 });
 
-describe("Xen's own slots", () => {
+describe('the slots of a top table that Xen reserves', () => {
   const XEN = -(2 ** 47);
   const SLOT = 2 ** 39;
   let entry: number;
@@ -321,13 +323,13 @@ describe("Xen's own slots", () => {
     table(tables.linear(root) + 8 * 256, l3, P | US | A | NX);
     for (const top of [root, userRoot]) {
       table(tables.linear(top) + 8 * 258, top, P | RW | A | D | NX);
-      // A frame that only an engine has, or none.
+      // A frame that only an engine uses, or one that does not exist.
       machine.mem.setBig(tables.linear(top) + 8 * 261, rawFrame(0x11n) | P | RW | A | D);
     }
     machine.vcpus[0].setReg(7, XEN);
   });
 
-  test("are what the kernel's top table has in them: one of them is readable, and nothing else", () => {
+  test("are what the kernel's top table has in them: one is readable, nothing else is accessible", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = false;
     machine.tables.forget();
@@ -343,7 +345,7 @@ describe("Xen's own slots", () => {
     cpu.setReg(7, XEN);
   });
 
-  test("are out of reach of the guest's user mode", () => {
+  test("are not accessible to the guest's user mode", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = true;
     cpu.cr3User = machine.ram.mfnOf(userRoot);
@@ -355,9 +357,9 @@ describe("Xen's own slots", () => {
     machine.tables.forget();
   });
 
-  test('that have no USER keep both modes out, whatever they lead to', () => {
+  test('without USER are accessible to neither mode, wherever they lead', () => {
     const cpu = machine.vcpus[0];
-    // The top table itself, as a page: through slot 258 four times.
+    // The top table itself, as a page: through slot 258 at all four levels.
     const self = XEN + 2 * SLOT + (258 * 2 ** 18 + 258 * 2 ** 9 + 258) * PAGE;
     for (const va of [self, XEN + 5 * SLOT + 0x1234]) {
       for (const user of [false, true]) {
@@ -372,7 +374,7 @@ describe("Xen's own slots", () => {
     cpu.setReg(7, XEN);
   });
 
-  test("end where the guest's own begin", () => {
+  test("end where the guest's own slots begin", () => {
     const cpu = machine.vcpus[0];
     cpu.userMode = true;
     const own = XEN + 16 * 2 ** 39;

@@ -1,6 +1,6 @@
 /**
- * Loading a top table, as MOV to CR3 does: nothing of the old table is used any more, whatever the machine keeps of a
- * half that both show.
+ * Tests the loading of a top table, as by MOV to CR3: nothing of the old table is used afterwards, whatever
+ * translations the machine keeps of a half that both tables have in common.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Machine } from '../machine.js';
@@ -16,16 +16,16 @@ const RDI = 7;
 
 let machine: Machine;
 let tables: Tables;
-/** Two top tables that share their upper half. */
+/** Two top tables with the same upper half. */
 let one: number;
 let other: number;
 let code: ReadonlyMap<string, number>;
-/** Entry of UPPER. */
+/** The entry for UPPER. */
 let upper: number;
 
 const PROGRAM = 'read: mov rax, [rdi]\nnext: jmp rdi\n';
 
-/** A fresh frame that begins with `value`. */
+/** Returns a new frame that begins with `value`. */
 function page(value: bigint): number {
   const frame = tables.take();
   machine.mem.setBig(tables.linear(frame), value);
@@ -56,14 +56,14 @@ const read = (va: number): number => {
   expect(go(machine, cpu, 1, code.get('read'))).toEqual(ran);
   return cpu.reg(RAX);
 };
-/** Has the entry of UPPER name another frame. */
+/** Makes the entry for UPPER name another frame. */
 function change(value: bigint): void {
   tables.set(upper, mfnBits(page(value)) | ALL);
 }
 const load = (root: number, user = false): void => machine.tables.loadRoot(0, user, machine.ram.mfnOf(root));
 
 describe('the kernel', () => {
-  test('sees the lower half of the new table, to and fro', () => {
+  test('sees the lower half of the new table, back and forth', () => {
     expect(read(LOWER)).toBe(11);
     for (let i = 0; i < 3; i++) {
       load(other);
@@ -83,7 +83,7 @@ describe('the kernel', () => {
     expect(go(machine, cpu, 1, code.get('read'))).toEqual(fault(NOT_PRESENT, LOWER));
   });
 
-  test('sees another upper half where the new table shows one', () => {
+  test('sees another upper half where the new table has one', () => {
     expect(read(UPPER)).toBe(1);
     const third = tables.take();
     tables.program(third, UPPER_CODE, PROGRAM);
@@ -94,7 +94,7 @@ describe('the kernel', () => {
     expect(read(UPPER)).toBe(1);
   });
 
-  test('sees nothing out of date of a half that it keeps, once the host has said that tables changed', () => {
+  test('sees nothing outdated in a half that it keeps, once the host has announced that tables changed', () => {
     load(other);
     load(one);
     expect(read(UPPER)).toBe(1);
@@ -102,7 +102,7 @@ describe('the kernel', () => {
     load(other);
     expect(read(UPPER)).toBe(4);
     change(5n);
-    // The same table loaded anew flushes, too.
+    // Loading the same table again flushes as well.
     load(other);
     expect(read(UPPER)).toBe(5);
   });
@@ -125,8 +125,8 @@ describe('the kernel', () => {
   });
 });
 
-describe('a flush of what is out of date', () => {
-  test('takes the changed pages, on the vCPU that flushes, and only there', () => {
+describe('a flush of outdated translations', () => {
+  test('removes the changed pages, on the vCPU that flushes and only there', () => {
     read(UPPER);
     const second = machine.vcpus[1];
     second.setReg(RDI, UPPER);
@@ -139,7 +139,7 @@ describe('a flush of what is out of date', () => {
     expect(second.reg(RAX)).toBe(2);
   });
 
-  test.each([1, 255, 256, 257, 1000])('takes all of %i changed pages', (count) => {
+  test.each([1, 255, 256, 257, 1000])('removes all of %i changed pages', (count) => {
     const at = Array.from({ length: count }, (_, i) => UPPER + 0x10_0000 + 4096 * i);
     const before = page(100n);
     const after = page(200n);
@@ -152,7 +152,7 @@ describe('a flush of what is out of date', () => {
     for (const va of at) expect(read(va)).toBe(200);
   });
 
-  test('takes code that was jumped to', () => {
+  test('removes code that was jumped to', () => {
     const va = UPPER + 0x40_0000;
     tables.program(one, va, 'mov eax, 2\nhere: jmp here\n');
     const after = machine.mem.getBig(tables.entry(one, va));
@@ -170,7 +170,7 @@ describe('a flush of what is out of date', () => {
   });
 });
 
-test('the user sees the new table of its own, and the kernel keeps what it knows', () => {
+test('user mode sees its new top table, and the kernel keeps its translations', () => {
   const cpu = machine.vcpus[0];
   const first = tables.take();
   const second = tables.take();

@@ -1,7 +1,7 @@
 /**
- * Code that changes: whoever stores to it, the next execution sees it. A processor promises that for stores of its
- * own at once, through any alias (SDM vol. 3, 8.1.3 and 11.6 ask for less; processors do this); the host's stores
- * are announced by touch().
+ * Tests code that changes: whoever stores to it, the next execution uses the new code. A processor guarantees that at
+ * once for its own stores, through any alias (SDM volume 3, 8.1.3 and 11.6 require less; processors do this). The host
+ * announces its stores with touch().
  */
 
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -13,7 +13,7 @@ import { createMachine, TAKES_LARGE_PROGRAMS } from '../machine.js';
 import { ALL, fault, go, mfnBits, NX, P, RW, ran, Tables, US, USER } from './tables.js';
 
 const CODE = 0x400000;
-/** The same frames as CODE's two pages. */
+/** An alias of CODE's two pages. */
 const ALIAS = 0x7f00_1234_5000;
 const DATA = 0x600000;
 const [RAX, RCX, RDX, RSI, RDI] = [0, 1, 2, 6, 7];
@@ -46,7 +46,7 @@ beforeEach(async () => {
   cpu.setReg(4, DATA + 1024);
 });
 
-/** Puts a program at an address in the code's pages, as the host does. */
+/** Puts a program at an address in the code pages, as the host does. */
 function put(source: string, at = CODE): Map<string, number> {
   const { bytes, labels } = assemble(source, BigInt(at));
   poke(at, bytes);
@@ -62,15 +62,15 @@ function poke(at: number, bytes: Uint8Array): void {
   }
 }
 
-/** Until `ud2`. */
+/** Runs until `ud2`. */
 function runToEnd(rip = CODE): void {
   cpu.rip = rip;
   const exit = machine.run(0, 1_000_000);
   expect([exit, cpu.exitVector]).toEqual([Exit.exception, 6]);
 }
 
-describe('a store of the guest to code', () => {
-  test('that ran a thousand times is seen by the next time', () => {
+describe('a store by the guest to code', () => {
+  test('that ran a thousand times is seen by the next execution', () => {
     put(`
       mov ecx, 1000
     again: call work
@@ -86,7 +86,7 @@ describe('a store of the guest to code', () => {
     expect(cpu.reg(RAX)).toBe(998);
   });
 
-  test('to the very next instruction is seen by that', () => {
+  test('to the very next instruction is seen by that instruction', () => {
     const at = put(`
       mov edx, 0xc8ff
     here: mov [next], dx
@@ -95,7 +95,7 @@ describe('a store of the guest to code', () => {
     cpu.setReg(RAX, 100);
     runToEnd();
     expect(cpu.reg(RAX)).toBe(99);
-    // Again, decoded as it is now, and the other way round.
+    // The same again, as the code is decoded now, and in the opposite direction.
     put('next: inc eax', at.get('next'));
     runToEnd();
     expect(cpu.reg(RAX)).toBe(98);
@@ -114,7 +114,7 @@ describe('a store of the guest to code', () => {
     later: ${'nop\n'.repeat(8)}
       ud2`);
     const linear = tables.linear(frames[0]) + (at.get('later')! - CODE);
-    // Four times inc eax; a single byte of it alone leaves nothing that is an instruction.
+    // The code is four times inc eax; a part of it alone is no valid instruction.
     machine.touch(linear);
     machine.mem.u8.set([0xff, 0xc0, 0xff, 0xc0, 0xff, 0xc0, 0xff, 0xc0], linear);
     if (bytes === 1) machine.mem.setU8(linear + 1, 0x90);
@@ -124,7 +124,7 @@ describe('a store of the guest to code', () => {
     expect(cpu.retired).toBe(3 + nops + (8 - nops) / 2);
   });
 
-  test('of its own bytes changes the next execution, not this one', () => {
+  test('by an instruction to its own bytes changes its next execution, not this one', () => {
     const at = put(`
     again:
     own:  mov byte [own + 6], 7
@@ -142,7 +142,7 @@ describe('a store of the guest to code', () => {
     expect(machine.mem.getU8(tables.linear(frames[0]) + 6)).toBe(7);
   });
 
-  test('behind it, in the block that runs, is seen when that is jumped to', () => {
+  test('behind the store, in the running block, is seen when it is jumped to', () => {
     put(`
       xor eax, eax
     top: inc eax
@@ -160,7 +160,7 @@ describe('a store of the guest to code', () => {
     expect(cpu.reg(RAX)).toBe(9);
   });
 
-  test('by another address than it runs at is seen', () => {
+  test('through another address than the code runs at is seen', () => {
     const program = put(`
       call work
       mov byte [rdi], 0xc8
@@ -174,7 +174,7 @@ describe('a store of the guest to code', () => {
     cpu.setReg(RAX, 50);
     runToEnd();
     expect(cpu.reg(RAX)).toBe(49);
-    // It also runs at the other address, by the same decoded block.
+    // The code also runs at the other address, in the same decoded block.
     expect(go(machine, cpu, 1, ALIAS + (program.get('work')! - CODE))).toEqual(ran);
     expect(cpu.reg(RAX)).toBe(48);
     put('inc eax', program.get('work')!);
@@ -220,7 +220,7 @@ describe('a store of the guest to code', () => {
     expect(cpu.reg(RAX)).toBe(10);
   });
 
-  test('that a string instruction is itself: it completes, and what follows is new', () => {
+  test('by a string instruction to itself: it completes, and what follows is new', () => {
     const at = put(`
       mov eax, 0x90
       lea rdi, [own]
@@ -235,8 +235,8 @@ describe('a store of the guest to code', () => {
     expect(cpu.rip).toBe(at.get('behind'));
   });
 
-  test('of an instruction in two pages, in either part, is seen', () => {
-    // mov eax, imm32: opcode and one byte before the edge, three behind it.
+  test('to either part of an instruction in two pages is seen', () => {
+    // mov eax, imm32: its opcode and one byte are before the boundary, three bytes behind it.
     put('mov eax, 0x11111111\nud2', CODE + PAGE - 2);
     runToEnd(CODE + PAGE - 2);
     expect(cpu.reg(RAX)).toBe(0x1111_1111);
@@ -266,7 +266,7 @@ describe('a store of the guest to code', () => {
     expect(cpu.reg(RAX)).toBe(0x6611_5544);
   });
 
-  test('of one vCPU is seen by another', () => {
+  test('by one vCPU is seen by another', () => {
     put('work: inc eax\nud2\n', CODE);
     const other = machine.vcpus[1];
     for (let i = 0; i < 3; i++) go(machine, other, 10, CODE);
@@ -278,8 +278,8 @@ describe('a store of the guest to code', () => {
     expect(other.reg(RAX)).toBe(2);
   });
 
-  test('in a frame that had no code when its writer first wrote it is seen', () => {
-    // The writer has it in its TLB before it becomes code.
+  test('in a frame that had no code when it was first written is seen', () => {
+    // The writer has the page in its TLB before it holds code.
     put('write: mov [rdi], dx\nud2', CODE);
     cpu.setReg(RDI, ALIAS + PAGE);
     for (const code of [INC, DEC, INC, DEC, DEC]) {
@@ -292,7 +292,7 @@ describe('a store of the guest to code', () => {
     }
   });
 
-  test('whose translation was pushed out of its place before the frame held code is seen', () => {
+  test('whose translation was evicted before the frame held code is seen', () => {
     const neighbour = ALIAS + PAGE + 2 ** 22;
     tables.mapNew(root, neighbour);
     put('write: mov [rdi], dx\nud2', CODE);
@@ -306,7 +306,7 @@ describe('a store of the guest to code', () => {
       cpu.setReg(RAX, 5);
       runToEnd(CODE + PAGE);
       expect(cpu.reg(RAX)).toBe(code === INC ? 6 : 4);
-      // Beside the code first: that must not make its page one that is stored to without a look.
+      // A store beside the code comes first: it must not make later stores to that page go unnoticed.
       cpu.setReg(RDX, 0x9090);
       cpu.setReg(RDI, ALIAS + PAGE + 2048);
       runToEnd();
@@ -317,7 +317,7 @@ describe('a store of the guest to code', () => {
     }
   });
 
-  test('beside code leaves it in force', () => {
+  test('beside code keeps the code in force', () => {
     put(`
       mov ecx, 500
     again: add dword [counter], 1
@@ -332,7 +332,7 @@ describe('a store of the guest to code', () => {
   });
 });
 
-describe('a store of the host to code', () => {
+describe('a store by the host to code', () => {
   test('is seen by the next run', () => {
     put('inc eax\nud2');
     runToEnd();
@@ -343,7 +343,7 @@ describe('a store of the host to code', () => {
     expect(cpu.reg(RAX)).toBe(1);
   });
 
-  test('by the address that translate() gave for writing is seen', () => {
+  test('at the address that translate() returned for writing is seen', () => {
     put('inc eax\nud2');
     runToEnd();
     const linear = machine.translate(0, ALIAS, 1);
@@ -362,7 +362,7 @@ describe('a store of the host to code', () => {
     expect(cpu.reg(RAX)).toBe(0x1122_1111);
   });
 
-  test('in the middle of a loop is seen by its next round', () => {
+  test('in the middle of a loop is seen in its next iteration', () => {
     put('again: inc eax\njmp again');
     cpu.rip = CODE;
     expect(go(machine, cpu, 1001)).toEqual(ran);
@@ -375,7 +375,7 @@ describe('a store of the host to code', () => {
   });
 });
 
-test('an instruction whose second page changes place is another instruction', () => {
+test('an instruction whose second page is mapped to another frame is another instruction', () => {
   const other = tables.take();
   put('mov eax, 0x11111111\nud2', CODE + PAGE - 2);
   machine.mem.u8.set(machine.mem.bytes(tables.linear(frames[1]), 16).slice(), tables.linear(other));
@@ -386,14 +386,14 @@ test('an instruction whose second page changes place is another instruction', ()
   machine.tables.flush(1, CODE + PAGE);
   runToEnd(CODE + PAGE - 2);
   expect(cpu.reg(RAX)).toBe(0x1111_7711);
-  // By the alias it is still the old one.
+  // Through the alias it is still the old instruction.
   runToEnd(ALIAS + PAGE - 2);
   expect(cpu.reg(RAX)).toBe(0x1111_1111);
   runToEnd(CODE + PAGE - 2);
   expect(cpu.reg(RAX)).toBe(0x1111_7711);
 });
 
-test('an instruction in two pages of which the second is not there, or not executable, faults at its first byte there', () => {
+test('an instruction in two pages of which the second is absent, or not executable, faults at its first byte there', () => {
   put('mov eax, 0x11111111\nud2', CODE + PAGE - 2);
   const entry = tables.entry(root, CODE + PAGE);
   for (const [bits, code] of [
@@ -415,7 +415,7 @@ test('an instruction in two pages of which the second is not there, or not execu
 });
 
 test.runIf(TAKES_LARGE_PROGRAMS)(
-  'more code than the cache holds is decoded anew, and stays right',
+  'code beyond the size of the cache is decoded again, and stays right',
   async () => {
     const small = await createMachine(2048, 64 << 10);
     const t = new Tables(small);
@@ -442,8 +442,8 @@ test.runIf(TAKES_LARGE_PROGRAMS)(
   },
 );
 
-test('random stores to code give what an execution of one instruction at a time gives', async () => {
-  // Two machines run the same program that patches itself: one in one go, one stopped after every instruction.
+test('with random stores to code the result is that of running one instruction at a time', async () => {
+  // Two machines run the same program that patches itself: one without a stop, one stopped after every instruction.
   let seed = 7;
   const random = (n: number): number => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;

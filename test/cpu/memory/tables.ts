@@ -1,12 +1,12 @@
 /**
- * Page tables for tests of the memory management: any entry at any level, bit by bit, and little programs on them.
- * Frames are taken in order and never given back.
+ * Builds page tables for tests of the memory management: any entry at any level, bit by bit, and small programs on
+ * them. Frames are allocated in order and never freed.
  */
 import { assemble } from '../../../src/asm/assembler.js';
 import { Exit, FrameMap, PAGE } from '../../../src/engine/engine.js';
 import type { Machine, Vcpu } from '../machine.js';
 
-/** Bits of a page-table entry, SDM vol. 3, 4.5. */
+/** Bits of a page-table entry (SDM volume 3, 4.5). */
 export const P = 0x1n;
 export const RW = 0x2n;
 export const US = 0x4n;
@@ -25,10 +25,10 @@ export const RESERVED = 8;
 export const FETCH = 16;
 export const PF = 14;
 
-/** log2 of the bytes that one entry covers, by level. */
+/** The base-2 logarithm of the bytes that one entry covers, by level. */
 export const SHIFTS = [0, 12, 21, 30, 39];
 
-/** More frames than any machine here has. */
+/** A frame number beyond the size of every machine here. */
 const MAP = FrameMap.whole(2 ** 20);
 export const mfnBits = (frame: number): bigint => BigInt(MAP.mfnOf(frame)) << 12n;
 
@@ -37,7 +37,7 @@ export class Tables {
 
   constructor(readonly machine: Machine) {}
 
-  /** A fresh zeroed frame's index. */
+  /** Returns the index of a new zeroed frame. */
   take(): number {
     const frame = this.next++;
     if (frame >= this.machine.ram.frames)
@@ -50,7 +50,7 @@ export class Tables {
     return this.machine.ram.linearOf(frame);
   }
 
-  /** Linear address of the entry for `va` at a level, with tables on the way that allow everything. */
+  /** Returns the linear address of the entry for `va` at a level; the tables above it allow everything. */
   entry(root: number, va: number, level = 1): number {
     let table = root;
     for (let l = 4; l > level; l--) {
@@ -66,28 +66,28 @@ export class Tables {
     return this.linear(table) + 8 * index;
   }
 
-  /** Sets the entry at a linear address by the engine, which so learns of it. */
+  /** Sets the entry at a linear address through the engine, which is so informed of it. */
   set(at: number, value: bigint, level = 1): void {
     const { ram, tables } = this.machine;
     const [lo, hi] = [value & 0xffff_ffffn, value >> 32n].map(Number);
     tables.setEntry(ram.frameAt(at), (at % PAGE) / 8, level, lo, hi);
   }
 
-  /** Maps `va` to a frame, at level 1 unless told; the linear address of the entry. */
+  /** Maps `va` to a frame, at level 1 by default. Returns the linear address of the entry. */
   map(root: number, va: number, frame: number, bits = ALL, level = 1): number {
     const at = this.entry(root, va, level);
     this.machine.mem.setBig(at, mfnBits(frame) | bits | (level > 1 ? PS : 0n));
     return at;
   }
 
-  /** Maps a fresh frame and gives its linear address. */
+  /** Maps a new frame and returns its linear address. */
   mapNew(root: number, va: number, bits = ALL): number {
     const frame = this.take();
     this.map(root, va, frame, bits);
     return this.linear(frame);
   }
 
-  /** A program in a fresh frame at `va`, which must be the start of a page; its labels. */
+  /** Puts a program into a new frame at `va`, which must be the start of a page. Returns its labels. */
   program(root: number, va: number, source: string): ReadonlyMap<string, number> {
     const { bytes, labels } = assemble(source, BigInt(va));
     for (let at = 0; at < bytes.length; at += PAGE)
@@ -98,14 +98,14 @@ export class Tables {
 
 export interface Outcome {
   readonly exit: Exit;
-  /** Of an exception. */
+  /** The vector of an exception. */
   readonly vector?: number;
   readonly error?: number;
-  /** Of a page fault. */
+  /** The error code and the address of a page fault. */
   readonly cr2?: number;
 }
 
-/** Runs at most `budget` instructions from where the vCPU stands, or from `rip`. */
+/** Runs at most `budget` instructions from the vCPU's present state, or from `rip`. */
 export function go(machine: Machine, cpu: Vcpu, budget: number, rip?: number): Outcome {
   if (rip !== undefined) cpu.rip = rip;
   const exit = machine.run(cpu.id, budget);
@@ -123,5 +123,5 @@ export const fault = (error: number, cr2: number): Outcome => ({
 });
 export const general: Outcome = { exit: Exit.exception, vector: 13, error: 0 };
 
-/** Bits 12 to 51, unsigned: for frames that do not exist. */
+/** Bits 12 to 51, unsigned, also for frames that do not exist. */
 export const rawFrame = (mfn: bigint): bigint => (mfn & 0xff_ffff_ffffn) << 12n;

@@ -1,6 +1,7 @@
 /**
- * Translated code against the processor: the named cases and random sequences of the differential test, every block
- * translated before it runs for the first time. STILLPOINT_TIER=translate lets differential.test.ts do the same at length.
+ * Compares translated code with the processor: the named cases and random sequences of the differential test, with
+ * every block translated before it runs for the first time. With STILLPOINT_TIER=translate, differential.test.ts does
+ * the same at length.
  */
 import { execFileSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
@@ -11,7 +12,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url));
 const seed = Number(process.env.STILLPOINT_CPU_SEED ?? randomInt(2 ** 31));
 const SEQUENCES = 3000;
 
-/** The differential test's child, with its machine translating at once: what it says. */
+/** Runs the child process of the differential test with a machine that translates at once. Returns its output. */
 function said(...args: string[]): Record<string, unknown>[] {
   const text = execFileSync(process.execPath, ['build/test/cpu/differential.js', ...args], {
     cwd: root,
@@ -27,7 +28,7 @@ function said(...args: string[]): Record<string, unknown>[] {
 const here = process.arch === 'x64' && process.platform === 'linux';
 
 test.skipIf(!here)(
-  'translated at once, the named cases are as on the processor',
+  'named cases give the same results as on the processor when translated at once',
   { timeout: 120_000 },
   () => {
     const wrong = said('cases').filter((line) => Array.isArray(line.found) && line.found.length > 0);
@@ -36,7 +37,7 @@ test.skipIf(!here)(
 );
 
 test.skipIf(!here)(
-  `translated at once, ${SEQUENCES} random sequences are as on the processor`,
+  `${SEQUENCES} random sequences give the same results as on the processor when translated at once`,
   { timeout: 300_000 },
   () => {
     const lines = said(`${seed}`, '0', `${SEQUENCES}`);

@@ -1,6 +1,6 @@
 /**
- * Random programs for the tiers: loops with calls, branches, memory near the end of a page, stores into their own
- * code. Invariant: a program is named by its seed and by nothing else.
+ * Random programs to compare the tiers: loops with calls, branches, memory accesses near the end of a page, and stores
+ * into their own code. Invariant: a program depends on its seed alone.
  */
 const REGISTERS: Record<number, readonly string[]> = {
   8: ['al', 'dl', 'sil', 'dil', 'bpl', 'r8b', 'r9b', 'ah', 'dh', 'ch'],
@@ -56,7 +56,7 @@ export class Random {
   constructor(seed: number) {
     this.state = (Math.imul(seed + 1, 0x9e37_79b1) ^ 0x5bd1_e995) >>> 0 || 1;
   }
-  /** 0 to n - 1. */
+  /** A number from 0 to n - 1. */
   below(n: number): number {
     this.state ^= this.state << 13;
     this.state ^= this.state >>> 17;
@@ -68,7 +68,7 @@ export class Random {
   }
 }
 
-/** rbx: data; r10 to r15 count. Nothing else touches these. */
+/** rbx points to data; r10 to r15 are loop counters. Nothing else changes these registers. */
 export const COUNTERS = ['r12', 'r13', 'r14'];
 
 class Writer {
@@ -81,7 +81,7 @@ class Writer {
   ) {}
 
   private memory(indexed = true): string {
-    // Mostly in the page; sometimes over its end, where nothing is.
+    // Most addresses are in the page; some cross its end, where nothing is mapped.
     const at = this.r.below(60) === 0 ? 4096 - this.r.below(12) : this.r.below(500) * 8 + this.r.below(4);
     return indexed && this.r.below(3) === 0
       ? `rbx+r11*${this.r.pick([1, 2, 4, 8])}+${at % 4000}`
@@ -91,7 +91,7 @@ class Writer {
   private integer(): string {
     const { r } = this;
     const bits = r.pick([8, 16, 32, 32, 32, 64, 64, 64]);
-    // ah and its like cannot stand beside registers that need a REX prefix.
+    // ah to bh cannot be used together with registers that need a REX prefix.
     const all = REGISTERS[bits];
     const legacy = bits === 8 && r.below(2) === 0;
     const names = bits === 8 ? (legacy ? ['al', 'dl', 'ah', 'dh', 'ch'] : all.slice(0, 7)) : all;
@@ -217,7 +217,7 @@ class Writer {
           }
           break;
         default:
-          // A store into the operand of an instruction of a loop: its code changes.
+          // This store changes the operand of an instruction in a loop, so the loop's code changes.
           if (this.functions > 0 && r.below(8) === 0)
             this.lines.push(`lea r10, [patch${r.below(this.functions)}]`, 'mov byte [r10+1], r14b');
       }
@@ -233,7 +233,7 @@ class Writer {
   }
 }
 
-/** Source of a program: it ends with int3. */
+/** Returns the source of a program; it ends with int3. */
 export function makeProgram(seed: number, times: number): string {
   const r = new Random(seed);
   const functions = 3;

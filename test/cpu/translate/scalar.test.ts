@@ -1,6 +1,6 @@
 /**
- * Scalar doubles in translated code are as core/fp computes them: results, MXCSR, flags and faults, for operands at all
- * edges and for every way MXCSR can be set. (That core/fp does what the processor does is the differential test's.)
+ * Tests that translated code computes scalar doubles as core/fp does: results, MXCSR, flags and faults, for boundary
+ * operands and for every setting of MXCSR. (The differential test shows that core/fp does what the processor does.)
  */
 
 import { expect, test } from 'vitest';
@@ -16,7 +16,10 @@ const FRAMES = 16;
 const STRIDE = 128;
 const RBX = 3;
 
-/** Bytes before ModRM: sum, difference, product, quotient, root, least, greatest, comparisons, conversions. */
+/**
+ * The bytes before ModRM: addition, subtraction, multiplication, division, square root, min, max, comparisons,
+ * conversions.
+ */
 const OPERATIONS = [
   ...[0x58, 0x5c, 0x59, 0x5e, 0x51, 0x5d, 0x5f].map((code) => [0xf2, 0x0f, code]),
   ...[0x2e, 0x2f].map((code) => [0x66, 0x0f, code]),
@@ -25,7 +28,7 @@ const OPERATIONS = [
     [0xf2, 0x48, 0x0f, code],
   ]),
 ];
-/** xmm0 (or eax) with xmm1 (or ecx), or with the second operand in memory. */
+/** Operands xmm0 (or eax) and xmm1 (or ecx), or the second operand in memory. */
 const OPERANDS = [[0xc1], [0x43, 16]];
 const LOADS = [
   [0x0f, 0xae, 0x13], // ldmxcsr [rbx]
@@ -33,7 +36,7 @@ const LOADS = [
   [0xf2, 0x0f, 0x10, 0x4b, 16], // movsd xmm1, [rbx+16]
   [0x48, 0x8b, 0x4b, 16], // mov rcx, [rbx+16]
 ].flat();
-/** setcc [rbx + 64 + cc], of all conditions. */
+/** setcc [rbx + 64 + cc], for every condition. */
 const CONDITIONS = Array.from({ length: 16 }, (_, cc) => [0x0f, 0x90 + cc, 0x43, 64 + cc]).flat();
 const INT3 = 0xcc;
 
@@ -70,7 +73,7 @@ const PATTERNS = [
 ];
 const ALL = [...VALUES, ...PATTERNS];
 
-/** At power-on; with each sticky flag that matters; each rounding; FTZ; DAZ; exceptions that are not masked. */
+/** MXCSR at power-on; with each relevant sticky flag; each rounding mode; FTZ; DAZ; with unmasked exceptions. */
 const MODES = [
   0x1f80, 0x1fa0, 0x1fbf, 0x3fa0, 0x5fa0, 0x7fa0, 0x9fa0, 0x1fe0, 0x0fa0, 0x1f20, 0x1e20, 0x1820,
 ];
@@ -116,13 +119,13 @@ function run({ machine, cpu, data }: Subject, program: number, mode: number, a: 
   return [Exit[exit], cpu.exitVector, ...seen].join(' ');
 }
 
-test('scalar doubles, translated and not', { timeout: 120_000 }, async () => {
+test('scalar doubles, translated and not translated', { timeout: 120_000 }, async () => {
   const [one, other] = await Promise.all([open('interpreter'), open('translate')]);
   const wrong: string[] = [];
   for (let program = 0; program < PROGRAMS.length; program++) {
     for (const mode of MODES) {
       for (const [i, a] of ALL.entries()) {
-        // All pairs with the usual mode; else each value with some others.
+        // All pairs of values run with the default mode; in other modes each value runs with some others.
         const others = mode === 0x1fa0 ? ALL : ALL.filter((_, k) => (k + i) % 5 === 0);
         for (const b of others) {
           if (run(one, program, mode, a, b) !== run(other, program, mode, a, b))

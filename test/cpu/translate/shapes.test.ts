@@ -1,4 +1,4 @@
-/** What a few dozen shapes of guest code are translated to, word for word: `vitest -u` writes the files anew. */
+/** The exact translation of a few dozen shapes of guest code, as snapshots: `vitest -u` writes the files again. */
 import { expect, test } from 'vitest';
 import { assemble } from '../../../src/asm/assembler.js';
 import { PAGE } from '../../../src/engine/engine.js';
@@ -19,7 +19,7 @@ const LOCALS: string[] = [];
 for (const [name, n] of Object.entries(L)) if (!name.endsWith('LOCALS')) LOCALS[n] = name.toLowerCase();
 for (let i = 0; i < 16; i++) LOCALS[L.REGISTER_0 + i] = REGISTERS[i];
 
-/** Name, and code that is run until its int3, so that its jumps are linked. */
+/** A name, and code that runs to its int3 first, so that its jumps are linked. */
 const SHAPES: readonly (readonly [name: string, text: string])[] = [
   ['move 32 bits', 'mov eax, edx'],
   ['move an immediate of 64 bits', 'mov rax, 0x123456789abcdef0'],

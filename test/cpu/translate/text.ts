@@ -1,4 +1,7 @@
-/** WebAssembly function bodies as text, for people and for snapshots: the instructions that the translator writes. */
+/**
+ * Prints WebAssembly function bodies as text, for people and for snapshots, with the instructions that the translator
+ * uses.
+ */
 import { V, VECTOR_PREFIX, W } from '../../../src/engine/wasm/translate/opcodes.js';
 
 const names = (of: Record<string, number>): Map<number, string> =>
@@ -10,7 +13,7 @@ const IMPORTS = ['readAt', 'writeAt', 'step', 'conditionOf', 'fpExec', 'readFlag
 const MEMORY_FIRST = W.i32_load;
 const MEMORY_LAST = W.i64_store32;
 
-/** A body as FunctionWriter makes it: locals, then code. */
+/** Prints a body as FunctionWriter makes it: locals, then code. */
 export function bodyText(body: Uint8Array, localNames: readonly string[]): string {
   let at = 0;
   const unsigned = (): number => {

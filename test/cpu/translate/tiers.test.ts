@@ -1,7 +1,7 @@
 /**
- * The tiers cannot be told apart: random programs, cut off at random places, leave the same registers, flags, memory,
- * counts and faults whether they are interpreted, translated at once, translated when warm, or translated and dropped
- * at random.
+ * Tests that the tiers cannot be distinguished: random programs that are stopped at random places leave the same
+ * registers, flags, memory, counts and faults, whether they are interpreted, translated at once, translated when warm,
+ * or translated and dropped at random.
  */
 
 import { createHash } from 'node:crypto';
@@ -55,14 +55,14 @@ async function open(tier: Tier, image: Uint8Array): Promise<Subject> {
   return { machine, pages };
 }
 
-/** All that a guest, or whoever moves it, can see. */
+/** Everything that a guest, or a migration, can observe. */
 function stateOf({ machine, pages }: Subject): string {
   const hash = createHash('sha256').update(encodeVcpuStates(machine.save()));
   for (const page of pages) hash.update(machine.mem.bytes(page, PAGE));
   return hash.digest('hex');
 }
 
-/** Runs on to the next stop; what happened, or undefined at the end. */
+/** Runs to the next stop. Returns what happened, or undefined at the end. */
 function advance(subject: Subject, budget: number): string | undefined {
   const { machine } = subject;
   const [cpu] = machine.vcpus;
@@ -70,7 +70,7 @@ function advance(subject: Subject, budget: number): string | undefined {
   const text = `${Exit[exit]} ${exit === Exit.limit ? '' : cpu.exitVector} rip ${cpu.rip.toString(16)} count ${cpu.retired}`;
   if (exit === Exit.limit) return text;
   if (exit !== Exit.exception || cpu.exitVector === 3) return undefined;
-  // The faulting instruction is left out.
+  // The faulting instruction is not counted.
   cpu.rip += cpu.exitLength;
   return text;
 }

@@ -1,6 +1,6 @@
 /**
- * What an engine must do for the hypervisor above it, in tests that take any engine: a factory goes in, and nothing is
- * asked but what src/engine/engine.ts promises. What an engine says that it cannot do (its abilities) is not asked of it.
+ * What an engine must do for the hypervisor above it, as tests that take any engine: they get a factory and use only
+ * what src/engine/engine.ts promises. They do not test what an engine declares that it cannot do (its abilities).
  */
 import { describe } from 'vitest';
 import type { CreateEngine } from '../../../src/engine/engine.js';

@@ -5,7 +5,7 @@ import { CODE, CPUID, DONE, EXECUTE, PF_FETCH, PF_PRESENT, PF_WRITE, PLACE, READ
 const [RAX, RCX, RDX, RBX, RSP, , RSI, RDI] = [0, 1, 2, 3, 4, 5, 6, 7];
 const PF = 14;
 
-/** What leaves with an exception, by itself: source, vector, error code, where rip is. */
+/** Instructions that raise an exception themselves: source, vector, error code, and where rip is. */
 const EXCEPTIONS: readonly (readonly [string, number, number, string])[] = [
   ['xor edx, edx\nxor ecx, ecx\nbad: div rcx', 0, 0, 'bad'],
   ['bad: ud2\nnop', 6, 0, 'bad'],
@@ -14,7 +14,7 @@ const EXCEPTIONS: readonly (readonly [string, number, number, string])[] = [
   ['mov rax, 0x800000000000\nbad: jmp rax', 13, 0, 'bad'],
 ];
 
-/** Instructions that a guest at level 3 may not execute. */
+/** Instructions that a guest at privilege level 3 may not execute. */
 const PRIVILEGED = [
   'hlt',
   'cli',
@@ -29,7 +29,7 @@ const PRIVILEGED = [
 
 export function exits(create: CreateEngine): void {
   describe('exits', () => {
-    it('syscall leaves behind itself, and changes neither mode nor selectors', async () => {
+    it('syscall exits after the instruction, and changes neither mode nor selectors', async () => {
       for (const userMode of [false, true]) {
         const rig = await Rig.open(create);
         rig.program('nop\nend: syscall\nnop');
@@ -37,7 +37,7 @@ export function exits(create: CreateEngine): void {
         cpu.userMode = userMode;
         cpu.setReg(RAX, 5);
         expect(rig.run()).toEqual(DONE);
-        // RCX and R11 are what a processor leaves in them, or still what they were: the hypervisor sets them.
+        // RCX and R11 either have the values that a processor sets, or are unchanged: the hypervisor sets them.
         expect([cpu.reg(RAX), cpu.userMode, cpu.cs, cpu.ss]).toEqual([5, userMode, 0xe033, 0xe02b]);
       }
     });
@@ -57,7 +57,7 @@ export function exits(create: CreateEngine): void {
       ['int 0x80', 0x80, 2],
       ['int 14', 14, 2],
     ])(
-      '%s is an exception of software: rip is behind it, and its length is known',
+      '%s is a software exception: rip is after the instruction, and its length is reported',
       async (source, vector, bytes) => {
         const rig = await Rig.open(create);
         rig.program(`nop\nbad: ${source}\nafter: nop`);
@@ -73,7 +73,7 @@ export function exits(create: CreateEngine): void {
       },
     );
 
-    it('TS in CR0 makes of the first instruction of the FPU vector 7', async () => {
+    it('with TS set in CR0 the first FPU instruction raises vector 7', async () => {
       const rig = await Rig.open(create);
       rig.program('nop\nbad: movaps xmm0, xmm1\nend: syscall');
       rig.cpu.cr0 = 0x8005_003b;
@@ -82,7 +82,7 @@ export function exits(create: CreateEngine): void {
       expect(rig.run()).toEqual(DONE);
     });
 
-    it('page faults tell address and reason, with nothing of the instruction done', async () => {
+    it('page faults report address and error code, and the instruction has had no effect', async () => {
       const rig = await Rig.open(create);
       rig.program(
         'reads: add rax, [rdi+5]\nwrites: add [rdi+6], rax\nonly: xchg [rsi+8], rax\njumps: jmp rbx\nend: syscall',
@@ -113,7 +113,7 @@ export function exits(create: CreateEngine): void {
         expect(at('only')).toEqual(fault('only', PF_WRITE | PF_PRESENT, PLACE + 8));
       }
       cpu.userMode = false;
-      // It faults where it arrives.
+      // The fetch at the destination faults.
       const jumped = at('jumps');
       expect([jumped.vector, jumped.error, jumped.cr2, cpu.rip]).toEqual([
         PF,
@@ -124,7 +124,7 @@ export function exits(create: CreateEngine): void {
       expect(rig.mem.getBig(rig.linearOf(locked) + 8)).toBe(0n);
     });
 
-    it('a string instruction that faults stands where it has come to', async () => {
+    it('a string instruction that faults keeps the elements that it has done', async () => {
       const rig = await Rig.open(create);
       rig.program('copies: rep stosb\nend: syscall');
       const frame = rig.mapNew(PLACE);
@@ -151,7 +151,7 @@ export function exits(create: CreateEngine): void {
       ]).toEqual([0, 7, 0]);
     });
 
-    it.each(PRIVILEGED)('%s is for the hypervisor, undone', async (instruction) => {
+    it.each(PRIVILEGED)('%s exits to the hypervisor without any effect', async (instruction) => {
       for (const userMode of [false, true]) {
         const rig = await Rig.open(create);
         rig.program(`nop\nhere: ${instruction}\nnop`);
@@ -161,12 +161,12 @@ export function exits(create: CreateEngine): void {
         cpu.setReg(RDX, 0x60);
         expect(rig.run()).toEqual({ exit: Exit.privileged, at: 'here' });
         expect([cpu.reg(RAX), cpu.reg(RDX)]).toEqual([0x1234, 0x60]);
-        // Whoever has carried it out goes on behind it.
+        // The hypervisor emulates the instruction and continues after it.
         cpu.rip = rig.at('here');
       }
     });
 
-    it('ud2 before "xen" is forced emulation, before anything else an invalid opcode', async () => {
+    it('ud2 followed by "xen" is forced emulation; before anything else it is an invalid opcode', async () => {
       const rig = await Rig.open(create);
       rig.program('nop\nhere: ud2\nascii "xen"\ncpuid\nnop\nbad: ud2\nascii "xem"\ncpuid');
       expect(rig.run()).toEqual({ exit: Exit.forcedEmulation, at: 'here' });
@@ -174,7 +174,7 @@ export function exits(create: CreateEngine): void {
       expect(rig.run()).toEqual({ exit: Exit.exception, at: 'bad', vector: 6, error: 0 });
     });
 
-    it('cpuid tells of the identity, unless it is left to the hypervisor', async () => {
+    it("cpuid returns the identity's leaves, unless it is left to the hypervisor", async () => {
       const rig = await Rig.open(create);
       rig.program('xor eax, eax\nxor ecx, ecx\nhere: cpuid\nend: syscall');
       const { cpu } = rig;
@@ -188,7 +188,7 @@ export function exits(create: CreateEngine): void {
       expect([RAX, RBX, RCX, RDX].map((i) => cpu.reg(i))).toEqual([eax, ebx, ecx, edx]);
     });
 
-    it('rdtsc is virtual time', async () => {
+    it('rdtsc returns virtual time', async () => {
       let time = 1e9;
       const rig = await Rig.open(create, { now: () => (time += 1000) });
       rig.program('rdtsc\nmov rsi, rax\nmov rdi, rdx\nrdtsc\nend: syscall');
@@ -200,11 +200,11 @@ export function exits(create: CreateEngine): void {
       if (rig.engine.abilities.rdtsc === 'asked') expect(second - first).toBe(1000);
     });
 
-    it('code may lie in two pages, and faults for the one that is not there', async () => {
+    it('code may cross a page boundary, and faults for the page that is absent', async () => {
       const rig = await Rig.open(create);
       rig.program('end: syscall');
       const [first, second] = [rig.mapNew(PLACE, EXECUTE), rig.take()];
-      // mov eax, 0x11223344; its last three bytes are in the second page. Then syscall.
+      // mov eax, 0x11223344; its last three bytes are in the second page, followed by syscall.
       rig.mem.u8.set([0xb8, 0x44], rig.linearOf(first) + 4094);
       rig.mem.u8.set([0x33, 0x22, 0x11, 0x0f, 0x05], rig.linearOf(second));
       const { cpu } = rig;
@@ -221,7 +221,7 @@ export function exits(create: CreateEngine): void {
       expect([rig.run().exit, cpu.reg(RAX)]).toEqual([Exit.syscall, 0x1122_3344]);
     });
 
-    it('the stack is memory as any other', async () => {
+    it('the stack is memory like any other', async () => {
       const rig = await Rig.open(create);
       rig.program('push rax\npush rcx\npop rdx\ncall there\nend: syscall\nnop\nthere: ret');
       const { cpu } = rig;

@@ -19,13 +19,13 @@ import {
 const PF_USER = 4;
 const [RAX, RDI] = [0, 7];
 
-/** The frames in a bit map of the dirty log. */
+/** The frames that are set in a bit map of the dirty log. */
 const framesOf = (bits: Uint8Array): number[] =>
   Array.from({ length: FRAMES }, (_, i) => i).filter((i) => (bits[i >> 3] >> (i & 7)) & 1);
 
 export function memory(create: CreateEngine): void {
   describe('translate', () => {
-    it('leads to the frames that the tables name, by intent and mode', async () => {
+    it('returns the frames that the tables name, by intent and mode', async () => {
       const rig = await Rig.open(create);
       rig.program('end: syscall');
       const [both, fixed] = [rig.mapNew(PLACE), rig.mapNew(PLACE + 4096, READ_ONLY)];
@@ -45,7 +45,7 @@ export function memory(create: CreateEngine): void {
       }
     });
 
-    it('fails as the access would, and says why', async () => {
+    it('fails as the access would, and returns the reason', async () => {
       const rig = await Rig.open(create);
       rig.program('end: syscall');
       rig.mapNew(PLACE, READ_ONLY);
@@ -60,7 +60,7 @@ export function memory(create: CreateEngine): void {
       expect(why(OWN + 3, Intent.read)).toEqual([0, OWN + 3]);
     });
 
-    it('of a write marks what a write of the guest does', async () => {
+    it('for a write sets the same bits as a write by the guest', async () => {
       const rig = await Rig.open(create);
       rig.program('end: syscall');
       const frame = rig.mapNew(PLACE);
@@ -77,7 +77,7 @@ export function memory(create: CreateEngine): void {
   describe('the dirty log', () => {
     const SOURCE = 'mov [rdi], rax\nmov [rdi+4096], rax\nend: syscall';
 
-    it('has every frame that was written, by whomever, and forgets what was read', async () => {
+    it('has every frame that was written by guest or host, and clears what was read', async () => {
       const rig = await Rig.open(create);
       rig.program(SOURCE);
       const [first, second, byHost, untouched] = [
@@ -108,7 +108,7 @@ export function memory(create: CreateEngine): void {
       expect(written).toEqual(expect.arrayContaining([first, second, byHost]));
       expect(written).not.toContain(untouched);
       expect(read()).toEqual([]);
-      // A page that was written before is noted anew.
+      // A page that was written before is logged again.
       write();
       expect(read()).toEqual(expect.arrayContaining([first, second]));
       engine.dirty.stop();
@@ -119,7 +119,7 @@ export function memory(create: CreateEngine): void {
       expect(() => read()).toThrow('dirty log is not running');
     });
 
-    it('is read by ranges, into bits that are there already', async () => {
+    it('is read in ranges, into bits that may already be set', async () => {
       const rig = await Rig.open(create);
       rig.program(SOURCE);
       const frames = Array.from({ length: 12 }, () => rig.take());
@@ -139,7 +139,7 @@ export function memory(create: CreateEngine): void {
   describe('code', () => {
     const MOVES = [0xb8, 1, 0, 0, 0, 0x0f, 0x05];
 
-    it('that the guest has written runs as it was written', async () => {
+    it('that the guest has written runs as written', async () => {
       const rig = await Rig.open(create);
       rig.program('mov byte [rdi], 7\njmp rsi\nend: syscall');
       const frame = rig.mapNew(PLACE);
@@ -154,7 +154,7 @@ export function memory(create: CreateEngine): void {
       expect([rig.run().exit, cpu.reg(RAX)]).toEqual([Exit.syscall, 7]);
     });
 
-    it('that the host has written runs as it was written', async () => {
+    it('that the host has written runs as written', async () => {
       const rig = await Rig.open(create);
       rig.program('end: syscall');
       const frame = rig.mapNew(PLACE, EXECUTE);

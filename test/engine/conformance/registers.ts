@@ -8,7 +8,7 @@ const RAX = 0;
 
 export function registers(create: CreateEngine): void {
   describe('registers', () => {
-    it('are numbered as instructions encode them, all 64 bits of each, as halves, whole, and as numbers', async () => {
+    it('are numbered as instructions encode them; all 64 bits can be set and read as halves, whole, and as numbers', async () => {
       const rig = await Rig.open(create);
       rig.program(`${NAMES.map((name, i) => `mov [data+${8 * i}], ${name}`).join('\n')}\nend: syscall`);
       const { cpu } = rig;
@@ -33,7 +33,7 @@ export function registers(create: CreateEngine): void {
       }
     });
 
-    it('are those of 1 to 8 vCPUs', async () => {
+    it('exist for 1 to 8 vCPUs', async () => {
       const { engine } = await Rig.open(create, { vcpus: MAX_VCPUS });
       for (const cpu of engine.vcpus) cpu.setReg(RAX, 100 + cpu.id);
       expect(engine.vcpus.map((cpu) => cpu.reg(RAX))).toEqual([100, 101, 102, 103, 104, 105, 106, 107]);
@@ -41,14 +41,14 @@ export function registers(create: CreateEngine): void {
         await expect(Rig.open(create, { vcpus })).rejects.toThrow(RangeError);
     });
 
-    it('are what the program leaves in them', async () => {
+    it('have the values that the program left in them', async () => {
       const rig = await Rig.open(create);
       rig.program(`${NAMES.map((name, i) => `mov ${name}, ${value(i)}`).join('\n')}\nend: syscall`);
       expect(rig.run()).toEqual(DONE);
       expect(NAMES.map((_, i) => rig.cpu.regBig(i))).toEqual(NAMES.map((_, i) => value(i)));
     });
 
-    it('rip and cr2 keep all 64 bits, too', async () => {
+    it('rip and cr2 also keep all 64 bits', async () => {
       const { cpu } = await Rig.open(create);
       const v = 0x1234_5678_9abc_def1n;
       cpu.setRegBig(RIP, v);
@@ -59,7 +59,7 @@ export function registers(create: CreateEngine): void {
       expect([cpu.reg(RIP), cpu.reg(CR2)]).toEqual([0x40_0000, -4096]);
     });
 
-    it('rflags are whole: those of arithmetic, and those of the system; IF reads as 1', async () => {
+    it('rflags has arithmetic and system flags; IF reads as 1', async () => {
       const rig = await Rig.open(create);
       rig.program('pushfq\npop rbx\nstd\nstc\nend: syscall');
       const { cpu } = rig;
@@ -70,7 +70,7 @@ export function registers(create: CreateEngine): void {
       expect(cpu.rflags).toBe(0x20_0246 | 0x400 | 1);
     });
 
-    it('FS and GS have the bases that they are given; the GS base of the other mode waits', async () => {
+    it('FS and GS have the bases that they are given, and so has the GS base of the other mode', async () => {
       const rig = await Rig.open(create);
       rig.program('mov rax, fs:[8]\nmov rbx, gs:[16]\nend: syscall');
       rig.mem.setBig(rig.data(8), 11n);
@@ -83,7 +83,7 @@ export function registers(create: CreateEngine): void {
       expect([cpu.reg(RAX), cpu.reg(3), cpu.gsBaseOther]).toEqual([11, 22, -8]);
     });
 
-    it('the mode says whose top table counts', async () => {
+    it('the mode selects the top table', async () => {
       const rig = await Rig.open(create);
       rig.program('mov rax, [rdi]\nend: syscall');
       rig.mem.setBig(rig.linearOf(rig.mapNew(OWN, READ_ONLY)), 1n);
@@ -124,7 +124,7 @@ export function registers(create: CreateEngine): void {
       ]);
     });
 
-    it('64-bit code is 64-bit code until a segment says otherwise', async () => {
+    it('code is 64-bit code until a segment says otherwise', async () => {
       const { cpu } = await Rig.open(create);
       expect([cpu.codeBits, cpu.linear(-5)]).toEqual([64, -5]);
       const flat = [0, 0xffff_ffff, 0xcf_f300] as const;

@@ -1,6 +1,6 @@
 /**
- * A little machine for what any engine must do: one address space of 4 KiB pages for the guest's kernel and its user,
- * which differ in one page, and a program in it. It knows src/engine/engine.ts and nothing behind it.
+ * A small machine to test what every engine must do: one address space of 4 KiB pages for the guest's kernel and its
+ * user mode, which differ in one page, and a program in it. It uses src/engine/engine.ts and nothing behind it.
  */
 import { assemble } from '../../../src/asm/assembler.js';
 import {
@@ -14,24 +14,24 @@ import {
 
 export const FRAMES = 64;
 export const CODE = 0x40_0000;
-/** Free for tests; nothing is mapped there. */
+/** An address for tests, at which nothing is mapped. */
 export const PLACE = 0x50_0000;
-/** One page that only the kernel's tables, and another that only the user's, show here. */
+/** A page that only the kernel's tables map, and another that only user mode's tables map, are here. */
 export const OWN = 0x80_0000_0000;
 
-/** Bits of page-table entries. SDM volume 3, 4.5. */
+/** Bits of page-table entries (SDM volume 3, 4.5). */
 export const P = 0x1n;
 export const RW = 0x2n;
 export const US = 0x4n;
 export const ACCESSED = 0x20n;
 export const DIRTY = 0x40n;
 export const NX = 1n << 63n;
-/** Entries have the user bit, as on Xen: the two top tables keep kernel and user apart. */
+/** Entries have the user bit, as on Xen: the two top tables keep kernel and user mode apart. */
 export const READ_WRITE = P | RW | US | NX;
 export const READ_ONLY = P | US | NX;
 export const EXECUTE = P | US;
 
-/** Bits of a page fault's error code. The user bit is the hypervisor's to set: a guest's kernel is not at level 0. */
+/** Bits of a page fault's error code. The hypervisor sets the user bit: a guest's kernel does not run at level 0. */
 export const PF_PRESENT = 1;
 export const PF_WRITE = 2;
 const PF_USER = 4;
@@ -43,23 +43,23 @@ export const CPUID = [
 ];
 
 const SHIFTS = [0, 12, 21, 30, 39];
-/** As in Debian's kernels: any that is of ring 3. */
+/** As in Debian's kernels; any selector of ring 3 would do. */
 const CS = 0xe033;
 const SS = 0xe02b;
 
 export interface RigOptions {
   readonly vcpus?: number;
-  /** Virtual time, ns; that of the host if nothing is said. */
+  /** The source of virtual time, ns; by default the host's time. */
   readonly now?: () => number;
 }
 
 /** How a program ended. */
 export interface End {
   readonly exit: Exit;
-  /** The last label at or before rip, and how far behind it rip is. */
+  /** The last label at or before rip, and the distance of rip from it. */
   readonly at: string;
   readonly vector?: number;
-  /** Without the user bit. */
+  /** The error code without the user bit. */
   readonly error?: number;
   readonly cr2?: number;
 }
@@ -84,7 +84,7 @@ export class Rig {
     const { vcpus = 1, now = realNow } = options;
     const engine = await create({ map: FrameMap.whole(FRAMES), vcpus, cpuid: CPUID, now });
     const rig = new Rig(engine, now);
-    // Below L4 slot 1 both show the same.
+    // Below slot 1 of the top table, both modes have the same mappings.
     rig.entry(rig.kernelRoot, CODE);
     rig.set(rig.slot(rig.userRoot, CODE, 4), rig.mem.getBig(rig.slot(rig.kernelRoot, CODE, 4)), 4);
     for (const cpu of engine.vcpus) {
@@ -103,7 +103,7 @@ export class Rig {
     return this.engine.vcpus[0];
   }
 
-  /** A fresh frame, all zero; its index. */
+  /** Returns the index of a new zeroed frame. */
   take(): number {
     const frame = this.next++;
     if (frame >= FRAMES) throw new RangeError(`all ${FRAMES} frames are taken`);
@@ -111,14 +111,14 @@ export class Rig {
     return frame;
   }
 
-  /** A fresh page table. */
+  /** Returns a new page table. */
   takeTable(level: number): number {
     const frame = this.take();
     this.engine.tables.typed(frame, level);
     return frame;
   }
 
-  /** Sets the entry of a page table at a linear address. */
+  /** Sets the page-table entry at a linear address. */
   set(at: number, value: bigint, level = 1): void {
     const [lo, hi] = [value & 0xffff_ffffn, value >> 32n].map(Number);
     this.engine.tables.setEntry(this.engine.ram.frameAt(at), (at % PAGE) / 8, level, lo, hi);
@@ -135,7 +135,7 @@ export class Rig {
     return this.linearOf(table) + 8 * Number((BigInt(va) >> BigInt(SHIFTS[level])) & 511n);
   }
 
-  /** Linear address of the entry for `va` at a level, with tables on the way. */
+  /** Returns the linear address of the entry for `va` at a level; missing tables are added. */
   entry(root: number, va: number, to = 1): number {
     let table = root;
     for (let level = 4; level > to; level--) {
@@ -147,21 +147,24 @@ export class Rig {
     return this.slot(table, va, to);
   }
 
-  /** Maps `va`, for both modes below OWN; the linear address of the entry. The caller flushes. */
+  /** Maps `va`, below OWN for both modes. Returns the linear address of the entry. The caller flushes. */
   map(va: number, frame: number, bits: bigint, root = this.kernelRoot): number {
     const at = this.entry(root, va);
     this.set(at, this.mfnBits(frame) | bits);
     return at;
   }
 
-  /** Maps a fresh frame; its index. */
+  /** Maps a new frame. Returns its index. */
   mapNew(va: number, bits = READ_WRITE, root = this.kernelRoot): number {
     const frame = this.take();
     this.map(va, frame, bits, root);
     return frame;
   }
 
-  /** Puts a program at CODE, and behind it a page of data with the label `data`. Loads the roots; all vCPUs stand at CODE. */
+  /**
+   * Puts a program at CODE, followed by a data page with the label `data`; loads the top tables, and sets rip of all
+   * vCPUs to CODE.
+   */
   program(source: string): void {
     const { bytes, labels } = assemble(`${source}\nalign 4096\ndata: zero 4096`, BigInt(CODE));
     this.labels = new Map([...labels].map(([name, address]) => [name, Number(address)]));
@@ -183,7 +186,7 @@ export class Rig {
     return at;
   }
 
-  /** Linear address of a byte of the page of data. */
+  /** Returns the linear address of a byte in the data page. */
   data(offset = 0): number {
     const frame = this.engine.ram.frameOf(
       Number((this.mem.getBig(this.entry(this.kernelRoot, this.at('data'))) >> 12n) & 0xff_ffff_ffffn),
@@ -220,5 +223,5 @@ export class Rig {
   }
 }
 
-/** Where programs end: `syscall` at the label `end` leaves behind it. */
+/** Checks that a program ended: `syscall` at the label `end` exits with rip after it. */
 export const DONE: End = { exit: Exit.syscall, at: 'end+2' };

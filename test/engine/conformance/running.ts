@@ -5,10 +5,10 @@ import { CODE, DONE, PLACE, Rig } from './rig.js';
 const RDX = 2;
 const TF = 0x100;
 const DB = 1;
-/** DR6: single step; the first breakpoint. */
+/** Bits of DR6: single step, and breakpoint 0. */
 const BS = 0x4000;
 const B0 = 1;
-/** DR7: breakpoint 0 is on; and for 8 bytes that are written. */
+/** DR7: breakpoint 0 enabled for execution, and for writes of 8 bytes. */
 const ON_EXECUTION = 0x401;
 const ON_WRITE = 0x9_0401;
 const LOOP = 'again: inc rdx\njmp again';
@@ -16,14 +16,14 @@ const EVER = Number.POSITIVE_INFINITY;
 
 export function running(create: CreateEngine): void {
   describe('a slice', () => {
-    it('ends by time', async () => {
+    it('ends when its time is over', async () => {
       const rig = await Rig.open(create);
       rig.program(LOOP);
       const began = rig.now();
       for (let i = 1; i <= 3; i++) {
         rig.engine.slice(0, EVER, rig.now(), rig.now() + 1e6);
         expect(rig.engine.run(0)).toBe(Exit.limit);
-        // It is over, and stays so.
+        // It stays ended.
         const count = rig.cpu.reg(RDX);
         expect(rig.engine.run(0)).toBe(Exit.limit);
         expect(rig.cpu.reg(RDX)).toBe(count);
@@ -32,7 +32,7 @@ export function running(create: CreateEngine): void {
       expect(rig.cpu.reg(RDX)).toBeGreaterThan(0);
     });
 
-    it('goes on over exits', async () => {
+    it('continues across exits', async () => {
       const rig = await Rig.open(create);
       rig.program('again: syscall\ninc rdx\njmp again');
       rig.engine.slice(0, EVER, rig.now(), rig.now() + 1e6);
@@ -43,7 +43,7 @@ export function running(create: CreateEngine): void {
       expect(calls - rig.cpu.reg(RDX)).toBeLessThanOrEqual(1);
     });
 
-    it('ends by instructions exactly, where the engine counts them', async () => {
+    it('ends after an exact number of instructions, where the engine counts them', async () => {
       const rig = await Rig.open(create);
       if (!rig.engine.abilities.exactCounts) return;
       rig.program(`${'inc rdx\n'.repeat(5)}call: syscall\nbad: mov rax, [rdi]\n${LOOP}`);
@@ -52,7 +52,7 @@ export function running(create: CreateEngine): void {
       const counted = cpu.retired!;
       engine.slice(0, 12, rig.now(), EVER);
       expect([engine.run(0), cpu.retired! - counted, cpu.reg(RDX)]).toEqual([Exit.syscall, 6, 5]);
-      // What faults does not count, however often.
+      // An instruction that faults is not counted, however often it does.
       for (let i = 0; i < 3; i++)
         expect([rig.ended(engine.run(0)).at, cpu.retired! - counted]).toEqual(['bad', 6]);
       cpu.rip = rig.at('again');
@@ -64,7 +64,7 @@ export function running(create: CreateEngine): void {
       }
     });
 
-    it('that is over lets one more instruction through behind a load of SS, and no request either', async () => {
+    it('that is over still runs the one instruction after a load of SS, and so does a request to exit', async () => {
       const rig = await Rig.open(create);
       if (!rig.engine.abilities.exactCounts) return;
       rig.program(`mov rdi, rax\n${LOOP}`);
@@ -77,7 +77,7 @@ export function running(create: CreateEngine): void {
       expect([engine.run(0), cpu.reg(RDX)]).toEqual([Exit.limit, 1]);
     });
 
-    it('is each vCPU its own', async () => {
+    it('belongs to one vCPU', async () => {
       const rig = await Rig.open(create, { vcpus: 3 });
       rig.program('mov [data+rdi*8], rdi\nend: syscall'.replace('data+rdi*8', 'rsi+rdi*8'));
       for (const cpu of rig.engine.vcpus) {
@@ -92,7 +92,7 @@ export function running(create: CreateEngine): void {
   });
 
   describe('requestExit', () => {
-    it('ends the next run before its first instruction, once, and of that vCPU alone', async () => {
+    it('ends the next run before its first instruction, once, and only of that vCPU', async () => {
       const rig = await Rig.open(create, { vcpus: 2 });
       rig.program('inc rdx\nend: syscall');
       rig.engine.requestExit(1);
@@ -102,7 +102,7 @@ export function running(create: CreateEngine): void {
       expect(rig.run(1)).toEqual(DONE);
     });
 
-    it('ends the run that is under way', async () => {
+    it('ends a run in progress', async () => {
       let ask = (): void => {};
       const rig = await Rig.open(create, {
         now: () => {
@@ -110,7 +110,7 @@ export function running(create: CreateEngine): void {
           return 0;
         },
       });
-      // Only there does an engine that runs in this thread let others in.
+      // Only there does an engine that runs in this thread call back.
       if (rig.engine.abilities.rdtsc !== 'asked') return;
       rig.program('rdtsc\nagain: inc rdx\njmp again');
       ask = () => rig.engine.requestExit(0);
@@ -124,7 +124,7 @@ export function running(create: CreateEngine): void {
   });
 
   describe('debugging', () => {
-    it('TF: an exception behind each instruction', async () => {
+    it('TF raises an exception after each instruction', async () => {
       const rig = await Rig.open(create);
       rig.program('inc rdx\none: inc rdx\ntwo: inc rdx\nthree: nop\nend: syscall');
       const { cpu } = rig;
@@ -143,7 +143,7 @@ export function running(create: CreateEngine): void {
       expect(rig.run()).toEqual(DONE);
     });
 
-    it('a breakpoint on an instruction comes before it; RF lets it pass', async () => {
+    it('a breakpoint on an instruction stops before it; RF lets it run', async () => {
       const rig = await Rig.open(create);
       rig.program('mov edx, 3\nagain: nop\nhere: dec rdx\njnz again\nend: syscall');
       const { cpu } = rig;
@@ -159,7 +159,7 @@ export function running(create: CreateEngine): void {
       expect(cpu.resuming).toBe(false);
     });
 
-    it('a breakpoint on data comes behind the instruction that wrote it', async () => {
+    it('a breakpoint on data stops after the instruction that wrote it', async () => {
       const rig = await Rig.open(create);
       rig.program(
         'mov rax, [data+8]\nmov [data+16], rax\nwrites: mov [data+8], rax\nafter: nop\nend: syscall',

@@ -6,7 +6,9 @@ import { DONE, FRAMES, Rig } from './rig.js';
 const RAX = 0;
 const EVER = Number.POSITIVE_INFINITY;
 
-/** Sums with the FPU, with vectors and with a string instruction, and asks for the hypervisor in each turn. */
+/**
+ * Computes sums with the FPU, with vectors and with a string instruction, and makes a system call in each iteration.
+ */
 const SOURCE = `
   mov r12d, 60
   fninit
@@ -42,7 +44,7 @@ async function sums(create: CreateEngine): Promise<Rig> {
   return rig;
 }
 
-/** To its end; the memory and the registers then. */
+/** Runs to the end. Returns the memory and the registers. */
 function finish(rig: Rig): { ram: Uint8Array; state: VcpuState } {
   for (let i = 0; i < 1000; i++) {
     const { exit, at } = rig.run();
@@ -53,7 +55,7 @@ function finish(rig: Rig): { ram: Uint8Array; state: VcpuState } {
   return { ram: rig.engine.ram.bytes(0, FRAMES).slice(), state };
 }
 
-/** Into another engine, by its memory and its records. */
+/** Makes another engine with the same memory and records. */
 async function moved(rig: Rig, create: CreateEngine): Promise<Rig> {
   const next = await sums(create);
   next.engine.ram.bytes(0, FRAMES).set(rig.engine.ram.bytes(0, FRAMES));
@@ -65,7 +67,7 @@ const withoutCount = ({ retired: _, ...state }: VcpuState) => state;
 
 export function state(create: CreateEngine): void {
   describe('a saved vCPU', () => {
-    it('goes on in another engine at any exit, and ends as if it had stayed', async () => {
+    it('continues in another engine at any exit, and ends as if it had stayed', async () => {
       const stayed = finish(await sums(create));
       expect(stayed.state.registers[12]).toBe(0n);
       for (const calls of [1, 2, 30, 59]) {
@@ -80,12 +82,12 @@ export function state(create: CreateEngine): void {
       }
     });
 
-    it('goes on between any two instructions, and within one, where the engine counts them', async () => {
+    it('continues between any two instructions, and within one, where the engine counts them', async () => {
       const first = await sums(create);
       if (!first.engine.abilities.exactCounts) return;
       const stayed = finish(first);
       let rig = await sums(create);
-      // Once in a syscall's turn, again in the middle of another, and so on: 13 has no divisor in common with a turn.
+      // 13 has no divisor in common with an iteration, so the moves come at different places of each.
       for (let i = 0; i < 60; ) {
         rig.engine.slice(0, 13, 0, EVER);
         const exit = rig.engine.run(0);
@@ -98,7 +100,7 @@ export function state(create: CreateEngine): void {
       expect(finish(rig)).toEqual(stayed);
     });
 
-    it('is refused where the engine has another number of vCPUs, or where it has too few registers', async () => {
+    it('is refused by an engine with another number of vCPUs, or if registers are missing', async () => {
       const { engine } = await Rig.open(create);
       const two = await Rig.open(create, { vcpus: 2 });
       const [saved] = engine.save();
@@ -167,14 +169,14 @@ export function state(create: CreateEngine): void {
       bytes[4] = 0xc0;
       view.setUint32(24, 0x1fa0, true);
       view.setUint32(28, 0xffff, true);
-      // 1.0 and 3.0, each of ten bytes.
+      // The values 1.0 and 3.0, ten bytes each.
       bytes.set([0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0x3f], 32);
       bytes.set([0, 0, 0, 0, 0, 0, 0, 0xc0, 0, 0x40], 48);
       for (let i = 160; i < 416; i++) bytes[i] = i * 7;
       return bytes;
     }
 
-    it('takes an image, works on it, saves it, and gives it back', async () => {
+    it('loads an image, computes with it, saves it, and returns it', async () => {
       const rig = await Rig.open(create);
       rig.program(
         'fxsave [data+512]\nfaddp st1, st0\nfistp qword [data]\nmovups [data+16], xmm15\nend: syscall',

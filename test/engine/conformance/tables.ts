@@ -22,11 +22,11 @@ import {
 const [RAX, RDI] = [0, 7];
 const LOAD_STORE = 'load: mov rax, [rdi]\nend: syscall\nnop\nstore: mov [rdi], rax\ndone: syscall';
 const STORED = { exit: Exit.syscall, at: 'done+2' };
-/** Where Xen's slots begin. */
+/** The first of Xen's slots. */
 const XEN = -(2 ** 47);
 const SLOT = 2 ** 39;
 
-/** How the hypervisor has changes of entries seen by vCPU 0. */
+/** The ways in which the hypervisor makes changed entries visible to vCPU 0. */
 const FLUSHES: readonly (readonly [string, (engine: CpuEngine) => void])[] = [
   ['a flush', (engine) => engine.tables.flush(1)],
   ['a flush on all vCPUs', (engine) => engine.tables.flush(ALL_VCPUS)],
@@ -43,7 +43,7 @@ const begin = (rig: Rig, label: string, va: number, vcpu = 0): void => {
   cpu.rip = rig.at(label);
   cpu.setReg(RDI, va);
 };
-/** What a vCPU reads at `va`. */
+/** Returns what a vCPU reads at `va`. */
 const seen = (rig: Rig, va: number, vcpu = 0): number => {
   begin(rig, 'load', va, vcpu);
   expect(rig.run(vcpu)).toEqual(DONE);
@@ -71,7 +71,7 @@ async function two(create: CreateEngine, vcpus = 1) {
 
 export function tables(create: CreateEngine): void {
   describe('an entry that setEntry() changes', () => {
-    it('is in memory as it was given, and its table counts as written', async () => {
+    it('is in memory as it was given, and marks its table as written', async () => {
       const rig = await Rig.open(create);
       const table = rig.takeTable(1);
       rig.engine.dirty.start();
@@ -96,7 +96,7 @@ export function tables(create: CreateEngine): void {
       rig.map(PLACE, other, 0n);
       flush(rig.engine);
       expect(load(rig, PLACE)).toMatchObject(pageFault(0, PLACE));
-      // Nothing is remembered of a fault.
+      // Faults are not cached.
       rig.map(PLACE, one, READ_WRITE);
       expect(seen(rig, PLACE)).toBe(1);
     });
@@ -107,7 +107,7 @@ export function tables(create: CreateEngine): void {
         for (const flush of [FLUSHES[0][1], FLUSHES[4][1]]) {
           const { rig, other } = await two(create);
           expect(seen(rig, PLACE)).toBe(1);
-          // The same tables once more, with other code and data at the end; and back.
+          // A second set of the same tables with other code and data at the end; then back to the first.
           const roots = [rig.kernelRoot, rig.takeTable(4)];
           rig.map(
             CODE,
@@ -149,7 +149,7 @@ export function tables(create: CreateEngine): void {
       expect(all()).toEqual([2, 2, 2, 2]);
     });
 
-    it('and takes the right to write away is seen without a flush once the frame is a page table', async () => {
+    it('takes the right to write away without a flush once the frame is a page table', async () => {
       const { rig, one } = await two(create);
       expect(store(rig, PLACE)).toEqual(STORED);
       rig.map(PLACE, one, READ_ONLY);
@@ -163,7 +163,7 @@ export function tables(create: CreateEngine): void {
     });
   });
 
-  it('another top table is seen when it is loaded, each mode its own', async () => {
+  it('another top table is used when it is loaded, separately for each mode', async () => {
     const rig = await Rig.open(create);
     rig.program(LOAD_STORE);
     const [kernels, users] = [rig.mapNew(OWN), rig.mapNew(OWN, READ_WRITE, rig.userRoot)];
@@ -183,7 +183,7 @@ export function tables(create: CreateEngine): void {
   });
 
   describe('accessed and dirty bits', () => {
-    it('are set by the time that the guest has used the page, at all levels, and again once they were taken away', async () => {
+    it('are set at all levels by the time that the guest has used the page, and again after they were cleared', async () => {
       const { rig, one } = await two(create);
       const leaf = rig.entry(rig.kernelRoot, PLACE);
       const upper = [2, 3, 4].map((level) => rig.entry(rig.kernelRoot, PLACE, level));
@@ -205,7 +205,7 @@ export function tables(create: CreateEngine): void {
       }
     });
 
-    it('put the table into the dirty log with the page', async () => {
+    it('add the table to the dirty log together with the page', async () => {
       const { rig, one } = await two(create);
       rig.engine.dirty.start();
       rig.set(rig.entry(rig.kernelRoot, PLACE), rig.mfnBits(one) | READ_WRITE);
@@ -220,7 +220,10 @@ export function tables(create: CreateEngine): void {
   });
 
   describe("Xen's slots of a top table", () => {
-    /** As the hypervisor fills them: one that the guest may read by, one that it may not, one of no frame, others blank. */
+    /**
+     * Xen's slots as the hypervisor fills them: one readable by the guest, one not, one that names no frame, the rest
+     * empty.
+     */
     const withSlots = async () => {
       const rig = await Rig.open(create);
       rig.program(LOAD_STORE);
@@ -237,7 +240,7 @@ export function tables(create: CreateEngine): void {
       return { rig, slots: (): Uint8Array => rig.mem.bytes(l4(256), 128).slice() };
     };
 
-    it('show the guest what their entries show, read-only', async () => {
+    it('give the guest read-only access to what their entries map', async () => {
       const { rig } = await withSlots();
       expect(seen(rig, XEN + 8)).toBe(0x4444);
       expect(store(rig, XEN + 8)).toMatchObject(pageFault(PF_WRITE | PF_PRESENT, XEN + 8));
@@ -245,10 +248,10 @@ export function tables(create: CreateEngine): void {
       expect(load(rig, XEN + 8)).toMatchObject({ exit: Exit.exception, vector: 14, cr2: XEN + 8 });
     });
 
-    it('lead neither mode anywhere by an entry without the user bit, and say no more than that', async () => {
+    it('give neither mode access without the user bit, and reveal nothing else', async () => {
       const { rig } = await withSlots();
       rig.engine.tables.loadRoot(0, true, rig.cpu.cr3Kernel);
-      // The top table itself as a page, by itself four times; Xen's code; slots that are blank.
+      // The top table itself as a page, through itself at all four levels; Xen's code; and empty slots.
       const self = XEN + 2 * SLOT + (258 * 2 ** 18 + 258 * 2 ** 9 + 258) * PAGE;
       for (const va of [self, XEN + 5 * SLOT + 0x1234, XEN + SLOT, XEN + 16 * SLOT - 8]) {
         for (const userMode of [false, true]) {
@@ -259,14 +262,14 @@ export function tables(create: CreateEngine): void {
             rig.cpu.userMode = userMode;
             const end = access(rig, va);
             expect(end).toMatchObject({ exit: Exit.exception, vector: 14, cr2: va });
-            // Whether something is there at all is the engine's own affair.
+            // Whether the fault reports a present page is left to the engine.
             expect([bits, bits | PF_PRESENT]).toContain(end.error);
           }
         }
       }
     });
 
-    it('have nothing but what was put there, whatever the guest does', async () => {
+    it('contain only what was put there, whatever the guest does', async () => {
       const { rig, slots } = await withSlots();
       const before = slots();
       seen(rig, XEN + 8);

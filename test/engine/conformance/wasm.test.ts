@@ -1,4 +1,4 @@
-/** The engine of WebAssembly does what an engine must, by both of its ways to execute instructions. */
+/** Tests that the WebAssembly engine does what an engine must, by interpretation and by translation. */
 import { wasmEngine } from '../../../src/engine/engines.js';
 import { conformance } from './conformance.js';
 
