@@ -1,6 +1,6 @@
 /**
- * What another host, a saved file or a stream says of a guest's files and of who the guest is: nothing of it is
- * believed. Host A lets nothing of others in; host B has a folder of images and one of kernels.
+ * Tests that the daemon verifies what another host, a saved file or a stream claims about a guest's identity and files.
+ * Host A allows no files that others name; host B has one folder of images and one of kernels.
  */
 import { randomUUID } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ import { Line } from './line.js';
 const PORT = 17_860;
 const KEY = 'cd'.repeat(32);
 
-/** The head of a qcow2 image with a backing file. */
+/** The header of a qcow2 image with a backing file. */
 function qcow2(backing: string, format = 'raw'): Buffer {
   const head = Buffer.alloc(4096);
   head.write('QFI\xfb', 0, 'latin1');
@@ -28,7 +28,7 @@ function qcow2(backing: string, format = 'raw'): Buffer {
   head.writeUInt32BE(backing.length, 16);
   head.writeUInt32BE(16, 20);
   head.writeBigUInt64BE(1n << 20n, 24);
-  // Extension: the format of the backing file.
+  // A header extension: the format of the backing file.
   head.writeUInt32BE(0xe2792aca, 72);
   head.writeUInt32BE(format.length, 76);
   head.write(format, 80);
@@ -36,7 +36,7 @@ function qcow2(backing: string, format = 'raw'): Buffer {
   return head;
 }
 
-describe('what others say of a guest', () => {
+describe('what others claim about a guest', () => {
   let hosts: TwoHosts;
   let mallory: Identity;
   let b: { port: number; certificate: string };
@@ -60,7 +60,8 @@ describe('what others say of a guest', () => {
     symlinkSync(join(root, 'elsewhere', 'secret'), join(root, 'images', 'link'));
     symlinkSync(join(root, 'elsewhere'), join(root, 'images', 'folder'));
     symlinkSync(join(root, 'elsewhere', 'secret'), join(root, 'kernels', 'link'));
-    // Images that name what lies beneath them: by its path, by another image, and by a protocol that is this host's files.
+    // Images with a backing file that is named by its path, through another image, or by a protocol that opens this
+    // host's files.
     const secret = join(root, 'elsewhere', 'secret');
     for (const [name, backing, format] of [
       ['q', secret],
@@ -114,7 +115,7 @@ describe('what others say of a guest', () => {
     more: { ticksPerTurn: 20, tickMs: 1, frames: 512 },
     ...more,
   });
-  /** The request to open a move of such a guest; `more`: what it says otherwise. */
+  /** The request to open a move of such a guest, with the changes in `more`. */
   const opening = (config: ReturnType<typeof configuration>, more: object = {}) => ({
     handover: randomUUID(),
     versions: [1, 2],
@@ -133,7 +134,7 @@ describe('what others say of a guest', () => {
     return line;
   };
 
-  it('names files of this host only where its configuration lets it, and is one and the same guest', async () => {
+  it('names files of this host only where its configuration allows it, and is about one guest throughout', async () => {
     const outside = join(hosts.root, 'elsewhere', 'secret');
     const config = configuration();
     const wrong: [object, RegExp][] = [
@@ -201,7 +202,7 @@ describe('what others say of a guest', () => {
     line.socket.destroy();
   });
 
-  it('is the same in the head of its stream, and in the configuration there, or it is refused by name', async () => {
+  it("must be the same in the head of its stream and in the configuration in the stream, or it is refused with the field's name", async () => {
     const config = configuration();
     const encode = (value: object): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
     const other = randomUUID();
@@ -213,7 +214,7 @@ describe('what others say of a guest', () => {
         /the stream's head is of a guest with the name "impostor"; "guest" was/,
       ],
       [config, { uuid: other }, config, new RegExp(`head is of a guest with the uuid "${other}"`)],
-      // From a source that sends no configuration, what is in the stream is a stranger's.
+      // If the source sends no configuration, the one in the stream is treated as foreign.
       [
         {},
         {},
@@ -248,7 +249,7 @@ describe('what others say of a guest', () => {
     }
   });
 
-  it('gets in with a move where it may, restarts there, and is refused where the folder is missing', async () => {
+  it('is accepted with a move where allowed, holds for a restart, and is refused where the folder is missing', async () => {
     const stays = await hosts.guest(`kernel = "${join(hosts.root, 'elsewhere', 'secret')}"`);
     await expect(hosts.a.ask('migrate', { guest: stays.name, host: 'B' })).rejects.toThrow(
       /lies in no folder of "kernels" in this host's configuration.*goes on here/,
@@ -266,7 +267,7 @@ describe('what others say of a guest', () => {
     await expect(hosts.b.ask('migrate', { guest: name, host: 'A' })).rejects.toThrow(
       /lies in no folder of "kernels"/,
     );
-    // A kernel that was exchanged for a link meanwhile is not opened at the next restart.
+    // A kernel that has been replaced by a link is not opened at the next restart.
     rmSync(kernel);
     symlinkSync(join(hosts.root, 'elsewhere', 'secret'), kernel);
     await hosts.b.ask('reboot', { guest: name });
@@ -278,7 +279,7 @@ describe('what others say of a guest', () => {
     writeFileSync(kernel, 'x');
   });
 
-  it('in a file is believed by the daemon that wrote it, and by no other, nor when it was altered', async () => {
+  it('in a file is accepted by the daemon that wrote it and by no other, nor if it was altered', async () => {
     const { name } = await hosts.guest(`kernel = "${join(hosts.root, 'elsewhere', 'secret')}"`);
     const image = join(hosts.root, 'image');
     await hosts.a.ask('save', { guest: name, path: image });
@@ -308,7 +309,7 @@ describe('what others say of a guest', () => {
     await expect(hosts.a.ask('restore', { path: file(altered({ name: 'x' }), stream) })).rejects.toThrow(
       /head is of a guest with the name "g\d+"; "x" was announced/,
     );
-    // As version 0.1 wrote it: the stream alone.
+    // As version 0.1 wrote it: only the stream.
     await expect(hosts.a.ask('restore', { path: file(stream) })).rejects.toThrow(
       /lies in no folder of "kernels"/,
     );
@@ -325,7 +326,7 @@ describe('what others say of a guest', () => {
   });
 });
 
-describe("in a directory of a guest's user", () => {
+describe("in a directory that belongs to a guest's user", () => {
   let root: string;
   beforeAll(async () => {
     root = join(process.env.TMPDIR ?? '/tmp', `stillpoint-directory-${process.pid}`);
@@ -333,7 +334,7 @@ describe("in a directory of a guest's user", () => {
   });
   afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-  it('a socket is used only if it is the very one: no link, no file', async () => {
+  it('a socket is used only if it is the expected one, and no link or file', async () => {
     const server = net.createServer((socket) => socket.end('here'));
     await new Promise<void>((done) => server.listen(join(root, 'real.sock'), done));
     symlinkSync('real.sock', join(root, 'link.sock'));
@@ -348,7 +349,7 @@ describe("in a directory of a guest's user", () => {
     }
   });
 
-  it('all is removed, and nothing that a link leads to', () => {
+  it('everything is removed, and nothing that a link leads to', () => {
     mkdirSync(join(root, 'guest', 'a', 'b'), { recursive: true });
     mkdirSync(join(root, 'kept'));
     writeFileSync(join(root, 'kept', 'file'), 'x', { mode: 0o600 });

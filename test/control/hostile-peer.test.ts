@@ -1,4 +1,7 @@
-/** A host that is trusted to send and take guests, and abuses it; and hosts that are not trusted any more, or never were. */
+/**
+ * Tests a host that is trusted to send and receive guests and abuses that, and hosts that are no longer trusted or
+ * never were.
+ */
 import { randomUUID, webcrypto } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +16,7 @@ import { Line } from './line.js';
 const PORT = testPort(17_800);
 const M_PORT = PORT + 20;
 
-/** A certificate of somebody's own, valid between two dates. */
+/** Makes a certificate that is valid between two dates. */
 async function certificate(notBefore: Date, notAfter: Date): Promise<Pick<Identity, 'key' | 'certificate'>> {
   await import('reflect-metadata');
   const x509 = await import('@peculiar/x509');
@@ -36,7 +39,7 @@ async function certificate(notBefore: Date, notAfter: Date): Promise<Pick<Identi
   };
 }
 
-describe('a host that is trusted, and hostile', () => {
+describe('a trusted host that is hostile', () => {
   let hosts: TwoHosts;
   let mallory: Identity;
   let a: { port: number; certificate: string };
@@ -53,7 +56,7 @@ describe('a host that is trusted, and hostile', () => {
   afterEach(async () => {
     for (const server of servers) server.close();
     servers = [];
-    // Whatever came: the daemon lives, and has nothing of what was begun.
+    // Whatever was sent, the daemon still runs and nothing remains of what was begun.
     expect(hosts.a.process!.exitCode).toBe(null);
     await hosts.clear();
     await until('nothing is left', () => hosts.a.files('guests').length === 0 || undefined);
@@ -78,7 +81,7 @@ describe('a host that is trusted, and hostile', () => {
     ...more,
   });
 
-  it('gets no verb of the people of this host, and nothing before it has greeted', async () => {
+  it('gets no verb of the control protocol, and no answer before it has greeted', async () => {
     const line = await Line.open(a, mallory);
     line.say({ id: 1, do: 'clock', with: {} });
     expect((await line.answer(1)).error?.code).toBe('usage');
@@ -100,7 +103,7 @@ describe('a host that is trusted, and hostile', () => {
     line.socket.destroy();
   });
 
-  it('is cut off for lines that are none, or have no end; slow ones wait and hold nobody up', async () => {
+  it('is disconnected for invalid or endless lines; slow ones wait and delay nobody', async () => {
     for (const garbage of ['\0\0\0\n', 'not json\n', '[]x\n', '7\n', 'null\n', 'x'.repeat(5 << 20)]) {
       const line = await hello();
       line.say(garbage);
@@ -113,7 +116,7 @@ describe('a host that is trusted, and hostile', () => {
     slow.say(',"with":{}}\n');
     expect((await slow.answer(5)).ok).toBe(null);
     slow.socket.destroy();
-    // It may answer what it likes to what it is asked.
+    // It may answer requests in any way.
     const line = await hello();
     for (const error of [null, 7, [], {}, { code: 'x', message: 3 }])
       for (let id = 0; id < 5; id++) line.say({ id, error });
@@ -122,7 +125,7 @@ describe('a host that is trusted, and hostile', () => {
     line.socket.destroy();
   });
 
-  it('may not open moves that make no sense, nor the same twice, nor too many', async () => {
+  it('may not open moves that are invalid, open already, or too many', async () => {
     const line = await hello();
     const wrong = [
       { handover: '../../../etc/passwd' },
@@ -160,12 +163,12 @@ describe('a host that is trusted, and hostile', () => {
     }
     expect(refused).toBeGreaterThanOrEqual(25);
     expect(hosts.a.files('guests').length).toBeLessThanOrEqual(16);
-    // All that it had begun goes with it.
+    // Everything that it had begun ends with it.
     line.socket.destroy();
     await until('its guests are gone', () => hosts.a.files('guests').length === 0 || undefined);
   }, 120_000);
 
-  it('decides nothing of a move between two others, whatever it says of it, and as often as it likes', async () => {
+  it('decides nothing about a move between two others, whatever it says and however often', async () => {
     const { name } = await hosts.guest();
     hosts.gate('attach');
     const outcome = hosts.a.ask('migrate', { guest: name, host: 'B', maxDowntimeMs: 1000 });
@@ -194,7 +197,7 @@ describe('a host that is trusted, and hostile', () => {
     line.socket.destroy();
   });
 
-  /** A host M that takes a guest of A's, as `play` plays it. */
+  /** A host M to which A migrates a guest; `play` is what M does. */
   const listen = async (play: (line: Rpcish, request: Request) => void, greets = true): Promise<void> => {
     const server = tls.createServer(
       {
@@ -251,7 +254,7 @@ describe('a host that is trusted, and hostile', () => {
     expect((await hosts.settled(name)).on).toBe('A');
   });
 
-  it('that closes before it has greeted leaves the guest where it was, and the daemon too', async () => {
+  it('that closes the connection before its greeting leaves the guest and the daemon as they were', async () => {
     await listen(() => {}, false);
     const { name } = await hosts.guest();
     for (let i = 0; i < 3; i++)
@@ -259,7 +262,7 @@ describe('a host that is trusted, and hostile', () => {
     expect((await hosts.settled(name)).on).toBe('A');
   });
 
-  it('that lies about the commit before anything was offered does not get the guest', async () => {
+  it('that reports a commit before anything was offered does not get the guest', async () => {
     await listen((line, { id, do: method, with: params }) => {
       if (method !== 'moveOpen') return;
       const { handover } = params;
@@ -272,7 +275,7 @@ describe('a host that is trusted, and hostile', () => {
     expect((await hosts.settled(name)).on).toBe('A');
   });
 
-  it('that closes, or floods, in the middle of a move leaves the guest where it was', async () => {
+  it('that closes the connection, or floods it, in the middle of a move leaves the guest where it was', async () => {
     const random = new Random(7);
     await listen((line, { id, do: method, with: params }) => {
       if (method !== 'moveOpen') return;
@@ -292,7 +295,7 @@ describe('a host that is trusted, and hostile', () => {
     expect(readFileSync(join(hosts.a.dir, 'daemon.log'), 'utf8')).toMatch(/hand-over/);
   });
 
-  it('is refused with a certificate that has expired, is not yet good, or is not trusted, and without one', async () => {
+  it('is refused with a certificate that is expired, not yet valid or not trusted, and without one', async () => {
     const now = Date.now();
     const expired = await certificate(new Date(now - 2 * DAY), new Date(now - DAY));
     const early = await certificate(new Date(now + DAY), new Date(now + 2 * DAY));

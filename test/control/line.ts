@@ -1,9 +1,9 @@
-/** A peer of the tests' own: says what it likes to a daemon. */
+/** A peer for tests, which can send anything to a daemon. */
 import tls from 'node:tls';
 import type { Identity } from '../../src/transport/identity.js';
 import { until } from '../migration/hosts.js';
 
-/** A connection to a host's daemon as somebody, speaking lines as they come. */
+/** A connection to a host's daemon with a given identity, which sends lines as they are. */
 export class Line {
   text = '';
   closed = false;

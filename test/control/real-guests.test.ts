@@ -1,4 +1,4 @@
-/** The verbs with guests that run: what `xl` shows of them, and what stays of them in a file. */
+/** Tests the verbs with real guests: what `xl` would show of them, and what a saved file keeps. */
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { programKernel } from '../support/program-kernel.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
-describe('verbs with a guest that runs', () => {
+describe('verbs with a running guest', () => {
   let hosts: TwoHosts;
   let kernel: string;
   beforeAll(async () => {
@@ -38,7 +38,7 @@ describe('verbs with a guest that runs', () => {
   const list = async (name: string) =>
     JSON.parse((await at('list', '--json', name)).out)[0] as DomainRow | undefined;
 
-  it('lists the memory and the processors that a guest has now, under its present name, before and after a file', async () => {
+  it("lists a guest's current memory and vCPUs under its current name, before and after a save", async () => {
     const file = config(
       'old',
       `kernel = "${kernel}"`,
@@ -66,7 +66,7 @@ describe('verbs with a guest that runs', () => {
     expect(await list('new')).toMatchObject({ name: 'new', memoryMib: 130, vcpus: 1 });
   });
 
-  it('refuses a kernel that is none by the name of its file', async () => {
+  it('refuses a file that is no kernel, by its name', async () => {
     const bad = join(hosts.root, 'bad-kernel');
     writeFileSync(bad, 'no kernel at all');
     const { status, err } = await at('create', config('bad', `kernel = "${bad}"`));
@@ -74,7 +74,7 @@ describe('verbs with a guest that runs', () => {
     expect(status).toBe(2);
   });
 
-  it('takes one image once, also while the guest runs', async () => {
+  it('refuses an image that is in use, also while the guest runs', async () => {
     const image = join(hosts.root, 'disk.img');
     writeFileSync(image, new Uint8Array(4096));
     const file = config('disks', `kernel = "${kernel}"`, 'memory = 32', `disk = ["${image},raw,xvda,w"]`);

@@ -6,13 +6,13 @@ const ROOT = process.getuid?.() === 0;
 const NOBODY = 65_534;
 
 const libc = await loadLibc();
-/** Version of Landlock here; below 6 it knows no scopes. */
+/** The version of Landlock on this machine; versions below 6 have no scopes. */
 const landlock = libc?.createRuleset(null, 0, 1) ?? 0;
 let host: Probed | undefined;
 afterEach(() => host?.clean());
 
 it.skipIf(landlock < 6 || process.arch !== 'x64')(
-  'a guest process that was taken over executes, traces, signals, mounts and leaves nothing, opens and makes no file but its own, and works',
+  'a guest process that was taken over can execute, trace, signal, mount and leave nothing, can open and make only its own files, and works',
   async () => {
     host = await probed(undefined);
     expect(host.found).toEqual({ ...REFUSED, ...GOES_ON });
@@ -21,11 +21,11 @@ it.skipIf(landlock < 6 || process.arch !== 'x64')(
 );
 
 it.skipIf(landlock < 6 || process.arch !== 'x64' || !ROOT)(
-  'and on a daemon without root, where all guests have one user, neither',
+  'the same holds for a daemon without root, where all guests have one user',
   async () => {
     host = await probed(NOBODY);
     expect(host.found).toEqual({ ...REFUSED, ...GOES_ON });
-    // What it is given while it runs it can open, and from then on only that.
+    // A disk that it is given while it runs it can open, but nothing else.
     await host.ask('blockAttach', { guest: 'probe', spec: `${host.root}/later.img,raw,xvdb,w` });
     const { latest } = await host.ask('console', { guest: 'probe' });
     expect(Buffer.from(latest, 'base64').toString()).toContain('GOT 128 SECTORS');

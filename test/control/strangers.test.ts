@@ -1,4 +1,6 @@
-/** Connections before it is known whose they are, those of a peer that is trusted no longer, and too many at once. */
+/**
+ * Tests connections that are not yet authenticated, those of a peer that is no longer trusted, and too many at once.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,10 +17,10 @@ import { Line } from './line.js';
 const PORT = 17_880;
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const FAKE = compiled('test/migration/fake-guest.ts').href;
-/** Descriptors that the daemon may still have, beyond those that it has. */
+/** How many descriptors the daemon may still open beyond those that it has. */
 const SPARE = 4;
 
-describe('a daemon, and connections of people that it does not know', () => {
+describe('a daemon with connections from strangers', () => {
   let root: string;
   let host: TestHost;
   let mallory: Identity;
@@ -67,7 +69,7 @@ describe('a daemon, and connections of people that it does not know', () => {
   };
 
   it.skipIf(process.getuid?.() !== 0)(
-    'does not listen as root for everybody on this machine, unless it is told so twice',
+    'does not listen as root for all users of this machine, unless two options ask for it',
     () => {
       const args = [MAIN, 'host', '--dir', join(root, 'P'), '--listen', '127.0.0.1:0', '--plain-loopback'];
       const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 20_000 });
@@ -75,11 +77,11 @@ describe('a daemon, and connections of people that it does not know', () => {
     },
   );
 
-  it('closes those who say nothing, before TLS, in the middle of it and after it; who has greeted stays', async () => {
+  it('closes connections that are silent before, during or after TLS; one that has greeted stays', async () => {
     const peer = await greeted();
     const silent = knock();
     const slow = knock();
-    // The beginning of a handshake: a record that says it has 512 bytes, and then one byte at a time.
+    // The beginning of a handshake: a record that announces 512 bytes, then one byte at a time.
     slow.write(Buffer.of(0x16, 0x03, 0x01, 0x02, 0x00, 0x01));
     const drip = setInterval(() => slow.write(Buffer.of(0)), 50);
     const mute = await Line.open(to, mallory);
@@ -90,7 +92,7 @@ describe('a daemon, and connections of people that it does not know', () => {
     expect((await peer.answer(2)).ok).toBe(null);
   });
 
-  it('lives through it when there are no descriptors left', async () => {
+  it('continues when it has no free descriptors', async () => {
     const peer = await greeted();
     const pid = host.process!.pid!;
     const limit = (most: number | string): void =>
@@ -116,7 +118,7 @@ describe('a daemon, and connections of people that it does not know', () => {
     limit(1024);
   });
 
-  it('opens one guest for one hand-over, however many requests there are for it at once', async () => {
+  it('opens one guest for one hand-over, however many requests come for it at once', async () => {
     const line = await greeted();
     const handover = randomUUID();
     for (let i = 0; i < 40; i++) {
@@ -138,7 +140,7 @@ describe('a daemon, and connections of people that it does not know', () => {
     await until('its guest is gone', () => host.files('guests').length === 0 || undefined);
   });
 
-  it('ends the connections of a host that it is told to trust no longer, at once', async () => {
+  it('ends the connections of a host at once when that host is no longer trusted', async () => {
     const stranger = await initIdentity(join(root, 'N'));
     trust(host.dir, 'N', stranger.certificate, '', ['move']);
     const other = await Line.open(to, stranger);
@@ -157,7 +159,7 @@ describe('a daemon, and connections of people that it does not know', () => {
     again.say({ id: 1, do: 'hello', with: { versions: [1] } });
     await again.ended();
     expect(again.text).toBe('');
-    // The file alone is enough: at its next word.
+    // A change of the file alone is enough: it is noticed with the next message.
     rmSync(join(host.dir, 'identity', 'trusted', 'N.json'));
     other.say({ id: 2, do: 'clock', with: {} });
     await other.ended();

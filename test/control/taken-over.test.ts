@@ -24,7 +24,7 @@ import { programKernel } from '../support/program-kernel.js';
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const TAKEN_OVER = compiled('test/control/taken-over.ts').href;
 
-/** A host of its own with a runner; `restart` is a new daemon over what the last one left. */
+/** A host with its own runner; `restart` starts a new daemon over the files that the last one left. */
 class OneHost {
   readonly root = mkdtempSync(join(tmpdir(), 'stillpoint-taken-'));
   readonly host: TestHost;
@@ -52,7 +52,7 @@ class OneHost {
   async clear(): Promise<void> {
     for (const row of await this.host.list())
       await this.host.ask('destroy', { guest: String(row.domid) }).catch((error: Error) => {
-        // It ended by itself meanwhile.
+        // The process ended by itself meanwhile.
         if (!/there is no domain/.test(error.message)) throw error;
       });
   }
@@ -78,16 +78,16 @@ describe('a guest process that was taken over', () => {
   afterAll(() => one?.close());
   afterEach(() => one.clear());
 
-  it('says nonsense, and the daemon notes it and goes on', async () => {
+  it('sends invalid messages, which the daemon logs and ignores', async () => {
     await one.create('good');
     await one.create('bad', 'evil = "notices"');
     await until('a note of it', () => /says nonsense/.test(one.log()) || undefined);
     expect(await states(one.host)).toEqual({ good: RUNS, bad: RUNS });
-    // Noted now and then, not each time.
+    // The log lines are limited in rate.
     expect(one.log().match(/says nonsense/g)!.length).toBeLessThan(20);
   });
 
-  it('answers with wrong types and too much, and is alone in what comes of it', async () => {
+  it('sends answers of wrong types and sizes, which harm only itself', async () => {
     await one.create('good');
     await one.create('bad', 'evil = "types"');
     expect(await states(one.host)).toEqual({ good: RUNS, bad: '------' });
@@ -99,7 +99,7 @@ describe('a guest process that was taken over', () => {
     await one.host.ask('pause', { guest: 'bad' });
   });
 
-  it('leaves no child behind', async () => {
+  it('leaves no child process behind', async () => {
     const { pid } = await one.create('bad', 'evil = "child"');
     const children = (): string[] =>
       readdirSync('/proc').filter((p) => {
@@ -115,7 +115,7 @@ describe('a guest process that was taken over', () => {
     expect(children()).toEqual([]);
   });
 
-  it('ends with words that no terminal obeys', async () => {
+  it('ends with output whose control characters reach no terminal', async () => {
     await one.create('bad', 'evil = "stopped"');
     await until('its end', () => /guest ended/.test(one.log()) || undefined);
     const line = one
@@ -127,7 +127,7 @@ describe('a guest process that was taken over', () => {
     expect(JSON.parse(line).details).toBe('\x1b[31mred\u202e');
   });
 
-  it('puts links, pipes and devices where its files are, and nobody follows or waits', async () => {
+  it('puts links, pipes and devices in place of its files, which nobody follows or waits for', async () => {
     for (const [name, put] of [
       ['link', (path: string) => symlinkSync('/dev/zero', path)],
       ['secret', (path: string) => symlinkSync('/etc/hostname', path)],
@@ -145,7 +145,7 @@ describe('a guest process that was taken over', () => {
   });
 });
 
-describe('a daemon that begins again', () => {
+describe('a daemon that restarts', () => {
   let one: OneHost;
   beforeAll(async () => {
     one = new OneHost(18_110, { runner: TAKEN_OVER });
@@ -154,7 +154,7 @@ describe('a daemon that begins again', () => {
   afterAll(() => one?.close());
   afterEach(() => one.clear());
 
-  it('reads the end of a log, and cuts it', async () => {
+  it('reads the end of a long log, and truncates it', async () => {
     const { domid, pid } = await one.create('long');
     const log = join(one.host.dir, 'logs', `${domid}.log`);
     await one.restart(() => {
@@ -168,7 +168,7 @@ describe('a daemon that begins again', () => {
     await until('a shorter log', () => readFileSync(cut).length < 1 << 20 || undefined);
   });
 
-  it('serves all others while one process hangs, and takes that up when it answers', async () => {
+  it('serves all other guests while one process hangs, and adopts that guest when its process answers', async () => {
     const hung = await one.create('hung');
     await one.create('good');
     process.kill(hung.pid, 'SIGSTOP');
@@ -177,14 +177,14 @@ describe('a daemon that begins again', () => {
     expect((await one.create('new')).name).toBe('new');
     process.kill(hung.pid, 'SIGCONT');
     await until('the other', async () => /^(r-|-b)/.test((await states(one.host)).hung) || undefined);
-    // One that never answers can be ended.
+    // A guest whose process never answers can still be destroyed.
     process.kill(hung.pid, 'SIGSTOP');
     await one.restart();
     await one.host.ask('destroy', { guest: 'hung' });
     expect(alive(hung.pid)).toBe(false);
   });
 
-  it('sets aside what it cannot read, by its name, and serves all others', async () => {
+  it('sets aside files that it cannot read, by their names, and serves all other guests', async () => {
     const lost = await one.create('lost');
     await one.create('good');
     const { dir } = one.host;
@@ -206,7 +206,7 @@ describe('a daemon that begins again', () => {
       expect(readFileSync(join(dir, `${file}.damaged`), 'utf8')).toBe(text);
       expect(one.log()).toContain(file);
     }
-    // What its process has is left to it.
+    // The files of the process itself are not touched.
     expect(alive(lost.pid)).toBe(true);
     expect(existsSync(join(dir, 'guests', String(lost.domid)))).toBe(true);
     process.kill(lost.pid, 'SIGKILL');
@@ -215,7 +215,7 @@ describe('a daemon that begins again', () => {
   });
 });
 
-it('a guest alone: all the lines that it can write, and then those of zeros, harm nobody', async () => {
+it('a guest alone: all the lines that it can write, and then zeros, harm nobody', async () => {
   const one = new OneHost(18_120, {});
   try {
     const kernel = join(one.root, 'kernel');
@@ -255,7 +255,7 @@ it('a guest alone: all the lines that it can write, and then those of zeros, har
   }
 }, 60_000);
 
-it('a guest process that cannot be confined does not start, unless it is allowed to', () => {
+it('a guest process that cannot be confined starts only with the option that allows it', () => {
   const bare = mkdtempSync(join(tmpdir(), 'stillpoint-bare-'));
   try {
     // The same program without koffi.

@@ -1,5 +1,5 @@
-// A runner of guests that has been taken over, of the tests' own: what its guest's configuration calls `evil` it does,
-// with the rights that a guest's process has. Otherwise it runs the fake guest.
+// A guest runner for tests that has been taken over: it does what its guest's configuration calls `evil`, with the
+// rights of a guest's process. Otherwise it runs the fake guest.
 import { spawn } from 'node:child_process';
 import net from 'node:net';
 import type { RunnerFactory, RunnerHooks } from '../../src/guest-process/guest-runner.js';
@@ -50,7 +50,7 @@ const EVILS: Readonly<Record<string, () => void>> = {
   },
 };
 
-/** Answers of the wrong kinds. */
+/** Answers of wrong types. */
 const WRONG = {
   status: () => ({ vcpus: 'many', cpuSeconds: {}, uptimeSeconds: null, instructions: [] }),
   points: () => [{ name: 1, inner: '', outer: '', moves: {} }],

@@ -1,6 +1,6 @@
 /**
- * What is true of verbs on any platform: results, exit statuses, words. One table of assertions, for hosts that stand on
- * the machine as it is, whose verbs are programs (verbs.test.ts), and for hosts on a platform of the tests' own
+ * What is true of verbs on any platform: results, exit statuses, messages. One table of tests serves hosts on the
+ * machine as it is, where verbs run as programs (verbs.test.ts), and hosts on the tests' own platform
  * (verbs-on-fake.test.ts). The guests are fake ones.
  */
 import { statSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { inRoot } from '../../scripts/lib/root.js';
 import type { DomainRow } from '../../src/protocol/control.js';
 import { until } from '../migration/hosts.js';
 
-/** A file that is there, and no saved guest. */
+/** A file that exists and is no saved guest. */
 export const MAIN = inRoot('dist/cli/main.js');
 
 export interface Result {
@@ -26,18 +26,18 @@ interface VerbHost {
   list(): Promise<readonly DomainRow[]>;
 }
 
-/** Two hosts that trust each other to move guests. A lets itself control it, as host A. */
+/** Two hosts that trust one another to move guests. A may also be controlled by itself, as host A. */
 export interface VerbHosts {
-  /** Directory for files of the tests. */
+  /** The directory for the tests' files. */
   readonly root: string;
   readonly a: VerbHost;
   readonly b: VerbHost;
 }
 
-/** Runs a verb, or what else the command line knows. */
+/** Runs a verb, or any other command of the command line. */
 export type RunVerb = (...args: string[]) => Promise<Result>;
 
-/** What tests of verbs share; `hosts` is asked while a test runs. */
+/** What the tests of verbs share; `hosts` is called while a test runs. */
 export class Verbs {
   private guests = 0;
 
@@ -53,7 +53,7 @@ export class Verbs {
     expect({ status, err }).toEqual({ status: 0, err: '' });
     return JSON.parse(out) as T;
   };
-  /** A configuration file of a new guest, and its name. */
+  /** Writes the configuration file of a new guest. Returns its name and the file. */
   readonly config = (...lines: string[]): { name: string; file: string } => {
     const name = `verb${++this.guests}`;
     const file = join(this.hosts().root, `${name}.cfg`);
@@ -64,9 +64,9 @@ export class Verbs {
     this.json<DomainRow>('a', 'create', this.config(...lines).file);
 }
 
-/** The table. */
+/** Defines the tests of the table. */
 export function verbTable({ hosts, run, at, json, config, create }: Verbs): void {
-  it('says by its exit status what went wrong', async () => {
+  it('reports by its exit status what went wrong', async () => {
     const { name } = await create();
     const broken = config('this is no setting').file;
     const cases: [number, RegExp, Promise<Result>][] = [
@@ -95,7 +95,7 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     await at('a', 'destroy', name);
   });
 
-  it('takes no number that is none, in any option, and says which', async () => {
+  it('refuses invalid numbers in every option, and names the option', async () => {
     const wrong = [
       ['migrate', '--timeout', 'abc', 'g', 'B'],
       ['migrate', '--max-downtime', '', 'g', 'B'],
@@ -120,7 +120,7 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     await expect(asked).rejects.toThrow(/there is no domain g|timeoutS: must be a number/);
   });
 
-  it('takes digits for a domain id, whatever guests are called', async () => {
+  it('takes digits as a domain id, whatever guests are called', async () => {
     const { name, domid } = await create();
     expect((await at('a', 'destroy', String(domid + 500))).status).toBe(3);
     expect((await at('a', 'rename', name, String(domid + 500))).status).toBe(2);
@@ -194,13 +194,13 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
       'recordMs',
       'firstInstructionMs',
     ]);
-    // The progress of the move goes to the other stream.
+    // The progress of the move goes to standard error.
     expect(moved.err).toMatch(/round 1: \d+ pages, \d+ MB\/s, dirty \d+ \(\d+\/s\), expected downtime/);
     expect((await json<DomainRow[]>('b', 'list'))[0].name).toBe('other');
     await at('b', 'destroy', 'other');
   });
 
-  it('gives one JSON value a line for each verb', async () => {
+  it('prints one line of JSON for each verb', async () => {
     const { name, domid } = await create();
     const named = { name, domid };
     expect(await json('a', 'domid', name)).toMatchObject(named);
@@ -216,7 +216,7 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     });
   });
 
-  it('takes no request for a guest that is being built, and says so', async () => {
+  it('refuses requests for a guest that is being built, with the reason', async () => {
     const { name, file } = config();
     const made = json<DomainRow>('a', 'create', file);
     const answer = await until('it is known', () =>

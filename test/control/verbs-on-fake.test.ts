@@ -1,6 +1,6 @@
 /**
- * The verbs on hosts of a platform of the tests' own: the daemons know of disks, clocks and outer values only what a
- * platform says. Nothing here needs root, files of disks or a network; the daemons and the verbs run in this process.
+ * Tests the verbs on hosts of the tests' own platform: all that the daemons know of disks, clocks and outer values is
+ * what the platform says. Nothing here needs root, disk files or a network; daemons and verbs run in this process.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ import { FAKE_PLATFORM, type FakeStore } from '../support/fake-platform.js';
 import { testPort } from '../support/ports.js';
 import { type Result, Verbs, verbTable } from './verb-table.js';
 
-/** From dist/, as the programs that a daemon starts stand beside its own modules. */
+/** It comes from dist/, because the programs that a daemon starts are beside its own modules. */
 const built = <T>(module: string): Promise<T> => import(inRoot(`dist/${module}`));
 const { openHostConfig } =
   await built<typeof import('../../src/control/host-config.js')>('control/host-config.js');
@@ -27,7 +27,7 @@ const { HostDaemon } =
 const { systemWorld } =
   await built<typeof import('../../src/control/system-world.js')>('control/system-world.js');
 
-/** The machine as it is, whose user is nobody who may give a guest's process another one. */
+/** The machine as it is, except that the daemon's user cannot give other users to guests' processes. */
 const WITHOUT_ROOT = {
   ...systemWorld,
   processes: Object.create(systemWorld.processes, {
@@ -74,7 +74,7 @@ class FakeHost {
 
 let last: Promise<unknown> = Promise.resolve();
 
-/** A verb in this process, one after the other: what it prints is its own. */
+/** Runs a verb in this process, after those before it, and collects its output. */
 function run(...args: string[]): Promise<Result> {
   const result = last.then(async (): Promise<Result> => {
     const printed = { stdout: '', stderr: '' };
@@ -108,7 +108,7 @@ function run(...args: string[]): Promise<Result> {
   return result;
 }
 
-describe('verbs on a platform that is no Linux of ours', () => {
+describe('verbs on a platform that is not the standalone one', () => {
   const root = mkdtempSync(join(tmpdir(), 'stillpoint-fake-'));
   const a = new FakeHost(root, 'A', { firstDomid: 5, xenVersion: '4.14.1' });
   const b = new FakeHost(root, 'B', { firstDomid: 400 });
@@ -134,7 +134,7 @@ describe('verbs on a platform that is no Linux of ours', () => {
 
   verbTable(verbs);
 
-  it("a guest gets the platform's outer values, and stands in the platform's xenstore by its name there", async () => {
+  it("a guest gets the platform's outer values, and its name is in the platform's xenstore", async () => {
     const { name, domid } = await create();
     expect(a.store.domains.get(domid)).toMatchObject({
       name,
@@ -151,7 +151,7 @@ describe('verbs on a platform that is no Linux of ours', () => {
     expect(a.store.domains.has(domid)).toBe(false);
   });
 
-  it('disks are what the platform says: attached, refused, listed, copied with a guest that moves, detached', async () => {
+  it('disks are what the platform says: attached, refused, listed, copied with a migrating guest, detached', async () => {
     const { name, domid } = await create();
     const refused = await at('a', 'block-attach', name, '/srv/disk.img,raw,xvdb,w');
     expect(refused).toMatchObject({ status: 11, out: '' });
@@ -162,7 +162,7 @@ describe('verbs on a platform that is no Linux of ours', () => {
     expect(await json('a', 'block-list', name)).toMatchObject([row]);
     const moved = await at('a', 'migrate', '--json', '--copy-storage', name, 'B');
     expect(moved.status, moved.err).toBe(0);
-    // The disk is in the memory of the process on B: nothing but the move can have brought it there.
+    // The disk is in the memory of the process on B: only the move can have brought it there.
     expect(await json('b', 'block-list', name)).toMatchObject([row]);
     expect([a.store.devices.size, b.store.devices.size]).toEqual([1, 1]);
     await json('b', 'block-detach', name, 'xvda');

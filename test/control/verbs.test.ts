@@ -1,4 +1,6 @@
-/** The verbs as a shell sees them: results, exit statuses, error texts. The guests are fake ones; the rest is real. */
+/**
+ * Tests the verbs as a shell sees them: results, exit statuses, messages. The guests are fake ones; the rest is real.
+ */
 import { spawn } from 'node:child_process';
 import { chownSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +23,7 @@ function run(...args: string[]): Promise<Result> {
   });
 }
 
-/** Of a verb whose progress goes to the other stream. */
+/** The result of a verb whose progress goes to standard error. */
 function resultOf({ status, out, err }: Result) {
   expect(status, err).toBe(0);
   return JSON.parse(out);
@@ -64,7 +66,7 @@ describe('the command line', () => {
 
   verbTable(verbs);
 
-  it('has help for each verb, with what it takes and --json', async () => {
+  it('has help for each verb, with its arguments and --json', async () => {
     const all = await run('--help');
     expect(all.status).toBe(0);
     const program = new Command('stillpoint');
@@ -96,7 +98,7 @@ describe('the command line', () => {
     expect(await run('completion', 'fish')).toMatchObject({ status: 2 });
   });
 
-  it('ends without a word when its reader has enough', async () => {
+  it('ends silently when its reader closes the pipe', async () => {
     const { name } = await create();
     const child = spawn(process.execPath, [MAIN, 'points', '--watch', '--dir', hosts.a.dir, name]);
     let err = '';
@@ -109,7 +111,7 @@ describe('the command line', () => {
     await at('a', 'destroy', name);
   });
 
-  it('goes on with the guest that was meant, when its name has become that of another', async () => {
+  it('continues with the guest that was meant, when its name has become that of another', async () => {
     const first = await create();
     const said = spawn(process.execPath, [
       MAIN,
@@ -144,7 +146,7 @@ describe('the command line', () => {
     await at('a', 'destroy', String(second.domid));
   });
 
-  it('prints the points again and again under --watch, also across the end of the guest', async () => {
+  it('prints the points repeatedly under --watch, also past the end of the guest', async () => {
     const { name, domid } = await create();
     const child = spawn(process.execPath, [
       ...[MAIN, 'points', '--dir', hosts.a.dir, '--watch', '--json', name],
@@ -162,7 +164,7 @@ describe('the command line', () => {
     expect(err).toMatch(new RegExp(`there is no domain ${name} on A`));
   });
 
-  it('sends no faster than --bandwidth allows', async () => {
+  it('sends at most at the rate of --bandwidth', async () => {
     const { name } = await create('frames = 2048');
     const { rounds } = resultOf(await at('a', 'migrate', '--json', '--bandwidth', '20', name, 'B'));
     expect(rounds[0].sent).toBeGreaterThan(1000);
@@ -170,7 +172,7 @@ describe('the command line', () => {
     await at('b', 'destroy', name);
   });
 
-  it('ends a daemon that cannot listen, and leaves nothing to speak to', async () => {
+  it('ends a daemon that cannot listen, and leaves no socket behind', async () => {
     const dir = join(hosts.root, 'keyless');
     const { status, err } = await run(
       'host',
@@ -189,7 +191,7 @@ describe('the command line', () => {
   });
 
   it.skipIf(process.getuid?.() !== 0)(
-    'runs under a user without privileges, with the same rights for guests',
+    'runs as an unprivileged user, with the same confinement of guests',
     async () => {
       const nobody = 65_534;
       const dir = join(hosts.root, 'N');
@@ -219,7 +221,7 @@ describe('the command line', () => {
     },
   );
 
-  it('gives up a move that takes too long when it is told to, and the guest goes on', async () => {
+  it('gives up a move that takes too long if asked to, and the guest goes on', async () => {
     const { name } = await create('frames = 2048', 'ticksPerTurn = 400');
     const options = ['--bandwidth', '1', '--max-downtime', '1', '--on-timeout', 'cancel'];
     const rounds = await at('a', 'migrate', ...options, '--max-rounds', '1', name, 'B');
@@ -231,7 +233,7 @@ describe('the command line', () => {
     await at('a', 'destroy', name);
   });
 
-  it('asks a guest to shut down or reboot, and says when it does not answer', async () => {
+  it('asks a guest to shut down or reboot, and reports a guest that does not react', async () => {
     const deaf = await create('wild = 1');
     const asked = await at('a', 'shutdown', '--timeout', '1', deaf.name);
     expect(asked.status).toBe(6);
@@ -249,7 +251,7 @@ describe('the command line', () => {
     expect(await json<DomainRow[]>('a', 'list')).toEqual([]);
   });
 
-  it('says in its log how the process of a guest ended', async () => {
+  it('logs how the process of a guest ended', async () => {
     const [destroyed, killed, faulted] = [
       await create(),
       await create('onCrash = "preserve"'),
@@ -273,7 +275,7 @@ describe('the command line', () => {
     for (const { name } of [killed, faulted]) await at('a', 'destroy', name);
   });
 
-  it('shows what a guest whose process died left to do: on_crash', async () => {
+  it('shows what happens to a guest whose process died: on_crash', async () => {
     const restarted = await create('onCrash = "restart"');
     const kept = await create('onCrash = "preserve"');
     for (const { pid } of [restarted, kept]) process.kill(pid, 'SIGKILL');
@@ -285,7 +287,7 @@ describe('the command line', () => {
     for (const { name } of [restarted, kept]) await at('a', 'destroy', name);
   });
 
-  it('runs each guest in a process of its own, with no right that it does not need', async () => {
+  it('runs each guest in its own process, without any right that it does not need', async () => {
     const [one, two] = [await create(), await create()];
     const status = (pid: number): string => readFileSync(`/proc/${pid}/status`, 'utf8');
     const limits = readFileSync(`/proc/${one.pid}/limits`, 'utf8');

@@ -6,12 +6,12 @@ import { testPort } from '../support/ports.js';
 import { TwoHosts, until } from './hosts.js';
 
 const FIRST_PORT = testPort(17_140);
-/** Whether this machine lets a process be put behind others and back. */
+/** True if this machine lets a process lower its priority and raise it again. */
 const CAN_YIELD = existsSync('/proc/self/autogroup') || process.getuid?.() === 0;
-/** Of host B, for the data of guests that arrive. */
+/** Host B's ports for the data of arriving guests. */
 const FIRST_DATA_PORT = FIRST_PORT + 6;
 
-describe('a guest that arrives', () => {
+describe('an arriving guest', () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
     hosts = await TwoHosts.open(FIRST_PORT);
@@ -31,27 +31,30 @@ describe('a guest that arrives', () => {
     }
   });
 
-  it.skipIf(!CAN_YIELD)('yields to those that run until its process is ready, and not after', async () => {
-    const { name } = await hosts.guest();
-    hosts.gate('construct');
-    const moving = hosts.a.ask('migrate', { guest: name, host: 'B' });
-    const priorities = (pid: number): unknown => {
-      const group = `/proc/${pid}/autogroup`;
-      return [
-        getPriority(pid),
-        existsSync(group) ? /nice (-?\d+)/.exec(readFileSync(group, 'latin1'))?.[1] : '0',
-      ];
-    };
-    const seen = new Set<string>();
-    await until('the guest at B', () => {
-      for (const pid of hosts.b.pids()) seen.add(JSON.stringify(priorities(pid)));
-      return existsSync(`${hosts.root}/gates/construct.reached`) || undefined;
-    });
-    const [pid] = hosts.b.pids();
-    expect(priorities(pid)).toEqual([getPriority(0), '0']);
-    expect(seen.size).toBe(2);
-    hosts.openGate('construct');
-    await moving;
-    expect((await hosts.settled(name)).on).toBe('B');
-  });
+  it.skipIf(!CAN_YIELD)(
+    'yields to running guests until its process is ready, and not afterwards',
+    async () => {
+      const { name } = await hosts.guest();
+      hosts.gate('construct');
+      const moving = hosts.a.ask('migrate', { guest: name, host: 'B' });
+      const priorities = (pid: number): unknown => {
+        const group = `/proc/${pid}/autogroup`;
+        return [
+          getPriority(pid),
+          existsSync(group) ? /nice (-?\d+)/.exec(readFileSync(group, 'latin1'))?.[1] : '0',
+        ];
+      };
+      const seen = new Set<string>();
+      await until('the guest at B', () => {
+        for (const pid of hosts.b.pids()) seen.add(JSON.stringify(priorities(pid)));
+        return existsSync(`${hosts.root}/gates/construct.reached`) || undefined;
+      });
+      const [pid] = hosts.b.pids();
+      expect(priorities(pid)).toEqual([getPriority(0), '0']);
+      expect(seen.size).toBe(2);
+      hosts.openGate('construct');
+      await moving;
+      expect((await hosts.settled(name)).on).toBe('B');
+    },
+  );
 });

@@ -1,4 +1,4 @@
-/** Moves that their user gives up: where the guest is afterwards is where the words say. */
+/** Tests moves that their user cancels: the guest is where the message says. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -6,7 +6,7 @@ import { TwoHosts, until } from './hosts.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
-describe('a move that its user gives up', () => {
+describe('a move that its user cancels', () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
     hosts = await TwoHosts.open(18_600);
@@ -14,7 +14,7 @@ describe('a move that its user gives up', () => {
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());
 
-  /** A guest whose move is held at `step`. */
+  /** Starts the move of a guest and holds it at `step`. */
   async function moving(step: string) {
     const { name } = await hosts.guest();
     hosts.gate(step);
@@ -34,7 +34,7 @@ describe('a move that its user gives up', () => {
   };
   const interrupt = (child: ChildProcess): boolean => child.kill('SIGINT');
 
-  it('by migrate-cancel goes on where it was', async () => {
+  it('by migrate-cancel: the guest goes on where it was', async () => {
     const { name, said } = await moving('construct');
     const cancel = spawn(process.execPath, [MAIN, 'migrate-cancel', '--dir', hosts.a.dir, name]);
     let out = '';
@@ -48,7 +48,7 @@ describe('a move that its user gives up', () => {
     await expect(hosts.a.ask('cancelMove', { guest: name })).rejects.toThrow('is not moving');
   });
 
-  it('by Ctrl-C goes on where it was', async () => {
+  it('by Ctrl-C: the guest goes on where it was', async () => {
     const { name, child, said } = await moving('construct');
     interrupt(child);
     expect((await ended(said)).status).toBe(7);
@@ -57,7 +57,7 @@ describe('a move that its user gives up', () => {
     await stillHere(name);
   });
 
-  it('by Ctrl-C when that is too late says so; a second one leaves it to itself', async () => {
+  it('by Ctrl-C when it is too late: a message says so, and a second Ctrl-C leaves the move to itself', async () => {
     const { name, child, said } = await moving('attach');
     interrupt(child);
     await until('it is too late', () => /too late to cancel: B was offered/.test(said.err) || undefined);
@@ -69,7 +69,7 @@ describe('a move that its user gives up', () => {
     expect(hosts.violations()).toEqual([]);
   });
 
-  it('by destroy is given up, and its guest ended', async () => {
+  it('by destroying the guest: the move ends and so does the guest', async () => {
     const { name, said } = await moving('construct');
     await hosts.a.ask('destroy', { guest: name });
     hosts.openGate('construct');
@@ -82,7 +82,7 @@ describe('a move that its user gives up', () => {
     );
   });
 
-  it('by destroy of what arrives goes on where it was', async () => {
+  it('by destroying the arriving domain: the guest goes on where it was', async () => {
     const { name, said } = await moving('restore-state');
     const gone = hosts.b.ask('destroy', { guest: name });
     await until('it is refused', () => /"to":"none"/.test(hosts.b.log()) || undefined);

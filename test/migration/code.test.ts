@@ -1,4 +1,4 @@
-/** Records CODE: what a destination prepares before the guest is there, and what it may not believe. */
+/** Tests records CODE: what a destination prepares before the guest is there, and what it must not believe. */
 import { describe, expect, it } from 'vitest';
 import { receiveGuest } from '../../src/migration/destination.js';
 import { StreamReader } from '../../src/migration/stream-reader.js';
@@ -7,7 +7,7 @@ import { StreamWriter } from '../../src/migration/stream-writer.js';
 
 const FRAMES = 4;
 
-/** The bytes of a stream: a round, what `between` writes, another round, and the end. */
+/** Returns the bytes of a stream: a round, whatever `between` writes, another round, and the end. */
 async function stream(version: number | undefined, between: (writer: StreamWriter) => Promise<void>) {
   const parts: Uint8Array[] = [];
   const writer = new StreamWriter(async (bytes) => {
@@ -23,7 +23,7 @@ async function stream(version: number | undefined, between: (writer: StreamWrite
   return Buffer.concat(parts);
 }
 
-/** What the consumer of a stream is told of code. */
+/** The calls for code that a consumer of the stream received. */
 async function told(bytes: Uint8Array) {
   const words: unknown[] = [];
   const reader = new StreamReader({
@@ -41,7 +41,7 @@ async function told(bytes: Uint8Array) {
 const places = (starts: number[]) => (writer: StreamWriter) => writer.code(Uint32Array.from(starts));
 
 describe('code that is prepared', () => {
-  it('is told, and each frame that is written after it', async () => {
+  it('is announced, and so is each of its frames that is written later', async () => {
     const starts = [5, 2 * PAGE_BYTES + 1, FRAMES * PAGE_BYTES - 1];
     expect(await told(await stream(2, places(starts)))).toEqual([starts, 1, 2, 'state']);
   });
@@ -51,18 +51,18 @@ describe('code that is prepared', () => {
     await expect(stream(1, places([5])).then(told)).rejects.toThrow(/expected, found CODE/);
   });
 
-  it('lies in the memory of the guest, or the stream is refused', async () => {
+  it("must be in the guest's memory, or the stream is refused", async () => {
     await expect(stream(2, places([FRAMES * PAGE_BYTES])).then(told)).rejects.toThrow(
       'frame 4 named; the guest has 4',
     );
   });
 
-  it('is not told in more places than are taken', async () => {
+  it('is announced for a limited number of places', async () => {
     const many = Array.from({ length: MAX_CODE_STARTS + 1 }, (_, i) => i % 4096);
     await expect(stream(2, places(many)).then(told)).rejects.toThrow('at most 32768 are taken');
   });
 
-  it('is prepared between the arrivals of memory, and not once the state is there', async () => {
+  it('is prepared while memory arrives, and no longer once the state is there', async () => {
     const bytes = await stream(2, places([5, 6, 7]));
     const prepared: (number | string)[] = [];
     const slowly = async function* () {

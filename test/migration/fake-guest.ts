@@ -28,25 +28,25 @@ import type { Host } from '../../src/host/host.js';
 import type { MovableGuest } from '../../src/migration/moving-guest.js';
 import type { GuestConfig } from '../../src/protocol/guest-config.js';
 
-/** What its configuration may say of its own. */
+/** The fake guest's own settings in its configuration. */
 export interface FakeMore {
   readonly [key: string]: unknown;
   readonly ticksPerTurn: number;
   readonly tickMs: number;
-  /** Of 4096 bytes. */
+  /** The number of frames of 4096 bytes. */
   readonly frames: number;
   readonly directory: string;
-  /** Paths of its lock file and of its image. */
+  /** The paths of its lock file and of its image. */
   readonly disk?: string;
   readonly image?: string;
-  /** A folder; see `gate`. */
+  /** A folder of gates; see `gate`. */
   readonly gates?: string;
-  /** The tick at which it stops by itself, and why. */
+  /** The tick at which it stops by itself, and the reason. */
   readonly stopAt?: number;
   readonly stopReason?: 'poweroff' | 'reboot' | 'crash';
-  /** Name of a host where its disk is not to be had. */
+  /** The name of a host on which its disk cannot be opened. */
   readonly refuseOn?: string;
-  /** 1: it hears no request to shut down. */
+  /** With 1 it ignores requests to shut down. */
   readonly wild?: number;
 }
 
@@ -66,7 +66,7 @@ function decode<T>(bytes: Uint8Array): T {
   }
 }
 
-/** What stands in a configuration, before what is missing is added. */
+/** The settings in a configuration, before defaults are added. */
 type Found = Partial<Pick<FakeConfig, 'name' | 'uuid' | 'kernel'>> &
   Pick<FakeConfig, 'onCrash' | 'onReboot'> &
   FakeMore;
@@ -103,7 +103,7 @@ export function readConfig(text: string, file: string, directory: string): FakeC
   };
 }
 
-/** Holds this process at `step` while the test wants it: as long as the file GATES/STEP is there. */
+/** Holds this process at `step` for as long as the file GATES/STEP exists. */
 function gate(config: FakeConfig, step: string): void {
   const { gates } = config.more;
   if (gates === undefined || !existsSync(`${gates}/${step}`)) return;
@@ -121,7 +121,7 @@ function isAlive(pid: string): boolean {
   }
 }
 
-/** A lock as a disk has one: it goes with the process that holds it. Throws EEXIST where a live one does. */
+/** A lock like that of a disk: it ends with its process. Throws EEXIST if a live process holds it. */
 function takeLock(path: string): void {
   for (;;) {
     try {
@@ -186,7 +186,7 @@ export class FakeGuest implements MovableGuest, IncomingRunner, GuestRunner {
   }
   tick(): void {
     this.count++;
-    // Every 64th write empties the page again: zero pages must travel too.
+    // Every 64th write clears the page again, because zero pages must be sent too.
     this.write(pageOf(this.count, this.frames), this.count % 64 === 0 ? 0 : this.count);
     if (this.count % 500 === 0) this.hooks.console(new TextEncoder().encode(`tick ${this.count}\n`));
     const { stopAt, stopReason } = this.config.more;

@@ -5,7 +5,7 @@ import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { testPort } from '../support/ports.js';
 import { TwoHosts, until } from './hosts.js';
 
-/** What a guest process can be held at, in the order of a move, and who is there. */
+/** The steps at which a guest process can be held, in the order of a move, and which processes exist then. */
 const STEPS = [
   'describe',
   'dirty-log',
@@ -28,14 +28,14 @@ const FAULTS = [
 ] as const;
 type Fault = (typeof FAULTS)[number];
 
-/** From here on the source's offer is out, or the guest has all been sent. */
+/** From this step on the source has sent its offer, or the whole guest. */
 const after = (step: Step, mark: Step): boolean => STEPS.indexOf(step) >= STEPS.indexOf(mark);
 
-/** Where the guest must live in the end, and whether it is the same guest that went on (not a restarted one). */
+/** Where the guest must live in the end, and whether it is the same guest and not a restarted one. */
 function expected(step: Step, fault: Fault): { on: 'A' | 'B'; same: boolean } {
   switch (fault) {
     case 'source process':
-      // Everything was sent before the destination restores: the source's process is not needed any more.
+      // Everything was sent before the destination restores: the source's process is no longer needed.
       return after(step, 'restore-state') ? { on: 'B', same: true } : { on: 'A', same: false };
     case 'destination process':
       // The owner record is on disk before `start`.
@@ -48,7 +48,7 @@ function expected(step: Step, fault: Fault): { on: 'A' | 'B'; same: boolean } {
   }
 }
 
-describe('a move that something breaks', () => {
+describe('a move with a fault', () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
     hosts = await TwoHosts.open(testPort(17_100));
@@ -60,7 +60,7 @@ describe('a move that something breaks', () => {
     for (const pid of pids) process.kill(pid, 'SIGKILL');
   };
 
-  /** How often A's daemon has heard from a guest's process that all of it was sent. */
+  /** Counts how often a guest's process has told A's daemon that everything was sent. */
   const sent = (): number =>
     readFileSync(join(hosts.a.dir, 'daemon.log'), 'utf8').split('"to":"sent"').length - 1;
 
@@ -68,7 +68,8 @@ describe('a move that something breaks', () => {
     const { a, b } = hosts;
     switch (fault) {
       case 'source process':
-        // The destination may have it all before the source's daemon knows; dead until then is a guest that is lost.
+        // The destination may have everything before the source's daemon knows; if the source's process dies then, the
+        // guest is lost.
         if (after(step, 'restore-state')) await until('all is sent', () => sent() > sentBefore || undefined);
         kill(a.pids());
         break;
@@ -95,7 +96,7 @@ describe('a move that something breaks', () => {
   const cases = STEPS.flatMap((step) =>
     FAULTS.map((fault) => ({ step, fault, ...expected(step, fault) })),
   ).filter(
-    // Nothing is there yet, or nothing is left, to be killed.
+    // These are left out: the process does not exist yet, or no longer.
     ({ step, fault }) => !(fault === 'destination process' && step === 'describe'),
   );
 
@@ -111,11 +112,12 @@ describe('a move that something breaks', () => {
     await hosts.reached(step);
     await strike(fault, step, sentBefore);
     const found = await hosts.settled(name);
-    // A small guest fits the sockets' buffers: on a busy machine all of it is on its way before its process is struck.
+    // A small guest fits into the sockets' buffers: on a busy machine all of it may be on its way before its process is
+    // killed.
     const allSent = fault === 'source process' && sent() > sentBefore;
     const { on, same } = allSent ? { on: 'B' as const, same: true } : usual;
     expect({ on: found.on }).toEqual({ on });
-    // Still that guest: its counter went on; a restarted one has not counted the rounds of before.
+    // It is still the same guest: its counter went on; a restarted one would not have counted the earlier rounds.
     expect(hosts.violations()).toEqual([]);
     const points = await (on === 'A' ? a : b).ask('points', { guest: name });
     if (same) expect(points[0].moves).toBe(on === 'B' ? 1 : 0);
@@ -181,7 +183,7 @@ describe('a move that something breaks', () => {
     await movesAgain(name, 'A');
   });
 
-  it('whose daemons have a full disk for their logs goes its way', async () => {
+  it('whose daemons have a full disk for their logs is not affected', async () => {
     const both = [hosts.a, hosts.b];
     for (const host of both) {
       await host.kill();
@@ -196,7 +198,7 @@ describe('a move that something breaks', () => {
     await nothingLeft();
   });
 
-  it('whose source cannot write that the guest is gone remembers it until it can', async () => {
+  it('whose source cannot record that the guest is gone remembers it until it can', async () => {
     const { name } = await hosts.guest();
     const handovers = join(hosts.a.dir, 'handovers');
     hosts.gate('start');
@@ -204,7 +206,7 @@ describe('a move that something breaks', () => {
     await hosts.reached('start');
     renameSync(handovers, `${handovers}.away`);
     hosts.openGate('start');
-    // Nothing is closed while what was decided is not on disk.
+    // No hand-over is closed before its decision is on disk.
     await new Promise((done) => setTimeout(done, 600));
     expect(await hosts.a.list()).toHaveLength(1);
     renameSync(`${handovers}.away`, handovers);
@@ -213,7 +215,7 @@ describe('a move that something breaks', () => {
     await nothingLeft();
   });
 
-  it('that nobody can settle is settled by the word of the operator', async () => {
+  it('that no side can settle is settled by the operator', async () => {
     const { name } = await hosts.guest();
     hosts.gate('attach');
     const outcome = hosts.a.ask('migrate', { guest: name, host: 'B', maxDowntimeMs: 1000 });
@@ -235,7 +237,7 @@ describe('a move that something breaks', () => {
   });
 });
 
-describe('a real kernel whose move something breaks', () => {
+describe('a real kernel during a move with a fault', () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
     hosts = await TwoHosts.open(testPort(17_200), { runner: undefined });
@@ -250,7 +252,7 @@ describe('a real kernel whose move something breaks', () => {
     ['the destination is killed', async () => hosts.b.kill().then(() => hosts.b.start())],
   ];
 
-  it.each(faults)('sees nothing of it, when %s at any time', async (_, strike) => {
+  it.each(faults)('notices nothing when %s at any time', async (_, strike) => {
     const config = `name = "small"\nkernel = "${join(hosts.root, 'kernel')}"\nmemory = 8\nextra = "interval_ms=10"\n`;
     await hosts.a.ask('create', { config, file: 'small.cfg', directory: hosts.root });
     let at = 'A';

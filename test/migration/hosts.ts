@@ -24,10 +24,10 @@ const MAIN = inRoot('dist/cli/main.js');
 const CACHE = inRoot('.cache');
 const FAKE = compiled('test/migration/fake-guest.ts').href;
 
-/** What moves a terminal's cursor, and returns. */
+/** Control sequences that move a terminal's cursor, and carriage returns. */
 const CURSOR = /\x1b\[[0-9;]*[A-Za-z]|\r/g;
 
-/** Polls until `what` gives something; fails with `name` after `seconds`. */
+/** Polls until `what` returns a value other than undefined; fails with `name` after `seconds`. */
 export async function until<T>(
   name: string,
   what: () => Promise<T | undefined> | T | undefined,
@@ -42,11 +42,11 @@ export async function until<T>(
   }
 }
 
-/** A listener on `host:port` that passes everything to 127.0.0.1:port, until it is told to cut. */
+/** A listener on `host:port` that forwards everything to 127.0.0.1:port until it is told to cut the connections. */
 export class CutProxy {
   private readonly sockets = new Set<net.Socket>();
   private readonly servers: net.Server[] = [];
-  /** Cut the connection through `dataPort` after so many bytes; once. */
+  /** Cuts the connection through `dataPort` once, after so many bytes. */
   cutDataAfter: number | undefined;
 
   async open(host: string, port: number, data: boolean): Promise<void> {
@@ -61,7 +61,7 @@ export class CutProxy {
         one.on('error', () => other.destroy());
         one.on('close', () => {
           this.sockets.delete(one);
-          // What it has said may still be on its way.
+          // What was sent before may still be on its way.
           if (one.readableEnded) other.end();
           else other.destroy();
         });
@@ -94,7 +94,7 @@ export class CutProxy {
   }
 }
 
-/** Daemons of this process's tests: none outlives it, whatever a test left undone. */
+/** The daemons of this process's tests: none outlives the process, however a test ends. */
 const daemons = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const daemon of daemons) daemon.kill('SIGKILL');
@@ -107,11 +107,11 @@ export class TestHost {
     readonly dir: string,
     readonly port: number,
     readonly config: string,
-    /** More arguments of the daemon's. */
+    /** Additional arguments of the daemon. */
     private readonly more: readonly string[] = [],
   ) {}
 
-  /** `uid`: the daemon runs as that user (and must own its directory). `log`: where what it says goes. */
+  /** `uid`: the daemon runs as that user (and must own its directory). `log`: where its log goes. */
   async start(uid?: number, log = join(this.dir, 'daemon.log')): Promise<void> {
     const args = [MAIN, 'host', '--name', this.name, '--dir', this.dir, '--config', this.config];
     args.push('--listen', `127.0.0.1:${this.port}`, ...this.more);
@@ -128,7 +128,7 @@ export class TestHost {
       child.once('exit', () => fail(new Error(`host ${this.name} ended: ${said()}`)));
     });
   }
-  /** kill -9. */
+  /** Kills the daemon with SIGKILL. */
   async kill(): Promise<void> {
     const child = this.process!;
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -142,7 +142,9 @@ export class TestHost {
   ): Promise<AnswerOf<Control, M>> {
     return askDaemon(this.dir, method, params);
   }
-  /** Types `keys` at a guest's console, and waits for `pattern` in what it prints; gives all that it printed. */
+  /**
+   * Types `keys` at a guest's console, and waits for `pattern` in what it prints. Returns everything that it printed.
+   */
   async consoleOf(guest: string, keys: string, pattern: RegExp, seconds = 100): Promise<string> {
     let text = '';
     const rpc = await rawDaemon(this.dir, (method, params) => {
@@ -165,14 +167,14 @@ export class TestHost {
       rpc.close();
     }
   }
-  /** All that its daemon has said. */
+  /** The daemon's whole log. */
   log(): string {
     return readFileSync(join(this.dir, 'daemon.log'), 'utf8');
   }
   list(): Promise<readonly DomainRow[]> {
     return this.ask('list', {});
   }
-  /** Of the guests' processes, as the daemon has them on disk: also while they answer nothing. */
+  /** The process ids of guests, from the daemon's files: also while the processes do not answer. */
   pids(): number[] {
     return this.files('state')
       .filter((name) => name.endsWith('.json'))
@@ -188,13 +190,13 @@ export class TwoHosts {
   readonly proxy = new CutProxy();
   private guests = 0;
   private constructor(
-    /** Directory of all that these hosts keep. */
+    /** The directory that contains everything of these hosts. */
     readonly root: string,
     readonly a: TestHost,
     readonly b: TestHost,
   ) {}
 
-  /** `both`: more of each host's configuration; `own`: more of one's. */
+  /** `both`: settings for both hosts' configurations; `own`: settings for one of them. */
   static async open(
     firstPort: number,
     both: object = {},
@@ -209,7 +211,7 @@ export class TwoHosts {
     const host = async (name: string, port: number, more: object): Promise<TestHost> => {
       const dir = join(root, name);
       const config = join(root, `${name}.json`);
-      // Guests that move have their files in the tests' own directory, and their kernels where they were fetched.
+      // Migrating guests have their files in the tests' own directory, and their kernels where they were downloaded.
       const folders = { images: { [root]: root }, kernels: { [root]: root, [CACHE]: CACHE } };
       const usual = { runner: FAKE, guestFolders: [root], ...folders };
       writeFileSync(config, JSON.stringify({ ...usual, ...both, ...own(root, name), ...more }));
@@ -237,7 +239,7 @@ export class TwoHosts {
     return hosts;
   }
 
-  /** Creates a guest on A; `more` are lines of its configuration. */
+  /** Creates a guest on A; `more` are additional lines of its configuration. */
   async guest(more = ''): Promise<DomainRow> {
     const n = ++this.guests;
     rmSync(join(this.root, 'gates'), { recursive: true, force: true });
@@ -257,7 +259,7 @@ export class TwoHosts {
     rmSync(join(this.root, 'gates', step), { force: true });
   }
 
-  /** Waits until everything is settled; tells where the one live guest is. Fails if there is none, or two. */
+  /** Waits until everything is settled. Returns the host of the one live guest. Fails if there is none, or two. */
   async settled(name: string): Promise<{ on: string; row: DomainRow }> {
     let seen = '';
     return until(`one live guest ${name}, and nothing pending`, async () => {
@@ -290,7 +292,7 @@ export class TwoHosts {
     chmodSync(join(this.root, 'disk'), 0o777);
   }
 
-  /** Processes of guests that are alive now, by their working directory. */
+  /** The processes of guests that are alive now, found by their working directory. */
   processes(): string[] {
     const found: string[] = [];
     for (const pid of readdirSync('/proc').filter((p) => /^\d+$/.test(p))) {
@@ -298,13 +300,13 @@ export class TwoHosts {
         const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
         if (readlinkSync(`/proc/${pid}/cwd`).startsWith(this.root) && !/\) Z /.test(stat)) found.push(pid);
       } catch {
-        // It ended meanwhile.
+        // The process ended meanwhile.
       }
     }
     return found;
   }
 
-  /** Two live guests, or one that was resumed while it ran, would have written here. */
+  /** Two live guests, or a guest that was resumed while it ran, would have written into this file. */
   violations(): string[] {
     return readdirSync(join(this.root, 'disk'))
       .filter((name) => name.endsWith('.violations'))

@@ -1,4 +1,4 @@
-/** Guests whose disk's server hangs while they are moved: they live on, and where the words say. */
+/** Tests guests whose disk's server hangs while they are moved: they stay alive, and are where the message says. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ describe('a guest whose disk is behind a server that hangs', () => {
   const server = new SilentNbd();
   beforeAll(async () => {
     await server.listen();
-    // B gives up soon; A never does for want of time.
+    // B gives up soon; A never gives up because of a time limit.
     hosts = await TwoHosts.open(18_640, { runner: undefined }, (_root, name) => ({
       moveAnswerS: name === 'B' ? 3 : 60,
     }));
@@ -41,7 +41,7 @@ describe('a guest whose disk is behind a server that hangs', () => {
       (error: Error) => error.message,
     );
 
-  /** A machine without time to spare may need more than one attempt; each that fails leaves the guest where it was. */
+  /** On a busy machine a move may take more than one attempt; each that fails leaves the guest where it was. */
   const moves = (): Promise<string> =>
     until(
       'it moves',
@@ -53,7 +53,7 @@ describe('a guest whose disk is behind a server that hangs', () => {
       120,
     );
 
-  it('goes on at the source when the destination cannot reach it, and moves when it answers again', async () => {
+  it('goes on at the source while the destination cannot reach the server, and migrates when it can', async () => {
     const { pid } = await create(`vdev=xvda,format=raw,target=nbd://127.0.0.1:${server.port}/`);
     server.answering = false;
     expect(await migrate()).toMatch(/goes on here$/);
@@ -64,19 +64,19 @@ describe('a guest whose disk is behind a server that hangs', () => {
     expect((await hosts.settled('small')).on).toBe('B');
   });
 
-  it.skipIf(!qemu)('lives when its own qemu-nbd hangs', async () => {
+  it.skipIf(!qemu)('stays alive when its own qemu-nbd hangs', async () => {
     const image = join(hosts.root, 'disk.qcow2');
     execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1M']);
     const { pid } = await create(`vdev=xvda,format=qcow2,target=${image}`);
     const child = await until('its qemu-nbd runs', () => childOf(pid));
     process.kill(child, 'SIGSTOP');
-    // It has nothing that is not in the image: it can be ended, and the guest moves.
+    // It holds nothing that is not in the image: it can be killed, and the guest migrates.
     await moves();
     expect((await hosts.settled('small')).on).toBe('B');
   });
 });
 
-/** The qemu-nbd of a guest's process. */
+/** The qemu-nbd process of a guest. */
 function childOf(pid: number): number | undefined {
   for (const one of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
@@ -84,7 +84,7 @@ function childOf(pid: number): number | undefined {
       const [, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       if (stat.includes('(qemu-nbd)') && Number(parent) === pid) return Number(one);
     } catch {
-      // It ended meanwhile.
+      // The process ended meanwhile.
     }
   }
   return undefined;

@@ -1,6 +1,6 @@
 /**
- * Saved guests. fixtures/small-guest-1.img.gz is a `stillpoint save` of the small kernel (memory = 8, a
- * sample each 10 ms) by the first version of the stream; every later version must restore it.
+ * Tests saved guests. fixtures/small-guest-1.img.gz was written by `stillpoint save` of the small kernel (memory = 8,
+ * one sample every 10 ms) with the first version of the stream; every later version must restore it.
  */
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
@@ -17,7 +17,7 @@ const image = new Uint8Array(
   gunzipSync(readFileSync(new URL('./fixtures/small-guest-1.img.gz', import.meta.url))),
 );
 
-/** Where each record begins. */
+/** The offset of each record. */
 const starts: number[] = [];
 for (let at = 0; at < image.length; at += recordSize(image, at)) starts.push(at);
 const recordAt = (position: number): number => starts.findLast((start) => start <= position)!;
@@ -26,7 +26,7 @@ async function* chunksOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += 60_000) yield bytes.subarray(at, at + 60_000);
 }
 
-/** A host whose clocks run. */
+/** A host whose clocks advance. */
 class RunningHost extends TestHost {
   override readonly clock = {
     uptime: () => Math.floor(performance.now() * 1e6) as never,
@@ -75,7 +75,7 @@ const altered = (position: number, bit = 1): Uint8Array => {
   return bytes;
 };
 
-/** Each byte of the first records and of each header, and others all over the file. */
+/** Each byte of the first records and of each header, and bytes at intervals in the whole file. */
 function* positions(): Generator<number> {
   for (let at = 0; at < 400; at++) yield at;
   for (const start of starts) for (let i = 0; i < RECORD_HEADER_BYTES; i++) yield start + i;
@@ -101,13 +101,13 @@ describe('a saved guest', () => {
     }
   });
 
-  it('that was altered anywhere is refused with the place, and starts nothing', async () => {
+  it('that was altered at any place is refused with that place, and starts nothing', async () => {
     for (const position of positions()) {
       const error = await refusal(read(altered(position)));
       expect(error, `byte ${position}`).toBeInstanceOf(RecordError);
       const { offset } = error as RecordError;
       const record = recordAt(position);
-      // A length that was altered may point anywhere: what is refused then is this record, or the end of the file.
+      // An altered length may lead anywhere: the error then names this record, or the end of the file.
       expect(offset, `byte ${position}: ${error?.message}`).toBeGreaterThanOrEqual(record);
       expect(error?.message).toMatch(/^byte \d+: /);
     }
@@ -121,7 +121,7 @@ describe('a saved guest', () => {
     }
   });
 
-  it('with bytes behind its end, or a record that is missing or there twice, is refused', async () => {
+  it('with bytes after its end, or a missing or repeated record, is refused', async () => {
     const cut = (from: number, to: number): Uint8Array =>
       new Uint8Array([...image.subarray(0, from), ...image.subarray(to)]);
     const twice = (from: number, to: number): Uint8Array =>
@@ -133,7 +133,7 @@ describe('a saved guest', () => {
     }
   });
 
-  it('whose contents lie, with right checksums, is refused or restored, and breaks nothing here', async () => {
+  it('with false contents and right checksums is refused or restored, and breaks nothing here', async () => {
     let seed = 20_261_125;
     const random = (below: number): number => {
       seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
@@ -162,7 +162,7 @@ describe('a saved guest', () => {
   });
 });
 
-/** Rights the checksums of the record at `at` and of those that lie in its body, as far as they can be found. */
+/** Corrects the checksums of the record at `at` and of those in its body, as far as they can be found. */
 function repair(bytes: Uint8Array, at: number): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const length = view.getUint32(at + 8, true);
