@@ -73,6 +73,8 @@ export interface GuestSurroundings {
   wake(): void;
   /** An unplugged device is gone, possibly long after the request. */
   unplugged?(kind: string, devid: number): void;
+  /** The helper was moved to another host with its guest: the outer values are others. */
+  moved?(): void;
   /** Returns memory to the system that was only needed temporarily; decompressing files leaves much of it. */
   tidy?(): void;
   /** The kinds of devices, if they are not the usual ones. */
@@ -358,10 +360,19 @@ export class Guest {
       await this.devices.detach();
       throw error;
     }
+    this.host.onChanged?.((moved) => {
+      if (moved) {
+        this.ledger.changed();
+        this.around.moved?.();
+      }
+      // A guest that sleeps has a suspend counted, and its timers looked at.
+      this.around.wake();
+    });
   }
 
   /** Releases everything that the host provides, for good. */
   async detach(): Promise<void> {
+    this.host.onChanged?.(undefined);
     await this.ledger.detach();
     // A guest whose state was refused has no devices.
     await this.#devices?.detach();

@@ -5,7 +5,8 @@
 import type { DevicePoint } from '../devices/links.js';
 import type { Host } from '../host/host.js';
 import { bytes, list, RecordError, struct, text } from '../records/fields.js';
-import type { MigrationPoint } from './point.js';
+import { iso } from './format.js';
+import { type MigrationPoint, NONE } from './point.js';
 
 /** The field of the guest's state that holds the records of points with a state of their own. */
 export const pointList = list(
@@ -25,11 +26,27 @@ export interface LedgerRow {
   readonly pretended: boolean;
 }
 
+/** What one host provided: the outer values as they were when the guest had come there. */
+export interface LedgerColumn {
+  /** The host, and the domain id that it gave. */
+  readonly host: string;
+  readonly domid: number;
+  /** The host's wall clock when the guest had come, ISO 8601. */
+  readonly since: string;
+  /** By the name of the row. */
+  readonly outer: Readonly<Record<string, string>>;
+}
+
+/** How many hosts are remembered: the first and the latest. */
+const MAX_COLUMNS = 16;
+
 /** The rows in rows.ts that the points of devices cover. */
 const DEVICE_ROWS = 'S5, B';
 
 export class Ledger {
   private host: Host | undefined;
+  /** One for each host that the guest has been on in this process, the present one last. */
+  private readonly hosts: LedgerColumn[] = [];
 
   constructor(
     readonly points: readonly MigrationPoint[],
@@ -49,6 +66,22 @@ export class Ledger {
       throw error;
     }
     this.host = host;
+    this.changed();
+  }
+
+  /** The host has become another: the helper was moved with its guest. */
+  changed(): void {
+    const { host } = this;
+    if (host === undefined) return;
+    const outer = Object.fromEntries(this.rows().map((row) => [row.name, row.outer]));
+    const since = iso(host.clock.wallClock());
+    this.hosts.push({ host: host.identity.name, domid: host.domid, since, outer });
+    if (this.hosts.length > MAX_COLUMNS) this.hosts.splice(1, 1);
+  }
+
+  /** What each host has provided, in the order of time; at most MAX_COLUMNS of them. */
+  columns(): readonly LedgerColumn[] {
+    return this.hosts;
   }
 
   async detach(): Promise<void> {
@@ -83,6 +116,15 @@ export class Ledger {
         rows: DEVICE_ROWS,
         inner: p.inner(),
         outer: p.outer(),
+        pretended: false,
+      })),
+      ...(this.host?.devices ?? []).map(({ kind, devid, nodes }) => ({
+        name: `${kind} ${devid}: the helper's own`,
+        rows: DEVICE_ROWS,
+        inner: NONE,
+        outer: Object.entries(nodes)
+          .map(([name, value]) => `${name} ${value}`)
+          .join(', '),
         pretended: false,
       })),
     ];

@@ -14,13 +14,13 @@ describe('the rehearsal of a move', () => {
 
   it('has a kernel that loops for ever and prints a letter each time', async () => {
     const host = new TestHost('A', 12);
-    const uptime = () => (host.uptimeNs += 10_000) as Nanoseconds;
+    const awake = () => (host.uptimeNs += 10_000) as Nanoseconds;
     const image = { kernel: practiceKernel(), cmdline: '' };
     const spec = { name: 'practice', uuid: new Uint8Array(16), memoryMib: 4, vcpus: 1, image };
     let said = '';
     const guest = await Guest.powerOn(
       { ...spec, kernelName: '', ramdiskName: '' },
-      Object.assign(host, { clock: { ...host.clock, uptime } }),
+      Object.assign(host, { clock: { ...host.clock, awake } }),
       {
         engine: wasmEngine(),
         console: (bytes) => {
@@ -44,12 +44,13 @@ describe('the rehearsal of a move', () => {
   it('goes through a whole move and takes nothing of the host', async () => {
     const host = new TestHost('A', 12);
     // Each reading of the clock lets time pass, or a slice of the guest's life would never end.
-    const uptime = () => (host.uptimeNs += 10_000) as Nanoseconds;
+    const awake = () => (host.uptimeNs += 10_000) as Nanoseconds;
     let breaths = 0;
-    await rehearse(Object.assign(host, { clock: { ...host.clock, uptime } }), wasmEngine(), async () => {
+    await rehearse(Object.assign(host, { clock: { ...host.clock, awake } }), wasmEngine(), async () => {
       breaths++;
     });
     expect(breaths).toBeGreaterThan(10);
     expect(host.written.size).toBe(0);
+    expect(host.changed).toBeUndefined();
   });
 });

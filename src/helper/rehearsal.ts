@@ -22,13 +22,13 @@ type Breathe = () => Promise<void>;
  * Only the clock and the identity of `host` are used; its xenstore stays untouched. `engine` makes engines of the kind
  * that the guests of this process run on.
  */
-export async function rehearse(
-  { identity, clock, ...rest }: Host,
-  engine: CreateEngine,
-  breathe: Breathe,
-): Promise<void> {
+export async function rehearse(host: Host, engine: CreateEngine, breathe: Breathe): Promise<void> {
   const silent: GuestSurroundings = { engine, console: () => true, log: () => {}, wake: () => {} };
-  const nowhere: Host = { ...rest, identity, clock, store: { write: () => {}, onChange: () => {} } };
+  const { identity, clock, pretended, domid, links } = host;
+  const { storePort, consolePort, storeFrame, consoleFrame } = host;
+  const rings = { storePort, consolePort, storeFrame, consoleFrame };
+  const store = { write: () => {}, onChange: () => {} };
+  const nowhere: Host = { identity, clock, pretended, domid, links, ...rings, store };
   const image = { kernel: practiceKernel(), cmdline: '' };
   await breathe();
   const spec = { name: 'rehearsal', uuid: new Uint8Array(16), memoryMib: MEMORY_MIB, vcpus: 1, image };

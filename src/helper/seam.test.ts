@@ -199,7 +199,7 @@ describe('a guest whose process, or whose host, was stopped', () => {
     ['freeze', 0],
   ] as const)('has that counted as one outage, under %s', async (clock, seen) => {
     const { a } = hosts();
-    a.clock.uptime = () => {
+    a.clock.awake = () => {
       a.pass(2000);
       return a.uptimeNs as ReturnType<typeof a.clock.uptime>;
     };
@@ -215,6 +215,71 @@ describe('a guest whose process, or whose host, was stopped', () => {
     const after = guest.domain.clock.now() - before.time;
     expect(Math.abs(after - seen - passed)).toBeLessThan(11 * MS);
     expect(Math.abs(guest.wallClock() - a.wallNs)).toBeLessThan(S);
+  });
+});
+
+describe('a guest whose helper was suspended, saved or moved as a whole', () => {
+  it.each([
+    ['elapse', 'short', 300 * MS],
+    ['elapse', 'long', 40 * S],
+    ['freeze', 'short', 300 * MS],
+    ['freeze', 'long', 40 * S],
+  ] as const)('has that counted once, exactly, under %s, however %s', async (clock, _, outage) => {
+    const { a } = hosts();
+    const { guest } = await TestGuest.on(a, { clock, hostTime: true });
+    guest.start();
+    guest.run(2 * MS);
+    const before = guest.domain.clock.now();
+    a.suspend(outage);
+    for (let i = 0; i < 5; i++) guest.run(2 * MS);
+    expect(guest.points.outage.total).toBe(outage);
+    expect(guest.domain.clock.now() - before).toBe(clock === 'elapse' ? outage : 0);
+    expect(Math.abs(guest.wallClock() - a.wallNs)).toBeLessThan(MS);
+  });
+
+  it('has a suspend while it was stopped counted with that outage, not twice', async () => {
+    const { a } = hosts();
+    const { guest } = await TestGuest.on(a, { hostTime: true });
+    guest.start();
+    const before = guest.domain.clock.now();
+    await guest.pause();
+    a.pass(S);
+    a.suspend(5 * S);
+    guest.start();
+    guest.run(2 * MS);
+    expect(guest.domain.clock.now() - before).toBe(6 * S);
+    expect(guest.points.outage.total).toBe(6 * S);
+  });
+
+  it('sees no difference, and its ledger has a column for each place', async () => {
+    const { a } = hosts();
+    let woken = 0;
+    const here = await TestGuest.on(a, { woken: () => woken++ });
+    here.guest.start();
+    here.run(100 * MS);
+    const inner = new Map(here.guest.ledgerRows().map((row) => [row.name, row.inner]));
+    for (const domid of [13, 14]) {
+      a.suspend(3 * S);
+      a.domid = domid as typeof a.domid;
+      a.changed?.(false);
+      a.changed?.(true);
+      here.run(100 * MS);
+    }
+    expect(woken).toBeGreaterThanOrEqual(4);
+    const columns = here.guest.ledger.columns();
+    expect(columns.map(({ domid, outer }) => [domid, outer['domain id']])).toEqual([
+      [12, '12'],
+      [13, '13'],
+      [14, '14'],
+    ]);
+    for (const name of ['domain id', 'TSC', 'event channel: store', 'xenstore: tree'])
+      expect(here.guest.ledgerRows().find((row) => row.name === name)?.inner).toBe(inner.get(name));
+    here.type('v\n');
+    here.run(20 * MS);
+    expect(here.latest()).toMatchObject({ back: 0, diff: 0 });
+    for (let i = 0; i < 40; i++) a.changed?.(true);
+    expect(columns.length).toBeLessThanOrEqual(16);
+    expect(columns[0].domid).toBe(12);
   });
 });
 

@@ -43,6 +43,13 @@ export interface HostStore {
   /** Writes or removes nodes below the domain's home, in order. A node that the domain may not write is refused. */
   write(nodes: readonly HostNode[]): void;
   /**
+   * Shows a node of the helper's own to the host's tools: `path` is below a place for that in the domain's home, `value`
+   * has at most 1800 bytes. A host without such a place leaves it out.
+   */
+  publish?(path: string, value: string | null): void;
+  /** Resolves when what was written and published is with the host, or was refused. */
+  settled?(): Promise<void>;
+  /**
    * Sets who is told of nodes that others change below the domain's home, for example a tool that asks the guest to
    * shut down.
    */
@@ -95,8 +102,14 @@ export interface Host {
   readonly store: HostStore;
   /** The links that this host provides for devices. */
   readonly links: HostLinks;
+  /** What is known of the host for people, by name. */
+  readonly facts?: Readonly<Record<string, string>>;
   /** The helper's own devices here, if the host gives it any. */
   readonly devices?: readonly OuterDevice[];
+  /** Sets who is told that a device of the helper's came, went, or has another state. */
+  onDevices?(listener: (() => void) | undefined): void;
+  /** Closes the connection to the host's xenstore. */
+  close?(): Promise<void>;
   /**
    * Sets who is told that the helper continued after a suspend, here or on another machine, and that its values are
    * others now. `moved` is true once the new values are known; false: time was lost, more is not known yet.

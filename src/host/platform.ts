@@ -116,6 +116,10 @@ export interface PlatformModule {
 }
 
 export interface SingleHostLinks {
+  /** The guest's memory at its beginning in KiB, for a host on which the domain has more than its guest. */
+  readonly guestKib?: number;
+  /** Where the platform finds what belongs to the machine, if that is elsewhere than usual. */
+  readonly places?: Readonly<Record<string, string>>;
   /** Links for vifs, by bridge (docs/networks.md). */
   readonly networks: Readonly<Record<string, string>>;
   readonly log: (line: string) => void;

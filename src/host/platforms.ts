@@ -6,6 +6,7 @@ import type { PlatformModule } from './platform.js';
 
 const PLATFORMS: Readonly<Record<string, () => Promise<{ readonly platform: PlatformModule }>>> = {
   standalone: () => import('./standalone/platform.js'),
+  xen: () => import('./xen/platform.js'),
 };
 
 export const DEFAULT_PLATFORM = 'standalone';

@@ -1,5 +1,5 @@
 /**
- * A client of any xenstored, Xen's or this package's, over its unix socket.
+ * A client of any xenstored, Xen's or this package's, over its unix socket or another stream of bytes.
  *
  *     const xs = await XenstoreClient.connect();
  *     const name = await xs.read('/local/domain/3/name');
@@ -53,6 +53,40 @@ export interface TransactionOptions {
   readonly retries?: number;
 }
 
+/** What carries the bytes of a connection. It keeps their order. */
+export interface ByteChannel {
+  write(bytes: Uint8Array): void;
+  /** Called once. `ended` is called when no more bytes can come or go. */
+  listen(received: (bytes: Uint8Array) => void, ended: (error: Error) => void): void;
+  /** Resolves when what was written has left and the connection has ended. */
+  close(): Promise<void>;
+  /** Ends the connection at once. */
+  destroy(): void;
+}
+
+class SocketChannel implements ByteChannel {
+  constructor(private readonly socket: Socket) {}
+  write(bytes: Uint8Array): void {
+    this.socket.write(bytes);
+  }
+  listen(received: (bytes: Uint8Array) => void, ended: (error: Error) => void): void {
+    this.socket.on('data', received);
+    this.socket.on('error', ended);
+    this.socket.on('close', () =>
+      ended(Object.assign(new Error('xenstore: the connection has ended'), { code: 'ECONNRESET' })),
+    );
+  }
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.socket.destroyed) resolve();
+      else this.socket.once('close', () => resolve()).end();
+    });
+  }
+  destroy(): void {
+    this.socket.destroy();
+  }
+}
+
 interface Waiting {
   readonly what: string;
   resolve(body: string): void;
@@ -68,13 +102,16 @@ export class XenstoreClient extends XenstoreView {
   private nextToken = 1;
   private closed: Error | undefined;
 
-  private constructor(private readonly socket: Socket) {
+  private constructor(private readonly channel: ByteChannel) {
     super((type, body, what) => this.request(type, body, what));
-    socket.on('data', (chunk) => this.receive(chunk));
-    socket.on('error', (error) => this.end(error));
-    socket.on('close', () =>
-      this.end(Object.assign(new Error('xenstore: the connection has ended'), { code: 'ECONNRESET' })),
+    channel.listen(
+      (bytes) => this.receive(bytes),
+      (error) => this.end(error),
     );
+  }
+
+  static over(channel: ByteChannel): XenstoreClient {
+    return new XenstoreClient(channel);
   }
 
   static connect(options: ConnectOptions = {}): Promise<XenstoreClient> {
@@ -84,7 +121,7 @@ export class XenstoreClient extends XenstoreView {
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
-        resolve(new XenstoreClient(socket));
+        resolve(new XenstoreClient(new SocketChannel(socket)));
       });
     });
   }
@@ -226,10 +263,7 @@ export class XenstoreClient extends XenstoreView {
 
   /** Closes the connection. The server then drops its watches and open transactions. */
   close(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.socket.destroyed) resolve();
-      else this.socket.once('close', () => resolve()).end();
-    });
+    return this.channel.close();
   }
 
   private request(type: number, body: string, what: string, txId = 0): Promise<string> {
@@ -239,7 +273,7 @@ export class XenstoreClient extends XenstoreView {
       const reqId = this.nextRequest;
       this.nextRequest = (reqId + 1) >>> 0;
       this.waiting.set(reqId, { what, resolve, reject });
-      this.socket.write(encodeMessage({ type, reqId, txId, body }));
+      this.channel.write(encodeMessage({ type, reqId, txId, body }));
     });
   }
 
@@ -250,7 +284,7 @@ export class XenstoreClient extends XenstoreView {
       if (state.kind === 'message') this.take(state.message);
       else if (state.kind === 'failed') {
         this.end(new Error(`xenstore: the server announced a reply of ${state.length} bytes`));
-        this.socket.destroy();
+        this.channel.destroy();
         return;
       }
     }

@@ -30,6 +30,8 @@ async function* chunksOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 class RunningHost extends TestHost {
   override readonly clock = {
     uptime: () => Math.floor(performance.now() * 1e6) as never,
+    awake: () => Math.floor(performance.now() * 1e6) as never,
+    suspended: () => 0 as never,
     wallClock: () => (Date.now() * 1e6) as never,
     tscKhz: 3_000_000,
   };

@@ -20,8 +20,13 @@ export class TestHost implements Host {
   readonly consolePort = 12 as Port;
   readonly storeFrame = 0x1000;
   readonly consoleFrame = 0x1001;
+  /** Of the kernel under the guest's process. */
+  suspendedNs = 0;
+  changed: ((moved: boolean) => void) | undefined;
   readonly clock = {
-    uptime: () => this.uptimeNs as Nanoseconds,
+    uptime: () => (this.uptimeNs + this.suspendedNs) as Nanoseconds,
+    awake: () => this.uptimeNs as Nanoseconds,
+    suspended: () => this.suspendedNs as Nanoseconds,
     wallClock: () => this.wallNs as Nanoseconds,
     tscKhz: 2_000_000,
   };
@@ -33,7 +38,10 @@ export class TestHost implements Host {
       this.listener = listener;
     },
   };
-  readonly domid: DomId;
+  domid: DomId;
+  readonly onChanged = (listener: ((moved: boolean) => void) | undefined): void => {
+    this.changed = listener;
+  };
   /** A test may say that the host invents some of its values. */
   pretended: ReadonlySet<OuterKind> = new Set();
 
@@ -44,6 +52,12 @@ export class TestHost implements Host {
   ) {
     this.identity = { name, xenVersion: '4.14.0', cpuModel: `${name}'s processor` };
     this.domid = domid as DomId;
+  }
+
+  /** The kernel under the guest's process is suspended: CLOCK_MONOTONIC stands still. */
+  suspend(ns: number): void {
+    this.suspendedNs += ns;
+    this.wallNs += ns;
   }
 
   pass(ns: number): void {
@@ -60,6 +74,7 @@ export interface TestGuestOptions {
   readonly devices?: readonly DeviceConfig[];
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
   readonly unplugged?: (kind: string, devid: number) => void;
+  readonly woken?: () => void;
   /** In place of the small observing kernel. */
   readonly kernel?: Uint8Array;
 }
@@ -80,7 +95,7 @@ export class TestGuest {
         return true;
       },
       log: () => {},
-      wake: () => {},
+      wake: options.woken ?? (() => {}),
       deviceKinds: options.deviceKinds ?? {},
       unplugged: options.unplugged,
     };

@@ -44,6 +44,12 @@ interface FileLinkOptions {
   readonly path: string;
   readonly readOnly: boolean;
   readonly discard: boolean;
+  /**
+   * The host's page cache is not used: what was answered is with the medium's own cache, and a flush reaches it. For a
+   * block device that is this process's alone, so no lock is taken either. A file system that knows no O_DIRECT is used
+   * without it.
+   */
+  readonly direct?: boolean;
 }
 
 /**
@@ -141,7 +147,7 @@ export class FileLink implements DiskLink {
     try {
       const stats = fstatSync(fd);
       const geometry = geometryOf(stats, options);
-      const lock = await DiskLock.take(path, options.readOnly);
+      const lock = options.direct ? undefined : await DiskLock.take(path, options.readOnly);
       return new FileLink(fd, geometry, lock, options, stats.isBlockDevice());
     } catch (error) {
       closeSync(fd);
@@ -149,10 +155,12 @@ export class FileLink implements DiskLink {
     }
   }
 
-  private static openFile({ path, readOnly }: FileLinkOptions): number {
+  private static openFile({ path, readOnly, direct }: FileLinkOptions): number {
+    const access = readOnly ? constants.O_RDONLY : constants.O_RDWR;
     try {
-      return openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+      return openSync(path, direct ? access | constants.O_DIRECT : access);
     } catch (error) {
+      if (direct && (error as NodeJS.ErrnoException).code === 'EINVAL') return openSync(path, access);
       throw new Error(`disk ${path}: ${(error as Error).message}`);
     }
   }

@@ -14,7 +14,7 @@ import type { VifSettings } from '../../protocol/guest-config.js';
 /** The addresses of links (address.ts), by name of the bridge. "default" is for vifs that name no bridge. */
 export type Networks = Readonly<Record<string, string>>;
 
-const timers: VifTimers = {
+export const vifTimers: VifTimers = {
   now: () => performance.now(),
   after(ms, run) {
     const timer = setTimeout(run, ms);
@@ -51,6 +51,6 @@ export function vifLinks(
     const settings = parseVifSettings(spec);
     const address = addressFor(devid, settings, networks);
     const words = (line: string): void => log(`vif ${devid}: ${line}`);
-    return { link: await openLink(address, client, words, claimOf(settings)), timers };
+    return { link: await openLink(address, client, words, claimOf(settings)), timers: vifTimers };
   };
 }

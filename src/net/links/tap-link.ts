@@ -93,6 +93,19 @@ export async function openTap(
   }
 }
 
+/** Opens the character device of a macvtap interface, which is up. `name`: the interface below it. */
+export async function openMacvtap(device: string, name: string, client: LinkClient): Promise<NetLink> {
+  const libc = await loadLibc();
+  const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK);
+  const request = new Uint8Array(40);
+  new DataView(request.buffer).setUint16(IFNAMSIZ, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
+  if (libc.ioctl(fd, TUNSETIFF, request) !== 0 || libc.ioctlValue(fd, TUNSETOFFLOAD, TUN_F) !== 0) {
+    closeSync(fd);
+    throw new Error(`device ${device} takes no offloads`);
+  }
+  return new TapLink(fd, name, libc, client);
+}
+
 class TapLink implements NetLink {
   readonly offloads = true;
   readonly writable = true;

@@ -1,5 +1,6 @@
 /**
- * The server on a unix socket. Every client has the rights of domain 0, as on xenstored's socket.
+ * The server on a unix socket. Every client has the rights of one domain; of domain 0, as on xenstored's socket, if no
+ * other is named.
  *
  * Invariant: from a client that does not take its answers, first no more requests are read; then it is disconnected.
  * It never makes the server hold more than `outputLimit` bytes.
@@ -14,6 +15,8 @@ export interface SocketOptions {
   readonly beforeSend?: () => void;
   /** Whether this client is accepted. Undefined: all are. */
   readonly admit?: (socket: Socket) => boolean;
+  /** The domain whose rights the clients have, as if each were that domain's ring. 0 by default. */
+  readonly domid?: number;
 }
 
 class SocketTransport implements Transport {
@@ -100,7 +103,7 @@ export class SocketServer {
       }
       this.sockets.add(socket);
       socket.on('close', () => this.sockets.delete(socket));
-      const connection = server.connect('socket', 0);
+      const connection = server.connect('socket', options.domid ?? 0);
       new SocketTransport(server, connection, socket, options.beforeSend ?? (() => {}), soon);
     });
   }
