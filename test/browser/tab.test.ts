@@ -1,6 +1,6 @@
 /**
- * The example of a guest in a tab, without a browser: its worker's script, with nothing but what the core says it takes
- * from its surroundings (src/web.d.ts). `npm run soak -- browser` runs it in Chromium.
+ * Tests the example of a guest in a browser tab without a browser: the worker's script runs with only those globals
+ * that the core declares (src/web.d.ts). `npm run soak -- browser` runs it in Chromium.
  */
 import { readFileSync } from 'node:fs';
 import vm from 'node:vm';
@@ -9,7 +9,7 @@ import { expect, test } from 'vitest';
 import { bundle } from '../../examples/browser/bundle.js';
 import type { FromWorker } from '../../examples/browser/tab/messages.js';
 
-/** What a worker of a browser has beside what the core declares, and the example uses. */
+/** Globals of a browser's worker that the example uses in addition to those that the core declares. */
 const OF_THE_EXAMPLE = ['crypto'];
 const declared = [
   ...readFileSync(new URL('../../src/web.d.ts', import.meta.url), 'utf8').matchAll(
@@ -18,7 +18,7 @@ const declared = [
 ].map(([, name]) => name);
 const language = vm.runInNewContext('Object.getOwnPropertyNames(globalThis)') as string[];
 
-/** In a thread of its own: all globals that are not allowed go, then the script runs. */
+/** Runs in a thread of its own: all other globals are removed, then the script runs. */
 const RUNNER = `
   const { parentPort, workerData } = require('node:worker_threads');
   const { allowed, script } = workerData;
@@ -29,7 +29,7 @@ const RUNNER = `
   new Function('postMessage', 'addEventListener', ...names, script)(post, () => {});
 `;
 
-test('the small kernel boots in a script that nothing of Node is in, and powers off', async () => {
+test('the small kernel boots in a script without anything of Node, and powers off', async () => {
   const script = await bundle('worker');
   const allowed = [...language, ...declared, ...OF_THE_EXAMPLE, 'WebAssembly', 'SharedArrayBuffer'];
   const worker = new Worker(RUNNER, { eval: true, workerData: { allowed, script } });

@@ -1,4 +1,4 @@
-/** Programs that use daemons: two real ones, and a small guest, used through stillpoint/client only. */
+/** Tests programs that use daemons: two real daemons and a small guest, used only through stillpoint/client. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -48,7 +48,7 @@ describe('a program that uses daemons', () => {
       child.on('close', (status) => done({ status, out, err }));
     });
 
-  it('makes a guest, sees it, stops it, names it, saves it and has it back', async () => {
+  it('creates a guest, lists it, pauses it, renames it, saves it and restores it', async () => {
     const made = await create('one', true);
     expect(made).toMatchObject({ name: 'one', memoryMib: 8, state: '--p---' });
     expect(await a.identity('one')).toEqual({ domid: made.domid, name: 'one', uuid: made.uuid });
@@ -67,9 +67,9 @@ describe('a program that uses daemons', () => {
     expect(a.host).toBe('A');
   });
 
-  it('is told what went wrong by a code, and by words that name the field', async () => {
+  it('gets errors with a code and a message that names the field', async () => {
     await expect(a.domain('nobody')).rejects.toMatchObject({ name: 'Failure', code: 'no-such-guest' });
-    // What the types do not let pass, as a program without them sends it.
+    // Requests that the types forbid, as a program without types sends them.
     const loose = a as unknown as { request(method: string, params: object): Promise<unknown> };
     await expect(loose.request('list', { guest: 'x' })).rejects.toThrow(
       'list: guest: there is no such field',
@@ -83,7 +83,7 @@ describe('a program that uses daemons', () => {
     });
   });
 
-  it('reads and writes a console until the guest ends, and hears of each step of its life', async () => {
+  it("reads and writes a console until the guest ends, and gets an event for each step of the guest's life", async () => {
     const watch = await a.watch();
     expect(watch.domains).toEqual([]);
     const { uuid } = await create('talks');
@@ -107,7 +107,7 @@ describe('a program that uses daemons', () => {
     await watch.close();
   });
 
-  it('moves a guest with progress, and gives a move up', async () => {
+  it('moves a guest with progress, and cancels a move', async () => {
     const { uuid } = await create('goes');
     const to = `127.0.0.1:${hosts[1].port}`;
     const watch = await a.watch();
@@ -125,7 +125,7 @@ describe('a program that uses daemons', () => {
     expect(await b.list()).toMatchObject([{ uuid }]);
   });
 
-  it('is shown by an example, which moves a guest', async () => {
+  it('has an example, which moves a guest', async () => {
     const { uuid } = await create('shown');
     const example = compiled('examples/move-a-guest.ts').pathname;
     const { status, out, err } = await run(example, hosts[0].dir, 'shown', `127.0.0.1:${hosts[1].port}`);
@@ -137,7 +137,7 @@ describe('a program that uses daemons', () => {
     expect(late).toMatchObject({ status: 1, err: expect.stringMatching(/^no-such-guest: /) });
   });
 
-  it('notices a daemon that answers nonsense, or closes', async () => {
+  it('notices a daemon that sends invalid answers, or closes the connection', async () => {
     let answer: unknown;
     const server = net.createServer((socket) => {
       socket.on('data', (bytes) => {
@@ -159,7 +159,7 @@ describe('a program that uses daemons', () => {
     server.close();
   });
 
-  it('greets over any stream of bytes', async () => {
+  it('connects over any byte stream', async () => {
     const socket = net.connect({ host: '127.0.0.1', port: hosts[1].port });
     await new Promise((done) => socket.once('connect', done));
     const client = await Client.over(socket, { keepAlive: true });
@@ -169,7 +169,7 @@ describe('a program that uses daemons', () => {
   });
 });
 
-it('drops the oldest of what nobody takes, and counts it', async () => {
+it('drops the oldest events that nobody takes, and counts them', async () => {
   const arrivals = new Arrivals<number>(3);
   for (const n of [1, 2, 3, 4, 5]) arrivals.push(n);
   arrivals.end(new Failure('io', 'over'));

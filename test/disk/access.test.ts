@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { TwoHosts, until } from '../migration/hosts.js';
 
-/** Guests' processes have users of their own only below a root daemon. */
+/** Only the guests of a daemon that runs as root have processes with their own users. */
 describe.skipIf(process.getuid?.() !== 0)(
-  'an image that only root may open, of guests with users of their own',
+  'an image that only root may open, for guests with their own users',
   () => {
     let hosts: TwoHosts;
     let image = '';
@@ -25,10 +25,10 @@ describe.skipIf(process.getuid?.() !== 0)(
       const { uid, gid, mode, ino } = statSync(path);
       return { uid, gid, mode: mode.toString(8), ino };
     };
-    /** A guest here with that image; with `name` of a host, it is refused there. */
+    /** Creates a guest here with that image; on the host called `name` the image is refused. */
     const guest = (refusedOn = '') => hosts.guest(`image = "${image}"\nrefuseOn = "${refusedOn}"`);
 
-    it('is as before when the other host has refused the guest, which goes on with it', async () => {
+    it('has its old access list when the other host has refused the guest, which goes on with the image', async () => {
       const before = looks();
       const { name } = await guest('B');
       const given = looks();
@@ -44,7 +44,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       await until('it is what it was', () => JSON.stringify(looks()) === JSON.stringify(before) || undefined);
     });
 
-    it('goes with the guest, and is what it was when the guest is gone', async () => {
+    it('goes with the guest, and has its old access list when the guest is gone', async () => {
       const before = looks();
       const { name } = await guest();
       await hosts.a.ask('migrate', { guest: name, host: 'B' });
@@ -57,7 +57,7 @@ describe.skipIf(process.getuid?.() !== 0)(
       await until('it is what it was', () => JSON.stringify(looks()) === JSON.stringify(before) || undefined);
     });
 
-    it('is not touched where a disk is refused', async () => {
+    it('is not changed where a disk is refused', async () => {
       const { name } = await guest();
       const folder = join(hosts.root, 'folder');
       mkdirSync(folder, { recursive: true });

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { TwoHosts } from '../migration/hosts.js';
 
-describe('disks of a small guest that are copied with it', () => {
+describe('a small guest whose disks are copied when it migrates', () => {
   let hosts: TwoHosts;
   let full = false;
   const folder = (name: string): string => join(hosts.root, `images-${name}`);
@@ -25,7 +25,7 @@ describe('disks of a small guest that are copied with it', () => {
     await hosts?.close();
   });
 
-  /** A guest with a disk of these contents. */
+  /** Creates a guest with a disk of these contents. */
   const create = async (name: string, contents: Buffer): Promise<string> => {
     const image = join(folder('A'), `${name}.img`);
     writeFileSync(image, contents, { mode: 0o600 });
@@ -34,7 +34,7 @@ describe('disks of a small guest that are copied with it', () => {
     return image;
   };
 
-  it('arrive byte for byte, also where they end within a sector', async () => {
+  it('finds them on the other host byte for byte, also if they end within a sector', async () => {
     const contents = Buffer.from(Array.from({ length: 70_001 }, (_, i) => (i * 7919) >>> 3));
     const image = await create('odd', contents);
     await hosts.a.ask('migrate', { guest: 'odd', host: 'B', copyStorage: true });
@@ -46,7 +46,7 @@ describe('disks of a small guest that are copied with it', () => {
   });
 
   it.skipIf(process.getuid?.() !== 0)(
-    'stay with the guest where they find no space, and it is said',
+    'stays with its disks if the other host has no space, and a message says so',
     async ({ skip }) => {
       full =
         spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k,mode=711', 'none', folder('B')]).status === 0;

@@ -1,4 +1,4 @@
-/** Debian's e2fsprogs with its libraries: run here, and packed for a guest's initramfs. */
+/** Debian's e2fsprogs with its libraries: to run here, and packed for a guest's initramfs. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ export class E2fsprogs {
       .find((f) => existsSync(f)) as string;
   }
 
-  /** Runs one of the programs on this machine; its output. Throws on an exit status other than 0. */
+  /** Runs one of the programs on this machine. Returns its output. Throws if the exit status is not 0. */
   run(name: string, ...args: string[]): string {
     return execFileSync(this.loader, ['--library-path', this.libraries, this.program(name), ...args], {
       encoding: 'utf8',

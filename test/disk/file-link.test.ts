@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 
-// As built: a link's threads are files of their own.
+// This uses the build, because a link's threads are separate modules.
 const built = <T>(module: string): Promise<T> =>
   import(new URL(`../../dist/${module}.js`, import.meta.url).href) as Promise<T>;
 const { DiskAccess } =
@@ -32,14 +32,14 @@ it.each([
   [0x0801, '8:1'],
   [0x10_3b05, '59:261'],
   [0xfd00, '253:0'],
-  // Minor 256 of the device mapper, and 1000 of NVMe.
+  // Minor 256 of the device mapper, and minor 1000 of NVMe.
   [0x10_fd00, '253:256'],
   [259 * 256 + (1000 & 0xff) + (1000 >> 8) * 0x10_0000, '259:1000'],
 ])('device number %i is %s', (rdev, words) => {
   expect(deviceNumber(rdev)).toBe(words);
 });
 
-it('has the numbers of devices as this machine tells them', () => {
+it('has the device numbers that this machine reports', () => {
   for (const path of ['/dev/null', '/dev/zero', '/dev/tty']) {
     const { stdout, status } = spawnSync('stat', ['-c', '%t %T', path], { encoding: 'utf8' });
     if (status !== 0) continue;
@@ -52,7 +52,7 @@ it('has the numbers of devices as this machine tells them', () => {
 });
 
 describe('a file that ends within a sector', () => {
-  it('is read as zeros behind its end; a write there makes the sector whole', async () => {
+  it('reads as zeros after its end, and a write there completes the sector', async () => {
     const path = join(dir, 'odd.img');
     writeFileSync(path, Buffer.alloc(1000, 7));
     const access = await open(path);
@@ -75,7 +75,7 @@ describe('a file that ends within a sector', () => {
   it.each([
     ['zeros', 0, 1000],
     ['what the guest has written there', 5, 1024],
-  ])('arrives with %s behind its end', async (_what, byte, size) => {
+  ])('arrives with %s after its end', async (_what, byte, size) => {
     const path = join(dir, `arriving${byte}.img`);
     writeFileSync(path, '');
     truncateSync(path, 1024);
@@ -94,7 +94,7 @@ describe('a file that ends within a sector', () => {
 });
 
 describe.skipIf(!MOUNTED)('a file system without space', () => {
-  it("fails a guest's writes with its name in the log, and serves again when there is some", async () => {
+  it("fails a guest's writes with its name in the log, and serves them again when there is space", async () => {
     const path = join(full, 'sparse.img');
     writeFileSync(path, '');
     truncateSync(path, 4 << 20);
@@ -105,14 +105,14 @@ describe.skipIf(!MOUNTED)('a file system without space', () => {
     expect(log[0]).toBe(
       `disk ${path}: write of 2048 sectors at 0: ENOSPC, no space left on device (failure 1)`,
     );
-    // What is there can be read, and written again.
+    // What was written before can be read and written again.
     await access.read(0, 0, 4096);
     await access.write(0, 0, 4096);
     await access.close();
     rmSync(path);
   });
 
-  it.skipIf(!HAS_QEMU)('fails writes to a qcow2 image likewise', async () => {
+  it.skipIf(!HAS_QEMU)('also fails writes to a qcow2 image', async () => {
     const path = join(full, 'image.qcow2');
     spawnSync('qemu-img', ['create', '-q', '-f', 'qcow2', path, '4M']);
     const log: string[] = [];
@@ -125,7 +125,7 @@ describe.skipIf(!MOUNTED)('a file system without space', () => {
     rmSync(path);
   });
 
-  it('takes no disk that comes, and says why', async () => {
+  it('refuses an arriving disk, with the reason', async () => {
     const path = join(full, 'coming.img');
     writeFileSync(path, '');
     truncateSync(path, 1 << 20);

@@ -19,7 +19,7 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
   afterAll(() => hosts?.close());
   afterEach(() => hosts.clear());
 
-  /** An ext4 file system with one file in it. */
+  /** An ext4 file system that contains one file. */
   const disk = (name: string, says: string): string => {
     const path = join(hosts.root, name);
     const file = join(hosts.root, `${name}.txt`);
@@ -37,7 +37,7 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
     await hosts.a.consoleOf(name, '', /grub> /, 200);
   };
   let asked = 0;
-  /** What GRUB finds in the file of a disk. */
+  /** Returns what GRUB reads from the file on a disk. */
   const reads = async (at: TestHost, guest: string, dev: string, expected: string): Promise<void> => {
     const mark = `mark${++asked}`;
     await at.consoleOf(
@@ -79,7 +79,7 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
     ]);
     expect(rows[0].link).toContain(one);
     expect(rows[0].backend).toMatch(/^\/local\/domain\/0\/backend\/vbd\/4\d\d\/51712$/);
-    // GRUB looks for disks when it starts; this one has no front end and goes at once.
+    // GRUB looks for disks when it starts; this one has no front end, so it is detached at once.
     await at.ask('blockDetach', { guest: 'grub', which: 'hdc' });
     await reads(at, 'grub', 'xvda', 'the-first-disk');
     const points = await at.ask('points', {
@@ -91,7 +91,7 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
     });
   });
 
-  it('stays where it is when its disk cannot be had on the other host, and goes on reading', {
+  it('stays where it is if the other host cannot open its disk, and goes on reading', {
     timeout: TIMEOUT_MS,
   }, async () => {
     const one = disk('gone.img', 'still-there');
@@ -105,7 +105,7 @@ describe.skipIf(guestFiles === undefined)('GRUB, with its own driver for Xen dis
     await reads(hosts.b, 'grub', 'xvda', 'still-there');
   });
 
-  it('boots Debian from the disk to a login, which goes on on another host', {
+  it('boots Debian from the disk to a login, which continues on another host', {
     timeout: 3 * TIMEOUT_MS,
   }, async () => {
     const image = join(hosts.root, 'root.img');

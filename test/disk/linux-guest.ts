@@ -1,6 +1,6 @@
 /**
- * Debian's kernel with its own blkfront, in this process, moved from host to host here: whole state, other links.
- * From dist/, as a file link's threads are modules of their own.
+ * Debian's kernel with its own blkfront in this process, moved from host to host: its whole state, with other links. It
+ * is from dist/, because a file link's threads are separate modules.
  */
 
 import { readFileSync } from 'node:fs';
@@ -57,7 +57,7 @@ export class LinuxGuest {
     };
   }
 
-  /** Boots to a shell. */
+  /** Boots the guest to a shell. */
   static async boot(tools: E2fsprogs, disks: readonly string[], vcpus = 1): Promise<LinuxGuest> {
     const guests = await ensureGuests();
     let made: LinuxGuest | undefined;
@@ -101,7 +101,10 @@ export class LinuxGuest {
     this.loop.start();
   }
 
-  /** Stops between two instructions and goes on as another guest object on another host, by its saved state. */
+  /**
+   * Stops the guest between two instructions and continues it on another host, as another object made from its saved
+   * state.
+   */
   async move(): Promise<void> {
     this.loop?.stop();
     const from = this.guest;
@@ -121,7 +124,7 @@ export class LinuxGuest {
     this.run(to);
   }
 
-  /** Resolves with what follows `pattern`'s beginning in the output from `from` on. */
+  /** Resolves with what follows the beginning of `pattern`'s match in the output from `from` on. */
   async says(pattern: string | RegExp, from = 0, timeoutS = 240): Promise<RegExpExecArray> {
     const wanted = typeof pattern === 'string' ? new RegExp(pattern.replace(/[[\]#$().]/g, '\\$&')) : pattern;
     const deadline = performance.now() + timeoutS * 1000;
@@ -142,11 +145,11 @@ export class LinuxGuest {
   }
 
   private commands = 0;
-  /** Runs a shell command in the guest; its output. Throws when it fails. */
+  /** Runs a shell command in the guest. Returns its output. Throws if the command fails. */
   async sh(command: string): Promise<string> {
     const n = ++this.commands;
     const from = this.output.length;
-    // The echo of what is typed must not look like the answer.
+    // The echo of the typed command must not match as the answer.
     this.type(`echo '${'<'}'${n}; ${command}; echo "${'>'}"$?'.'${n}\n`);
     const [, out, status] = await this.says(new RegExp(`\r?\n<${n}\r?\n([^]*?)>(\\d+)\\.${n}\r?\n`), from);
     if (status !== '0') throw new Error(`${command}: status ${status}\n${out}`);

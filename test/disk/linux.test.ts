@@ -9,7 +9,7 @@ import { WRITER } from './writer.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-disk-'));
 afterAll(() => rmSync(dir, { recursive: true }));
-/** Moves of the writing guest: more in `npm run soak -- disk`. */
+/** The number of moves of the writing guest; `npm run soak -- disk` makes more. */
 const MOVES = Number(process.env['STILLPOINT_DISK_MOVES'] ?? 6);
 const HAS_QEMU = spawnSync('qemu-nbd', ['--version']).status === 0;
 
@@ -20,12 +20,12 @@ const image = (name: string, mib: number): string => {
   return path;
 };
 
-/** Mounts and loop devices can be made here. */
+/** True if mounts and loop devices can be made here. */
 const HAS_MOUNT = process.getuid?.() === 0 && spawnSync('losetup', ['--find']).status === 0;
 const MIB = 1 << 20;
 const wait = (dev: string): string => `while [ ! -e /dev/${dev} ]; do sleep 0.1; done`;
 
-/** A disk whose file cannot grow on its host: what is written fails, until there is room again. */
+/** A disk whose file cannot grow on its host: writes fail until there is space again. */
 async function meetsAFullHost(linux: LinuxGuest): Promise<void> {
   const folder = join(dir, 'full');
   mkdirSync(folder);
@@ -47,7 +47,7 @@ async function meetsAFullHost(linux: LinuxGuest): Promise<void> {
   }
 }
 
-/** A block device of the host; its discards reach the file that is behind it. */
+/** A block device of the host; its discards reach the file behind it. */
 async function discardsOnADevice(linux: LinuxGuest): Promise<void> {
   const file = join(dir, 'device.img');
   writeFileSync(file, Buffer.alloc(4 * MIB, 1));
@@ -63,14 +63,14 @@ async function discardsOnADevice(linux: LinuxGuest): Promise<void> {
   }
 }
 
-describe("Debian's kernel on disks of ours", () => {
-  it('makes, mounts and checks ext4 on raw and qcow2, plugged in as it runs, written and checked through moves', async () => {
+describe("Debian's kernel on our disks", () => {
+  it('makes, mounts and checks ext4 on raw and qcow2 disks, plugged in while it runs, written and verified during moves', async () => {
     const tools = await E2fsprogs.fetch();
     const raw = image('raw.img', 64);
     const qcow2 = join(dir, 'disk.qcow2');
     const second = HAS_QEMU ? `format=qcow2,vdev=xvdb,target=${qcow2}` : `${image('two.img', 64)},raw,xvdb,w`;
     if (HAS_QEMU) execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', qcow2, '64M']);
-    // Two processors, so two rings to each disk.
+    // The guest has two processors, so each disk has two rings.
     const linux = await LinuxGuest.boot(tools, [`${raw},raw,xvda,w`], 2);
     try {
       await linux.plug(second);

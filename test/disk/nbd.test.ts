@@ -24,7 +24,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 
 const turn = (ms = 5) => new Promise((done) => setTimeout(done, ms));
 
-/** QEMU's own server, which outlives its clients. */
+/** QEMU's own server, which continues when a client disconnects. */
 async function serve(image: string, socket: string, ...args: string[]): Promise<ChildProcess> {
   rmSync(socket, { force: true });
   const server = spawn('qemu-nbd', [`--socket=${socket}`, '-t', '--format=raw', ...args, image], {
@@ -34,7 +34,7 @@ async function serve(image: string, socket: string, ...args: string[]): Promise<
   while (!listens(socket)) await turn();
   return server;
 }
-/** Beyond being bound, it takes connections (__SO_ACCEPTCON in /proc/net/unix). */
+/** Waits until the socket not only is bound but accepts connections (__SO_ACCEPTCON in /proc/net/unix). */
 const listens = (socket: string): boolean =>
   readFileSync('/proc/net/unix', 'utf8')
     .split('\n')
@@ -71,7 +71,7 @@ async function plug(target: string) {
 }
 
 describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
-  it('is written and read, many requests at once, and discarded', async () => {
+  it('is written and read with many requests at once, and discarded', async () => {
     const image = join(dir, 'a.img');
     writeFileSync(image, Buffer.alloc(MIB, 7));
     const socket = join(dir, 'a.sock');
@@ -103,7 +103,7 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
   });
 
   it.skipIf(!HAS_OPENSSL)(
-    'is reached over TCP with TLS, and not by whom its certificate does not fit',
+    'is reached over TCP with TLS, and not under a name that its certificate does not have',
     async () => {
       const image = join(dir, 'tls.img');
       writeFileSync(image, Buffer.alloc(MIB, 9));
@@ -160,7 +160,7 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
     },
   );
 
-  it('goes on when the server was killed and comes back: requests wait, and each is answered', async () => {
+  it('continues when the server was killed and returns: requests wait, and each is answered', async () => {
     const image = join(dir, 'b.img');
     writeFileSync(image, Buffer.alloc(MIB));
     const socket = join(dir, 'b.sock');
@@ -183,7 +183,7 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
     await link.close();
   });
 
-  it('fails requests when it is lost for longer than configured, and serves again when it is back', async () => {
+  it('fails requests when the server is away for longer than configured, and serves again when it returns', async () => {
     const image = join(dir, 'c.img');
     writeFileSync(image, Buffer.alloc(MIB));
     const socket = join(dir, 'c.sock');
@@ -209,7 +209,7 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
     await link.close();
   });
 
-  it('says what is wrong with an address, a server and an export', async () => {
+  it('reports what is wrong with an address, a server and an export', async () => {
     const open = (target: string) =>
       plug(target).then(
         () => 'opened',
@@ -232,7 +232,7 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
     await expect(openDisk(qcow2)).rejects.toThrow(/disk .*broken\.qcow2.*not in qcow2 format/);
   });
 
-  it('moves with a qcow2 image from one process of QEMU to the next', async () => {
+  it('moves with a qcow2 image from one QEMU process to the next', async () => {
     const image = join(dir, 'e.qcow2');
     execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1M']);
     const spec = parseDisk(`format=qcow2,vdev=xvda,target=${image}`, () => {

@@ -1,6 +1,6 @@
 /**
- * A root file system that boots to a login: busybox, its init and getty, Debian's kernel, and an initramfs that has
- * the kernel's drivers and goes over to the disk. Made without root by mke2fs -d.
+ * A root file system that boots to a login: busybox, its init and getty, Debian's kernel, and an initramfs that loads
+ * the kernel's drivers and switches to the disk. It is made without root by mke2fs -d.
  */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ hvc0::respawn:/sbin/getty -L 0 hvc0 vt100
 ::shutdown:/bin/umount -r /
 `;
 
-/** Makes `image` in the folder `dir`, 96 MiB. */
+/** Makes `image` in the folder `dir`, with a size of 96 MiB. */
 export async function makeRootFileSystem(tools: E2fsprogs, dir: string, image: string): Promise<void> {
   const guests = await ensureGuests();
   const busybox = join(await fetchDebian(['busybox-static']), 'bin/busybox');

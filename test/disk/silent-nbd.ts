@@ -1,4 +1,4 @@
-/** A server that speaks just enough of NBD, and answers as slowly as it is told to, or not at all. */
+/** A minimal NBD server that answers as slowly as it is told to, or not at all. */
 import net from 'node:net';
 
 const NBDMAGIC_IHAVEOPT = '4e42444d4147494349484156454f5054';
@@ -10,16 +10,16 @@ const REP_INFO = 3;
 const CMD_READ = 0;
 const CMD_WRITE = 1;
 const CMD_DISC = 2;
-/** Flags of the export: they are there, and it flushes. */
+/** Flags of the export: they are valid, and the server supports flush. */
 const HAS_FLAGS_AND_FLUSH = 5;
 const REQUEST_BYTES = 28;
-/** The client's flags, and OPT_GO of the export without a name that asks for one piece of information. */
+/** The client's flags, and NBD_OPT_GO for the export without a name, with a request for one piece of information. */
 const HANDSHAKE_BYTES = 4 + 16 + 8;
 
 export class SilentNbd {
-  /** What is said goes out, handshakes too; otherwise it is held. */
+  /** If true, everything is sent, handshakes included; otherwise it is held back. */
   answering = true;
-  /** Requests that came. */
+  /** The number of requests that arrived. */
   requests = 0;
   port = 0;
   private readonly server = net.createServer((socket) => this.serve(socket));
@@ -36,13 +36,13 @@ export class SilentNbd {
     this.port = (this.server.address() as net.AddressInfo).port;
     return this.port;
   }
-  /** Ends all connections, and takes no more. */
+  /** Ends all connections and accepts no more. */
   async close(): Promise<void> {
     const closed = new Promise((done) => this.server.close(done));
     for (const socket of this.sockets) socket.destroy();
     await closed;
   }
-  /** Says all that was held, and goes on. */
+  /** Sends everything that was held back, and continues normally. */
   answer(): void {
     this.answering = true;
     for (const one of this.held.splice(0)) one();

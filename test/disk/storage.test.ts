@@ -1,4 +1,4 @@
-/** A Linux that writes, between two daemons whose folders of images are not the same. */
+/** Tests a Linux guest that writes, between two daemons whose folders of images are not shared. */
 import {
   chmodSync,
   mkdirSync,
@@ -27,7 +27,7 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
   const files = (name: string): string[] => readdirSync(folder(name)).sort();
   const migrate = (from: TestHost, to: TestHost): Promise<MoveStats> =>
     from.ask('migrate', { guest: 'disks', host: to.name, copyStorage: true });
-  /** The writer has gone round once more, and found nothing wrong. */
+  /** Waits until the writer has done another round and found no error. */
   const writes = (at: TestHost): Promise<string> => {
     const more = `n=$(($(cat /tmp/n1)+2)); while [ $(cat /tmp/n1) -lt $n ]; do sleep 0.2; done; echo "bad""=$(cat /tmp/bad1)."\n`;
     return at.consoleOf(
@@ -65,7 +65,7 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
   afterAll(() => hosts?.close());
 
   it(
-    'a disk does not replace a file that is there: the move is refused before anything is sent',
+    'a disk does not replace an existing file: the move is refused before anything is sent',
     async () => {
       const there = join(folder('B'), 'data.img');
       writeFileSync(there, 'somebody else');
@@ -78,17 +78,17 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
   );
 
   it(
-    'a move that fails leaves nothing of the disk there, and the guest writes on here',
+    'a move that fails leaves nothing of the disk there, and the guest continues writing here',
     async () => {
       hosts.proxy.cutDataAfter = 300_000;
       await expect(migrate(hosts.a, hosts.b)).rejects.toThrow();
       await until('nothing is left', () => files('B').length === 0 || undefined);
       expect(files('A')).toEqual(['data.img', 'medium.iso']);
 
-      // The destination's daemon dies, and with it the process that takes the guest in.
+      // The destination's daemon dies, and with it the process that receives the guest.
       const dies = until('a disk arrives', () => files('B').some((f) => f.endsWith('.incoming')) || undefined)
         .then(() => hosts.b.kill())
-        // One that its daemon had not spoken to yet waits for it for a minute.
+        // A process to which its daemon had not yet connected waits a minute for the daemon.
         .then(() =>
           until('its guest process is gone', () => hosts.processes().length === 1 || undefined, 100),
         );
@@ -102,7 +102,7 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
   );
 
   it(
-    'a writing guest moves with its disk, is right after it, and comes back with it',
+    'a writing guest moves with its disk, finds no error afterwards, and returns with it',
     async () => {
       const { a, b } = hosts;
       const there = await migrate(a, b);
@@ -117,7 +117,7 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
         100,
       );
       const back = await migrate(b, a);
-      // The medium was there already.
+      // The read-only medium was there already.
       expect(back.storageBytes).toBeLessThan(there.storageBytes);
       expect(files('B')).toEqual(['data.img.moved', 'medium.iso']);
       await writes(a);

@@ -1,6 +1,7 @@
 /**
- * A shell function for guests, `w FOLDER N`: writes files of tagged lines past the page cache, reads them back past it
- * and compares, until /tmp/stop is there. /tmp/nN has the round, /tmp/badN how many were wrong, /tmp/rN the outcome.
+ * A shell function for guests, `w FOLDER N`: writes files of tagged lines without the page cache, reads them back the
+ * same way and compares, until /tmp/stop exists. /tmp/nN has the number of rounds, /tmp/badN the number of errors,
+ * /tmp/rN the outcome.
  */
 export const WRITER = `w() { i=0; bad=0; while [ ! -e /tmp/stop ]; do i=$((i+1)); echo $bad >/tmp/bad$2;
 echo $i >/tmp/n$2; f=$1/f$((i%9));

@@ -10,7 +10,9 @@ import { differences } from './dmesg.js';
 
 const guests: Guests | undefined = await orSkipped('a Linux whose time counts instructions', ensureGuests());
 
-/** Boots Linux to its shell by the instruction clock, in slices of `sliceNs`; its memory and all other state then. */
+/**
+ * Boots Linux to its shell with the instruction clock, in slices of `sliceNs`. Returns its memory and all other state.
+ */
 async function boot(sliceNs: number): Promise<{ ram: Uint8Array; state: Uint8Array; output: string }> {
   let output = '';
   const host = openSingleHost('deterministic');
@@ -30,7 +32,7 @@ async function boot(sliceNs: number): Promise<{ ram: Uint8Array; state: Uint8Arr
       ramdiskName: 'initramfs',
       nsPerInstruction: 1,
     },
-    // Nothing of the host's that changes: its clocks stand still.
+    // Nothing of the host changes: its clocks do not advance.
     { ...host, clock: { tscKhz: 1e6, uptime: () => 0 as Nanoseconds, wallClock: () => 1e18 as Nanoseconds } },
     {
       engine: wasmEngine(),
@@ -58,12 +60,12 @@ async function boot(sliceNs: number): Promise<{ ram: Uint8Array; state: Uint8Arr
 const REFERENCE = new URL('../reference/linux-6.1-dmesg-on-xen-4.17.txt', import.meta.url);
 
 describe.skipIf(!guests)('Debian Linux with time that counts instructions', () => {
-  test('says what it says on real Xen, and ends twice in the same memory, byte for byte', async () => {
+  test('prints what it prints on real Xen, and two runs end with the same memory, byte for byte', async () => {
     const one = await boot(2e6);
     const other = await boot(7e6);
     expect(one.output).toMatch(/Sep {2}9 01:46:\d\d UTC 2001[\s\S]*[0-9a-f]{32} {2}-[\s\S]*guest# /);
     expect(other.output).toBe(one.output);
-    // What it says of its machine is what it says on real Xen. dmesg prints it all, after the prompt of init.
+    // What it reports about its machine is the same as on real Xen. dmesg prints everything after init's prompt.
     const log = one.output.slice(one.output.indexOf('GUEST-READY'));
     expect(differences(readFileSync(REFERENCE, 'latin1'), log)).toEqual({ missing: [], added: [] });
     expect(Buffer.compare(one.ram, other.ram)).toBe(0);

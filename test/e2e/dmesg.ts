@@ -1,29 +1,32 @@
-/** Linux's boot log here against the one on real Xen: what may differ is listed, everything else is a difference. */
+/**
+ * Compares Linux's boot log with the one on real Xen: lines that may differ are listed, everything else is a
+ * difference.
+ */
 
 /** Lines that depend on the processor, or on Xen's choice of an event-channel ABI. */
 const MAY_DIFFER: readonly RegExp[] = [
-  // The processor: its caches, its clock, its faults and what is done about them.
+  // These depend on the processor: caches, clock, vulnerabilities and their mitigations.
   /^Last level [id]TLB entries/,
   /^(Spectre|Speculative|Spec Store|Mitigation|MDS|MMIO|RETBleed|L1TF|SRBDS|TAA|GDS|RFDS|ITS|TSA|VMSCAPE)\b/,
   /^x86\/fpu: /,
   /^tsc: /,
   /^clocksource: tsc/,
   /^sched_clock: /,
-  // 2-level here, FIFO there.
+  // The event-channel ABI is 2-level here and FIFO there.
   /^xen:events: Using /,
-  // When there has been enough chance for random numbers: a matter of time.
+  // When the random number generator is ready depends on timing.
   /^random: crng init done/,
-  // What the guest is told to do, the initramfs loads, and its own words.
+  // These depend on the command line, on what the initramfs loads, and on its messages.
   /^(Kernel command line|Command line|Unknown kernel command line)/,
   /^(xen_netfront|Invalid max_queues|xen:xen_privcmd)/,
 ];
 
-/** A line of a log without its time stamp; numbers, addresses and digests are all alike. */
+/** Returns a log line without its time stamp, with all numbers, addresses and digests replaced. */
 export const wordsOf = (line: string): string =>
   line
     .replace(/^\[ *\d+\.\d+\] /, '')
     .trimEnd()
-    // Said by Linux from 6.1.180 or so on.
+    // Linux prints this since about 6.1.180.
     .replace(/ rcu_task_cpu_ids=\d+/, '')
     .replace(/\b[0-9a-f]{40}\b/g, '#')
     .replace(/0x[0-9a-f]+|\d+(\.\d+)*/g, '#');
@@ -36,7 +39,7 @@ function normalised(log: string): string[] {
     .filter((line) => line !== '' && !MAY_DIFFER.some((pattern) => pattern.test(line)));
 }
 
-/** Lines that the log lacks, and lines that it has too many. */
+/** The lines that are missing from the log, and those that it has in addition. */
 export function differences(reference: string, log: string): { missing: string[]; added: string[] } {
   const added = normalised(log);
   const missing = normalised(reference).filter((line) => {

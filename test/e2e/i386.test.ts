@@ -1,6 +1,6 @@
 /**
- * 32-bit programs of Debian's in an amd64 guest print what they print natively: busybox here, bash and perl with
- * STILLPOINT_LONG, for `npm run soak -- i386`.
+ * Tests that Debian's 32-bit programs in an amd64 guest print what they print natively: busybox here, and bash and perl
+ * too with STILLPOINT_LONG, for `npm run soak -- i386`.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

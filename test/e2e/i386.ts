@@ -1,4 +1,6 @@
-/** Debian's i386 programs, and scripts for them whose output says whether they work: here natively, there in a guest. */
+/**
+ * Debian's i386 programs, and scripts for them whose output shows whether they work: here natively, there in a guest.
+ */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,20 +16,20 @@ const script = (name: string): string => readFileSync(inRoot(`test/e2e/i386/${na
 
 export interface Program {
   readonly name: string;
-  /** In the guest's shell. */
+  /** The command in the guest's shell. */
   readonly command: string;
   /** What it prints natively; undefined where this machine runs no i386 programs. */
   readonly wanted: string | undefined;
 }
 
-/** What a program prints here. */
+/** Returns what a program prints here. */
 function natively(program: string, args: readonly string[], input: string, env = {}): string | undefined {
   const r = spawnSync(program, args, { input, encoding: 'latin1', env: { PATH: '/bin:/usr/bin', ...env } });
   if (r.error !== undefined || (r.status !== 0 && /Exec format/.test(r.stderr))) return undefined;
   return r.stdout;
 }
 
-/** All regular files of a folder, by their path in it. */
+/** Returns all regular files of a folder, by their path in it. */
 function filesOf(root: string, folder: string): CpioEntry[] {
   const dir = join(root, folder);
   if (!existsSync(dir)) return [];
@@ -40,12 +42,14 @@ function filesOf(root: string, folder: string): CpioEntry[] {
     }));
 }
 
-/** Of busybox alone, or with bash and perl; and a ramdisk that has them besides what is in `initramfs`, at `to`. */
+/**
+ * Makes the programs: busybox, or also bash and perl; and at `to` a ramdisk that has them in addition to `initramfs`.
+ */
 export async function i386Programs(all: boolean, initramfs: string, to: string): Promise<Program[]> {
   const small = await fetchDebian(['busybox-static'], I386);
   const busybox = ['bin/busybox', 'usr/bin/busybox'].map((f) => join(small, f)).find(existsSync)!;
   const entries: CpioEntry[] = [{ path: 'i386/busybox', mode: 0o755, data: readFileSync(busybox) }];
-  // Its own programs, not those of the shell's path.
+  // The script runs its own programs, not those on the shell's path.
   const applets = [
     'sort',
     'head',

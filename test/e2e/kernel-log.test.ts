@@ -8,7 +8,7 @@ const onXen = readFileSync(
 );
 
 describe('a kernel’s log', () => {
-  it('has no odd line on real Xen', () => {
+  it('has no line of trouble on real Xen', () => {
     expect(oddLines(onXen)).toEqual([]);
   });
 
@@ -23,7 +23,7 @@ describe('a kernel’s log', () => {
     '[    7.700000] xen_netfront: backend supports neither of them: failed',
     '[    4.039884] BUG: scheduling while atomic: swapper/1/0/0x00000002',
     '[    4.040202] Call Trace:',
-  ])('is odd with %s', (line) => {
+  ])('has a line of trouble with %s', (line) => {
     expect(oddLines(`${onXen}\n${line}\n`)).toEqual([line]);
   });
 });

@@ -1,6 +1,7 @@
 /**
- * What a kernel's log must not have: every line that tells of trouble, but for those that real Xen makes a kernel say, too.
- * Where no log of the same kernel on real Xen is at hand, each such line stands here with the reason for it.
+ * Lines that a kernel's log must not have: every line that reports trouble, except those that a kernel on real Xen
+ * prints as well. Where no log of the same kernel on real Xen is available, each such line is listed here with its
+ * reason.
  */
 import { readFileSync } from 'node:fs';
 import { inRoot } from '../../scripts/lib/root.js';
@@ -8,11 +9,11 @@ import { wordsOf } from './dmesg.js';
 
 const REFERENCE = inRoot('test/reference/linux-6.1-dmesg-on-xen-4.17.txt');
 
-/** Words by which a kernel tells that something is not as it should be. */
+/** Words by which a kernel reports that something is wrong. */
 const TROUBLE =
   /\b(WARN(ING)?|BUG|Oops|panic|Call Trace|Modules linked in|RIP|stall(s|ed)?|lockup|hung|blocked for|fail(s|ed|ure)?|errors?|unable|cannot|can't|couldn't|unknown|invalid|unsupported|inconsistent|bad|corrupt\w*|timed? ?out|refused|denied|taint(s|ed)?|violation|unexpected|unstable|missing|broken|firmware bug|not (found|supported|responding|available)|backwards|skew\w*|dropped|overrun|reset)\b/i;
 
-/** [line, why real Xen's guests say it too]. */
+/** Each entry: a line, and why guests of real Xen print it too. */
 const SAID_ON_XEN: readonly (readonly [RegExp, string])[] = [
   [/DMI:? not present or invalid/, 'a PV guest has no firmware tables; worded anew since Linux 6.2'],
   [
@@ -35,7 +36,7 @@ const SAID_ON_XEN: readonly (readonly [RegExp, string])[] = [
 ];
 
 /**
- * Whole traces: [trace, why]. Several lines, so that none of its words is allowed elsewhere.
+ * Whole traces, each with its reason. They are matched as several lines, so that their words are not allowed elsewhere.
  */
 const TRACES_ON_XEN: readonly (readonly [RegExp, string])[] = [
   [
@@ -44,7 +45,7 @@ const TRACES_ON_XEN: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
-/** Lines of trouble in a log that no guest of real Xen has. */
+/** Returns the lines of trouble in a log that no guest of real Xen has. */
 export function oddLines(log: string): string[] {
   const reference = new Set(readFileSync(REFERENCE, 'latin1').split(/\r?\n/).map(wordsOf));
   const rest = TRACES_ON_XEN.reduce((text, [trace]) => text.replace(trace, ''), log.replaceAll('\r', ''));

@@ -1,4 +1,4 @@
-/** Debian's kernel with a busybox initramfs, as a person runs it: real boots, in child processes. */
+/** Tests Debian's kernel with a busybox initramfs as a user runs it: real boots in child processes. */
 import { afterEach, describe, expect, test } from 'vitest';
 import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { orSkipped } from '../support/debian.js';
@@ -7,23 +7,23 @@ import * as checks from './linux-checks.js';
 
 const guests: Guests | undefined = await orSkipped('a Linux that a person runs', ensureGuests());
 
-/** Beyond the guest's RAM: what the process itself may take at its highest, MiB. */
+/** The most memory that the process itself may use beyond the guest's RAM, MiB. */
 const OVERHEAD_MIB = 180;
-/** After a reboot too: the engine frees what the guest before had when it likes. */
+/** The same after a reboot: the JavaScript engine frees the memory of the previous guest when it chooses to. */
 const OVERHEAD_AGAIN_MIB = 256;
 const BOOT_MS = 600_000;
 
 let session: Session;
 afterEach(() => session?.kill());
 
-/** A guest at its shell's prompt. */
+/** Starts a guest and waits for its shell's prompt. */
 async function boot(shape: checks.Shape, ...options: string[]): Promise<Session> {
   session = checks.start(guests!, shape, ...options);
   await session.expect(checks.PROMPT);
   return session;
 }
 
-// What is not here, `npm run soak -- boot` does: every end of every shape, friendly and wild.
+// `npm run soak -- boot` tests what is not here: every end with every shape, friendly and wild.
 describe.skipIf(!guests)('Debian Linux', () => {
   test(
     'in 128 MB keeps time, reboots, and powers off',
@@ -44,7 +44,7 @@ describe.skipIf(!guests)('Debian Linux', () => {
   );
 
   test(
-    'in 2 GB with four processors does 40 jobs at a time, each of them right, and reboots',
+    'in 2 GB with four processors does 40 jobs at a time, all with the right result, and reboots',
     async () => {
       const shape = { memory: 2048, vcpus: 4 };
       const guest = await boot(shape, '--on-reboot', 'destroy');
@@ -58,7 +58,7 @@ describe.skipIf(!guests)('Debian Linux', () => {
   );
 
   test(
-    'comes back from a crash, where that is configured',
+    'restarts after a crash where that is configured',
     async () => {
       const guest = await boot({ memory: 128, vcpus: 1 }, '--on-crash', 'restart');
       await checks.comesBack(guest, 'echo c > /proc/sysrq-trigger');
@@ -70,7 +70,7 @@ describe.skipIf(!guests)('Debian Linux', () => {
   );
 
   test(
-    'without the code for a suspend, in 128 MB with four processors, runs the same, and a crash of it is one',
+    'without the code for a suspend, in 128 MB with four processors, runs the same, and its crash is reported as one',
     async () => {
       const shape = { memory: 128, vcpus: 4, wild: true };
       const guest = await boot(shape);

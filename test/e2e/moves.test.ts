@@ -9,7 +9,7 @@ import { bootGrub, bootLinux, guestFiles, moveToAndFro, verdictOf, WILD } from '
 
 const TIMEOUT_MS = 500_000;
 const LIB = 'usr/lib/x86_64-linux-gnu';
-/** Debian's own clients of xenstore. */
+/** Debian's own xenstore clients. */
 const clients = await orSkipped(
   "xenstore's real clients in a move",
   fetchDebian(['xenstore-utils', 'libxenstore4', 'libxentoolcore1']),
@@ -31,14 +31,14 @@ describe.skipIf(guestFiles === undefined)('a real guest that moves between unlik
     expect(at.name).toBe('B');
   });
 
-  it('Linux, wild, with four busy processors, sees no difference in all it can look at', {
+  it('Linux, wild, with four busy processors, sees no difference in anything that it can observe', {
     timeout: TIMEOUT_MS,
   }, async () => {
     await bootLinux(hosts, hosts.a, { name: 'wild', vcpus: 4, extra: WILD });
     await hosts.a.consoleOf('wild', 'writer 4 again &\nobserver 10 0\n', /OBS START /, 300);
     const { stats, at } = await moveToAndFro(hosts, 'wild', 4, { maxRounds: 5 });
     const verdict = await verdictOf(at, 'wild');
-    // What it computes is right, no clock runs backwards on any processor, and it is never asked.
+    // Its computations are right, no clock runs backwards on any processor, and it is never asked to suspend.
     expect(verdict).toMatchObject({ cpus: 4, backwards: 0, differences: 0, right: true });
     expect(verdict.samples).toBeGreaterThan(2);
     const output = await at.consoleOf('wild', '', /OBS VERDICT/);
@@ -52,7 +52,7 @@ describe.skipIf(guestFiles === undefined)('a real guest that moves between unlik
   });
 
   it.skipIf(clients === undefined)(
-    'Linux is shown in the xenstore of each host, and shut down through it',
+    'Linux is listed in the xenstore of each host, and shut down through it',
     { timeout: TIMEOUT_MS },
     async () => {
       const xs = (host: TestHost, tool: string, ...args: string[]): string =>

@@ -11,23 +11,23 @@ import type { MoveStats } from '../../src/protocol/moves.js';
 import type { TestHost, TwoHosts } from '../migration/hosts.js';
 import { orSkipped } from '../support/debian.js';
 
-/** Files of the guests; undefined where Debian's packages cannot be had. */
+/** The guests' files; undefined where Debian's packages are not available. */
 export const guestFiles = await orSkipped('moves of real guests', ensureGuests());
 
-/** A Linux that has no code for a request to suspend. */
+/** Makes Linux run without its code for suspend requests. */
 export const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
 
 export interface LinuxOptions {
   readonly name: string;
   readonly vcpus?: number;
   readonly memoryMib?: number;
-  /** More words for its command line. */
+  /** Additional words for its command line. */
   readonly extra?: string;
-  /** More lines for its configuration. */
+  /** Additional lines for its configuration. */
   readonly more?: string;
 }
 
-/** Creates a Linux on `host`; resolves at its shell. */
+/** Creates a Linux guest on `host`. Resolves when the guest is at its shell. */
 export async function bootLinux(hosts: TwoHosts, host: TestHost, options: LinuxOptions): Promise<void> {
   const { name, vcpus = 1, memoryMib = 128, extra = '', more = '' } = options;
   const ramdisk = join(hosts.root, 'ramdisk');
@@ -61,7 +61,7 @@ export interface Verdict {
   readonly gapMs: number;
   readonly backwards: number;
   readonly differences: number;
-  /** Its computation has the result that it must have after so many samples. */
+  /** True if the observer's computation has the right result after this number of samples. */
   readonly right: boolean;
 }
 
@@ -80,7 +80,7 @@ export async function verdictOf(host: TestHost, name: string): Promise<Verdict> 
   return { samples, cpus, gapMs: gap / 1e6, backwards, differences, right };
 }
 
-/** Moves a guest to and fro; gives the statistics of each move, and where it is in the end. */
+/** Moves a guest back and forth. Returns the statistics of each move, and the host on which the guest is in the end. */
 export async function moveToAndFro(
   hosts: TwoHosts,
   name: string,

@@ -11,8 +11,8 @@ const load = (spec: ElfSpec, rest: { cmdline?: string; ramdisk?: Uint8Array } = 
 const domain = async (spec: ElfSpec, megabytes = 16, ramdisk?: Uint8Array): Promise<Built> =>
   build(await load(spec, { ramdisk }), target(megabytes));
 
-describe('what a kernel says of itself', () => {
-  test('notes of other owners do not count', async () => {
+describe('what a kernel declares about itself', () => {
+  test('notes of other owners are ignored', async () => {
     const others = BASIC.map((n) => ({ ...n, owner: 'GNU' }));
     await expect(load({ notes: others })).rejects.toThrow(
       /no ELF note of owner "Xen" and no section __xen_guest/,
@@ -21,7 +21,7 @@ describe('what a kernel says of itself', () => {
     expect((await load({ notes: [wrong, ...BASIC] })).parameters.virtBase).toBe(0n);
   });
 
-  test('notes in a section serve where no segment has any', async () => {
+  test('notes in a section are used if no segment has any', async () => {
     const image = await load({
       notes: [...BASIC, { type: NOTE.guestOs, value: 'FreeBSD' }],
       notesIn: 'section',
@@ -29,7 +29,7 @@ describe('what a kernel says of itself', () => {
     expect(image.parameters.guestOs).toBe('FreeBSD');
   });
 
-  test('the older section __xen_guest: text, its own default of the physical offset, and pages counted from VIRT_BASE', async () => {
+  test('the older section __xen_guest is text, with its own default physical offset, and counts pages from VIRT_BASE', async () => {
     const xenGuest =
       'GUEST_OS=netbsd,GUEST_VER=4.99,XEN_VER=xen-3.0,LOADER=generic,VIRT_BASE=0xffffffff80000000,VIRT_ENTRY=0xffffffff80100000,HYPERCALL_PAGE=0x00000101,FEATURES=writable_page_tables';
     const { parameters } = await load({
@@ -46,7 +46,7 @@ describe('what a kernel says of itself', () => {
     });
   });
 
-  test('a required feature that is not to be had is named', async () => {
+  test('a required feature that is missing is named', async () => {
     const asks = (value: string) => load({ notes: [...BASIC, { type: NOTE.features, value }] });
     await expect(asks('!auto_translated_physmap')).rejects.toThrow(
       /requires the feature "auto_translated_physmap"/,
@@ -68,7 +68,7 @@ describe('what a kernel says of itself', () => {
     await expect(load({ machine: 40 })).rejects.toThrow(/machine at offset 0x12 is 40/);
   });
 
-  test('a kernel for PVH guests only is refused by that name, and one for both is not', async () => {
+  test('a kernel only for PVH guests is refused with that reason, and one for both is not', async () => {
     const phys32 = { type: NOTE.phys32Entry, value: 0x100_0080n };
     await expect(load({ notes: [phys32] })).rejects.toThrow(
       /a kernel for PVH guests only: .*PHYS32_ENTRY \(0x1000080\), and no LOADER "generic"/,
@@ -79,7 +79,7 @@ describe('what a kernel says of itself', () => {
     await expect(load({ notes: both })).resolves.toBeDefined();
   });
 
-  test('the entry is the note or else the header, and must lie in the kernel', async () => {
+  test('the entry is taken from the note or else from the header, and must be in the kernel', async () => {
     const spec = { load: [{ paddr: 0x1000n, data: new Uint8Array(4096) }], entry: 0x1234n };
     expect((await load(spec)).parameters.entry).toBe(0x1234n);
     const noted = await load({ ...spec, notes: [...BASIC, { type: NOTE.entry, value: 0x1800n }] });
@@ -87,7 +87,7 @@ describe('what a kernel says of itself', () => {
     await expect(load({ ...spec, entry: 0x9000n })).rejects.toThrow(/entry 0x9000.*not in order/);
   });
 
-  test('a number of four bytes is a number; of three it is zero', async () => {
+  test('a note of four bytes is a number; one of three bytes is zero', async () => {
     const four = await load({
       load: [{ paddr: 0n, data: new Uint8Array(8192) }],
       notes: [...BASIC, { type: NOTE.entry, value: Uint8Array.of(0x10, 0, 0, 0) }],
@@ -98,9 +98,9 @@ describe('what a kernel says of itself', () => {
   });
 });
 
-describe('memory of a new domain', () => {
-  test('sizes of Linux 6.1 as on real Xen 4.17: the ramdisk begins at 0x4c00000', async () => {
-    // that Linux said "RAMDISK: [mem 0x04c00000-0x052b3fff]" with 128 MB
+describe('the memory of a new domain', () => {
+  test('has the sizes of Linux 6.1 on real Xen 4.17: the ramdisk begins at 0x4c00000', async () => {
+    // That Linux printed "RAMDISK: [mem 0x04c00000-0x052b3fff]" with 128 MB.
     const built = await domain(
       {
         entry: 0xffffffff83079000n,
@@ -122,7 +122,7 @@ describe('memory of a new domain', () => {
     expect(built.layout.ramdisk!.pages * 4096).toBe(0x6b4000);
   });
 
-  test('a ramdisk that is gzip is unpacked, and one that only looks so is handed over as it is', async () => {
+  test('a gzip ramdisk is decompressed, and one that only looks like gzip is passed on unchanged', async () => {
     const data = new TextEncoder().encode('070701'.repeat(1000));
     expect((await load({}, { ramdisk: gzipSync(data) })).ramdisk).toEqual(data);
     const two = Buffer.concat([gzipSync(data), gzipSync('tail')]);
@@ -131,7 +131,7 @@ describe('memory of a new domain', () => {
     expect(Buffer.compare((await load({}, { ramdisk: broken })).ramdisk!, broken)).toBe(0);
   });
 
-  test('INIT_P2M counts only below VIRT_BASE and on a page', async () => {
+  test('INIT_P2M is used only below VIRT_BASE and on a page boundary', async () => {
     const at = (initP2m: bigint) =>
       load({
         notes: [
@@ -146,8 +146,8 @@ describe('memory of a new domain', () => {
     expect((await at(0x8000_0000n)).parameters.initP2m).toBeUndefined();
   });
 
-  test('a list of frames that shares upper tables with the kernel shares them', async () => {
-    // both lie in the same 512 GiB, and in the same 1 GiB
+  test('a list of frames that can share upper tables with the kernel shares them', async () => {
+    // Both are in the same 512 GiB, and in the same 1 GiB.
     const built = await domain({
       entry: 0x1000_0000n,
       notes: [
@@ -162,7 +162,7 @@ describe('memory of a new domain', () => {
     expect(built.walk(0x1000_0000n)?.pfn).toBe(0);
   });
 
-  test('a list of frames mapped at addresses of Xen, or of nobody, is refused', async () => {
+  test('a list of frames at addresses of Xen or at addresses that are not canonical is refused', async () => {
     const at = (initP2m: bigint) =>
       domain({
         entry: 0xffffffff80000000n,
@@ -193,7 +193,7 @@ describe('memory of a new domain', () => {
     expect(stub(127)).toBe('514153b87f0000000f05415b59c3cccc');
   });
 
-  test('a kernel without that note gets no hypercall page, and one outside of the mapping is refused', async () => {
+  test('a kernel without that note gets no hypercall page, and one outside the mapping is refused', async () => {
     expect((await domain({})).hypercallPage).toBeUndefined();
     await expect(
       domain({ notes: [...BASIC, { type: NOTE.hypercallPage, value: 0x10000000n }] }),
@@ -210,7 +210,7 @@ describe('memory of a new domain', () => {
     await expect(load({}, { cmdline: 'ü'.repeat(512) })).rejects.toThrow(/1024 bytes long/);
   });
 
-  test('the smallest memory that fits is enough, and one page less is not', async () => {
+  test('the smallest memory that fits is accepted, and one page less is not', async () => {
     const image = await load({});
     const fits = (frames: number): boolean => {
       try {
@@ -225,7 +225,7 @@ describe('memory of a new domain', () => {
     expect(fits(1023)).toBe(false);
   });
 
-  test('a guest of 3 GiB is built in the address space that its kernel leaves', async () => {
+  test('a guest of 3 GiB is built in the address space that its kernel leaves free', async () => {
     const image = await load({
       entry: 0xffffffff80000000n,
       notes: [
@@ -259,7 +259,7 @@ describe('a hostile kernel file', () => {
   ];
   const files = specs.map(makeElf);
 
-  test('whatever is changed in it, it is built within RAM or refused with a message', async () => {
+  test('after any change of the file, the guest is built within RAM or the file is refused with a message', async () => {
     const t = target(8);
     await fc.assert(
       fc.asyncProperty(

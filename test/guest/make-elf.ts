@@ -1,13 +1,11 @@
-/**
- * Makes small ELF kernels for tests of the domain builder: any notes, any segments.
- */
+/** Makes small ELF kernels for tests of the domain builder, with any notes and segments. */
 
 export interface Note {
   owner?: string;
   type: number;
-  /** Text gets a zero byte; a bigint is 8 bytes. */
+  /** Text gets a terminating zero byte; a bigint is 8 bytes. */
   value: string | bigint | Uint8Array;
-  /** What the header says of its size, where that is a lie. */
+  /** The size that the header declares, if it is to be wrong. */
   size?: number;
 }
 
@@ -15,9 +13,9 @@ export interface ElfSpec {
   entry?: bigint;
   load?: { paddr: bigint; data: Uint8Array; memsz?: bigint }[];
   notes?: Note[];
-  /** Where the notes stand: a PT_NOTE segment (default), or a section of type SHT_NOTE. */
+  /** Where the notes are: in a PT_NOTE segment (default), or in a section of type SHT_NOTE. */
   notesIn?: 'segment' | 'section';
-  /** A section __xen_guest with this text. */
+  /** The text of a section __xen_guest. */
   xenGuest?: string;
   machine?: number;
 }
@@ -36,7 +34,7 @@ export const NOTE = {
   phys32Entry: 18,
 };
 
-/** The notes without which nothing is a kernel. */
+/** The notes that every kernel needs. */
 export const BASIC: Note[] = [
   { type: NOTE.xenVersion, value: 'xen-3.0' },
   { type: NOTE.loader, value: 'generic' },

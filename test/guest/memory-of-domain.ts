@@ -1,6 +1,6 @@
 /**
- * A bare machine's memory for the domain builder, and a walk of page tables in it that knows nothing of the
- * builder: it starts at the frame in cr3 and follows entries as a processor does.
+ * The memory of a bare machine for the domain builder, and a page-table walk in it that is independent of the builder:
+ * it starts at the frame in cr3 and follows entries as a processor does.
  */
 import { FrameMap, LinearRam } from '../../src/engine/ram.js';
 import {
@@ -11,7 +11,7 @@ import {
 } from '../../src/guest/builder.js';
 import { LinearMemory } from '../../src/xen/memory.js';
 
-/** Machine frame number of pseudo-physical frame `pfn`. */
+/** The machine frame number of pseudo-physical frame `pfn`. */
 export const mfn = (pfn: number): number => 0x100000 + pfn;
 const GUARD = 65536;
 const GUARD_BYTE = 0x5a;
@@ -30,7 +30,7 @@ export function target(megabytes: number): BuildTarget {
   };
 }
 
-/** True while nothing outside of the guest's RAM has changed. */
+/** True as long as nothing outside the guest's RAM has changed. */
 export function guardsIntact(t: BuildTarget): boolean {
   const all = (from: number, to: number): boolean =>
     t.ram.mem.u8.subarray(from, to).every((b) => b === GUARD_BYTE);
@@ -39,9 +39,12 @@ export function guardsIntact(t: BuildTarget): boolean {
 
 export interface Built extends BuiltDomain {
   readonly target: BuildTarget;
-  /** What maps a virtual address: frame, and the entry's flags at each level from 4 to 1; undefined: nothing. */
+  /**
+   * Returns what maps a virtual address: the frame, and the entries' flags at levels 4 to 1. Undefined: it is not
+   * mapped.
+   */
   walk(va: bigint): { pfn: number; flags: bigint[] } | undefined;
-  /** Bytes at a virtual address within one page. */
+  /** Returns bytes at a virtual address within one page. */
   at(va: bigint, length: number): Uint8Array;
   u64(va: bigint): bigint;
   u32(va: bigint): number;

@@ -13,18 +13,21 @@ const unpacked = async (file: Uint8Array): Promise<string> =>
   Buffer.from(await unpackKernel(file)).toString('hex');
 const expected = Buffer.from(kernel).toString('hex');
 
-describe('a packed kernel', () => {
-  test.each(['xz', 'xzBlocks', 'lz4', 'zstd'] as const)('%s: comes out byte for byte', async (name) => {
-    expect(await unpacked(bzImage(payload(name), kernel.length))).toBe(expected);
-  });
+describe('a compressed kernel', () => {
+  test.each(['xz', 'xzBlocks', 'lz4', 'zstd'] as const)(
+    '%s: comes out byte for byte',
+    async (name) => {
+      expect(await unpacked(bzImage(payload(name), kernel.length))).toBe(expected);
+    },
+  );
 
-  test('gzip: comes out byte for byte, in a bzImage and alone', async () => {
+  test('gzip: is decompressed byte for byte, in a bzImage and alone', async () => {
     expect(await unpacked(bzImage(gzipSync(kernel)))).toBe(expected);
     expect(await unpacked(gzipSync(kernel))).toBe(expected);
     expect(await unpacked(gzipSync(bzImage(payload('xz'), kernel.length)))).toBe(expected);
   });
 
-  test('a bzImage whose kernel is not packed, and an ELF file, pass as they are', async () => {
+  test('a bzImage whose kernel is not compressed, and an ELF file, pass unchanged', async () => {
     expect(await unpacked(bzImage(kernel))).toBe(expected);
     expect(await unpacked(kernel)).toBe(expected);
   });
@@ -44,7 +47,7 @@ describe('a packed kernel', () => {
     await expect(unpackKernel(file)).rejects.toThrow(`packed with ${name}, which is not supported`);
   });
 
-  test('what is no kernel is refused with its first bytes', async () => {
+  test('a file that is no kernel is refused with its first bytes', async () => {
     await expect(unpackKernel(new TextEncoder().encode('#!/bin/sh'))).rejects.toThrow(
       'begins with 23 21 2f 62',
     );
@@ -56,19 +59,19 @@ describe('a packed kernel', () => {
     expect(() => bzImagePayload(bzImage(kernel, undefined, 0x207))).toThrow(/protocol 2.07 at offset 0x206/);
   });
 
-  test('a bzImage that is cut short names where its payload should be', () => {
+  test('a truncated bzImage is refused with the place where its payload should be', () => {
     const file = bzImage(kernel);
     expect(() => bzImagePayload(file.subarray(0, file.length - 1))).toThrow(
       /payload at offset 0x810, 0x[0-9a-f]+ bytes, runs past the end/,
     );
   });
 
-  test('a size that does not fit what comes out is an error', async () => {
+  test('a declared size that differs from the decompressed size is an error', async () => {
     for (const name of ['xz', 'xzBlocks', 'lz4', 'zstd'] as const)
       await expect(unpackKernel(bzImage(payload(name), kernel.length - 1))).rejects.toThrow(KernelError);
   });
 
-  test('an absurd size is refused before any memory is taken for it', async () => {
+  test('an absurd size is refused before memory is allocated for it', async () => {
     await expect(unpackKernel(bzImage(payload('zstd'), 0xffffffff))).rejects.toThrow(/too many/);
   });
 });
@@ -89,8 +92,8 @@ describe.each(unpackers)('zstd, by the unpacker %s', (_, by) => {
     expect(Buffer.from(out).toString('hex')).toBe(expected);
   });
 
-  // An unpacker that moves its window on with each block would copy 60 GiB: no matter how fast this machine is.
-  test('60 MiB that were packed as a stream, with a window of 128 MiB, come out in no time', async () => {
+  // An unpacker that moves its window with each block would copy 60 GiB, which takes long on any machine.
+  test('60 MiB that were compressed as a stream, with a window of 128 MiB, are decompressed quickly', async () => {
     const blocks = Array.from({ length: 480 }, (_, i) => i & 255);
     const out = await unpackPayload(payloadOf(zstdOfBlocks(blocks), blocks.length * ZSTD_BLOCK), by);
     expect(out.length).toBe(blocks.length * ZSTD_BLOCK);
@@ -100,14 +103,14 @@ describe.each(unpackers)('zstd, by the unpacker %s', (_, by) => {
   });
 
   test.each([0, 1, ZSTD_BLOCK, 3 * ZSTD_BLOCK - 1, 3 * ZSTD_BLOCK + 1])(
-    'what comes out is as large as was said, or refused: 384 KiB instead of %i bytes',
+    'data of another size than declared is refused: 384 KiB instead of %i bytes',
     async (size) => {
       const wrong = payloadOf(zstdOfBlocks([1, 2, 3]), size);
       await expect(unpackPayload(wrong, by)).rejects.toThrow(KernelError);
     },
   );
 
-  test('whatever is changed, it is a kernel or a message', async () => {
+  test('after any change, the result is a kernel or a message', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.tuple(fc.nat(4000), fc.nat(255)), { maxLength: 4 }), async (changes) => {
         const copy = payloadOf(payload('zstd'), kernel.length);
@@ -119,7 +122,7 @@ describe.each(unpackers)('zstd, by the unpacker %s', (_, by) => {
   });
 });
 
-test('a Node without zstd has no unpacker for it, one with it gives as much as was asked for at most', async () => {
+test('a Node without zstd has no unpacker for it, and one with zstd returns at most the size that was asked for', async () => {
   expect(nodeUnpackers({})).toEqual({});
   let asked: unknown;
   const { zstd } = nodeUnpackers({
@@ -144,7 +147,7 @@ describe('damage', () => {
     }
   };
 
-  test('one changed bit in a checksummed payload is noticed, or did not matter', async () => {
+  test('one changed bit in a checksummed payload is noticed, or has no effect', async () => {
     for (const file of [
       bzImage(payload('xz'), kernel.length),
       bzImage(payload('xzBlocks'), kernel.length),
@@ -161,7 +164,7 @@ describe('damage', () => {
     }
   });
 
-  test('whatever is changed or cut, the result is a kernel or a message', async () => {
+  test('after any change or cut, the result is a kernel or a message', async () => {
     const files = (['xz', 'xzBlocks', 'lz4', 'zstd'] as const).map((n) => bzImage(payload(n), kernel.length));
     await fc.assert(
       fc.asyncProperty(

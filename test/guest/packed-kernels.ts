@@ -6,7 +6,7 @@
  */
 import { makeElf } from './make-elf.js';
 
-/** Code-like bytes: calls (E8) with targets all over the place, which the x86 branch filter of xz changes. */
+/** Bytes like code: calls (E8) with scattered targets, which xz's x86 branch filter changes. */
 export function packedKernel(): Uint8Array {
   const data = new Uint8Array(2000);
   const view = new DataView(data.buffer);
@@ -20,7 +20,7 @@ export function packedKernel(): Uint8Array {
   return makeElf({ load: [{ paddr: 0n, data }] });
 }
 
-/** By packer; base64. */
+/** The packed kernels by packer, in base64. */
 export const PACKED: Readonly<Record<'xz' | 'xzBlocks' | 'lz4' | 'zstd', string>> = {
   xz: `
 /Td6WFoAAAFpIt42AgEEACEBGgAByYCz4AlaAsNdAD+RRYRoPYmm2orMk+JP2/1yz8N4BTCbjI+mHEmmAkaDv880juBArfiCq8vVbfC/lemB
@@ -95,8 +95,8 @@ SGPsRCJRR0waFrhi+rLJzS1lDyYMu2FSLjknlABNVEQOCU2bA7R5arSiVkateVd7MKp2ZZ5Dmqvr4Frh
 };
 
 /**
- * A zstd frame as kernels have them: packed as a stream, so that it does not say how large it is, with a window of 128 MiB;
- * in blocks of one repeated byte each, 128 KiB long when they are unpacked.
+ * A zstd frame like those of kernels: compressed as a stream, so that it does not contain its size, with a window of
+ * 128 MiB. Each of its blocks is one repeated byte, 128 KiB long after decompression.
  */
 export function zstdOfBlocks(bytes: readonly number[]): Uint8Array {
   const windowOf128MiB = (27 - 10) << 3;
@@ -108,7 +108,7 @@ export function zstdOfBlocks(bytes: readonly number[]): Uint8Array {
 }
 export const ZSTD_BLOCK = 131_072;
 
-/** A bzImage of boot protocol 2.15 with this payload; `size`, where given, is put behind it. */
+/** A bzImage of boot protocol 2.15 with this payload; if `size` is given, it is appended. */
 export function bzImage(payload: Uint8Array, size?: number, version = 0x20f): Uint8Array {
   const sectors = 3;
   const start = (sectors + 1) * 512;

@@ -28,7 +28,7 @@ describe.skipIf(!guests)('notes of real kernels', () => {
     );
   };
 
-  test('Linux says what its source puts there', () => {
+  test('Linux declares what its source contains', () => {
     const { 1: entry, ...rest } = notes(file('vmlinux'));
     expect(rest).toMatchObject({
       3: 0xffffffff80000000n,
@@ -49,21 +49,21 @@ describe.skipIf(!guests)('notes of real kernels', () => {
     expect(entry).toBeGreaterThan(0xffffffff81000000n);
   });
 
-  test('GRUB for x86-64 says little', () => {
+  test('GRUB for x86-64 declares little', () => {
     expect(notes(file('grub'))).toEqual({ 1: 0n, 3: 0n, 5: 'xen-3.0', 6: 'GRUB', 8: 'generic' });
   });
 
-  test('a note of GRUB for i386 that runs past its segment is read to its zero byte', () => {
+  test('a note of GRUB for i386 that extends beyond its segment is read up to its zero byte', () => {
     expect(notes(file('grub32'))).toEqual({ 1: 0n, 3: 0n, 5: 'xen-3.0', 6: 'GRUB', 8: 'generic', 9: 'yes' });
   });
 
-  test('GRUB for i386 is refused by name of its ABI', async () => {
+  test('GRUB for i386 is refused with the name of its ABI', async () => {
     await expect(loadImage({ kernel: file('grub32'), cmdline: '' })).rejects.toThrow(/xen-3.0-x86_32p/);
   });
 });
 
 describe.skipIf(!guests)('the kernel in a bzImage', () => {
-  test('is byte for byte what the xz program unpacks', async () => {
+  test('is byte for byte what the xz program decompresses', async () => {
     const kernel = await unpackKernel(file('vmlinuz'));
     expect(Buffer.compare(kernel, file('vmlinux'))).toBe(0);
   });
@@ -81,7 +81,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
   });
   const startInfo = (): bigint => BigInt.asUintN(64, BigInt(domain.rsi));
 
-  test('the mapping is one run of frames from VIRT_BASE to a 4 MiB boundary, and ends there', () => {
+  test('the mapping is one run of frames from VIRT_BASE to a 4 MiB boundary', () => {
     const end = domain.layout.mappedEnd;
     expect(end % 0x400000n).toBe(0n);
     let pfn = 0;
@@ -91,7 +91,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     expect(domain.walk(0n)).toBeUndefined();
   });
 
-  test('page tables are mapped read-only, all else writable, with the flags of Xen tools', () => {
+  test("page tables are mapped read-only, everything else writable, with the flags that Xen's toolstack uses", () => {
     const first = domain.layout.pageTables;
     const branch = PRESENT | RW | USER | ACCESSED | DIRTY;
     for (let va = base; va < domain.layout.mappedEnd; va += 4096n) {
@@ -101,7 +101,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     }
   });
 
-  test('kernel, start of day pages, tables and boot stack follow each other, with 512 KiB to spare', () => {
+  test('kernel, start-of-day pages, tables and boot stack follow one another, with 512 KiB to spare', () => {
     const { layout } = domain;
     const order = [
       layout.kernel,
@@ -119,7 +119,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     expect(domain.rsp).toBe(Number(BigInt.asIntN(64, used)));
   });
 
-  test('the ramdisk, unpacked, lies where Linux found it on real Xen: right after the mapping', () => {
+  test('the decompressed ramdisk is where Linux found it on real Xen: directly after the mapping', () => {
     // Linux 6.1 of the same sizes on Xen 4.17 said "RAMDISK: [mem 0x04c00000-": the first 4 MiB boundary with room
     expect(domain.layout.ramdisk!.pfn * 4096).toBe(Number(domain.layout.mappedEnd - base));
     expect(String.fromCharCode(...ramdisk.subarray(0, 6))).toBe('070701');
@@ -127,7 +127,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     expect(Buffer.compare(domain.target.ram.mem.bytes(at, ramdisk.length), ramdisk)).toBe(0);
   });
 
-  test('start_info says all that a guest is to know', () => {
+  test('start_info has all that a guest is to know', () => {
     const { layout } = domain;
     const s = startInfo();
     const page = domain.at(s, 1168);
@@ -162,7 +162,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
       mod_start: BigInt(layout.ramdisk!.pfn),
       mod_len: BigInt(Math.ceil(ramdisk.length / 4096) * 4096),
       first_p2m_pfn: BigInt(layout.ramdisk!.pfn + layout.ramdisk!.pages),
-      nr_p2m_frames: 64n + 3n, // 32768 entries of 8 bytes, and a table of each of three levels
+      nr_p2m_frames: 64n + 3n, // 32768 entries of 8 bytes, and one table at each of three levels
     });
     const text = page.subarray(128, 128 + 1024);
     expect(new TextDecoder().decode(text.subarray(0, text.indexOf(0)))).toBe(cmdline);
@@ -175,7 +175,7 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     expect(domain.walk(0x8000000000n + 64n * 4096n)).toBeUndefined();
   });
 
-  test('the loaded parts of the file lie at their physical addresses, and the rest of them is zero', () => {
+  test('the loaded parts of the file are at their physical addresses, and the rest of their memory is zero', () => {
     const elf = parseElf(file('vmlinux'));
     const loads = elf.segments.filter((s) => s.type === 1);
     expect(loads.length).toBeGreaterThanOrEqual(3);
@@ -194,25 +194,25 @@ describe.skipIf(!guests)('Debian Linux in 128 MB with a ramdisk', () => {
     expect(bss.some((b) => b !== 0)).toBe(false);
   });
 
-  test('the entry is mapped and holds the first instruction of Linux: clearing the direction flag', () => {
+  test("the entry is mapped and holds Linux's first instruction, which clears the direction flag", () => {
     expect([...domain.at(BigInt.asUintN(64, BigInt(domain.rip)), 1)]).toEqual([0xfc]);
   });
 
-  test('nothing outside of RAM is touched, and two builds are the same', async () => {
+  test('nothing outside RAM is changed, and two builds are equal', async () => {
     expect(guardsIntact(domain.target)).toBe(true);
     const image = await loadImage({ kernel: file('vmlinux'), ramdisk: file('initramfs'), cmdline });
     const again = build(image, target(128));
     expect(Buffer.compare(again.target.ram.mem.u8, domain.target.ram.mem.u8)).toBe(0);
   });
 
-  test('with too little memory the message names the part that did not fit', async () => {
+  test('with too little memory the message names the part that does not fit', async () => {
     const image = await loadImage({ kernel: file('vmlinux'), cmdline });
     expect(() => build(image, target(32))).toThrow(/not enough memory: kernel needs \d+ pages .*\(32 MiB\)/);
   });
 });
 
 describe.skipIf(!guests)('GRUB', () => {
-  test('in 64 MB: list of frames in the mapping, first page the entry, no ramdisk', async () => {
+  test('in 64 MB: the list of frames is in the mapping, the first page is the entry, and there is no ramdisk', async () => {
     const domain = build(await loadImage({ kernel: file('grub'), cmdline: '' }), target(64));
     const { layout } = domain;
     expect(domain.rip).toBe(0);

@@ -1,4 +1,4 @@
-/** What the demo's network says to who looks at the demo: nothing, whoever joins and leaves. */
+/** Tests that the demo's network prints nothing while the demo runs, whoever joins and leaves. */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,7 +28,7 @@ const SESSION = `
   console.log('last word');
   process.exit(0);`;
 
-test.skipIf(there === undefined)('The network of the demo comes and goes without a word', async () => {
+test.skipIf(there === undefined)('the network of the demo starts and ends silently', async () => {
   const said = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', SESSION]);
   expect(said).toEqual({ stdout: 'last word\n', stderr: '' });
 });

@@ -58,7 +58,7 @@ afterEach(async () => {
 });
 
 describe('a link to our switch', () => {
-  test('carries large packets whole; to a plain port they come in finished segments', async () => {
+  test('carries large packets whole; a plain port gets them in finished segments', async () => {
     const fabric = new SwitchServer(() => {});
     await fabric.listen({ path }, 0o600);
     const [a, b, c] = [new Client(), new Client(), new Client()];
@@ -79,7 +79,7 @@ describe('a link to our switch', () => {
     await fabric.close();
   });
 
-  test("says whose it is: nobody else gets its guest's frames, whatever he sends, until the guest is elsewhere", async () => {
+  test("proves whose it is: nobody else gets its guest's frames, whatever others send, until the guest is elsewhere", async () => {
     const far = new SwitchServer(() => {});
     const fabric = new SwitchServer(() => {});
     await far.listen({ path: `${path}-far` }, 0o600, true);
@@ -102,7 +102,7 @@ describe('a link to our switch', () => {
     };
     const toVictim = () =>
       plainFrame(ethernet(0x88b5, [...pattern(60)], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 3]));
-    /** Sends one frame to the victim's address; who gets it. */
+    /** Sends one frame to the victim's address, and returns who gets it. */
     const taker = async (): Promise<Client> => {
       const all = [victim, thief, there];
       for (const client of all) client.got.length = 0;
@@ -112,7 +112,8 @@ describe('a link to our switch', () => {
     };
     send(from, broadcast(1, 1));
     await until(() => peer.got.length === 1);
-    // By its link; by a claim of its own; as a plain port; as a link of version 0.1: nothing of it arrives anywhere.
+    // It is tried with its own link, with its own claim, as a plain port, and as a link of version 0.1: nothing
+    // arrives.
     const liar = await guest(path, vif('02:00:00:00:00:01', 'a guess'), new Client());
     const plain = await link(`stream:unix:${path}`, new Client());
     const old = await link(`switch:unix:${path}`, new Client());
@@ -122,7 +123,7 @@ describe('a link to our switch', () => {
     await until(() => [...fabric.fabric.ports.values()].filter((p) => p.refused === 1).length === 4);
     expect(peer.got.length).toBe(2);
     expect(await taker()).toBe(victim);
-    // The guest moves to where the other switch is, and is announced there: at once it is there, and not here.
+    // The guest moves to the other switch and is announced there: from then on its frames go there and no longer here.
     const moved = await guest(`${path}-far`, vif('02:00:00:00:00:01', 'secret'), there);
     await from.close();
     send(moved, broadcast(4, 1));
@@ -133,7 +134,7 @@ describe('a link to our switch', () => {
     await far.close();
   });
 
-  test('with a claim that is none is refused, and harms nobody', async () => {
+  test('with an invalid claim is refused, and harms nobody', async () => {
     const lines: string[] = [];
     const fabric = new SwitchServer((line) => lines.push(line));
     await fabric.listen({ path }, 0o600);
@@ -161,7 +162,7 @@ describe('a link to our switch', () => {
     await fabric.close();
   });
 
-  test('comes back by itself when the switch does, and says both', async () => {
+  test('reconnects when the switch returns, and logs both', async () => {
     let fabric = new SwitchServer(() => {});
     await fabric.listen({ path }, 0o600);
     const [a, b] = [new Client(), new Client()];
@@ -183,7 +184,7 @@ describe('a link to our switch', () => {
     await fabric.close();
   });
 
-  test('is refused with a word where there is none, or something else', async () => {
+  test('is refused with the reason where there is no switch, or something else', async () => {
     await expect(link(`switch:unix:${path}`, new Client())).rejects.toThrow(
       /network link switch:unix:.*ENOENT/,
     );
@@ -193,7 +194,7 @@ describe('a link to our switch', () => {
     other.close();
   });
 
-  test('holds the sender back while it is full, loses nothing, and says when there is room', async () => {
+  test('holds the sender back while it is full, loses nothing, and reports when there is room', async () => {
     const fabric = new SwitchServer(() => {});
     await fabric.listen({ path }, 0o600);
     const [a, b] = [new Client(), new Client()];
@@ -214,7 +215,7 @@ describe('a link to our switch', () => {
   });
 });
 
-test('a port that sends rubbish is cut off, and a port that only listens hears the others', async () => {
+test('a port that sends invalid frames is disconnected, and a port that only listens gets the frames of others', async () => {
   const lines: string[] = [];
   const fabric = new SwitchServer((line) => lines.push(line));
   await fabric.listen({ path }, 0o600);
@@ -240,7 +241,7 @@ test('a port that sends rubbish is cut off, and a port that only listens hears t
   await fabric.close();
 });
 
-test('datagrams go from one end to the other, a frame each', async () => {
+test('datagrams go from one end to the other, one frame each', async () => {
   const [a, b] = [new Client(), new Client()];
   const base = 20_000 + (process.pid % 20_000);
   const from = await link(`dgram:127.0.0.1:${base}/127.0.0.1:${base + 1}`, a);
@@ -274,12 +275,12 @@ const tun = (() => {
   }
 })();
 
-describe.skipIf(!tun)("a tap of the kernel's", () => {
+describe.skipIf(!tun)('a tap device of the kernel', () => {
   const OURS = [10, 213, 77, 2];
   const KERNEL = [10, 213, 77, 1];
   const MAC = [2, 0, 0, 0, 0, 9];
 
-  test('answers ARP and UDP, and finishes the checksums that are left to it', async () => {
+  test('answers ARP and UDP, and completes the checksums that are left to it', async () => {
     const client = new Client();
     const name = `spt${process.pid % 100_000}`;
     const tap = await link(`tap:${name}`, client);
@@ -296,7 +297,7 @@ describe.skipIf(!tun)("a tap of the kernel's", () => {
     const arp = () => client.got.find((f) => f.bytes[12] === 8 && f.bytes[13] === 6 && f.bytes[21] === 2);
     await until(() => arp() !== undefined);
     const kernelMac = [...arp()!.bytes.subarray(6, 12)];
-    // A UDP packet with its checksum left blank, to a port where nobody is: the kernel says so only if it was right.
+    // A UDP packet with a blank checksum, to a closed port: the kernel reports that only if the checksum was right.
     const packet = udp(4, pattern(500), { from: OURS, to: KERNEL, toPort: 9 });
     packet.set([...kernelMac, ...MAC]);
     packet.set([0, 0], 40);

@@ -64,7 +64,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
   const hosts: Record<string, Host> = {};
   const lines: string[] = [];
 
-  // The guest's switch, and behind it another with passt and the peer.
+  // The guest's switch, and behind it another switch with passt and the peer.
   const far = new SwitchServer(() => {});
   const uplink = (to: SwitchServer, link: string): Promise<void> =>
     to.uplink((client) => openLink(parseLinkAddress(link), client, () => {}));
@@ -117,12 +117,12 @@ describe.skipIf(!guests)("Debian's netfront", () => {
   };
 
   test(
-    'has the address of its configuration, and takes what it is offered',
+    'has the address of its configuration, and uses the features that it is offered',
     async () => {
       expect(await guest.command('cat /sys/class/net/eth0/address')).toContain('00:16:3e:00:00:01');
       const points = device().points();
       const inner = (name: string) => points.find((p) => p.name === name)?.inner();
-      // Two processors: two queues, each with two event channels.
+      // The guest has two processors, so there are two queues, each with two event channels.
       expect(inner('event channels')).toMatch(/^\d+ \d+, \d+ \d+$/);
       expect(inner('features')).toBe('rx-copy sg gso-tcpv4 gso-tcpv6 csum ipv6-csum');
     },
@@ -138,7 +138,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
   );
 
   test(
-    'downloads whole and right, through the switch and passt',
+    'downloads a file without errors, through the switch and passt',
     async () => {
       expect(await guest.command(download.replace('URL', url), 300)).toContain(sum);
       expect(device().stats.txErrors).toBe(0);
@@ -147,7 +147,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
   );
 
   test(
-    'goes on downloading on one connection, and pinging, while it moves from host to host',
+    'continues to download on one connection, and to ping, while it moves from host to host',
     async () => {
       const store = guest.inner.store.dom0;
       const tree = (at: string): string =>
@@ -185,7 +185,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
   );
 
   test(
-    'goes on when the switch is started again in the middle of a download, and the log says so',
+    'continues when the switch is restarted in the middle of a download, and the log says so',
     async () => {
       const from = guest.text.length;
       const packets = device().stats.rxPackets;
@@ -207,15 +207,15 @@ describe.skipIf(!guests)("Debian's netfront", () => {
     'sends large packets whole from one interface to another, over the switch',
     async () => {
       await guest.inner.plug(vif('mac=00:16:3e:00:00:03', 1));
-      // Another network namespace is another machine to the first: nothing goes between them but over the switch.
-      // Their addresses are told them, as passt answers for any.
+      // Another network namespace is like another machine: nothing passes between the two except over the switch.
+      // Their addresses are set by hand, because passt answers for any address.
       const [, sum] = /([0-9a-f]{32})/.exec(
         await guest.command(
           'while [ ! -e /sys/devices/vif-1/net/eth1 ]; do sleep 0.2; done; unshare -n sleep 10000 & N=$!; ' +
             'while [ "$(readlink /proc/$N/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done; ' +
             'ip link set eth1 netns $N; mkdir /www; head -c 1000000 /bin/busybox >/www/f; ' +
             `nsenter -t $N -n sh -c 'ifconfig eth1 10.0.2.50 up; arp -s ${GUEST_ADDRESS} 00:16:3e:00:00:01; httpd -h /www'; ` +
-            // Once both have spoken the switch sends to neither through passt.
+            // Once both have sent a frame, the switch sends neither's frames to passt.
             `arp -s 10.0.2.50 00:16:3e:00:00:03; nsenter -t $N -n ping -c 3 ${GUEST_ADDRESS} >/dev/null; md5sum /www/f`,
           120,
         ),
@@ -228,18 +228,19 @@ describe.skipIf(!guests)("Debian's netfront", () => {
       guest.type('kill $N; killall httpd\n');
       const { devices } = guest.inner;
       expect(await devices.unplug(devices.find('vif', 1)!, AbortSignal.timeout(60_000))).toBe(true);
-      // Before the next is plugged in the guest's driver must have let go of this one, or it writes Closing into the state
-      // of the next; the device leaves its bus first, then its driver, and is gone then.
+      // Before the next device is plugged in, the guest's driver must have released this one, or it writes Closing into
+      // the state of the next: the device leaves its bus first, then its driver, and is then gone.
       await guest.command('while [ -e /sys/devices/vif-1 ]; do sleep 0.2; done', 60);
     },
     6 * MINUTES,
   );
 
   test(
-    'gets a second interface while it runs, after moves, and gives it back',
+    'gets a second interface while it runs, after moves, and releases it',
     async () => {
       await guest.inner.plug(vif('mac=00:16:3e:00:00:02,bridge=other', 1));
-      // Known by its address: the one before leaves the bus before its network, and may have the name eth1 for so long.
+      // It is known by its address: the previous interface leaves the bus before its network, and may still have the
+      // name eth1.
       const address = '00:16:3e:00:00:02';
       const known = `grep -qs ${address} /sys/class/net/*/address`;
       const addresses = 'cat /sys/class/net/*/address';
@@ -249,7 +250,7 @@ describe.skipIf(!guests)("Debian's netfront", () => {
       const { devices } = guest.inner;
       guest.type('\n');
       expect(await devices.unplug(devices.find('vif', 1)!, AbortSignal.timeout(60_000))).toBe(true);
-      // The guest's own bus takes the device away when its nodes are gone.
+      // The guest's own bus removes the device when its nodes are gone.
       expect(
         await guest.command(`for i in $(seq 30); do ${known} || break; sleep 1; done; ${addresses}`),
       ).not.toContain(address);

@@ -11,7 +11,7 @@ const dir = mkdtempSync(join(tmpdir(), 'stillpoint-netverbs-'));
 const children: ChildProcess[] = [];
 const MINUTE = 60_000;
 
-/** Starts something that runs on; resolves with what it printed once that matches. */
+/** Starts a program that keeps running. Resolves with what it printed, once that matches. */
 function start(pattern: RegExp, ...args: string[]): Promise<RegExpExecArray> {
   const child = spawn(process.execPath, [MAIN, ...args]);
   children.push(child);
@@ -48,7 +48,7 @@ async function host(name: string, networks: Record<string, string>): Promise<voi
   ports[name] = (await start(/port (\d+)/, 'host', '--name', name, ...listen, ...where))[1];
 }
 
-describe('networks of a guest that a daemon runs', () => {
+describe("the networks of a daemon's guest", () => {
   const socket = `unix:${join(dir, 'net.sock')}`;
   beforeAll(async () => {
     chmodSync(dir, 0o755);
@@ -110,7 +110,7 @@ describe('networks of a guest that a daemon runs', () => {
   );
 
   test.skipIf(spawnSync('xenstore-ls', ['--help']).error !== undefined)(
-    "stand in the host's xenstore as libxl writes them: xenstore-ls shows them, and nothing of one that is gone",
+    "are in the host's xenstore as libxl writes them: xenstore-ls shows them, and nothing of a removed one",
     () => {
       const ls = (): string =>
         execFileSync('xenstore-ls', ['-fp'], {
@@ -151,7 +151,7 @@ describe('networks of a guest that a daemon runs', () => {
   );
 
   test(
-    'are what the next host has for them, and a host without them is refused while the guest goes on',
+    'are connected to those of the next host; a move to a host without them is refused, and the guest goes on',
     () => {
       expect(verb('A', 'network-attach', 'g', 'bridge=cellar').status).toBe(0);
       const refused = verb('A', 'migrate', 'g', `127.0.0.1:${ports.B}`);

@@ -1,14 +1,14 @@
 /**
- * Hypercalls with good and bad arguments, one after the other in the order in which the probe's kernel makes them:
- * what they leave behind is part of the question. What a real Xen 4.17 answered is in ../reference.
- * Pointers: BUF is where `input` goes and `output` comes from; HOLE is not mapped; XEN lies in Xen's own range.
+ * Hypercalls with good and bad arguments, in the order in which the probe's kernel makes them: their side effects are
+ * part of the test. The answers of a real Xen 4.17 are in ../reference. Pointers: `input` goes to BUF and `output`
+ * comes from there; HOLE is not mapped; XEN lies in Xen's own range.
  */
 
 export const BUF = 0x18_0000;
 export const BUF_BYTES = 512;
-/** A second buffer, for lists that BUF points to. */
+/** A second buffer, for lists to which BUF points. */
 export const LIST = 0x18_1000;
-/** Pages that page-table calls play with: mapped at first, of no other use. */
+/** Pages for the page-table calls: mapped at first, and used for nothing else. */
 export const SPARE = 0x19_0000;
 export const HOLE = 0x7000_0000;
 export const XEN = 0xffff_8000_0000_0000n;
@@ -18,7 +18,7 @@ const SELF = 0x7ff0;
 
 export const FIX_KINDS = ['mfn', 'pte', 'l1e', 'l1', 'root', 'l1pte'] as const;
 
-/** A number that only the guest can know: it is put in when the call is made. */
+/** A number that only the guest knows: it is filled in when the call is made. */
 export interface Fix {
   /** mfn: of the page at this address; pte: its machine address with flags in the low bits; l1e: machine address of
    *  the page-table entry that maps it; l1: MFN of the L1 table that does; root: MFN of the top table; l1pte: machine
@@ -32,10 +32,10 @@ export interface ProbeCall {
   readonly name: string;
   readonly nr: number | bigint;
   readonly args: readonly Word[];
-  /** Written to BUF first, in words of 64 bits. The rest of BUF is zero. */
+  /** Words of 64 bits that are written to BUF first. The rest of BUF is zero. */
   readonly input: readonly Word[];
   readonly list: readonly Word[];
-  /** Bytes of BUF that are printed after the call. */
+  /** How many bytes of BUF are printed after the call. */
   readonly output: number;
 }
 
@@ -57,7 +57,7 @@ const call = (name: string, nr: number | bigint, args: readonly Word[], more: Mo
 /** Two 32-bit fields in one word. */
 const pair = (low: number, high: number): bigint => BigInt(low >>> 0) | (BigInt(high >>> 0) << 32n);
 
-/** A sub-operation whose structure is at a pointer: with that input, and with pointers that are no good. */
+/** A sub-operation whose structure is at a pointer: once with that input, and with invalid pointers. */
 const sub = (name: string, nr: number, cmd: number, inputs: readonly (readonly Word[])[], output: number) => {
   inputs.forEach((input, i) => {
     call(`${name} ${i}`, nr, [cmd, BUF], { input, output });
@@ -71,22 +71,22 @@ const BAD_POINTERS: [string, Word][] = [
   ['noncanonical', NONCANONICAL],
 ];
 
-// A kernel linked at 0 has a page there; from now on it has none.
+// A kernel that is linked at 0 has a page there, which is unmapped here.
 call('update_va_mapping of page 0 to nothing', 14, [0, 0, 2]);
 
-// Every number with nothing, and with all bits set. iret has no result; 0 and 1 are looked at further down.
+// Every number with all arguments zero, and with all bits set. iret has no result; 0 and 1 are tested below.
 for (let nr = 0; nr < 64; nr++) {
   if (nr === 23) continue;
   if (nr !== 14) call(`hypercall ${nr} of zeros`, nr, [0, 0, 0, 0, 0]);
   call(`hypercall ${nr} of ones`, nr, [ONES, ONES, ONES, ONES, ONES]);
   if ([3, 4, 8, 13, 14, 25].includes(nr)) continue;
   call(`hypercall ${nr} of pointers`, nr, [BUF, BUF, BUF, BUF, BUF]);
-  // Command 1 of the schedulers' calls sleeps.
+  // Command 1 of the sched_op calls sleeps.
   if (nr !== 6 && nr !== 29) call(`hypercall ${nr} of ones and holes`, nr, [1, HOLE, 1, HOLE, 1]);
 }
 for (const nr of [64n, 127n, 0x1_0000_0011n, ONES]) call(`hypercall ${nr}`, nr, [0]);
 
-// xen_version. The strings themselves are the identity's; here: what the answers are.
+// xen_version: the strings themselves belong to the identity; this tests the answers.
 for (let cmd = 0; cmd <= 12; cmd++) sub(`xen_version ${cmd}`, 17, cmd, [[]], cmd === 8 ? 0 : 128);
 call('xen_version features 1', 17, [6, BUF], { input: [pair(1, 7)], output: 8 });
 call('xen_version features 2', 17, [6, BUF], { input: [pair(2, 7)], output: 8 });
@@ -440,7 +440,7 @@ for (const dom of [SELF, 0, 9])
 const EXT = 26;
 const ext = (name: string, cmd: number, arg1: Word, arg2: Word = 0, dom = SELF) =>
   call(`mmuext_op ${name}`, EXT, [BUF, 1, LIST, dom], { input: [cmd, arg1, arg2] });
-// What is no longer mapped writable may become a table or hold descriptors.
+// A page that is no longer mapped writable may become a page table or hold descriptors.
 call('update_va_mapping read-only', VA, [SPARE + 0x6000, pte(SPARE + 0x6000, 5), 2]);
 ext('pin a read-only page as l1', 0, mfn(SPARE + 0x6000));
 ext('pin it again', 0, mfn(SPARE + 0x6000));
@@ -601,7 +601,7 @@ for (let cmd = 0; cmd < 4; cmd++) {
   call(`console_io ${cmd}`, 18, [cmd, 3, BUF], { input: [0x0a6968n] });
   call(`console_io ${cmd} hole`, 18, [cmd, 3, HOLE]);
 }
-// Calls of the toolstack, which no guest has.
+// Calls of the toolstack, which no guest may make.
 for (const nr of [7, 34, 35, 36, 37, 38, 39, 41, 42, 48])
   for (let cmd = 0; cmd < 8; cmd++)
     call(`hypercall ${nr} command ${cmd}`, nr, [cmd, BUF, 1], { input: [cmd, ONES, ONES] });

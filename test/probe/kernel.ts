@@ -1,10 +1,13 @@
-/** The kernel that makes the probe's calls: one line on the console for each, its number, result and output. */
+/** The kernel that makes the probe's calls and prints one line for each: its number, result and output. */
 import { programKernel } from '../support/program-kernel.js';
 import { BUF, BUF_BYTES, CALLS, FIX_KINDS, LIST, type Word } from './calls.js';
 
 const CALL = 0x18_2000;
 
-/** Word 0: how many words of input and list, how many fixes, bytes of output; then number, five arguments, the rest. */
+/**
+ * Word 0: the number of words of input and list, the number of fix-ups, and the bytes of output; then the call's
+ * number, its five arguments, and the rest.
+ */
 const KERNEL = `
     lea rbx, [table]
     xor ebp, ebp

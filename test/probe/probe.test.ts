@@ -1,7 +1,7 @@
 /**
- * The probe's hypercalls, made here, against what a real Xen 4.17.7 (Debian 12, amd64, in an unprivileged PV domain of
- * one vCPU and 64 MiB, the first that was made) answered to the same kernel. To record them again: write probeKernel()
- * to a file, boot it there, keep the console's log.
+ * Compares the probe's hypercalls, made here, with what a real Xen 4.17.7 (Debian 12, amd64, in an unprivileged PV
+ * domain of one vCPU and 64 MiB, the first that was created) answered to the same kernel. To record the answers again,
+ * write probeKernel() to a file, boot it there, and keep the console's log.
  */
 
 import { readFileSync } from 'node:fs';
@@ -12,12 +12,12 @@ import { openSingleHost } from '../../src/host/standalone/single-host.js';
 import { CALLS } from './calls.js';
 import { probeKernel } from './kernel.js';
 
-/** "NAME: RESULT OUTPUT...", a line for each call. */
+/** "NAME: RESULT OUTPUT...", one line for each call. */
 const recorded = readFileSync(new URL('../reference/hypercalls-on-xen-4.17.txt', import.meta.url), 'utf8')
   .trimEnd()
   .split('\n');
 
-/** Calls whose answer differs by intent, and why. All others are the same, bit for bit. */
+/** Calls whose answers differ on purpose, with the reason. All others are equal, bit for bit. */
 const DIFFERENT: Record<string, readonly string[]> = {
   "a machine's own figures, of which every guest here has its own constant": [
     'evtchn status 1', // the far end's port, in domain 0
@@ -68,7 +68,7 @@ async function answers(): Promise<string[]> {
   guest.start();
   const end = guest.run(60e9);
   await guest.detach();
-  // Not as a poweroff: one of the calls has set another code ahead.
+  // It does not end as a poweroff, because one of the calls has set another code before.
   expect(end.state).toBe('shutdown');
   const lines = out.trimEnd().split('\r\n');
   expect(lines.pop()).toBe('PROBE ENDED');
@@ -77,7 +77,7 @@ async function answers(): Promise<string[]> {
 }
 
 describe('hypercalls with good and bad arguments', () => {
-  test('are answered as real Xen 4.17 answered them, but for those that differ by intent', async () => {
+  test('are answered as real Xen 4.17 answered them, except those that differ on purpose', async () => {
     const ours = await answers();
     const name = (line: string): string => line.slice(0, line.lastIndexOf(': '));
     expect(recorded.map(name)).toEqual(CALLS.map((call) => call.name));

@@ -1,4 +1,6 @@
-/** What the demo's own small kernel sees of Xen here, against what it saw on a real Xen 4.17.7, line by line. */
+/**
+ * Compares what the demo's small kernel observes of Xen here with what it observed on a real Xen 4.17.7, line by line.
+ */
 
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
@@ -7,7 +9,7 @@ import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest } from '../../src/helper/guest.js';
 import { openSingleHost } from '../../src/host/standalone/single-host.js';
 
-/** Lines of the view, from 1, that are another machine's, another guest's or another processor's by their nature. */
+/** The numbers (from 1) of lines that must differ: they depend on the machine, the guest or the processor. */
 const DIFFERENT: Record<string, readonly number[]> = {
   'machine frames: shared_info, store, console, cr3, an entry of a page table, a grant frame': [
     6, 8, 10, 17, 18, 20,
@@ -56,7 +58,7 @@ async function view(): Promise<string[]> {
 }
 
 describe('the small kernel', () => {
-  test('sees of its Xen what it saw of a real one, but for what is another machine', async () => {
+  test('observes of its Xen what it observed of a real one, except what depends on the machine', async () => {
     const file = new URL('../reference/small-kernel-view-on-xen-4.17.bin', import.meta.url);
     const real = readFileSync(file).toString('latin1').split('\n');
     const ours = await view();

@@ -1,20 +1,23 @@
-/** What comes from outside is unknown until it was held against a declaration: no cast takes a short cut. */
+/**
+ * Tests that whatever comes from outside is unknown until it has been checked against a declaration: no cast bypasses
+ * that.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
-/** The one place that may parse JSON: what it gives is `unknown`. */
+/** The only file that may parse JSON; its result has the type `unknown`. */
 const PARSER = 'protocol/json.ts';
-/** A cast that the types of a library need says so beside it, in this form, with the reason. */
+/** A cast that a library's types require has a comment beside it in this form, with the reason. */
 const REASON = /\/\/ Types: .{20}/;
 
 const sources = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(
   (name) => name.endsWith('.ts') && !name.endsWith('.test.ts') && !/(^|\/)(generated|core)\//.test(name),
 );
 
-/** Breaches of the rule in a file, each with its line. */
+/** Returns the breaches of the rule in a file, each with its line. */
 function breaches(name: string, text: string): string[] {
   const lines = text.split('\n');
   return lines.flatMap((line, i) => {
@@ -26,12 +29,12 @@ function breaches(name: string, text: string): string[] {
   });
 }
 
-it('no source casts what it has parsed, nor anything by way of unknown, without a reason', () => {
+it('no source casts parsed data, or anything by way of unknown, without a reason', () => {
   expect(sources.length).toBeGreaterThan(300);
   expect(sources.flatMap((name) => breaches(name, readFileSync(join(SRC, name), 'utf8')))).toEqual([]);
 });
 
-it('finds what it looks for', () => {
+it('finds what it is meant to find', () => {
   for (const bad of [
     'const x = y as unknown as Z;',
     'const x = JSON.parse(text);',

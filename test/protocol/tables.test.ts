@@ -1,4 +1,6 @@
-/** What is made of the tables of src/protocol: checks, refusals by name, types that hold their handlers. */
+/**
+ * Tests what is derived from the tables of src/protocol: checks, refusals that name the field, and types of handlers.
+ */
 import * as v from 'valibot';
 import { describe, expect, it } from 'vitest';
 import { DIRECTIONS } from '../../scripts/lib/protocol-doc.js';
@@ -19,7 +21,7 @@ const table = {
 const dispatch = dispatcher(table, { add: ({ a, b }) => a + b, later: ({ a }) => a });
 
 describe('a table of requests', () => {
-  it('gives a handler what is declared, with its defaults', () => {
+  it('gives a handler the declared fields, with their defaults', () => {
     expect(dispatch('add', { a: 1, b: 2 })).toBe(3);
     expect(dispatch('add', { a: 1 })).toBe(2);
     expect(dispatch('later', { a: 1, more: true })).toBe(1);
@@ -51,7 +53,7 @@ describe('a table of requests', () => {
   });
 });
 
-it('a table of notices refuses by name too', () => {
+it('a table of notices also refuses by name', () => {
   const heard: number[] = [];
   const hear = listener(
     { step: notice('A step.', fields({ n: count })) },
@@ -78,7 +80,7 @@ describe('the tables', () => {
     ...Object.entries(notices).map(([name, { params }]) => [`${title}: notice ${name}`, params] as const),
   ]);
 
-  it.each(all)('%s: the fuzzer makes such values, and every field is told of', (_, schema) => {
+  it.each(all)('%s: the fuzzer makes such values, and every field is documented', (_, schema) => {
     expect(canBe(schema)).toBe(true);
     const { inner } = unwrapped(shapeOf(schema));
     for (const [name, field] of Object.entries(inner.entries ?? {}))
@@ -91,8 +93,8 @@ describe('the tables', () => {
   });
 });
 
-describe('what is read from JSON of others', () => {
-  it('is refused with the field', () => {
+describe('JSON from others', () => {
+  it('is refused with the name of the field', () => {
     expect(() => readGuestConfig('{"name":"3"}')).toThrow(/^the guest's configuration: name: .*digits only/);
     expect(() => readGuestConfig('nothing')).toThrow('an object is expected');
     expect(() => readDiskSpec('{"target":7}')).toThrow('the settings of a disk: target: text is expected');

@@ -1,6 +1,6 @@
 /**
- * A guest of the daemon under each Node that is supported: each has another WebAssembly compiler, and takes another part
- * of what a guest's process may have of private memory.
+ * Tests a daemon's guest under each supported Node: each has another WebAssembly compiler, and uses a different share
+ * of the private memory that a guest's process may have.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { orSkipped } from '../support/debian.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const guests: Guests | undefined = await orSkipped('other versions of Node', ensureGuests());
-/** The one that runs this boots guests in all the other tests. */
+/** All other tests boot guests with the Node that runs this file. */
 const others = NODE_VERSIONS.filter(
   (version) => `v${version}`.split('.')[0] !== process.version.split('.')[0],
 );

@@ -25,7 +25,9 @@ interface Ended {
   readonly err: string;
 }
 
-/** Runs the command line; types `input` and closes standard input. Ended with a signal once `until` is printed. */
+/**
+ * Runs the command line; types `input` and closes standard input. Once `until` is printed, the process gets a signal.
+ */
 function run(args: string[], input = '', until?: string): Promise<Ended> {
   const child = spawn(process.execPath, [MAIN, 'run', ...args], { cwd: dir });
   let out = '';
@@ -50,7 +52,7 @@ const crash = kernel(
 );
 const reboot = kernel('reboot', `${say('again ')} jmp reboot`);
 const forever = kernel('forever', `${say('here for ever')} stay: jmp stay`);
-// Echoes what is typed, until q. Ring: in at 0, in_cons at 3072, in_prod at 3076.
+// Echoes what is typed, up to a q. In the ring, `in` is at 0, in_cons at 3072, in_prod at 3076.
 const ECHO = `
   more:
     mov edi, 0
@@ -80,14 +82,14 @@ describe('a guest in the foreground', () => {
     expect(ended).toEqual({ status: 0, signal: null, out: 'powering off\r\n', err: '' });
   });
 
-  test('hears what comes in by a pipe, every byte of it, control characters too', async () => {
+  test('receives every byte that comes through a pipe, control characters too', async () => {
     const typed = `${'0123456789abcdef\x1d\x03'.repeat(300)}q`;
     const ended = await run(['--kernel', echo], typed);
     expect(ended.out).toBe(`ready ${typed}`);
     expect(ended.status).toBe(0);
   });
 
-  test('that crashes gives status 10, its registers, its stack and its last words', async () => {
+  test('that crashes gives status 10, its registers, its stack and its last output', async () => {
     const ended = await run(['--kernel', crash]);
     expect(ended.status).toBe(10);
     expect(ended.out).toBe('about to fail');
@@ -99,7 +101,7 @@ describe('a guest in the foreground', () => {
     expect(ended.err).toMatch(/last lines on the console:\n {2}about to fail\n$/);
   });
 
-  test('that reports a crash of its own gives status 10 too', async () => {
+  test('that reports its own crash also gives status 10', async () => {
     const ended = await run(['--kernel', kernel('panic', `${say('oops')} jmp crash`)]);
     expect(ended.status).toBe(10);
     expect(ended.err).toMatch(/reported a crash of its own/);
@@ -110,13 +112,13 @@ describe('a guest in the foreground', () => {
     expect([ended.signal, ended.err]).toEqual(['SIGTERM', '']);
   });
 
-  test('that never gives the processor away is ended by the time-out, with status 11', async () => {
+  test('that never yields the processor is ended by the time-out, with status 11', async () => {
     const ended = await run(['--kernel', forever, '--timeout', '2']);
     expect(ended.status).toBe(11);
     expect(ended.err).toBe('stillpoint: time-out, the guest was ended\n');
   });
 
-  test('leaves all it printed in the console log, after what was there', async () => {
+  test('appends all its output to the console log', async () => {
     const log = write('log', 'before\n');
     await run(['--kernel', poweroff, '--console-log', log]);
     await run(['--kernel', crash, '--console-log', log]);
@@ -134,11 +136,11 @@ describe('a guest from a configuration file', () => {
   const config = (name: string, lines: string): string => write(name, `name = "c"\nmemory = 16\n${lines}\n`);
 
   test('runs with the settings of the file', async () => {
-    // cmd_line of start_info is at 128, nr_pages at 32
+    // In start_info, cmd_line is at 128 and nr_pages at 32.
     const show = kernel('show', 'lea rsi, [r15+128]\ncall print\nmov rax, [r15+32]\ncall hex\njmp poweroff');
     const file = config('g.cfg', `kernel = "${show}"\nroot = "/dev/xvda1"\nextra = "ro quiet"`);
     expect((await run([file])).out).toBe('root=/dev/xvda1 ro quiet0000000000001000');
-    // XENMEM_maximum_reservation, and a page more than at first: populate_physmap of pfn 0x1000.
+    // XENMEM_maximum_reservation, then one page more than at first: populate_physmap of pfn 0x1000.
     const more = kernel(
       'more',
       `mov edi, 4\nlea rsi, [who]\nmov eax, 12\nsyscall\ncall hex\nmov edi, 6\nlea rsi, [what]\nlea rax, [pfn]\nmov [rsi], rax\nmov eax, 12\nsyscall\ncall hex\njmp poweroff\nwho: dq 0x7ff0\nwhat: dq 0, 1, 0, 0x7ff0\npfn: dq 0x1000`,
@@ -149,7 +151,7 @@ describe('a guest from a configuration file', () => {
     expect(over.out).toBe('other0000000000002000');
   });
 
-  test('ends, starts again or is kept as on_poweroff, on_reboot and on_crash say', async () => {
+  test('ends, restarts or is preserved as on_poweroff, on_reboot and on_crash say', async () => {
     const again = async (file: string, twice: string): Promise<void> => {
       expect((await run([file], '', twice)).signal).toBe('SIGTERM');
     };
@@ -196,15 +198,18 @@ describe('a guest from a configuration file', () => {
     ['a number that is none', ['--kernel', poweroff, '--vcpus', '9'], /--vcpus.*1 to 8/],
     ['an option that is unknown', ['--kernel', poweroff, '--fast'], /unknown option '--fast'/],
   ];
-  test.each(refused)('is refused with status 2 and the place for %s', async (_, args, message) => {
-    const ended = await run(typeof args === 'function' ? args() : args);
-    expect([ended.status, ended.out]).toEqual([2, '']);
-    expect(ended.err).toMatch(message);
-  });
+  test.each(refused)(
+    'is refused with status 2 and the place of the error for %s',
+    async (_, args, message) => {
+      const ended = await run(typeof args === 'function' ? args() : args);
+      expect([ended.status, ended.out]).toEqual([2, '']);
+      expect(ended.err).toMatch(message);
+    },
+  );
 });
 
 describe('a guest on a terminal', () => {
-  /** A shell's line in a pseudo-terminal (script of util-linux); types `then` or does it when `wait` appears. */
+  /** A shell command in a pseudo-terminal (script of util-linux); when `wait` appears, `then` is typed or called. */
   const onTerminal = (session: string, then: string | (() => void), wait: string): Promise<string> => {
     const child = spawn('script', ['-qec', session, join(dir, 'typescript')], {
       cwd: dir,
@@ -228,7 +233,7 @@ describe('a guest on a terminal', () => {
     expect(readFileSync(join(dir, 'after'), 'utf8')).toBe(readFileSync(join(dir, 'before'), 'utf8'));
 
   test.skipIf(!there)(
-    'gets each key unchanged, Ctrl-C too, and the terminal is as before after it',
+    'gets each key unchanged, Ctrl-C too, and leaves the terminal as it was before',
     async () => {
       const session = `stty -a >before; ${guest(`--kernel ${echo}`)}; echo "status $?"; stty -a >after`;
       expect(await onTerminal(session, KEYS, 'ready')).toBe(`ready ${KEYS}status 0\r\n`);
@@ -241,7 +246,7 @@ describe('a guest on a terminal', () => {
     expect(await onTerminal(session, 'bye\x1dq', 'ready')).toMatch(/^ready (bye)?status 12\r\n$/);
   });
 
-  test.skipIf(!there)('that is killed by a signal gives the terminal back as it was', async () => {
+  test.skipIf(!there)('that is killed by a signal leaves the terminal as it was before', async () => {
     const session = `stty -a >before; sh -c 'echo $$ >pid; exec "$0" "$1" run --kernel "$2"' '${process.execPath}' '${MAIN}' '${forever}'; stty -a >after`;
     const kill = (): void => {
       process.kill(Number(readFileSync(join(dir, 'pid'), 'utf8')), 'SIGTERM');

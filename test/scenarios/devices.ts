@@ -6,16 +6,16 @@ import { diskConfig, networkConfig } from '../support/devices.js';
 import { stopWriters, WRITER } from './silent.js';
 import type { ScenarioWorld } from './world.js';
 
-/** Moves of D3 and of D8: more in `npm run soak -- scenarios`. */
+/** The number of moves of D3 and of D8; `npm run soak -- scenarios` makes more. */
 const LOADED_MOVES = Number(process.env['STILLPOINT_SCENARIO_LOADED_MOVES'] ?? 8);
 const MANY_MOVES = Number(process.env['STILLPOINT_SCENARIO_MOVES'] ?? 20);
-/** Bytes that this process may have more after many moves: some containers that are not collected yet. */
+/** How much this process's memory may grow over many moves, bytes: some containers have not been collected yet. */
 const GARBAGE_BYTES = 1.5e9;
 const RARP = 0x8035;
 
 const vbd = (w: ScenarioWorld): Vbd => w.inner.devices.find('vbd', 51712)?.driver as Vbd;
 
-/** Everything of the devices that the guest reads in its own xenstore. */
+/** Everything about devices that the guest reads in its own xenstore. */
 export function deviceTree(w: ScenarioWorld): string {
   const store = w.inner.store.dom0;
   const below = (at: string): string =>
@@ -26,7 +26,7 @@ export function deviceTree(w: ScenarioWorld): string {
   return below('/local/domain/1/device') + below('/local/domain/0/backend');
 }
 
-/** What a leak would make grow. */
+/** What a leak would increase. */
 function inUse(w: ScenarioWorld) {
   const { domain, store } = w.inner;
   return {
@@ -48,7 +48,7 @@ export function deviceScenarios(world: () => ScenarioWorld): void {
     for (let i = 0; i < 1000 && (w.peer.seen.get(RARP) ?? 0) < before + 3; i++)
       await new Promise((done) => setTimeout(done, 10));
     expect(w.peer.seen.get(RARP) ?? 0).toBeGreaterThanOrEqual(before + 3);
-    // A guest that was asked for its help does so itself.
+    // A guest that was asked to cooperate announces its own MAC.
     expect(w.peer.announcements).toBe(announced);
     expect(await w.guest.command('ping -c 1 10.0.2.77')).toContain('1 packets received');
   });
@@ -66,7 +66,7 @@ export function deviceScenarios(world: () => ScenarioWorld): void {
       await new Promise((done) => setTimeout(done, 10));
     const waiting = holds.disk?.taken.length ?? 0;
     expect(waiting).toBeGreaterThan(0);
-    // One of them is done by a host that cannot answer any more.
+    // One of them is being served by a host that can no longer answer.
     holds.disk?.runOnly(0);
     const { requests } = vbd(w).counters;
     expect(requests).toBeGreaterThanOrEqual(waiting);
@@ -84,7 +84,7 @@ export function deviceScenarios(world: () => ScenarioWorld): void {
     );
     const [one, other] = sums.trim().split('\n');
     expect(one).toBe(other);
-    // A discard was offered, and is taken on a host that cannot do any.
+    // A discard was offered, and is accepted on a host that cannot do any.
     expect(tree).toContain('feature-discard=1');
     expect(await w.troubles()).toBe('');
   });

@@ -5,7 +5,7 @@ const file = (path: string): string => readFileSync(new URL(`../../${path}`, imp
 const ids = (letter: string, count: number): string[] =>
   Array.from({ length: count }, (_, i) => `${letter}${i + 1}`);
 
-it('docs/scenarios.md has every row, and each names files in which a test of that name is', () => {
+it('docs/scenarios.md has every row, and each row names files that contain a test with that name', () => {
   const rows = [...file('docs/scenarios.md').matchAll(/^\| ([A-Z]\w*) \|.*\| ([^|]+) \|$/gm)].map((m) => [
     m[1],
     m[2],

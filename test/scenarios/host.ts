@@ -1,4 +1,4 @@
-/** Hosts that agree in nothing but the true time, and the disk and network that they share. */
+/** Hosts that agree only in the true time, and in the disk and network that they share. */
 import type { DiskGeometry } from '../../src/devices/vbd/disk-link.js';
 import type { Host, HostNode } from '../../src/host/host.js';
 import { type Networks, vifLinks } from '../../src/host/net/networks.js';
@@ -6,7 +6,7 @@ import { monotonicNs } from '../../src/os/monotonic.js';
 import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
 import { MemoryLink } from '../support/memory-disk.js';
 
-/** True time that has passed without anybody waiting for it, ns: the same for all hosts. */
+/** True time that has passed although nobody waited for it, ns: the same for all hosts. */
 export class World {
   passedNs = 0;
   readonly contents = new Uint8Array(16 << 20);
@@ -17,12 +17,12 @@ export class World {
   }
 }
 
-/** A disk that answers after some milliseconds, or when the test says so. */
+/** A disk that answers after some milliseconds, or when the test tells it to. */
 export class ScenarioDisk extends MemoryLink {
   constructor(
     contents: Uint8Array,
     geometry: Partial<DiskGeometry>,
-    /** Undefined: not before `finish`. */
+    /** Undefined: it does not answer before `finish`. */
     private readonly answersAfterMs: number | undefined,
   ) {
     super(contents, geometry);
@@ -41,7 +41,7 @@ export interface HostWords {
   readonly domid: number;
   readonly xenVersion: string;
   readonly tscKhz: number;
-  /** Uptime and wall clock beyond this machine's, ns. */
+  /** What this host adds to this machine's uptime and wall clock, ns. */
   readonly uptimeNs?: number;
   readonly wallNs?: number;
   readonly networks: Networks;
@@ -60,10 +60,10 @@ export class ScenarioHost implements Host {
   readonly storeFrame: number;
   readonly consoleFrame: number;
   readonly pretended: Host['pretended'] = new Set();
-  /** What was written in this host's own xenstore: "PATH=VALUE". */
+  /** What was written into this host's own xenstore: "PATH=VALUE". */
   readonly written: string[] = [];
   disk: ScenarioDisk | undefined;
-  /** How far somebody has stepped this host's wall clock, ns. */
+  /** By how much this host's wall clock has been stepped, ns. */
   steppedNs = 0;
   readonly store = {
     write: (nodes: readonly HostNode[]): void => {

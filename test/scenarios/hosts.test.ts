@@ -8,17 +8,17 @@ import { type TestHost, TwoHosts } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';
 
 const MINUTES = 60_000;
-/** The data connection is cut after so many bytes: in its first words, early, in the middle of memory. */
+/** The data connection is cut after so many bytes: at the start, early, and in the middle of memory. */
 const CUTS = [1, 100_000, 30_000_000];
-/** Every connection is cut at these fractions of a move's time. */
+/** Every connection is cut at these fractions of a move's duration. */
 const INSTANTS = [0.3, 0.8, 0.95];
 
-describe.skipIf(guestFiles === undefined)('Linux, with all its code for a suspend, and a disk', () => {
+describe.skipIf(guestFiles === undefined)('Linux with all its code for a suspend, and a disk', () => {
   let hosts: TwoHosts;
   let at: TestHost;
   const other = (): TestHost => (at === hosts.a ? hosts.b : hosts.a);
   let asked = 0;
-  /** The guest answers at the shell, and its disk holds what was written there. */
+  /** Checks that the guest answers at the shell, and that its disk holds what was written there. */
   const alive = async (): Promise<void> => {
     const n = ++asked;
     await at.consoleOf(
@@ -64,7 +64,7 @@ describe.skipIf(guestFiles === undefined)('Linux, with all its code for a suspen
   it('D6: a disk’s lock that is not to be had aborts the move, and the source goes on', {
     timeout: 5 * MINUTES,
   }, async () => {
-    // The receiver's way to the disk leads to one that another guest there has open.
+    // On the receiver, the disk's path leads to an image that another guest there has open.
     const two = image('two.img');
     writeFileSync(join(hosts.root, 'kernel'), smallKernelElf());
     const thief = `name = "thief"\nkernel = "${join(hosts.root, 'kernel')}"\nmemory = 8\ndisk = ['${two},raw,xvda,w']\n`;

@@ -1,4 +1,4 @@
-/** The scenarios of docs/scenarios.md on one real Linux, which lives through all of them. */
+/** The scenarios of docs/scenarios.md on one real Linux, which goes through all of them. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ensureGuests, type Guests } from '../../scripts/lib/guests.js';
 import { orSkipped } from '../support/debian.js';
@@ -27,7 +27,7 @@ describe.skipIf(guests === undefined)('Linux, wild, with a disk and a network', 
   mixedScenarios(get);
   timeScenarios(get);
 
-  it('shuts down when it is asked to, after all of this', async () => {
+  it('shuts down after all of this when it is asked to', async () => {
     const w = get();
     w.guest.type('poweroff -f\n');
     await expect(w.guest.until(/never printed/, 60)).rejects.toThrow(/ended: {"kind":"poweroff"}/);

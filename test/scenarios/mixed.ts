@@ -1,4 +1,4 @@
-/** Rows S2 and S3: hosts that are unlike, and guests that are short of memory or busy with xenstore. S4: hosts.test.ts. */
+/** Rows S2 and S3: unlike hosts, and guests that are short of memory or busy with xenstore. S4 is in hosts.test.ts. */
 import { expect, it } from 'vitest';
 import { chainAfter } from '../../src/demo/observing.js';
 import type { ScenarioWorld } from './world.js';
@@ -6,7 +6,7 @@ import type { ScenarioWorld } from './world.js';
 const VERDICT =
   /OBS VERDICT n=(\d+) cpus=(\d+) mono=\d+ real=\d+ tsc=\d+ gap=(-?\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]{16})/;
 
-/** Reads a node `times` times, each as a raw message, and keeps the answers' digests apart. */
+/** Reads a node `times` times, each as a raw message, and collects the digests of the answers. */
 const HAMMER =
   'h() { exec 4<>/proc/xen/xenbus; while [ ! -e /tmp/calm ]; do ' +
   "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\005\\0\\0\\0name\\0' >&4; dd bs=24 count=1 <&4 2>/dev/null | md5sum; done >/tmp/answers; }";
@@ -23,7 +23,7 @@ export function mixedScenarios(world: () => ScenarioWorld): void {
       w.host({ name: 'newest', domid: 32_000, xenVersion: '4.21.0', tscKhz: 5_000_000, uptimeNs: 1e15 }),
       w.b,
     ];
-    /** Its verdict, which it gives with a sample: on a busy machine that takes its time. */
+    /** Its verdict, which it prints with a sample: on a busy machine that may take a while. */
     const verdict = (): Promise<RegExpExecArray> => {
       const asked = w.guest.text.length;
       w.guest.type('v\n');
@@ -43,7 +43,7 @@ export function mixedScenarios(world: () => ScenarioWorld): void {
     expect(found[6]).toBe(chainAfter(samples).toString(16).padStart(16, '0'));
     expect(w.guest.text.slice(from)).not.toContain('OBS DIFF');
     w.guest.type('q\n');
-    // The shell may ask the terminal where its cursor is.
+    // The shell may ask the terminal for the cursor's position.
     await w.guest.until(/guest# (\x1b\[6n)?$/, 60, from);
     expect(await w.guest.command('cat /sys/hypervisor/version/*')).toContain('17');
   });
@@ -59,11 +59,11 @@ export function mixedScenarios(world: () => ScenarioWorld): void {
     await w.guest.command(`${HAMMER}; h & true`);
     await w.moves(3, 250);
     const answers = await w.guest.command(
-      // However slow the machine is, it has asked some times.
+      // However slow the machine is, it has made some requests.
       'while [ $(wc -l </tmp/answers) -le 5 ]; do sleep 0.1; done; touch /tmp/calm; wait; sort /tmp/answers | uniq -c',
       240,
     );
-    // One digest, many times.
+    // All digests are the same.
     expect(answers.trim().split('\n').length).toBe(1);
     expect(Number(answers.trim().split(/\s+/)[0])).toBeGreaterThan(5);
     await w.guest.command('rm /tmp/calm /tmp/answers; umount /mnt');

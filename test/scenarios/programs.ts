@@ -1,8 +1,8 @@
-/** Programs for inside the guest, in assembly, so that they need nothing of it but the kernel. */
+/** Programs in assembly for inside the guest, so that they need nothing of it but the kernel. */
 import { executable } from '../../src/asm/executable.js';
 import { DECIMAL, NUMBERS_AND_TEXT, strings } from '../../src/demo/observing.js';
 
-/** Prints a text and a number, then what the buffer holds. */
+/** Prints a text and a number, then the buffer's contents. */
 const put = (text: string, value: string): string => `
     lea rsi, [${text}]
     call puts
@@ -54,9 +54,9 @@ const NOW = `
 `;
 
 /**
- * `clocks BURSTS`: one process on each vCPU reads CLOCK_MONOTONIC 100 times a burst, with a pause of 1 ms between two;
- * none may be less than the one before on that vCPU, or than the latest that any vCPU had read when it began.
- * A vCPU has a slot of 64 bytes in shared memory: latest, reads, backward steps.
+ * `clocks BURSTS`: one process on each vCPU reads CLOCK_MONOTONIC 100 times in each burst, with a pause of 1 ms between
+ * bursts. No reading may be less than the one before on that vCPU, nor than the latest that any vCPU had read when the
+ * burst began. Each vCPU has a slot of 64 bytes in shared memory: latest reading, number of readings, backward steps.
  */
 const CLOCKS = `
   TS = 0
@@ -184,8 +184,8 @@ const CLOCKS = `
 `;
 
 /**
- * `evtchn`: opens an event channel for domain 0 through /dev/xen/evtchn, waits for a line, signals it, and says what
- * the kernel answered. Source: linux/include/uapi/xen/evtchn.h.
+ * `evtchn`: opens an event channel for domain 0 through /dev/xen/evtchn, waits for a line, signals the channel, and
+ * prints the kernel's answer. Source: linux/include/uapi/xen/evtchn.h.
  */
 const EVTCHN = `
   ARG = 0

@@ -1,8 +1,8 @@
-/** Rows W1, W2, W6 and the watches: guests that do not answer, and that nobody asks. */
+/** Rows W1, W2, W6 and the watches: guests that do not answer requests to suspend, and that nobody asks. */
 import { expect, it } from 'vitest';
 import type { ScenarioWorld } from './world.js';
 
-/** A message of the guest's to xenstore, for its shell's printf. Source: xen/include/public/io/xs_wire.h. */
+/** A message from the guest to xenstore, for its shell's printf. Source: xen/include/public/io/xs_wire.h. */
 function message(type: number, body: string): string {
   const octal = (n: number): string => `\\${n.toString(8).padStart(3, '0')}`;
   const word = (n: number): string => [0, 8, 16, 24].map((shift) => octal((n >>> shift) & 255)).join('');
@@ -12,14 +12,16 @@ function message(type: number, body: string): string {
 }
 const XS_WATCH = 4;
 
-/** Writes verified data to the disk until /tmp/stop is there: each block past the page cache, and read back past it. */
+/**
+ * Writes verified data to the disk until /tmp/stop exists: each block is written and read back without the page cache.
+ */
 export const WRITER = (n: number): string =>
   `w${n}() { i=0; bad=0; while [ ! -e /tmp/stop ]; do i=$((i+1)); echo $i >/tmp/n${n}; yes "disk ${n} round $i" | head -c 131072 >/tmp/b${n}; ` +
   `s=$((${n}*32+(i%8)*4)); dd if=/tmp/b${n} of=/dev/xvda bs=32k seek=$s conv=fsync 2>/dev/null || bad=$((bad+1)); ` +
   `echo 1 >/proc/sys/vm/drop_caches; dd if=/dev/xvda bs=32k skip=$s count=4 2>/dev/null | cmp -s - /tmp/b${n} || bad=$((bad+1)); done; ` +
   `echo "WROTE ${n} $i bad=$bad" >/tmp/r${n}; }`;
 
-/** Stops the writers; how many rounds each has made. None may have found a wrong block. */
+/** Stops the writers. Returns how many rounds each has made; none may have found a wrong block. */
 export async function stopWriters(w: ScenarioWorld, writers: number, least: number): Promise<number[]> {
   for (let n = 1; n <= writers; n++)
     await w.guest.command(
@@ -46,7 +48,7 @@ export function silentScenarios(world: () => ScenarioWorld): void {
     // Each watch fires once when it is set.
     expect(seen).toEqual(Array.from({ length: 4 }, () => '/local/domain/1/control'));
     expect(w.inner.store.dom0.tryRead('/local/domain/1/control/shutdown')).toBe('');
-    // What hosts show of it is the empty node.
+    // Hosts write only the empty node.
     const shown = [...w.a.written, ...w.b.written].filter((node) => node.startsWith('control/shutdown'));
     expect(new Set(shown)).toEqual(new Set(['control/shutdown=']));
   });

@@ -1,6 +1,6 @@
 /**
- * Rows W4, W5, W7 and W8, on guests whose time counts instructions: kernels that never heard of a suspend.
- * W4 has GRUB too, in test/e2e/moves.test.ts.
+ * Rows W4, W5, W7 and W8, on guests whose time counts instructions: kernels without any code for a suspend. W4 is also
+ * tested with GRUB, in test/e2e/moves.test.ts.
  */
 import { describe, expect, it } from 'vitest';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
@@ -24,7 +24,7 @@ const spec = (kernel: Uint8Array, memoryMib: number, cmdline = ''): GuestSpec =>
   ramdiskName: '',
 });
 
-/** Registers that a move could touch, of all vCPUs. */
+/** The registers of all vCPUs that a move could affect. */
 const registers = (twin: TwinGuest): unknown =>
   twin.guest.domain.state.vcpus.map(({ cpu }) => [
     Array.from({ length: 16 }, (_, n) => cpu.regBig(n)),
@@ -34,7 +34,7 @@ const registers = (twin: TwinGuest): unknown =>
     cpu.retired,
   ]);
 
-/** The same guest twice: one stays, `moved` is run to the same time by `way`. What differs then. */
+/** Runs the same guest twice: one stays, the other goes to the same time by `way`. Returns the differences. */
 async function twins(
   of: GuestSpec,
   cues: readonly Cue[],
@@ -74,7 +74,7 @@ describe('W5: registers are untouched across a move', () => {
         await twin.move(new Random(i), 'copy');
         expect(registers(twin)).toEqual(before);
         if (!twin.guest.domain.state.current.cpu.userMode) kernel++;
-        // An instruction at a time; then on to another stretch of code.
+        // One instruction at a time; then on to another part of the code.
         twin.runTo(twin.now + (i % 40 === 39 ? 9.7 * MS : 1));
       }
     });
@@ -95,7 +95,7 @@ describe('W7: a guest hung in a loop with events masked', () => {
       const after = twin.guest.domain.state.vcpus[0];
       expect([after.cpu.regBig(3), after.cpu.rip]).toEqual([turns, rip]);
       twin.runTo(twin.now + 2 * MS);
-      // Two instructions a turn, one a nanosecond.
+      // There are two instructions in an iteration, and one nanosecond for each instruction.
       expect(after.cpu.regBig(3) - turns).toBe(BigInt(MS));
       const { mem } = twin.guest.domain.engine.ram;
       const { vcpuInfo: info } = after;

@@ -10,14 +10,17 @@ const SECOND = 1e9;
 const DAY = 86_400 * SECOND;
 const YEAR = 365 * DAY;
 
-/** The guest's wall clock is within 1 s of the true time, but for what it has been late by since its boot. */
+/**
+ * Checks that the guest's wall clock is within 1 s of the true time, apart from the delay that it has had since its
+ * boot.
+ */
 async function expectWallClock(w: ScenarioWorld): Promise<void> {
   const { real, before, after } = await w.now();
   expect(real + w.lateNs).toBeGreaterThan(before - SECOND);
   expect(real + w.lateNs).toBeLessThan(after + SECOND);
 }
 
-/** The guest's wall clock less its virtual time, ns: what a move may not change. */
+/** The guest's wall clock minus its virtual time, ns; a move must not change it. */
 async function wallBase(w: ScenarioWorld): Promise<{ least: number; most: number }> {
   const { clock } = w.inner.domain;
   const before = clock.now();
@@ -25,7 +28,7 @@ async function wallBase(w: ScenarioWorld): Promise<{ least: number; most: number
   return { least: real - clock.now(), most: real - before };
 }
 
-/** Runs `clocks` in the guest while `during` moves it; no reading on any vCPU is less than one before it. */
+/** Runs `clocks` in the guest while `during` moves it; no reading on any vCPU may be less than one before it. */
 async function expectForwards(w: ScenarioWorld, during: () => Promise<void>): Promise<number> {
   const from = w.guest.text.length;
   w.guest.type('clocks 400\n');
@@ -77,7 +80,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(connections).toBe(1);
     server.close();
     const after = await stamp();
-    // Printk's clock and the virtual clock keep the same distance.
+    // The distance between printk's clock and the virtual clock does not change.
     expect(after.at - before.at).toBeGreaterThan(after.least - before.most - 0.1);
     expect(after.at - before.at).toBeLessThan(after.most - before.least + 0.1);
     expect(await w.troubles()).toBe('');
@@ -109,7 +112,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
       await w.move(w.host({ ...words, domid: 50 + i, xenVersion: '4.17.0' }));
       await expectWallClock(w);
     }
-    // A host that is in 2301, and one that is in 1933: the outage is what this side saw of it.
+    // One host is in 2301, another in 1933: the outage is what this side observed of it.
     for (const [i, wallNs] of [280 * YEAR, -90 * YEAR].entries()) {
       const host = w.host({ name: 'astray', domid: 60 + i, xenVersion: '4.17.0', tscKhz: 2_000_000, wallNs });
       await w.move(host, { outageAsSeen: true });
@@ -131,7 +134,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
       });
       await expectWallClock(w);
       const from = w.at;
-      // Stepped once more between the stop and the arrival.
+      // The clock is stepped again between the stop and the arrival.
       await w.move(undefined, { outageAsSeen: true });
       from.steppedNs = 0;
       w.at.steppedNs = steppedNs / 2;
@@ -176,7 +179,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(await w.guest.command(`cat ${sources}/current_clocksource`)).toBe('tsc\n');
     const { clock } = w.inner.domain;
     const first = { least: clock.now(), ...(await w.now()), most: clock.now() };
-    // 300 s: a clock that is wrong by 100 ppm is wrong by more than a command takes.
+    // After 300 s, an error of 100 ppm is more than a command takes.
     for (let i = 0; i < 20; i++) {
       await w.move(undefined, { outageNs: 15 * SECOND });
       await w.guest.command('sleep 0.05');
@@ -197,7 +200,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     const { real, before, after } = await w.now();
     await w.move(undefined, { outageNs, clock: 'elapse' });
     const elapsed = await w.now();
-    // As late as it was before, by what earlier scenarios froze.
+    // It is as late as before, by what earlier scenarios froze.
     expect(elapsed.before - elapsed.real).toBeLessThan(after - real + SECOND);
     expect(elapsed.after - elapsed.real).toBeGreaterThan(before - real - SECOND);
     const base = await wallBase(w);
@@ -205,7 +208,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     await w.move(undefined, { outageNs, clock: 'freeze' });
     const frozen = await wallBase(w);
     expect(w.inner.points.outage.total - total).toBeGreaterThanOrEqual(outageNs);
-    // Nothing was added to its clocks: their distance is as before.
+    // Nothing was added to its clocks: their distance is the same as before.
     expect(frozen.most).toBeGreaterThanOrEqual(base.least);
     expect(frozen.least).toBeLessThanOrEqual(base.most);
     const late = await w.now();
@@ -217,7 +220,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     const w = world();
     const from = w.guest.text.length;
     w.guest.type(
-      // Ping itself would wait for twice the longest round trip, which an outage may lie in.
+      // Ping itself would wait for twice the longest round trip, and the outage may be a part of that.
       'ping -i 0.1 10.0.2.77 >/tmp/ping & for i in 1 2 3 4 5 6; do dd if=/dev/urandom of=/dev/xvda bs=64k count=16 conv=fsync 2>&1 | tail -n 1; done; kill -INT $!; wait; tail -n 2 /tmp/ping; echo "do""ne"\n',
     );
     for (const outageNs of [0, 90 * SECOND, 3600 * SECOND]) {

@@ -1,4 +1,4 @@
-/** One real Linux with a disk and a network, and the hosts that it is moved between: what all scenarios stand on. */
+/** One real Linux with a disk and a network, and the hosts between which it is moved: the basis of all scenarios. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,13 +21,13 @@ import { clocksElf, evtchnElf, nowElf } from './programs.js';
 
 export const PEER = '10.0.2.77';
 export const MAC = '00:16:3e:00:00:01';
-/** A Linux that has no code for a request to suspend. */
+/** Makes Linux run without its code for suspend requests. */
 const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
 
 export interface MoveTerms extends OutageTerms {
-  /** Time that passes while the guest stands still, ns. */
+  /** How long the guest stands still, ns. */
   readonly outageNs?: number;
-  /** The destination has seen how long the guest stood still, as it does when the stream comes from a host; else not. */
+  /** If true, the destination knows how long the guest stood still, as when the stream comes from a host. */
   readonly outageAsSeen?: boolean;
 }
 
@@ -46,7 +46,7 @@ export class ScenarioWorld {
     private readonly socket: string,
   ) {
     this.a = this.host({ name: 'A', domid: 5, xenVersion: '4.14.1', tscKhz: 3_100_000 });
-    // Up for less, slower, and its disk can do less.
+    // This host has a lower uptime, is slower, and its disk has fewer features.
     this.b = this.host({
       name: 'B',
       domid: 400,
@@ -58,9 +58,9 @@ export class ScenarioWorld {
     this.at = this.a;
   }
   guest!: LinuxGuest;
-  /** Its kernel's log up to the shell; the log is empty then. */
+  /** Its kernel's log up to the shell; the log is emptied then. */
   bootLog = '';
-  /** By so much its wall clock is late from its boot on, ns: until it has its clock source it counts ticks. */
+  /** By how much its wall clock has been late since its boot, ns: until it has its clock source it counts ticks. */
   lateNs = 0;
 
   static async open(files: Guests): Promise<ScenarioWorld> {
@@ -116,11 +116,11 @@ export class ScenarioWorld {
     return this.inner.devices.find('vif', 0)?.driver as Vif;
   }
 
-  /** To another host, or to the other one of the two. */
+  /** Moves the guest to another host, or to the other one of two. */
   async move(to = this.at === this.a ? this.b : this.a, terms: MoveTerms = {}): Promise<void> {
     let stoppedMs = 0;
     let seenNs: number | undefined;
-    /** As of when it is first asked for: at the guest's arrival. */
+    /** Measured when it is first asked for, which is at the guest's arrival. */
     const seen = (): number => (seenNs ??= (performance.now() - stoppedMs) * 1e6);
     const bounds: OutageBounds = {
       get least() {
@@ -148,7 +148,7 @@ export class ScenarioWorld {
     }
   }
 
-  /** What the guest's clocks say, ns, and the true time before and after it was asked. */
+  /** What the guest's clocks show, ns, and the true time before and after the request. */
   async now(): Promise<{ real: number; mono: number; before: number; after: number }> {
     const before = this.world.now();
     const text = await this.guest.command('now');
@@ -156,7 +156,7 @@ export class ScenarioWorld {
     return { real, mono, before, after: this.world.now() };
   }
 
-  /** Lines of the guest's kernel log that speak of trouble. */
+  /** The lines of the guest's kernel log that report trouble. */
   async troubles(): Promise<string> {
     return this.guest.command(
       "dmesg | grep -iE 'stall|hung task|lockup|blocked for|timed out|backwards|Cycle offset|oops|BUG|freez|unable to' | head; true",

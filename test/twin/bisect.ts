@@ -1,6 +1,6 @@
 /**
- * The first difference that a move makes, found by bisection: which move, and the first instruction after it at which
- * the two guests' registers, or else their memories, are not the same.
+ * Finds by bisection the first difference that a move makes: which move, and the first instruction after it at which
+ * the registers, or else the memories, of the two guests differ.
  */
 
 import { decodeAt } from '../../src/hypervisor/emulation/decode-at.js';
@@ -8,10 +8,10 @@ import { Formatter, FormatterSyntax } from '../../src/x86/iced.js';
 import { difference } from './compare.js';
 import type { TwinGuest } from './twin.js';
 
-/** Instructions executed side by side after the move, one at a time. */
+/** How many instructions both guests execute after the move, one at a time, to be compared. */
 const SIDE_BY_SIDE = 200_000;
 
-/** Runs a guest with the first `moves` of a list of moves, to the end, or to just behind the last one. */
+/** Runs a guest with the first `moves` of a list of moves, to the end or to just after the last one. */
 export interface Rerun {
   readonly moves: number;
   run(moves: number, toEnd: boolean): Promise<TwinGuest>;

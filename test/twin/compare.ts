@@ -1,4 +1,4 @@
-/** Where two twins differ, in words a person can use; undefined: nowhere. */
+/** Describes for people where two twins differ. Undefined: they do not. */
 
 import { PAGE } from '../../src/engine/engine.js';
 import { decodeAll } from '../../src/records/record.js';
@@ -35,7 +35,10 @@ function firstOutput(a: string, b: string): string {
   return `at ${at}: ${JSON.stringify(a.slice(at - 20, at + 40))} and ${JSON.stringify(b.slice(at - 20, at + 40))}`;
 }
 
-/** The record, and the byte in it, that differ. The xenstore is in Xen's own format, which has no records of ours. */
+/**
+ * Returns the record and the byte in it that differ. The xenstore is in Xen's own format, which has none of our
+ * records.
+ */
 function firstRecord(name: string, a: Uint8Array, b: Uint8Array): string {
   if (name === 'xenstore') return firstByte(a, b);
   const [x, y] = [decodeAll(a), decodeAll(b)];

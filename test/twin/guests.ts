@@ -1,4 +1,4 @@
-/** Real guests for the twin, and what is typed to them. */
+/** Real guests for the twin, and the input that is typed to them. */
 import { existsSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { inRoot } from '../../scripts/lib/root.js';
@@ -12,17 +12,17 @@ import type { Cue } from './twin.js';
 const file = (name: string): string => inRoot(`.cache/guests/${name}`);
 const UUID = Uint8Array.from({ length: 16 }, (_, i) => 16 * i + 1);
 
-/** False where Debian's kernel could not be fetched. */
+/** False if Debian's kernel could not be downloaded. */
 export const haveDebian = (): boolean => existsSync(file('vmlinux'));
 
-/** Busybox, and a program of ours. */
+/** A ramdisk with busybox and a program of ours. */
 const ramdisk = (): Uint8Array =>
   Buffer.concat([
     gunzipSync(readFileSync(file('initramfs.cpio.gz'))),
     writeCpio([{ path: 'bin/strings-program', mode: 0o755, data: stringsElf() }]),
   ]);
 
-/** Debian's kernel, unable to hear of a suspend, with a shell on its console. */
+/** Debian's kernel without its code for suspend requests, with a shell on its console. */
 export function debian(vcpus: number): GuestSpec {
   return {
     name: 'twin',
@@ -49,13 +49,16 @@ const xenstoreReads = (times: number): string =>
   "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\005\\0\\0\\0name\\0' >&3; dd bs=20 count=1 <&3 2>/dev/null; done | md5sum; " +
   'exec 3>&-\n';
 
-/** Writes past the page cache, reads back past it, and pings meanwhile, so that something is in flight. */
+/** Writes and reads back without the page cache, and pings meanwhile, so that requests are in flight. */
 const disk = (rounds: number): string =>
   `ifconfig eth0 10.9.0.1 up; ping -c ${8 * rounds} -i 0.02 ${PEER_IP.join('.')} >/tmp/ping & ` +
   `for i in $(seq ${rounds}); do head -c 300000 /bin/busybox | dd of=/dev/xvda bs=32k seek=$((i*10)) conv=fsync 2>/dev/null; ` +
   'echo 1 >/proc/sys/vm/drop_caches; dd if=/dev/xvda bs=32k count=100 2>/dev/null | md5sum; done; wait; tail -n 2 /tmp/ping\n';
 
-/** Processes, pipes, disk and network, string instructions, files, xenstore; then the end. `load`: how much of it. */
+/**
+ * Processes, pipes, disk and network, string instructions, files, xenstore, then a shutdown. `load`: the amount of
+ * each.
+ */
 export const work = (load: number): readonly Cue[] => [
   { output: PROMPT, type: 'uname -r; date; cat /proc/uptime\n' },
   { output: PROMPT, type: xenstoreReads(20 * load) },

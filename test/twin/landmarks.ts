@@ -1,6 +1,6 @@
 /**
- * When the hard places of a run come by, noted while the twin that stays runs: the other one is the same up to there.
- * Times are virtual, ns, and so count instructions.
+ * Notes the times of the hard places of a run while the twin that stays runs: the other twin is equal up to there.
+ * Times are virtual, in ns, and so count instructions.
  */
 
 import { type CpuEngine, Exit } from '../../src/engine/engine.js';
@@ -22,7 +22,7 @@ export type Landmark =
   | 'frame'
   | 'timer';
 
-/** Kept of each kind: a fair sample. */
+/** How many places of each kind are kept, as a fair sample. */
 const MOST = 2000;
 const RAX = 0;
 const RCX = 1;
@@ -30,9 +30,9 @@ const RDI = 7;
 const RSI = 6;
 const PAGE_FAULT = 14;
 
-/** Whether the instruction at `rip` is a string instruction with a prefix of repetition. */
+/** True if the instruction at `rip` is a string instruction with a repeat prefix. */
 export function repStringAt(machine: CpuEngine, id: number, rip: number): boolean {
-  // Cheap first: most instructions begin with no such prefix.
+  // A cheap check first: most instructions have no such prefix.
   const at = machine.translate(id, rip, 2);
   if (at < 0 || (machine.ram.mem.getU8(at) !== 0xf3 && machine.ram.mem.getU8(at) !== 0xf2)) return false;
   const instruction = decodeAt(machine, id, rip);
@@ -46,7 +46,10 @@ export function repStringAt(machine: CpuEngine, id: number, rip: number): boolea
   return string;
 }
 
-/** A rep string that faults on page after page: where, what rcx was at the last fault, and faults so far. */
+/**
+ * A repeated string instruction that faults on one page after another: its address, rcx at the last fault, and the
+ * number of faults.
+ */
 interface RepFaults {
   readonly rip: number;
   readonly rcx: number;
@@ -59,7 +62,7 @@ export class Landmarks {
 
   constructor(private readonly random: Random) {}
 
-  /** Times of a kind, in no order. */
+  /** The times of each kind, in no order. */
   of(kind: Landmark): readonly number[] {
     return this.times.get(kind) ?? [];
   }
@@ -77,7 +80,7 @@ export class Landmarks {
     else if (this.random.below(n) < MOST) list[this.random.below(MOST)] = time;
   }
 
-  /** Looks at every exit of the twin's processors from here on. */
+  /** Observes every exit of the twin's vCPUs from here on. */
   watch(twin: TwinGuest): void {
     const { domain, container } = twin.guest;
     const { engine, state, clock } = domain;
@@ -89,7 +92,7 @@ export class Landmarks {
     engine.run = (id) => {
       const v = state.vcpus[id];
       const { cpu } = v;
-      // A deadline that is another one now, and has passed, fired.
+      // If the deadline has changed and the old one has passed, the timer has fired.
       if (v.singleshot !== timers[id]) {
         if (timers[id] <= clock.now()) this.note('timer', timers[id]);
         timers[id] = v.singleshot;
@@ -100,7 +103,8 @@ export class Landmarks {
         this.note(cpu.userMode ? 'user page fault' : 'page fault', clock.now());
       if (exit === Exit.exception && cpu.exitVector === PAGE_FAULT && cpu.userMode) {
         faults[id] = this.repFault(faults[id], cpu.rip, cpu.reg(RCX), repStringAt(engine, id, cpu.rip));
-        // It has gone on from the fault before this one, where some of it was done: that is its state here.
+        // It has continued after the previous fault, at which some elements were done: that state is the one of
+        // interest.
         if ((faults[id]?.count ?? 0) > 2) this.note('rep string', clock.now());
       }
       if (exit === Exit.syscall && !cpu.userMode) {

@@ -1,7 +1,7 @@
 /**
- * What is around a twin: a disk and a network whose answers come at virtual times that are a function of what was
- * asked and when, whichever host the guest is on by then. Requests that are in flight over a move are issued again by
- * the next host's back end, and are answered when they would have been.
+ * The surroundings of a twin: a disk and a network whose answers come at virtual times that depend only on the requests
+ * and their times, whichever host the guest is on by then. Requests in flight during a move are issued again by the
+ * next host's back end, and are answered at the time at which they would have been.
  */
 import {
   DISK_DISCARD,
@@ -18,11 +18,11 @@ import type { LinearMemory } from '../../src/xen/memory.js';
 import { pong } from './pong.js';
 
 const SECTOR = 512;
-/** Answers come at multiples of this virtual time, ns, where every run of a twin is cut. */
+/** Answers come at multiples of this virtual time, ns, at which every run of a twin is interrupted. */
 export const STEP_NS = 1_000_000;
-/** Sectors that the disk does in a step, beyond the first step. */
+/** The number of sectors that the disk serves in a step, after the first step. */
 const SECTORS_A_STEP = 64;
-/** Steps there and back again on the network. */
+/** The number of steps for a round trip on the network. */
 const ROUND_TRIP = 3;
 
 /** Something that is due at a virtual time. */
@@ -36,7 +36,7 @@ export class Outside {
   private readonly due: Due[] = [];
   readonly disk: TwinDisk;
   readonly net: TwinNet;
-  /** Told of each request and frame as it comes from the guest. */
+  /** Is called for each request and frame from the guest. */
   onDisk: () => void = () => undefined;
   onFrame: () => void = () => undefined;
 
@@ -49,7 +49,7 @@ export class Outside {
     this.net = new TwinNet(this);
   }
 
-  /** Runs `run` at the end of this step and so many more. */
+  /** Calls `run` at the end of this step plus `steps` more. */
   after(steps: number, run: () => void): Due {
     const one = { at: (Math.floor(this.now() / STEP_NS) + 1 + steps) * STEP_NS, run };
     const place = this.due.findIndex((d) => d.at > one.at);
@@ -57,12 +57,12 @@ export class Outside {
     return one;
   }
 
-  /** When the next answer comes; Infinity: none is on its way. */
+  /** The time of the next answer; Infinity: none is due. */
   get next(): number {
     return this.due[0]?.at ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Gives what is due by now. */
+  /** Gives all answers that are due by now. */
   deliver(): void {
     while (this.next <= this.now()) this.due.shift()?.run();
   }
@@ -70,17 +70,17 @@ export class Outside {
 
 interface Asked {
   readonly key: string;
-  /** Undefined: the guest's host gave it up, and the next one will ask again. */
+  /** Undefined: the guest's host has given the request up, and the next host will issue it again. */
   transfer: DiskTransfer | undefined;
 }
 
 const keyOf = (t: DiskTransfer): string =>
   `${t.operation} ${t.sector} ${t.sectors} ${t.nrExtents === 0 ? '' : t.address[0]}`;
 
-/** The disk itself, and of each host a way to it. */
+/** The disk itself, and each host's access to it. */
 class TwinDisk {
   private readonly asked: Asked[] = [];
-  /** Requests that a host asked for which another had asked for before. */
+  /** The number of requests that a host issued although another had issued them before. */
   again = 0;
 
   constructor(private readonly outside: Outside) {}
@@ -89,7 +89,7 @@ class TwinDisk {
     return this.asked.length;
   }
 
-  /** Another host's way to it. */
+  /** Makes another host's access to the disk. */
   link(): DiskLink {
     let client: DiskClient | undefined;
     let memory: LinearMemory | undefined;
@@ -162,7 +162,7 @@ class TwinDisk {
   }
 }
 
-/** A network with one machine on it, which answers ARP and pings after a while. */
+/** A network with one machine, which answers ARP and pings after a delay. */
 class TwinNet {
   private client: LinkClient | undefined;
   /** Answers on their way to the guest. */

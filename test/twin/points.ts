@@ -1,26 +1,26 @@
-/** Places at which a move is hardest, and how a twin gets there: from a landmark, an instruction at a time. */
+/** The places at which a move is hardest, and how a twin reaches them: from a landmark, one instruction at a time. */
 import { XenstoreDomainInterface } from '../../src/xen/xs-wire.js';
 import { type Landmark, repStringAt } from './landmarks.js';
 import type { TwinGuest } from './twin.js';
 
 interface Place {
   readonly name: string;
-  /** Where to begin: a landmark and how many instructions before it; undefined: anywhere. */
+  /** Where to begin: a landmark, and a number of instructions before it. Undefined: anywhere. */
   readonly from?: Landmark;
   readonly before: number;
-  /** Instructions looked through, and what for; moves the twin. */
+  /** The number of instructions that are searched, and for what; the search moves the twin. */
   readonly most: number;
   found(twin: TwinGuest): boolean;
 }
 
 const RCX = 1;
-/** The vCPU that executes the next instruction, if one does. */
+/** Returns the vCPU that executes the next instruction, if one does. */
 function running(twin: TwinGuest) {
   const v = twin.guest.domain.state.current;
   return v.blocked || v.down ? undefined : v;
 }
 
-/** The next instruction is a rep string with something left to do. */
+/** True if the next instruction is a repeated string instruction with elements left to do. */
 function atRepString(twin: TwinGuest): boolean {
   const v = running(twin);
   return v !== undefined && v.cpu.reg(RCX) > 0 && repStringAt(twin.guest.domain.engine, v.id, v.cpu.rip);
@@ -73,7 +73,7 @@ export const PLACES: readonly Place[] = [
   { name: 'with a timer due in 1 ns', from: 'timer', before: 1, most: 1, found: timerIn1ns },
 ];
 
-/** Runs the twin on to the place; false if it was not met. */
+/** Runs the twin on to the place. False: it was not reached. */
 export function goTo(twin: TwinGuest, place: Place): boolean {
   for (let i = 0; i < place.most && !twin.done; i++) {
     if (place.found(twin)) return true;

@@ -1,4 +1,4 @@
-/** A machine on a network that answers ARP for its address and echoes pings, one frame at a time. */
+/** A machine on a network that answers ARP for its address and pings, one frame at a time. */
 import { internetChecksum } from '../support/packets.js';
 
 export const PEER_IP = [10, 9, 0, 2];
@@ -11,7 +11,7 @@ const HEADER = 14;
 const is = (bytes: Uint8Array, at: number, what: readonly number[]): boolean =>
   what.every((byte, i) => bytes[at + i] === byte);
 
-/** What it sends when this frame comes; undefined: nothing. */
+/** Returns its answer to a frame, or undefined. */
 export function pong(frame: Uint8Array): Uint8Array | undefined {
   const type = (frame[12] << 8) | frame[13];
   const out = frame.slice();

@@ -1,4 +1,4 @@
-/** One guest twice, with the same inputs: one stays, the other is moved; what differs at the end. */
+/** Runs one guest twice with the same inputs: one stays, the other is moved. Returns what differs at the end. */
 import type { GuestSpec } from '../../src/helper/guest.js';
 import { firstDifference } from './bisect.js';
 import { difference } from './compare.js';
@@ -10,11 +10,11 @@ import { type Cue, TwinGuest } from './twin.js';
 export interface TwinRun {
   readonly spec: GuestSpec;
   readonly cues: readonly Cue[];
-  /** The guest has ended by itself before this virtual time, ns; else it is stopped there. */
+  /** The guest ends by itself before this virtual time, ns, or is stopped then. */
   readonly endNs: number;
   readonly moves: number;
   readonly seed: number;
-  /** Called after each move; a test of this proof itself does harm here. */
+  /** Is called after each move; a test of this proof changes something here on purpose. */
   afterMove?(twin: TwinGuest, move: number): void;
   progress?(moves: number): void;
 }
@@ -22,13 +22,16 @@ export interface TwinRun {
 export interface TwinResult {
   readonly still: TwinGuest;
   readonly moved: TwinGuest;
-  /** Moves by the kind of place; where one was not met, the move came where the guest stood, and counts as anywhere. */
+  /**
+   * The number of moves by kind of place. If a place was not reached, the guest was moved where it was, which counts as
+   * anywhere.
+   */
   readonly places: ReadonlyMap<string, number>;
-  /** Where the first difference is; undefined: there is none. */
+  /** Where the first difference is. Undefined: there is none. */
   readonly difference: string | undefined;
 }
 
-/** One in so many moves goes through the whole stream, in pieces of random size. */
+/** One in so many moves goes through the whole stream, in pieces of random sizes. */
 const STREAM_EVERY = 8;
 
 interface Planned {
@@ -68,7 +71,7 @@ async function movedTwin(
   return twin;
 }
 
-/** Runs both to the end and compares everything. Looks for the first difference if there is one. */
+/** Runs both to the end and compares everything. If there is a difference, looks for the first one. */
 export async function prove(run: TwinRun): Promise<TwinResult> {
   const still = await TwinGuest.powerOn(run.spec, run.cues);
   const landmarks = new Landmarks(new Random(run.seed));

@@ -1,4 +1,4 @@
-/** Numbers from a seed: the same seed gives the same run. xorshift32, Marsaglia 2003. */
+/** Random numbers from a seed: the same seed gives the same run (xorshift32, Marsaglia 2003). */
 export class Random {
   private state: number;
 

@@ -1,6 +1,7 @@
 /**
- * A program for inside the guest that spends its time in string instructions, both ways, over memory that is not there
- * yet: a rep string half done and a page fault in the middle of one are then easy to find. Prints a checksum.
+ * A program for inside the guest that spends its time in string instructions, in both directions, over memory that is
+ * not mapped yet: half-done string instructions, and page faults within one, are then easy to find. It prints a
+ * checksum.
  */
 import { executable } from '../../src/asm/executable.js';
 

@@ -17,7 +17,7 @@ describe.skipIf(!haveDebian())('a guest that was moved', () => {
     expect(result.still.ended).toMatchObject({ reason: 'poweroff' });
     expect(result.still.output).toContain('joined');
     expect(result.moved.moves).toBe(PLACES.length);
-    // Each kind of place was really met, and requests really were in flight.
+    // Each kind of place was reached, and requests were in flight.
     expect(Object.fromEntries(result.places)).toEqual(
       Object.fromEntries(PLACES.map(({ name }) => [name, 1])),
     );

@@ -1,9 +1,10 @@
 /**
- * A guest that is a function of its inputs: time counts instructions, what is typed comes at times that its own output
- * gives. Two of them with the same inputs, one staying, one moved, must end in the same state, byte for byte.
+ * A guest that depends only on its inputs: time counts instructions, and input is typed at times that follow from the
+ * guest's own output. Two guests with the same inputs, one that stays and one that is moved, must end in the same
+ * state, byte for byte.
  *
- * Invariant: `runTo(t)` leaves the guest at exactly virtual time t (unless it has ended), and how the way there was cut
- * up leaves no trace.
+ * Invariant: `runTo(t)` leaves the guest at exactly virtual time t (unless it has ended), and it does not matter how
+ * the way there was divided.
  */
 import { wasmEngine } from '../../src/engine/engines.js';
 import { Guest, type GuestSpec, type GuestSurroundings, guestStateRecord } from '../../src/helper/guest.js';
@@ -20,7 +21,7 @@ import { Random } from './random.js';
 const EPOCH_NS = 1_700_000_000_000_000_000;
 const DISK_BYTES = 8 << 20;
 
-/** When `output` has matched (from where the last one left off), `type` is typed. */
+/** When `output` has matched (from the end of the previous match on), `type` is typed. */
 export interface Cue {
   readonly output: RegExp;
   readonly type: string;
@@ -35,13 +36,13 @@ export class TwinGuest {
   private seen = 0;
   private cue = 0;
 
-  /** Its disk and its network, which stay where they are when it moves. */
+  /** Its disk and its network, which stay where they are when the guest moves. */
   readonly outside = new Outside(DISK_BYTES, () => this.now);
 
   private constructor(private readonly cues: readonly Cue[]) {}
   #guest: Guest | undefined;
 
-  /** The container in which it is now. */
+  /** The container that the guest is in now. */
   get guest(): Guest {
     return this.#guest as Guest;
   }
@@ -68,7 +69,7 @@ export class TwinGuest {
     };
   }
 
-  /** A host that agrees with no other in anything; its wall clock is a little behind the true time. */
+  /** A host that agrees with no other in anything; its wall clock is slightly behind the true time. */
   private host(random: Random): Host {
     const skew = random.below(1e9);
     const uptime = random.below(1e6) * 1e9;
@@ -94,7 +95,7 @@ export class TwinGuest {
         vbd: async () => this.outside.disk.link(),
         vif: async (_devid, _spec, client) => ({
           link: this.outside.net.link(client),
-          // Announcements are the host's, and nobody hears them here.
+          // The host makes announcements, to which nobody listens here.
           timers: { now: () => this.now / 1e6, after: () => () => undefined },
         }),
       },
@@ -108,7 +109,7 @@ export class TwinGuest {
     return this.ended !== undefined;
   }
 
-  /** Runs to virtual time `until`, typing what is due on the way: at multiples of STEP_NS. */
+  /** Runs to virtual time `until`, and types at multiples of STEP_NS what is due on the way. */
   runTo(until: number): void {
     while (!this.done && this.now < until) {
       const boundary = (Math.floor(this.now / STEP_NS) + 1) * STEP_NS;
@@ -142,8 +143,8 @@ export class TwinGuest {
   }
 
   /**
-   * Everything of the guest that a stream carries: memory, and the records by name, but for the outages, which the
-   * guest is not told of.
+   * Everything of the guest that a stream carries: memory, and the records by name, except the outages, which are not
+   * shown to the guest.
    */
   state(): { readonly ram: Uint8Array; readonly records: ReadonlyMap<string, Uint8Array> } {
     const saved = decodeRecord(guestStateRecord, decodeRaw(this.guest.saveState()));
@@ -160,7 +161,7 @@ export class TwinGuest {
     };
   }
 
-  /** To another host, unlike this one, between two instructions. */
+  /** Moves the guest between two instructions to another host, which is unlike this one. */
   async move(random: Random, how: How): Promise<void> {
     const from = this.guest;
     await from.pause();

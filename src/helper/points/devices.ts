@@ -9,7 +9,7 @@ export const backendTree: PointDescription = {
   proof: [
     'src/helper/devices.test.ts: keeps its devices over a move, with the links of each host',
     'test/disk/hosts.test.ts: reads a file before and after moves; the disk is locked by the host that has the guest',
-    'test/net/netfront.test.ts: goes on downloading on one connection, and pinging, while it moves from host to host',
+    'test/net/netfront.test.ts: continues to download on one connection, and to ping, while it moves from host to host',
   ],
 };
 export const deviceRings: PointDescription = {

@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'its own id in xenstore paths, permissions, event channels and grants; 0 for every back end',
   held: 'a constant of the container; each host knows the domain by an id of its own, not used again soon',
   proof: [
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
     'src/helper/seam.test.ts: shows on the host what the guest writes, under the id of that host',
   ],
 };

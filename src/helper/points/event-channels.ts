@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'port numbers of every virtual interrupt, IPI and interdomain channel; pending and mask bits; what EVTCHNOP_status says',
   held: 'the port table is saved with the guest; pending and mask bits are guest memory; ports of back ends are served once on arrival',
   proof: [
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
     'src/hypervisor/saved-state.test.ts: keeps ports, grants, page-table types and registrations',
   ],
 };

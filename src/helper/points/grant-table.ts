@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'grant references in xenstore and rings, GTF_reading and GTF_writing, handles, frames of the table',
   held: 'its frames are guest memory and are never dropped; grants in use stay pinned across the move',
   proof: [
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
     'src/hypervisor/saved-state.test.ts: keeps ports, grants, page-table types and registrations',
   ],
 };

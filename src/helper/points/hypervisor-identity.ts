@@ -9,7 +9,7 @@ export const about: PointDescription = {
   seen: 'xen_version in all its parts, CPUID 0x40000000 and up, which hypercalls answer ENOSYS',
   held: 'a profile of Xen 4.17, frozen at power-on and saved',
   proof: [
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
     'src/hypervisor/calls/xen-version.test.ts: gets the constant profile, in the form in which Xen 4.17 reports it',
   ],
 };

@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'every MFN in page tables, registers, lists and hypercalls; the M2P; max_mfn',
   held: 'MFN = PFN + a constant, so that no value in flight has to be found and rewritten; the M2P is saved with memory',
   proof: [
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
     'src/hypervisor/saved-state.test.ts: ends in the same state, byte for byte, as one that was never stopped',
   ],
 };

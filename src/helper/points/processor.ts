@@ -7,7 +7,7 @@ export const about: PointDescription = {
   seen: 'CPUID native and forced, MSRs, CR0 and CR4, what sgdt and the like store, which instructions there are',
   held: 'CPUID and MSRs from the frozen profile; instructions run in the container and nowhere else',
   proof: [
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
     'src/hypervisor/emulation/privileged.test.ts: reads and writes the MSRs of the constant profile',
   ],
 };

@@ -7,7 +7,7 @@ export const about: PointDescription = {
   rows: 'E1, M5',
   seen: 'start_info.store_evtchn and store/port',
   held: 'a port of the container',
-  proof: ['test/e2e/moves.test.ts: sees no difference in all it can look at'],
+  proof: ['test/e2e/moves.test.ts: sees no difference in anything that it can observe'],
 };
 
 export const storePort = (guest: Guest): MigrationPoint =>

@@ -10,7 +10,7 @@ export const about: PointDescription = {
   held: 'the TSC is the virtual clock; its frequency and incarnation are part of the frozen profile',
   proof: [
     'src/hypervisor/time/time-info.test.ts: gives the same time by its published record (vcpu_time_info) as by the TSC',
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
   ],
 };
 

@@ -10,7 +10,7 @@ export const about: PointDescription = {
   seen: 'XENVER_guest_handle, /vm/UUID, /sys/hypervisor/uuid',
   held: 'part of the container; hosts keep it, and refuse a second domain of the same',
   proof: [
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
     'test/migration/faults.test.ts: one live guest',
   ],
 };

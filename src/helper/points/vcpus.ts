@@ -9,7 +9,7 @@ export const about: PointDescription = {
   held: 'saved with every field that Xen keeps, at an instruction boundary; nothing is folded or converted',
   proof: [
     'src/hypervisor/saved-state.test.ts: ends in the same state, byte for byte, as one that was never stopped',
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
   ],
 };
 

@@ -16,7 +16,7 @@ export const about: PointDescription = {
   held: 'a whole store in the container; what it writes there is shown in the store of each host under its id there',
   proof: [
     'src/helper/seam.test.ts: shows on the host what the guest writes, under the id of that host',
-    'test/e2e/moves.test.ts: sees no difference in all it can look at',
+    'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
   ],
 };
 
