@@ -9,24 +9,24 @@ import { ROWS, rowsOf } from '../src/helper/points/rows.js';
 const page = (name: string): string => readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8');
 
 describe('the documentation', () => {
-  it('of migration points says what the source says (npm run docs writes it)', () => {
+  it('of migration points is what the source says (npm run docs writes it)', () => {
     expect(page('migration-points.md')).toBe(migrationPointsDoc(POINT_DESCRIPTIONS, ROWS, rowsOf));
   });
 
-  it('of the stream says what the source says (npm run docs writes it)', () => {
+  it('of the stream is what the source says (npm run docs writes it)', () => {
     expect(page('stream.md')).toBe(streamDoc(STREAM_PARTS, STREAM_LIMITS));
   });
 
-  it('of the protocol says what the source says (npm run docs writes it)', () => {
+  it('of the protocol is what the source says (npm run docs writes it)', () => {
     expect(page('protocol.md')).toBe(protocolDoc());
   });
 
-  it('leaves no row of what a move would change without a point, and names no other', () => {
+  it('has a point for every value that a move would change, and no others', () => {
     const covered = new Set(POINT_DESCRIPTIONS.flatMap((d) => rowsOf(d.rows)));
     expect([...covered].sort()).toEqual(Object.keys(ROWS).sort());
   });
 
-  it('names tests that are there', () => {
+  it('names tests that exist', () => {
     for (const { name, proof } of POINT_DESCRIPTIONS) {
       expect(proof.length, name).toBeGreaterThan(0);
       for (const one of proof) {

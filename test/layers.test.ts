@@ -17,7 +17,7 @@ const READS_FILES = "import { readFileSync } from 'node:fs';\nexport const read 
 
 const USES_WASM = "import { inner } from './wasm/inner.js';\nexport const used = inner;\n";
 
-/** A little tree with one breach in each core folder, one of each other rule, and what is allowed beside them. */
+/** A small tree with one breach in each core folder, one of each other rule, and some code that is allowed. */
 const FILES: Readonly<Record<string, string>> = {
   'src/xen/errno.ts': 'export const EPERM = 1;\n',
   'src/xenstore/core/good.ts': "import { EPERM } from '../../xen/errno.js';\nexport const x = EPERM;\n",
@@ -50,7 +50,7 @@ const FILES: Readonly<Record<string, string>> = {
   'src/xen/upwards.ts': "import { x } from '../xenstore/core/good.js';\nexport const a = x;\n",
   ...Object.fromEntries(CORE.map((folder) => [`src/${folder}/bad.ts`, READS_FILES])),
   'scripts/build.mjs': "import 'streams';\n",
-  // Packages that reach a module of Node's by another file, and one that a browser has, too.
+  // Packages that use a Node module through another file, and one that uses a module which browsers have, too.
   'src/xen/package.ts': "import reaches from 'reaches';\nexport const r = reaches;\n",
   'src/xen/web.ts': "import streams from 'streams';\nexport const s = streams;\n",
   ...fakePackage('reaches', 'path'),

@@ -2,11 +2,11 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { runTimePackages } from '../scripts/lib/appliance.js';
 
-test('what the appliance takes of node_modules is what dist uses on its machine', () => {
+test('what the appliance takes from node_modules is what dist uses on its machine', () => {
   const packages = runTimePackages(JSON.parse(readFileSync('package-lock.json', 'utf8')));
   for (const name of ['valibot', 'pino', '@peculiar/x509', 'koffi', '@koromix/koffi-linux-x64'])
     expect(packages).toContain(`node_modules/${name}`);
-  // Not tools, nor what is for the command line, nor builds for other machines.
+  // Tools are left out, and so is what is for the command line, and builds for other machines.
   for (const name of [
     'typescript',
     'vitest',

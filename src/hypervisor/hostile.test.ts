@@ -6,8 +6,8 @@ const SCRATCH = 0x5_0000;
 const R12 = 12;
 
 /**
- * A kernel that makes random hypercalls with random arguments and random memory, until it breaks itself. What it
- * picks is often nearly right: its own addresses, frames and entries of page tables.
+ * A kernel that makes random hypercalls with random arguments and random memory contents until it breaks itself. Its
+ * choices are often nearly valid: its own addresses, frames and page-table entries.
  */
 const wild = (seed: number): string =>
   `
@@ -145,7 +145,7 @@ const wild = (seed: number): string =>
 `;
 
 describe('a hostile guest', () => {
-  it('making a million random hypercalls breaks only itself', async () => {
+  it('that makes a million random hypercalls breaks only itself', async () => {
     let made = 0;
     let guests = 0;
     const ends = new Map<string, number>();
@@ -166,7 +166,7 @@ describe('a hostile guest', () => {
         const kind = end.state === 'shutdown' ? end.reason : end.state;
         ends.set(kind, (ends.get(kind) ?? 0) + 1);
         if (kind === 'crash') break;
-        // It asked for that: a shutdown, or to sleep. It gets no rest.
+        // The guest asked for this, a shutdown or to sleep; it is run again at once.
         domain.state.shutdown = undefined;
         domain.state.shutdownCode = -1;
         for (const v of domain.state.vcpus) domain.state.events.unblock(v);
@@ -176,7 +176,7 @@ describe('a hostile guest', () => {
       const after = guards();
       for (const [i, bytes] of before.entries()) expect(Buffer.compare(bytes, after[i])).toBe(0);
     }
-    // Most guests end by breaking their own page tables or stack.
+    // Most of these guests end by breaking their own page tables or stack.
     expect(ends.get('crash')).toBeGreaterThan(0);
     expect(guests).toBeLessThan(CALLS);
   }, 120_000);

@@ -4,7 +4,7 @@ import { CallingGuest, DATA, mfn, TinyGuest } from '../../test/support/tiny-gues
 import { RecordError } from '../records/fields.js';
 import { decodeAll, type RawRecord } from '../records/record.js';
 
-/** Computes, takes timer events, makes hypercalls: a bit of everything, for ever. */
+/** A kernel that computes, takes timer events and makes hypercalls, for ever. */
 const BUSY = `
     ${TIMER_EVENTS}
     mov rbx, DATA
@@ -49,7 +49,7 @@ const BUSY = `
     pop rax
     ${LEAVE_CALLBACK}
   ${VIRQ_DATA}`;
-/** The records of a guest but for the machine's own, which also hold what no instruction can see. */
+/** The records of a guest except the machine's own record, which also contains what no instruction can observe. */
 const records = (g: TinyGuest): RawRecord[] => decodeAll(g.domain.save()).filter((r) => r.tag !== 'MACH');
 const registers = (g: TinyGuest) => g.domain.crashReport().vcpus;
 
@@ -70,7 +70,7 @@ describe('a guest that is saved and restored', () => {
     expect(registers(moved)).toEqual(registers(still));
   });
 
-  it('keeps ports, grants, page-table types and registrations', async () => {
+  it('keeps its ports, grants, page-table types and registrations', async () => {
     const c = await CallingGuest.boot({ vcpus: 2 });
     const { guest } = c;
     const { state } = guest.domain;
@@ -112,7 +112,7 @@ describe('a guest that is saved and restored', () => {
 });
 
 describe('a deterministic guest', () => {
-  it('does the same in every run, however its time is cut up', async () => {
+  it('does the same in every run, however its time is divided', async () => {
     const a = await TinyGuest.boot(BUSY);
     a.run(2_000_000);
     const b = await TinyGuest.boot(BUSY);

@@ -8,13 +8,13 @@ const hex = (b: Uint8Array): string => Buffer.from(b).toString('hex');
 const arp = (from: readonly number[], ip: readonly number[]): Uint8Array =>
   ethernet(0x0806, [0, 1, 8, 0, 6, 4, 0, 1, ...from, ...ip, ...new Array(6).fill(0), 10, 0, 0, 9]);
 
-test('an address is read and written as people write it', () => {
+test('an address is parsed and printed in the usual notation', () => {
   expect(MAC).toBe(0x00163e000001);
   expect(formatMac(MAC)).toBe('00:16:3e:00:00:01');
   expect(formatMac(readMac(Uint8Array.from([255, 254, 253, 252, 251, 250]), 0))).toBe('ff:fe:fd:fc:fb:fa');
 });
 
-test("a guest's addresses are known from its ARP and Neighbour Discovery, the latest last, and not from another's", () => {
+test("a guest's addresses are learned from its own ARP and Neighbour Discovery, the latest last, and not from those of others", () => {
   const known = new SnoopedAddresses(MAC);
   known.look(arp(GUEST, [10, 0, 0, 1]));
   known.look(arp([2, 2, 2, 2, 2, 2], [10, 0, 0, 66]));
@@ -33,7 +33,7 @@ test("a guest's addresses are known from its ARP and Neighbour Discovery, the la
   expect(known.addresses.filter((a) => a.length === 4).length).toBe(8);
 });
 
-test('an announcement is RARP for switches, and for each address what its protocol has', () => {
+test('an announcement is a RARP frame for switches, and for each address the frame of its protocol', () => {
   const fd = Uint8Array.from([0xfd, ...new Array(14).fill(0), 1]);
   const [rarp, arp4, na] = announcements(MAC, [Uint8Array.from([10, 0, 0, 1]), fd]).map(hex);
   const mac = '00163e000001';
@@ -42,7 +42,7 @@ test('an announcement is RARP for switches, and for each address what its protoc
     `ffffffffffff${mac}08060001080006040001${mac}0a0000010000000000000a000001${'00'.repeat(18)}`,
   );
   const address = 'fd000000000000000000000000000001';
-  // The checksum by hand: addresses, length 32, next header 58, type, flags, target, option.
+  // The checksum computed by hand over: addresses, length 32, next header 58, type, flags, target, option.
   expect(na).toBe(
     `333300000001${mac}86dd6000000000203aff${address}ff020000000000000000000000000001` +
       `8800${na.slice(112, 116)}20000000${address}0201${mac}`,

@@ -13,11 +13,11 @@ const encode = (frames: readonly Frame[], offloads: boolean): Uint8Array => {
 };
 
 describe('frames on a stream', () => {
-  test('are as QEMU and passt write them: four bytes of length, big-endian, and the frame', () => {
+  test('are in the format of QEMU and passt: four bytes of length, big-endian, then the frame', () => {
     expect([...encode([plainFrame(pattern(300))], false).subarray(0, 4)]).toEqual([0, 0, 1, 44]);
   });
 
-  test('arrive the same however the stream is cut', () => {
+  test('arrive the same however the stream is divided', () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 14, max: 3000 }), { maxLength: 10 }),
@@ -42,7 +42,7 @@ describe('frames on a stream', () => {
     );
   });
 
-  test('that are no frames end the stream with a word on why', () => {
+  test('that are invalid end the stream with the reason', () => {
     const decoder = (offloads: boolean) => new FrameDecoder(offloads, () => {});
     expect(() => decoder(false).push(Uint8Array.from([0x47, 0x45, 0x54, 0x20]))).toThrow(FramingError);
     expect(() => decoder(true).push(Uint8Array.from([0, 0, 0, 3, 1, 2, 3]))).toThrow(/header/);

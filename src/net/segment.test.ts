@@ -11,7 +11,7 @@ const headersOf = (b: Uint8Array) => {
   findHeaders(b, h);
   return h;
 };
-/** The frame as a guest with checksum offload leaves it. */
+/** The frame in the state in which a guest with checksum offload sends it. */
 const unfinished = (b: Uint8Array, gsoType = 0, gsoSize = 0): Frame => {
   const h = headersOf(b);
   const frame = plainFrame(blank(b, h.l4 + (h.protocol === 6 ? 16 : 6)));
@@ -30,7 +30,7 @@ describe('a checksum that a guest left blank', () => {
     ['TCP over IPv6', tcp(6, pattern(999))],
     ['UDP over IPv4', udp(4, pattern(1))],
     ['UDP over IPv6', udp(6, pattern(0))],
-  ])('is put in as the packet had it: %s', (_, whole) => {
+  ])("is filled in with the packet's true checksum: %s", (_, whole) => {
     const frame = unfinished(whole);
     expect(frame.flags).toBe(NEEDS_CSUM);
     completeChecksum(frame);
@@ -82,12 +82,12 @@ describe('a large TCP packet', () => {
     }
   });
 
-  test('says of a reduced window once only', () => {
+  test('reports a reduced window only once', () => {
     const out = finished(unfinished(tcp(4, pattern(3000), { flags: 0x90 }), GSO_TCPV4, 1000));
     expect(out.map((b) => b[headersOf(b).l4 + 13])).toEqual([0x90, 0x10, 0x10]);
   });
 
-  test('that is none goes nowhere', () => {
+  test('that is invalid is sent nowhere', () => {
     for (const [frame, gso] of [
       [udp(4, pattern(3000)), GSO_TCPV4],
       [tcp(6, pattern(3000)), GSO_TCPV4],
@@ -98,7 +98,7 @@ describe('a large TCP packet', () => {
     }
   });
 
-  test('of any length and cut arrives whole and in order', () => {
+  test('of any length and cut arrives complete and in order', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 20_000 }),
@@ -122,7 +122,7 @@ describe('a large TCP packet', () => {
   });
 });
 
-test('no frame, however broken, leads the search for headers out of it', () => {
+test('no frame, however malformed, leads the search for headers beyond its end', () => {
   fc.assert(
     fc.property(
       fc.uint8Array({ maxLength: 200 }),

@@ -40,8 +40,8 @@ const dhcp = udp(4, new Uint8Array(20), {
 });
 const data = new Uint8Array(30);
 
-describe('an interface that is held to its addresses', () => {
-  /** Name, frame, whether it leaves one with no known IP addresses, and one with some. */
+describe('an interface that is restricted to its addresses', () => {
+  /** Name, frame, whether it leaves an interface with no known IP addresses, and whether it leaves one with some. */
   const cases: [string, Uint8Array, boolean, boolean][] = [
     ['IPv4 of its own', tcp(4, data, { from: OURS }), true, true],
     ['IPv4 of another', tcp(4, data, { from: OTHER }), true, false],
@@ -142,7 +142,7 @@ describe('an interface that is held to its addresses', () => {
     expect([free.passes(frame), bound.passes(frame)]).toEqual([asFree, asBound]);
   });
 
-  it('may be announced as it is after a move, and as no other', () => {
+  it('may be announced after a move with its own address, and with no other', () => {
     const own = announcements(MAC, [Uint8Array.from(OURS), Uint8Array.from(OURS6)]);
     expect(own.map((f) => bound.passes(f))).toEqual([true, true, true]);
     const others = announcements(MAC, [Uint8Array.from(OTHER), Uint8Array.from(OTHER6)]);
@@ -154,7 +154,7 @@ describe('an interface that is held to its addresses', () => {
     ]).toEqual([false, true, true]);
   });
 
-  it('has addresses as people write them', () => {
+  it('has addresses in the usual notation', () => {
     expect(parseIp('10.0.0.5')).toEqual(Uint8Array.from(OURS));
     expect(parseIp('10.0.0.5/24')).toEqual(Uint8Array.from(OURS));
     expect(parseIp('2001:db8::5')).toEqual(Uint8Array.from(OURS6));

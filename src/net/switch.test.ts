@@ -40,7 +40,7 @@ function setUp() {
 }
 
 describe('the switch', () => {
-  test('sends to all others until it knows where an address is, then only there', () => {
+  test('sends to all other ports until it knows where an address is, then only there', () => {
     const { fabric, a, b, counts } = setUp();
     fabric.forward(a, frame(A, B));
     expect(counts()).toEqual([0, 1, 1]);
@@ -54,7 +54,7 @@ describe('the switch', () => {
     expect(counts()).toEqual([0, 0, 0]);
   });
 
-  test("knows a guest's new place from the first frame that announces it", () => {
+  test("learns a guest's new place from the first frame that announces it", () => {
     const { fabric, a, b, c, counts } = setUp();
     fabric.forward(a, frame(A, BROADCAST));
     fabric.forward(c, frame(C, BROADCAST));
@@ -66,7 +66,7 @@ describe('the switch', () => {
     expect(counts()).toEqual([0, 1, 0]);
   });
 
-  test('forgets an address after five minutes of silence, and those behind a port that left at once', () => {
+  test('forgets an address after five minutes of silence, and at once those behind a port that left', () => {
     const { clock, fabric, a, b, counts } = setUp();
     fabric.forward(a, frame(A, BROADCAST));
     fabric.forward(b, frame(B, BROADCAST));
@@ -81,7 +81,7 @@ describe('the switch', () => {
     expect(fabric.where(parseMac('02:00:00:00:00:0b'))).toBeUndefined();
   });
 
-  test('keeps a port that makes up addresses from pushing out the others', () => {
+  test('keeps a port that invents addresses from displacing those of others', () => {
     const { fabric, a, b } = setUp();
     fabric.forward(b, frame(B, BROADCAST));
     for (let i = 0; i < 5000; i++) fabric.forward(a, frame([2, 1, 0, 0, i >>> 8, i & 255], BROADCAST));
@@ -89,7 +89,7 @@ describe('the switch', () => {
     expect(fabric.ports.get(a)?.addresses).toBe(1024);
   });
 
-  test('drops what a port that does not keep up would get, and nobody else loses anything', () => {
+  test('drops frames for a port that does not keep up, and no other port loses anything', () => {
     const { fabric, a, b, c, counts } = setUp();
     b.writable = false;
     fabric.forward(a, frame(A, BROADCAST));
@@ -98,7 +98,7 @@ describe('the switch', () => {
     expect(fabric.ports.get(c)?.dropped).toBe(0);
   });
 
-  test('gives a large packet whole to ports that can take it, and in segments to those that cannot', () => {
+  test('passes a large packet whole to ports that accept it, and in segments to those that do not', () => {
     const { fabric, a, b, c } = setUp();
     const large = tcp(4, pattern(4000));
     const work = { flags: NEEDS_CSUM, csumStart: 34, csumOffset: 16, gsoType: GSO_TCPV4, gsoSize: 1448 };
@@ -113,7 +113,7 @@ describe('the switch', () => {
     filter: new SourceFilter(parseMac(mac), [Uint8Array.of(10, 0, 0, 1)]),
     token,
   });
-  /** Where a frame for A goes that C sends. */
+  /** The ports to which a frame for A from C goes. */
   const whereIsA = (fabric: LearningSwitch, ports: Port[], c: Port): string => {
     for (const port of ports) port.take();
     fabric.forward(c, frame(C, A));
@@ -123,7 +123,7 @@ describe('the switch', () => {
       .join();
   };
 
-  test('gives nobody the traffic of a port that has claimed its address, but who knows its token', () => {
+  test("gives the traffic of a port that has claimed its address only to who knows that port's token", () => {
     const fabric = new LearningSwitch(() => 0);
     const [a, b, c, d, e] = ['a', 'b', 'c', 'd', 'e'].map((name) => new Port(name));
     const ports = [a, b, c, d, e];
@@ -132,7 +132,7 @@ describe('the switch', () => {
     fabric.attach(c);
     fabric.attach(d, { kind: 'plain' });
     fabric.attach(e, claimed('02:00:00:00:00:0a', 'guess'));
-    // Before it has sent a word, too.
+    // The same holds before the port has sent anything.
     fabric.forward(d, frame(A, BROADCAST));
     expect(fabric.where(parseMac('02:00:00:00:00:0a'))).toBeUndefined();
     fabric.forward(a, frame(A, BROADCAST));
@@ -149,11 +149,11 @@ describe('the switch', () => {
         expect(whereIsA(fabric, ports, c), thief.name).toBe('a');
       }
     expect([b, d, e].map((port) => fabric.ports.get(port)!.refused)).toEqual([4, 5, 4]);
-    // Gratuitous ARP for an IP address that is not its own, from its own Ethernet address.
+    // Gratuitous ARP for an IP address of another, from the sender's own Ethernet address.
     const [, foreign] = announcements(parseMac('02:00:00:00:00:0b'), [Uint8Array.of(10, 0, 0, 7)]);
     fabric.forward(b, plainFrame(foreign));
     expect(c.take()).toBe(0);
-    // The guest's link on another host, with both there for a while: the announcement decides.
+    // The guest's link on another host; both exist for a while, and the announcement decides.
     const next = new Port('next');
     fabric.attach(next, claimed('02:00:00:00:00:0a', 'secret'));
     expect(whereIsA(fabric, [...ports, next], c)).toBe('a');
@@ -161,13 +161,13 @@ describe('the switch', () => {
     expect(whereIsA(fabric, [...ports, next], c)).toBe('next');
     fabric.detach(a);
     expect(whereIsA(fabric, [...ports, next], c)).toBe('next');
-    // Nobody has it any more: it is free.
+    // Nobody has the address any more, so it is free.
     fabric.detach(next);
     fabric.forward(e, frame(A, BROADCAST));
     expect(whereIsA(fabric, ports, c)).toBe('e');
   });
 
-  test('lets a port that says nothing have what is nobody else, and one to another switch have all', () => {
+  test('gives a port without a claim the traffic that nobody claims, and a port to another switch all of it', () => {
     const { fabric, a, b } = setUp();
     const plain = [new Port('p'), new Port('q')];
     for (const port of plain) fabric.attach(port, { kind: 'plain' });
@@ -177,18 +177,18 @@ describe('the switch', () => {
     expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(plain[0]);
     fabric.forward(a, frame(C, BROADCAST));
     expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(a);
-    // What is behind another switch is somebody's too.
+    // What is behind another switch also belongs to somebody.
     fabric.forward(plain[1], frame(C, BROADCAST));
     expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(a);
     fabric.attach(b, claimed('02:00:00:00:00:0c', ''));
     fabric.forward(b, frame(C, BROADCAST));
     expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(b);
-    // A guest that has moved on to another switch.
+    // A guest that has moved to another switch.
     fabric.forward(a, frame(C, BROADCAST));
     expect(fabric.where(parseMac('02:00:00:00:00:0c'))).toBe(a);
   });
 
-  test('learns nothing from a frame whose sender is a group', () => {
+  test('learns nothing from a frame whose source is a group address', () => {
     const { fabric, a, counts } = setUp();
     fabric.forward(a, frame(BROADCAST, B));
     expect(counts()).toEqual([0, 0, 0]);

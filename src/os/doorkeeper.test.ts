@@ -4,7 +4,7 @@ import { addressKey, Doorkeeper } from './doorkeeper.js';
 
 const LIMITS = { greetingMs: 60_000, unknown: 6, unknownPerAddress: 3, known: 4, knownPerPeer: 3 };
 
-describe('connections of strangers', () => {
+describe('connections that are not authenticated', () => {
   let server: net.Server;
   let door: Doorkeeper;
   let inside: net.Socket[];
@@ -39,7 +39,7 @@ describe('connections of strangers', () => {
     server.close();
   });
 
-  it('are closed when they have said nothing in their time, and not when they have', async () => {
+  it('are closed if they have sent nothing in time, and not otherwise', async () => {
     await listen(50);
     const silent = await knock();
     await knock();
@@ -50,7 +50,7 @@ describe('connections of strangers', () => {
     expect(inside[1].destroyed).toBe(false);
   });
 
-  it('are so many at most, in all and from an address: the oldest goes', async () => {
+  it('are limited in all and for each address: the oldest is closed', async () => {
     await listen();
     const first = await knock();
     for (let i = 0; i < 3; i++) await knock();
@@ -61,12 +61,12 @@ describe('connections of strangers', () => {
     await knock('127.0.0.3');
     await closed(inside[1]);
     expect(door.counts.unknown).toBe(6);
-    // One that was turned away is not let in late.
+    // One that was closed is not admitted later.
     expect(door.known(inside[1], 'peer')).toBe(false);
     expect(inside.map((s) => s.destroyed)).toEqual([true, true, ...Array(6).fill(false)]);
   });
 
-  it('do not take the place of those that are known, who have a limit of their own', async () => {
+  it('do not take the place of authenticated ones, which have their own limit', async () => {
     await listen();
     for (const [peer, right] of [
       ['a', true],
@@ -89,7 +89,7 @@ describe('connections of strangers', () => {
     expect(door.counts.known).toBe(3);
   });
 
-  it('are counted by address, of IPv6 by network', () => {
+  it('are counted by address, and for IPv6 by network', () => {
     expect(addressKey('::ffff:192.0.2.7')).toBe('192.0.2.7');
     expect(addressKey('2001:db8:1:2:3:4:5:6')).toBe(addressKey('2001:db8:1:2::9'));
     expect(addressKey('2001:db8::1')).toBe('2001:db8:0:0::/64');

@@ -14,7 +14,7 @@ describe('durable files', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  it('are replaced whole', () => {
+  it('are replaced as a whole', () => {
     const path = join(dir, 'a.json');
     writeDurable(path, { of: 'old'.repeat(100) });
     writeDurable(path, { of: 'new' });
@@ -29,7 +29,7 @@ describe('durable files', () => {
     expect(readdirSync(dir)).toEqual(['a.json']);
   });
 
-  it('are rid of what a writer that died has left', () => {
+  it('are cleaned of what a writer left that died', () => {
     writeDurable(join(dir, 'a.json'), 1);
     writeFileSync(join(dir, 'a.json.new'), '{"ha');
     writeFileSync(join(dir, 'b.json.new'), '');
@@ -37,7 +37,7 @@ describe('durable files', () => {
     expect(readdirSync(dir)).toEqual(['a.json']);
   });
 
-  it('that are damaged are set aside under a name of their own, and told of by their own', () => {
+  it('that are damaged are set aside under another name, and reported by their own', () => {
     const path = join(dir, 'a.json');
     const told: string[] = [];
     const read = (): unknown =>
@@ -58,7 +58,7 @@ describe('durable files', () => {
     expect(told).toEqual([]);
   });
 
-  it('of others are read only where they are files, and not longer than they may be', () => {
+  it('of others are read only if they are regular files, and only up to their limit', () => {
     const path = join(dir, 'a');
     writeFileSync(path, 'first\nlast');
     expect(readForeign(path, 100)).toBe('first\nlast');

@@ -22,7 +22,7 @@ function disk(room: number) {
 }
 
 describe('the output of a log', () => {
-  it('loses lines on a full disk, goes on when there is room, and says how many are missing', () => {
+  it('loses lines on a full disk, continues when there is space, and reports how many are missing', () => {
     const full = disk(16);
     const output = new LogOutput(1, full.write.bind(full));
     for (const word of ['first', 'second', 'third']) output.write(`${word} line\n`);
@@ -33,7 +33,7 @@ describe('the output of a log', () => {
     expect(full.text).toBe('first line\nsecon\n2 lines could not be written\nfourth line\nfifth line\n');
   });
 
-  it('does no harm to a process whose output is a full disk', () => {
+  it('does no harm to a process whose output is on a full disk', () => {
     const fd = openSync('/dev/full', 'w');
     const { href } = new URL('../../dist/os/log-output.js', import.meta.url);
     const program = `const { logLine } = await import('${href}'); logLine('lost'); setTimeout(() => process.exit(7), 50);`;

@@ -18,7 +18,7 @@ describe('the end of a process', () => {
     expect(await words(sleeper('exit 7'))).toBe('ended with exit code 7');
   });
 
-  it('has its signal, and what that may mean', async () => {
+  it('has its signal, and what that signal may mean', async () => {
     const segv = sleeper();
     segv.kill('SIGSEGV');
     expect(await words(segv)).toBe('was ended by SIGSEGV');
@@ -27,7 +27,7 @@ describe('the end of a process', () => {
     expect(await words(abort)).toMatch(/SIGABRT; a reason may be a lack of memory .*limited to 300 MiB/);
   });
 
-  it('tells who killed it', async () => {
+  it('names who killed it', async () => {
     const other = sleeper();
     other.kill('SIGKILL');
     expect(await words(other)).toMatch(/killed \(SIGKILL\) by (somebody else|the kernel, it seems)/);
@@ -37,14 +37,14 @@ describe('the end of a process', () => {
     expect(await words(ours)).toBe('was killed by this daemon (SIGKILL): it did not answer');
   });
 
-  it('is waited for a moment, as the connection ends first', async () => {
+  it('is waited for briefly, because the connection ends first', async () => {
     const child = sleeper();
     const said = wordsOfEnd(child.pid!);
     child.kill('SIGTERM');
     expect(await said).toBe('was ended by SIGTERM');
   });
 
-  it('is not made up where it was not seen', async () => {
+  it('is not invented if it was not observed', async () => {
     expect(await wordsOfEnd(0)).toContain('unseen');
   });
 });

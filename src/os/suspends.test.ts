@@ -4,7 +4,7 @@ import { machineSuspends, Suspends } from './suspends.js';
 const MS = 1e6;
 const S = 1e9;
 
-/** The two clocks of a machine, and half of the time that one reading of them takes. */
+/** The two clocks of a machine, and half the time that one reading of them takes. */
 function machine(stepNs = 0) {
   const clocks = { monotonic: 100 * S, lead: 4_900 * S, reading: 0, readable: true };
   const suspends = new Suspends(
@@ -29,7 +29,7 @@ function machine(stepNs = 0) {
 }
 
 describe('a machine that is suspended', () => {
-  test('has each of its suspends counted once, however short, to the microsecond', () => {
+  test('has each suspend counted once, however short, to the microsecond', () => {
     const { suspends, pass } = machine();
     let told = 0;
     const stop = suspends.onSuspend(() => told++);
@@ -43,7 +43,7 @@ describe('a machine that is suspended', () => {
     expect(told).toBe(2);
   });
 
-  test('is not taken as suspended while a reading takes long, whatever interrupts it', () => {
+  test('is not taken for suspended while a reading takes long, whatever interrupts it', () => {
     const { clocks, pass } = machine();
     let random = 12345;
     for (let i = 0; i < 10_000; i++) {
@@ -60,14 +60,14 @@ describe('a machine that is suspended', () => {
     expect(pass(S, S)).toBeCloseTo(S, -8);
   });
 
-  test('is known by /proc/uptime too, which goes in steps', () => {
+  test('is also recognised by /proc/uptime, which advances in steps', () => {
     const { pass } = machine(10 * MS);
     for (let i = 0; i < 1000; i++) expect(pass(1.7 * MS)).toBe(0);
     const found = pass(2 * MS, 700 * MS);
     expect(Math.abs(found - 700 * MS)).toBeLessThan(11 * MS);
   });
 
-  test('is this machine: its clocks can be read, and it is not suspended while it is busy', () => {
+  test('is this machine: its clocks can be read, and it does not count as suspended while it is busy', () => {
     const suspends = machineSuspends();
     for (let i = 0; i < 100_000; i++) suspends.look();
     expect(suspends.totalNs).toBe(0);

@@ -1,10 +1,10 @@
 /**
- * Holds every offset, size, type and constant of this folder against Xen's own headers: a C program that
- * includes them is generated, compiled and run, and what it prints is compared.
+ * Compares every offset, size, type and constant in this folder with Xen's own headers: a C program that includes them
+ * is generated, compiled and run, and its output is compared.
  *
- * The headers are those of Debian's libxen-dev (4.17), as installed, or fetched with apt; so is the compiler: cc,
- * gcc or clang if there is one, else Debian's tcc. Without them the checks are skipped with a message; where CI is
- * set they fail.
+ * The headers are those of Debian's libxen-dev (4.17), installed or downloaded with apt; the compiler is cc, gcc or
+ * clang if there is one, else Debian's tcc. Without them the checks are skipped with a message; where CI is set they
+ * fail.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { XEN_EMULATE_PREFIX } from './cpuid.js';
 import { type Fields, type StructLayout, scalarOf } from './struct.js';
 import { XSD_ERRORS } from './xs-wire.js';
 
-/** Ours, or another standard's: no header of Xen's public ABI has them. The test below holds them to it. */
+/** Constants of our own or of another standard: no header of Xen's public ABI has them, which a test below checks. */
 const OWN = new Set(
   `NR_HYPERCALL_STUBS ERESTART START_INFO_MAGIC TI_DPL_MASK TI_IF XEN_RUNSTATE_UPDATE_BIT
   MMU_UPDATE_COMMAND_MASK MEMOP_EXTENT_SHIFT MEMOP_CMD_MASK
@@ -29,16 +29,16 @@ const OWN = new Set(
   XEN_CPUID_TIME_VTSC TSC_MODE_DEFAULT TSC_MODE_ALWAYS_EMULATE TSC_MODE_NEVER_EMULATE
   XENCONS_CONNECTION`.split(/\s+/),
 );
-/** Later than Debian's headers: checked only where the headers found have them. */
+/** Newer than Debian's headers: checked only where the headers have them. */
 const NEWER = new Set(
   `VCPUOP_register_runstate_phys_area VCPUOP_register_vcpu_time_phys_area
   XENFEAT_runstate_phys_area XENFEAT_vcpu_time_phys_area XENFEAT_dm_msix_all_writes
   XENCONSOLE_CONNECTED XENCONSOLE_DISCONNECTED
   XS_GET_FEATURE XS_SET_FEATURE XS_GET_QUOTA XS_SET_QUOTA XENSTORE_SERVER_FEATURE_WATCHDEPTH`.split(/\s+/),
 );
-/** Grows with the version. */
+/** A constant that grows with the version. */
 const VERSION_DEPENDENT = new Set(['XS_TYPE_COUNT']);
-/** The BIOS's, in no public header. */
+/** The BIOS's constant, which is in no public header. */
 const OWN_STRUCTS = new Set(['e820entry']);
 
 const PRELUDE = `
@@ -118,7 +118,7 @@ async function declared(): Promise<Declared> {
   return found;
 }
 
-/** Where `xen/xen.h` is, or why there is none. */
+/** The directory of `xen/xen.h`, or the reason why there is none. */
 async function includeFolder(): Promise<{ folder: string } | { problem: string }> {
   if (existsSync('/usr/include/xen/xen.h')) return { folder: '/usr/include' };
   try {
@@ -131,7 +131,7 @@ async function includeFolder(): Promise<{ folder: string } | { problem: string }
 
 const include = await includeFolder();
 
-/** A compiler, with its own options, that runs a program if it is given `-run FILE`; or one that makes a file. */
+/** A compiler with its options, either one that runs a program with `-run FILE`, or one that makes a file. */
 interface Compiler {
   readonly file: string;
   readonly options: readonly string[];
@@ -162,7 +162,7 @@ const missing = [
   ...('problem' in compiler ? [`a C compiler: ${compiler.problem}`] : []),
 ];
 
-/** Compiles and, with `run`, runs a program; returns what it or the compiler said. */
+/** Compiles a program and, with `run`, runs it. Returns the output of the program or of the compiler. */
 function compile(source: string, x86_32: boolean, run: boolean): { ok: boolean; said: string } {
   const folder = mkdtempSync(join(tmpdir(), 'stillpoint-headers-'));
   const file = join(folder, 'ask.c');
@@ -191,7 +191,7 @@ function compile(source: string, x86_32: boolean, run: boolean): { ok: boolean; 
   }
 }
 
-/** Of these names, those that no header declares. A compiler may stop at the first. */
+/** Returns those of these names that no header declares. A compiler may stop at the first one. */
 function undeclared(names: Iterable<string>): Set<string> {
   const absent = new Set<string>();
   for (;;) {
@@ -205,7 +205,7 @@ function undeclared(names: Iterable<string>): Set<string> {
   }
 }
 
-/** Compiles and runs statements that print `key value` lines. */
+/** Compiles and runs statements that print lines `key value`. */
 function ask(statements: string[], x86_32: boolean): Map<string, string> {
   const source = `${PRELUDE}int main(void) {\n${statements.join('\n')}\nreturn 0;\n}\n`;
   const { ok, said } = compile(source, x86_32, true);
@@ -216,7 +216,7 @@ function ask(statements: string[], x86_32: boolean): Map<string, string> {
 
 const printed = (key: string, c: string) => `printf("${key} %lld\\n", (long long)(${c}));`;
 
-/** What to ask about the fields of a structure, and what our table says of it. */
+/** The questions about the fields of a structure, and what our table answers. */
 function questions(name: string, sizeof: number, fields: Fields): { key: string; c: string; ours: number }[] {
   const asked = [{ key: `${name}:sizeof`, c: `sizeof(struct ${name})`, ours: sizeof }];
   for (const [field, [offset, type, path = field]] of Object.entries(fields)) {
@@ -229,7 +229,7 @@ function questions(name: string, sizeof: number, fields: Fields): { key: string;
       asked.push({ key: `${key}:bytes`, c: `sizeof(${c}) == ${count ?? 1} * sizeof(${element})`, ours: 1 });
       continue;
     }
-    // A flexible array has no size of its own: its element has.
+    // A flexible array has no size of its own; its element has one.
     const array = type.includes('[');
     const flexible = array && scalar.count === 1;
     asked.push({ key: `${key}:bytes`, c: flexible ? `sizeof(${c}[0])` : `sizeof(${c})`, ours: scalar.bytes });
@@ -243,9 +243,12 @@ function questions(name: string, sizeof: number, fields: Fields): { key: string;
 
 if (missing.length > 0) console.warn(`stillpoint: not tested against Xen's headers: ${missing.join('; ')}`);
 
-test.runIf(process.env['CI'])("Xen's headers and a C compiler are there, so that the ABI is checked", () => {
-  expect(missing).toEqual([]);
-});
+test.runIf(process.env['CI'])(
+  "Xen's headers and a C compiler are available, so that the ABI is checked",
+  () => {
+    expect(missing).toEqual([]);
+  },
+);
 
 describe.skipIf(missing.length > 0)("Xen's headers", () => {
   test('every structure has the size, offsets and types of its header', async () => {
@@ -281,7 +284,7 @@ describe.skipIf(missing.length > 0)("Xen's headers", () => {
     expect(ours).toEqual(Object.fromEntries(theirs));
   });
 
-  test('no constant of the headers hides among those that are said to be our own', async () => {
+  test('no constant of the headers is listed among our own', async () => {
     const { constants } = await declared();
     expect([...OWN].filter((name) => !constants.has(name))).toEqual([]);
     expect([...NEWER].filter((name) => !constants.has(name))).toEqual([]);
@@ -297,7 +300,7 @@ describe.skipIf(missing.length > 0)("Xen's headers", () => {
     expect(XEN_EMULATE_PREFIX).toEqual(prefix.match(/0x../g)!.map(Number));
   });
 
-  test('a field one byte off is noticed', () => {
+  test('a field that is off by one byte is detected', () => {
     const [, offset] = questions('vcpu_info', 64, { evtchn_upcall_mask: [2, 'u8'] });
     const theirs = ask([printed('at', offset.c)], false);
     expect(theirs.get('at')).toBe('1');
@@ -305,7 +308,7 @@ describe.skipIf(missing.length > 0)("Xen's headers", () => {
   });
 });
 
-test('a structure gives each field its offset as a number', async () => {
+test('a structure has the offset of each field as a number', async () => {
   for (const { layout, offsets } of (await declared()).structs) {
     for (const [field, [offset]] of Object.entries(layout.fields)) expect(offsets[field]).toBe(offset);
   }

@@ -22,7 +22,7 @@ import {
   writeSlot,
 } from './ring.js';
 
-/** Four pages, of which a ring takes the last and the second: neighbours in the ring, not in memory. */
+/** Four pages, of which a ring uses the last and the second: they are adjacent in the ring but not in memory. */
 function twoEnds(slotBytes: number, start = 0) {
   const mem = new LinearMemory(new ArrayBuffer(4 * 4096));
   const pages = [3 * 4096, 4096];
@@ -35,7 +35,7 @@ function twoEnds(slotBytes: number, start = 0) {
 }
 
 describe('a ring', () => {
-  test('of one page has the slots that real drivers count on', () => {
+  test('of one page has the number of slots that real drivers expect', () => {
     expect(ringSlots(4096, BlkifRequest.sizeof)).toBe(32);
     expect(ringSlots(4096, BlkifRequestX86_32.sizeof)).toBe(32);
     expect(ringSlots(16 * 4096, BlkifRequest.sizeof)).toBe(512);
@@ -43,7 +43,7 @@ describe('a ring', () => {
     expect(ringSlots(4096, NetifRxRequest.sizeof)).toBe(256);
   });
 
-  test('carries every request and response once, in order, and wakes whoever asked, also over the wrap of indices', () => {
+  test('carries every request and response once, in order, and wakes whoever asked, also when indices wrap', () => {
     const steps = fc.array(fc.constantFrom('request', 'serve', 'collect'), { maxLength: 400 });
     fc.assert(
       fc.property(
@@ -104,7 +104,7 @@ describe('a ring', () => {
     );
   });
 
-  test('that a front end fills beyond its size is told apart, and gives no more requests than it has slots', () => {
+  test('that a front end overfills is detected, and returns no more requests than it has slots', () => {
     const { mem, pages, back } = twoEnds(112);
     mem.setU32(pages[0] + Sring.req_prod, back.slots);
     expect(requestProducerOverflows(mem, back)).toBe(false);
@@ -113,7 +113,7 @@ describe('a ring', () => {
     expect(unconsumedRequests(mem, back)).toBe(back.slots);
   });
 
-  test('does not believe indices that a hostile end wrote over its own', () => {
+  test('does not use indices that a hostile end wrote over its own', () => {
     const { mem, pages, front, back } = twoEnds(112);
     writeSlot(mem, front, 0, new Uint8Array(112).fill(7));
     front.req_prod_pvt = 1;

@@ -26,7 +26,7 @@ afterEach(async () => {
 });
 
 describe('the client', () => {
-  test('does all that the protocol can', async () => {
+  test('can use everything in the protocol', async () => {
     const xs = await XenstoreClient.connect({ path });
     await xs.write('/a/b', 'größer');
     expect(await xs.read('/a/b')).toBe('größer');
@@ -79,7 +79,7 @@ describe('the client', () => {
     await xs.close();
   });
 
-  test('sees changes through a watch, each once, until it breaks out', async () => {
+  test('gets each change once through a watch, until it leaves the loop', async () => {
     const xs = await XenstoreClient.connect({ path });
     const dom0 = server.local();
     const seen: string[] = [];
@@ -93,13 +93,13 @@ describe('the client', () => {
       if (seen.length === 3) break;
     }
     expect(seen).toEqual(['/w', '/w/a', '/w/b']);
-    // The next request is answered after the watch is gone.
+    // The next request is answered after the watch is removed.
     await xs.read('/');
     expect([...server.connections].map((c) => c.watches.length)).toEqual([0, 0]);
     await xs.close();
   });
 
-  test('ends a watch by a signal, and by the end of the connection with an error', async () => {
+  test('ends a watch by a signal, and with an error when the connection ends', async () => {
     const xs = await XenstoreClient.connect({ path });
     const stop = new AbortController();
     for await (const _ of xs.watch('/w', { signal: stop.signal, depth: 1 })) setImmediate(() => stop.abort());
@@ -110,7 +110,7 @@ describe('the client', () => {
     await expect(xs.read('/')).rejects.toMatchObject({ code: 'ECONNRESET' });
   });
 
-  test('counts right though several count at once in transactions', async () => {
+  test('counts correctly if several clients count at once in transactions', async () => {
     const clients = await Promise.all([0, 1, 2, 3].map(() => XenstoreClient.connect({ path })));
     await clients[0].write('/n', '0');
     await Promise.all(
@@ -133,7 +133,7 @@ describe('the client', () => {
     await Promise.all(clients.map((xs) => xs.close()));
   });
 
-  test('gives up a transaction after as many tries as it was told', async () => {
+  test('gives a transaction up after the given number of attempts', async () => {
     const xs = await XenstoreClient.connect({ path });
     const dom0 = server.local();
     dom0.write('/n', '0');
@@ -152,8 +152,8 @@ describe('the client', () => {
   });
 });
 
-describe('a client that does harm', () => {
-  test('by taking none of its events is cut off, and others go on', async () => {
+describe('a harmful client', () => {
+  test('that does not take its events is disconnected, and others continue', async () => {
     const xs = await XenstoreClient.connect({ path });
     const lazy = connectSocket(path);
     const ended = new Promise<void>((resolve) => lazy.once('close', () => resolve()));
@@ -170,7 +170,7 @@ describe('a client that does harm', () => {
     await xs.close();
   });
 
-  test('by a payload above the limit is cut off', async () => {
+  test('that announces a payload above the limit is disconnected', async () => {
     const xs = await XenstoreClient.connect({ path });
     const bad = connectSocket(path);
     const ended = new Promise<void>((resolve) => bad.once('close', () => resolve()));
@@ -183,7 +183,7 @@ describe('a client that does harm', () => {
     await xs.close();
   });
 
-  test('by asking without end and taking no answers waits, and loses none of them', async () => {
+  test('that sends requests without end and takes no answers has to wait, and loses none of them', async () => {
     const xs = await XenstoreClient.connect({ path });
     await xs.write('/big', 'x'.repeat(4000));
     const greedy = connectSocket(path);

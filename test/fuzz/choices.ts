@@ -1,17 +1,17 @@
 /**
- * An input of a fuzz target: a list of choices. What a target makes of them is always something that could be sent;
- * so an input that is changed anywhere is still an input.
+ * An input of a fuzz target: a list of choices. Whatever a target makes of them could be sent by somebody, so an input
+ * that is changed at any place is still an input.
  */
 import type { Random } from '../twin/random.js';
 
 export class Choices {
-  /** All that were made, those that the list did not have too. */
+  /** All choices that were made, including those that the list did not have. */
   readonly made: number[] = [];
 
   constructor(
     private readonly given: readonly number[],
     private readonly random: Random,
-    /** No more than this many; then every choice is 0. */
+    /** The greatest number of choices; after it every choice is 0. */
     private readonly most: number,
   ) {}
 
@@ -19,7 +19,7 @@ export class Choices {
     return this.made.length >= this.most;
   }
 
-  /** 32 bits. */
+  /** A choice of 32 bits. */
   word(): number {
     const at = this.made.length;
     if (at >= this.most) return 0;
@@ -39,7 +39,7 @@ export class Choices {
   }
 }
 
-/** Another input, like this one. */
+/** Returns another input, similar to this one. */
 export function mutated(list: readonly number[], other: readonly number[], random: Random): number[] {
   const out = [...list];
   for (let n = 1 + random.below(4); n > 0; n--) {

@@ -1,4 +1,4 @@
-/** What of our own code an input has executed: V8's precise coverage, taken in this process. */
+/** Reports which of our own code an input has executed, by V8's precise coverage of this process. */
 import inspector from 'node:inspector';
 
 interface Range {
@@ -16,14 +16,14 @@ export class Coverage {
   private readonly session = new inspector.Session();
   private readonly seen = new Set<string>();
 
-  /** Counts only files whose URL matches. */
+  /** Only files whose URL matches are counted. */
   constructor(private readonly files: RegExp) {
     this.session.connect();
     this.session.post('Profiler.enable');
     this.session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
   }
 
-  /** Ways through functions that were seen for the first time since the last call. */
+  /** The number of paths through functions that were new since the last call. */
   fresh(): number {
     let taken: Taken | undefined;
     this.session.post('Profiler.takePreciseCoverage', (error, result) => {
@@ -35,7 +35,7 @@ export class Coverage {
       if (!this.files.test(url)) continue;
       for (const { ranges } of functions) {
         if (ranges[0].count === 0) continue;
-        // Which of a function's blocks were executed.
+        // The path is which of a function's blocks were executed.
         const way = `${url} ${ranges.map((r) => `${r.startOffset}${r.count > 0 ? '+' : '-'}`).join(' ')}`;
         if (this.seen.has(way)) continue;
         this.seen.add(way);

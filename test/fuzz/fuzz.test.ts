@@ -3,10 +3,10 @@ import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import type { FuzzResult } from './fuzz.js';
 
-/** Of each target; more in `npm run soak -- fuzz`. */
+/** The number of inputs for each target; `npm run soak -- fuzz` takes more. */
 const INPUTS = 120;
 
-it('whatever a guest or another host sends, nothing breaks but its sender', () => {
+it('whatever a guest or another host sends, only its sender breaks', () => {
   const r = spawnSync(process.execPath, ['build/test/fuzz/short.js', '2026', String(INPUTS), '6000'], {
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
     encoding: 'utf8',
@@ -20,7 +20,7 @@ it('whatever a guest or another host sends, nothing breaks but its sender', () =
   for (const { name, failures, inputs, kept, ways } of results) {
     expect(failures, name).toEqual([]);
     expect(inputs, name).toBe(INPUTS);
-    // The coverage is really seen, and inputs that go new ways are kept.
+    // Coverage is really measured, and inputs that take new paths are kept.
     expect(ways, name).toBeGreaterThan(10);
     expect(kept, name).toBeGreaterThan(0);
     expect(kept, name).toBeLessThan(INPUTS);

@@ -1,15 +1,15 @@
-/** Fuzzing with coverage feedback: inputs that go new ways through our code are kept, and changed further. */
+/** Fuzzing with coverage feedback: inputs that take new paths through our code are kept, and changed further. */
 import { Random } from '../twin/random.js';
 import { Choices, mutated } from './choices.js';
 import { Coverage } from './coverage.js';
 
 export interface Target {
   readonly name: string;
-  /** Files whose coverage guides it. */
+  /** The files whose coverage guides it. */
   readonly files: RegExp;
-  /** Choices of one input at most. */
+  /** The greatest number of choices in one input. */
   readonly most: number;
-  /** Makes one input of the choices and does it. Throws where something that must hold does not. */
+  /** Makes an input from the choices and runs it. Throws if something that must be true is not. */
   run(choices: Choices): void | Promise<void>;
 }
 
@@ -17,13 +17,13 @@ export interface FuzzResult {
   readonly inputs: number;
   readonly kept: number;
   readonly ways: number;
-  /** What went wrong, with the input. */
+  /** The failure, with the input. */
   readonly failures: readonly string[];
 }
 
-/** One in so many inputs begins from nothing. */
+/** One in so many inputs starts from nothing. */
 const FRESH = 16;
-/** Inputs between two looks at the coverage: a look costs as much as some inputs. */
+/** The number of inputs between two measurements of coverage: a measurement costs as much as some inputs. */
 const TOGETHER = 4;
 const MOST_FAILURES = 5;
 

@@ -7,10 +7,10 @@ const SCRATCH = 0x5_0000;
 const SCRATCH_BYTES = 0x4000;
 const DOMID_SELF = 0x7ff0;
 const SCHED_OP = 29;
-/** Inputs on one guest before it gets a new machine. */
+/** The number of inputs for one guest before it gets a new machine. */
 const LIFE = 200;
 
-/** A word that is often nearly right. */
+/** A word that is often nearly valid. */
 function word(c: Choices): number | bigint {
   switch (c.below(16)) {
     case 0:
@@ -45,7 +45,7 @@ export function hypercalls(): Target {
   let calling: CallingGuest | undefined;
   let guards: Uint8Array[] = [];
   let age = 0;
-  /** What is not the guest's: the machine-to-physical table's page tables, and what lies behind the frames. */
+  /** Memory that is not the guest's: the page tables of the machine-to-physical table, and what follows the frames. */
   const looked = ({ guest }: CallingGuest): Uint8Array[] => {
     const { layout, state } = guest.domain;
     const { mem, engine } = state;
@@ -74,7 +74,7 @@ export function hypercalls(): Target {
         try {
           calling.call(nr, word(c), word(c), word(c), word(c), word(c));
         } catch (error) {
-          // It has broken itself, or sleeps: that is its right.
+          // The guest has broken itself, or sleeps, which it may do.
           if (!/the guest ended otherwise/.test((error as Error).message)) throw error;
           age = LIFE + 1;
           break;

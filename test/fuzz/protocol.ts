@@ -1,6 +1,7 @@
 /**
- * Targets made from the tables of src/protocol: for each message values that are as declared, bent, fed to who takes
- * requests, to who takes notices, and to who reads answers. Always a typed refusal, or the handler; never anything else.
+ * Targets that are made from the tables of src/protocol: for each message, values as declared and altered ones are
+ * passed to the code that takes requests, notices or answers. The result must be a typed refusal or a call of the
+ * handler, and never anything else.
  */
 import type * as v from 'valibot';
 import { DIRECTIONS } from '../../scripts/lib/protocol-doc.js';
@@ -27,7 +28,7 @@ import {
 import type { Choices } from './choices.js';
 import type { Target } from './fuzz.js';
 
-/** Texts that satisfy the forms of the tables, and some that nearly do. */
+/** Texts in the formats of the tables, and some that nearly are. */
 const TEXTS = [
   'web',
   'guest one',
@@ -55,7 +56,7 @@ const NUMBERS = [0, 1, 2, 8, 512, 1024, 51_712, 65_535];
 const ODD_NUMBERS = [-1, -0, 0.5, 1e21, 2 ** 53, 2 ** 31, Number.MAX_VALUE];
 const VALUES: readonly unknown[] = [null, true, [], {}, [[]], { toString: 1 }, { __proto__: null, a: 1 }];
 
-/** A value as it is declared, as far as its types go; its limits mostly. */
+/** A value as declared: right types, and mostly within its limits. */
 export function valid(c: Choices, shape: Shape, depth = 0): unknown {
   const { inner, optional, nullable } = unwrapped(shape);
   if (nullable && c.once(4)) return null;
@@ -103,7 +104,7 @@ export function valid(c: Choices, shape: Shape, depth = 0): unknown {
   }
 }
 
-/** Something else than what was there, somewhere in it. */
+/** Replaces something anywhere in a value. */
 function bent(c: Choices, value: unknown): unknown {
   if (c.once(3) || typeof value !== 'object' || value === null) {
     const kind = c.below(4);
@@ -125,7 +126,7 @@ function bent(c: Choices, value: unknown): unknown {
   return { ...value, [name]: bent(c, field) };
 }
 
-/** As it comes over a line. */
+/** The value as it arrives over a connection. */
 const carried = (value: unknown): unknown =>
   value === undefined ? undefined : JSON.parse(JSON.stringify(value));
 const made = (c: Choices, schema: v.GenericSchema): unknown => {
@@ -142,7 +143,7 @@ const handlersOf = (table: Requests): Handlers<Requests> =>
 const listenersOf = (table: Notices): Listeners<Notices> =>
   Object.fromEntries(Object.keys(table).map((name) => [name, () => undefined]));
 
-/** Only what the tables say. */
+/** Calls only what the tables declare. */
 function refused(error: unknown, name: string): void {
   if (!(error instanceof Failure || error instanceof ProtocolError)) throw error;
   if (error instanceof Failure && error.code !== 'usage') throw error;
@@ -176,7 +177,7 @@ export function messages(): Target {
   };
 }
 
-/** A stream whose other side is played. */
+/** A stream whose other side the target plays. */
 class Played implements ByteStream {
   readonly writableLength = 0;
   private data: (bytes: Uint8Array) => void = () => {};
@@ -223,7 +224,7 @@ export function answers(): Target {
   };
 }
 
-/** Configurations, disks, networks and the daemon's files, as strangers and crashes leave them. */
+/** Configurations, disks, networks and the daemon's files, as strangers and crashes may leave them. */
 export function configurations(): Target {
   const shapes = Object.values(DAEMON_FILES).map(({ shape }) => shape);
   return {

@@ -17,7 +17,7 @@ const settle = async (): Promise<void> => {
   for (let i = 0; i < 4; i++) await undefined;
 };
 
-/** A request that is often nearly right. */
+/** A request that is often nearly valid. */
 function blockRequest(
   c: Choices,
   set8: (at: number, v: number) => void,
@@ -111,7 +111,7 @@ export function diskRing(): Target {
       await settle();
       if (guarded.some((byte) => byte !== 0x5a)) throw new Error('a page that was not granted has changed');
       if (front.backState === 4) return;
-      // Whatever it did: a front end that begins anew is served.
+      // Whatever it did, a front end that starts again is served.
       link.failing = 0;
       grantAll();
       front.set('state', 6);
@@ -168,7 +168,7 @@ export function netRing(): Target {
       if (link.sent.some((f) => f.bytes.length > 65_553))
         throw new Error('a frame is larger than any may be');
       link.sent = [];
-      // A queue that was broken stands still: another front end.
+      // A broken queue stands still, so another front end is made.
       if (bench.log.length > 0) bench = new VifBench().connect();
     },
   };

@@ -1,6 +1,6 @@
-// A child of fuzz.test.ts and of soak/fuzz.ts: `short.js SEED INPUTS SECONDS`. Coverage is of the process that it is
-// taken in, so no test runner may be in it. Each target has so many inputs, or an equal share of the seconds if they are
-// over earlier. Prints a line of JSON for each target.
+// A child process of fuzz.test.ts and soak/fuzz.ts: `short.js SEED INPUTS SECONDS`. Coverage is measured for the whole
+// process, so no test runner may be in it. Each target gets so many inputs, or ends early after an equal share of the
+// seconds. Prints a line of JSON for each target.
 import { fuzz } from './fuzz.js';
 import { targets } from './targets.js';
 

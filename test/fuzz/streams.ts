@@ -1,4 +1,4 @@
-/** Targets: what another host may send: the stream of a guest, the state in it, and the daemon's lines. */
+/** Targets: what another host may send, which is a guest's stream, the state in it, and lines to the daemon. */
 import { readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
@@ -12,7 +12,7 @@ import { TinyGuest } from '../support/tiny-guest.js';
 import type { Choices } from './choices.js';
 import type { Target } from './fuzz.js';
 
-/** Bytes changed, cut, or repeated; the checksum is made right again by whoever encodes them. */
+/** Bytes changed, cut or repeated; the caller then corrects the checksum. */
 function bent(c: Choices, bytes: Uint8Array): Uint8Array {
   const out = bytes.slice();
   for (let n = c.below(4); n > 0 && out.length > 0; n--) {
@@ -25,7 +25,7 @@ function bent(c: Choices, bytes: Uint8Array): Uint8Array {
   return out;
 }
 
-/** Records in another order, twice, left out, bent, of another version or tag. */
+/** Records in another order, repeated, left out, altered, or with another version or tag. */
 function shuffled(c: Choices, records: readonly RawRecord[]): Uint8Array {
   const list = [...records];
   for (let n = c.below(3); n > 0 && list.length > 0; n--) {
@@ -65,7 +65,7 @@ async function streamWithCode(): Promise<RawRecord[]> {
   return decodeAll(concatBytes(parts));
 }
 
-/** The stream of a small guest, read into memory as a destination does. */
+/** Reads the stream of a small guest into memory as a destination does. */
 export async function stream(): Promise<Target> {
   const fixture = inRoot('test/migration/fixtures/small-guest-1.img.gz');
   const records = decodeAll(new Uint8Array(gunzipSync(readFileSync(fixture))));
@@ -107,7 +107,9 @@ export async function stream(): Promise<Target> {
   };
 }
 
-/** The saved state of a domain, with right checksums: it is refused, or the guest that it makes harms only itself. */
+/**
+ * The saved state of a domain with right checksums: it is refused, or the guest that is made from it harms only itself.
+ */
 export async function state(): Promise<Target> {
   const source = `
     mov eax, 7
@@ -142,7 +144,7 @@ export async function state(): Promise<Target> {
   };
 }
 
-/** Lines to a daemon, in pieces: nothing is held beyond a line, and the connection ends or goes on. */
+/** Lines to a daemon, in pieces: no more than a line is buffered, and the connection ends or continues. */
 export function lines(): Target {
   const parts = [
     '{"id":1,"do":"hello","with":{"versions":[1]}}\n',

@@ -1,4 +1,4 @@
-/** All that somebody hostile can give us: a guest from inside, another host from outside. */
+/** All targets: what a hostile party can send, a guest from inside and another host from outside. */
 import type { Target } from './fuzz.js';
 import { hypercalls } from './hypercalls.js';
 import { answers, configurations, messages } from './protocol.js';

@@ -14,12 +14,9 @@ const unpacked = async (file: Uint8Array): Promise<string> =>
 const expected = Buffer.from(kernel).toString('hex');
 
 describe('a compressed kernel', () => {
-  test.each(['xz', 'xzBlocks', 'lz4', 'zstd'] as const)(
-    '%s: comes out byte for byte',
-    async (name) => {
-      expect(await unpacked(bzImage(payload(name), kernel.length))).toBe(expected);
-    },
-  );
+  test.each(['xz', 'xzBlocks', 'lz4', 'zstd'] as const)('%s: is decompressed byte for byte', async (name) => {
+    expect(await unpacked(bzImage(payload(name), kernel.length))).toBe(expected);
+  });
 
   test('gzip: is decompressed byte for byte, in a bzImage and alone', async () => {
     expect(await unpacked(bzImage(gzipSync(kernel)))).toBe(expected);

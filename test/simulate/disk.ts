@@ -1,6 +1,7 @@
 /**
- * The disk of a simulated host: what is written is there for all who look, and on disk only when it was synced. When the
- * power fails, of what was not synced any beginning is there: of a file's contents, and of what was done to a directory's names.
+ * The disk of a simulated host: all readers see at once what is written, but it is on the medium only when it was
+ * synced. When the power fails, any beginning of what was not synced is kept: of a file's contents, and of the changes
+ * to a directory's names.
  */
 import type { FileFacts, Files } from '../../src/os/files.js';
 import type { Dice } from './time.js';
@@ -8,7 +9,7 @@ import type { Dice } from './time.js';
 export interface Inode {
   readonly ino: number;
   text: string;
-  /** What is on disk of it. */
+  /** The part that is on the medium. */
   synced: string;
   size: number;
 }
@@ -17,7 +18,7 @@ type NameChange = { readonly name: string; readonly inode: Inode | undefined };
 
 interface Directory {
   names: Map<string, Inode>;
-  /** As on disk, and what was done since. */
+  /** The state on the medium, and what was done since. */
   synced: Map<string, Inode>;
   changes: NameChange[];
 }
@@ -76,7 +77,7 @@ export class Disk {
     for (let at = path; at !== ''; [at] = split(at)) {
       if (this.directories.has(at)) return;
       this.room(path);
-      // Directories are there for good at once: nothing here depends on more.
+      // Directories are on the medium at once: nothing here depends on more.
       this.directories.set(at, { names: new Map(), synced: new Map(), changes: [] });
     }
   }
@@ -95,7 +96,7 @@ export class Disk {
     return inode;
   }
 
-  /** A file, whole and on disk, also where there is no room for others. */
+  /** Makes a file as a whole, also on the medium and on a full disk. */
   put(path: string, text: string): void {
     const { full } = this;
     this.full = false;
@@ -104,7 +105,7 @@ export class Disk {
     this.fill(inode, text);
     this.syncDirectory(this.directory(split(path)[0]));
   }
-  /** No file any more, and on disk neither. */
+  /** Removes a file, also from the medium. */
   drop(path: string): void {
     this.remove(path);
     this.syncDirectory(this.directory(split(path)[0]));
@@ -146,7 +147,7 @@ export class Disk {
     this.name(path, inode);
   }
 
-  /** What is on disk of a directory from now on: the names that it has. */
+  /** Sets which names of a directory are on the medium from now on. */
   syncDirectory(directory: Directory): void {
     if (directory.changes.length === 0) return;
     directory.changes = [];
@@ -202,7 +203,7 @@ export class Disk {
       for (const inode of names.values()) if (inode.text !== inode.synced) torn.add(inode);
     }
     for (const inode of torn) {
-      // Its old contents, or any beginning of the new ones.
+      // The file has its old contents, or any beginning of the new ones.
       const left = dice.below(4);
       if (left === 1) inode.synced = '';
       else if (left > 1) inode.synced = inode.text.slice(0, dice.below(inode.text.length + 1));
@@ -222,7 +223,7 @@ export class Disk {
   }
 }
 
-/** A process's way to the disk: `step` is called before each change, and may throw. */
+/** A process's access to the disk: `step` is called before each change, and may throw. */
 export function filesOf(disk: Disk, step: () => void, look: () => void, inside = ''): Files {
   const at = (path: string): string =>
     path.startsWith('/') ? path : path === '.' ? inside : `${inside}/${path}`;

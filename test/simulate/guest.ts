@@ -1,6 +1,7 @@
 /**
- * A guest's process of a simulated host: all that src/guest-process/guest-service.ts does, but for a guest whose RAM is a
- * number. It speaks the daemon's protocol over the real rpc.ts, and writes its owner record as the real one does.
+ * A guest's process on a simulated host. It does all that src/guest-process/guest-service.ts does, for a guest whose
+ * RAM is one number. It speaks the daemon's protocol over the real rpc.ts, and writes its owner record as the real
+ * process does.
  */
 
 import { DATA_SOCKET } from '../../src/guest-process/guest-files.js';
@@ -25,18 +26,18 @@ import type { SimulatedHost } from './host.js';
 import type { End } from './network.js';
 import { Actor } from './time.js';
 
-/** What is in its RAM: a move takes it along, byte for byte. */
+/** The contents of its RAM, which a move copies byte for byte. */
 export interface Memory {
   readonly uuid: string;
   /** How often the guest was switched on. */
   readonly boot: number;
-  /** Counts whatever it does. */
+  /** A counter that increases with whatever it does. */
   count: number;
 }
 
 type With<M extends keyof GuestRequests> = ParamsOf<GuestRequests, M>;
 
-/** What the sending process says to the receiving one. */
+/** Messages from the sending process to the receiving one. */
 type Sent =
   | { readonly say: 'hello'; readonly identity: string }
   | { readonly say: 'round'; readonly round: number }
@@ -60,20 +61,20 @@ export class GuestProcess extends Actor {
   stoppedByMove = false;
   /** Whether its guest executes instructions. */
   running = false;
-  /** Requests that it refuses, once each. */
+  /** Requests that it refuses, each once. */
   readonly refuses = new Set<string>();
-  /** Each request takes it so much longer, ms. */
+  /** How much longer each request takes, ms. */
   slow = 0;
   private sending: { abort(why: Error): void } | undefined;
   private receiving: Promise<ReceivedInfo> | undefined;
   private daemon: Rpc | undefined;
   private begun = false;
-  /** No daemon has spoken to it: it ends by itself when none does. */
+  /** No daemon has connected to it yet: it ends by itself if none does. */
   get lonely(): boolean {
     return !this.begun;
   }
   private readonly files: Files;
-  /** For the daemon that wants its stream: what is to go there. */
+  /** For the daemon that takes its stream: what is to be sent there. */
   dataOffer: { taken(end: End): void } | undefined;
   port = 0;
   /** How it ended is on its disk. */
@@ -222,7 +223,7 @@ export class GuestProcess extends Actor {
     }));
   }
 
-  /** It executes instructions from here on. */
+  /** The guest executes instructions from here on. */
   private start(before: () => void = () => undefined): void {
     before();
     if (this.running || this.paused || this.phase !== 'live' || this.stoppedByMove) return;
@@ -230,14 +231,14 @@ export class GuestProcess extends Actor {
     this.truth.starts(this);
     this.write();
   }
-  /** It stands still; what it wrote has reached its disks. */
+  /** The guest stands still, and its writes have reached its disks. */
   private halt(): void {
     if (!this.running) return;
     this.write();
     this.running = false;
     this.truth.halts(this);
   }
-  /** The guest does something: it counts, and writes that on its disks. */
+  /** The guest does something: it increases the counter and writes it to its disks. */
   write(): void {
     const { memory } = this;
     if (!this.running || memory === undefined) return;
@@ -246,7 +247,7 @@ export class GuestProcess extends Actor {
     for (const { target } of this.disks()) this.host.world.images.write(this, target, JSON.stringify(memory));
   }
 
-  /** The guest ends of its own. */
+  /** The guest ends by itself. */
   stops(reason: GuestExit['reason']): void {
     if (this.phase !== 'live' || !this.running) return;
     this.halt();
@@ -263,7 +264,7 @@ export class GuestProcess extends Actor {
       writeDurable(GUEST_FILES.exit.name, exit, this.files);
       this.recorded = true;
     } catch {
-      // No room: whoever was not there to hear it takes it for a crash.
+      // The disk is full: whoever did not hear of the end takes it for a crash.
       if (this.memory !== undefined) this.truth.killed(this, 'how it ended is not on its disk');
     }
   }
@@ -393,7 +394,7 @@ export class GuestProcess extends Actor {
       let taken: () => void = () => undefined;
       link.on('data', () => taken());
       link.on('close', () => abort(new Failure('internal', 'the data connection failed')));
-      /** A piece that the other side has to take in time. */
+      /** A piece that the other side has to accept in time. */
       const piece = (sent: Sent): Promise<void> =>
         during(
           new Promise<void>((done, failed) => {
@@ -441,7 +442,7 @@ export class GuestProcess extends Actor {
     }
   }
 
-  /** A file of a guest begins with the real head of a stream. */
+  /** The file of a guest begins with the real head of a stream. */
   private writeImage(end: End, all: Sent): number {
     const { uuid, name } = this.config!;
     const head = { version: 1, pageBytes: 4096, frames: 1024, uuid, name, writer: 'simulated' };
@@ -491,7 +492,7 @@ export class GuestProcess extends Actor {
     this.after(0.01, () => this.host.processEnds(this));
   }
 
-  /** The process is no more. */
+  /** The process has ended. */
   died(): void {
     if (this.running) this.truth.halts(this);
     this.running = false;

@@ -1,4 +1,4 @@
-/** A simulated machine: its disk, its processes, its clock, and the daemon, which is the real one in a world of ours. */
+/** A simulated machine: its disk, its processes, its clock, and the real daemon in a simulated world. */
 import type { Logger } from 'pino';
 import type { ProcessId } from '../../src/control/domains/spawn.js';
 import type { HostConfig } from '../../src/control/host-config.js';
@@ -18,23 +18,23 @@ import type { End, Place } from './network.js';
 import { Actor } from './time.js';
 import type { SimulatedWorld } from './world.js';
 
-/** What a daemon that is dead does: nothing. */
+/** What a daemon that is dead waits for: it never resolves. */
 export class Dead extends Error {
   override name = 'Dead';
 }
 
 const DIR = '/d';
-/** A service is started again so long after it has ended. */
+/** How long after its end a service is restarted, ms. */
 const AGAIN_MS = 1_000;
 const CONNECT_MS = 5_000;
 const FIRST_PORT = 7000;
-/** Of images: the same on all hosts. */
+/** The folders of images, the same on all hosts. */
 const FOLDERS = { '/images': '/images', '/shared': '/shared' };
 
-/** One life of a daemon. */
+/** One run of a daemon. */
 export class Run extends Actor {
   daemon: HostDaemon | undefined;
-  /** Others reach it. */
+  /** Other hosts can reach it. */
   listens = false;
   private changes = 0;
   private dies: { after: number; how: 'daemon' | 'machine' } | undefined;
@@ -47,7 +47,7 @@ export class Run extends Actor {
     this.dies = { after: this.changes + changes, how };
   }
 
-  /** No fault is to come. */
+  /** No further fault is planned. */
   mend(): void {
     this.dies = undefined;
   }
@@ -55,7 +55,7 @@ export class Run extends Actor {
   readonly look = (): void => {
     if (!this.alive) throw new Dead();
   };
-  /** It is about to change something on its disk. */
+  /** The daemon is about to change something on its disk. */
   readonly step = (): void => {
     this.look();
     if (this.dies === undefined || ++this.changes <= this.dies.after) return;
@@ -64,7 +64,7 @@ export class Run extends Actor {
     throw new Dead();
   };
 
-  /** What may take its time, and is of no interest to who is dead by then. */
+  /** Something that may take time, and whose result a dead daemon never gets. */
   private async answer<T>(ms: number, what: () => T): Promise<T> {
     this.look();
     await this.sleep(ms);
@@ -197,12 +197,12 @@ export class Run extends Actor {
     };
   }
 
-  /** The real ones, on a disk of ours. */
+  /** The real functions, on a simulated disk. */
   private images(): FileImages {
     return new FileImages(FOLDERS, [], filesOf(this.host.disk, this.step, this.look), this.access());
   }
 
-  /** How images are let have: entries in lists of this host's. */
+  /** How access to images is given: by entries in lists of this host. */
   private access(): ImageAccess {
     const { host } = this;
     const { world, disk } = host;
@@ -259,7 +259,7 @@ export class Run extends Actor {
   }
 }
 
-/** The bytes that come over a connection, as a stream gives them to `for await`. */
+/** The bytes that arrive over a connection, in the form that `for await` takes. */
 function bytesOf(end: End): End {
   const chunks: Uint8Array[] = [];
   let over = false;
@@ -296,9 +296,9 @@ export class SimulatedHost implements Place {
   readonly name: string;
   readonly port: number;
   daemonPid = 1;
-  /** Entries that guests' users have in the lists of images: "user inode". */
+  /** The entries of guests' users in the access lists of images: "user inode". */
   readonly entries = new Set<string>();
-  /** Domains in this host's xenstore. */
+  /** The domains in this host's xenstore. */
   readonly shown = new Set<number>();
   private processes = new Map<number, GuestProcess>();
   private listeners = new Map<number, { process: GuestProcess; taken(end: End): void }>();
@@ -410,7 +410,7 @@ export class SimulatedHost implements Place {
     process.died();
     this.world.network.died(process);
   }
-  /** It ends of its own. */
+  /** The process ends by itself. */
   processEnds(process: GuestProcess): void {
     if (!this.processes.delete(process.pid)) return;
     process.died();
@@ -458,7 +458,7 @@ export class SimulatedHost implements Place {
     this.world.daemonDied(run.daemon);
   }
 
-  /** It ends in order. */
+  /** The daemon ends in order. */
   closeDaemon(): void {
     this.run?.daemon?.rest();
   }

@@ -1,4 +1,7 @@
-/** One life of a simulated world: what people and fate do there, in steps, and whether all was well when it has settled. */
+/**
+ * One life of a simulated world: what users and faults do, in steps, and whether everything was right when it has
+ * settled.
+ */
 
 import { control } from '../../src/control/api/api.js';
 import { describeError } from '../../src/protocol/failure.js';
@@ -11,7 +14,7 @@ import { SimulatedWorld } from './world.js';
 type DiskKind = 'none' | 'shared' | 'local';
 type EndAction = GuestConfig['onCrash'];
 
-/** What is done; `guest`, `host`, `a` and `b` are numbers. Times in ms. */
+/** The steps; `guest`, `host`, `a` and `b` are numbers. Times are in ms. */
 export type Deed =
   | { do: 'create'; guest: number; host: number; disk: DiskKind; onCrash: EndAction; paused: boolean }
   | { do: 'migrate'; guest: number; host: number; copy: boolean }
@@ -40,12 +43,12 @@ export interface Life {
 const SOURCE_REFUSES = ['hello', 'send', 'lock', 'release', 'end', 'travellingDisks'];
 const DESTINATION_REFUSES = ['receive', 'received', 'go', 'attach', 'end'];
 
-/** The life of a seed. */
+/** Returns the life of a seed. */
 export function lifeOf(seed: number, most = 60): Life {
   const dice = new Dice(seed);
   const guests = 1 + dice.below(most < 20 ? 2 : dice.chance(0.2) ? 10 : 4);
   const length = 6 + dice.below(most - 5);
-  /** Of so many steps in a hundred it is a fault. */
+  /** How many steps of a hundred are faults. */
   const faults = dice.pick([0, 10, 30, 50]);
   const steps: Step[] = [];
   let at = 0;
@@ -146,9 +149,9 @@ export interface Outcome {
   readonly trace: readonly string[];
   readonly steps: number;
   readonly events: number;
-  /** Virtual ms. */
+  /** Virtual time, ms. */
   readonly took: number;
-  /** How often each verb was answered, and with what. */
+  /** How often each verb was answered, by answer. */
   readonly answers: ReadonlyMap<string, number>;
 }
 
@@ -165,7 +168,7 @@ class Living {
   readonly answers = new Map<string, number>();
   private readonly pending = new Set<Asked>();
   private readonly configs = new Map<number, GuestConfig>();
-  /** What faults will do yet. */
+  /** Faults that are still to take effect. */
   private readonly fate: Happening[] = [];
 
   constructor(
@@ -246,7 +249,7 @@ class Living {
       case 'kill daemon':
       case 'power fails': {
         const how = step.do === 'kill daemon' ? 'daemon' : 'machine';
-        // Between two changes of its disk, the next ones; or now, where it makes none.
+        // The fault strikes between changes of its disk, or now if it makes none.
         host.run?.diesAfter(step.changes, how);
         this.later(step.changes === 0 ? 0 : 1_000, () =>
           how === 'daemon' ? host.killDaemon() : host.powerFails(),
@@ -294,7 +297,7 @@ class Living {
     this.fate.push(this.world.time.after(ms, what));
   }
 
-  /** The process that has the guest, or one in which it arrives. */
+  /** Returns the process that has the guest, or one in which the guest arrives. */
   private process(guest: number, arriving: boolean) {
     const config = this.configs.get(guest);
     if (config === undefined) return undefined;
@@ -307,7 +310,7 @@ class Living {
     return undefined;
   }
 
-  /** The host whose daemon has the guest. */
+  /** Returns the host whose daemon has the guest. */
   private hostOf(uuid: string): SimulatedHost | undefined {
     let found: SimulatedHost | undefined;
     for (const host of this.world.hosts) {
@@ -322,8 +325,8 @@ class Living {
   }
 
   /**
-   * Asks a daemon. `told` is called with its answer, or with undefined if it died meanwhile; false if there is no daemon to
-   * ask.
+   * Sends a request to a daemon. `told` is called with its answer, or with undefined if the daemon died meanwhile.
+   * False: there is no daemon to ask.
    */
   private ask(
     host: SimulatedHost,
@@ -410,7 +413,7 @@ class Living {
     });
   }
 
-  /** Nobody makes a guest a second time that may be somewhere. */
+  /** A guest that may exist somewhere is not created a second time. */
   private livesOrMay(uuid: string): boolean {
     const guest = this.world.truth.guests.get(uuid);
     if (guest?.asked) return true;
@@ -454,7 +457,7 @@ class Living {
       disk: string;
     };
     void disk;
-    // It goes on from there, with the disk that it had then.
+    // The guest continues from there, with the disk that it had then.
     [guest.boot, guest.count] = [memory.boot, memory.count];
     this.world.images.put(host, config, JSON.stringify({ uuid: config.uuid, ...memory }));
     guest.asked = this.ask(host, 'restore', { path }, (answer) => {
@@ -507,12 +510,12 @@ class Living {
         const [domain] = [...host.run!.daemon!.domains.all.values()].filter(
           (d) => d.state.uuid === config.uuid,
         );
-        // One that arrives is refused, and goes on where it was.
+        // An arriving guest is refused, and continues where it was.
         const isOurs = domain.state.phase !== 'incoming';
         if (isOurs) guest.mayBeGone.add(why);
         this.ask(host, 'destroy', { guest: name }, (answer) => {
           const refused = ['bad-state', 'no-such-guest'].includes(answer?.error?.code ?? '');
-          // What fails otherwise has begun.
+          // If the request fails for another reason, it has begun.
           if (refused) guest.mayBeGone.delete(why);
           if (answer?.ok !== undefined && isOurs && guest.told && elsewhere() === '')
             guest.mustBeGone = `destroyed on ${host.name}`;
@@ -557,7 +560,7 @@ class Living {
     }
   }
 
-  /** What is not at rest yet; "" for nothing. */
+  /** Describes what has not settled yet; "" if everything has. */
   private unrest(): string {
     for (const { words } of this.pending) return `"${words}" is not answered`;
     for (const host of this.world.hosts) {
@@ -620,7 +623,7 @@ class Living {
     for (const end of world.network.ends) truth.violation(`a connection of ${end.owner.name} is left over`);
   }
 
-  /** Nothing is left of guests that are not there. */
+  /** Nothing must be left of guests that no longer exist. */
   private checkFiles(): void {
     const { truth, hosts } = this.world;
     for (const host of hosts) {

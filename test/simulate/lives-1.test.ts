@@ -1,10 +1,12 @@
-/** Half of the ten thousand short lives: the other half is a file of its own, so that two cores share them. */
+/**
+ * One half of the ten thousand short lives; the other half is in a file of its own, so that two processors share them.
+ */
 import { expect, it } from 'vitest';
 import { liveThrough } from './many.js';
 
 it('five thousand simulated lives leave every guest in one place, and nothing else', async () => {
   const answers = await liveThrough(1, 5000);
-  // All of it was truly done, and often enough.
+  // All of these really happened, and often enough.
   const done = (verb: string): number => answers.get(`${verb}: ok`) ?? 0;
   for (const verb of ['create', 'migrate', 'destroy', 'save', 'reboot', 'pause'])
     expect(done(verb), verb).toBeGreaterThan(100);

@@ -1,6 +1,7 @@
 /**
- * Simulated lives in a process of their own: FIRST COUNT [EVERY], each EVERY-th seed from FIRST on; one line of JSON a
- * second, and at the end. `--seed N`: that one, told in full, and as small as it can be made.
+ * Simulated lives in a process of their own, with the arguments FIRST COUNT [EVERY]: each EVERY-th seed from FIRST on.
+ * It prints one line of JSON a second, and one at the end. `--seed N` runs that life alone and prints it in full, as
+ * small as it can be made.
  */
 import { lifeOf, live } from './life.js';
 import { kindOf, shrink, told } from './shrink.js';
@@ -21,7 +22,7 @@ async function one(seed: number): Promise<number> {
 }
 
 async function many(first: number, count: number, every: number): Promise<number> {
-  // Errors are many here, and nobody looks where they come from.
+  // There are many errors here, and nobody looks at their stacks.
   Error.stackTraceLimit = 0;
   let lives = 0;
   let steps = 0;

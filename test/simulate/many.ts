@@ -1,15 +1,18 @@
-/** Many short lives, for `npm test`: those of the soak are longer. */
+/** Many short lives for `npm test`; those of the soak are longer. */
 import { lifeOf, live } from './life.js';
 import { shrink, told } from './shrink.js';
 
-/** Steps of a life at most, but for the guests that are made in it. */
+/** The greatest number of steps in a life, not counting those that create its guests. */
 const MOST_STEPS = 12;
 
-/** Lives with these seeds; fails with the first that goes wrong, told as small as it can be made. Resolves with all answers. */
+/**
+ * Runs lives with these seeds. Fails with the first that goes wrong, as small as it can be made. Resolves with all
+ * answers.
+ */
 export async function liveThrough(first: number, count: number): Promise<Map<string, number>> {
   const answers = new Map<string, number>();
   const { stackTraceLimit } = Error;
-  // Errors are many here, and nobody looks where they come from.
+  // There are many errors here, and nobody looks at their stacks.
   Error.stackTraceLimit = 0;
   try {
     for (let seed = first; seed < first + count; seed++) {

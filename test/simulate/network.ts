@@ -1,10 +1,10 @@
 /**
- * Connections of a simulated world. Between two hosts they are slow, are cut, and hold back all for a while; to somebody who
- * died they are closed by his machine, unless that has no power any more.
+ * Connections of a simulated world. Between two hosts they are slow, are cut, and stall for a while. If one side dies,
+ * its machine closes them, unless that machine has lost its power.
  */
 import type { Actor, Dice, Time } from './time.js';
 
-/** Where an end of a connection is: a machine that may lose its power. */
+/** The place of one end of a connection: a machine that may lose its power. */
 export interface Place {
   readonly index: number;
   readonly up: boolean;
@@ -14,7 +14,7 @@ export interface Place {
 
 type Listener = (value: never) => void;
 
-/** One end of a connection: carries bytes, or whatever else; what arrives is in order. */
+/** One end of a connection: it carries bytes, or anything else, in order. */
 export class End {
   closed = false;
   readonly writableLength = 0;
@@ -23,7 +23,7 @@ export class End {
   private readonly inbox: unknown[] = [];
   private taking = false;
   private stopped = false;
-  /** Nothing that is sent from here arrives before then. */
+  /** Nothing that is sent from here arrives before this time. */
   arrives = 0;
   private readonly boot: number;
 
@@ -36,7 +36,7 @@ export class End {
     this.boot = place.boot;
   }
 
-  /** Its machine has lost its power since. */
+  /** Its machine has lost its power since the connection was made. */
   get lost(): boolean {
     return !this.place.up || this.place.boot !== this.boot;
   }
@@ -66,7 +66,7 @@ export class End {
   end(): void {
     this.destroy();
   }
-  /** What was written before arrives before the other side hears of it. */
+  /** What was written before arrives before the other side learns of the end. */
   destroy(): void {
     if (this.closed) return;
     this.closed = true;
@@ -74,7 +74,7 @@ export class End {
     if (this.owner.alive) this.network.send(this, CLOSED);
     queueMicrotask(() => this.owner.alive && this.emit('close'));
   }
-  /** The other side is gone, and our machine has seen it. */
+  /** The other side is gone, and our machine has noticed. */
   gone(): void {
     if (this.closed) return;
     this.inbox.push(CLOSED);
@@ -84,12 +84,12 @@ export class End {
   arrive(what: unknown): void {
     if (this.pair.cut) return;
     if (this.lost) {
-      // A machine that was switched on again knows nothing of it.
+      // A machine that was restarted knows nothing of the connection.
       if (this.place.up) this.network.tellGone(this.other);
       return;
     }
     if (this.closed || !this.owner.alive) {
-      // Its machine answers that nobody is here.
+      // Its machine answers that nobody listens here.
       if (what !== CLOSED) this.network.tellGone(this.other);
       return;
     }
@@ -99,7 +99,7 @@ export class End {
   private take(): void {
     if (this.taking) return;
     const { owner } = this;
-    // What comes before anybody listens waits.
+    // What arrives before anybody listens is kept.
     if (!this.listeners.has('data')) {
       if (this.inbox.includes(CLOSED)) this.network.ends.delete(this);
       return;
@@ -130,7 +130,7 @@ export interface Pair {
   cut: boolean;
 }
 
-/** One way from one host to another. */
+/** One direction between two hosts. */
 class Way {
   held: (() => void)[] | undefined;
   least = 0.1;
@@ -186,7 +186,7 @@ export class Network {
     else go();
   }
 
-  /** How long a word takes from one host to another; undefined where none arrives. */
+  /** How long a message takes from one host to another; undefined where none arrives. */
   delay(from: number, to: number): number | undefined {
     const way = this.way(from, to);
     return way.held !== undefined || this.way(to, from).held !== undefined
@@ -194,7 +194,7 @@ export class Network {
       : this.dice.between(way.least, way.most);
   }
 
-  /** Somebody died: his machine closes what he had open. */
+  /** A process died: its machine closes its connections. */
   died(owner: Actor): void {
     for (const end of this.ends) {
       if (end.owner !== owner) continue;
@@ -205,7 +205,7 @@ export class Network {
 
   // --- faults ---
 
-  /** All connections between the two are lost; each side sees it in its own time. */
+  /** All connections between the two are lost; each side notices that at its own time. */
   cut(a: number, b: number): void {
     for (const end of this.ends) {
       const between = end.place.index === a && end.other.place.index === b;
@@ -218,7 +218,7 @@ export class Network {
       );
     }
   }
-  /** What goes from one to the other is held back from now on. */
+  /** Messages from one to the other are held back from now on. */
   hold(from: number, to: number): void {
     this.way(from, to).held ??= [];
   }

@@ -1,7 +1,7 @@
-/** Makes a life that fails as small as it can: fewer steps, as long as the same goes wrong. */
+/** Makes a failing life as small as possible: it leaves out steps as long as the same failure remains. */
 import { type Life, live, type Outcome } from './life.js';
 
-/** What went wrong, without names and numbers. */
+/** The failure without names and numbers. */
 export const kindOf = (violation: string): string =>
   violation
     .replaceAll(/[0-9a-f]+(-[0-9a-f]+){4}/g, 'ID')
@@ -30,7 +30,7 @@ export async function shrink(life: Life, tries = 600): Promise<{ life: Life; out
   return best;
 }
 
-/** A life, its trace, and what went wrong in it, for people. */
+/** Describes a life, its trace and its failure for people. */
 export function told({ life, outcome }: { life: Life; outcome: Outcome }): string {
   return [
     `seed ${life.seed}, ${life.steps.length} steps:`,

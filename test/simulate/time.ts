@@ -1,17 +1,18 @@
 /**
- * Chance and time of a simulated world. All that happens is an event at a time of its own; events of one time happen in the
- * order in which they were made. Between two events all promises that can go on do so: no promise waits for anything else.
+ * Random numbers and time of a simulated world. Everything that happens is an event at its own time; events of the same
+ * time happen in the order in which they were made. Between two events, all promises that can continue do so: no
+ * promise waits for anything else.
  */
 
-/** Numbers from a seed: mulberry32. */
+/** Random numbers from a seed (mulberry32). */
 export class Dice {
   private state: number;
   constructor(seed: number) {
     this.state = seed >>> 0;
-    // Seeds that are near each other give numbers that are not.
+    // Seeds that are close to one another give unrelated numbers.
     for (let i = 0; i < 3; i++) this.next();
   }
-  /** From 0, less than 1. */
+  /** A number from 0 to less than 1. */
   next(): number {
     this.state = (this.state + 0x6d2b79f5) | 0;
     let t = this.state;
@@ -43,11 +44,11 @@ interface Event extends Happening {
   what: (() => void) | undefined;
 }
 
-/** So many events are taken in one turn of Node's loop; it lets promises go on between any two. */
+/** How many events run in one iteration of Node's event loop; promises continue between any two. */
 const EVENTS_A_TURN = 32;
 
 export class Time {
-  /** ms. */
+  /** The time in ms. */
   now = 0;
   events = 0;
   private order = 0;
@@ -70,7 +71,7 @@ export class Time {
     return this.at(this.now + ms, what);
   }
 
-  /** Lets the time go on until then, or until `over`. */
+  /** Lets time pass until then, or until `over`. */
   run(until: number, over: () => boolean = () => false): Promise<void> {
     return new Promise((done, failed) => {
       let waiting = 0;
@@ -83,7 +84,7 @@ export class Time {
           }
           const event = this.first();
           if (event === undefined || event.at > until) {
-            // Promises may make events yet, when this turn is over.
+            // Promises may still make events when this iteration ends.
             if (waiting > 0) return;
             if (this.first() === undefined || this.first()!.at > until) {
               this.now = Math.max(this.now, until);
@@ -120,7 +121,7 @@ export class Time {
     return this.heap[0];
   }
 
-  /** What is still to happen. */
+  /** The events that are still to happen. */
   get pending(): number {
     return this.heap.filter((event) => event.what !== undefined).length;
   }
@@ -156,7 +157,7 @@ export class Time {
   }
 }
 
-/** Who does things in a world, and can be dead or stand still: a daemon, a guest's process. */
+/** An actor in a world, a daemon or a guest's process, which can be dead or stand still. */
 export class Actor {
   alive = true;
   private stillUntil = 0;
@@ -180,14 +181,14 @@ export class Actor {
     return { cancel: () => next.cancel() };
   }
 
-  /** Now, or when it does not stand still any more; never, if it is dead then. */
+  /** Calls at once, or when the actor no longer stands still; never, if it is dead then. */
   does(what: () => void): void {
     if (!this.alive) return;
     if (this.isStill) this.held.push(what);
     else what();
   }
 
-  /** Never resolves for who has died meanwhile. */
+  /** Never resolves for an actor that has died meanwhile. */
   sleep(ms: number): Promise<void> {
     return new Promise((done) => {
       this.after(ms, done);

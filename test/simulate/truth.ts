@@ -1,4 +1,4 @@
-/** What is true of the guests of a simulated world, whatever its daemons think; and what must never be. */
+/** The truth about the guests of a simulated world, whatever its daemons believe, and what must never be true. */
 
 import type { GuestConfig } from '../../src/protocol/guest-config.js';
 import type { GuestExit } from '../../src/protocol/guest-process.js';
@@ -9,12 +9,12 @@ export interface GuestTruth {
   readonly uuid: string;
   readonly config: GuestConfig;
   boots: number;
-  /** As it was when it last did something. */
+  /** Its state when it last did something. */
   boot: number;
   count: number;
-  /** Hosts on which it began to live, and when. */
+  /** The hosts on which it began to live, and when. */
   readonly arrivals: { readonly host: number; readonly at: number }[];
-  /** Somebody has asked for it to live, and has no answer. */
+  /** Somebody has asked for it to live and has no answer yet. */
   asked: boolean;
   /** Somebody was told that it lives. */
   told: boolean;
@@ -22,9 +22,9 @@ export interface GuestTruth {
   readonly mayBeGone: Set<string>;
   /** Why it must not live. */
   mustBeGone: string | undefined;
-  /** Its end is to be looked at. */
+  /** Its end is to be checked. */
   preserved: boolean;
-  /** The boot that a daemon has saved and ended: it goes on from the file only. */
+  /** The boot that a daemon has saved and ended: it may continue only from the file. */
   savedBoot: number | undefined;
 }
 
@@ -81,12 +81,12 @@ export class Truth {
     return { uuid, boot: ++guest.boots, count: 0 };
   }
 
-  /** A daemon ends the process of a guest that is whole in a file. */
+  /** A daemon ends the process of a guest that is completely in a file. */
   saved(process: GuestProcess): void {
     this.of(process).savedBoot = process.memory!.boot;
   }
 
-  /** The guest is this process's from now on. */
+  /** The guest belongs to this process from now on. */
   arrives(process: GuestProcess): void {
     const guest = this.of(process);
     guest.arrivals.push({ host: process.host.index, at: this.world.time.now });
@@ -118,7 +118,7 @@ export class Truth {
     );
   }
 
-  /** The guest ended of its own. */
+  /** The guest ended by itself. */
   stopped(process: GuestProcess, reason: GuestExit['reason']): void {
     const guest = this.of(process);
     this.world.say(`guest ${this.name(process)} ends: ${reason}`);
@@ -128,7 +128,7 @@ export class Truth {
     if (wanted === 'preserve') guest.preserved = true;
   }
 
-  /** A fault has ended its process; `why` undefined: a daemon has. */
+  /** A fault has ended its process; if `why` is undefined, a daemon has. */
   killed(process: GuestProcess, why?: string): void {
     if (process.memory === undefined || !['live', 'ended'].includes(process.phase)) return;
     const guest = this.of(process);
@@ -139,7 +139,7 @@ export class Truth {
 
   // --- when all has settled ---
 
-  /** Every guest lives exactly once, or has an end. */
+  /** Every guest must live exactly once, or have an end. */
   check(): void {
     for (const guest of this.guests.values()) {
       const { name } = guest.config;

@@ -1,11 +1,11 @@
-/** That the simulator finds what it is for: faults that the control plane once had, made anew one by one. */
+/** Tests that the simulator finds what it is for: faults that the control plane once had are put back one by one. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { lifeOf, live } from './life.js';
 import { UNDOINGS } from './undoings.js';
 
-/** What a small life shows may hang on the delays of its network: so many seeds are tried. */
+/** Whether a small life shows the fault may depend on its network's delays, so that many seeds are tried. */
 const SEEDS = 100;
-/** Within so many whole lives each of the two faults that lost guests is found. */
+/** The number of whole lives within which each of the two faults that lost guests must be found. */
 const LIVES = 150;
 
 let back: (() => void) | undefined;
@@ -15,7 +15,7 @@ afterEach(() => {
 });
 
 describe.each(UNDOINGS)('$name:', ({ life, says, apply }) => {
-  it('is found when its mending is undone, and not before', async () => {
+  it('is found when its correction is undone, and not before', async () => {
     const wrong = async (): Promise<boolean> => {
       for (let more = 0; more < SEEDS; more++) {
         const { violations } = await live({ ...life, seed: life.seed + more });
@@ -51,7 +51,7 @@ it.each([101_411, 102_159])('the short life of seed %i, which once went wrong, g
   expect((await live(lifeOf(seed, 24))).violations).toEqual([]);
 });
 
-it('a seed gives one life, to the last word', async () => {
+it('a seed always gives the same life, word for word', async () => {
   const [one, other] = [await live(lifeOf(17), true), await live(lifeOf(17), true)];
   expect(one.trace.length).toBeGreaterThan(50);
   expect(other.trace).toEqual(one.trace);

@@ -1,6 +1,6 @@
 /**
- * Faults that the control plane once had, made anew: each undoes what mended one. The simulator has to find them, or it would
- * find no others of their kind. Applied by tests only, and taken back.
+ * Faults that the control plane once had: each undoes the correction of one. The simulator has to find them, or it
+ * would not find others of their kind. Only tests apply them, and take them back.
  */
 
 import { DomainEnds } from '../../src/control/domains/domain-ends.js';
@@ -18,11 +18,11 @@ type Method = (this: never, ...args: never[]) => unknown;
 
 export interface Undoing {
   readonly name: string;
-  /** What the simulator says of it. */
+  /** The simulator's message for it. */
   readonly says: RegExp;
-  /** One in which it shows, as small as it could be made. */
+  /** A life in which it shows, as small as it could be made. */
   readonly life: Life;
-  /** Returns what takes it back. */
+  /** Applies it. Returns a function that takes it back. */
   apply(): () => void;
 }
 
@@ -32,7 +32,7 @@ interface Restarting {
   discard: DomainEnds['discard'];
 }
 
-/** Puts other methods in place of a class's own. */
+/** Replaces methods of a class by others. */
 function replace(of: { prototype: object }, methods: Record<string, (own: Method) => Method>): () => void {
   const prototype = of.prototype as Record<string, Method>;
   const own = Object.entries(methods).map(([name, make]) => {
@@ -153,7 +153,7 @@ export const UNDOINGS: readonly Undoing[] = [
     },
     apply: () => {
       const back = [
-        // It was found where a move began while the guest was being saved.
+        // The fault was found where a move began while the guest was being saved.
         movesWhileSaved(),
         replace(HostedDomain, {
           save: () =>

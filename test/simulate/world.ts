@@ -9,7 +9,10 @@ import { type End, Network } from './network.js';
 import { type Actor, Dice, Time } from './time.js';
 import { Truth } from './truth.js';
 
-/** Images of guests' disks: those below /shared are the same on all hosts. A lock goes with the process that has it. */
+/**
+ * The images of guests' disks; those below /shared are the same on all hosts. A lock ends with the process that holds
+ * it.
+ */
 class Images {
   private readonly shared = new Map<string, string>();
   private readonly locks = new Map<string, GuestProcess>();
@@ -44,7 +47,7 @@ class Images {
     if (path.startsWith('/shared/')) this.shared.set(path, text);
     else host.disk.fill(host.disk.find(path)!, text);
   }
-  /** Somebody has put the disk back as it was. */
+  /** Somebody has put the disk back into its old state. */
   put(host: SimulatedHost, config: GuestConfig, text: string): void {
     for (const { spec } of config.devices) {
       const { target } = JSON.parse(spec) as { target: string };
@@ -56,7 +59,7 @@ class Images {
       if (target.startsWith('/shared/')) this.shared.set(target, text);
     }
   }
-  /** A guest that goes on finds what it has written. */
+  /** A guest that continues finds what it has written. */
   mustHold(process: GuestProcess): void {
     const { boot, count } = process.memory!;
     for (const { spec } of process.config!.devices) {
@@ -69,7 +72,7 @@ class Images {
         );
     }
   }
-  /** Locks of processes that are dead are none. */
+  /** Locks of dead processes do not count. */
   locked(): string[] {
     return [...this.locks].filter(([, process]) => process.alive).map(([key]) => key);
   }
@@ -120,7 +123,7 @@ export class SimulatedWorld {
     for (const told of [...this.lost]) told(daemon);
   }
 
-  /** A connection from somebody to another host's daemon. */
+  /** A connection to another host's daemon. */
   async reach(
     from: Actor,
     at: SimulatedHost,

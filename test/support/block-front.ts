@@ -1,6 +1,6 @@
 /**
- * A block front end without a guest: pages, grants and ports of its own, and the whole handshake with the real back
- * end over a real xenstore. What it has granted is counted, so that a test sees what the back end still holds.
+ * A block front end without a guest: it has its own pages, grants and ports, and does the whole handshake with the real
+ * back end over a real xenstore. It counts what it has granted, so that a test can check what the back end still holds.
  */
 import type { GuestAccess } from '../../src/devices/guest-access.js';
 import type { DiskLink } from '../../src/devices/vbd/disk-link.js';
@@ -36,10 +36,10 @@ export const VDEV = 51712;
 const FRONT = `/local/domain/1/device/vbd/${VDEV}`;
 const BACK = `/local/domain/0/backend/vbd/1/${VDEV}`;
 
-/** Pages with grants: reference i is page i, of which page 0 is never granted. */
+/** Pages with grants: reference i is page i; page 0 is never granted. */
 export class FrontMemory implements GuestAccess {
   readonly mem: LinearMemory;
-  /** Bit 0: granted; bit 1: read-only. */
+  /** Bit 0: granted. Bit 1: read-only. */
   readonly granted: Uint8Array;
   readonly readers: Uint16Array;
   readonly writers: Uint16Array;
@@ -90,7 +90,7 @@ export class FrontMemory implements GuestAccess {
   touch(linear: number): void {
     this.touched[linear >>> 12] = 1;
   }
-  /** Mappings that are there now. */
+  /** The mappings that exist now. */
   get mapped(): number {
     let sum = 0;
     for (let i = 0; i < this.pages; i++) sum += this.readers[i] + this.writers[i];
@@ -100,7 +100,7 @@ export class FrontMemory implements GuestAccess {
 
 export interface FrontOptions {
   readonly queues?: number;
-  /** Pages of each ring: 2 ** order. */
+  /** The number of pages of each ring is 2 ** order. */
   readonly order?: number;
   readonly persistent?: boolean;
   readonly disk?: string;
@@ -127,7 +127,7 @@ export class BlockFront {
   bus!: XenbusBackend;
   gone = 0;
   readonly log: string[] = [];
-  /** Pages of rings come first; data pages from here on. */
+  /** Pages of rings come first; data pages start here. */
   readonly dataPage: number;
   private readonly scratch = new LinearMemory(new ArrayBuffer(112));
 
@@ -197,7 +197,9 @@ export class BlockFront {
     return this;
   }
 
-  /** The same guest on another host: its memory, its xenstore, its grants; another back end, another link. */
+  /**
+   * The same guest on another host: its memory, its xenstore and its grants, with another back end and another link.
+   */
   async move(link: DiskLink): Promise<void> {
     await this.bus.pause();
     const saved: SavedXenbusDevice = this.bus.save('{}');
@@ -230,7 +232,7 @@ export class BlockFront {
     });
   }
 
-  /** `pages`: granted pages that hold the segments. */
+  /** `pages`: the granted pages that hold the segments. */
   indirect(
     operation: number,
     id: bigint,
@@ -262,12 +264,12 @@ export class BlockFront {
     });
   }
 
-  /** Publishes the requests and tells the back end if it asked to be told. */
+  /** Publishes the requests, and notifies the back end if it asked for that. */
   push(queue = 0): void {
     if (pushRequests(this.memory.mem, this.rings[queue])) this.memory.send(1 + queue);
   }
 
-  /** Takes the responses that are there. */
+  /** Takes the responses that have arrived. */
   responses(): Response[] {
     const all: Response[] = [];
     const { mem } = this.memory;

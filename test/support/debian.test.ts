@@ -2,7 +2,7 @@ import { expect, test, vi } from 'vitest';
 import { NoPackages } from '../../scripts/lib/debian.js';
 import { orSkipped } from './debian.js';
 
-test('what cannot be had is skipped with a word by a newcomer, and an error where CI is set', async () => {
+test('tests whose packages are missing are skipped with a message, and fail where CI is set', async () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
   const missing = () => Promise.reject(new NoPackages('no apt-get here'));
   expect(await orSkipped('disks', missing(), false)).toBeUndefined();

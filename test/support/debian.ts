@@ -1,9 +1,9 @@
-/** What tests want of Debian's packages. */
+/** What tests need of Debian's packages. */
 import { NoPackages } from '../../scripts/lib/debian.js';
 
 /**
- * What `wanted` gives, or undefined, with a word of why `what` is not tested, where its packages cannot be had. With CI
- * set, as .ci/run does, their lack is an error: nothing is skipped in silence there.
+ * Returns what `wanted` gives. If its packages are not available, it returns undefined and prints why `what` is not
+ * tested. Where CI is set, as .ci/run does, their absence is an error: nothing is skipped silently there.
  */
 export async function orSkipped<T>(
   what: string,

@@ -1,4 +1,4 @@
-/** Devices as a configuration has them, from the words of xl.cfg. */
+/** Devices in the form of a configuration, from the syntax of xl.cfg. */
 
 import { parseDisk } from '../../src/guest/disk-spec.js';
 import { parseVif } from '../../src/guest/vif-spec.js';

@@ -1,6 +1,6 @@
 /**
- * The fake guest with disks: those of its configuration and those that are plugged in. It opens them by its host's links,
- * which must be disks in memory (fake-platform.ts), and writes its name on each that is new to it.
+ * The fake guest with disks: those of its configuration and those that are plugged in. It opens them through its host's
+ * links, which must be disks in memory (fake-platform.ts), and writes its name on each disk that is new to it.
  */
 
 import type { DiskLink } from '../../src/devices/vbd/disk-link.js';

@@ -1,7 +1,7 @@
 /**
- * A platform for tests: disks in the memory of guests' processes, a xenstore that only remembers, and outer values by a
- * formula. It needs no root, no files of disks and no network. A daemon and its guests' processes load it by its URL, as
- * "platform" in a host's configuration.
+ * A platform for tests: disks in the memory of guests' processes, a xenstore that only records nodes, and outer values
+ * that are computed from the domain id. It needs no root, no disk files and no network. A daemon and its guests'
+ * processes load it by its URL, as "platform" in a host's configuration.
  */
 import type * as v from 'valibot';
 import { compiled } from '../../scripts/lib/root.js';
@@ -35,7 +35,7 @@ import { MemoryLink } from './memory-disk.js';
 
 export const FAKE_PLATFORM = compiled('test/support/fake-platform.ts').href;
 
-/** Where disks in memory are, as configurations name them. */
+/** The prefix of disks in memory, as configurations name them. */
 const FOLDER = '/memory/';
 const DISK_BYTES = 1 << 20;
 const ALL: readonly OuterKind[] = [
@@ -66,7 +66,7 @@ export class MemoryDisk extends MemoryLink {
 /** The disks of this process's guest, by target. */
 const disks = new Map<string, Uint8Array>();
 
-/** The nodes that a toolstack has been told of, for tests to look at. */
+/** Records the nodes that the toolstack writes, for tests to inspect. */
 export class FakeStore implements ToolstackStore {
   readonly domains = new Map<number, DomainTreeInput>();
   readonly devices = new Set<string>();

@@ -1,4 +1,4 @@
-/** A whole guest, with the small observing kernel, on hosts whose clocks and xenstore a test controls. */
+/** A whole guest with the small observing kernel, on hosts whose clocks and xenstore a test controls. */
 
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import type { HostLinks } from '../../src/devices/links.js';
@@ -9,7 +9,7 @@ import type { ClockPolicy, OutageBounds, OutageTerms } from '../../src/helper/po
 import type { Host, HostNode, OuterKind } from '../../src/host/host.js';
 import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
 
-/** A host with clocks that stand still until the test moves them. */
+/** A host with clocks that stand still until the test advances them. */
 export class TestHost implements Host {
   readonly identity;
   uptimeNs = 0;
@@ -20,7 +20,7 @@ export class TestHost implements Host {
   readonly consolePort = 12 as Port;
   readonly storeFrame = 0x1000;
   readonly consoleFrame = 0x1001;
-  /** Of the kernel under the guest's process. */
+  /** The clock of the kernel under the guest's process. */
   suspendedNs = 0;
   changed: ((moved: boolean) => void) | undefined;
   readonly clock = {
@@ -42,7 +42,7 @@ export class TestHost implements Host {
   readonly onChanged = (listener: ((moved: boolean) => void) | undefined): void => {
     this.changed = listener;
   };
-  /** A test may say that the host invents some of its values. */
+  /** A test may declare that the host invents some of its values. */
   pretended: ReadonlySet<OuterKind> = new Set();
 
   constructor(
@@ -69,13 +69,13 @@ export class TestHost implements Host {
 export interface TestGuestOptions {
   readonly clock?: ClockPolicy;
   readonly vcpus?: number;
-  /** Time follows the host's clock, which stands still while the guest runs: for a guest that is not run. */
+  /** Time follows the host's clock, which stands still while the guest runs; for a guest that is not run. */
   readonly hostTime?: boolean;
   readonly devices?: readonly DeviceConfig[];
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
   readonly unplugged?: (kind: string, devid: number) => void;
   readonly woken?: () => void;
-  /** In place of the small observing kernel. */
+  /** The kernel to use in place of the small observing one. */
   readonly kernel?: Uint8Array;
 }
 
@@ -101,7 +101,7 @@ export class TestGuest {
     };
   }
 
-  /** Powered on, attached, not yet started. */
+  /** A guest that is powered on and attached, but not started. */
   static async on(host: TestHost, options: TestGuestOptions = {}): Promise<TestGuest> {
     let made: TestGuest | undefined;
     const guest = await Guest.powerOn(
@@ -131,7 +131,7 @@ export class TestGuest {
     return made;
   }
 
-  /** The same guest on another host, attached, not yet started: as a move has it, without a stream. */
+  /** The same guest on another host, attached but not started: as after a move, without a stream. */
   async arriveOn(host: TestHost, terms?: OutageTerms, bounds?: OutageBounds): Promise<TestGuest> {
     const record = this.guest.saveState(terms);
     let made: TestGuest | undefined;
@@ -150,14 +150,14 @@ export class TestGuest {
     return made;
   }
 
-  /** Runs for `ns`, with time that counts instructions, so that a run is the same each time. */
+  /** Runs for `ns`, with time that counts instructions, so that every run is the same. */
   run(ns: number): void {
     const until = this.guest.domain.clock.now() + ns;
     for (let now = until - ns; now < until; now = this.guest.domain.clock.now()) this.guest.run(until - now);
     this.host.pass(ns);
   }
 
-  /** What the kernel's last line says. */
+  /** Returns what the kernel's last line says. */
   latest(): { n: number; mono: number; gap: number; back: number; diff: number } {
     const lines = [
       ...this.output.matchAll(/OBS (?:n|VERDICT n)=(\d+) .*mono=(\d+) .*gap=(-?\d+) back=(\d+) diff=(\d+)/g),

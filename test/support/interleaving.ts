@@ -1,12 +1,12 @@
 /**
- * Runs code that shares words between threads in every order that its accesses can have. The code is the real one: it is
- * given words that stop it at each access. As what a thread does next follows from the results of its accesses so far, a
- * thread that was stopped is run again from its beginning with those, and stopped one access later; each such history
- * is run once. States that are equal (words and histories) are gone on from once.
+ * Runs code whose threads share words, in every order that its accesses can have. The code is the real one: it gets
+ * words that stop it at each access. What a thread does next follows from the results of its accesses so far; so a
+ * thread that was stopped is run again from its beginning with those results, and stopped one access later. Each such
+ * history is run once, and equal states (words and histories) are continued from once.
  *
- * Plain reads and writes that follow each other are one step. Where two threads are before such steps that touch one word,
- * and one writes it, nothing orders the two: that is a race. Without races there are no orders but those tried here, as the
- * other accesses are sequentially consistent.
+ * Plain reads and writes that follow one another are one step. If two threads are about to do such steps that touch the
+ * same word, and one of them writes it, nothing orders the two: that is a race. Without races there are no other orders
+ * than those tried here, because the other accesses are sequentially consistent.
  */
 import type { SharedWords } from '../../src/host/disk/shared-words.js';
 
@@ -29,16 +29,16 @@ interface Access {
   readonly expected: number;
 }
 
-/** A thread's program. Called many times: it may use nothing that it was not given, and has to do the same each time. */
+/** A thread's program. It is called many times: it may use only what it was given, and has to do the same each time. */
 export type Program = (thread: ModelThread) => void;
 
 export interface ModelThread {
   readonly words: SharedWords;
-  /** A message to whoever receives from box `to`. */
+  /** Sends a message to whoever receives from box `to`. */
   post(to: number): void;
   /** Waits for a message. */
   receive(from: number): void;
-  /** Kept with this history, for the check at the end. */
+  /** Keeps a value with this history, for the check at the end. */
   note(what: string): void;
 }
 
@@ -105,29 +105,29 @@ function replay(program: Program, results: readonly number[]): { next: Access | 
 }
 
 interface State {
-  /** Atomic words, then plain ones, in the order in which they were met. */
+  /** Atomic words, then plain ones, in the order in which they were first used. */
   readonly words: Int32Array;
   readonly threads: readonly History[];
-  /** The word for which a thread sleeps; NOBODY: it does not. */
+  /** The word on which a thread sleeps; NOBODY: it does not sleep. */
   readonly asleep: readonly number[];
 }
 
 const NOBODY = Number.MIN_SAFE_INTEGER;
-/** Different words that the programs of one run may have. */
+/** The greatest number of different words that the programs of one run may use. */
 const MOST_WORDS = 96;
 
 const isPlain = (access: Access | undefined): boolean => access?.kind === 'read' || access?.kind === 'write';
 
 export interface Explored {
-  /** Different states, and those in which all had ended. */
+  /** The number of different states, and of those in which all threads had ended. */
   readonly states: number;
   readonly ends: number;
 }
 
 /**
- * Tries all orders. `prepare` runs alone before the others; a program that is given twice is two threads. Throws where
- * accesses race, where a program throws, where nobody can go on, where there are more states than `mostStates`, and what
- * `check` throws at an end: it is given the notes of each program.
+ * Tries all orders. `prepare` runs alone before the others; a program that is given twice is two threads. Throws if
+ * accesses race, if a program throws, if no thread can continue, if there are more states than `mostStates`, and
+ * whatever `check` throws at an end; `check` gets the notes of each program.
  */
 export function everyOrder(
   prepare: Program,
@@ -153,7 +153,7 @@ export function everyOrder(
     return history;
   };
 
-  /** Does the next step of a thread; `touch` is told of plain accesses. */
+  /** Does the next step of a thread; `touch` is called for plain accesses. */
   const step = (s: State, i: number, touch?: (at: number, writes: boolean) => void): State => {
     const words = s.words.slice();
     let history = s.threads[i];
@@ -205,7 +205,7 @@ export function everyOrder(
             throw new Error(`threads ${a.by} and ${b.by} race for word ${at}`);
           }
   };
-  // Threads of one program are alike: which is which makes no other state.
+  // Threads with the same program are interchangeable: which of them is which makes no other state.
   const keyOf = (s: State): string =>
     `${s.words.subarray(0, places.size).join()}|${s.threads
       .map(({ id }, i) => `${id}${s.asleep[i] === NOBODY ? '' : 's'}`)

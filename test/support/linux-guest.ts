@@ -1,4 +1,4 @@
-/** Debian's kernel with the test's initramfs, in this process, on real time; and its moves from host to host. */
+/** Debian's kernel with the test's initramfs in this process, in real time, and its moves from host to host. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Guests } from '../../scripts/lib/guests.js';
@@ -15,20 +15,20 @@ export interface LinuxOptions {
   readonly devices?: readonly DeviceConfig[];
   readonly vcpus?: number;
   readonly memoryMib?: number;
-  /** More of the kernel's command line. */
+  /** Additional words for the kernel's command line. */
   readonly extra?: string;
-  /** In place of the test's initramfs. */
+  /** The ramdisk to use in place of the test's initramfs. */
   readonly ramdisk?: Uint8Array;
-  /** How its instructions are executed, on every host. */
+  /** The tier in which its instructions are executed, on every host. */
   readonly tier?: Tier;
 }
 
 export interface MoveWords {
-  /** How its instructions are executed from now on; as before if nothing is said. */
+  /** The tier from now on; the same as before if it is not given. */
   readonly tier?: Tier;
   readonly terms?: OutageTerms;
   readonly bounds?: OutageBounds;
-  /** The guest has just been stopped. */
+  /** Is called when the guest has just been stopped. */
   stopped?(): void;
 }
 
@@ -126,15 +126,15 @@ export class LinuxGuest {
     throw new Error(`guest ${this.name}: ${pattern} did not come; last lines:\n${this.text.slice(-1500)}`);
   }
 
-  /** Types a command at the shell; what it printed. */
+  /** Types a command at the shell. Returns what it printed. */
   async command(command: string, seconds = 120): Promise<string> {
     const from = this.text.length;
-    // Not as it is typed: the terminal's echo must not look like the words that are waited for.
+    // The words are typed in another form, so that the terminal's echo does not match what is waited for.
     this.type(`echo "be""gin"; ${command}; echo "do""ne"\n`);
     return (await this.until(/begin\n([\s\S]*)^done\n/m, seconds, from))[1];
   }
 
-  /** Moves it to another host: between two instructions, without a word to it. */
+  /** Moves the guest to another host, between two instructions and without telling it. */
   async moveTo(host: Host, words: MoveWords = {}): Promise<void> {
     const before = this.guest;
     this.loop.stop();
@@ -149,7 +149,7 @@ export class LinuxGuest {
     await after.attach();
     this.run(after);
     this.moves++;
-    // The source lets go when the guest runs elsewhere already.
+    // The source releases its resources when the guest already runs elsewhere.
     await before.detach();
   }
 

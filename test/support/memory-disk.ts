@@ -1,4 +1,4 @@
-/** A disk in memory whose link answers when the test says so, in the order that the test says. */
+/** A disk in memory whose link answers when the test tells it to, in the order that the test gives. */
 import {
   DISK_DISCARD,
   DISK_READ,
@@ -20,13 +20,13 @@ export class MemoryLink implements DiskLink {
   readonly name = 'memory';
   readonly geometry: DiskGeometry;
   readonly taken: DiskTransfer[] = [];
-  /** What was done, in order. */
+  /** The transfers that were done, in order. */
   readonly done: Operation[] = [];
-  /** Errno that the next transfers fail with. */
+  /** The errno with which the next transfers fail. */
   failing = 0;
   held = true;
   closed = false;
-  /** Answers by itself at `commit`'s next turn. */
+  /** If true, it answers by itself at the next `commit`. */
   private client: DiskClient | undefined;
   private memory: LinearMemory | undefined;
 
@@ -58,19 +58,19 @@ export class MemoryLink implements DiskLink {
   }
   poll(): void {}
 
-  /** Does and answers the transfer at a place in `taken`, as a batch of its own. */
+  /** Does and answers the transfer at an index in `taken`, as a batch of its own. */
   finishOne(place: number): void {
     const [transfer] = this.taken.splice(place % this.taken.length, 1);
     this.client?.done(transfer, this.run(transfer));
     this.client?.batchDone();
   }
-  /** The oldest `count`, in one batch. */
+  /** Does and answers the oldest `count` in one batch. */
   finish(count: number): void {
     for (const transfer of this.taken.splice(0, count)) this.client?.done(transfer, this.run(transfer));
     this.client?.batchDone();
   }
 
-  /** Does what a transfer wants without answering it: a host that dies before it can answer. */
+  /** Does what a transfer asks without answering it, like a host that dies before it can answer. */
   runOnly(place: number): void {
     this.run(this.taken[place % this.taken.length]);
   }

@@ -1,6 +1,6 @@
 /**
- * The guest's side of a vif without a guest: rings, granted pages and event channels in a small memory of its own,
- * used as netfront uses them. For tests of the back end, and for benches of it alone.
+ * The guest's side of a vif without a guest: rings, granted pages and event channels in a small memory of its own, used
+ * as netfront uses them. It serves tests of the back end and benches of it alone.
  */
 import type { GuestAccess } from '../../src/devices/guest-access.js';
 import type { VifTimers } from '../../src/devices/links.js';
@@ -38,7 +38,7 @@ const PAGE = 4096;
 export const MAC = '00:16:3e:00:00:01';
 const HOME = '/local/domain/1/device/vif/0';
 
-/** Frames that a vif sent, and a way to give it some. */
+/** The frames that a vif sent, and a way to give it some. */
 export class TestLink implements NetLink {
   readonly name = 'test';
   up = true;
@@ -59,7 +59,7 @@ export class TestLink implements NetLink {
   async close(): Promise<void> {}
 }
 
-/** Time that stands still until it is moved. */
+/** A clock that stands still until it is advanced. */
 export class TestTimers implements VifTimers {
   ms = 0;
   private waiting: { at: number; run: () => void }[] = [];
@@ -86,12 +86,12 @@ export class TestTimers implements VifTimers {
   }
 }
 
-/** Memory of so many pages, each granted under its own number; page 0 is nobody's. */
+/** A memory of so many pages, each granted under its own number; page 0 is granted to nobody. */
 export class TestMemory implements GuestAccess {
   readonly mem: LinearMemory;
   readonly readonlyRefs = new Set<number>();
   readonly refused = new Set<number>();
-  /** Mappings in use, by reference. */
+  /** The mappings in use, by reference. */
   readonly pins = new Map<number, number>();
   readonly handlers = new Map<number, () => void>();
   readonly notified: number[] = [];
@@ -133,7 +133,7 @@ export class TestMemory implements GuestAccess {
 
 export interface Extra {
   readonly type: number;
-  /** Bytes of the union, from offset 2 on. */
+  /** The bytes of the union, from offset 2 on. */
   readonly u: readonly number[];
 }
 export interface Packet {
@@ -144,21 +144,21 @@ export interface Packet {
   readonly failed: boolean;
 }
 
-/** One queue of the front end: its rings, data pages for both directions, ports. */
+/** One queue of the front end: its rings, data pages for both directions, and ports. */
 export class FrontQueue {
   readonly tx: FrontRing;
   readonly rx: FrontRing;
   readonly txPages: number;
   readonly rxPages: number;
   private nextTx = 0;
-  /** Page that an rx id stands for. */
+  /** The page for an rx id. */
   private readonly rxPage = new Map<number, number>();
   private nextRx = 0;
   readonly statuses: number[] = [];
   private partial: { bytes: Uint8Array[]; flags: number; extras: Uint8Array[]; failed: boolean } | undefined;
   readonly packets: Packet[] = [];
 
-  /** Takes pages from `base` on: two rings, 256 for each direction. */
+  /** Takes pages from `base` on: two for rings, 256 for each direction. */
   constructor(
     readonly access: TestMemory,
     readonly base: number,
@@ -171,7 +171,7 @@ export class FrontQueue {
     this.rxPages = base + 2 + 256;
   }
 
-  /** Puts a packet into the ring, cut into pieces of `sizes` bytes (one piece if not given). Not yet pushed. */
+  /** Puts a packet into the ring, cut into pieces of `sizes` bytes (by default one piece). It is not pushed yet. */
   put(
     bytes: Uint8Array,
     flags = 0,
@@ -192,7 +192,7 @@ export class FrontQueue {
     }
   }
 
-  /** One raw request. */
+  /** Puts one raw request into the ring. */
   slot(gref: number, offset: number, flags: number, size: number, id = this.tx.req_prod_pvt & 0xffff): void {
     const { mem } = this.access;
     const at = slotAddress(this.tx, this.tx.req_prod_pvt++);
@@ -211,7 +211,7 @@ export class FrontQueue {
     mem.u8.set(extra.u, at + 2);
   }
 
-  /** Publishes what was put; notifies when the back end asked for it. */
+  /** Publishes the requests; notifies the back end if it asked for that. */
   push(): void {
     if (pushRequests(this.access.mem, this.tx)) this.access.handlers.get(this.txPort)?.();
   }
@@ -239,7 +239,7 @@ export class FrontQueue {
     return got;
   }
 
-  /** Fills the receive ring with buffers, up to `count` of them. */
+  /** Fills the receive ring with up to `count` buffers. */
   post(count = 256): void {
     const { mem } = this.access;
     for (let n = Math.min(count, freeRequests(this.rx)); n > 0; n--) {
@@ -254,7 +254,7 @@ export class FrontQueue {
     if (pushRequests(mem, this.rx)) this.access.handlers.get(this.rxPort)?.();
   }
 
-  /** Takes what arrived; whole packets go to `packets`. */
+  /** Takes the packets that have arrived and appends them to `packets`. */
   receive(): Packet[] {
     const { mem } = this.access;
     const from = this.packets.length;
@@ -291,7 +291,7 @@ export class FrontQueue {
   }
 }
 
-/** First piece of up to a page, then whole pages. */
+/** The first piece has up to a page, the others whole pages. */
 const cut = (bytes: number): number[] => {
   const sizes = [Math.min(bytes, PAGE)];
   for (let left = bytes - sizes[0]; left > 0; left -= PAGE) sizes.push(Math.min(left, PAGE));
@@ -299,7 +299,7 @@ const cut = (bytes: number): number[] => {
 };
 
 export type FrontNodes = Readonly<Record<string, string | number>>;
-/** What Linux's netfront says that it can take. */
+/** The features that Linux's netfront declares. */
 export const LINUX_FEATURES: FrontNodes = {
   'request-rx-copy': 1,
   'feature-rx-notify': 1,
@@ -371,7 +371,7 @@ export class VifBench {
     this.vif.start();
     return this;
   }
-  /** Frames from the link, as one batch. */
+  /** Passes frames from the link, as one batch. */
   arrive(...frames: Frame[]): void {
     const client: LinkClient = this.vif;
     for (const frame of frames) client.receive(copyFrame(frame));

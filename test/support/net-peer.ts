@@ -1,7 +1,7 @@
 /**
- * A machine on a network that does little: it answers ARP for its address and echoes pings. Connects to a switch as
- * QEMU's `-netdev stream` does, with plain frames. (passt answers ARP for every address: beside it, a guest is told
- * the peer's with `arp -s`.)
+ * A minimal machine on a network: it answers ARP for its address and echoes pings. It connects to a switch as QEMU's
+ * `-netdev stream` does, with plain frames. (passt answers ARP for every address: beside it, a guest is given the
+ * peer's address with `arp -s`.)
  */
 import { createConnection, type Socket } from 'node:net';
 import { internetChecksum } from './packets.js';
@@ -15,11 +15,11 @@ function isAnnouncement(type: number, b: Buffer): boolean {
 }
 
 export class NetPeer {
-  /** Frames of each kind that came, by EtherType. */
+  /** The number of frames that arrived, by EtherType. */
   readonly seen = new Map<number, number>();
-  /** Echo requests by identifier and sequence: twice the same is a packet that was doubled. */
+  /** Echo requests by identifier and sequence number: one that comes twice was duplicated. */
   readonly echoes = new Map<string, number>();
-  /** Gratuitous ARP and unsolicited neighbour advertisements to all nodes: somebody says where it is without being asked. */
+  /** Gratuitous ARP and unsolicited neighbour advertisements to all nodes: an announcement that nobody asked for. */
   announcements = 0;
   private rest = Buffer.alloc(0);
 
@@ -30,7 +30,7 @@ export class NetPeer {
   ) {
     socket.on('data', (chunk: Buffer) => this.take(chunk));
     socket.on('error', () => {});
-    // A first frame, so that the switch knows at once what it speaks to.
+    // It sends a frame first, so that the switch knows its address at once.
     this.send(Buffer.concat([Buffer.alloc(6, 0xff), mac, Buffer.from('88b5', 'hex'), Buffer.alloc(46)]));
   }
 

@@ -1,4 +1,4 @@
-/** Frames for tests, put together by hand, with right checksums by a straightforward calculation of their own. */
+/** Frames for tests, composed by hand, with right checksums from a simple computation of their own. */
 
 export const PEER = [0x02, 0, 0, 0, 0, 2];
 export const GUEST = [0x00, 0x16, 0x3e, 0, 0, 1];
@@ -77,7 +77,7 @@ export interface TcpOptions extends Ends {
   readonly id?: number;
 }
 
-/** A whole TCP frame with right checksums; 12 bytes of options, as Linux's timestamps are. */
+/** A whole TCP frame with right checksums, and 12 bytes of options like Linux's timestamps. */
 export function tcp(version: 4 | 6, payload: Uint8Array, options: TcpOptions = {}): Uint8Array {
   const head = [
     ...be16(options.fromPort ?? 40_000),
@@ -110,7 +110,7 @@ export function udp(version: 4 | 6, payload: Uint8Array, options: Ends = {}): Ui
     : ethernet(0x86dd, ipv6(17, transport, options));
 }
 
-/** The frame with its transport checksum set to what a lazy sender leaves there. */
+/** The frame with its transport checksum replaced by what a sender with checksum offload leaves there. */
 export function blank(frame: Uint8Array, offset: number): Uint8Array {
   const out = frame.slice();
   out[offset] = 0xde;

@@ -1,7 +1,7 @@
 /**
- * A PV kernel of a few lines of assembly as an ELF file, for tests that switch a guest on as a person does. It is
- * linked at address 0, as GRUB is; r15 is start_info's address. `call print` prints the zero-ended text at rsi on
- * the console, `call hex` the word in rax; `jmp poweroff`, `jmp reboot` and `jmp crash` end the guest.
+ * A PV kernel of a few lines of assembly as an ELF file, for tests that switch a guest on as a user does. It is linked
+ * at address 0, like GRUB; r15 is the address of start_info. `call print` prints the zero-terminated text at rsi on the
+ * console, `call hex` prints the word in rax; `jmp poweroff`, `jmp reboot` and `jmp crash` end the guest.
  */
 import { assemble } from '../../src/asm/assembler.js';
 import { BASIC, makeElf, NOTE } from '../guest/make-elf.js';

@@ -1,6 +1,4 @@
-/**
- * `stillpoint run` as a child process on pipes, and a conversation with its guest: type, wait for what it prints.
- */
+/** `stillpoint run` as a child process on pipes, and a conversation with its guest: it types, and waits for output. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { inRoot } from '../../scripts/lib/root.js';
@@ -9,14 +7,14 @@ const MAIN = inRoot('dist/cli/main.js');
 
 export class Session {
   private readonly child: ChildProcess;
-  /** All that the guest has printed. */
+  /** Everything that the guest has printed. */
   output = '';
   errors = '';
   private read = 0;
   private listener: (() => void) | undefined;
   readonly ended: Promise<number | null>;
 
-  /** `node`: the Node that runs it, ours if not given. */
+  /** `node`: the Node that runs it; by default the one of the tests. */
   constructor(args: readonly string[], node = process.execPath) {
     this.child = spawn(node, [MAIN, 'run', ...args]);
     this.child.stdout!.on('data', (bytes: Buffer) => {
@@ -31,8 +29,8 @@ export class Session {
   }
 
   /**
-   * Waits for `pattern` in what was printed since the last match, and goes on after it. `whole`: the match's text is
-   * everything from there on.
+   * Waits for `pattern` in what was printed since the last match, and continues after it. `whole`: the match extends to
+   * the end of the output.
    */
   async expect(pattern: RegExp, whole = false): Promise<RegExpMatchArray> {
     for (;;) {
@@ -56,9 +54,9 @@ export class Session {
     this.child.stdin!.write(text);
   }
 
-  /** Runs a command in the guest's shell; what it printed. Throws if it failed. */
+  /** Runs a command in the guest's shell. Returns what it printed. Throws if it failed. */
   async command(line: string): Promise<string> {
-    // What is typed is echoed: the quotes keep it from looking like what is printed.
+    // The typed text is echoed: the quotes keep the echo from matching.
     this.type(`echo BE''GIN; ${line}; echo "DONE=$?"\n`);
     await this.expect(/BEGIN\r\n/);
     const [text, status] = await this.expect(/DONE=(\d+)\r\n/, true);
@@ -66,7 +64,7 @@ export class Session {
     return text.slice(0, text.lastIndexOf('DONE=')).replaceAll('\r\n', '\n');
   }
 
-  /** The most memory that the process has had resident so far, in MiB. */
+  /** The process's peak resident memory so far, in MiB. */
   peakMemoryMib(): number {
     const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
     return Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;

@@ -24,11 +24,11 @@ export const L4 = FRAMES - 1;
 export const L3 = FRAMES - 2;
 export const L2 = FRAMES - 3;
 export const L1 = FRAMES - 8;
-/** As any guest has it: also of frames that it does not have. */
+/** Every guest has this map, which also includes frames that it does not have. */
 const MAP = FrameMap.whole(2 ** 20);
 export const mfn = (frame: number): number => MAP.mfnOf(frame);
 
-/** Constants for assembly: addresses above, hypercall numbers that tests use often. */
+/** Constants for the assembly: the addresses above, and hypercall numbers that tests use often. */
 const CONSTANTS = {
   STACK,
   USER_STACK,
@@ -62,15 +62,15 @@ const POWEROFF = `
 
 export interface TinyOptions {
   readonly vcpus?: number;
-  /** ns a instruction; 1 if not given. */
+  /** ns for each instruction; 1 by default. */
   readonly nsPerInstruction?: number;
   readonly maxFrames?: number;
   readonly wallClock?: () => number;
-  /** As guests of old have it: false. */
+  /** False for guests that were switched on when the machine-to-physical table did not start at frame 0. */
   readonly wholeM2p?: boolean;
-  /** Time follows this clock, ns, in place of counting instructions. */
+  /** Time follows this clock, ns, instead of counting instructions. */
   readonly monotonic?: () => number;
-  /** What it runs on; the engine of WebAssembly if nothing is said. */
+  /** The engine; by default the WebAssembly engine. */
   readonly engine?: CreateEngine;
 }
 
@@ -78,7 +78,7 @@ export class TinyGuest {
   private constructor(
     readonly domain: Domain,
     readonly code: Assembled,
-    /** It in another container, as it was built. */
+    /** The same guest in another container, as it was built. */
     private readonly another: () => Promise<TinyGuest>,
   ) {}
 
@@ -138,7 +138,7 @@ export class TinyGuest {
     return ram.bytes(0, ram.frames);
   }
 
-  /** The guest in a fresh container, where it goes on. */
+  /** The guest in a new container, where it continues. */
   async moved(): Promise<TinyGuest> {
     this.domain.pause();
     const saved = this.domain.save().slice();
@@ -184,7 +184,7 @@ export class TinyGuest {
     for (let at = va; this.u8(at) !== 0; at++) text += String.fromCharCode(this.u8(at));
     return text;
   }
-  /** Words of 64 bits from `va` on. */
+  /** Returns 64-bit words from `va` on. */
   words(va: number, count: number): bigint[] {
     return Array.from({ length: count }, (_, i) => this.big(va + 8 * i));
   }
@@ -192,7 +192,7 @@ export class TinyGuest {
 
 const LIST = 0x10_0000;
 
-/** Reads calls of six words from LIST, makes them, and stores each result behind its call. */
+/** A kernel that reads calls of six words from LIST, makes them, and stores each result behind its call. */
 const RUNNER = `
     mov rbx, ${LIST}
   next:
@@ -210,7 +210,7 @@ const RUNNER = `
     jmp next
 `;
 
-/** A hypercall as numbers: which, then up to five arguments. */
+/** A hypercall as numbers: its number, then up to five arguments. */
 export type Call = readonly (number | bigint)[];
 
 /** A guest that only makes hypercalls: `calls` returns their results. */
@@ -221,7 +221,7 @@ export class CallingGuest {
     return new CallingGuest(await TinyGuest.boot(`${RUNNER} again: jmp again`, options));
   }
 
-  /** Makes the calls in the guest's kernel, one after the other. */
+  /** Makes the calls in the guest's kernel, one after another. */
   calls(...list: Call[]): number[] {
     const { guest } = this;
     const { domain } = guest;

@@ -13,7 +13,7 @@ import type { LocalClient } from '../../src/xenstore/server/local.js';
 import { XenstoreServer } from '../../src/xenstore/server/server.js';
 import { bytesOf, newClients, type Say, say } from './conversation.js';
 
-/** The toolstack's business, of which domain 1 may know nothing. */
+/** Nodes of the toolstack, of which domain 1 may learn nothing. */
 interface Secret {
   readonly kind: 'write' | 'remove' | 'grant' | 'transient';
   readonly path: string;
@@ -40,13 +40,13 @@ function act(dom0: LocalClient, s: Secret): void {
     try {
       dom0.remove(s.path);
     } catch {
-      // Its parent is not there.
+      // Its parent does not exist.
     }
   }
 }
 
 const SECRETS = ['/secret', '/secret/a', '/secret/b', '/secret/b/c', '/secret/d/e/f', '/secret/new', '/'];
-/** What a domain says that wants to know: anything, and often about the secret, in and out of transactions. */
+/** The requests of a curious domain: any, often about the secret nodes, in and out of transactions. */
 const curious: fc.Arbitrary<Say> = fc.oneof(
   say,
   fc.record({
@@ -65,7 +65,9 @@ const curious: fc.Arbitrary<Say> = fc.oneof(
   }),
 );
 
-/** One step: the toolstack does a secret thing, or the domain says something, or the toolstack an open one. */
+/**
+ * One step: the toolstack does something secret, or the domain makes a request, or the toolstack does something open.
+ */
 type Step = { readonly secret: readonly [Secret | undefined, Secret | undefined] } | { readonly said: Say };
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -77,7 +79,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: curious.map((said) => ({ said })) },
 );
 
-/** Plays the steps in world 0 or 1, which differ only in what is done in secret; returns what domain 1 heard. */
+/** Runs the steps in world 0 or 1, which differ only in what is done in secret. Returns what domain 1 received. */
 function play(steps: readonly Step[], world: 0 | 1, withDomain = true) {
   const server = new XenstoreServer();
   const clients = newClients(server);
@@ -89,7 +91,7 @@ function play(steps: readonly Step[], world: 0 | 1, withDomain = true) {
       const one = s.secret[world];
       if (one !== undefined) act(dom0, one);
     } else if (s.said.client === 1 && withDomain) {
-      // A generation tells of how many changes there were in all, as xenstored's does.
+      // A generation reveals the number of all changes, as xenstored's does.
       if (s.said.request[0] === XS_DIRECTORY_PART) return;
       const bytes = bytesOf(s.said, i);
       server.receive(clients[1], bytes, 0, bytes.length);
@@ -112,7 +114,7 @@ const dump = (dom0: LocalClient, at: string): string =>
   `${at}=${dom0.read(at)}(${dom0.getPermissions(at)})[${dom0.list(at).map((n) => dump(dom0, `${at}/${n}`))}]`;
 
 describe('a domain', () => {
-  test('hears the same, bit for bit, whatever happens where it has no rights', () => {
+  test('receives the same, bit for bit, whatever happens where it has no rights', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60, size: 'max' }), (steps) => {
         expect(play(steps, 0).heard).toBe(play(steps, 1).heard);
@@ -121,7 +123,7 @@ describe('a domain', () => {
     );
   });
 
-  test('changes nothing where it has no rights, whatever it says', () => {
+  test('changes nothing where it has no rights, whatever it sends', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60, size: 'max' }), (steps) => {
         expect(play(steps, 0).secret).toBe(play(steps, 0, false).secret);
@@ -130,7 +132,7 @@ describe('a domain', () => {
     );
   });
 
-  test('cannot tell by a conflict that a node which it may not read has changed', () => {
+  test('cannot learn from a conflict that a node which it may not read has changed', () => {
     const server = new XenstoreServer();
     const dom0 = server.local();
     dom0.write('/secret/x', '1');
@@ -145,7 +147,7 @@ describe('a domain', () => {
     expect(t.commit()).toBe(true);
   });
 
-  test('that was denied what it is now allowed has to ask again: its transaction conflicts', () => {
+  test('that was denied what it may do now has to ask again: its transaction conflicts', () => {
     const server = new XenstoreServer();
     const dom0 = server.local();
     dom0.write('/secret/x', '1');

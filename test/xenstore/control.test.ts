@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { XS_CONTROL, XS_READ } from '../../src/xen/xs-wire.js';
 import { XenstoreServer } from '../../src/xenstore/server/server.js';
 
-/** A command and its answer, as xenstored 4.17 gave them, one after the other. */
+/** A command and its answer, as xenstored 4.17 gave them, one after another. */
 const AS_XENSTORED: readonly (readonly [command: readonly string[], answer: string])[] = [
   [['help', 'x'], 'EINVAL\0'],
   [['check'], 'OK\0'],
@@ -68,7 +68,7 @@ describe('CONTROL', () => {
     expect(AS_XENSTORED.map(([command]) => [command, control(...command)])).toEqual(AS_XENSTORED);
   });
 
-  test('help names all commands, as xenstored’s does, but for live-update', () => {
+  test('help lists all commands, as xenstored’s does, except live-update', () => {
     const { control } = world();
     expect(control('help')).toBe(
       'check\t\nlog\ton|off\nlogfile\t<file>\nmemreport\t[<file>]\nprint\t<string>\nquota\t[set <name> <val>|<domid>]\nquota-soft\t[set <name> <val>]\nhelp\t\n\0',
@@ -76,14 +76,14 @@ describe('CONTROL', () => {
     expect(control('live-update', '-a')).toBe('EINVAL\0');
   });
 
-  test('is nothing that a guest may use', () => {
+  test('is refused to guests', () => {
     const { server } = world();
     const guest = server.introduce(1);
     server.handle(guest, { type: XS_CONTROL, reqId: 1, txId: 0, body: 'print\0x\0' });
     expect(guest.output.waiting().messages[0].body).toBe('EACCES\0');
   });
 
-  test('print, log and logfile: what is said, every message in and out, and where to', () => {
+  test('print, log and logfile: what is printed, every message in and out, and where it goes', () => {
     const { control, lines, server, logFile } = world();
     control('print', 'hello');
     control('logfile', '/var/log/x');
@@ -102,7 +102,7 @@ describe('CONTROL', () => {
     ]);
   });
 
-  test('check tells of accounts that are wrong, and mends them', () => {
+  test('check reports wrong accounts, and corrects them', () => {
     const { control, lines, server } = world();
     server.store.account(0).nodes = 99;
     control('check');
@@ -112,7 +112,7 @@ describe('CONTROL', () => {
     expect(lines).toEqual([]);
   });
 
-  test('memreport tells what is held for whom, in the log or in a file', () => {
+  test('memreport reports what is held for whom, in the log or in a file', () => {
     const { control, lines, files, server } = world();
     server.local(4).watch('@releaseDomain', () => {});
     control('memreport');

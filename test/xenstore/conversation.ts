@@ -1,6 +1,6 @@
 /**
- * Random conversations of several clients with a server, for the property tests. Paths, tokens, transactions
- * and domains are few, so that clients meet.
+ * Random conversations of several clients with a server, for property tests. There are few paths, tokens, transactions
+ * and domains, so that clients interfere with one another.
  */
 import fc from 'fast-check';
 import * as op from '../../src/xen/xs-wire.js';
@@ -120,7 +120,7 @@ export const request: fc.Arbitrary<readonly [number, string]> = fc.oneof(
   { weight: 1, arbitrary: fc.tuple(fc.nat(40), value) },
 );
 
-/** One client says something; `transaction` is an id that may or may not be open. */
+/** One request of a client; `transaction` is an id that may or may not be open. */
 export interface Say {
   readonly client: number;
   readonly transaction: number;
@@ -137,7 +137,7 @@ const start: fc.Arbitrary<Say> = fc.record({
   transaction: fc.constant(0),
   request: fc.constant([op.XS_TRANSACTION_START, '\0'] as const),
 });
-/** What transactions are for, on nodes that all clients may use. */
+/** Requests for which transactions are meant, on nodes that all clients may use. */
 const inside: fc.Arbitrary<Say> = fc.record({
   client: fc.nat(CLIENTS - 1),
   transaction: fc.constantFrom(0, 1, 1, 2, 3),
@@ -159,7 +159,7 @@ export const say: fc.Arbitrary<Say> = fc.oneof(
 export const bytesOf = (s: Say, reqId: number): Uint8Array =>
   encodeMessage({ type: s.request[0], reqId, txId: s.transaction, body: s.request[1] });
 
-/** The three clients of a new server, with some nodes for them to meet at. */
+/** The three clients of a new server, with some nodes that they share. */
 export function newClients(server: XenstoreServer): Connection[] {
   const dom0 = server.local();
   const clients = [server.connect('socket', 0), server.introduce(1), server.introduce(2)];

@@ -16,7 +16,7 @@ import { orSkipped } from '../support/debian.js';
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const LIB = 'usr/lib/x86_64-linux-gnu';
 
-/** Debian's own clients, unpacked; undefined where they cannot be had. */
+/** Debian's own clients, unpacked; undefined where they are not available. */
 const debian = await orSkipped(
   "xenstore's real clients",
   fetchDebian(['xenstore-utils', 'libxenstore4', 'libxentoolcore1']),
@@ -37,7 +37,7 @@ async function start(...more: string[]): Promise<void> {
   });
 }
 
-/** Ends the daemon with `signal`; its exit code, or the signal. */
+/** Ends the daemon with `signal`. Returns its exit code, or the signal. */
 async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | string | null> {
   const child = daemon!;
   daemon = undefined;
@@ -93,7 +93,7 @@ describe.skipIf(debian === undefined)("Debian's unmodified clients", () => {
     expect(xs('ls', '-f')).toBe('/tool = ""\n/tool/xenstored = ""\n/a = ""\n/a/c = "two words"\n');
   });
 
-  test('show a folder of more names than one reply holds', async () => {
+  test('list a folder with more names than one reply holds', async () => {
     await start();
     const client = await connect();
     const names = Array.from({ length: 1200 }, (_, i) => `name-${i}`);
@@ -167,7 +167,7 @@ describe.skipIf(debian === undefined)("Debian's unmodified clients", () => {
 });
 
 describe('the daemon', () => {
-  test('ends cleanly on SIGTERM, takes its socket away, and has its tree again after a restart', async () => {
+  test('ends cleanly on SIGTERM, removes its socket, and has its tree again after a restart', async () => {
     await start('--state', join(dir, 'state'));
     const client = await connect();
     await client.write('/kept/x', 'yes');
@@ -182,7 +182,7 @@ describe('the daemon', () => {
     await next.close();
   });
 
-  test('loses nothing of what it acknowledged before a SIGKILL, and no transaction by half', async () => {
+  test('loses nothing that it acknowledged before a SIGKILL, and applies no transaction by half', async () => {
     const acknowledged = new Map<string, number>();
     let sent = 0;
     for (let round = 0; round < 6; round++) {
@@ -208,7 +208,7 @@ describe('the daemon', () => {
       const load = clients.flatMap((client, own) =>
         [0, 1, 2, 3].map(() => write(client, own).catch(() => {})),
       );
-      // So many more acknowledged writes, then the kill, wherever it falls.
+      // After so many more acknowledged writes it is killed, whatever it is doing.
       const until = sent + 300 + round * 137;
       while (sent < until) await new Promise((resolve) => setImmediate(resolve));
       expect(await stop('SIGKILL')).toBe('SIGKILL');
@@ -218,7 +218,7 @@ describe('the daemon', () => {
     expect(acknowledged.size).toBeGreaterThan(100);
   });
 
-  test('takes over the socket of a dead one, and leaves that of a living one alone', async () => {
+  test('takes over the socket of a dead daemon, and leaves that of a living one alone', async () => {
     await start();
     const living = daemon!;
     daemon = undefined;

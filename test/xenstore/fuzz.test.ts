@@ -15,7 +15,7 @@ import { restoreState } from '../../src/xenstore/state/restore.js';
 import { saveState } from '../../src/xenstore/state/save.js';
 import { GuestRing } from './guest-ring.js';
 
-/** xorshift32: one million messages must not cost their weight in random numbers. */
+/** xorshift32, which is fast enough for one million messages. */
 class Random {
   constructor(private state: number) {}
   next(): number {
@@ -66,7 +66,7 @@ const WORDS = [
   '99999999999',
 ];
 
-/** A message that is often nearly right: type, transaction and payload each valid, odd or noise. */
+/** A message that is often nearly valid: type, transaction and payload are each valid, unusual or noise. */
 function body(r: Random): string {
   const kind = r.below(16);
   let text = kind < 12 ? `${r.pick(PATHS)}\0` : '';
@@ -87,7 +87,7 @@ function message(r: Random, out: Uint8Array): number {
   return 16 + text.length;
 }
 
-/** The server is bounded: what its domains hold is within their limits, and it knows what they hold. */
+/** Checks that the server is bounded: what its domains hold is within their limits and counted correctly. */
 function sound(server: XenstoreServer): void {
   const { accounts, tree } = server.store;
   for (const account of accounts.byDomid.values()) {
@@ -104,7 +104,7 @@ function sound(server: XenstoreServer): void {
   for (const c of server.connections) expect(c.output.bytes).toBeLessThanOrEqual(16 << 20);
 }
 
-/** A well-behaved client goes on as if nothing were. */
+/** Checks that a well-behaved client is not affected. */
 function healthy(guest: GuestRing, round: number): void {
   const told = guest.ask(XS_WRITE, `health\0${round}`).concat(guest.ask(XS_READ, 'health\0'));
   expect(told.filter((m) => m.type === XS_READ).map((m) => m.body)).toEqual([String(round)]);
@@ -124,7 +124,7 @@ function world() {
 }
 
 describe('random and mutated bytes', () => {
-  test('600 000 messages to sockets and domains neither crash nor hang the server, nor fill it; others go on', () => {
+  test('600 000 messages to sockets and domains neither crash, hang nor fill the server; others continue', () => {
     const r = new Random(0x51155);
     const { server, guest } = world();
     const clients: Connection[] = [];
@@ -133,7 +133,7 @@ describe('random and mutated bytes', () => {
     const bytes = new Uint8Array(16 + 4096);
     let cut = 0;
     for (let n = 0; n < 600_000; n++) {
-      // The toolstack's socket is left out most of the time: it may release the others.
+      // The toolstack's socket is used rarely, because it may release the others.
       const i = r.below(32) === 0 ? 0 : 1 + r.below(2);
       let c = clients[i];
       if (c === undefined || c.state !== 'open') {
@@ -143,9 +143,9 @@ describe('random and mutated bytes', () => {
         clients[i] = c;
       }
       const length = message(r, bytes);
-      // Limits are the toolstack's to change; here they stay, to be held against.
+      // The toolstack may change limits; here they stay, so that they can be checked.
       if (i === 0 && (bytes[0] === XS_SET_QUOTA || bytes[0] === XS_CONTROL)) bytes[0] = XS_READ;
-      // Now and then a byte is changed, a piece is lost, or the length lies.
+      // Sometimes a byte is changed, a piece is lost, or the length is wrong.
       if (r.below(8) === 0) bytes[i === 0 ? 4 + r.below(length - 4) : r.below(length)] = r.next();
       const sent = r.below(50) === 0 ? r.below(length) : length;
       if (sent > 0) {
@@ -156,7 +156,7 @@ describe('random and mutated bytes', () => {
       if (r.below(4) !== 0) c.output.clear();
       if (n % 20_000 === 0) {
         sound(server);
-        // Domain 3 is the toolstack's to release.
+        // The toolstack may release domain 3.
         if (server.domain(3) === guest.connection) healthy(guest, n);
       }
     }
@@ -164,7 +164,7 @@ describe('random and mutated bytes', () => {
     expect(cut).toBeGreaterThan(100);
   }, 120_000);
 
-  test('400 000 states of a ring neither crash nor hang the server; another ring goes on', () => {
+  test('400 000 states of a ring neither crash nor hang the server; another ring continues', () => {
     const r = new Random(0xc0ffee);
     const { server, guest } = world();
     const hostile = new GuestRing(server, server.introduce(1));
@@ -205,7 +205,7 @@ describe('random and mutated bytes', () => {
     expect(failed).toBeGreaterThan(1000);
   }, 120_000);
 
-  test('5 000 mutated states are restored or refused as no good stream, and nothing else', () => {
+  test('5 000 mutated states are restored or refused as an invalid stream, and nothing else', () => {
     const r = new Random(0xbeef);
     const { server, dom0, guest } = world();
     guest.ask(XS_READ, '/a/b\0');
@@ -234,7 +234,7 @@ describe('random and mutated bytes', () => {
     expect(refused).toBeGreaterThan(1000);
   }, 120_000);
 
-  test('memory that a ring lies in is never written outside the page', () => {
+  test("memory around a ring is never written outside the ring's page", () => {
     const r = new Random(0x7777);
     const { server } = world();
     const mem = new LinearMemory(new ArrayBuffer(4 * 4096));

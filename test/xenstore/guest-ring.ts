@@ -1,4 +1,4 @@
-/** The guest's end of a xenstore ring, as a kernel would use it; for tests. */
+/** The guest's end of a xenstore ring, used as a kernel uses it; for tests. */
 import { LinearMemory } from '../../src/xen/memory.js';
 import { XenstoreDomainInterface as Page, XENSTORE_RING_SIZE } from '../../src/xen/xs-wire.js';
 import { RingTransport } from '../../src/xenstore/ring/ring.js';
@@ -14,7 +14,7 @@ export class GuestRing {
   notified = 0;
   private readonly parser = new MessageParser();
 
-  /** `mem` holds the page at 8192; a new one has an empty page. */
+  /** `mem` has the ring's page at 8192; a new memory has an empty page. */
   constructor(
     server: XenstoreServer,
     readonly connection: Connection,
@@ -32,7 +32,7 @@ export class GuestRing {
     this.mem.setU32(AT + field, value);
   }
 
-  /** Puts as many of the bytes on the ring as there is room for; returns how many. Does not notify. */
+  /** Puts as many of the bytes on the ring as fit. Returns how many. Does not notify. */
   put(bytes: Uint8Array): number {
     const prod = this.get(Page.req_prod);
     const room = XENSTORE_RING_SIZE - ((prod - this.get(Page.req_cons)) >>> 0);
@@ -54,7 +54,7 @@ export class GuestRing {
     return bytes;
   }
 
-  /** Sends a message, however large, and returns all messages that came until the ring was quiet. */
+  /** Sends a message, however large. Returns all messages that arrived until the ring was quiet. */
   ask(type: number, body: string, txId = 0, reqId = 1): Message[] {
     const bytes = encodeMessage({ type, reqId, txId, body });
     const came: Message[] = [];
@@ -67,7 +67,7 @@ export class GuestRing {
     }
   }
 
-  /** What has come so far, whole messages only. */
+  /** Returns the complete messages that have arrived so far. */
   hear(): { messages: Message[]; bytes: number } {
     const messages: Message[] = [];
     let bytes = 0;

@@ -16,7 +16,7 @@ function world(options?: ServerOptions) {
     dom0.write(`/local/domain/${d}/x`, String(d));
     for (const at of ['', '/x']) dom0.setPermissions(`/local/domain/${d}${at}`, [`n${d}`]);
   }
-  /** The answer to one request, an error by its name. */
+  /** Returns the answer to one request; an error by its name. */
   const ask = (c: Connection, type: number, ...args: string[]): string => {
     c.output.clear();
     server.handle(c, { type, reqId: 1, txId: 0, body: args.map((a) => `${a}\0`).join('') });
@@ -29,7 +29,7 @@ function world(options?: ServerOptions) {
 }
 
 describe('the requests about features', () => {
-  test('show a domain its own, and the toolstack those of any', () => {
+  test('show a domain its own, and the toolstack those of any domain', () => {
     const { toolstack, guest, ask } = world();
     expect(ask(guest, op.XS_GET_FEATURE)).toBe('7');
     expect(ask(toolstack, op.XS_GET_FEATURE, '2')).toBe('7');
@@ -37,7 +37,7 @@ describe('the requests about features', () => {
     expect(ask(toolstack, op.XS_GET_FEATURE, '32752')).toBe('EINVAL');
   });
 
-  test('change a domain that is yet to come, which then sees no more than that', () => {
+  test('limit a domain that is yet to come, which then sees only these', () => {
     const { server, toolstack, guest, ask } = world();
     expect(ask(guest, op.XS_SET_FEATURE, '5', '3')).toBe('EACCES');
     expect(ask(toolstack, op.XS_SET_FEATURE, '1', '3')).toBe('EBUSY');
@@ -54,7 +54,7 @@ describe('the requests about features', () => {
 });
 
 describe('the requests about quotas', () => {
-  test('are the toolstack’s: names, global values, values of a domain', () => {
+  test('are for the toolstack only: names, global values, values of a domain', () => {
     const { toolstack, guest, ask } = world();
     expect(ask(guest, op.XS_GET_QUOTA)).toBe('EACCES');
     expect(ask(guest, op.XS_SET_QUOTA, 'nodes', '1')).toBe('EACCES');
@@ -69,7 +69,7 @@ describe('the requests about quotas', () => {
     expect(ask(toolstack, op.XS_GET_QUOTA, 'nonsense')).toBe('EINVAL');
   });
 
-  /** Each limit, set to a small value, and a domain that goes on until it is stopped: after how many, and how. */
+  /** Sets each limit to a small value; a domain continues until it is stopped. Each entry: after how many, and how. */
   const reached = (quota: string, value: number, request: (i: number) => [number, ...string[]]) => {
     const { toolstack, guest, ask } = world();
     ask(toolstack, op.XS_SET_QUOTA, '1', quota, String(value));
@@ -81,7 +81,7 @@ describe('the requests about quotas', () => {
     return [100, ''];
   };
 
-  test('stop a domain at its nodes, watches, transactions, permissions, size and length of path', () => {
+  test('stop a domain at its number of nodes, watches, transactions and permissions, and at sizes and path lengths', () => {
     expect(reached('nodes', 10, (i) => [op.XS_MKDIR, `d${i}`])).toEqual([8, 'ENOSPC']);
     expect(reached('watches', 5, (i) => [op.XS_WATCH, 'x', `t${i}`])).toEqual([6, 'E2BIG']);
     expect(reached('transactions', 3, () => [op.XS_TRANSACTION_START, ''])).toEqual([4, 'ENOSPC']);
@@ -102,7 +102,7 @@ describe('the requests about quotas', () => {
     expect(reached('memory', 20_000, (i) => [op.XS_WRITE, `n${i}`, value])[1]).toBe('ENOMEM');
   });
 
-  test('on nodes that a transaction looks at makes it fail, and nothing of it happens', () => {
+  test('on the nodes that a transaction reads make it fail, and nothing of it is applied', () => {
     const { server, toolstack, guest, ask, dom0 } = world();
     ask(toolstack, op.XS_SET_QUOTA, '1', 'transaction-nodes', '4');
     const txId = Number(ask(guest, op.XS_TRANSACTION_START, ''));
@@ -119,7 +119,7 @@ describe('the requests about quotas', () => {
 });
 
 describe('SET_TARGET', () => {
-  test('gives a domain the rights of another, until that is released; no domain may ask for it itself', () => {
+  test('gives a domain the rights of another, until that one is released; no domain may request it itself', () => {
     const { server, toolstack, guest, ask } = world();
     const other = '/local/domain/2/x';
     expect(ask(guest, op.XS_READ, other)).toBe('EACCES');
@@ -136,7 +136,7 @@ describe('SET_TARGET', () => {
 });
 
 describe('INTRODUCE and RELEASE', () => {
-  test('tell those who watch the special names, with a depth of which domain', () => {
+  test('are reported to those who watch the special names, with a depth including the domain', () => {
     const { server, toolstack, ask } = world();
     const watcher = server.connect('socket', 0);
     const watches = [
@@ -160,7 +160,7 @@ describe('INTRODUCE and RELEASE', () => {
     ]);
   });
 
-  test('have the host attach the ring, and undo the introduction where it cannot', () => {
+  test('make the host attach the ring, and undo the introduction if it cannot', () => {
     const rings: number[][] = [];
     const { server, toolstack, ask } = world({
       onIntroduce(connection, mfn, port) {
@@ -182,7 +182,7 @@ describe('INTRODUCE and RELEASE', () => {
 });
 
 describe('RESET_WATCHES', () => {
-  test('drops a domain’s watches and open transactions, and no one else’s', () => {
+  test('drops a domain’s watches and open transactions, and those of nobody else', () => {
     const { dom0, server, toolstack, guest, ask } = world();
     ask(guest, op.XS_WATCH, 'x', 't');
     ask(toolstack, op.XS_WATCH, '/local/domain/1/x', 't');
@@ -198,7 +198,7 @@ describe('RESET_WATCHES', () => {
 });
 
 describe('the protocol’s limits', () => {
-  test('on paths: 3072 characters absolute, 2048 relative, its characters, no empty part', () => {
+  test('on paths: 3072 characters absolute, 2048 relative, only certain characters, no empty part', () => {
     const { toolstack, ask } = world();
     const part = `/${'a'.repeat(255)}`;
     const longest = part.repeat(12);
@@ -212,7 +212,7 @@ describe('the protocol’s limits', () => {
     expect(ask(toolstack, op.XS_MKDIR, '/A-z_0@9')).toBe('OK');
   });
 
-  test('on answers: a list of children above 4096 bytes is E2BIG, and comes whole in parts', () => {
+  test('on answers: a list of children above 4096 bytes is E2BIG, and can be read in parts', () => {
     const { dom0, toolstack, ask, server } = world();
     const names = Array.from({ length: 700 }, (_, i) => `child-${i}`);
     for (const name of names) dom0.mkdir(`/many/${name}`);
@@ -235,8 +235,8 @@ describe('the protocol’s limits', () => {
   });
 });
 
-describe('a limit on how fast domains write', () => {
-  test('stops a domain that has used up its burst, loses nothing, and lets it go on in time; others are free', () => {
+describe("a limit on the rate of a domain's writes", () => {
+  test('stops a domain that has used up its burst, loses nothing, and lets it continue in time; others are not affected', () => {
     let now = 0;
     const due: { at: number; action: () => void }[] = [];
     const { server, dom0 } = world({
@@ -250,7 +250,7 @@ describe('a limit on how fast domains write', () => {
     let sent = 0;
     let answered = 0;
     const run = (): void => {
-      // 30 of them lie on the ring together.
+      // 30 of them are on the ring together.
       for (let i = 0; i < 30; i++) {
         const body = `x\0${String(++sent).padStart(7, '0')}`;
         ring.put(encodeMessage({ type: op.XS_WRITE, reqId: sent, txId: 0, body }));
@@ -262,7 +262,7 @@ describe('a limit on how fast domains write', () => {
     expect(answered).toBe(11);
     expect(dom0.read('/local/domain/1/x')).toBe('0000011');
     for (let i = 0; i < 5; i++) expect(other.ask(op.XS_READ, 'x\0')[0].body).toBe('2');
-    // One second later it has made 200 changes more, give or take the burst.
+    // One second later it has made 200 more changes, plus or minus the burst.
     while (now < 1000) {
       now++;
       for (const timer of due.splice(0)) {

@@ -5,16 +5,16 @@ import type { Connection } from '../../src/xenstore/server/connection.js';
 import { XenstoreServer } from '../../src/xenstore/server/server.js';
 import { restoreState } from '../../src/xenstore/state/restore.js';
 
-/** A message as the fixtures keep it: type, transaction, payload as an octet string. */
+/** A message in the form of the fixtures: type, transaction, payload as an octet string. */
 type Told = readonly [number, number, string];
 interface Step {
   /** Client, type, transaction, payload. */
   readonly ask: readonly [number, number, number, string];
-  /** For each client, what it was sent because of this request, in order. */
+  /** What each client was sent because of this request, in order. */
   readonly answers: readonly (readonly Told[])[];
 }
 
-/** The same with one client beside the toolstack; a payload may go on with so many characters '0'. */
+/** The same with one client beside the toolstack; a payload may be continued by so many characters '0'. */
 interface DomainStep {
   readonly ask: readonly [number, number, number, string, number?];
   readonly answers: readonly Told[];
@@ -37,7 +37,7 @@ const heard = (c: Connection): Told[] => {
 const comparable = ([type, tx, body]: Told): Told =>
   type === XS_DIRECTORY_PART ? [type, tx, body.replace(/^\d+/, 'N')] : [type, tx, body];
 
-/** Requests to which a difference is meant: our answer, and why. */
+/** Requests whose answers differ on purpose: our answer, and the reason. */
 const MEANT: readonly (readonly [asked: string, ours: string, why: string])[] = [
   ['2:/t/a', 'EINVAL', '4.17 answers with the error left over from an earlier request'],
   ['2:', 'EINVAL', 'the same'],
@@ -53,12 +53,12 @@ const MEANT: readonly (readonly [asked: string, ours: string, why: string])[] = 
   ['5:bad//\0x\0', 'EINVAL', 'since Xen 4.18'],
 ];
 
-/** Paths of more than 2048 characters: the protocol allows 3072, 4.17 allows them only below a domain's home. */
+/** Paths of more than 2048 characters: the protocol allows 3072; 4.17 allows them only below a domain's home. */
 const longPath = (body: string): boolean => body.indexOf('\0') > 2048 && body.indexOf('\0') <= 3072;
 
 describe('answers and events', () => {
   test('are those of xenstored 4.17, message by message, for clients of domain 0', () => {
-    // That version knows no watches with a depth.
+    // That version has no watches with a depth.
     const server = new XenstoreServer({ features: 3 });
     const steps = fixture('xenstored-4.17-answers.jsonl');
     const clients = steps[0].answers.map(() => server.connect('socket', 0));
@@ -81,7 +81,7 @@ describe('answers and events', () => {
     expect(meant).toBeLessThan(20);
   });
 
-  test('are those of xenstored 4.17 for an unprivileged domain: rights, limits, and what it may not ask', () => {
+  test('are those of xenstored 4.17 for an unprivileged domain: rights, limits, and requests that are refused', () => {
     const server = new XenstoreServer({ features: 3 });
     const domid = 1;
     const toolstack = server.local(0);
@@ -101,7 +101,7 @@ describe('answers and events', () => {
 });
 
 describe('the state of a real xenstored', () => {
-  test('as it hands it on in a live update of 4.17 is taken over: nodes, watches, half a request, an unsent reply', () => {
+  test('as it passes it on in a live update of 4.17 is restored: nodes, watches, half a request, an unsent reply', () => {
     const bytes = readFileSync(new URL('fixtures/xenstored-4.17-live-update.bin', import.meta.url));
     const server = new XenstoreServer();
     const { connections } = restoreState(server, bytes);
@@ -125,7 +125,7 @@ describe('the state of a real xenstored', () => {
     const rest = Buffer.from('oint/a\0');
     server.receive(half, rest, 0, rest.length);
     expect(heard(half).at(-1)).toEqual([XS_READ, 0, 'two']);
-    // The live-update command's own answer waited to be sent.
+    // The answer to the live-update command itself was still to be sent.
     expect(heard(connections.get(5)!)).toEqual([[XS_CONTROL, 0, 'OK\0']]);
   });
 });

@@ -30,7 +30,7 @@ function guest(domid = 1, server = new XenstoreServer()) {
 }
 
 describe('a ring', () => {
-  test('carries requests and answers of every size, across its wrap, in pieces of any length', () => {
+  test('carries requests and answers of every size, also when it wraps, in pieces of any length', () => {
     fc.assert(
       fc.property(
         fc.array(fc.nat(1900), { minLength: 1, maxLength: 12 }),
@@ -64,7 +64,7 @@ describe('a ring', () => {
     );
   });
 
-  test('starts at any value of its free-running offsets', () => {
+  test('works from any value of its free-running offsets', () => {
     for (const start of [0, 1, 1023, 0x7fffffff, 0xfffffff0, 0xffffffff]) {
       const { ring } = guest();
       for (const field of [Page.req_cons, Page.req_prod, Page.rsp_cons, Page.rsp_prod])
@@ -75,7 +75,7 @@ describe('a ring', () => {
     }
   });
 
-  test('shows the features of its domain, and never takes one back', () => {
+  test('shows the features of its domain, and never removes one', () => {
     const { server, ring } = guest();
     expect(ring.get(Page.server_features)).toBe(7);
     server.store.account(2).features = 2;
@@ -83,7 +83,7 @@ describe('a ring', () => {
     expect(other.ring.get(Page.server_features)).toBe(2);
   });
 
-  test('whose answers are not taken is filled and no further, and read no further than its limit of requests', () => {
+  test('whose answers are not taken is filled and no further, and requests are read only up to its limit', () => {
     const { ring, server } = guest();
     ring.ask(XS_WRITE, `v\0${'v'.repeat(500)}`);
     const asked = encodeMessage({ type: XS_READ, reqId: 1, txId: 0, body: 'v\0' });
@@ -101,7 +101,7 @@ describe('a ring', () => {
     expect(server.store.account(1).outstanding).toBe(0);
   });
 
-  test('with impossible offsets is given up with the error shown; others go on, and a reconnection heals it', () => {
+  test('with impossible offsets is stopped and shows the error; others continue, and a reconnection repairs it', () => {
     for (const field of [Page.req_prod, Page.rsp_prod]) {
       const { ring, server, dom0 } = guest();
       const other = guest(2, server);
@@ -125,7 +125,7 @@ describe('a ring', () => {
     }
   });
 
-  test('that announces a payload above the limit is given up as a breach of the protocol', () => {
+  test('that announces a payload above the limit is stopped as a breach of the protocol', () => {
     const { ring } = guest();
     const header = new Uint8Array(16);
     new DataView(header.buffer).setUint32(12, 4097, true);
@@ -134,7 +134,7 @@ describe('a ring', () => {
     expect(ring.get(Page.error)).toBe(XENSTORE_ERROR_PROTO);
   });
 
-  test('that reconnects starts anew: no half request, no unsent answer, no watch, no transaction', () => {
+  test('that reconnects starts again: no half request, no unsent answer, no watch, no transaction', () => {
     const { ring, server } = guest();
     ring.ask(XS_TRANSACTION_START, '\0');
     ring.ask(XS_WATCH, 'x\0t\0');
@@ -152,7 +152,7 @@ describe('a ring', () => {
     ]);
   });
 
-  test('tells of changes by others at once, each once as long as it is not taken', () => {
+  test('reports changes by others at once, each once as long as it is not taken', () => {
     const { ring, dom0 } = guest();
     ring.ask(XS_WATCH, 'x\0t\0');
     const before = ring.notified;
@@ -167,7 +167,7 @@ describe('a ring', () => {
     expect(ring.hear().messages.filter((m) => m.type === XS_WATCH_EVENT).length).toBe(1);
   });
 
-  test('every byte of a request is read from the shared page once', () => {
+  test('every byte of a request is read once from the shared page', () => {
     const server = new XenstoreServer();
     const mem = new LinearMemory(new ArrayBuffer(4 * 4096));
     const reads = new Map<number, number>();
@@ -201,7 +201,7 @@ describe('a ring', () => {
     expect(reads.size).toBe(sent[0].length + sent[1].length);
   });
 
-  test('saved in the middle of a message in both directions goes on in another server, and the guest is not signalled', () => {
+  test('saved in the middle of a message in both directions continues in another server, and the guest gets no signal', () => {
     const { server, ring, dom0 } = guest();
     dom0.write('/local/domain/1/long', 'x'.repeat(1500));
     const request = encodeMessage({ type: XS_READ, reqId: 77, txId: 0, body: 'long\0' });

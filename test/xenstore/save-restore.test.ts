@@ -6,7 +6,7 @@ import { restoreState } from '../../src/xenstore/state/restore.js';
 import { saveState } from '../../src/xenstore/state/save.js';
 import { bytesOf, CLIENTS, newClients, type Say, say } from './conversation.js';
 
-/** What happens to a client: so many bytes of what it says arrive, so many bytes of answers leave. */
+/** What happens to a client: so many bytes of its requests arrive, and so many bytes of its answers leave. */
 interface Step {
   readonly client: number;
   readonly arrive: number;
@@ -19,7 +19,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   leave: fc.oneof(fc.constantFrom(0, 0, 1, 16), fc.nat(200)),
 });
 
-/** Plays a conversation; after each step in `saves` the server is saved and another one goes on. */
+/** Runs a conversation; after each step in `saves` the server is saved and another one continues. */
 function play(said: readonly Say[], steps: readonly Step[], saves: ReadonlySet<number>): string[] {
   let server = new XenstoreServer();
   let clients: Connection[] = newClients(server);
@@ -43,7 +43,7 @@ function play(said: readonly Say[], steps: readonly Step[], saves: ReadonlySet<n
     const { connections } = restoreState(next, saveState(server));
     next.settle();
     expect(Buffer.from(saveState(next)).equals(Buffer.from(saveState(server)))).toBe(true);
-    // Domains that were released in between have no client any more.
+    // Domains that were released meanwhile have no client any more.
     const restored = [...connections.values()];
     clients = clients.map((c) => (server.connections.has(c) ? restored.shift()! : c));
     server = next;
@@ -66,7 +66,7 @@ function play(said: readonly Say[], steps: readonly Step[], saves: ReadonlySet<n
 }
 
 describe('a saved and restored xenstore', () => {
-  test('gives the same answers as one that was never saved, wherever in the conversation it was', () => {
+  test('gives the same answers as one that was never saved, wherever in the conversation that was', () => {
     fc.assert(
       fc.property(
         fc.array(say, { minLength: 1, maxLength: 80, size: 'max' }),
@@ -80,7 +80,7 @@ describe('a saved and restored xenstore', () => {
     );
   });
 
-  test('saved after every byte of a conversation, it still answers the same', () => {
+  test('gives the same answers if it is saved after every byte of a conversation', () => {
     const conversation = fc.sample(say, { numRuns: 40, seed: 7 });
     const steps = Array.from({ length: 1500 }, (_, i) => ({ client: i % CLIENTS, arrive: 1, leave: i % 2 }));
     const everywhere = new Set(steps.keys());

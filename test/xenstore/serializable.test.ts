@@ -35,7 +35,7 @@ const move: fc.Arbitrary<Move> = fc.record({
   ),
 });
 
-/** The simplest store there is: it knows no transactions, no sharing, no generations. */
+/** The simplest possible store: it has no transactions, no sharing and no generations. */
 class Model {
   readonly nodes = new Map<string, { value: string; children: string[] }>([
     ['/', { value: '', children: ['tool'] }],
@@ -98,7 +98,7 @@ const dumpModel = (model: Model, at = '/'): string => {
 };
 
 describe('transactions of several clients', () => {
-  test('have the results they would have had one after the other, in the order of their commits', () => {
+  test('have the results that they would have had one after another, in the order of their commits', () => {
     let commits = 0;
     let conflicts = 0;
     fc.assert(
@@ -158,13 +158,13 @@ describe('transactions of several clients', () => {
     );
   });
 
-  test('changes made meanwhile elsewhere are kept, those of the transaction are added, in the same order of children', () => {
+  test('changes made elsewhere meanwhile are kept, and those of the transaction are added, in the same order of children', () => {
     fc.assert(
       fc.property(
         fc.array(operation, { maxLength: 12 }),
         fc.array(operation, { maxLength: 12 }),
         (first, inside) => {
-          // Once with the tree untouched meanwhile, once with a change in another corner.
+          // Once with an unchanged tree, and once with a change elsewhere in it.
           const results = [false, true].map((disturbed) => {
             const dom0 = new XenstoreServer().local();
             dom0.write('/elsewhere/x', '');

@@ -9,7 +9,7 @@ export const about: PointDescription = {
   held: 'the port table is saved with the guest; pending and mask bits are guest memory; ports of back ends are served once on arrival',
   proof: [
     'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
-    'src/hypervisor/saved-state.test.ts: keeps ports, grants, page-table types and registrations',
+    'src/hypervisor/saved-state.test.ts: keeps its ports, grants, page-table types and registrations',
   ],
 };
 

@@ -9,7 +9,7 @@ export const about: PointDescription = {
   held: 'its frames are guest memory and are never dropped; grants in use stay pinned across the move',
   proof: [
     'test/e2e/moves.test.ts: sees no difference in anything that it can observe',
-    'src/hypervisor/saved-state.test.ts: keeps ports, grants, page-table types and registrations',
+    'src/hypervisor/saved-state.test.ts: keeps its ports, grants, page-table types and registrations',
   ],
 };
 

@@ -9,7 +9,7 @@ export const about: PointDescription = {
   held: 'part of the saved domain',
   proof: [
     'src/hypervisor/mmu/memory-op.test.ts: of memory are those that the toolstack set',
-    'src/hypervisor/saved-state.test.ts: keeps ports, grants, page-table types and registrations',
+    'src/hypervisor/saved-state.test.ts: keeps its ports, grants, page-table types and registrations',
   ],
 };
 

@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'XS_GET_PERMS, the order of XS_DIRECTORY, generation counts, limits',
   held: 'saved with the store, exactly',
   proof: [
-    'test/xenstore/save-restore.test.ts: saved after every byte of a conversation, it still answers the same',
+    'test/xenstore/save-restore.test.ts: gives the same answers if it is saved after every byte of a conversation',
   ],
 };
 

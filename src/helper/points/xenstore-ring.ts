@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'the page that it shares with xenstore, at any byte of a request or an answer',
   held: 'the page is guest memory; what was taken from it and what was not yet put into it is saved with the store',
   proof: [
-    'test/xenstore/save-restore.test.ts: saved after every byte of a conversation, it still answers the same',
+    'test/xenstore/save-restore.test.ts: gives the same answers if it is saved after every byte of a conversation',
   ],
 };
 

@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'transaction ids, and what it has read and written in each',
   held: 'a whole store lives in the container; open transactions are saved with it',
   proof: [
-    'test/xenstore/save-restore.test.ts: saved after every byte of a conversation, it still answers the same',
+    'test/xenstore/save-restore.test.ts: gives the same answers if it is saved after every byte of a conversation',
   ],
 };
 

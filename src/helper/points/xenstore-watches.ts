@@ -8,7 +8,7 @@ export const about: PointDescription = {
   seen: 'its watches; each fires for a change, and none because of a move',
   held: 'saved with the store, and events not yet delivered too',
   proof: [
-    'test/xenstore/save-restore.test.ts: saved after every byte of a conversation, it still answers the same',
+    'test/xenstore/save-restore.test.ts: gives the same answers if it is saved after every byte of a conversation',
   ],
 };
 

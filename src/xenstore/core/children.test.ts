@@ -4,7 +4,7 @@ import { type Children, noChildren } from './children.js';
 
 type Step = readonly ['with' | 'without', number];
 
-/** Names of which many share the hash of their first 20 bits would be rare; a small set meets all cases of size. */
+/** Names from a small set: so the tests come to nodes of every size. */
 const name = (n: number): string => `n${n}`;
 
 describe('the children of a node', () => {
@@ -37,7 +37,7 @@ describe('the children of a node', () => {
     );
   });
 
-  test('an older version stays as it was when a newer one is made from it', () => {
+  test('an older version does not change when a newer one is made from it', () => {
     let children: Children<number> = noChildren();
     const versions = [children];
     for (let n = 0; n < 300; n++) {
@@ -52,8 +52,8 @@ describe('the children of a node', () => {
     });
   });
 
-  test('names with the same hash are told apart', () => {
-    // Found by search: 32-bit FNV-1a with the final mix of this file gives these two the same value.
+  test('names with the same hash are distinguished', () => {
+    // Found by search: 32-bit FNV-1a with this file's final mix gives both the same value.
     const [a, b] = collision();
     let children: Children<string> = noChildren();
     for (let n = 0; n < 20; n++) children = children.with(name(n), name(n));
@@ -65,7 +65,7 @@ describe('the children of a node', () => {
   });
 });
 
-/** Two names of equal hash: a birthday search over the hash as the trie computes it. */
+/** Returns two names with the same hash, by a birthday search over the hash as the trie computes it. */
 function collision(): [string, string] {
   const seen = new Map<number, string>();
   for (let n = 0; ; n++) {

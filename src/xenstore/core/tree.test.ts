@@ -6,7 +6,7 @@ import { Tree } from './tree.js';
 
 const permissions = [permission(0, 0)];
 
-/** Paths and values in the order of the tree; the simplest tree there is. */
+/** Paths and values in the order of the tree, as the simplest possible model. */
 type Model = Map<string, string>;
 
 const below = (path: string, top: string): boolean => path === top || path.startsWith(`${top}/`);
@@ -41,12 +41,12 @@ const path = fc
 const step = fc.record({
   does: fc.constantFrom('set', 'set', 'set', 'add', 'add', 'remove', 'snapshot', 'release', 'arrange'),
   path,
-  /** Which tree: 0 is the one the snapshots are taken of. */
+  /** The number of the tree: 0 is the one of which snapshots are taken. */
   which: fc.nat(3),
 });
 
 describe('a tree and its snapshots', () => {
-  test('each show what was done to it alone, however many snapshots come and go', () => {
+  test('each show only what was done to it, however many snapshots come and go', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 150, size: 'max' }), (steps) => {
         const trees: { readonly tree: Tree; readonly model: Model }[] = [

@@ -3,7 +3,7 @@ import { XenstoreServer } from './server.js';
 
 const fails = (code: string) => expect.objectContaining({ code });
 
-describe('the client inside the process', () => {
+describe('the client within the process', () => {
   test('a value that was written is read back, text and bytes', () => {
     const dom0 = new XenstoreServer().local();
     dom0.write('/a/b', 'grün');
@@ -32,7 +32,7 @@ describe('the client inside the process', () => {
     expect(() => guest.write('/elsewhere', '1')).toThrow(fails('EACCES'));
   });
 
-  test('a transaction is seen whole or not at all', () => {
+  test('a transaction becomes visible as a whole or not at all', () => {
     const server = new XenstoreServer();
     const dom0 = server.local();
     const t = dom0.begin();
@@ -49,7 +49,7 @@ describe('the client inside the process', () => {
     expect(dom0.read('/a/b')).toBe('1');
   });
 
-  test('of two transactions that read and write the same node the second fails', () => {
+  test('of two transactions that read and write the same node, the second fails', () => {
     const dom0 = new XenstoreServer().local();
     dom0.write('/n', '1');
     const [a, b] = [dom0.begin(), dom0.begin()];
@@ -91,7 +91,7 @@ describe('the client inside the process', () => {
     expect(seen).toEqual(['/a', '/a/b/c', '/a/b', '/a/1', '/a/2']);
   });
 
-  test('a watch with a relative path tells relative paths, one with a depth goes no deeper', () => {
+  test('a watch with a relative path reports relative paths, and one with a depth goes no deeper', () => {
     const server = new XenstoreServer();
     server.local().mkdir('/local/domain/3');
     server.local().setPermissions('/local/domain/3', ['n3']);
@@ -103,7 +103,7 @@ describe('the client inside the process', () => {
     expect(seen).toEqual(['device', 'device/vif']);
   });
 
-  test('code of a watch may write, and the order of events stays the order of changes', () => {
+  test("a watch's callback may write, and events keep the order of the changes", () => {
     const dom0 = new XenstoreServer().local();
     const seen: string[] = [];
     dom0.watch('/a', (path) => {
@@ -114,7 +114,7 @@ describe('the client inside the process', () => {
     expect(seen).toEqual(['/a', '/a/1', '/a/2']);
   });
 
-  test('introduction and release of domains reach those who watch for them', () => {
+  test('introduction and release of domains are reported to those who watch for them', () => {
     const server = new XenstoreServer();
     const dom0 = server.local();
     const seen: string[] = [];
@@ -132,7 +132,7 @@ describe('the client inside the process', () => {
     expect(dom0.exists('/local/domain/7')).toBe(false);
   });
 
-  test('a new domain does not inherit what an earlier one with its id was allowed', () => {
+  test('a new domain does not inherit the permissions of an earlier one with its id', () => {
     const server = new XenstoreServer();
     const dom0 = server.local();
     server.introduce(4);
@@ -150,7 +150,7 @@ describe('the client inside the process', () => {
     expect(server.local(4).read('/shared')).toBe('y');
   });
 
-  test('a removed node and its children are told to those who watched them exactly', () => {
+  test('a removed node and its children are reported to those who watched exactly these', () => {
     const dom0 = new XenstoreServer().local();
     dom0.write('/a/b/c', '');
     const seen: string[] = [];

@@ -27,7 +27,7 @@ const dump = (view: LocalView, at = '/'): string =>
     .map((name) => dump(view, at === '/' ? `/${name}` : `${at}/${name}`))
     .join()}]`;
 
-/** The tree that a server would find that started with a copy of the files as they lie there now. */
+/** The tree that a server would find if it started with a copy of the files as they are now. */
 function reread(crash: (copy: string) => void = () => {}): string {
   const copy = mkdtempSync(join(tmpdir(), 'xenstore-copy-'));
   try {
@@ -69,7 +69,7 @@ function* story(server: XenstoreServer): Generator<void> {
 }
 
 describe('the journal', () => {
-  test('gives back what was committed, after every commit, through folds', () => {
+  test('restores what was committed, after every commit and through every fold', () => {
     const server = new XenstoreServer();
     const journal = new Journal(server, join(dir, 'state'), 3000);
     for (const _ of story(server)) {
@@ -81,7 +81,7 @@ describe('the journal', () => {
     expect(reread()).toBe(dump(server.local()));
   });
 
-  test('cut at any byte, as by a kill in the middle of a write, gives back the tree after some commit', () => {
+  test('restores the tree of some commit when it is cut at any byte, as by a kill during a write', () => {
     const server = new XenstoreServer();
     const journal = new Journal(server, join(dir, 'state'), 1 << 20);
     const trees = [dump(server.local())];
@@ -101,7 +101,7 @@ describe('the journal', () => {
     expect(trees.indexOf(reread())).toBe(trees.length - 1);
   });
 
-  test('with a damaged byte stops before the damage', () => {
+  test('stops before a damaged byte', () => {
     const server = new XenstoreServer();
     const journal = new Journal(server, join(dir, 'state'));
     const dom0 = server.local();
@@ -119,7 +119,7 @@ describe('the journal', () => {
     expect(damaged).toBe(whole);
   });
 
-  test('a crash between a new snapshot and its rename leaves the old pair', () => {
+  test('has the old pair of files after a crash between a new snapshot and its rename', () => {
     const server = new XenstoreServer();
     const journal = new Journal(server, join(dir, 'state'));
     server.local().write('/x', '1');
@@ -131,7 +131,7 @@ describe('the journal', () => {
     expect(tree).toBe(dump(server.local()));
   });
 
-  test('keeps limits, domains and what permissions are worth', () => {
+  test('keeps limits, domains and the rights that permissions give', () => {
     const server = new XenstoreServer();
     const journal = new Journal(server, join(dir, 'state'));
     const dom0 = server.local();
