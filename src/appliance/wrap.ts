@@ -40,7 +40,7 @@ const LOADERS = new Set(['bootloader', 'bootloader_args', 'bootloader_restrict',
 /**
  * What a helper domain needs beside its guest's memory and files, MiB: docs/appliance.md tells how it was measured.
  */
-export const OVERHEAD_MIB = 256;
+export const OVERHEAD_MIB = 280;
 /** Linux describes each page of 4096 bytes in 64. */
 const PAGE_SHARE = 64 / 4096;
 
