@@ -1,6 +1,6 @@
-// npm run bench -- boot [--json]: Debian's kernel with the test guests' initramfs, from nothing to the shell's prompt:
-// time, instructions, and memory of a process that does only that; next to QEMU's TCG with the same kernel and
-// initramfs where qemu-system-x86_64 is installed (as a PC: there the same kernel runs without Xen), interleaved.
+// npm run bench -- boot [--json]: boots Debian's kernel with the test guests' initramfs to the shell's prompt. It
+// reports time, instructions, and memory of a process that does nothing else; where qemu-system-x86_64 is installed,
+// interleaved with QEMU's TCG on the same kernel and initramfs (as a PC: there the kernel runs without Xen).
 import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ const ROUNDS = 3;
 const MEGABYTES = 256;
 const guests = await ensureGuests();
 
-// The child: one boot, its figures as JSON.
+// The child process does one boot and prints its figures as JSON.
 if (process.argv.includes('--once')) {
   const { seconds, instructions } = await bootLinux(
     readFileSync(guests.vmlinuz),

@@ -1,12 +1,13 @@
 // npm run bench -- cpu [--json] [--rounds N] [--tier T] [KERNEL...]: how fast the machine executes instructions.
-//   Seven kernels, compiled from C here and now (bench/cpu, by gcc), each run by the processor itself, by our machine
-//   (paging on, 4 KiB pages, guest user mode, the same program as the processor), by qemu-x86_64 and in
-//   qemu-system-x86_64 (software emulation, paging on), in turn, N rounds (5) after one to warm up. For each: millions
-//   of instructions a second of our machine, and its time in units of the others' (below 1: ours is faster). Times are
-//   processor time, so that they mean something on a busy machine; ours without V8's compiler threads.
-//   Results must be those of the processor, and the number of instructions the one QEMU counts, or the bench fails.
-// --tier interpreter leaves the translator out, --tier translate translates all at once; normal is what guests get.
-// QEMU comes from PATH, or from Debian's packages; where there is none its columns are left out, and say so.
+//   Seven kernels are compiled from C (bench/cpu, by gcc). Each is run by the processor itself, by our machine
+//   (paging on, 4 KiB pages, guest user mode, the same program as on the processor), by qemu-x86_64 and by
+//   qemu-system-x86_64 (software emulation, paging on), in turn, N rounds (5) after one to warm up. For each kernel
+//   the bench reports how many million instructions a second our machine executes, and its time divided by that of
+//   the others (below 1: ours is faster). Times are processor time, so that they are meaningful on a busy machine;
+//   ours are without V8's compiler threads.
+//   The bench fails if results differ from those of the processor, or the number of instructions from QEMU's count.
+// --tier interpreter runs without the translator, --tier translate translates everything at once; normal is what guests
+// get. QEMU comes from PATH or from Debian's packages; if there is none, a message says that its columns are missing.
 import { join } from 'node:path';
 import { messageOf } from '../scripts/lib/errors.js';
 import { type Contender, interleave, report } from './harness.js';

@@ -1,9 +1,9 @@
 // npm run bench -- disk [--json]: what a guest's disk costs.
-//   Without a guest: the back end and a raw file, driven by a front end of ours in the same thread, from the page
-//   cache: requests of 4 KiB in any order, 32 under way, and sequential ones of 1 MiB. Beside each stands the same
-//   file read and written by plain system calls, one after the other, in the same run.
-//   In the guest (Debian's kernel): dd past the guest's page cache, by the guest's own clock: throughput of 1 MiB
-//   requests; requests a second and latency of 4 KiB ones, one at a time. Needs .cache/guests.
+//   Without a guest: the back end with a raw file in the page cache, driven by a front end in the same thread, with
+//   random 4 KiB requests, 32 in flight, and sequential 1 MiB requests. Each is compared with the same reads and
+//   writes by plain system calls, one after another, in the same run.
+//   In the guest (Debian's kernel): dd without the guest's page cache, by the guest's own clock: throughput of 1 MiB
+//   requests; rate and latency of 4 KiB requests, one at a time. This part needs .cache/guests.
 import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ const FILE_MIB = 128;
 const READ = 0;
 const WRITE = 1;
 const seconds = Number(process.env.STILLPOINT_BENCH_SECONDS ?? 2);
-// Threads of a link do not keep a process alive.
+// The threads of a link do not keep a process alive.
 setInterval(() => undefined, 1000);
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-bench-'));
 const path = join(dir, 'disk.img');
@@ -27,7 +27,10 @@ const fd = openSync(path, 'w+');
 ftruncateSync(fd, FILE_MIB * MIB);
 for (let i = 0; i < FILE_MIB; i++) writeSync(fd, Buffer.alloc(MIB, i), 0, MIB, i * MIB);
 
-/** Requests of `pages` pages for `ms`, `depth` under way, several rings' pages; a second. */
+/**
+ * Makes requests of `pages` pages for `ms` ms with `depth` in flight, more than one ring holds. Returns requests a
+ * second.
+ */
 async function drive(operation: number, pages: number, depth: number, ms: number): Promise<number> {
   const memory = new FrontMemory(32 + depth * (pages + 1) + 1);
   const front = new BlockFront(memory, { order: 2 });

@@ -1,9 +1,9 @@
-// The small harness of all benches: medians, ratios, and with --json one object a line.
-// Figures of rivals are taken in the same run, interleaved, so that a ratio holds on a noisy machine.
+// The small harness of all benches: medians, ratios, and with --json one object a line. Competitors are measured in the
+// same run, interleaved, so that a ratio is valid on a noisy machine.
 
 export const json = process.argv.includes('--json');
 
-/** Median of a non-empty list of numbers. */
+/** Returns the median of a non-empty list of numbers. */
 export const median = (list: readonly number[]): number => {
   const sorted = [...list].sort((a, b) => a - b);
   const mid = sorted.length >> 1;
@@ -30,16 +30,16 @@ export const report = (
 const format = (v: number): string =>
   Math.abs(v) >= 1000 ? Math.round(v).toLocaleString('en-US') : Number(v.toPrecision(4)).toString();
 
-/** What is timed: it gives its own seconds, or the time until it is done is taken. */
+/** A function to be timed: it returns its own seconds, or else the time until it has finished is taken. */
 export type Contender = () => unknown;
 
 export interface Times {
-  /** Seconds. */
+  /** The times in seconds. */
   readonly median: number;
   readonly all: readonly number[];
 }
 
-/** Runs each contender in turn, `rounds` times after one warm-up; returns their times in seconds, median and all. */
+/** Runs each contender in turn, `rounds` times after one warm-up. Returns all times in seconds, and their median. */
 export const interleave = async <K extends string>(
   contenders: Readonly<Record<K, Contender>>,
   rounds = 5,

@@ -1,8 +1,8 @@
 // npm run bench -- hypercall [--json]: what the hypervisor costs.
-//   In a kernel of our own, ns each: xen_version, an event to itself, a page fault into the guest's handler and
-//   back, one page-table update. Compared with an empty loop of the same length, interleaved.
-//   In Linux user space, ns each, by its own clock: getppid, a touched page, fork + exit + wait, a pipe round trip.
-//   Linux needs .cache/guests (npm run guests); without it that part is left out, and says so.
+//   In a small kernel, ns for each: xen_version, an event to itself, a page fault into the guest's handler and back,
+//   one page-table update. An empty loop of the same length is measured in between and subtracted.
+//   In Linux user space, ns for each by its own clock: getppid, a touched page, fork + exit + wait, a pipe round
+//   trip. Linux needs .cache/guests (npm run guests); without it a message says that this part is missing.
 import { existsSync, readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { writeCpio } from '../src/appliance/cpio.js';
@@ -12,7 +12,7 @@ import { benchProgram } from './lib/bench-program.js';
 
 const LOOPS = 200_000;
 
-// Each body is run LOOPS times; rbx counts, r12 to r15 are free.
+// Each body runs LOOPS times; rbx is the counter, r12 to r15 are free.
 const KERNELS = {
   'empty loop': '',
   xen_version: 'xor edi, edi\nxor esi, esi\nmov eax, 17\nsyscall',

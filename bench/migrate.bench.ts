@@ -1,7 +1,7 @@
-// npm run bench -- migrate [--json] [--plain]: live moves of Debian's kernel between two daemons on loopback, idle and
-// busy (a program that writes memory without end), with 128 MB and 1 GB of memory in use. Total time, downtime by
-// parts, MB/s; and what a bare TCP connection carries in the same run, to hold the rate against. Then what a program in
-// the guest sees of moves that looks at the clock again and again: its longest gap in a move, and without one.
+// npm run bench -- migrate [--json] [--plain]: live migrations of Debian's kernel between two daemons on loopback, idle
+// and busy (a program that writes memory without end), with 128 MB and 1 GB of memory in use. It reports total time,
+// downtime by parts, and MB/s, with the rate of a bare TCP connection in the same run for comparison. Then it reports
+// what a program in the guest observes that reads the clock continuously: its longest gap with and without a migration.
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -39,7 +39,7 @@ async function host(name: string, config: object): Promise<DaemonHost> {
   return started;
 }
 
-/** MB/s of a bare TCP connection on loopback, one process, no checksum. */
+/** MB/s of a bare TCP connection on loopback, in one process, without checksums. */
 async function tcp(): Promise<number> {
   const size = 512 << 20;
   const chunk = Buffer.alloc(1 << 20, 7);
@@ -56,7 +56,7 @@ async function tcp(): Promise<number> {
 
 const files = await ensureGuests();
 writeFileSync(join(dir, 'ramdisk'), ramdiskWithPrograms(files.initramfs));
-/** A guest with so much memory on host A, at its shell. */
+/** Starts a guest with so much memory on host A, and waits for its shell. */
 async function boot(memory: number): Promise<void> {
   const config = `name = "bench"\nkernel = "${files.vmlinux}"\nramdisk = "${join(dir, 'ramdisk')}"\nmemory = ${memory}\nextra = "console=hvc0 rdinit=/init quiet"\n`;
   await ask(a, 'create', { config, file: 'bench.cfg', directory: dir });
@@ -74,7 +74,7 @@ report('migrate', 'bare TCP on loopback', await tcp(), 'MB/s');
 for (const size of sizes) {
   for (const busy of [false, true]) {
     const what = `${busy ? 'busy' : 'idle'} guest, ${size === 128 ? '128 MB' : '1 GB'}`;
-    // As much as the size says is in use; the kernel has its own beside.
+    // As much memory as the size says is in use; the kernel's own memory is extra.
     await boot(size + 192);
     await typed(a, 'bench', `writer ${size - (busy ? 32 : 0)} &\n`, /WRITER round=1 /, 600);
     if (busy) await typed(a, 'bench', 'writer 32 again &\n', /WRITER round=65 /, 600);
@@ -126,7 +126,7 @@ for (const size of sizes) {
   }
 }
 
-/** What the observer in the guest says when it is asked once more; `seen`: its samples when it was asked last. */
+/** The observer's verdict when it is asked again; `seen`: its number of samples at the previous time. */
 async function verdict(at: DaemonHost, seen: number): Promise<{ samples: number; gapMs: number }> {
   const line = /OBS VERDICT n=(\d+) .* gap=(-?\d+) back=(\d+) diff=(\d+) chain=[0-9a-f]{16}/g;
   const last = (text: string) => [...text.matchAll(line)].at(-1)?.slice(1).map(Number);
@@ -138,7 +138,7 @@ async function verdict(at: DaemonHost, seen: number): Promise<{ samples: number;
 
 await boot(128);
 await typed(a, 'bench', 'observer 10 0\n', /OBS START /, 60);
-/** Milliseconds. */
+/** The longest gap, ms. */
 interface Seen {
   readonly without: number;
   readonly during: number;
@@ -148,7 +148,10 @@ interface Seen {
 const seen: Seen[] = [];
 let [from, to] = [a, b];
 let samples = 0;
-/** Its longest gap while `what` is done, and in 1.5 s after it: a move's gap ends, and is seen, at the other host. */
+/**
+ * The longest gap while `what` runs and in the 1.5 s after it: the gap of a migration ends, and is seen, on the other
+ * host.
+ */
 const gapDuring = async (what: () => Promise<unknown>): Promise<number> => {
   await typed(from, 'bench', 'r\n', /./, 60);
   await what();

@@ -1,9 +1,10 @@
 // npm run bench -- net [--json]: what a guest's network costs.
-//   Without a guest: the back end alone, driven by a front end of ours in the same thread: packets a second, and
-//   bytes of large packets. Beside each stands the same work without the back end (the front end's own share).
+//   Without a guest: the back end alone, driven by a front end in the same thread: packets a second, and bytes a
+//   second of large packets. Each is compared with the same work without the back end (the front end's own share).
 //   The switch: frames between two of its ports over unix sockets.
 //   In the guest (Debian's kernel): an HTTP download and the time of a ping, by its own clock and programs, through
-//   our switch and passt. Needs .cache/guests and passt (Debian); left out where they cannot be had.
+//   our switch and passt. This part needs .cache/guests and passt (Debian), and is left out where they are not
+//   available.
 
 import { type Frame, GSO_TCPV4, NEEDS_CSUM, plainFrame } from '../src/net/frame.js';
 import { type Extra, type FrontQueue, VifBench } from '../test/support/net-front.js';
@@ -15,15 +16,15 @@ const ROUND = 200;
 const seconds = Number(process.env.STILLPOINT_BENCH_SECONDS ?? 2);
 
 interface Rate {
-  /** A second. */
+  /** Units a second. */
   readonly rate: number;
-  /** The front end's part of the time, 0 to 1. */
+  /** The front end's share of the time, 0 to 1. */
   readonly share: number;
-  /** A second, of the back end without the front end's share. */
+  /** Units a second of the back end, without the front end's share. */
   readonly alone: number;
 }
 
-/** Times a second that `work` does `units` things, and the same for `without`, interleaved. */
+/** Measures how many `units` a second `work` does, and the same for `without`, interleaved. */
 function rate(units: number, work: () => void, without: () => void): Rate {
   const spent = [0, 0];
   const done = [0, 0];

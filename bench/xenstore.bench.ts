@@ -1,11 +1,12 @@
 // npm run bench -- xenstore [--json]: requests to a xenstore of 1 000 and of 100 000 nodes.
-//   In process: the synchronous client, by processor time (on a quiet machine the same as time), on nodes picked from
-//   all of the store, and on the same 1 000 whatever else is there: the first shows the processor's caches too, the
-//   second what the store itself costs. Beside them a bare Map with the same paths.
-//   Ring: a guest's shared page, one request at a time, to its answer, by processor time.
+//   In process: the synchronous client, by processor time (on a quiet machine the same as real time), on nodes from
+//   the whole store, and on the same 1 000 nodes whatever else is there: the first includes the effect of the
+//   processor's caches, the second is the cost of the store itself. A bare Map with the same paths is measured for
+//   comparison.
+//   Ring: a guest's shared page, one request at a time, up to its answer, by processor time.
 //   Socket: clients in another process; 1 client and 16 clients that wait for each answer, and 16 clients with 8
-//   requests on their way. Each on `stillpoint xenstored`, and on Debian's own xenstored and oxenstored in the same
-//   run, turn by turn. A transaction is four requests: start, read, write, end.
+//   requests in flight. Each is run on `stillpoint xenstored` and on Debian's own xenstored and oxenstored,
+//   alternating in the same run. A transaction is four requests: start, read, write, end.
 import { fork } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -39,7 +40,7 @@ interface World {
   readonly xs: LocalClient;
   readonly paths: readonly string[];
   readonly folders: readonly string[];
-  /** Indices of paths: of all of them, and of a thousand. */
+  /** Indices of paths: of all paths, and of a thousand. */
   readonly picked: Uint32Array;
   readonly some: Uint32Array;
   readonly map: Map<string, string>;
@@ -48,7 +49,7 @@ interface World {
 function world(nodes: number): World {
   const server = new XenstoreServer();
   const xs = server.local();
-  // All nodes inherit this: the guest on the ring may use them.
+  // All nodes inherit these permissions: the guest on the ring may use them.
   xs.setPermissions('/', ['n0', `b${DOMID}`]);
   const paths = leaves(nodes);
   paths.forEach((path, i) => {
@@ -69,7 +70,7 @@ function world(nodes: number): World {
 }
 const worlds = new Map(SIZES.map((nodes) => [nodes, world(nodes)]));
 
-/** Times `times` operations in a store of each size, turn by turn, and prints the rates. */
+/** Times `times` operations in a store of each size, alternating, and prints the rates. */
 async function compareSizes(
   where: string,
   operation: string,
@@ -90,7 +91,7 @@ async function compareSizes(
 
 let seen = 0;
 const values = Array.from({ length: 1000 }, (_, i) => String(i));
-/** How often each is done, and what is done; the number is between 0 and as many as there are picked. */
+/** How often each is done, and what is done; the argument is a number from 0 to the number of picked paths. */
 type InProcess = readonly [times: number, act: (w: World, i: number) => unknown];
 const IN_PROCESS: Readonly<Record<string, InProcess>> = {
   read: [400_000, ({ xs, paths, picked }, i) => void (seen += xs.read(paths[picked[i]]).length)],
@@ -120,7 +121,7 @@ const IN_PROCESS: Readonly<Record<string, InProcess>> = {
 for (const [operation, [times, act]] of Object.entries(IN_PROCESS)) {
   const contenders: Record<number, Contender> = {};
   for (const [nodes, w] of worlds) {
-    // A copy of the loop for each operation, so that none is compiled for all of them at once.
+    // Each operation has its own copy of the loop, so that none is compiled for all of them at once.
     const loop = new Function(
       ...['w', 'act', 'n', 'mask', 'for (let i = 0; i < n; i++) act(w, i & mask);'],
     ) as (w: World, act: InProcess[1], n: number, mask: number) => void;
@@ -131,7 +132,7 @@ for (const [operation, [times, act]] of Object.entries(IN_PROCESS)) {
 
 // --- ring ---
 
-/** A guest that puts a request on its ring, signals, and takes the whole answer. */
+/** A guest that puts a request on its ring, notifies, and takes the whole answer. */
 class Guest {
   at = 4096;
   mem = new LinearMemory(new ArrayBuffer(3 * 4096));
@@ -140,7 +141,7 @@ class Guest {
   constructor(server: XenstoreServer) {
     this.ring = new RingTransport(server, server.introduce(DOMID), this.mem, this.at, { notify() {} }, true);
   }
-  /** Returns the length of the answer, which lies in `answer`. */
+  /** Returns the length of the answer, which is in `answer`. */
   ask(bytes: Uint8Array): number {
     const { mem, at, answer } = this;
     const prod = mem.getU32(at + Page.req_prod);
@@ -208,7 +209,7 @@ const servers: Server[] = [];
 try {
   await startServers(dir, servers);
   for (const nodes of SIZES) {
-    // The same stores grow: what 1 000 nodes were is a part of 100 000.
+    // The same stores grow: the first 1 000 nodes are a part of the 100 000.
     for (const { socket } of servers)
       await load({ socket, clients: 1, inFlight: 64, operation: 'fill', count: nodes, nodes });
     for (const [shape, form, requestCount] of SHAPES) {

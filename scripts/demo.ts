@@ -1,5 +1,5 @@
-// npm run demo: two unlike hosts on this machine, a guest that cannot be asked to migrate, ten live moves, and what
-// the guest saw of them. `--json` ends with one line of figures. Fetches a kernel.
+// npm run demo: two unlike hosts on this machine, a guest that cannot be asked to migrate, ten live migrations, and
+// what the guest observed of them. `--json` ends with one line of figures. It downloads a kernel.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -48,7 +48,7 @@ const clean = () => {
   }
   for (const child of children) child.kill('SIGTERM');
   network?.stop();
-  // On a machine that is too busy to answer `destroy` the guest would live on without its directory.
+  // On a machine that is too busy to answer `destroy`, the guest would go on without its directory.
   endProcessesBelow(dir);
   rmSync(dir, { recursive: true, force: true });
 };
@@ -57,7 +57,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exi
 
 type HostName = 'A' | 'B';
 
-/** One verb of the command line; its JSON, of which docs/hosts.md says what it is. */
+/** Runs one verb of the command line. Returns its JSON, which docs/hosts.md describes. */
 async function stillpoint<T>(host: HostName, verb: string, ...args: string[]): Promise<T> {
   const child = spawn(process.execPath, [cli, verb, '--dir', join(dir, host), ...args]);
   let out = '';
@@ -69,7 +69,7 @@ async function stillpoint<T>(host: HostName, verb: string, ...args: string[]): P
   return JSON.parse(out.trim().split('\n').at(-1) || 'null') as T;
 }
 
-/** The guest's console at a host: what it prints, and a way to type. */
+/** The guest's console at a host: its output, and a function that types. */
 function consoleAt(host: HostName) {
   const child = spawn(process.execPath, [cli, 'console', '--dir', join(dir, host), 'wild']);
   children.push(child);
@@ -119,7 +119,7 @@ if (!small) {
   }
 }
 const ports: Partial<Record<HostName, string>> = {};
-// Where the guest's files are, on both hosts.
+// The folder of the guest's files on both hosts.
 const folders = { [dir]: dir, [join(ROOT, '.cache')]: join(ROOT, '.cache') };
 for (const name of ['A', 'B'] as const) {
   const config = HOSTS[name];
@@ -153,7 +153,7 @@ for (const name of ['A', 'B'] as const) {
     `host ${name} is up: Xen ${config.xenVersion}, TSC ${config.tscKhz / 1000} MHz, uptime +${config.uptimeS} s, domain ids from ${config.firstDomid}`,
   );
 }
-// Each trusts the other's certificate, and nobody else's.
+// Each host trusts the other's certificate and no others.
 for (const [name, other] of [
   ['A', 'B'],
   ['B', 'A'],
@@ -244,7 +244,7 @@ const download = await network?.finish();
 let written: { rounds: number; wrong: number } | undefined;
 if (disk !== undefined) {
   console_ = consoleAt(back);
-  // The next that it says is of after the last move.
+  // The next line that it prints belongs to the time after the last migration.
   const [, last] = await console_.until(disk.said(), 60, 'a word of the disk');
   const [, rounds, wrong] = await console_.until(disk.said(Number(last) + 5), 60, 'a word of the disk');
   written = { rounds: Number(rounds), wrong: Number(wrong) };
@@ -254,7 +254,7 @@ if (disk !== undefined) {
 console.log(
   `\n  ${'migration point'.padEnd(38)}${'the guest sees'.padEnd(27)}${'host A gave'.padEnd(42)}host B gave`,
 );
-// No Xen gave these values: the hosts of a demonstration invent them, and say so.
+// These values come from no Xen: the hosts of a demonstration invent them, and say so.
 const gave = (row: PointRow | undefined): string =>
   row === undefined ? '' : outerWords({ ...row, outer: row.outer.slice(0, row.pretended ? 28 : 41) });
 for (const row of rows.A ?? []) {

@@ -1,4 +1,4 @@
-// npm run docs: writes the pages of docs/ that are made from the source.
+// npm run docs: writes those pages of docs/ that are made from the source.
 import { writeFileSync } from 'node:fs';
 import { POINT_DESCRIPTIONS } from '../src/helper/points/all.js';
 import { ROWS, rowsOf } from '../src/helper/points/rows.js';

@@ -1,4 +1,4 @@
-// Makes the real guests of tests, benches and the demo (scripts/lib/guests.ts), and says where they are.
+// Makes the real guests of tests, benches and the demo (scripts/lib/guests.ts), and prints where they are.
 import { NoPackages } from './lib/debian.js';
 import { ensureGuests } from './lib/guests.js';
 

@@ -1,4 +1,5 @@
-// npm run lint: formatter, linter, and the direction of dependencies. Types are checked by the build before it.
+// npm run lint: checks formatting, lint rules, and the direction of dependencies. The build has checked the types
+// before.
 import { spawnSync } from 'node:child_process';
 import { ROOT } from './lib/root.js';
 
@@ -14,7 +15,7 @@ step('format and rules', 'node_modules/@biomejs/biome/bin/biome', 'check', '.');
 step(
   'layers',
   'node_modules/dependency-cruiser/bin/dependency-cruise.mjs',
-  // The tool looks into packages only where the first thing that it finds imported is no source of TypeScript.
+  // The tool looks into packages only if the first import that it finds is no TypeScript source.
   'scripts/build.mjs',
   'src',
   '--config',

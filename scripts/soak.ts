@@ -1,6 +1,5 @@
-// npm run soak -- NAME [arguments]: a long run, by soak/NAME.ts; it prints its seed and what it found.
-// npm run soak: all of them, two at a time, within an hour on two cores, and one table of properties, cases tried and
-// failures.
+// npm run soak -- NAME [arguments]: a long test run, by soak/NAME.ts; it prints its seed and its results.
+// npm run soak: all of them, two at a time, within an hour on two cores, and a table of properties, cases and failures.
 import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -39,8 +38,8 @@ const dir = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
 const rows: (SoakRow & { soak: string })[] = [];
 
 /**
- * Ends all that one has left in its directory: guests live on when their daemons are killed, and would take a core from
- * those that come after it.
+ * Ends all processes that a soak has left in its directory: guests continue when their daemons are killed, and would
+ * take a core from the following soaks.
  */
 function clear(own: string): void {
   endProcessesBelow(own);
@@ -51,14 +50,18 @@ function clear(own: string): void {
   rmSync(own, { recursive: true, force: true, maxRetries: 3 });
 }
 
-/** Runs one; what it says is shown when it has ended. Its rows are its own words, or that it had none. */
+/**
+ * Runs one soak and shows its output when it has ended. Returns the rows that it reported, or one that says that it
+ * reported none.
+ */
 async function soakOne(soak: string): Promise<void> {
   const { minutes, takes, args } = budgetOf(soak);
   const began = performance.now();
   const table = join(dir, soak);
   writeFileSync(table, '');
   const log = openSync(`${table}.log`, 'w');
-  // Short: the path of a guest's socket begins with it. Guests, of users of their own, pass through it.
+  // The name is short, because the path of a guest's socket begins with it. Guests with other users must be able to
+  // enter it.
   const own = mkdtempSync(join(tmpdir(), 'soak-'));
   chmodSync(own, 0o711);
   const child = spawn(process.execPath, [`build/soak/${soak}.js`, ...args], {
@@ -82,7 +85,7 @@ async function soakOne(soak: string): Promise<void> {
     .split('\n')
     .filter(Boolean)
     .map((line) => JSON.parse(line) as SoakRow);
-  // One that ends without a word of what it tried has failed.
+  // A soak that ends without a report has failed.
   if (found.length === 0)
     found.push({
       property: `comes to its end within ${minutes} minutes, and says what it tried`,
@@ -96,7 +99,7 @@ async function soakOne(soak: string): Promise<void> {
 console.log(`about ${minutesOfAll(names).toFixed(0)} minutes, on two cores with nothing else to do`);
 const began = performance.now();
 const waiting = names.filter((soak) => budgetOf(soak).alone !== true);
-// The longest first, so that no core waits for the other at the end.
+// The longest come first, so that no core is idle at the end.
 waiting.sort((a, b) => budgetOf(b).takes - budgetOf(a).takes);
 for (const soak of names) if (!waiting.includes(soak)) await soakOne(soak);
 const worker = async (): Promise<void> => {

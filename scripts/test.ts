@@ -1,5 +1,5 @@
-// npm test: runs all tests; arguments go to vitest. What tests want of Debian is fetched first, into .cache/.
-// Without Debian's packages the tests that need them say so and are skipped; CI=true makes that an error.
+// npm test: runs all tests; arguments go to vitest. Debian's files for the tests are downloaded first, into .cache/.
+// Without Debian's packages, the tests that need them are skipped with a message; CI=true makes that an error.
 import { spawnSync } from 'node:child_process';
 import { NoPackages } from './lib/debian.js';
 import { ensureGuests } from './lib/guests.js';

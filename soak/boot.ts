@@ -1,6 +1,6 @@
-// npm run soak -- boot: Debian's kernel in 128 MB and in 2 GB, with 1 and with 4 processors, friendly and wild, by
-// `stillpoint run`: its size, its clocks, its boot log next to the one on real Xen, 40 jobs at a time; and every end:
-// crash and reboot that restart it, poweroff, a crash and a reboot that end it, with their exit status.
+// npm run soak -- boot: Debian's kernel in 128 MB and in 2 GB, with 1 and with 4 processors, friendly and wild, under
+// `stillpoint run`: its size, its clocks, its boot log compared with that on real Xen, 40 jobs at a time; and every
+// end: a crash and a reboot that restart it, poweroff, and a crash and a reboot that end it, with their exit status.
 
 import { messageOf } from '../scripts/lib/errors.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
@@ -13,7 +13,7 @@ const guests = await ensureGuests();
 const CRASH = 'echo c > /proc/sysrq-trigger';
 
 const properties = new Map<string, SoakCount>();
-/** Runs one check of a property; what fails is told and counted. */
+/** Runs one check of a property; a failure is printed and counted. */
 async function check(property: string, where: string, run: () => unknown): Promise<void> {
   const row = properties.get(property) ?? { property, cases: 0, failures: 0 };
   properties.set(property, row);

@@ -1,6 +1,6 @@
-// npm run soak -- browser [PICTURE]: the example of a guest in a tab (examples/browser) in Debian's Chromium, without a
-// window: the small kernel boots in it and powers off, and has seen no difference. PICTURE: a file for a picture of the
-// page at the end.
+// npm run soak -- browser [PICTURE]: the example of a guest in a browser tab (examples/browser) in Debian's Chromium
+// without a window. The small kernel boots in it, finds no difference, and powers off. PICTURE: a file for a screenshot
+// of the page at the end.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,7 +14,7 @@ import { soaked } from './lib/soaked.js';
 const PROPERTY = 'the small kernel boots in a tab of Chromium, sees no difference, and powers off';
 const MINUTES = 3;
 
-/** Commands to a browser over two pipes: JSON, each ended by a zero byte (the Chrome DevTools Protocol). */
+/** Sends commands to a browser over two pipes: JSON, each ended by a zero byte (the Chrome DevTools Protocol). */
 class Remote {
   private readonly waiting = new Map<number, (answer: { result?: object; error?: object }) => void>();
   private last = 0;
@@ -34,7 +34,7 @@ class Remote {
     });
   }
 
-  /** `T`: what the protocol's description says of the result. */
+  /** `T`: the result's type by the protocol's description. */
   async ask<T>(method: string, params: object, sessionId?: string): Promise<T> {
     const id = ++this.last;
     const answer = await new Promise<{ result?: object; error?: object }>((done) => {
@@ -77,7 +77,7 @@ async function watch(remote: Remote, url: string, picture: string | undefined) {
 const chromium = await findChromium().catch((error: unknown) => {
   if (!(error instanceof NoPackages)) throw error;
   console.error(`soak browser: ${error.message}`);
-  // In the run of all soaks it is left out, and counts as no case.
+  // The run of all soaks leaves it out then, and counts no case.
   if (process.env.STILLPOINT_SOAK_TABLE !== undefined)
     soaked([{ property: 'a guest in a tab (left out: Chromium cannot be had)', cases: 0, failures: 0 }]);
   process.exit(2);

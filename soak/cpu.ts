@@ -1,5 +1,5 @@
-// npm run soak -- cpu [SEQUENCES]: the differential test of the CPU against the processor, 10 000 000 sequences, and a
-// fifth as many of compatibility mode.
+// npm run soak -- cpu [SEQUENCES]: the differential test of the CPU against the processor with 10 000 000 sequences,
+// and a fifth as many of compatibility mode.
 import { soakTests } from './lib/soaked.js';
 
 const sequences = process.argv[2] ?? '10000000';

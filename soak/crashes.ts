@@ -1,6 +1,6 @@
-// npm run soak -- crashes [STRIKES [SEED]]: a Linux under load (memory that changes, a disk that is written) moves to and
-// fro; at so many (100) random instants of its moves something is killed with SIGKILL, cut, stopped or filled up. After
-// each: exactly one live guest, on one host, with every write that it was told is done.
+// npm run soak -- crashes [STRIKES [SEED]]: a Linux under load (it changes memory and writes a disk) migrates back and
+// forth. At so many (100) random instants of its moves something is killed with SIGKILL, cut, stopped or filled up.
+// After each there must be exactly one live guest, on one host, with every write that was acknowledged to it.
 import { execFileSync } from 'node:child_process';
 import {
   mkdtempSync,
@@ -22,7 +22,7 @@ const strikes = Number(process.argv[2] ?? 100);
 const seed = Number(process.argv[3] ?? Date.now() % 1e9);
 console.log(`seed ${seed}`);
 
-// All that the hosts keep is on a file system that can be filled up, where we may make one.
+// Where file systems can be made, all files of the hosts are on one that can be filled up.
 const base = mkdtempSync(join(tmpdir(), 'stillpoint-crashes-'));
 let small = false;
 try {
@@ -49,10 +49,10 @@ const image = join(hosts.root, 'crash.img');
 writeFileSync(image, '');
 truncateSync(image, RECORDS * SECTOR);
 const boot = `on_crash = "restart"\ndisk = ['${image},raw,xvda,w']`;
-/** In the guest: numbered records, each told only when it is on the disk. */
+/** In the guest: numbered records, each reported only when it is on the disk. */
 const LOAD = (from: number): string =>
   `r() { printf '%-511d\\n' $n | dd of=/dev/xvda bs=512 seek=$((n%${RECORDS})) conv=fsync,notrunc 2>/dev/null; }; ` +
-  // One that fails (the host's disk is full) is written again.
+  // A write that fails (the host's disk is full) is repeated.
   `w() { n=${from}; while :; do n=$((n+1)); until r; do sleep 0.1; done; echo $n >/tmp/n; done; }; ` +
   'w & writer 8 again >/tmp/writer & echo loa""ded\n';
 
@@ -60,7 +60,7 @@ let at = hosts.a;
 const other = () => (at === hosts.a ? hosts.b : hosts.a);
 const say = (keys: string, pattern: RegExp, seconds = 200) => at.consoleOf('crash', keys, pattern, seconds);
 let asked = 0;
-/** The last record that the guest was told is done: /tmp/n is empty for an instant each time it is written. */
+/** The last record that was acknowledged to the guest; /tmp/n is empty for an instant each time it is written. */
 async function acknowledged(): Promise<number> {
   const n = ++asked;
   const text = await say(
@@ -71,16 +71,16 @@ async function acknowledged(): Promise<number> {
   if (bad > 0) throw new Error('memory of the guest was not what it had written');
   return done;
 }
-/** Seconds since the guest was switched on, as its own Xen has it. */
+/** Seconds since the guest was switched on, by its own Xen. */
 const uptimeOf = async (): Promise<number> =>
   (await at.list()).find((row) => row.name === 'crash')?.uptimeSeconds ?? Number.NaN;
-/** The latest record on the disk; every one of the last RECORDS must be there. */
+/** Returns the latest record on the disk; each of the last RECORDS must be there. */
 function onDisk(): number {
   const all = Buffer.alloc(RECORDS * SECTOR);
   const fd = openSync(image, 'r');
   readSync(fd, all, 0, all.length, 0);
   const numbers = Array.from({ length: RECORDS }, (_, i) =>
-    // 0: not written yet.
+    // 0: it has not been written yet.
     Number(all.toString('latin1', i * SECTOR, i * SECTOR + 20).replaceAll('\0', '')),
   );
   const latest = Math.max(...numbers);
@@ -89,13 +89,13 @@ function onDisk(): number {
       throw new Error(`record ${n} is lost; ${numbers[n % RECORDS]} is in its place`);
   return latest;
 }
-/** What the guest has acknowledged by the console's log of a guest that may be dead. */
+/** Returns what the guest has acknowledged, from the console log of a guest that may be dead. */
 const kill = (pids: readonly number[]): void => {
   for (const pid of pids) {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
-      // It ended meanwhile.
+      // The process ended meanwhile.
     }
   }
 };
@@ -111,7 +111,7 @@ const restart = async (host: TestHost): Promise<void> => {
 };
 
 let ballast = 0;
-/** Its name, and what it does to the hosts that a guest moves from and to. */
+/** Its name, and what it does to the hosts between which a guest moves. */
 type Strike = readonly [name: string, strike: (from: TestHost, to: TestHost) => unknown];
 const STRIKES: readonly Strike[] = [
   ['the source daemon killed', (from) => restart(from)],
@@ -146,7 +146,7 @@ const STRIKES: readonly Strike[] = [
             try {
               writeFileSync(path, Buffer.alloc(Math.max(0, bavail * bsize)));
             } catch (error) {
-              // Others write meanwhile: it is full all the same.
+              // Other processes write meanwhile; the disk is full in any case.
               if (codeOf(error) !== 'ENOSPC') throw error;
             }
             await pause(1500);
@@ -162,7 +162,7 @@ await bootLinux(hosts, at, { name: 'crash', extra: WILD, more: boot });
 await say(LOAD(0), /loaded/);
 let typicalMs = 2500;
 for (let i = 0; i < strikes; i++) {
-  // A dead source process is a dead guest, unless all of it was sent: it is switched on again, which takes long.
+  // A dead source process is a dead guest, unless all of it had been sent: it is switched on again, which takes long.
   let [name, strike] = STRIKES[i % STRIKES.length];
   if (name === 'the source process killed' && i % 3 !== 0) [name, strike] = random.pick(STRIKES.slice(0, 5));
   const count = counts.get(name) ?? { cases: 0, failures: 0 };
@@ -185,7 +185,7 @@ for (let i = 0; i < strikes; i++) {
     const settled = await hosts.settled('crash');
     at = settled.on === 'A' ? hosts.a : hosts.b;
     await until('one guest process', () => hosts.processes().length === 1 || undefined);
-    // The time that a guest has been up goes on over all its moves.
+    // The guest's uptime continues across all its moves.
     const again = (await uptimeOf()) < uptime;
     if (again) {
       if (!/process killed/.test(name)) throw new Error('the guest was switched on again');
@@ -208,7 +208,7 @@ for (let i = 0; i < strikes; i++) {
     console.log(`${i + 1}: ${name}: ${stackOf(error)}`);
     for (const host of [hosts.a, hosts.b])
       console.log(readFileSync(join(host.dir, 'daemon.log'), 'utf8').split('\n').slice(-12).join('\n'));
-    // Begin anew.
+    // The guest is started again.
     for (const pid of everybody()) process.kill(pid, 'SIGCONT');
     // A guest that has crashed may be about to be switched on again.
     for (let quiet = 0; quiet < 3; quiet++) {

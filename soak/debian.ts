@@ -1,6 +1,6 @@
-// npm run soak -- debian [MOVES]: a Debian made by mmdebstrap boots from its disk to a login, with its own init, under
-// one of two unlike hosts; it is moved between them (5 times) while it reads all of its files, and shuts down; what it
-// read must be right, and its file system clean. Needs root, mmdebstrap, and apt with its own sources.
+// npm run soak -- debian [MOVES]: a Debian system made by mmdebstrap boots from its disk to a login, with its own init,
+// on one of two unlike hosts. It is moved between them (5 times) while it reads all of its files, and shuts down. What
+// it read must be right, and its file system clean. This needs root, mmdebstrap, and apt with its own sources.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ import { soaked } from './lib/soaked.js';
 const moves = Number(process.argv[2] ?? 5);
 if (process.getuid?.() !== 0 || spawnSync('mmdebstrap', ['--version']).error !== undefined) {
   console.error('soak debian: root and mmdebstrap are needed');
-  // In the run of all soaks it is left out, and counts as no case.
+  // The run of all soaks leaves it out then, and counts no case.
   if (process.env.STILLPOINT_SOAK_TABLE !== undefined)
     soaked([{ property: 'Debian (left out: root and mmdebstrap are needed)', cases: 0, failures: 0 }]);
   process.exit(2);

@@ -1,4 +1,4 @@
-// npm run soak -- disk [MOVES]: Debian's guest writes and checks files on two disks through so many moves (100), then
+// npm run soak -- disk [MOVES]: Debian's guest writes and verifies files on two disks during so many moves (100); then
 // a hostile front end makes 1 000 000 random requests. Seed: STILLPOINT_DISK_SEED.
 import { spawnSync } from 'node:child_process';
 import { soaked } from './lib/soaked.js';
@@ -8,7 +8,7 @@ const moves = Number(process.argv[2] ?? 100);
 const seed = process.env.STILLPOINT_DISK_SEED ?? String(1 + (Date.now() % 1e9));
 console.log(`soak disk: ${moves} moves, seed ${seed}`);
 
-/** Runs one test file; 0, or 1 for a failure. */
+/** Runs one test file. Returns 0, or 1 if it failed. */
 function run(file: string): number {
   const env = {
     ...process.env,

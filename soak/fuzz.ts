@@ -1,5 +1,5 @@
-// npm run soak -- fuzz [SECONDS [SEED]]: all targets of test/fuzz within so many seconds (600), an equal share for
-// each, guided by the coverage of our own code. A failure prints the input.
+// npm run soak -- fuzz [SECONDS [SEED]]: runs all targets of test/fuzz for so many seconds (600), an equal share for
+// each, guided by the coverage of our own code. A failure prints its input.
 import { spawnSync } from 'node:child_process';
 import type { FuzzResult } from '../test/fuzz/fuzz.js';
 import { soaked } from './lib/soaked.js';
@@ -12,7 +12,7 @@ const r = spawnSync(process.execPath, ['build/test/fuzz/short.js', String(seed),
   stdio: ['ignore', 'pipe', 'inherit'],
   maxBuffer: 1 << 28,
 });
-/** What test/fuzz/short.ts says of a target. */
+/** What test/fuzz/short.ts reports about a target. */
 type FuzzRow = FuzzResult & { readonly name: string };
 const rows = r.stdout
   .trim()

@@ -12,7 +12,7 @@ const linux = [1, 4].flatMap((vcpus) =>
   [false, true].flatMap((wild) => [false, true].map((busy) => ({ vcpus, wild, busy }))),
 );
 
-describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
+describe(`moved ${MOVES} times back and forth between unlike hosts`, () => {
   let hosts: TwoHosts;
   beforeAll(async () => {
     hosts = await TwoHosts.open(testPort(17_400), { runner: undefined });
@@ -37,7 +37,7 @@ describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
     const slow = busy ? { bandwidthMBs: LINK, maxRounds: 4, maxDowntimeMs: 30 } : {};
     let at = hosts.a;
     if (busy) {
-      // Under `cancel` it stays where it is, and says so.
+      // Under `cancel` the guest stays where it is, and the message says so.
       const cancelled = hosts.a.ask('migrate', { guest: name, host: 'B', ...slow, onTimeout: 'cancel' });
       await expect(cancelled).rejects.toThrow(/rounds were not enough/);
       await until('what had arrived is gone', () => hosts.b.files('guests').length === 0 || undefined);
@@ -45,8 +45,9 @@ describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
     const moved = await moveToAndFro(hosts, name, MOVES, slow);
     at = moved.at;
     const verdict = await verdictOf(at, name);
-    // The longest time between two looks at the clock is told and not judged: beside the downtime it has in it what this
-    // machine's load does to a guest, above all while memory is copied, and code that has just arrived being decoded.
+    // The longest time between two readings of the clock is printed but not checked: besides the downtime it contains
+    // the effect of this machine's load on the guest, above all while memory is copied and newly arrived code is
+    // decoded.
     tell(name, moved.stats, { ...verdict, gapWithoutMovesMs: before });
     expect(verdict).toMatchObject({ cpus: vcpus, backwards: 0, differences: 0, right: true });
     if (busy) {
@@ -56,13 +57,13 @@ describe(`moved ${MOVES} times to and fro between unlike hosts`, () => {
   });
 });
 
-/** The longest time between two looks at the clock while nothing moves: what this machine's load does to a guest. */
+/** The longest time between two readings of the clock without a move, which is the effect of this machine's load. */
 async function gapWithoutMoves(at: TestHost, name: string): Promise<number> {
   await at.consoleOf(name, 'r\n', /^/);
   await new Promise((done) => setTimeout(done, 5000));
   const { gapMs } = await verdictOf(at, name);
   await at.consoleOf(name, 'r\n', /^/);
-  // It takes one key a sample.
+  // The observer takes one key for each sample.
   await new Promise((done) => setTimeout(done, 3000));
   return gapMs;
 }

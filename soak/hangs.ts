@@ -1,7 +1,7 @@
-// npm run soak -- hangs [WORDS]: moves of which somebody hangs, is slow or is gone, at every step, with real processes that
-// are stopped (SIGSTOP) and go on later. After each: the words of `migrate` are true, and there is exactly one live guest.
-// WORDS: only rows that have them. The fake guest stands for the guest where only processes and daemons matter; a real
-// kernel with a disk of each kind and a network where their servers do.
+// npm run soak -- hangs [WORDS]: moves during which a party hangs, is slow or is gone, at every step, with real
+// processes that are stopped (SIGSTOP) and continue later. After each, the message of `migrate` must be true, and there
+// must be exactly one live guest. WORDS: only rows that contain them. The fake guest is used where only processes and
+// daemons matter; a real kernel with a disk of each kind and a network is used where their servers do.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,9 +14,9 @@ import { soaked } from './lib/soaked.js';
 
 const only = process.argv[2] ?? '';
 
-/** Seconds that whoever is waited for may take. */
+/** The time limit for each party that is waited for, seconds. */
 const ANSWER_S = 4;
-/** Longest that `migrate` may take to say where the guest is: all limits of a move one after the other. */
+/** How long `migrate` may take to report where the guest is: all time limits of a move, one after another. */
 const MOST_S = 120;
 const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 const signal = (pids: readonly number[], name: NodeJS.Signals): void => {
@@ -24,14 +24,14 @@ const signal = (pids: readonly number[], name: NodeJS.Signals): void => {
     try {
       process.kill(pid, name);
     } catch {
-      // It ended meanwhile.
+      // The process ended meanwhile.
     }
   }
 };
 const counts = new Map<string, { cases: number; failures: number }>();
 let failures = 0;
 
-/** One case: prepares a move, does what is to be done to it, holds the words against where the guest is. */
+/** One case: prepares a move, strikes, and compares the message with where the guest is. */
 async function tried(
   row: string,
   hosts: TwoHosts,
@@ -58,7 +58,7 @@ async function tried(
     await heal();
     await moving;
     const { on } = await hosts.settled(name);
-    // Only a destination that hangs with the offer in its hands leaves it open.
+    // Only a destination that hangs while it has the offer leaves the outcome open.
     if (!unsettled && (said === 'moved') !== (on === 'B')) throw new Error(`"${said}", and it is on ${on}`);
     await until('one guest process', () => hosts.processes().length === 1 || undefined);
     const wrong = hosts.violations();
@@ -77,7 +77,7 @@ async function tried(
 
 // --- processes and daemons, with the fake guest, at each of its steps ---
 
-/** That of one process, if it runs. */
+/** The process of one guest, if it runs. */
 const pidsOf = (child: ChildProcess | undefined): number[] => (child?.pid === undefined ? [] : [child.pid]);
 
 const STEPS = [
@@ -97,7 +97,7 @@ const PARTIES: Readonly<Record<string, (hosts: TwoHosts) => number[]>> = {
   'the destination daemon': (hosts) => pidsOf(hosts.b.process),
 };
 const HANGS = {
-  // Longer than a slow machine is, shorter than anybody gives up.
+  // This is longer than a slow machine takes, and shorter than any time limit.
   'is slow': 1_000,
   hangs: Number.POSITIVE_INFINITY,
 };
@@ -167,7 +167,7 @@ const server = new SilentNbd();
 await server.listen();
 const port = server.port;
 let network: ChildProcess | undefined;
-// To start a real runner takes a busy machine a while.
+// On a busy machine it takes a while to start a real runner.
 const real = await TwoHosts.open(18_720, { runner: undefined }, (root, name) => ({
   moveAnswerS: name === 'A' ? 30 : 8,
   networks: { default: `switch:unix:${join(root, 'switch')}` },
@@ -196,7 +196,7 @@ async function create(more: string): Promise<{ name: string; pid: number }> {
   });
   return { name, pid };
 }
-/** Processes below a guest's, by name. */
+/** Processes with this name below a guest's process. */
 function childrenOf(parent: number, name: string): number[] {
   return readdirSync('/proc')
     .filter((pid) => /^\d+$/.test(pid))
@@ -218,7 +218,10 @@ function qcow2(): string {
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1M']);
   return `disk = ['vdev=xvda,format=qcow2,target=${image}']`;
 }
-/** What is said of it; the guest's devices; what is done to the server of the guest with this process, and undone. */
+/**
+ * The description; the guest's devices; what is done to the server of the guest with this process, and how it is
+ * undone.
+ */
 type ServerRow = readonly [
   row: string,
   devices: () => string,
@@ -281,7 +284,7 @@ const SERVERS: readonly ServerRow[] = [
 await startSwitch();
 for (const [row, devices, harm, heal] of SERVERS) {
   if (!row.includes(only)) continue;
-  // Before the move, and at instants within it.
+  // Before the move, and at instants during it.
   for (const ms of [-1, 0, 50, 150, 400, 1000]) {
     const made = await create(devices()).catch((error: unknown) =>
       console.log(`${row}: FAILED: ${messageOf(error)}`),

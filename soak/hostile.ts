@@ -1,6 +1,7 @@
-// npm run soak -- hostile [ROUNDS]: a guest's process that was taken over tries every way out that docs/security.md names,
-// on a daemon that runs as root and on one that does not, and then does what takes longer than tests may: it makes as many
-// processes, names and bytes as it can, and floods its log. None of it gets out, and the daemon serves all others.
+// npm run soak -- hostile [ROUNDS]: a guest's process that was taken over tries every way out that docs/security.md
+// names, under a daemon that runs as root and under one that does not. Then it does what takes longer than tests may:
+// it makes as many processes, names and bytes as it can, and floods its log. Nothing may get out, and the daemon must
+// serve all others.
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { GOES_ON, probed, REFUSED } from '../test/control/probed.js';
@@ -10,7 +11,7 @@ import { type SoakCount, soaked } from './lib/soaked.js';
 const rounds = Number(process.argv[2] ?? 3);
 
 const NOBODY = 65_534;
-/** Users of the daemon: our own, and, where that is root, somebody without rights. */
+/** Users for the daemon: our own, and, if that is root, an unprivileged one. */
 const users = process.getuid?.() === 0 ? [undefined, NOBODY] : [undefined];
 const expected: Readonly<Record<string, string | number | boolean>> = { ...REFUSED, ...GOES_ON };
 const rows: SoakCount[] = [];
@@ -35,7 +36,7 @@ for (let round = 0; round < rounds; round++) {
   }
 }
 
-/** Processes of the session that this one leads. */
+/** The processes in the session of this process. */
 function session(pid: number): number {
   return readdirSync('/proc').filter((name) => {
     try {
@@ -49,7 +50,7 @@ function session(pid: number): number {
 }
 const wait = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
-// Only where a guest has a user of its own does a limit on processes bind it: without that, a machine would be full.
+// A limit on processes is effective only where a guest has its own user; otherwise this would fill the machine.
 if (process.getuid?.() === 0) {
   const forks = row('a taken-over process makes no more processes than it may, and none outlives it');
   const host = await probed(undefined, 'forks');

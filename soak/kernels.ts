@@ -1,8 +1,8 @@
-// npm run soak -- kernels [--short] [--moves N] [--only WORD]: every Debian kernel, by its own package: Linux 5.10, 6.1, 6.12
-// and 7.2, each in its amd64 and its cloud build, and 5.10 and 6.1 with PREEMPT_RT; with 1 and with 4 vCPUs; with its own
-// drivers for disk and network. Each boots, works with both, moves N (10) times to and fro between unlike hosts while it
-// writes to its disk, works on, and has said nothing in its log that real Xen does not make it say. `--short`: each kernel
-// once, 4 and 1 vCPUs in turns, three moves: what the run of all soaks has time for.
+// npm run soak -- kernels [--short] [--moves N] [--only WORD]: every Debian kernel, from its own package: Linux 5.10,
+// 6.1, 6.12 and 7.2, each in its amd64 and its cloud build, and 5.10 and 6.1 with PREEMPT_RT; with 1 and with 4 vCPUs;
+// with its own disk and network drivers. Each boots, uses both, moves N (10) times back and forth between unlike hosts
+// while it writes to its disk, continues to work, and must print nothing that real Xen does not make it print.
+// `--short`: each kernel once, with 4 or 1 vCPUs in turn and three moves, for which the run of all soaks has time.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,7 +25,8 @@ const KERNELS: readonly (readonly [suite: string, name: string])[] = [
   ['bullseye', 'linux-image-rt-amd64'],
   ['bookworm', 'linux-image-amd64'],
   ['bookworm', 'linux-image-cloud-amd64'],
-  // Its newer builds (6.1.0-56) stop on real Xen 4.17 too: an interrupt that a processor sends to itself without end.
+  // Its newer builds (6.1.0-56) also stop on real Xen 4.17, by an interrupt that a processor sends to itself without
+  // end.
   ['bookworm', 'linux-image-6.1.0-47-rt-amd64'],
   ['trixie', 'linux-image-amd64'],
   ['trixie', 'linux-image-cloud-amd64'],
@@ -38,7 +39,7 @@ const MEMORY_MIB = 256;
 const DISK_BYTES = 16 << 20;
 
 const properties = new Map<string, SoakCount>();
-/** Counts one case of a property; what fails is told, and ends the work with this guest. */
+/** Counts one case of a property; a failure is printed, and ends the work with this guest. */
 async function check<T>(property: string, where: string, run: () => Promise<T>): Promise<T> {
   const row = properties.get(property) ?? { property, cases: 0, failures: 0 };
   properties.set(property, row);
@@ -59,7 +60,7 @@ const fabric = new SwitchServer(() => undefined);
 await fabric.listen({ path: join(hosts.root, 'net.sock') }, 0o666);
 const peer = await NetPeer.connect(join(hosts.root, 'net.sock'), PEER_MAC, PEER);
 
-/** Types a command at the guest's shell; what it printed. */
+/** Types a command at the guest's shell. Returns what it printed. */
 let sequence = 0;
 async function command(at: TestHost, guest: string, line: string, seconds = 300): Promise<string> {
   const n = ++sequence;
@@ -72,7 +73,7 @@ async function command(at: TestHost, guest: string, line: string, seconds = 300)
   return new RegExp(`begin${n}\n([\\s\\S]*)^done${n}\n`, 'm').exec(text)?.[1] ?? '';
 }
 
-/** Its boot log and its disk's and network's work, as long as that goes well. Throws. */
+/** Checks its boot log, its disk and its network; throws at the first failure. */
 async function live(where: string, name: string, kernel: KernelGuest, vcpus: number): Promise<string> {
   const disk = join(hosts.root, 'disk', `${name}.img`);
   writeFileSync(disk, '');
@@ -96,7 +97,7 @@ async function live(where: string, name: string, kernel: KernelGuest, vcpus: num
     const said = await command(hosts.a, name, 'uname -r; grep -c ^processor /proc/cpuinfo');
     if (said !== `${kernel.release}\n${vcpus}\n`) throw new Error(`it says ${said}`);
   });
-  // Verified blocks, past the page cache, for as long as /tmp/on is there; and a round of it now.
+  // Writes verified blocks, without the page cache, as long as /tmp/on exists; and does one round now.
   const write =
     'r() { n=$((n+1)); yes "round $n" | head -c 131072 >/tmp/d; dd if=/tmp/d of=/dev/xvda bs=32k seek=$((n%64*4)) conv=fsync 2>/dev/null || echo BAD write; ' +
     'echo 1 >/proc/sys/vm/drop_caches; dd if=/dev/xvda bs=32k skip=$((n%64*4)) count=4 2>/dev/null | cmp -s - /tmp/d || echo BAD read; }; ' +
@@ -111,7 +112,7 @@ async function live(where: string, name: string, kernel: KernelGuest, vcpus: num
   await check('disk and network work by its own drivers', where, async () => {
     const up = `ifconfig eth0 10.0.2.15 up && arp -s ${PEER} ${PEER_MAC} && lsmod | grep -c -E "^xen_(blk|net)front"`;
     const said = await command(hosts.a, name, `${up}; ${write}; touch /tmp/on; w & sleep 1; true`);
-    // Built in, in some.
+    // Some kernels have it built in.
     if (!/^[0-2]\s*$/m.test(said)) throw new Error(`it says ${said}`);
     await command(hosts.a, name, 'while ! [ -e /tmp/n ]; do sleep 0.1; done');
     await works(hosts.a);

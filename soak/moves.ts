@@ -1,7 +1,7 @@
-// npm run soak -- moves [MOVES [MINUTES]]: one busy guest, Debian's, that writes memory and a disk and downloads on one
-// connection, moves MOVES times (1000; as many as there is time for in MINUTES, 20) to and fro between two hosts. Each
-// 100 moves: memory, descriptors, sockets, xenstore nodes and files of either host, and what the guest's process has;
-// none of it may grow.
+// npm run soak -- moves [MOVES [MINUTES]]: one busy Debian guest, which writes memory and a disk and downloads on one
+// connection, moves MOVES times (1000; as many as fit into MINUTES, 20) back and forth between two hosts. Every 100
+// moves it checks memory, descriptors, sockets, xenstore nodes and files of each host, and what the guest's process
+// has: nothing may grow.
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import {
   mkdtempSync,
@@ -31,7 +31,7 @@ import { soaked } from './lib/soaked.js';
 
 const MOVES = Number(process.argv[2] ?? 1000);
 const MINUTES = Number(process.argv[3] ?? 20);
-/** Moves between two looks. */
+/** The number of moves between two checks. */
 const EVERY = Math.min(100, Math.max(2, Math.floor(MOVES / 4)));
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-leaks-'));
 spawnSync('chmod', ['755', dir]);
@@ -54,7 +54,7 @@ async function host(name: string, config: object): Promise<DaemonHost> {
   return started;
 }
 
-/** Descriptors of a process, and how many of them are sockets; its memory. */
+/** The number of descriptors of a process and of sockets among them, and its memory. */
 function process_(pid: number | undefined): { descriptors: number; sockets: number; rssMb: number } {
   const fds = readdirSync(`/proc/${pid}/fd`).map((fd) => {
     try {
@@ -87,9 +87,9 @@ async function nodes(at: DaemonHost): Promise<number> {
 const files = (at: DaemonHost): number =>
   ['handovers', 'guests', 'state'].reduce((sum, folder) => sum + readdirSync(join(at.dir, folder)).length, 0);
 
-/** What there is now, by name; the guest is at `at`. */
+/** The present figures by name; the guest is at `at`. */
 async function look(at: DaemonHost, other: DaemonHost): Promise<Readonly<Record<string, number>>> {
-  // The books of the last move are closed a moment after it.
+  // The records of the last move are removed shortly after it.
   for (let i = 0; i < 200 && files(other) > 0; i++) await new Promise((done) => setTimeout(done, 50));
   const found: Record<string, number> = {};
   for (const h of [at, other].sort((x, y) => (x.name < y.name ? -1 : 1))) {
@@ -161,7 +161,7 @@ while (moves < MOVES && Date.now() < end) {
   }
   moves++;
   if (moves % EVERY !== 0) continue;
-  // Always seen from the same side.
+  // It is always compared on the same host.
   const now = await look(from, to);
   seen.push(now);
   console.log(
@@ -170,7 +170,7 @@ while (moves < MOVES && Date.now() < end) {
       .join(', ')}`,
   );
 }
-// It tells of each 64th round, which takes its time where others are at work, too.
+// It reports every 64th round, which takes a while on a busy machine.
 const asked = Date.now();
 const text = await typed(from, 'leaks', '', /WRITER/, 240).catch((error: unknown) => {
   console.log(messageOf(error));
@@ -182,7 +182,7 @@ console.log(
   `${moves} moves; download ${download.bytes} bytes, ${download.right ? 'right' : 'WRONG'}${broken ? '; the guest found damage, or is silent' : ''}`,
 );
 
-/** Memory comes and goes with garbage collection; all else is a count, and is the same or has leaked. */
+/** Memory varies with garbage collection; everything else is a count, and is the same or has leaked. */
 const slack = (name: string): number =>
   /MB$/.test(name) ? 40 : /^(ports|grants|watches)$/.test(name) ? 64 : 1;
 const [first, ...later] = seen;

@@ -1,5 +1,6 @@
-// npm run soak -- net [MOVES [VCPUS]]: Debian's guest (two vCPUs, so two queues) moves between two hosts (100 times) while it downloads on one TCP
-// connection and pings; what arrived must be right, the connection the same, pings at most a few lost or late.
+// npm run soak -- net [MOVES [VCPUS]]: Debian's guest (two vCPUs, so two queues) moves between two hosts (100 times)
+// while it downloads on one TCP connection and pings. What arrived must be right, the connection the same, and at most
+// a few pings lost or late.
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
@@ -28,7 +29,7 @@ await fabric.listen({ path }, 0o600);
 await fabric.uplink((client) => openLink({ kind: 'stream', to: { path: passt.socket } }, client, quiet));
 const peer = await NetPeer.connect(path, '02:00:00:00:00:77', '10.0.2.77');
 
-// The server sends for as long as the guest moves; then it ends the body.
+// The server sends as long as the guest moves; then it ends the body.
 const hash = createHash('sha256');
 let over = false;
 let bytes = 0;
@@ -38,7 +39,7 @@ const server = http.createServer((_, response) => {
   let n = 0;
   const more = () => {
     if (over) return void response.end();
-    // Slowly: what waits between us and the guest has to come before the end.
+    // It sends slowly: what is buffered between us and the guest has to arrive before the end.
     const chunk = Buffer.alloc(2048);
     for (let j = 0; j < chunk.length; j += 4) chunk.writeUInt32LE(Math.imul(++n, 0x9e3779b1) >>> 0, j);
     hash.update(chunk);
@@ -52,7 +53,7 @@ const server = http.createServer((_, response) => {
 server.listen(0, '127.0.0.1');
 await new Promise((done) => server.once('listening', done));
 
-// Two hosts that differ in what their link can do.
+// Two hosts whose links have different features.
 const networks = [{ default: `switch:unix:${path}` }, { default: `stream:unix:${path}` }];
 const hosts = networks.map((n, i) => openSingleHost('AB'[i], { networks: n, log: quiet }));
 const guest = await LinuxGuest.boot('soak', files, hosts[0], {

@@ -1,5 +1,5 @@
-// npm run soak -- node [VERSION...]: under each Node that is supported the demo, with its ten moves, and the processor's
-// tests in the tiers interpreter and translate. `--quick` is told the tests of one tier only.
+// npm run soak -- node [VERSION...]: under each supported Node, the demo with its ten moves, and the processor's tests
+// in the tiers interpreter and translate. `--quick`: only the tests of one tier.
 import { spawnSync } from 'node:child_process';
 import { dirname } from 'node:path';
 import { ensureNode, NODE_VERSIONS } from '../scripts/lib/node-versions.js';
@@ -8,11 +8,11 @@ import { type SoakRow, soaked } from './lib/soaked.js';
 const asked = process.argv.slice(2).filter((word) => !word.startsWith('--'));
 const tiers = process.argv.includes('--quick') ? ['translate'] : ['interpreter', 'translate'];
 const MINUTES = 60_000;
-/** What takes longer than this hangs, however busy the machine is. */
+/** Whatever takes longer than this hangs, however busy the machine is. */
 const DEMO_MINUTES = 30;
 const TESTS_MINUTES = 90;
 
-/** Runs a script of ours under this Node, and what it starts by the name `node`, too. */
+/** Runs one of our scripts under this Node, and so what it starts by the name `node`. */
 function run(node: string, minutes: number, ...args: string[]) {
   return spawnSync(node, args, {
     encoding: 'utf8',
@@ -23,7 +23,7 @@ function run(node: string, minutes: number, ...args: string[]) {
   });
 }
 
-/** The demo's last line, as far as it is read here. */
+/** The part of the demo's last line that is used here. */
 interface DemoFigures {
   readonly moves: number;
   readonly differences: number;
@@ -31,7 +31,7 @@ interface DemoFigures {
   readonly computationRight: boolean;
 }
 
-/** All that the demo says, in the order in which a person reads it: its last line is its figures. */
+/** The demo's whole output, in its order; its last line has the figures. */
 function demo(node: string): number {
   const { stdout, stderr, status, signal } = run(node, DEMO_MINUTES, 'build/scripts/demo.js', '--json');
   const last = stdout.trimEnd().split('\n').at(-1) ?? '';
@@ -40,7 +40,7 @@ function demo(node: string): number {
     if (status === 0 && moves === 10 && differences === 0 && clocksBackwards === 0 && computationRight)
       return stderr === '' ? 0 : complain(`it says beside its figures: ${stderr}`);
   } catch {
-    // The last line is told below.
+    // The last line is printed below.
   }
   return complain(`status ${status ?? signal}, last words: ${stdout.slice(-2000)}${stderr.slice(-2000)}`);
 }

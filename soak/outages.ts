@@ -1,8 +1,8 @@
 // npm run soak -- outages [RUNS [SEED [SUITE...]]]: row T5 RUNS times (30) for each kernel, clock source and number of
-// vCPUs: a busy Linux, stopped at any moment for 3 s to a virtual day, says not one line, and goes on, though one look
-// in fifty at its clock is delayed by 1 to 41 us, as by interrupts of a busy host; with 2 vCPUs first one asleep, for a
-// year. Without suites: the kernel of the tests; "bullseye", "trixie", "sid" and so on: that suite's linux-image-amd64.
-// Time counts instructions: a seed gives the same run again.
+// vCPUs. A busy Linux that is stopped at any moment for between 3 s and a virtual day must print nothing and go on,
+// although one in fifty readings of its clock is delayed by 1 to 41 us, as by interrupts of a busy host; with 2 vCPUs
+// it is first stopped asleep, for a year. Without suites it is the kernel of the tests; "bullseye", "trixie", "sid" and
+// so on select that suite's linux-image-amd64. Time counts instructions, so a seed always gives the same run.
 import { readFileSync } from 'node:fs';
 import { messageOf } from '../scripts/lib/errors.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
@@ -20,16 +20,16 @@ const NS_PER_INSTRUCTION = 10;
 const OUTAGES_S = [3, 25, 100, 3600, 10_000, 86_400];
 const MS = 1e6;
 const DELAYED = 1 / 50;
-/** So long a look at what it catches up with, at the end. */
+/** How long it is watched at the end while it catches up. */
 const CATCHING_UP_MS = 2000;
-/** Asleep it is stopped for a year: such a stop passes by without any work of its own in between. */
+/** While it sleeps it is stopped for a year: such a stop passes without any work in between. */
 const YEAR_S = 365 * 86_400;
 const delay = (): number => 1000 + Math.floor(delays() * 40_000);
 const LOAD =
   'while :; do :; done & while :; do /bin/true; done & while :; do sleep 0.01; done & ' +
   'while :; do cat /proc/*/stat >/dev/null 2>&1; done & ' +
   'while :; do dd if=/dev/zero of=/tmp/x bs=64k count=16 2>/dev/null; done &\n';
-/** What it says of its own accord, whatever happens to it. */
+/** What it prints by itself, whatever happens to it. */
 const HARMLESS = /random: crng init done/;
 
 /** What Linux has printed, and the host's time. */
@@ -38,7 +38,7 @@ interface World {
   uptime: number;
 }
 
-/** Paths. */
+/** Paths of the files. */
 interface Files {
   readonly kernel: string;
   readonly ramdisk: string;
@@ -93,7 +93,7 @@ class Linux {
     guest.start();
     return linux;
   }
-  /** Some looks at the clock are delayed, while it runs. */
+  /** Some readings of the clock are delayed while it runs. */
   private delayLooks(): void {
     const { clock } = this.guest.domain;
     const now = clock.now.bind(clock);
@@ -106,7 +106,7 @@ class Linux {
       return now();
     };
   }
-  /** Runs it for so long, and lets this process breathe. */
+  /** Runs it for so long, and lets this process's other work continue. */
   async run(ns: number): Promise<void> {
     const { clock } = this.guest.domain;
     const end = clock.now() + ns;
@@ -134,7 +134,7 @@ class Linux {
   async asleep(): Promise<void> {
     while (this.guest.domain.state.vcpus.some((v) => !v.blocked && !v.down)) await this.run(0.1 * MS);
   }
-  /** Outside the guest time passes that it does not see. */
+  /** Time passes that the guest does not see. */
   outage(ns: number): void {
     this.world.uptime += ns;
   }
@@ -146,7 +146,7 @@ class Linux {
   }
 }
 
-/** Numbers from 0 to 1 by a seed (mulberry32). */
+/** Numbers from 0 to 1 from a seed (mulberry32). */
 function numbers(from: number): () => number {
   let state = from | 0;
   return () => {
@@ -167,12 +167,12 @@ async function outages(name: string, files: Files, vcpus: number, source: string
     await linux.until(/guest# /);
     const current = '/sys/devices/system/clocksource/clocksource0/current_clocksource';
     await linux.command(`stty -echo; echo 8 >/proc/sys/kernel/printk; echo ${source} >${current}`);
-    // What was typed before is echoed, and the kernel may say amid it all that its clock source is another.
+    // What was typed before is echoed, and in the middle of it the kernel may print that its clock source has changed.
     const answer = await linux.command(`cat ${current}`);
     if (!new RegExp(`(^|# )${source}$`, 'm').test(answer))
       throw new Error(`no clock source ${source}: ${answer}`);
     let checked = linux.text.length;
-    /** What the kernel has said since the last look. */
+    /** What the kernel has printed since the last call. */
     const silent = async (when: string): Promise<void> => {
       const lines = linux.text
         .slice(checked)
@@ -193,7 +193,7 @@ async function outages(name: string, files: Files, vcpus: number, source: string
       linux.guest.start();
       row.cases++;
       await linux.run(30 * MS);
-      // Of more than an hour the rest comes by parts while the guest runs.
+      // Of a stop of more than an hour, the rest passes in parts while the guest runs.
       while (clock.now() < over) await linux.run(30 * MS);
       if (row.cases % 10 === 0) await linux.command('true');
       await silent(`after ${seconds} s`);

@@ -1,6 +1,6 @@
-// npm run soak -- rings [OPERATIONS]: what threads share. So many transfers (10 000 000) through the ring of a file link by
-// two and by three threads, a hundredth of that through a file link with its threads and a file, and the ring's protocol
-// with two threads in every order of its accesses.
+// npm run soak -- rings [OPERATIONS]: memory that threads share. So many transfers (10 000 000) through the ring of a
+// file link with two and with three threads, a hundredth of that through a file link with its threads and a file, and
+// the ring's protocol with two threads in every order of its accesses.
 
 import { spawnSync } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { FileRing, ringBuffer, SLOTS, type SlotRequest } from '../src/host/disk/
 import { LinearMemory } from '../src/xen/memory.js';
 import { type SoakRow, soaked } from './lib/soaked.js';
 
-/** A transfer that knows what must come of it. */
+/** A transfer that knows its right result. */
 class Expecting extends DiskTransfer {
   expected = 0;
 }
@@ -38,7 +38,10 @@ if (!isMainThread) {
   }
 } else await main();
 
-/** Transfers through a ring, each with other values; the answer to each must be its own. Failures. */
+/**
+ * Makes transfers through a ring, each with other values; the answer to each must match. Returns the number of
+ * failures.
+ */
 async function ringSoak(operations: number, threads: number): Promise<number> {
   const buffer = ringBuffer();
   const ring = FileRing.over(buffer);
@@ -54,7 +57,7 @@ async function ringSoak(operations: number, threads: number): Promise<number> {
   let done = 0;
   let last = performance.now();
   while (done < operations && failures < 10) {
-    // Few at a time, so that threads find nothing and sleep; now and then as many as there is room for.
+    // There are few at a time, so that threads find nothing and sleep; sometimes there are as many as fit.
     const batch = submitted % 1000 < 990 ? 1 + (submitted % 5) : SLOTS;
     let fresh = 0;
     for (; fresh < batch && submitted < operations; fresh++) {
@@ -101,7 +104,10 @@ async function ringSoak(operations: number, threads: number): Promise<number> {
   return failures;
 }
 
-/** Reads inside a file, which succeed, and behind it, which fail, through a link that has more than it has slots for. */
+/**
+ * Makes reads within a file, which succeed, and beyond its end, which fail, through a link that has more of them than
+ * slots.
+ */
 async function linkSoak(operations: number): Promise<number> {
   const dir = mkdtempSync(join(tmpdir(), 'soak-rings-'));
   const path = join(dir, 'image');
@@ -116,7 +122,7 @@ async function linkSoak(operations: number): Promise<number> {
   const submit = () => {
     const n = submitted++;
     const transfer = new Expecting(1);
-    // A flush in each batch keeps it from being done by this thread.
+    // A flush in each batch keeps the batch from being done by this thread.
     transfer.operation = n % 4 === 0 ? DISK_FLUSH : DISK_READ;
     transfer.expected = transfer.operation === DISK_READ && n % 3 === 0 ? 5 : 0;
     if (transfer.operation === DISK_READ) {
@@ -126,7 +132,7 @@ async function linkSoak(operations: number): Promise<number> {
     }
     link.submit(transfer);
   };
-  // A link's threads keep no process alive.
+  // A link's threads do not keep a process alive.
   const alive = setInterval(() => undefined, 1000);
   const MOST = 2 * SLOTS;
   await new Promise<void>((resolve) => {

@@ -1,6 +1,6 @@
-// npm run soak -- simulate [LIVES [FIRST]]: so many simulated lives (1 000 000) of hosts, guests and faults, from seed FIRST
-// (1) on, a process for each core. A life that goes wrong is told, as small as it can be made.
-// npm run soak -- simulate --seed N: the life of that seed alone, told in full.
+// npm run soak -- simulate [LIVES [FIRST]]: so many simulated lives (1 000 000) of hosts, guests and faults, from seed
+// FIRST (1) on, with one process for each core. A life that goes wrong is printed, as small as it can be made.
+// npm run soak -- simulate --seed N: only the life of that seed, printed in full.
 import { spawn, spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { createInterface } from 'node:readline';
@@ -11,7 +11,7 @@ const [first, second] = process.argv.slice(2);
 if (first === '--seed')
   process.exit(spawnSync(process.execPath, [MAIN, '--seed', second], { stdio: 'inherit' }).status ?? 1);
 
-/** What a process says of its lives so far. */
+/** What a process reports about its lives so far. */
 interface Said {
   readonly lives: number;
   readonly steps: number;
@@ -26,7 +26,7 @@ const done = new Map<number, Said>();
 const kinds = new Map<string, number[]>();
 let told = began;
 
-/** Whether it came to its end. */
+/** True if it came to its end. */
 const worker = (n: number): Promise<boolean> => {
   const share = Math.ceil((lives - n) / workers);
   const child = spawn(process.execPath, [MAIN, String(from + n), String(share), String(workers)], {

@@ -1,7 +1,7 @@
-// npm run soak -- tiers [--moved-in] [TIER...]: the processor's tests, and Debian's kernel with a workload and two moves,
-// in each of the tiers (interpreter, translate, stress, normal), whichever of them a test would take by itself. The
-// kernel boots in its tier, too, which takes up to half an hour where each block is a module that waits for the compiler;
-// with --moved-in it boots in the normal tier and is moved into the other.
+// npm run soak -- tiers [--moved-in] [TIER...]: the processor's tests, and Debian's kernel with a workload and two
+// moves, in each of the tiers (interpreter, translate, stress, normal), whichever tier a test would use by itself. The
+// kernel also boots in its tier, which takes up to half an hour where each block is a module that waits for the
+// compiler; with --moved-in it boots in the normal tier and is moved into the other.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
@@ -26,7 +26,7 @@ const numbers = Array.from({ length: NUMBERS }, (_, i) => `${i + 1}\n`).join('')
 let sum = 0;
 for (let i = 1; i <= STEPS; i++) sum += i / (i * i + 0.5);
 
-/** Commands of the guest's shell, and what each prints. */
+/** Commands for the guest's shell, and what each prints. */
 const WORK: readonly (readonly [command: string, says: string])[] = [
   [`seq 1 ${NUMBERS} | sha256sum`, `${sha256(numbers)}  -`],
   [`seq 1 ${NUMBERS} | gzip | gunzip | sha256sum`, `${sha256(numbers)}  -`],
@@ -43,9 +43,10 @@ async function linux(tier: Tier): Promise<number> {
   let failures = 0;
   try {
     await guest.until(/guest# /, PATIENCE_SECONDS);
-    // In a slow tier the kernel complains of a processor that lags, amid what the commands say.
+    // In a slow tier the kernel complains about a processor that lags, in the middle of the commands' output.
     await guest.command('dmesg -n 1', PATIENCE_SECONDS);
-    // Where blocks by the ten thousand are translated, each for few executions, to optimise them takes all the time.
+    // Where tens of thousands of blocks are translated and each runs few times, optimising them would take all the
+    // time.
     if (tier === 'translate' || tier === 'stress') setFlagsFromString('--no-wasm-tier-up');
     if (movedIn) await guest.moveTo(openSingleHost('the next'), { tier });
     const before = guest.moves;

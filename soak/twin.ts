@@ -1,5 +1,6 @@
-// npm run soak -- twin [MOVES [SEED]]: one guest twice with the same inputs, one staying, the other moved MOVES times
-// (1000) at hard places between unlike hosts; both must end the same, byte for byte. With 1, 2 and 4 vCPUs.
+// npm run soak -- twin [MOVES [SEED]]: one guest twice with the same inputs: one stays, the other is moved MOVES times
+// (1000) at hard places between unlike hosts. Both must end in the same state, byte for byte. It runs with 1, 2 and 4
+// vCPUs.
 
 import { debian, haveDebian, work } from '../test/twin/guests.js';
 import { PLACES } from '../test/twin/points.js';

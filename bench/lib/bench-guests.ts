@@ -1,4 +1,4 @@
-// Guests for benches: a kernel of a few lines on bare tables, and Linux with a console.
+// Guests for benches: a kernel of a few lines on bare page tables, and Linux with a console.
 
 import { assemble } from '../../src/asm/assembler.js';
 import { wasmEngine } from '../../src/engine/engines.js';
@@ -30,7 +30,7 @@ const create = (frames: number, nsPerInstruction: number) =>
     },
   );
 
-/** Runs `body` `loops` times in a small kernel; gives the seconds that took. */
+/** Runs `body` `loops` times in a small kernel. Returns the seconds that this took. */
 export async function tinyKernel(body: string, loops: number): Promise<number> {
   const frames = 2048;
   const domain = await create(frames, 1);
@@ -101,8 +101,8 @@ export async function tinyKernel(body: string, loops: number): Promise<number> {
 }
 
 /**
- * Boots Linux to its first prompt, types `line` there and gives all that it printed until it powers off; without a
- * line, until the prompt. `seconds` and `instructions` are those to the prompt.
+ * Boots Linux to its first prompt, types `line` there and returns everything that it printed until it powers off;
+ * without a line, until the prompt. `seconds` and `instructions` are those to the prompt.
  */
 export async function bootLinux(
   kernel: Uint8Array,

@@ -23,7 +23,7 @@ import { report } from '../harness.js';
 
 const silent = () => {};
 
-/** Frames a second from one port of the switch to another, over unix sockets, all in this one thread. */
+/** Returns the frames a second from one port of the switch to another, over unix sockets, all in one thread. */
 export async function benchSwitch(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'stillpoint-bench-'));
   const path = join(directory, 's');
@@ -76,7 +76,7 @@ export async function benchSwitch(): Promise<void> {
   rmSync(directory, { recursive: true, force: true });
 }
 
-/** A download and pings as Debian's own programs in the guest count them. */
+/** A download and pings, as measured by Debian's own programs in the guest. */
 export async function benchGuest(): Promise<void> {
   let files: Guests;
   let passt: Passt;

@@ -1,5 +1,5 @@
-// A static Linux program, assembled by our own assembler, that times system calls with the TSC (1 tick is 1 ns in
-// our guests) and prints "BENCH name: ns" for each.
+// A static Linux program, assembled by our own assembler, that times system calls with the TSC (1 tick is 1 ns in our
+// guests) and prints "BENCH name: ns" for each.
 import { assemble } from '../../src/asm/assembler.js';
 
 const BASE = 0x400000n;
@@ -167,7 +167,7 @@ const SOURCE = `
   zero 100
 `;
 
-/** The program as an ELF file. */
+/** Returns the program as an ELF file. */
 export function benchProgram(): Uint8Array {
   const code = assemble(SOURCE, BASE + BigInt(HEADER));
   const file = new Uint8Array(HEADER + code.bytes.length);

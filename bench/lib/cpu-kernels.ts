@@ -7,7 +7,7 @@ import { inRoot } from '../../scripts/lib/root.js';
 const SOURCES = inRoot('bench/cpu/');
 const TARGET = inRoot('node_modules/.cache/bench-cpu/');
 
-/** How often each goes round: about a hundred million instructions. */
+/** How many iterations each kernel does: about a hundred million instructions. */
 export const KERNELS = {
   sha256: 40_000,
   memory: 800,
@@ -18,7 +18,7 @@ export const KERNELS = {
   registers: 20_000_000,
 };
 
-// No vector instructions and no calls of a C library: the same instructions on all.
+// There are no vector instructions and no calls of a C library, so that the instructions are the same everywhere.
 const OPTIONS = [
   '-O2',
   '-ffreestanding',
@@ -43,7 +43,7 @@ function gcc(...args: string[]): void {
   if (r.status !== 0) throw new Error(`gcc ${args.join(' ')} failed:\n${r.stderr}`);
 }
 
-/** Compiles them all; the folder with NAME.linux and NAME.bare. */
+/** Compiles all kernels. Returns the folder with NAME.linux and NAME.bare. */
 export function compile(): string {
   mkdirSync(TARGET, { recursive: true });
   for (const [name, n] of Object.entries(KERNELS)) {

@@ -1,5 +1,5 @@
 // Runs a kernel on our machine: the static Linux program, in guest user mode, on page tables of 4 KiB pages with the
-// rights that its segments ask for. Of Linux it needs two clock_gettime, a write and an exit.
+// rights that its segments ask for. Of Linux it needs two calls of clock_gettime, a write and an exit.
 import { readFileSync } from 'node:fs';
 import { Exit, FrameMap } from '../../src/engine/engine.js';
 import { wasmEngine } from '../../src/engine/engines.js';
@@ -26,7 +26,7 @@ interface Page {
   execute: boolean;
 }
 
-/** One table of each of the three upper levels serves: programs lie in the first GiB. */
+/** One table at each of the three upper levels is enough: the programs are in the first GiB. */
 class Tables {
   private next = 0;
   readonly root = this.take();
@@ -50,7 +50,7 @@ class Tables {
     mem.setU32(at + 4, (ram.mfnOf(frame) >>> 20) | high);
   }
 
-  /** Maps a fresh page, or widens the rights of the one that is there; its linear address. */
+  /** Maps a new page, or adds rights to an existing one. Returns its linear address. */
   map(va: number, write: boolean, execute: boolean): number {
     const slot = va >>> 21;
     let lowest = this.l1.get(slot);
@@ -92,10 +92,10 @@ function load(machine: Machine, file: string): void {
   machine.tables.forget();
 }
 
-/** Of the thread that executes. */
+/** Processor time of the thread that executes. */
 const ownSeconds = () => processorSeconds(process.pid, process.pid);
 
-/** Result, seconds, and instructions of the kernel itself. */
+/** Result, seconds, and the number of instructions of the kernel itself. */
 export async function runInMachine(
   file: string,
   tier: 'interpreter' | 'translate' | 'normal',

@@ -2,12 +2,12 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** What a kernel writes when it is done: its result, then a number; 8 bytes each. */
+/** What a kernel writes at its end: its result, then a number, 8 bytes each. */
 export const OUTPUT_BYTES = 16;
-/** Instructions that lie between the two marks besides the kernel's, in linux.S and in bare.S. */
+/** The number of instructions between the two time stamps that are not the kernel's, in linux.S and in bare.S. */
 export const FRAME = 7;
 
-/** One run of a kernel: its result, and the seconds of the processor between its two marks. */
+/** One run of a kernel: its result, and the processor seconds between its two time stamps. */
 export interface Run {
   readonly result: bigint;
   readonly seconds: number;
@@ -21,7 +21,10 @@ export function runProgram([file, ...args]: readonly [string, ...string[]]): Run
   return { result: r.stdout.readBigUInt64LE(0), seconds: Number(r.stdout.readBigUInt64LE(8)) / 1e9 };
 }
 
-/** Processor time of a process so far, or of one of its threads: a busy machine slows all down, but not this. */
+/**
+ * Processor time of a process so far, or of one of its threads. Unlike real time, it does not depend on the machine's
+ * load.
+ */
 export function processorSeconds(pid: number, thread?: number): number {
   const tasks = thread === undefined ? readdirSync(`/proc/${pid}/task`) : [thread];
   const times = tasks.map((t) =>

@@ -1,4 +1,4 @@
-// QEMU to compare with: from PATH, else from Debian's packages (apt, no root), else not at all.
+// QEMU for comparison: from PATH, else from Debian's packages (apt, no root), else not at all.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -18,7 +18,7 @@ const SYSTEM_PACKAGES = (
 const MACHINE =
   '-machine microvm -accel tcg,thread=single -m 64 -nodefaults -no-user-config -display none ' +
   '-chardev stdio,id=out -device isa-debugcon,chardev=out';
-/** One instruction is one tick of the time stamp counter. */
+/** One instruction is one tick of the time-stamp counter. */
 const COUNTING = '-icount shift=0,sleep=off';
 
 const onPath = (name: string): string | undefined =>
@@ -50,7 +50,10 @@ class System {
     private readonly env: NodeJS.ProcessEnv,
   ) {}
 
-  /** Runs a bare kernel: its result, the seconds between its two marks, and the difference of its time stamps. */
+  /**
+   * Runs a bare kernel. Returns its result, the seconds between its two time stamps, and the difference of their TSC
+   * values.
+   */
   async run(kernel: string, more = ''): Promise<Run & { readonly ticks: number }> {
     const args = [...this.args, ...`${MACHINE} ${more}`.trim().split(' '), '-kernel', kernel];
     const child = spawn(this.file, args, { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -76,7 +79,7 @@ class System {
     };
   }
 
-  /** Instructions of the kernel. */
+  /** The number of instructions of the kernel. */
   async count(kernel: string): Promise<number> {
     return (await this.run(kernel, COUNTING)).ticks - FRAME;
   }
@@ -102,7 +105,7 @@ async function findSystem(): Promise<System | undefined> {
   return new System(file, ['-L', join(root, 'usr/share/qemu'), '-L', join(root, 'usr/share/seabios')], env);
 }
 
-/** `user`: the file; `system`: what runs bare kernels. Either may be undefined. */
+/** `user`: the program file. `system`: what runs bare kernels. Each may be undefined. */
 export async function findQemu(): Promise<{ user: string | undefined; system: System | undefined }> {
   return { user: await findUser(), system: await findSystem() };
 }

@@ -1,5 +1,5 @@
-// What the xenstore bench puts into a store and asks of it; and, as a process of its own (fork), clients of a unix
-// socket. To it: a LoadJob; from it: a LoadResult.
+// The contents of the stores in the xenstore bench, and the requests; and, as a process of its own (fork), clients of a
+// unix socket. It receives a LoadJob and returns a LoadResult.
 import { connect, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { messageOf } from '../../scripts/lib/errors.js';
@@ -8,15 +8,15 @@ import * as op from '../../src/xen/xs-wire.js';
 export type Operation = 'read' | 'write' | 'directory';
 
 export interface LoadJob {
-  /** Path of the server's socket. */
+  /** The path of the server's socket. */
   readonly socket: string;
   readonly clients: number;
-  /** Requests that a client has on their way at a time. */
+  /** How many requests a client has in flight at a time. */
   readonly inFlight: number;
   readonly operation: Operation | 'transaction' | 'fill';
-  /** Of requests or transactions, of all clients together. */
+  /** The number of requests or transactions of all clients together. */
   readonly count: number;
-  /** In the store. */
+  /** The number of nodes in the store. */
   readonly nodes: number;
 }
 
@@ -29,7 +29,7 @@ const LEAVES = [
   ...['state', 'tx-ring-ref', 'rx-ring-ref', 'event-channel', 'mac'].map((name) => `device/vif/0/${name}`),
 ];
 
-/** Paths of so many leaves, as domains have them. */
+/** Returns the paths of so many leaves, as domains have them. */
 export function leaves(nodes: number): string[] {
   const all: string[] = [];
   for (let domid = 1; all.length < nodes; domid++)
@@ -38,7 +38,7 @@ export function leaves(nodes: number): string[] {
   return all;
 }
 
-/** The folders that DIRECTORY is asked for: one of 8 names in each domain. */
+/** The folders that DIRECTORY reads: one of 8 names in each domain. */
 export const folders = (nodes: number): string[] =>
   Array.from({ length: Math.floor(nodes / LEAVES.length) }, (_, i) => `/local/domain/${i + 1}`);
 
@@ -52,7 +52,7 @@ export function* order(below: number): Generator<number, never> {
   }
 }
 
-/** Request after request without end: type and payload. A transaction is not one request. */
+/** An endless sequence of requests: type and payload. Transactions are not among them. */
 export function* requests(
   operation: Operation,
   nodes: number,
@@ -75,7 +75,7 @@ function encode(type: number, txId: number, body: string): Buffer {
   return bytes;
 }
 
-/** A connected socket. xenstored lets one client wait at its door; others are turned away, and try again. */
+/** Opens a connection. xenstored keeps one client waiting; others are refused, and try again. */
 async function connected(path: string): Promise<Socket> {
   for (let tries = 0; ; tries++) {
     const socket = connect(path);
@@ -89,7 +89,7 @@ async function connected(path: string): Promise<Socket> {
   }
 }
 
-/** One client. `next` gives the bytes to send for a reply, or undefined at the end of this client's work. */
+/** One client. `next` returns the bytes to send after a reply, or undefined at the end of this client's work. */
 function client(
   socket: Socket,
   begin: Buffer,
@@ -121,7 +121,7 @@ function client(
   });
 }
 
-/** `count` requests, `inFlight` of them at a time. */
+/** Sends `count` requests, `inFlight` of them at a time. */
 function asking(socket: Socket, inFlight: number, list: readonly Buffer[]): Promise<void> {
   let sent = inFlight;
   let answered = 0;
@@ -131,7 +131,7 @@ function asking(socket: Socket, inFlight: number, list: readonly Buffer[]): Prom
   );
 }
 
-/** `count` transactions, each of a read, a write and its end. */
+/** Does `count` transactions, each of a read, a write and its end. */
 function transacting(socket: Socket, count: number, paths: readonly string[]): Promise<void> {
   let done = 0;
   let id = 0;
@@ -158,7 +158,7 @@ async function load({ socket, clients, inFlight, operation, count, nodes }: Load
       const list = leaves(nodes).map((at, n) => encode(op.XS_WRITE, 0, `${at}\0${n}`));
       work.push(() => asking(own, 64, list));
     } else if (source === undefined) {
-      // Each client in a part of its own, so that they do not conflict.
+      // Each client has a part of its own, so that they do not conflict.
       const part = Math.floor(nodes / clients);
       const paths = leaves(nodes).slice(i * part, (i + 1) * part);
       work.push(() => transacting(own, each, paths));

@@ -1,4 +1,4 @@
-// The servers that the xenstore bench compares, each a process of its own with a socket: ours, and Debian's
+// The servers that the xenstore bench compares, each as a process of its own with a socket: ours, and Debian's
 // xenstored and oxenstored with no-hypervisor.c in place of Xen.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -20,7 +20,7 @@ export interface Server {
   readonly child: ChildProcess;
 }
 
-/** Runs a server until its socket answers. */
+/** Starts a server and waits until its socket answers. */
 async function started(
   name: string,
   file: string,
@@ -60,8 +60,8 @@ const ours = (dir: string) =>
   );
 
 /**
- * oxenstored renames and removes its log files when they are long: they are files of its own in `dir`, never a device,
- * which root would lose. What it opens below /proc/xen is made up by no-hypervisor.c.
+ * oxenstored renames and removes its log files when they are long: so they are in `dir`, and never a device, which root
+ * would remove. What it opens below /proc/xen is simulated by no-hypervisor.c.
  */
 export const oxenstoredConfig = (dir: string): string =>
   `xenstored-log-file = ${dir}/log\naccess-log-file = ${dir}/access-log\npersistent = false\npid-file = ${dir}/pid\n` +
@@ -92,7 +92,10 @@ async function theirs(dir: string, list: Server[]): Promise<void> {
   await run('oxenstored', ['--no-fork', '--config-file', config]);
 }
 
-/** Ours first. Without the others, says why. They are put on `list` one by one, to be stopped in any case. */
+/**
+ * Starts the servers, ours first. Where others are missing, it says why. Each is put on `list` at once, so that it is
+ * stopped in any case.
+ */
 export async function startServers(dir: string, list: Server[]): Promise<void> {
   list.push(await ours(dir));
   try {

@@ -1,4 +1,5 @@
-// Daemons on this machine and their guests, for benches and soaks: started, asked, and their guests' consoles.
+// Daemons on this machine and their guests, for benches and soaks: starts daemons, sends requests, and uses guests'
+// consoles.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,15 +20,15 @@ export interface DaemonHost {
   readonly name: string;
   readonly dir: string;
   readonly child: ChildProcess;
-  /** The TCP port on loopback where it takes guests that move. */
+  /** The TCP port on loopback at which it receives migrating guests. */
   readonly port: number;
 }
 
-/** A daemon that listens on loopback; what it keeps, and its configuration, are in `dir`. */
+/** Starts a daemon that listens on loopback; its files and its configuration are in `dir`. */
 export async function startDaemon(dir: string, name: string, config: object): Promise<DaemonHost> {
   const home = join(dir, name);
   mkdirSync(home);
-  // Guests that move have their files here.
+  // Migrating guests have their files here.
   const folders = { [dir]: dir, [cache]: cache };
   writeFileSync(`${home}.json`, JSON.stringify({ images: folders, kernels: folders, ...config }));
   const args = ['host', '--name', name, '--listen', '127.0.0.1:0', '--plain-loopback', '--i-know', '--json'];
@@ -46,7 +47,7 @@ export const ask = <M extends keyof Control & string>(
   params: AskedOf<Control, M>,
 ): Promise<AnswerOf<Control, M>> => askDaemon(host.dir, method, params);
 
-/** Types on a guest's console and waits for `pattern` in what it prints and last printed: that text. */
+/** Types at a guest's console and waits for `pattern` in its latest and its further output. Returns that output. */
 export async function typed(
   host: Pick<DaemonHost, 'dir'>,
   guest: string,
@@ -70,7 +71,10 @@ export async function typed(
   return text;
 }
 
-/** The ramdisk in `initramfs`, and in it the observer, and the program that writes memory without end, as bin/writer. */
+/**
+ * Returns the ramdisk in `initramfs` with two more programs: the observer, and bin/writer, which writes memory without
+ * end.
+ */
 export const ramdiskWithPrograms = (initramfs: string): Uint8Array =>
   gzipSync(
     Buffer.concat([

@@ -1,7 +1,7 @@
-// Fetches Debian packages with apt and unpacks them, without root, into .cache/debian (not in git).
-// A set of packages that was unpacked once is used again with no network at all; to have newer ones, delete it.
-// With a suite (bullseye, bookworm, trixie, sid), packages come from that one, wherever the machine's own sources lie:
-// with a sources list, package lists and caches of our own, so that apt's state under /var stays as it is.
+// Downloads Debian packages with apt and unpacks them, without root, into .cache/debian (not in git). A set of packages
+// that has been unpacked is used again without any network; to get newer ones, delete it. With a suite (bullseye,
+// bookworm, trixie, sid), packages come from that suite, whatever the machine's own sources are: with our own sources
+// list, package lists and caches, so that apt's state under /var does not change.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,10 +15,13 @@ const ROOTS = join(DEBIAN, 'roots');
 const APT = join(DEBIAN, 'apt');
 const AMD64 = 'amd64';
 
-/** Thrown where packages cannot be had; the message says what to do. */
+/** Thrown where packages are not available; the message says what to do. */
 export class NoPackages extends Error {}
 
-/** Where packages come from: a suite ("bullseye", "sid"), without it the machine's own sources; amd64 unless said. */
+/**
+ * Where packages come from: a suite ("bullseye", "sid"), or the machine's own sources if none is given; amd64 by
+ * default.
+ */
 export interface DebianSource {
   readonly suite?: string;
   readonly architecture?: string;
@@ -55,8 +58,8 @@ const stateIn = (dir: string): string[] => {
 const KEYRINGS = ['pgp', 'gpg'].map((end) => `/usr/share/keyrings/debian-archive-keyring.${end}`);
 
 /**
- * The sources list of one suite: on the servers that the machine's own sources name, for the archive and, where they
- * name one, for security updates.
+ * The sources list of one suite, on the servers that the machine's own sources name: for the archive and, where they
+ * name such a server, for security updates.
  */
 function sourcesOf({ suite, architecture }: Source): string {
   const r = run('apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE)', 'Created-By: Packages']);
@@ -77,7 +80,7 @@ function sourcesOf({ suite, architecture }: Source): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** Options for apt with our own state in `dir`: the machine's own sources, or those of one suite. */
+/** Options for apt with its state in `dir`: with the machine's own sources, or those of one suite. */
 function optionsIn(dir: string, from: Source): string[] {
   const options = [...always(from), ...stateIn(dir)];
   if (from.suite === undefined) return options;
@@ -99,7 +102,7 @@ const always = (from: Source): string[] => [
   'APT::Sandbox::User=',
   '-o',
   `APT::Architecture=${from.architecture}`,
-  // Not that of the machine beside it.
+  // The machine's own sources must not be used in addition.
   '-o',
   'APT::Architectures=',
   '-o',
@@ -107,9 +110,9 @@ const always = (from: Source): string[] => [
 ];
 
 /**
- * The packages that have a kernel's files, where `name` is a meta package (linux-image-amd64 gives
- * linux-image-6.1.0-NN-amd64) or one that only holds others together (linux-image-7.2.NN gives the kernel's own and that
- * of its modules). Undefined where no package list has it.
+ * Returns the packages that contain a kernel's files, where `name` is a meta package (linux-image-amd64 gives
+ * linux-image-6.1.0-NN-amd64) or one that only depends on others (linux-image-7.2.NN gives the kernel's package and
+ * that of its modules). Undefined: no package list has it.
  */
 function realNames(name: string, options: readonly string[]): string[] | undefined {
   if (!/^linux-image-/.test(name)) return [name];
@@ -127,10 +130,10 @@ function realNames(name: string, options: readonly string[]): string[] | undefin
 }
 
 const SERIES = /^linux-image-(\d+\.\d+)[\d.]*(?:-\d+)?(?:\+deb[\d.]+)?(-\S+)$/;
-/** Older builds that are tried where a mirror lacks the newest that its lists name. */
+/** How many older builds are tried where a mirror lacks the newest one in its lists. */
 const OLDER = 5;
 
-/** Other builds of the same series and kind of kernel that the package lists name, the newest first. */
+/** Returns other builds of the same series and kind of kernel from the package lists, the newest first. */
 function olderBuilds(name: string, options: readonly string[]): string[] {
   const [, series, kind] = SERIES.exec(name) ?? [];
   if (series === undefined) return [];
@@ -145,7 +148,10 @@ function olderBuilds(name: string, options: readonly string[]): string[] {
     .slice(0, OLDER);
 }
 
-/** Downloads into `dir` with these apt options; returns apt's own complaint, or undefined when all came. */
+/**
+ * Downloads into `dir` with these apt options. Returns apt's error message, or undefined when everything was
+ * downloaded.
+ */
 function download(packages: readonly string[], dir: string, options: readonly string[]): string | undefined {
   const names: string[] = [];
   for (const name of packages) {
@@ -163,15 +169,16 @@ function download(packages: readonly string[], dir: string, options: readonly st
   return olderBuilds(names[0], options).some((name) => get([name]) === undefined) ? undefined : complaint;
 }
 
-/** Package lists made anew in `dir`; apt's complaint, or undefined. */
+/** Makes new package lists in `dir`. Returns apt's error message, or undefined. */
 function update(dir: string, from: Source): string | undefined {
   const r = run('apt-get', [...optionsIn(dir, from), '-q', 'update']);
   return r.status === 0 ? undefined : String(r.stderr ?? r.error).trim();
 }
 
 /**
- * Downloads with lists of our own: those of before where they still name what can be had, else new ones. They are made
- * beside those and take their place as a whole, so that several processes at once do no harm to each other.
+ * Downloads with our own package lists: the existing ones if the packages that they name are still available, else new
+ * ones. New lists are made beside the old ones and replace them as a whole, so that several processes do not disturb
+ * one another.
  */
 function downloadWithOwnLists(
   packages: readonly string[],
@@ -190,7 +197,7 @@ function downloadWithOwnLists(
     rmSync(kept, { recursive: true, force: true });
     renameSync(lists, kept);
   } catch {
-    // Another process has put its own there, which are as good.
+    // Another process has put its own lists there, which are as good.
   }
   return undefined;
 }
@@ -205,7 +212,7 @@ function fetchInto(packages: readonly string[], dir: string, from: Source): stri
     );
   const debs = join(dir, 'debs');
   mkdirSync(debs, { recursive: true });
-  // The machine's own package lists may be missing, old or for another architecture: then lists of our own.
+  // The machine's own package lists may be missing, outdated or for another architecture: then our own lists are used.
   let problem: string | undefined;
   const machines = from.suite === undefined && from.architecture === AMD64;
   if (!machines || download(packages, debs, always(from)) !== undefined)
@@ -220,7 +227,7 @@ function fetchInto(packages: readonly string[], dir: string, from: Source): stri
   return root;
 }
 
-/** One name for a set of packages, to be a folder's. No package has an underscore in its name. */
+/** Returns one name for a set of packages, to be used for a folder. Package names have no underscores. */
 export function packagesKey(
   packages: readonly string[],
   { suite, architecture = AMD64 }: DebianSource = {},
@@ -233,7 +240,7 @@ export function packagesKey(
 const SAID = new Set<string>();
 const WORD = /^[a-z][a-z0-9-]*$/;
 
-/** Packages unpacked together below `dir`/root, as they would lie under `/`; gives that folder. */
+/** Unpacks packages together below `dir`/root, as they would be under `/`. Returns that folder. */
 export function unpackDebian(
   packages: readonly string[],
   dir: string,
@@ -252,8 +259,8 @@ export function unpackDebian(
 }
 
 /**
- * The folder into which these packages are unpacked together, as they would lie under `/`.
- * Safe to call from several processes at once: the folder appears whole, by a rename.
+ * Returns the folder into which these packages are unpacked together, as they would be under `/`. Several processes may
+ * call it at once: the folder appears complete, by a rename.
  */
 export async function fetchDebian(packages: readonly string[], from: DebianSource = {}): Promise<string> {
   const root = join(ROOTS, packagesKey(packages, from));
@@ -274,8 +281,8 @@ export async function fetchDebian(packages: readonly string[], from: DebianSourc
 }
 
 /**
- * A program's package and all libraries that it needs, by the machine's own package lists: as if nothing were installed,
- * so that all of them can be unpacked together. Without the C library, which belongs to the machine.
+ * Returns a program's package and those of all libraries that it needs, by the machine's own package lists, as if
+ * nothing were installed, so that they can be unpacked together. The C library is left out: the machine's own is used.
  */
 export function withLibraries(name: string): string[] {
   const dir = mkdtempSync(join(tmpdir(), 'stillpoint-apt-'));

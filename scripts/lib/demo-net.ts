@@ -1,24 +1,27 @@
-// The demo's network: our switch with passt behind it, and a server whose download lasts for as long as the guest
-// moves. The guest sends the sum of what it got as the path of a second request.
+// The demo's network: our switch with passt behind it, and a server whose download lasts as long as the guest migrates.
+// The guest sends the checksum of what it received as the path of a second request.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { GATEWAY, GUEST_ADDRESS, Passt, SMALL_WINDOW } from './passt.js';
 
-/** Slow enough that a guest on a busy machine keeps up: what waits between us and it has to come before the end. */
+/**
+ * This is slow enough for a guest on a busy machine: what is buffered between us and the guest has to arrive before the
+ * end.
+ */
 const CHUNK_BYTES = 2048;
 const EVERY_MS = 100;
 const LAST_WORD_MS = 300_000;
 
 export type DemoNetwork = Awaited<ReturnType<typeof startNetwork>>;
 
-/** Starts it; `stop` ends all of it. Throws NoPackages where passt cannot be had. */
+/** Starts the network; `stop` ends all of it. Throws NoPackages where passt is not available. */
 export async function startNetwork(cli: string, socket: string) {
   const passt = await Passt.start();
   const fabric = spawn(
     process.execPath,
-    // Of ports that come and go nothing is said: who looks at the demo has nothing of it.
+    // Ports that come and go are not reported: viewers of the demo have no use for that.
     [
       cli,
       'switch',
@@ -68,11 +71,11 @@ export async function startNetwork(cli: string, socket: string) {
   return {
     networks: { default: `switch:unix:${socket}` },
     figures,
-    /** What the guest's shell is to do. */
+    /** The command for the guest's shell. */
     command:
       `ifconfig eth0 ${GUEST_ADDRESS} up; route add default gw ${GATEWAY}; ${SMALL_WINDOW}\n` +
       `(S=$(wget -q -O - ${url}/file | sha256sum); wget -q -O /dev/null ${url}/sum/\${S%% *}) &\n`,
-    /** Ends the download and waits for what the guest says of it. */
+    /** Ends the download and waits for the guest's report on it. */
     async finish() {
       const heard = new Promise<void>((done) => {
         got = done;

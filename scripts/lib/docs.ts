@@ -1,5 +1,5 @@
-// Documentation that is made from the source: docs/migration-points.md and docs/stream.md. `npm run docs` writes
-// them, test/docs.test.ts holds that they are not stale.
+// Documentation that is made from the source: docs/migration-points.md and docs/stream.md. `npm run docs` writes the
+// pages, and test/docs.test.ts checks that they are up to date.
 import type { RecordType } from '../../src/records/record.js';
 
 export interface PointWords {
@@ -10,7 +10,7 @@ export interface PointWords {
   readonly proof: readonly string[];
 }
 
-/** What the documentation says of a record, whatever values it carries. */
+/** What the documentation says about a record, whatever its values are. */
 export interface RecordWords extends Pick<RecordType<unknown>, 'tag' | 'version' | 'doc' | 'table'> {
   readonly earlier: readonly { readonly version: number }[];
 }
@@ -23,7 +23,7 @@ export interface StreamPart {
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');
 
-/** `descriptions`: POINT_DESCRIPTIONS; `rows`: ROWS; `rowsOf`: the rows that a description names. */
+/** `descriptions`: POINT_DESCRIPTIONS. `rows`: ROWS. `rowsOf`: returns the rows that a description names. */
 export function migrationPointsDoc(
   descriptions: readonly PointWords[],
   rows: Readonly<Record<string, string>>,
@@ -86,7 +86,7 @@ function recordDoc({ tag, version, doc, table, earlier }: RecordWords): string[]
   return lines;
 }
 
-/** `parts`: title, words, and records of each part. `limits`: name and value of what a reader refuses. */
+/** `parts`: title, text and records of each part. `limits`: name and value of each limit of the reader. */
 export function streamDoc(
   parts: readonly StreamPart[],
   limits: readonly (readonly [string, string])[],

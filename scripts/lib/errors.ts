@@ -1,10 +1,10 @@
-/** What is said of an error: its message, or the thing itself in words where something else was thrown. */
+/** Returns an error's message, or the text of whatever else was thrown. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-/** With the way that led to it, for a log. */
+/** The same with the stack, for a log. */
 export const stackOf = (error: unknown): string =>
   error instanceof Error ? (error.stack ?? error.message) : String(error);
 
-/** The code of a system error ("ENOENT"); undefined for all else. */
+/** Returns the code of a system error ("ENOENT"), and undefined for everything else. */
 export const codeOf = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

@@ -14,7 +14,7 @@ import { INITRAMFS_SOURCES, keepMade, single, sumOfInputs } from './made.js';
 import { writeModulesDep } from './modules.js';
 import { unxz } from './xz.js';
 
-/** Files of one's own instead of Debian's. */
+/** Files of the user's own in place of Debian's. */
 const OWN = {
   STILLPOINT_KERNEL: 'a bzImage of a Linux with CONFIG_XEN_PV',
   STILLPOINT_MODULES: 'its lib/modules/VERSION folder (only for disks and networks)',
@@ -22,14 +22,14 @@ const OWN = {
   STILLPOINT_GRUB: "the grub-x86_64-xen.bin of GRUB's Xen build",
 };
 
-/** Absolute paths. */
+/** Absolute paths of the files. */
 export interface Guests {
   readonly dir: string;
   readonly vmlinuz: string;
   readonly vmlinux: string;
   readonly initramfs: string;
   readonly grub: string;
-  /** Not there beside a GRUB of one's own. */
+  /** Missing if the user has set another GRUB. */
   readonly grub32: string | undefined;
 }
 
@@ -41,14 +41,14 @@ interface Ingredients {
   grub32?: string;
 }
 
-/** A file that the environment names. */
+/** A file that is named by an environment variable. */
 function own(name: keyof typeof OWN): string | undefined {
   const file = process.env[name];
   if (file && !existsSync(file)) throw new NoPackages(`${name}: no file ${file}`);
   return file || undefined;
 }
 
-/** Where each ingredient comes from: the environment first, else Debian. */
+/** Where each part comes from: the environment first, else Debian. */
 async function ingredients(): Promise<Ingredients> {
   let kernel = own('STILLPOINT_KERNEL');
   let modules = own('STILLPOINT_MODULES');
@@ -72,7 +72,7 @@ async function ingredients(): Promise<Ingredients> {
   };
 }
 
-/** The ELF kernel inside a bzImage (boot protocol: Linux, Documentation/arch/x86/boot.rst). */
+/** Returns the ELF kernel inside a bzImage (boot protocol: Linux, Documentation/arch/x86/boot.rst). */
 export async function unpackKernel(file: string): Promise<Uint8Array> {
   const b = readFileSync(file);
   if (b.readUInt32BE(0) === 0x7f454c46) return b;
@@ -82,7 +82,7 @@ export async function unpackKernel(file: string): Promise<Uint8Array> {
   return unpackBzImage(b);
 }
 
-/** Makes what is missing and says so. Throws NoPackages, with advice, where the ingredients cannot be had. */
+/** Makes what is missing, and prints that. Throws NoPackages, with advice, where the parts are not available. */
 export async function ensureGuests(): Promise<Guests> {
   const dir = join(CACHE, 'guests');
   let from: Ingredients;
@@ -93,7 +93,7 @@ export async function ensureGuests(): Promise<Guests> {
     const list = Object.entries(OWN).map(([name, what]) => `  ${name}=FILE  ${what}`);
     throw new NoPackages(`${messageOf(e)}\nGive these files instead:\n${list.join('\n')}`);
   }
-  // By their place in the cache: several work trees may share one.
+  // Named by their place in the cache, because several work trees may share one.
   const words = JSON.stringify(from).replaceAll(CACHE, '');
   await keepMade(dir, sumOfInputs(words, [...INITRAMFS_SOURCES, 'guests.ts']), async () => {
     console.log('stillpoint: making the test guests');

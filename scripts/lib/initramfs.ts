@@ -1,4 +1,4 @@
-// The test guest's initramfs: busybox, the Xen drivers with what they depend on, and init.sh.
+// The test guest's initramfs: busybox, the Xen drivers and their dependencies, and init.sh.
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -7,7 +7,7 @@ import { type CpioEntry, writeCpio } from '../../src/appliance/cpio.js';
 import { moduleName, readModule } from './modules.js';
 import { inRoot } from './root.js';
 
-/** What a guest may want to load; built-in ones are passed over. */
+/** Modules that a guest may want to load; those that are built in are skipped. */
 const MODULES = [
   'xenfs',
   'xen-evtchn',
@@ -20,10 +20,10 @@ const MODULES = [
   'crc32c_generic',
 ];
 
-/** A module's path, and the paths of those that it depends on. */
+/** A module's path, and the paths of its dependencies. */
 type Module = readonly [path: string, needs: readonly string[]];
 
-/** Every module that is wanted or depended on, from modules.dep's lines. */
+/** Returns all modules that are wanted and their dependencies, from the lines of modules.dep. */
 function closure(dep: string, wanted: readonly string[]): Module[] {
   const byName = new Map<string, Module>();
   for (const line of dep.trim().split('\n')) {
@@ -41,7 +41,7 @@ function closure(dep: string, wanted: readonly string[]): Module[] {
   return [...out];
 }
 
-/** Links for each of busybox's programs; none where it does not run here (init then makes them itself). */
+/** Links for each of busybox's programs; none if it does not run here (then init makes them itself). */
 function applets(busybox: string): string[] {
   try {
     return execFileSync(busybox, ['--list'], { encoding: 'utf8' }).trim().split('\n');
@@ -51,13 +51,13 @@ function applets(busybox: string): string[] {
 }
 
 export interface InitramfsParts {
-  /** A static x86-64 busybox. */
+  /** Path of a static x86-64 busybox. */
   readonly busybox: string;
-  /** A lib/modules/VERSION folder. */
+  /** Path of a folder lib/modules/VERSION. */
   readonly modules?: string;
 }
 
-/** A cpio archive, packed by gzip. */
+/** Returns a cpio archive, compressed by gzip. */
 export async function makeInitramfs({ busybox, modules }: InitramfsParts): Promise<Uint8Array> {
   const init = readFileSync(inRoot('scripts/lib/init.sh'));
   const now = (program: string) => `#!/bin/sh\nexec /bin/busybox ${program} -f\n`;
@@ -66,7 +66,7 @@ export async function makeInitramfs({ busybox, modules }: InitramfsParts): Promi
     ...['proc', 'sys', 'mnt', 'tmp', 'root', 'etc'].map((path) => ({ path, dir: true as const })),
     { path: 'init', mode: 0o755, data: init },
     { path: 'bin/busybox', mode: 0o755, data: readFileSync(busybox) },
-    // The kernel runs these when the toolstack asks the guest to stop; there is no init daemon to signal.
+    // The kernel runs these programs when the toolstack asks the guest to stop; there is no init daemon to signal.
     { path: 'sbin/poweroff', mode: 0o755, data: now('poweroff') },
     { path: 'sbin/reboot', mode: 0o755, data: now('reboot') },
     { path: 'sbin/halt', mode: 0o755, data: now('halt') },

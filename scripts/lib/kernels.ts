@@ -1,5 +1,6 @@
-// Guests of any Debian kernel: its vmlinuz, and an initramfs of busybox with that kernel's own block and network drivers,
-// in .cache/kernels/SUITE_PACKAGE/ (not in git). The packages are large: only what the guest needs of them is kept.
+// Guests with any Debian kernel: its vmlinuz, and an initramfs of busybox with that kernel's own block and network
+// drivers, in .cache/kernels/SUITE_PACKAGE/ (not in git). The packages are large; only what the guest needs of them is
+// kept.
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CACHE, fetchDebian, NoPackages, packagesKey, unpackDebian } from './debian.js';
@@ -7,7 +8,7 @@ import { makeInitramfs } from './initramfs.js';
 import { INITRAMFS_SOURCES, keepMade, single, sumOfInputs } from './made.js';
 import { writeModulesDep } from './modules.js';
 
-/** A kernel and its initramfs, as absolute paths. */
+/** Absolute paths of a kernel and its initramfs. */
 export interface KernelGuest {
   readonly dir: string;
   readonly vmlinuz: string;
@@ -24,16 +25,16 @@ export async function debianBusybox(): Promise<string> {
   return found;
 }
 
-/** Where a kernel's modules lie in a package that was unpacked at `root`: its lib/modules/VERSION. */
+/** Returns the folder lib/modules/VERSION in a package that was unpacked at `root`. */
 export function modulesIn(root: string): string | undefined {
   const all = ['lib/modules', 'usr/lib/modules'].map((d) => join(root, d)).find(existsSync);
   return all && single(all, (f) => existsSync(join(all, f, 'kernel')));
 }
 
 /**
- * Makes what is missing. Throws NoPackages where the packages cannot be had. `suite` is "bullseye", "bookworm", "trixie"
- * or "sid", without it the machine's own; `package` one of it: linux-image-amd64, linux-image-cloud-amd64,
- * linux-image-rt-amd64, or one version.
+ * Makes what is missing. Throws NoPackages where the packages are not available. `suite` is "bullseye", "bookworm",
+ * "trixie" or "sid", or the machine's own if it is not given. `package` is linux-image-amd64, linux-image-cloud-amd64,
+ * linux-image-rt-amd64, or a certain version.
  */
 export async function ensureKernel({
   suite,
@@ -46,7 +47,7 @@ export async function ensureKernel({
   await keepMade(dir, sumOfInputs('', [...INITRAMFS_SOURCES, 'kernels.ts']), async (temporary) => {
     const root = unpackDebian([name], temporary, { suite });
     const modules = modulesIn(root);
-    // From Debian 14 on the kernel lies beside its modules.
+    // Since Debian 14 the kernel is in the folder of its modules.
     const kernel =
       single(join(root, 'boot'), (f) => f.startsWith('vmlinuz-')) ??
       (modules && single(modules, (f) => f === 'vmlinuz'));

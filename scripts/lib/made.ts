@@ -1,5 +1,5 @@
-// Folders of .cache whose files are made from others: made once for the same inputs, and each file appears whole, so that
-// no other process ever sees half of one.
+// Folders in .cache whose files are made from others: they are made once for the same inputs, and each file appears
+// complete, so that no other process ever sees a part of one.
 import { createHash } from 'node:crypto';
 import {
   existsSync,
@@ -14,7 +14,7 @@ import {
 import { dirname, join } from 'node:path';
 import { inRoot } from './root.js';
 
-/** The sources that make an initramfs: where one of these changes, what was made with it is made again. */
+/** The sources of an initramfs: if one of these changes, whatever was made with it is made again. */
 export const INITRAMFS_SOURCES: readonly string[] = [
   '../../src/appliance/cpio.ts',
   'initramfs.ts',
@@ -22,20 +22,23 @@ export const INITRAMFS_SOURCES: readonly string[] = [
   'modules.ts',
 ];
 
-/** The one entry of a folder whose name passes `test`, as a path; undefined where the folder or such an entry is not. */
+/**
+ * Returns the path of the one entry in a folder whose name passes `test`; undefined if there is no such entry or
+ * folder.
+ */
 export function single(folder: string, test: (name: string) => boolean): string | undefined {
   const name = existsSync(folder) ? readdirSync(folder).find(test) : undefined;
   return name && join(folder, name);
 }
 
-/** A sum of `words` and of these files of scripts/lib. */
+/** Returns a checksum of `words` and of these files of scripts/lib. */
 export const sumOfInputs = (words: string, sources: readonly string[]): string =>
   sumOfFiles(
     words,
     sources.map((file) => `scripts/lib/${file}`),
   );
 
-/** A sum of `words` and of these files of the work tree. */
+/** Returns a checksum of `words` and of these files of the work tree. */
 export function sumOfFiles(words: string, sources: readonly string[]): string {
   const hash = createHash('sha256').update(words);
   for (const file of sources) hash.update(readFileSync(inRoot(file)));
@@ -43,8 +46,8 @@ export function sumOfFiles(words: string, sources: readonly string[]): string {
 }
 
 /**
- * Sees to it that `folder` has the files that belong to `sum`: where it has others, `make` gives them by name. It is
- * given a folder that is removed afterwards.
+ * Makes sure that `folder` has the files that belong to `sum`: if it has others, `make` returns the new ones by name.
+ * `make` gets a temporary folder.
  */
 export async function keepMade(
   folder: string,
@@ -56,7 +59,7 @@ export async function keepMade(
   mkdirSync(folder, { recursive: true });
   const temporary = mkdtempSync(join(dirname(folder), 'new-'));
   try {
-    // The sum comes last: with it all other files are there.
+    // The checksum is written last: once it is there, all other files are.
     for (const [name, contents] of [...Object.entries(await make(temporary)), ['made', sum] as const]) {
       writeFileSync(join(temporary, 'file'), contents);
       renameSync(join(temporary, 'file'), join(folder, name));

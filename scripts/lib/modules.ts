@@ -1,4 +1,4 @@
-// What depmod makes when a kernel is installed, for a kernel whose package was only unpacked.
+// Does for an unpacked kernel package what depmod does when a kernel is installed.
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { unxz } from './xz.js';
@@ -8,9 +8,9 @@ interface ModuleInfo {
   readonly aliases: readonly string[];
 }
 
-/** What the modules of a lib/modules/VERSION folder say of themselves. */
+/** What the modules in a folder lib/modules/VERSION declare about themselves. */
 class ModuleFolder {
-  /** Paths from the folder. */
+  /** Paths relative to that folder. */
   readonly files: readonly string[];
   private readonly byName: ReadonlyMap<string, string>;
   private readonly known = new Map<string, ModuleInfo>();
@@ -22,7 +22,7 @@ class ModuleFolder {
     this.byName = new Map(this.files.map((f) => [moduleName(f), f]));
   }
 
-  /** The path of a module, which may be named with `-` or `_`; undefined where it is built in, or not there. */
+  /** Returns the path of a module, whose name may have `-` or `_`; undefined if it is built in or missing. */
   find(name: string): string | undefined {
     return this.byName.get(name.replaceAll('-', '_'));
   }
@@ -37,7 +37,7 @@ class ModuleFolder {
     return info;
   }
 
-  /** All that a module depends on, added to `seen` before those that depend on them. */
+  /** Adds a module to `seen` after everything that it depends on. */
   async needs(file: string, seen = new Set<string>()): Promise<Set<string>> {
     for (const name of (await this.look(file)).depends) {
       const found = this.find(name);
@@ -49,21 +49,21 @@ class ModuleFolder {
   }
 }
 
-/** A module's own bytes, whatever it is packed with (Debian 12: not; 13: xz). */
+/** Returns a module's own bytes, however it is compressed (Debian 12: not; 13: xz). */
 export async function readModule(file: string): Promise<Uint8Array> {
   const bytes = readFileSync(file);
   return file.endsWith('.xz') ? unxz(bytes) : bytes;
 }
 
-/** The name by which the kernel knows the module in this file. */
+/** Returns the kernel's name for the module in this file. */
 export const moduleName = (path: string): string =>
   basename(path)
     .replace(/\.ko(\.\w+)?$/, '')
     .replaceAll('-', '_');
 
 /**
- * The paths, from the folder lib/modules/VERSION, of the named modules and of all that they depend on, in an order in
- * which they can be loaded. Those that are built in have no file and are passed over.
+ * Returns the paths, relative to lib/modules/VERSION, of the named modules and of their dependencies, in an order in
+ * which they can be loaded. Modules that are built in have no file and are skipped.
  */
 export async function modulesInOrder(folder: string, names: readonly string[]): Promise<string[]> {
   const modules = new ModuleFolder(folder);
@@ -78,13 +78,13 @@ export async function modulesInOrder(folder: string, names: readonly string[]): 
 }
 
 /**
- * modules.dep is made by depmod when a kernel is installed; an unpacked package has none. The names a module
- * depends on stand in its own .modinfo section, and are turned into modules.dep's form here.
+ * Makes modules.dep, which depmod makes when a kernel is installed and which an unpacked package lacks. The names of a
+ * module's dependencies are in its .modinfo section; they are put into the form of modules.dep here.
  */
 export async function writeModulesDep(folder: string): Promise<void> {
   if (existsSync(join(folder, 'modules.dep'))) return;
   const modules = new ModuleFolder(folder);
-  // Only what a Xen guest could want: reading all four thousand modules would take a minute.
+  // Only modules that a Xen guest may want are read: reading all four thousand would take a minute.
   const wanted = modules.files.filter((f) => /xen|ext4|crc32c/.test(f));
   const all = new Set(wanted);
   for (const f of wanted) for (const d of await modules.needs(f)) all.add(d);

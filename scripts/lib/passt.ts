@@ -1,4 +1,4 @@
-// passt of Debian's: a way into this machine's network for a guest, without root. Its gateway is our loopback.
+// passt from Debian: access to this machine's network for a guest, without root. Its gateway is our loopback.
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,8 +10,8 @@ export const GUEST_ADDRESS = '10.0.2.15';
 export const GATEWAY = '10.0.2.2';
 
 /**
- * For the guest's shell: a small receive window. passt of Debian 12 answers each duplicate acknowledgement with the
- * whole window again; with a large one and a guest slower than it, a lost packet costs minutes.
+ * For the guest's shell: sets a small receive window. passt of Debian 12 answers each duplicate acknowledgement with
+ * the whole window again; with a large window and a guest that is slower than passt, a lost packet costs minutes.
  */
 export const SMALL_WINDOW = 'echo 4096 16384 16384 >/proc/sys/net/ipv4/tcp_rmem';
 
@@ -21,10 +21,10 @@ export class Passt {
     readonly stop: () => void,
   ) {}
 
-  /** Throws NoPackages where it cannot be had or does not run. */
+  /** Throws NoPackages where it is not available or does not run. */
   static async start(): Promise<Passt> {
     const root = await fetchDebian(['passt']);
-    // Started by root, it becomes nobody, and makes its socket as such.
+    // Started by root it becomes nobody, and makes its socket as that user.
     const directory = mkdtempSync(join(tmpdir(), 'passt-'));
     chmodSync(directory, 0o777);
     const socket = join(directory, 'socket');

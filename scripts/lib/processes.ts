@@ -1,13 +1,13 @@
-// Ends what daemons have left: guests' processes outlive them.
+// Ends the processes that daemons leave behind: guests' processes outlive their daemon.
 import { readdirSync, readlinkSync } from 'node:fs';
 
-/** Kills all processes that work in a directory below `dir`; for a `dir` that is about to be removed. */
+/** Kills all processes whose working directory is below `dir`; for a `dir` that is about to be removed. */
 export function endProcessesBelow(dir: string): void {
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
       if (readlinkSync(`/proc/${pid}/cwd`).startsWith(`${dir}/`)) process.kill(Number(pid), 'SIGKILL');
     } catch {
-      // It has ended, or is not ours.
+      // The process has ended, or belongs to another user.
     }
   }
 }

@@ -1,5 +1,5 @@
-// docs/protocol.md, made from the tables of src/protocol. scripts/docs.ts writes it, test/docs.test.ts holds that it is
-// not stale.
+// docs/protocol.md, made from the tables of src/protocol. scripts/docs.ts writes it, and test/docs.test.ts checks that
+// it is up to date.
 import type * as v from 'valibot';
 import { CONTROL, CONTROL_NOTICES } from '../../src/protocol/control.js';
 import { DAEMON_FILES } from '../../src/protocol/daemon-files.js';
@@ -21,7 +21,7 @@ import { requirement, type Shape, shapeOf, told, unwrapped } from './shapes.js';
 const NONE: Requests = {};
 const SILENT: Notices = {};
 
-/** All that crosses from one process to another, in the order of the page. */
+/** Everything that crosses from one process to another, in the order of the page. */
 export const DIRECTIONS: readonly Direction[] = [
   {
     title: 'Session',
@@ -94,7 +94,7 @@ export const DIRECTIONS: readonly Direction[] = [
 const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
 const grouped = (value: unknown): string => String(value);
 
-/** The type of a field in a few words, with its limits. */
+/** Describes the type of a field in a few words, with its limits. */
 function typeOf(shape: Shape): string {
   const { inner, nullable } = unwrapped(shape);
   const text = plainType(inner);
@@ -142,7 +142,7 @@ function plainType(shape: Shape): string {
   }
 }
 
-/** The fields of an object, also of a list of them and of what stands for null; undefined where it is none. */
+/** Returns the fields of an object, also if it is in a list or may be null; undefined if it is no object. */
 function entriesOf(shape: Shape): Readonly<Record<string, Shape>> | undefined {
   const { inner } = unwrapped(shape);
   if (inner.entries !== undefined) return inner.entries;

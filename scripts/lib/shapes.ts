@@ -1,8 +1,8 @@
-// What a declaration of src/protocol says, as data: for the page that is made of it, and for the fuzzer, which makes
-// values of it. valibot keeps all of a schema at run time.
+// What a declaration in src/protocol says, as data: for the page that is made from it, and for the fuzzer, which makes
+// values of it. valibot keeps the whole schema at run time.
 import type * as v from 'valibot';
 
-/** A step of a pipe: a limit, a form, or what people are told. */
+/** A step of a pipe: a limit, a format, or a description. */
 interface Action {
   readonly kind: string;
   readonly type: string;
@@ -10,7 +10,7 @@ interface Action {
   readonly metadata?: { readonly about?: string; readonly unit?: string };
 }
 
-/** A declaration, as its library keeps it. */
+/** A declaration in the form in which valibot keeps it. */
 export interface Shape {
   readonly type: string;
   readonly pipe?: readonly (Shape & Action)[];
@@ -23,10 +23,10 @@ export interface Shape {
   readonly fallback?: unknown;
 }
 
-/** The types of valibot say nothing of what such a declaration is made of. */
+/** valibot's types do not expose the parts of a declaration. */
 export const shapeOf = (schema: v.GenericSchema): Shape => schema as unknown as Shape;
 
-/** What may be left out, and what null may stand for, looked through. */
+/** Returns the shape inside one that may be left out or null. */
 export function unwrapped(shape: Shape): { inner: Shape; optional: boolean; nullable: boolean } {
   let [inner, optional, nullable] = [shape, false, false];
   while (inner.wrapped !== undefined) {
@@ -40,7 +40,7 @@ export function unwrapped(shape: Shape): { inner: Shape; optional: boolean; null
 export const actions = (shape: Shape): readonly Action[] =>
   (shape.pipe ?? []).filter(({ kind }) => kind !== 'schema');
 
-/** What people are told of a field. */
+/** The description of a field. */
 export function told(shape: Shape): { about: string; unit: string } {
   const { inner } = unwrapped(shape);
   const own = actions(shape).find(({ type }) => type === 'metadata')?.metadata;
@@ -51,7 +51,7 @@ export function told(shape: Shape): { about: string; unit: string } {
 /** The requirement of a step of this kind. */
 export const requirement = (shape: Shape, type: string): unknown => {
   for (const action of [...actions(shape)].reverse()) if (action.type === type) return action.requirement;
-  // A pipe that begins with a pipe.
+  // A pipe may begin with another pipe.
   const [first] = shape.pipe ?? [];
   return first !== undefined && first !== shape && first.pipe !== undefined
     ? requirement(first, type)

@@ -1,4 +1,4 @@
-/** All records that a stream can hold, in the order in which they come, for its documentation (docs/stream.md). */
+/** All records that a stream can contain, in order, for the documentation (docs/stream.md). */
 
 import { savedConfigRecord } from '../../src/control/images/saved-config.js';
 import { consoleRecord } from '../../src/devices/console.js';

@@ -1,10 +1,11 @@
-// Unpacks xz, for kernels and modules that come packed with it, by the xz program: the machine's own, else Debian's.
+// Decompresses xz, for kernels and modules that are compressed with it, by the program xz: the machine's own, else
+// Debian's.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fetchDebian } from './debian.js';
 import { codeOf } from './errors.js';
 
-/** The contents of one xz stream. */
+/** Returns the contents of one xz stream. */
 export async function unxz(bytes: Uint8Array): Promise<Uint8Array> {
   const run = (program: string) =>
     spawnSync(program, ['-dc', '--single-stream'], { input: bytes, maxBuffer: 1 << 30 });

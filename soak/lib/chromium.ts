@@ -1,4 +1,4 @@
-// Debian's Chromium, from PATH or from its packages: for what is to be seen in a browser.
+// Debian's Chromium, from PATH or from its packages, for tests in a browser.
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fetchDebian, withLibraries } from '../../scripts/lib/debian.js';
@@ -9,7 +9,7 @@ export interface Browser {
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Throws NoPackages where it can be had neither way. */
+/** Throws NoPackages where it is available in neither way. */
 export async function findChromium(): Promise<Browser> {
   const installed = (process.env.PATH ?? '')
     .split(delimiter)

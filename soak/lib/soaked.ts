@@ -1,4 +1,4 @@
-// What a soak has found: rows of property, cases tried, failures. Each soak ends by calling this once.
+// The report of a soak: rows of property, cases, failures. Each soak ends by calling this once.
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,14 +13,14 @@ export interface SoakRow {
 /** A row that is still being counted. */
 export type SoakCount = { -readonly [K in keyof SoakRow]: SoakRow[K] };
 
-/** What vitest's JSON reporter says, as far as it is read here. */
+/** The part of vitest's JSON report that is used here. */
 interface TestReport {
   readonly testResults: readonly {
     readonly assertionResults: readonly { readonly title: string; readonly status: string }[];
   }[];
 }
 
-/** Prints the rows, hands them to the run of all soaks if there is one, and ends the process. */
+/** Prints the rows, passes them to the run of all soaks if there is one, and ends the process. */
 export function soaked(rows: readonly SoakRow[]): never {
   for (const { property, cases, failures } of rows)
     console.log(`${property}: ${cases} cases, ${failures} failures`);
@@ -30,8 +30,9 @@ export function soaked(rows: readonly SoakRow[]): never {
 }
 
 /**
- * Runs tests as a soak, with more work by their environment. A row for each test that ran; `cases` says how many cases
- * a test of a title stands for, if not one; `more` is told to the test runner.
+ * Runs tests as a soak, with more work set by environment variables. There is a row for each test that ran; `cases`
+ * returns how many cases a test with a title stands for, if not one; `more` are additional arguments of the test
+ * runner.
  */
 export function soakTests(
   files: readonly string[],
