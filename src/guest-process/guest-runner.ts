@@ -4,7 +4,7 @@
  */
 
 import type { DeviceConfig } from '../helper/devices.js';
-import type { LedgerRow } from '../helper/ledger.js';
+import type { LedgerColumn, LedgerRow } from '../helper/ledger.js';
 import type { Host } from '../host/host.js';
 import type { TravellingDisk } from '../migration/disk-sender.js';
 import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/moving-guest.js';
@@ -52,8 +52,10 @@ export interface DiskSize {
 
 export interface RunnerHooks {
   console(bytes: Uint8Array): void;
-  /** The guest stopped by itself; no further slice runs. */
-  stopped(reason: StopReason, details: string): void;
+  /** The guest stopped by itself; no further slice runs. `code` is the reason as SCHEDOP_shutdown has it. */
+  stopped(reason: StopReason, details: string, code?: number): void;
+  /** The helper was moved to another place together with its guest. */
+  moved?(): void;
   /** The guest has released a device as it was asked to, however late. The configuration no longer contains it. */
   unplugged?(kind: string, devid: number): void;
   /** A line of the hypervisor's log. */
@@ -71,6 +73,10 @@ export interface GuestRunner {
   requestShutdown(kind: 'poweroff' | 'reboot', signal: AbortSignal): Promise<void>;
   status(): RunnerStatus;
   points(): readonly PointRow[];
+  /** The outer values of each place at which the guest has been in this process, the present one last. */
+  history?(): readonly LedgerColumn[];
+  /** The time in which the guest could not run, since power-on, ns. */
+  outageNs?(): number;
   /** The hypervisor's messages about this guest, oldest first. */
   dmesg(): string;
   /** Changes the toolstack's name; the guest's own view of its name stays the same. */

@@ -8,6 +8,7 @@ import { wasmEngine } from '../engine/engines.js';
 import { KernelError } from '../guest/kernel-error.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import { Guest, type GuestSurroundings } from '../helper/guest.js';
+import type { LedgerColumn } from '../helper/ledger.js';
 import { rehearse } from '../helper/rehearsal.js';
 import { uuidText } from '../helper/uuid.js';
 import type { Host } from '../host/host.js';
@@ -70,7 +71,12 @@ class PvRunner implements GuestRunner {
     const { domain } = guest;
     this.loop = guestLoop(
       guest,
-      (end) => hooks.stopped(end.kind, end.kind === 'crash' ? `${end.reason}\n${crashText(end.report)}` : ''),
+      (end) =>
+        hooks.stopped(
+          end.kind,
+          end.kind === 'crash' ? `${end.reason}\n${crashText(end.report)}` : '',
+          end.code,
+        ),
       (error) => {
         throw error;
       },
@@ -152,6 +158,13 @@ class PvRunner implements GuestRunner {
 
   points(): readonly PointRow[] {
     return this.guest.ledgerRows().map((row) => ({ ...row, moves: this.moves }));
+  }
+
+  history(): readonly LedgerColumn[] {
+    return this.guest.ledger.columns();
+  }
+  outageNs(): number {
+    return this.guest.points.outage.total;
   }
 
   devices(): readonly DeviceStatus[] {
@@ -287,6 +300,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     log: (line) => (runner === undefined ? hooks.log(line) : runner.note(line)),
     wake: () => runner?.wake(),
     unplugged: (kind, devid) => runner?.unplugged(kind, devid),
+    moved: () => hooks.moved?.(),
     tidy: collectGarbage,
     unpackers: nodeUnpackers(),
     engine,

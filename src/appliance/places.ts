@@ -1,0 +1,31 @@
+/**
+ * Where the helper's program finds things. In a helper domain they are where Linux and `stillpoint wrap` put them. A file
+ * with other places, the program's one argument, lets it run on any Linux: tests have a xenstore of their own.
+ */
+import { readFileSync } from 'node:fs';
+import { check } from '../protocol/check.js';
+import { fields, is, named, path, text } from '../protocol/shapes.js';
+import { REASON } from './init.js';
+import { GUEST_CONFIG } from './wrap.js';
+
+const MAX_ADDRESS = 4096;
+
+const shape = fields({
+  guest: is(path, "the guest's configuration"),
+  reason: is(path, 'where init reads why the domain ends'),
+  host: is(named(path), 'what src/host/xen/places.ts has otherwise, by name'),
+  networks: is(named(text(MAX_ADDRESS)), "links in place of the domain's interfaces, by bridge"),
+});
+
+export interface Places {
+  readonly guest: string;
+  readonly reason: string;
+  readonly host: Readonly<Record<string, string>>;
+  readonly networks: Readonly<Record<string, string>>;
+}
+
+/** Of a helper domain, or as `file` has them. Throws with what is wrong with the file. */
+export function readPlaces(file: string | undefined): Places {
+  if (file === undefined) return { guest: GUEST_CONFIG, reason: REASON, host: {}, networks: {} };
+  return check(shape, JSON.parse(readFileSync(file, 'utf8')), file);
+}
