@@ -1,8 +1,10 @@
 // npm run soak -- xen: a real Xen (soak/lib/xen-bed) is asked what it does with PV guests when their host changes. Debian's
 // Linux is created as a plain PV domain, once friendly and once wild (its suspend handler is not registered), and stock
-// `xl` saves, restores and migrates it. The helper domain is to be measured against these rows.
+// `xl` saves, restores and migrates it. Before that, the appliance is proved by itself (lib/xen-bed/appliance-proof.ts).
+import { ensureAppliance } from '../scripts/lib/appliance.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
 import { type SoakRow, soaked } from './lib/soaked.js';
+import { proofFiles, proveAppliance } from './lib/xen-bed/appliance-proof.js';
 import { XenBed } from './lib/xen-bed/xen-bed.js';
 
 const MEMORY_MIB = 128;
@@ -97,12 +99,15 @@ async function ask(bed: XenBed, { name, about, extra, friendly }: Peer): Promise
 /** One run of all; true if it came to its end. */
 async function run(): Promise<boolean> {
   const guests = await ensureGuests();
-
+  const appliance = await ensureAppliance();
   const began = performance.now();
-  const bed = await XenBed.up({ files: { vmlinux: guests.vmlinux, initramfs: guests.initramfs } });
+  const bed = await XenBed.up({
+    files: { vmlinux: guests.vmlinux, initramfs: guests.initramfs, ...(await proofFiles(appliance)) },
+  });
   try {
     console.log(`a real Xen answers after ${((performance.now() - began) / 1000).toFixed(1)} s`);
     console.log((await bed.must('xl info | grep -E "^(xen_version|virt_caps|free_memory)"', 30)).trim());
+    rows.push(...(await proveAppliance(bed, appliance)));
     for (const peer of PEERS) await ask(bed, peer);
     return true;
   } catch (error) {

@@ -1,0 +1,50 @@
+// Helper domains in the bed: a guest's configuration is wrapped as an administrator would do it, and its files are put
+// where dom0 finds them.
+import { appendFileSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Appliance } from '../../../scripts/lib/appliance.js';
+import { type CpioEntry, writeCpio } from '../../../src/appliance/cpio.js';
+import { wrapFiles } from '../../../src/appliance/wrap-files.js';
+
+export interface HelperDomain {
+  /** HELPER.cfg, with dom0's paths. */
+  readonly config: string;
+  /** The initrd, which belongs at `initrdPath` in dom0. */
+  readonly initrd: Buffer;
+  readonly memoryMib: number;
+}
+
+export interface HelperOptions {
+  /** xl.cfg of the guest. */
+  readonly guest: string;
+  /** The kernel and ramdisk that it names, by those names: the bytes, or a file of this machine. */
+  readonly guestFiles: Readonly<Record<string, Uint8Array | string>>;
+  /** Where dom0 has the appliance's kernel and the initrd. */
+  readonly kernelPath: string;
+  readonly initrdPath: string;
+  /** Files that take the place of the appliance's own, or are put beside them. */
+  readonly files?: readonly CpioEntry[];
+  /** Words for the helper's own Linux. */
+  readonly kernelWords?: string;
+}
+
+export async function helperDomain(appliance: Appliance, options: HelperOptions): Promise<HelperDomain> {
+  const dir = mkdtempSync(join(tmpdir(), 'helper-'));
+  try {
+    const file = join(dir, 'guest.cfg');
+    writeFileSync(file, options.guest);
+    for (const [name, from] of Object.entries(options.guestFiles))
+      if (typeof from === 'string') copyFileSync(from, join(dir, name));
+      else writeFileSync(join(dir, name), from);
+    const made = await wrapFiles({ file, appliance: appliance.dir });
+    if (options.files !== undefined) appendFileSync(made.initrd, writeCpio(options.files));
+    const config = readFileSync(made.config, 'utf8')
+      .replace(/^kernel = .*$/m, `kernel = "${options.kernelPath}"`)
+      .replace(/^ramdisk = .*$/m, `ramdisk = "${options.initrdPath}"`)
+      .replace(/^cmdline = "(.*)"$/m, `cmdline = "$1 ${options.kernelWords ?? ''}"`);
+    return { config, initrd: readFileSync(made.initrd), memoryMib: made.memoryMib };
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
