@@ -20,10 +20,10 @@ export const report = (
 ): void => {
   if (json) console.log(JSON.stringify({ bench, name, value, unit, ...extra }));
   else {
-    const more = Object.entries(extra)
+    const extras = Object.entries(extra)
       .map(([k, v]) => `${k} ${typeof v === 'number' ? format(v) : v}`)
       .join(', ');
-    console.log(`${name.padEnd(44)} ${format(value).padStart(12)} ${unit}${more ? `   (${more})` : ''}`);
+    console.log(`${name.padEnd(44)} ${format(value).padStart(12)} ${unit}${extras ? `   (${extras})` : ''}`);
   }
 };
 

@@ -158,7 +158,7 @@ const STRIKES: readonly Strike[] = [
 ];
 
 const counts = new Map<string, { cases: number; failures: number }>();
-await bootLinux(hosts, at, { name: 'crash', extra: WILD, more: boot });
+await bootLinux(hosts, at, { name: 'crash', extra: WILD, configLines: boot });
 await say(LOAD(0), /loaded/);
 let typicalMs = 2500;
 for (let i = 0; i < strikes; i++) {
@@ -220,7 +220,7 @@ for (let i = 0; i < strikes; i++) {
     at = hosts.a;
     writeFileSync(image, '');
     truncateSync(image, RECORDS * SECTOR);
-    await bootLinux(hosts, at, { name: 'crash', extra: WILD, more: boot });
+    await bootLinux(hosts, at, { name: 'crash', extra: WILD, configLines: boot });
     await say(LOAD(0), /loaded/);
   }
 }

@@ -186,9 +186,9 @@ async function startSwitch(): Promise<void> {
 writeFileSync(join(real.root, 'kernel'), smallKernelElf());
 mkdirSync(join(real.root, 'images'));
 let guests = 0;
-async function create(more: string): Promise<{ name: string; pid: number }> {
+async function create(configLines: string): Promise<{ name: string; pid: number }> {
   const name = `real${++guests}`;
-  const config = `name = "${name}"\nkernel = "${join(real.root, 'kernel')}"\nmemory = 8\nextra = "interval_ms=10"\n${more}\n`;
+  const config = `name = "${name}"\nkernel = "${join(real.root, 'kernel')}"\nmemory = 8\nextra = "interval_ms=10"\n${configLines}\n`;
   const { pid } = await real.a.ask('create', {
     config,
     file: `${name}.cfg`,

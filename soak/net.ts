@@ -37,18 +37,18 @@ let connections = 0;
 const server = http.createServer((_, response) => {
   connections++; // a second request would be a second connection of the guest's
   let n = 0;
-  const more = () => {
+  const sendNext = () => {
     if (over) return void response.end();
     // It sends slowly: what is buffered between us and the guest has to arrive before the end.
     const chunk = Buffer.alloc(2048);
     for (let j = 0; j < chunk.length; j += 4) chunk.writeUInt32LE(Math.imul(++n, 0x9e3779b1) >>> 0, j);
     hash.update(chunk);
     bytes += chunk.length;
-    const next = () => setTimeout(more, 50);
+    const next = () => setTimeout(sendNext, 50);
     if (response.write(chunk)) next();
     else response.once('drain', next);
   };
-  more();
+  sendNext();
 });
 server.listen(0, '127.0.0.1');
 await new Promise((done) => server.once('listening', done));

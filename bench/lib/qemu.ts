@@ -54,8 +54,8 @@ class System {
    * Runs a bare kernel. Returns its result, the seconds between its two time stamps, and the difference of their TSC
    * values.
    */
-  async run(kernel: string, more = ''): Promise<Run & { readonly ticks: number }> {
-    const args = [...this.args, ...`${MACHINE} ${more}`.trim().split(' '), '-kernel', kernel];
+  async run(kernel: string, options = ''): Promise<Run & { readonly ticks: number }> {
+    const args = [...this.args, ...`${MACHINE} ${options}`.trim().split(' '), '-kernel', kernel];
     const child = spawn(this.file, args, { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
     const { pid } = child;
     if (pid === undefined) throw new Error(`${this.file} does not start`);

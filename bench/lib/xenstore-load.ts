@@ -106,13 +106,13 @@ function client(
         const type = bytes.readUInt32LE(0);
         const end = 16 + bytes.readUInt32LE(12);
         if (type === op.XS_ERROR) reject(new Error(bytes.toString('latin1', 16, end)));
-        const more = next(type, bytes, end);
-        if (more === undefined) {
+        const request = next(type, bytes, end);
+        if (request === undefined) {
           socket.destroy();
           resolve();
           return;
         }
-        if (more.length > 0) out.push(more);
+        if (request.length > 0) out.push(request);
         bytes = bytes.subarray(end);
       }
       rest = bytes.length === 0 ? undefined : bytes;

@@ -53,17 +53,17 @@ export async function startNetwork(cli: string, socket: string) {
     }
     figures.downloads++;
     let n = 0;
-    const more = () => {
+    const sendNext = () => {
       if (over) return void response.end();
       const chunk = Buffer.alloc(CHUNK_BYTES);
       for (let i = 0; i < chunk.length; i += 4) chunk.writeUInt32LE(Math.imul(++n, 0x9e3779b1) >>> 0, i);
       hash.update(chunk);
       figures.bytes += chunk.length;
-      const next = () => setTimeout(more, EVERY_MS);
+      const next = () => setTimeout(sendNext, EVERY_MS);
       if (response.write(chunk)) next();
       else response.once('drain', next);
     };
-    more();
+    sendNext();
   });
   server.listen(0, '127.0.0.1');
   await new Promise<void>((done) => server.once('listening', () => done()));

@@ -31,18 +31,18 @@ export function soaked(rows: readonly SoakRow[]): never {
 
 /**
  * Runs tests as a soak, with more work set by environment variables. There is a row for each test that ran; `cases`
- * returns how many cases a test with a title stands for, if not one; `more` are additional arguments of the test
+ * returns how many cases a test with a title stands for, if not one; `vitestArguments` are additional arguments of the test
  * runner.
  */
 export function soakTests(
   files: readonly string[],
   env: Readonly<Record<string, string>>,
   cases: (title: string) => number = () => 1,
-  more: readonly string[] = [],
+  vitestArguments: readonly string[] = [],
 ): never {
   const directory = mkdtempSync(join(tmpdir(), 'stillpoint-soak-'));
   const report = join(directory, 'report.json');
-  const vitest = ['node_modules/vitest/vitest.mjs', 'run', ...files, ...more];
+  const vitest = ['node_modules/vitest/vitest.mjs', 'run', ...files, ...vitestArguments];
   const reporters = ['--reporter=verbose', '--reporter=json', `--outputFile.json=${report}`];
   const { status } = spawnSync(process.execPath, [...vitest, ...reporters], {
     stdio: 'inherit',

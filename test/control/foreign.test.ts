@@ -98,7 +98,7 @@ describe('what others claim about a guest', () => {
       trusted: true,
     }),
   });
-  const configuration = (more: object = {}) => ({
+  const configuration = (changes: object = {}) => ({
     name: 'guest',
     uuid: randomUUID(),
     vcpus: 1,
@@ -113,10 +113,10 @@ describe('what others claim about a guest', () => {
     clock: 'elapse',
     devices: [],
     more: { ticksPerTurn: 20, tickMs: 1, frames: 512 },
-    ...more,
+    ...changes,
   });
-  /** The request to open a move of such a guest, with the changes in `more`. */
-  const opening = (config: ReturnType<typeof configuration>, more: object = {}) => ({
+  /** The request to open a move of such a guest, with the changes in `changes`. */
+  const opening = (config: ReturnType<typeof configuration>, changes: object = {}) => ({
     handover: randomUUID(),
     versions: [1, 2],
     name: config.name,
@@ -125,7 +125,7 @@ describe('what others claim about a guest', () => {
     memoryKib: config.maxMemoryKib,
     key: KEY,
     config,
-    ...more,
+    ...changes,
   });
   const connected = async (): Promise<Line> => {
     const line = await Line.open(b, mallory);
@@ -290,10 +290,10 @@ describe('what others claim about a guest', () => {
       writeFileSync(join(hosts.root, 'other-image'), Buffer.concat(parts));
       return join(hosts.root, 'other-image');
     };
-    const altered = (more: object, seal = head.seal): Uint8Array =>
+    const altered = (changes: object, seal = head.seal): Uint8Array =>
       encodeRecord(savedConfigRecord, {
         ...head,
-        config: JSON.stringify({ ...JSON.parse(head.config), ...more }),
+        config: JSON.stringify({ ...JSON.parse(head.config), ...changes }),
         seal,
       });
     const stream = saved.subarray(size);

@@ -69,7 +69,7 @@ describe('a trusted host that is hostile', () => {
     expect((await line.answer(1)).ok).toMatchObject({ version: 1 });
     return line;
   };
-  const opening = (more: object = {}) => ({
+  const opening = (changes: object = {}) => ({
     handover: randomUUID(),
     versions: [1, 2, 3, 4],
     name: `m${randomUUID()}`,
@@ -78,7 +78,7 @@ describe('a trusted host that is hostile', () => {
     memoryKib: 8192,
     paused: false,
     key: 'ab'.repeat(32),
-    ...more,
+    ...changes,
   });
 
   it('gets no verb of the control protocol, and no answer before it has greeted', async () => {
@@ -145,9 +145,9 @@ describe('a trusted host that is hostile', () => {
       { key: 'short' },
       { key: undefined },
     ];
-    for (const [i, more] of wrong.entries()) {
-      line.say({ id: 100 + i, do: 'moveOpen', with: opening(more) });
-      expect((await line.answer(100 + i)).error, JSON.stringify(more)).toBeDefined();
+    for (const [i, changes] of wrong.entries()) {
+      line.say({ id: 100 + i, do: 'moveOpen', with: opening(changes) });
+      expect((await line.answer(100 + i)).error, JSON.stringify(changes)).toBeDefined();
     }
     expect(hosts.a.files('guests')).toEqual([]);
     const once = opening();

@@ -212,11 +212,11 @@ const EVILS = {
   log: () => {
     const line = 'x'.repeat(1 << 20);
     const end = performance.now() + 20_000;
-    const more = () => {
+    const writeAgain = () => {
       writeSync(1, line);
-      if (performance.now() < end) setTimeout(more, 5);
+      if (performance.now() < end) setTimeout(writeAgain, 5);
     };
-    more();
+    writeAgain();
   },
 };
 

@@ -29,10 +29,10 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
     from.ask('migrate', { guest: 'disks', host: to.name, copyStorage: true });
   /** Waits until the writer has done another round and found no error. */
   const writes = (at: TestHost): Promise<string> => {
-    const more = `n=$(($(cat /tmp/n1)+2)); while [ $(cat /tmp/n1) -lt $n ]; do sleep 0.2; done; echo "bad""=$(cat /tmp/bad1)."\n`;
+    const twoRounds = `n=$(($(cat /tmp/n1)+2)); while [ $(cat /tmp/n1) -lt $n ]; do sleep 0.2; done; echo "bad""=$(cat /tmp/bad1)."\n`;
     return at.consoleOf(
       'disks',
-      `\n${more.replaceAll('bad""=', `bad""${++asked}=`)}`,
+      `\n${twoRounds.replaceAll('bad""=', `bad""${++asked}=`)}`,
       new RegExp(`bad${asked}=0\\.`),
       200,
     );
@@ -56,7 +56,7 @@ describe.skipIf(guestFiles === undefined)('hosts that share no storage', () => {
     await bootLinux(hosts, hosts.a, {
       name: 'disks',
       extra: WILD,
-      more: "disk = ['/srv/images/data.img,raw,xvda,w', '/srv/images/medium.iso,raw,xvdb,r']",
+      configLines: "disk = ['/srv/images/data.img,raw,xvda,w', '/srv/images/medium.iso,raw,xvdb,r']",
     });
     const { a } = hosts;
     await a.consoleOf('disks', 'mkdir /a; mount /dev/xvda /a && echo moun""ted\n', /mounted/, 100);

@@ -24,12 +24,12 @@ export interface LinuxOptions {
   /** Additional words for its command line. */
   readonly extra?: string;
   /** Additional lines for its configuration. */
-  readonly more?: string;
+  readonly configLines?: string;
 }
 
 /** Creates a Linux guest on `host`. Resolves when the guest is at its shell. */
 export async function bootLinux(hosts: TwoHosts, host: TestHost, options: LinuxOptions): Promise<void> {
-  const { name, vcpus = 1, memoryMib = 128, extra = '', more = '' } = options;
+  const { name, vcpus = 1, memoryMib = 128, extra = '', configLines = '' } = options;
   const ramdisk = join(hosts.root, 'ramdisk');
   const programs = writeCpio([
     { path: 'bin/observer', mode: 0o755, data: observerElf() },
@@ -44,7 +44,7 @@ export async function bootLinux(hosts: TwoHosts, host: TestHost, options: LinuxO
     memory = ${memoryMib}
     vcpus = ${vcpus}
     extra = "console=hvc0 rdinit=/init quiet ${extra}"
-    ${more}\n`;
+    ${configLines}\n`;
   await host.ask('create', { config, file: `${name}.cfg`, directory: hosts.root });
   await host.consoleOf(name, '', /guest# /, 400);
 }

@@ -72,7 +72,7 @@ type Found = Partial<Pick<FakeConfig, 'name' | 'uuid' | 'kernel'>> &
   FakeMore;
 
 export function readConfig(text: string, file: string, directory: string): FakeConfig {
-  const more = { ticksPerTurn: 20, tickMs: 1, frames: 512, directory };
+  const defaults = { ticksPerTurn: 20, tickMs: 1, frames: 512, directory };
   const given: Record<string, string | number> = {};
   text.split('\n').forEach((line, i) => {
     if (line.trim() === '' || line.startsWith('#')) return;
@@ -80,7 +80,7 @@ export function readConfig(text: string, file: string, directory: string): FakeC
     if (match === null) throw new Error(`${file}:${i + 1}: key = value expected`);
     given[match[1]] = match[2] ?? Number(match[3]);
   });
-  const found: Found = { onCrash: 'destroy', onReboot: 'restart', ...more, ...given };
+  const found: Found = { onCrash: 'destroy', onReboot: 'restart', ...defaults, ...given };
   if (found.name === undefined) throw new Error(`${file}: name is missing`);
   const { name, uuid, onCrash, onReboot, kernel = '', ...rest } = found;
   const disk = { target: found.image, format: 'raw', readOnly: false, cdrom: false };

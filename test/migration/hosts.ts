@@ -108,13 +108,13 @@ export class TestHost {
     readonly port: number,
     readonly config: string,
     /** Additional arguments of the daemon. */
-    private readonly more: readonly string[] = [],
+    private readonly otherArguments: readonly string[] = [],
   ) {}
 
   /** `uid`: the daemon runs as that user (and must own its directory). `log`: where its log goes. */
   async start(uid?: number, log = join(this.dir, 'daemon.log')): Promise<void> {
     const args = [MAIN, 'host', '--name', this.name, '--dir', this.dir, '--config', this.config];
-    args.push('--listen', `127.0.0.1:${this.port}`, ...this.more);
+    args.push('--listen', `127.0.0.1:${this.port}`, ...this.otherArguments);
     const child = spawn('/bin/sh', ['-c', `exec "$0" "$@" 2>>${log}`, process.execPath, ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
       ...(uid === undefined ? {} : { uid, gid: uid }),
@@ -208,13 +208,13 @@ export class TwoHosts {
       mkdirSync(join(root, name));
       chmodSync(join(root, name), 0o777);
     }
-    const host = async (name: string, port: number, more: object): Promise<TestHost> => {
+    const host = async (name: string, port: number, others: object): Promise<TestHost> => {
       const dir = join(root, name);
       const config = join(root, `${name}.json`);
       // Migrating guests have their files in the tests' own directory, and their kernels where they were downloaded.
       const folders = { images: { [root]: root }, kernels: { [root]: root, [CACHE]: CACHE } };
       const usual = { runner: FAKE, guestFolders: [root], ...folders };
-      writeFileSync(config, JSON.stringify({ ...usual, ...both, ...own(root, name), ...more }));
+      writeFileSync(config, JSON.stringify({ ...usual, ...both, ...own(root, name), ...others }));
       await initIdentity(dir);
       return new TestHost(name, dir, port, config);
     };
@@ -239,13 +239,13 @@ export class TwoHosts {
     return hosts;
   }
 
-  /** Creates a guest on A; `more` are additional lines of its configuration. */
-  async guest(more = ''): Promise<DomainRow> {
+  /** Creates a guest on A; `configLines` are additional lines of its configuration. */
+  async guest(configLines = ''): Promise<DomainRow> {
     const n = ++this.guests;
     rmSync(join(this.root, 'gates'), { recursive: true, force: true });
     mkdirSync(join(this.root, 'gates'));
     chmodSync(join(this.root, 'gates'), 0o777);
-    const config = `name = "g${n}"\ndisk = "${join(this.root, 'disk', `d${n}`)}"\ngates = "${join(this.root, 'gates')}"\n${more}\n`;
+    const config = `name = "g${n}"\ndisk = "${join(this.root, 'disk', `d${n}`)}"\ngates = "${join(this.root, 'gates')}"\n${configLines}\n`;
     return this.a.ask('create', { config, file: 'guest.cfg', directory: this.root });
   }
 

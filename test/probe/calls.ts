@@ -46,13 +46,20 @@ const l1 = (va: number): Fix => ({ kind: 'l1', value: va });
 const root: Fix = { kind: 'root', value: 0 };
 
 const calls: ProbeCall[] = [];
-interface More {
+interface Optional {
   readonly input?: readonly Word[];
   readonly list?: readonly Word[];
   readonly output?: number;
 }
-const call = (name: string, nr: number | bigint, args: readonly Word[], more: More = {}): void => {
-  calls.push({ name, nr, args, input: more.input ?? [], list: more.list ?? [], output: more.output ?? 0 });
+const call = (name: string, nr: number | bigint, args: readonly Word[], optional: Optional = {}): void => {
+  calls.push({
+    name,
+    nr,
+    args,
+    input: optional.input ?? [],
+    list: optional.list ?? [],
+    output: optional.output ?? 0,
+  });
 };
 /** Two 32-bit fields in one word. */
 const pair = (low: number, high: number): bigint => BigInt(low >>> 0) | (BigInt(high >>> 0) << 32n);

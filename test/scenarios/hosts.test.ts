@@ -39,7 +39,7 @@ describe.skipIf(guestFiles === undefined)('Linux with all its code for a suspend
     at = hosts.a;
     symlinkSync(image('one.img'), join(hosts.root, 'disk.img'));
     const disk = join(hosts.root, 'disk.img');
-    await bootLinux(hosts, at, { name: 'friendly', more: `disk = ['${disk},raw,xvda,w']` });
+    await bootLinux(hosts, at, { name: 'friendly', configLines: `disk = ['${disk},raw,xvda,w']` });
   }, 10 * MINUTES);
   afterAll(() => hosts?.close());
 

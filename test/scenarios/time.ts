@@ -48,14 +48,14 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     let connections = 0;
     const server = http.createServer((_, response) => {
       connections++;
-      const more = (): void => {
+      const sendNext = (): void => {
         if (left-- <= 0) return void response.end();
         const chunk = Buffer.alloc(4096, left);
         hash.update(chunk);
         response.write(chunk);
-        setTimeout(more, 20);
+        setTimeout(sendNext, 20);
       };
-      more();
+      sendNext();
     });
     server.listen(0, '127.0.0.1');
     await new Promise((done) => server.once('listening', done));

@@ -17,8 +17,8 @@ afterEach(() => {
 describe.each(UNDOINGS)('$name:', ({ life, says, apply }) => {
   it('is found when its correction is undone, and not before', async () => {
     const wrong = async (): Promise<boolean> => {
-      for (let more = 0; more < SEEDS; more++) {
-        const { violations } = await live({ ...life, seed: life.seed + more });
+      for (let offset = 0; offset < SEEDS; offset++) {
+        const { violations } = await live({ ...life, seed: life.seed + offset });
         if (violations.some((violation) => says.test(violation))) return true;
       }
       return false;

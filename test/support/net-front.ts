@@ -185,9 +185,9 @@ export class FrontQueue {
       const offset = i === 0 ? 0 : PAGE - size;
       mem.u8.set(bytes.subarray(from, from + size), page * PAGE + offset);
       from += size;
-      const more = i < sizes.length - 1 ? NETTXF_more_data : 0;
+      const moreFlag = i < sizes.length - 1 ? NETTXF_more_data : 0;
       const first = i === 0 ? flags | (extras.length > 0 ? NETTXF_extra_info : 0) : 0;
-      this.slot(page, offset, first | more, i === 0 ? bytes.length : size);
+      this.slot(page, offset, first | moreFlag, i === 0 ? bytes.length : size);
       if (i === 0) for (const [e, extra] of extras.entries()) this.extra(extra, e < extras.length - 1);
     }
   }
@@ -202,12 +202,12 @@ export class FrontQueue {
     mem.setU16(at + NetifTxRequest.id, id);
     mem.setU16(at + NetifTxRequest.size, size);
   }
-  extra(extra: Extra, more: boolean): void {
+  extra(extra: Extra, moreExtras: boolean): void {
     const { mem } = this.access;
     const at = slotAddress(this.tx, this.tx.req_prod_pvt++);
     mem.bytes(at, NetifTxRequest.sizeof).fill(0);
     mem.setU8(at + NetifExtraInfo.type, extra.type);
-    mem.setU8(at + NetifExtraInfo.flags, more ? XEN_NETIF_EXTRA_FLAG_MORE : 0);
+    mem.setU8(at + NetifExtraInfo.flags, moreExtras ? XEN_NETIF_EXTRA_FLAG_MORE : 0);
     mem.u8.set(extra.u, at + 2);
   }
 
@@ -276,16 +276,16 @@ export class FrontQueue {
         const start = page * PAGE + mem.getU16(at + NetifRxResponse.offset);
         this.partial.bytes.push(mem.bytes(start, status).slice());
       }
-      this.more = (flags & NETRXF_more_data) !== 0;
+      this.moreData = (flags & NETRXF_more_data) !== 0;
       extraNext = (flags & NETRXF_extra_info) !== 0;
       if (!extraNext) this.end();
     }
     mem.setU32(this.rx.pages[0] + Sring.rsp_event, this.rx.rsp_cons + 1);
     return this.packets.slice(from);
   }
-  private more = false;
+  private moreData = false;
   private end(): void {
-    if (this.more || this.partial === undefined) return;
+    if (this.moreData || this.partial === undefined) return;
     this.packets.push({ ...this.partial, bytes: concatBytes(this.partial.bytes) });
     this.partial = undefined;
   }

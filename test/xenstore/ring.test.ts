@@ -51,8 +51,8 @@ describe('a ring', () => {
               ring.ring.pump();
               heard += Buffer.from(ring.take(next())).toString('latin1');
             }
-            for (let more = ring.take(next()); more.length > 0; more = ring.take(next())) {
-              heard += Buffer.from(more).toString('latin1');
+            for (let part = ring.take(next()); part.length > 0; part = ring.take(next())) {
+              heard += Buffer.from(part).toString('latin1');
               ring.ring.pump();
             }
             expect(heard.endsWith(value)).toBe(true);
