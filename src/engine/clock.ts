@@ -45,7 +45,7 @@ export const ALL_THE_TIME = Number.NEGATIVE_INFINITY;
  * time at which the next read was due, the virtual clock does not follow; the time is withheld: the guest has not
  * seen it, and other code decides what it means to the guest.
  */
-export class HostClock implements VirtualClock {
+export class HostDrivenClock implements VirtualClock {
   readonly deterministic = false;
   /** While running: virtual time minus host time; while stopped: virtual time. */
   private offset: number;

@@ -19,7 +19,7 @@ import { hugePages } from '../os/huge-pages.js';
 import { tuneEngine } from '../os/tune-engine.js';
 import { nodeUnpackers } from '../os/unpackers.js';
 import { Failure } from '../protocol/failure.js';
-import { type GuestConfig, readGuestConfig as readGuestConfigRecord } from '../protocol/guest-config.js';
+import { type GuestConfig, readConfigRecord } from '../protocol/guest-config.js';
 import { quotedName } from '../protocol/name.js';
 import { printable } from '../protocol/printable.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
@@ -320,7 +320,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     },
     async construct(description, given): Promise<IncomingRunner> {
       const { config: carried, moves, container } = decodeRecord(runnerRecord, decodeRaw(description));
-      const config = readGuestConfigRecord(carried);
+      const config = readConfigRecord(carried);
       if (given !== undefined) mustAgree(config, given);
       const guest = await Guest.empty(container, host, around);
       mustContain(guest, config, given !== undefined);

@@ -14,7 +14,7 @@ import type { Unpackers } from '../guest/decompress.js';
 import { domainTree } from '../guest/domain-tree.js';
 import type { Host } from '../host/host.js';
 import { Domain, type DomainRun } from '../hypervisor/domain.js';
-import { type Identity, identityRecord, virtualXen417 } from '../hypervisor/identity.js';
+import { identityRecord, virtualXen417, type XenIdentity } from '../hypervisor/identity.js';
 import { bool, bytes, RecordError, struct, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { DomId, Port } from '../xen/types.js';
@@ -191,7 +191,7 @@ export class Guest {
       Container,
       'uuid' | 'memoryMib' | 'maxMemoryMib' | 'vcpus' | 'nsPerInstruction' | 'wholeM2p'
     >,
-    identity: Identity,
+    identity: XenIdentity,
     host: Host,
     around: GuestSurroundings,
     guest: () => Guest | undefined,

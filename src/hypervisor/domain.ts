@@ -5,7 +5,7 @@
  * `start` alternately; `save` only while paused. After a shutdown run() always returns that shutdown, unless a
  * suspend is cancelled.
  */
-import { ALL_THE_TIME, HostClock, InstructionClock, type VirtualClock } from '../engine/clock.js';
+import { ALL_THE_TIME, HostDrivenClock, InstructionClock, type VirtualClock } from '../engine/clock.js';
 import { type CpuEngine, type CreateEngine, FrameMap } from '../engine/engine.js';
 import {
   SHUTDOWN_crash,
@@ -22,7 +22,7 @@ import { BACKEND_DOMID, Backend } from './backend.js';
 import { type CrashReport, crashReport } from './crash-report.js';
 import { EventChannels } from './events/event-channels.js';
 import { GrantTable } from './grants/grant-table.js';
-import type { Identity } from './identity.js';
+import type { XenIdentity } from './identity.js';
 import { FrameTable, Owner } from './mmu/frames.js';
 import { M2p } from './mmu/m2p.js';
 import type { MemoryRange } from './mmu/mmu-state.js';
@@ -49,7 +49,7 @@ export interface DomainConfig {
   readonly memoryFrames: number;
   readonly maxFrames: number;
   readonly memoryMap: readonly MemoryRange[];
-  readonly identity: Identity;
+  readonly identity: XenIdentity;
   /** Makes time count instructions, with this many ns for each. Undefined: time follows the host's clock. */
   readonly nsPerInstruction: number | undefined;
   /**
@@ -173,7 +173,7 @@ export class Domain {
     };
     clock =
       nsPerInstruction === undefined
-        ? new HostClock(() => host.monotonic(), 0, LONG_STOP_NS)
+        ? new HostDrivenClock(() => host.monotonic(), 0, LONG_STOP_NS)
         : new InstructionClock(retired, nsPerInstruction);
     const frames = new FrameTable(layout.total);
     frames.owner.fill(Owner.xen, layout.guest);

@@ -50,7 +50,7 @@ export const identityRecord = recordType('IDEN', 1, 'the frozen profile of hyper
   cpuid: [list(leafFields), 'all CPUID leaves; others answer as the highest basic leaf does'],
 });
 
-export interface Identity {
+export interface XenIdentity {
   major: number;
   minor: number;
   extraversion: string;
@@ -65,7 +65,7 @@ export interface Identity {
 }
 
 export interface IdentityState {
-  readonly identity: Identity;
+  readonly identity: XenIdentity;
 }
 
 /** By which names the domain is known. */
@@ -104,7 +104,7 @@ const brand = (n: number): CpuidEntry => {
 const ADDRESS_BITS = 40;
 
 /** The profile of every new guest. */
-export function virtualXen417(vcpus: number): Identity {
+export function virtualXen417(vcpus: number): XenIdentity {
   const H = XEN_CPUID_FIRST_LEAF;
   return {
     major: 4,
@@ -156,7 +156,7 @@ export function virtualXen417(vcpus: number): Identity {
 }
 
 /** Whether the processor's vendor is AMD or Hygon. Where manuals differ, it then behaves like theirs. */
-export function amdLike(identity: Identity): boolean {
+export function amdLike(identity: XenIdentity): boolean {
   const vendor = lookupCpuid(identity.cpuid, 0, 0)?.ebx;
   return vendor === word('Auth') || vendor === word('Hygo');
 }
@@ -164,5 +164,5 @@ export function amdLike(identity: Identity): boolean {
 const NOTHING = leaf(0, 0, 0, 0, 0);
 
 /** The result of CPUID. Unknown leaves are all zero. */
-export const cpuid = (identity: Identity, n: number, subleaf: number): CpuidEntry =>
+export const cpuid = (identity: XenIdentity, n: number, subleaf: number): CpuidEntry =>
   lookupCpuid(identity.cpuid, n, subleaf) ?? NOTHING;

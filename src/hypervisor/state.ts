@@ -14,7 +14,7 @@ import type { LogState, LongCallState, PirqState } from './calls/call-state.js';
 import type { IoPortState } from './emulation/io-ports.js';
 import type { EventChannels, EventState } from './events/event-channels.js';
 import type { GrantState, GrantTable } from './grants/grant-table.js';
-import type { Identity, IdentityState, OwnIdState } from './identity.js';
+import type { IdentityState, OwnIdState, XenIdentity } from './identity.js';
 import type { FrameTable } from './mmu/frames.js';
 import { GuestMemory } from './mmu/guest-memory.js';
 import type { M2p } from './mmu/m2p.js';
@@ -30,7 +30,7 @@ import type { VcpuContext } from './vcpu/vcpu-context.js';
 export interface DomainParts {
   readonly engine: CpuEngine;
   readonly clock: VirtualClock;
-  readonly identity: Identity;
+  readonly identity: XenIdentity;
   readonly frames: FrameTable;
   readonly tables: PageTables;
   readonly m2p: M2p;

@@ -192,7 +192,7 @@ export const checkGuestConfig = (value: unknown, code: FailureCode = 'usage'): G
   checked(guestConfig, value, "the guest's configuration", code);
 
 /** The configuration in a record CONF or RUNR of a stream: JSON. Throws Failure, which names the field. */
-export function readGuestConfig(json: string): GuestConfig {
+export function readConfigRecord(json: string): GuestConfig {
   let value: unknown;
   try {
     value = parseJson(json);

@@ -12,9 +12,7 @@ import { readOrSetAside, removeDurable, writeDurable } from '../os/durable.js';
 import { check } from '../protocol/check.js';
 import { DAEMON_FILES } from '../protocol/daemon-files.js';
 import { Failure } from '../protocol/failure.js';
-
-/** What the holder of a trusted certificate may do: move guests here, or use every verb. */
-export type Right = 'move' | 'control';
+import type { Right } from '../protocol/table.js';
 
 export interface Trusted {
   readonly name: string;

@@ -11,8 +11,8 @@ import { DAEMON_FILES } from '../../src/protocol/daemon-files.js';
 import { Failure } from '../../src/protocol/failure.js';
 import {
   guestConfig,
+  readConfigRecord,
   readDiskSpec,
-  readGuestConfig,
   readVifSettings,
 } from '../../src/protocol/guest-config.js';
 import { type ByteStream, Rpc } from '../../src/protocol/rpc.js';
@@ -236,7 +236,7 @@ export function configurations(): Target {
         const json = JSON.stringify(value) ?? '';
         return c.once(8) ? json.slice(0, c.below(json.length + 1)) : json;
       };
-      const read = c.pick([readGuestConfig, readDiskSpec, readVifSettings]);
+      const read = c.pick([readConfigRecord, readDiskSpec, readVifSettings]);
       try {
         read(text(made(c, guestConfig)));
       } catch (error) {

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { DIRECTIONS } from '../../scripts/lib/protocol-doc.js';
 import { shapeOf, told, unwrapped } from '../../scripts/lib/shapes.js';
 import { CONTROL } from '../../src/protocol/control.js';
-import { readDiskSpec, readGuestConfig } from '../../src/protocol/guest-config.js';
+import { readConfigRecord, readDiskSpec } from '../../src/protocol/guest-config.js';
 import { GUEST } from '../../src/protocol/guest-process.js';
 import { count, fields, text } from '../../src/protocol/shapes.js';
 import { dispatcher, listener, notice, openRequest, request } from '../../src/protocol/table.js';
@@ -95,8 +95,8 @@ describe('the tables', () => {
 
 describe('JSON from others', () => {
   it('is refused with the name of the field', () => {
-    expect(() => readGuestConfig('{"name":"3"}')).toThrow(/^the guest's configuration: name: .*digits only/);
-    expect(() => readGuestConfig('nothing')).toThrow('an object is expected');
+    expect(() => readConfigRecord('{"name":"3"}')).toThrow(/^the guest's configuration: name: .*digits only/);
+    expect(() => readConfigRecord('nothing')).toThrow('an object is expected');
     expect(() => readDiskSpec('{"target":7}')).toThrow('the settings of a disk: target: text is expected');
     expect(() => readDiskSpec('null')).toThrow('an object is expected');
   });

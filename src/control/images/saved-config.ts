@@ -10,7 +10,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
 import { readJson, writeDurable } from '../../os/durable.js';
-import { type GuestConfig, readGuestConfig } from '../../protocol/guest-config.js';
+import { type GuestConfig, readConfigRecord } from '../../protocol/guest-config.js';
 import { bytes, list, text } from '../../records/fields.js';
 import { encodeRecord, recordType } from '../../records/record.js';
 import { readSeal } from '../domains/state-files.js';
@@ -71,6 +71,6 @@ export function openSavedConfig(
   const { config: json, foreign, seal } = record;
   const right = sealOf(world, dir, json, foreign);
   const ours = seal.length === right.length && timingSafeEqual(seal, right);
-  const config = readGuestConfig(json);
+  const config = readConfigRecord(json);
   return { config, foreign: ours ? foreign : undefined };
 }

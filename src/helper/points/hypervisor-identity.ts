@@ -1,5 +1,5 @@
 /** The identity of the hypervisor: version, strings, features, and which hypercalls exist. */
-import type { Identity } from '../../hypervisor/identity.js';
+import type { XenIdentity } from '../../hypervisor/identity.js';
 import type { Guest } from '../guest.js';
 import { constantPoint, type MigrationPoint, type PointDescription } from '../point.js';
 
@@ -14,7 +14,7 @@ export const about: PointDescription = {
   ],
 };
 
-const version = ({ major, minor, extraversion }: Identity): string => `${major}.${minor}${extraversion}`;
+const version = ({ major, minor, extraversion }: XenIdentity): string => `${major}.${minor}${extraversion}`;
 
 export const hypervisorIdentity = (guest: Guest): MigrationPoint =>
   constantPoint(

@@ -21,7 +21,7 @@ export enum Owner {
 }
 
 /** A run of adjacent frames with the same owner. */
-export interface FrameRun {
+export interface OwnerRun {
   readonly count: number;
   readonly owner: Owner;
 }
@@ -67,10 +67,10 @@ export class FrameTable {
    * All owners as runs, from frame 0 on. This method and `tables` use the built-in `indexOf`: the guest is stopped
    * meanwhile, and this code may run for the first time in its process.
    */
-  runs(): FrameRun[] {
+  runs(): OwnerRun[] {
     const { owner } = this;
     const next = [-1, -1, -1, -1];
-    const runs: FrameRun[] = [];
+    const runs: OwnerRun[] = [];
     for (let at = 0; at < owner.length; at += runs[runs.length - 1].count) {
       let end = owner.length;
       for (let other = Owner.free; other <= Owner.xen; other++) {
@@ -87,7 +87,7 @@ export class FrameTable {
   }
 
   /** Sets all owners. The runs must cover the whole table. */
-  setRuns(runs: readonly FrameRun[]): void {
+  setRuns(runs: readonly OwnerRun[]): void {
     let at = 0;
     this.owned = 0;
     for (const { count, owner } of runs) {

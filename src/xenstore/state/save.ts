@@ -34,7 +34,7 @@ export interface SaveOptions {
 }
 
 export function saveState(hub: Hub, options: SaveOptions = {}): Uint8Array {
-  const out = new stream.StreamWriter();
+  const out = new stream.StateWriter();
   out.record(stream.TYPE_GLOBAL, (w) => {
     w.u32(0xffffffff);
     w.u32(0xffffffff);
@@ -57,7 +57,7 @@ export function saveState(hub: Hub, options: SaveOptions = {}): Uint8Array {
   return out.end();
 }
 
-function saveLimits(out: stream.StreamWriter, hub: Hub): void {
+function saveLimits(out: stream.StateWriter, hub: Hub): void {
   const { accounts } = hub.store;
   out.record(stream.TYPE_GLOBAL_QUOTA, (w) => {
     w.u16(QUOTA_NAMES.length);
@@ -85,7 +85,7 @@ function saveLimits(out: stream.StreamWriter, hub: Hub): void {
 }
 
 function saveConnection(
-  out: stream.StreamWriter,
+  out: stream.StateWriter,
   id: number,
   c: Connection,
   causes: Map<Cause, number>,
@@ -144,7 +144,7 @@ function saveConnection(
 }
 
 /** Writes parents before children and siblings in their order. Returns the generations in the same order. */
-function saveNodes(out: stream.StreamWriter, hub: Hub): number[] {
+function saveNodes(out: stream.StateWriter, hub: Hub): number[] {
   const generations: number[] = [];
   const walk = (path: string, n: Node): void => {
     const { value, permissions, generation } = n;
@@ -158,7 +158,7 @@ function saveNodes(out: stream.StreamWriter, hub: Hub): number[] {
   return generations;
 }
 
-function saveTransactions(out: stream.StreamWriter, hub: Hub, connection: number, c: Connection): void {
+function saveTransactions(out: stream.StateWriter, hub: Hub, connection: number, c: Connection): void {
   for (const t of c.transactions.values()) {
     for (const a of t.accesses.values()) {
       const content = t.tree.find(a.path);

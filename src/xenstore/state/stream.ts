@@ -43,7 +43,7 @@ interface StreamRecord {
   readonly body: ByteReader;
 }
 
-export class StreamWriter {
+export class StateWriter {
   private readonly out = new ByteWriter();
 
   constructor() {
