@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { check } from '../protocol/check.js';
+import { parseJson } from '../protocol/json.js';
 import { fields, is, named, path, text } from '../protocol/shapes.js';
 import { REASON } from './init.js';
 import { GUEST_CONFIG } from './wrap.js';
@@ -27,5 +28,5 @@ export interface Places {
 /** Of a helper domain, or as `file` has them. Throws with what is wrong with the file. */
 export function readPlaces(file: string | undefined): Places {
   if (file === undefined) return { guest: GUEST_CONFIG, reason: REASON, host: {}, networks: {} };
-  return check(shape, JSON.parse(readFileSync(file, 'utf8')), file);
+  return check(shape, parseJson(readFileSync(file, 'utf8')), file);
 }
