@@ -53,7 +53,7 @@ export function deviceScenarios(world: () => ScenarioWorld): void {
     expect(await w.guest.command('ping -c 1 10.0.2.77')).toContain('1 packets received');
   });
 
-  it('D2: requests in flight are issued again and answered once on a host that can do less; features never shrink', async () => {
+  it('D2: requests in flight are issued again and answered once on a host with fewer features; features never shrink', async () => {
     const w = world();
     const holds = w.host({ name: 'holds', domid: 77, xenVersion: '4.17.0', tscKhz: 2e6, diskHolds: true });
     await w.move(holds);
@@ -89,7 +89,7 @@ export function deviceScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it(`D3: ${LOADED_MOVES} moves under verified write load: every block right, no hang`, async () => {
+  it(`D3: ${LOADED_MOVES} moves under a verified write load: every block right, no hang`, async () => {
     const w = world();
     await w.guest.command(`${WRITER(1)}; ${WRITER(2)}; w1 & w2 & true`);
     await w.moves(LOADED_MOVES, 60);
@@ -164,7 +164,7 @@ export function deviceScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it(`D8, S1: ${MANY_MOVES} moves to and fro leak no grant, port, watch, node, descriptor or memory`, async () => {
+  it(`D8, S1: ${MANY_MOVES} moves back and forth leak no grant, port, watch, node, descriptor or memory`, async () => {
     const w = world();
     await w.moves(2, 0);
     await w.guest.command('true');

@@ -61,7 +61,7 @@ describe.skipIf(guestFiles === undefined)('Linux with all its code for a suspend
     expect((await hosts.settled('friendly')).on).toBe(at.name);
   });
 
-  it('D6: a disk’s lock that is not to be had aborts the move, and the source goes on', {
+  it('D6: a disk whose lock cannot be taken ends the move, and the guest goes on at the source', {
     timeout: 5 * MINUTES,
   }, async () => {
     // On the receiver, the disk's path leads to an image that another guest there has open.
@@ -82,7 +82,7 @@ describe.skipIf(guestFiles === undefined)('Linux with all its code for a suspend
     await alive();
   });
 
-  it('S4: cut at every stage of the protocol there is exactly one live guest, and none is lost', {
+  it('S4: if the protocol is cut at any stage there is exactly one live guest, and none is lost', {
     timeout: 15 * MINUTES,
   }, async () => {
     const moveBroken = async (strike: () => Promise<void>): Promise<string> => {

@@ -12,7 +12,7 @@ const HAMMER =
   "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\005\\0\\0\\0name\\0' >&4; dd bs=24 count=1 <&4 2>/dev/null | md5sum; done >/tmp/answers; }";
 
 export function mixedScenarios(world: () => ScenarioWorld): void {
-  it('S2: hosts of other identity, version and features: nothing of it is visible to the guest', async () => {
+  it('S2: the guest cannot see that hosts have another identity, version and features', async () => {
     const w = world();
     const from = w.guest.text.length;
     w.guest.type('observer 10 0\n');
@@ -48,7 +48,7 @@ export function mixedScenarios(world: () => ScenarioWorld): void {
     expect(await w.guest.command('cat /sys/hypervisor/version/*')).toContain('17');
   });
 
-  it('S3: moves under memory pressure, and while it hammers xenstore', async () => {
+  it('S3: the guest moves under memory pressure, and while it sends many xenstore requests', async () => {
     const w = world();
     await w.guest.command(
       "mount -t tmpfs -o size=90% fill /mnt; dd if=/dev/zero of=/mnt/fill bs=1M 2>/dev/null count=$(($(awk '/MemAvailable/{print $2}' /proc/meminfo)/1024-14))",

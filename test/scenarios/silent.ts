@@ -53,7 +53,7 @@ export function silentScenarios(world: () => ScenarioWorld): void {
     expect(new Set(shown)).toEqual(new Set(['control/shutdown=']));
   });
 
-  it('W2: moves while its disk is saturated', async () => {
+  it('W2: the guest moves while its disk is saturated', async () => {
     const w = world();
     const link = () => w.at.disk;
     await w.guest.command(`${WRITER(1)}; ${WRITER(2)}; w1 & w2 & true`);
@@ -68,7 +68,7 @@ export function silentScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it('W6: with several vCPUs, all of them at work, it moves', async () => {
+  it('W6: the guest moves with several vCPUs, all of them at work', async () => {
     const w = world();
     const sum = 'yes stillpoint | head -c 150000 | md5sum';
     const right = (await w.guest.command(sum)).trim();
@@ -82,7 +82,7 @@ export function silentScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it('Watches: one registered before the move fires once for a change after it, and the move causes no storm', async () => {
+  it('Watches: a watch from before the move fires once for a change after it, and the move itself fires none', async () => {
     const w = world();
     const probe = '/local/domain/1/data/probe';
     const watches = ['data/probe\0first\0', 'control\0second\0', 'device\0third\0'].map((b) =>

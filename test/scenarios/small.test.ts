@@ -51,7 +51,7 @@ async function twins(
 }
 
 describe('W4: a unikernel with no code for a suspend moves', () => {
-  it('a kernel of our own that looks at all it can see', async () => {
+  it('one of our own kernels, which looks at everything that it can observe', async () => {
     const cues = [{ output: /OBS n=50[\s\S]*\n/, type: 'v\n' }];
     const moved = await twins(spec(smallKernelElf(), 8, 'interval_ms=10'), cues, 1500 * MS, async (twin) => {
       for (let i = 1; i < 10; i++) {
@@ -64,7 +64,7 @@ describe('W4: a unikernel with no code for a suspend moves', () => {
 });
 
 describe('W5: registers are untouched across a move', () => {
-  it('at each of 120 instruction boundaries, with hypercalls and events among them', async () => {
+  it('at each of 120 instruction boundaries, including hypercalls and events', async () => {
     let kernel = 0;
     await twins(spec(smallKernelElf(), 8, 'interval_ms=10'), [], 60 * MS, async (twin) => {
       // The first of them is where a timer is about to fire.
@@ -108,7 +108,7 @@ describe('W7: a guest hung in a loop with events masked', () => {
 });
 
 describe.skipIf(!haveDebian())('W8: no guest code runs because of a move', () => {
-  it("Debian's kernel executes not one instruction more or another, and finds nothing to react to", async () => {
+  it("Debian's kernel executes exactly the same instructions, and finds nothing to react to", async () => {
     const END = 500 * MS;
     await twins(debian(2), [], END, async (twin) => {
       for (let i = 1; i < 6; i++) {

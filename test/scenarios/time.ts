@@ -41,7 +41,7 @@ async function expectForwards(w: ScenarioWorld, during: () => Promise<void>): Pr
 }
 
 export function timeScenarios(world: () => ScenarioWorld): void {
-  it('T1: an open TCP stream goes on across the move, and the kernel log its time', async () => {
+  it('T1: an open TCP stream continues across the move, and the kernel log keeps its time', async () => {
     const w = world();
     let left = 100;
     const hash = createHash('sha256');
@@ -86,7 +86,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it('T2: on a host with lower uptime, lower TSC and another TSC frequency timers fire and nothing goes back', async () => {
+  it('T2: on a host with lower uptime, lower TSC and another TSC frequency, timers fire and no clock goes back', async () => {
     const w = world();
     const low = w.host({ name: 'low', domid: 9, xenVersion: '4.11.4', tscKhz: 800_000, uptimeNs: -1e15 });
     await expectForwards(w, () => w.move(low));
@@ -101,7 +101,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(reads).toBeGreaterThanOrEqual(10_000);
   });
 
-  it('T4: with negative and huge differences at the seam the wall clock is within 1 s of the host’s', async () => {
+  it("T4: with negative and huge differences between the hosts' clocks, the wall clock is within 1 s of the host’s", async () => {
     const w = world();
     const hosts = [
       { name: 'fresh', uptimeNs: -1e18, tscKhz: 1 },
@@ -125,7 +125,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it('a host whose clock is stepped by years, forward and back, while the guest runs there or moves: nothing to see', async () => {
+  it("a host's clock may be stepped by years while the guest runs there or moves: the guest notices nothing", async () => {
     const w = world();
     for (const steppedNs of [3600 * SECOND, -3600 * SECOND, 10 * YEAR, -30 * YEAR]) {
       await expectForwards(w, async () => {
@@ -147,7 +147,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it('a host that was suspended for a minute under the guest: the time has passed, and nothing else', async () => {
+  it('a host may be suspended for a minute under the guest: the time has passed, and nothing else', async () => {
     const w = world();
     await expectForwards(w, async () => {
       w.world.passedNs += 60 * SECOND;
@@ -160,7 +160,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it('T5: stopped for a virtual day the guest is usable, under both clock policies', async () => {
+  it('T5: after a stop of a virtual day the guest is usable, under both clock policies', async () => {
     const w = world();
     const lateBefore = w.inner.points.outage.total;
     await w.move(undefined, { outageNs: DAY, clock: 'elapse' });
@@ -171,7 +171,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(await w.troubles()).toBe('');
   });
 
-  it('T6: with tsc as its clock source the rate is within 100 ppm and nothing freezes', async () => {
+  it('T6: with tsc as its clock source, the rate is within 100 ppm and nothing freezes', async () => {
     const w = world();
     const sources = '/sys/devices/system/clocksource/clocksource0';
     expect(await w.guest.command(`cat ${sources}/available_clocksource`)).toContain('tsc');
@@ -216,7 +216,7 @@ export function timeScenarios(world: () => ScenarioWorld): void {
     expect(late.before - late.real).toBeLessThan(elapsed.after - elapsed.real + outageNs + SECOND);
   });
 
-  it('T8: no request of disk or network times out inside the guest at the seam', async () => {
+  it('T8: no disk or network request times out inside the guest during the outage', async () => {
     const w = world();
     const from = w.guest.text.length;
     w.guest.type(
