@@ -1,7 +1,7 @@
 // @ts-check
-// Builds everything that is not in git: what is WebAssembly (AssemblyScript), dist/ from src/, and build/ from scripts/,
-// bench/, soak/, test/ and examples/; and checks all types. What is newer than its sources is left alone. Plain JavaScript, because
-// it builds all else. `--clean` builds anew.
+// Builds everything that is not in git: WebAssembly (from AssemblyScript), dist/ from src/, and build/ from scripts/,
+// bench/, soak/, test/ and examples/; and checks all types. Outputs that are newer than their sources are kept. This is
+// plain JavaScript, because it builds everything else. `--clean` builds everything again.
 import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
@@ -50,7 +50,7 @@ function compile(source, target, name) {
 }
 
 /**
- * Makes src/x86/generated from the package iced-x86, whose only build is one for Node: its own text, comments left out,
+ * Makes src/x86/generated from the package iced-x86, whose only build is for Node: its own text without comments,
  * in a module that gives it what it takes from Node, and its WebAssembly in base64. So it runs wherever the core runs, and
  * is imported in a third of the time.
  */
@@ -107,7 +107,7 @@ function generateVersion() {
   writeFileSync(target, text);
 }
 
-/** Copies to dist/ what is generated as JavaScript, which the compiler does not. */
+/** Copies generated JavaScript to dist/, which the compiler does not do. */
 function copyGenerated() {
   const to = 'dist/x86/generated';
   mkdirSync(to, { recursive: true });
@@ -119,7 +119,7 @@ function copyGenerated() {
 }
 
 /**
- * Removes what was compiled from sources that are no longer there: the compiler leaves it, and it could be imported.
+ * Removes what was compiled from sources that no longer exist: the compiler does not, and it could be imported.
  * @param {string} sources
  * @param {string} outputs
  */
@@ -144,6 +144,6 @@ copyGenerated();
 prune('src', 'dist');
 for (const folder of ['scripts', 'bench', 'soak', 'test', 'examples']) prune(folder, join('build', folder));
 mkdirSync('build', { recursive: true });
-// What is compiled to build/ finds ../src/ where the product is compiled to.
+// What is compiled to build/ finds the compiled product under the relative path ../src/.
 if (!lstatSync('build/src', { throwIfNoEntry: false })) symlinkSync('../dist', 'build/src');
 run('node_modules/typescript/bin/tsc', '--build');

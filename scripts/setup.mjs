@@ -1,6 +1,7 @@
 // @ts-check
-// Everything a fresh clone needs before anything of it can run: packages and a build. Plain JavaScript that uses nothing
-// outside Node itself, because it runs before any package is there. `--quiet` leaves standard output to whoever runs it.
+// Makes everything that a fresh clone needs before anything in it can run: packages and a build. This is plain
+// JavaScript that uses nothing outside Node itself, because it runs before any package is installed. With `--quiet`,
+// standard output is left to the caller.
 import { execFileSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -12,11 +13,11 @@ const installed = 'node_modules/.package-lock.json';
 try {
   if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lock.json').mtimeMs) {
     console.error('stillpoint: installing packages');
-    // Exactly what the lock file says, or nothing.
+    // Installs exactly what the lock file says, or nothing.
     execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio });
   }
   execFileSync(process.execPath, ['scripts/build.mjs'], { stdio });
 } catch {
-  // What has failed has said why.
+  // Whatever failed has printed the reason.
   process.exit(1);
 }

@@ -1,6 +1,6 @@
-// A kernel on a bare PC: entered by PVH (Xen's docs/misc/pvh.pandoc: 32 bits, no paging), goes to 64 bits with paging
-// on and runs `kernel(N)` between two rdtsc. To the debug console, raw: 'S' before, 'E' after, then its result and
-// the difference of the two (8 bytes each). Then it halts.
+// A kernel on a bare PC: it is entered by PVH (Xen's docs/misc/pvh.pandoc: 32 bits, no paging), switches to 64 bits
+// with paging and runs `kernel(N)` between two rdtsc. It writes raw bytes to the debug console: 'S' before, 'E' after,
+// then its result and the difference of the two time stamps, 8 bytes each. Then it halts.
         .section .note.pvh, "a", @note
         .long   4, 4, 18
         .asciz  "Xen"
@@ -10,7 +10,7 @@
         .code32
         .globl  start
 start:  movl    $stack, %esp
-        // One table of 2 MiB pages for the first GiB.
+        // One table of 2 MiB pages maps the first GiB.
         movl    $l3 + 3, l4
         movl    $l2 + 3, l3
         movl    $0x83, %eax

@@ -1,4 +1,4 @@
-// n bubble sorts of 1000 numbers: compare, branch that cannot be guessed, swap.
+// n bubble sorts of 1000 numbers: comparisons, unpredictable branches, exchanges.
 enum { COUNT = 1000 };
 
 static __attribute__((noinline)) void sort(int *a, int count) {

@@ -1,5 +1,5 @@
 // The n-th Fibonacci number by its definition: calls, returns, pushes, pops.
-// Without cloning and inlining, or the compiler makes a loop of most calls.
+// Cloning and inlining are disabled, or the compiler would turn most calls into a loop.
 __attribute__((noipa, optimize("no-inline", "no-optimize-sibling-calls"))) static unsigned long fib(unsigned long n) {
   if (n < 2) return n;
   unsigned long a = fib(n - 1);

@@ -1,6 +1,6 @@
-// A kernel as a static Linux program: `kernel(N)` between two clock_gettime, then to standard output, raw: its result
-// and the nanoseconds of processor time it took (8 bytes each). Between the two system calls lie seven instructions
-// besides the kernel's own: FRAME in lib/cpu-program.ts.
+// A kernel as a static Linux program: `kernel(N)` between two calls of clock_gettime. Then it writes its result and the
+// nanoseconds of processor time to standard output, 8 bytes each, raw. Between the two system calls there are seven
+// instructions besides the kernel's own: FRAME in lib/cpu-program.ts.
         .globl  _start
 _start: movl    $228, %eax
         movl    $2, %edi                // CLOCK_PROCESS_CPUTIME_ID

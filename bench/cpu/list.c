@@ -9,7 +9,7 @@ unsigned long kernel(unsigned long n) {
   static unsigned order[NODES];
   unsigned random = 12345;
   for (unsigned i = 0; i < NODES; i++) order[i] = i;
-  // Sattolo's shuffle: one cycle through all.
+  // Sattolo's shuffle makes one cycle through all entries.
   for (unsigned i = NODES - 1; i > 0; i--) {
     random = random * 1664525 + 1013904223;
     unsigned j = (random >> 8) % i, other = order[i];

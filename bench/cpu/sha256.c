@@ -1,4 +1,4 @@
-// SHA-256 over n blocks of 64 bytes (FIPS 180-4): rotations, additions, no branches to speak of.
+// SHA-256 over n blocks of 64 bytes (FIPS 180-4): rotations and additions, almost no branches.
 typedef unsigned int u32;
 
 static const u32 K[64] = {

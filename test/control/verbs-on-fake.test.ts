@@ -18,7 +18,7 @@ import { FAKE_PLATFORM, type FakeStore } from '../support/fake-platform.js';
 import { testPort } from '../support/ports.js';
 import { type Result, Verbs, verbTable } from './verb-table.js';
 
-/** It comes from dist/, because the programs that a daemon starts are beside its own modules. */
+/** Imports a module from dist/, because the programs that a daemon starts are beside its own modules. */
 const built = <T>(module: string): Promise<T> => import(inRoot(`dist/${module}`));
 const { openHostConfig } =
   await built<typeof import('../../src/control/host-config.js')>('control/host-config.js');

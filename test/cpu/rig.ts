@@ -42,7 +42,7 @@ interface Placed {
   readonly trial: Trial;
   readonly laidOut: LaidOut;
   readonly end: number;
-  /** Returns the block with its rip set. */
+  /** The block of registers, with its rip set. */
   readonly block: Uint8Array;
 }
 

@@ -34,7 +34,7 @@ async function serve(image: string, socket: string, ...args: string[]): Promise<
   while (!listens(socket)) await turn();
   return server;
 }
-/** Waits until the socket not only is bound but accepts connections (__SO_ACCEPTCON in /proc/net/unix). */
+/** True once the socket not only is bound but accepts connections (__SO_ACCEPTCON in /proc/net/unix). */
 const listens = (socket: string): boolean =>
   readFileSync('/proc/net/unix', 'utf8')
     .split('\n')
@@ -103,7 +103,7 @@ describe.skipIf(!HAS_QEMU)("a disk behind QEMU's NBD server", () => {
   });
 
   it.skipIf(!HAS_OPENSSL)(
-    'is reached over TCP with TLS, and not under a name that its certificate does not have',
+    'is reached over TCP with TLS, and neither without TLS nor if its certificate is not trusted',
     async () => {
       const image = join(dir, 'tls.img');
       writeFileSync(image, Buffer.alloc(MIB, 9));

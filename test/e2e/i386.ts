@@ -42,9 +42,7 @@ function filesOf(root: string, folder: string): CpioEntry[] {
     }));
 }
 
-/**
- * Makes the programs: busybox, or also bash and perl; and at `to` a ramdisk that has them in addition to `initramfs`.
- */
+/** Returns busybox, and with `all` bash and perl; makes a ramdisk at `to` that has them in addition to `initramfs`. */
 export async function i386Programs(all: boolean, initramfs: string, to: string): Promise<Program[]> {
   const small = await fetchDebian(['busybox-static'], I386);
   const busybox = ['bin/busybox', 'usr/bin/busybox'].map((f) => join(small, f)).find(existsSync)!;

@@ -10,7 +10,7 @@ import { Session } from '../support/session.js';
 import { differences } from './dmesg.js';
 
 export const PROMPT = /guest# /;
-/** Removes the kernel's code for suspend requests. */
+/** A kernel option that disables the code for suspend requests. */
 export const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
 /** The number of parallel jobs, and the bytes that each of them compresses and decompresses. */
 const JOBS = 40;

@@ -14,7 +14,7 @@ import { orSkipped } from '../support/debian.js';
 /** The guests' files; undefined where Debian's packages are not available. */
 export const guestFiles = await orSkipped('moves of real guests', ensureGuests());
 
-/** Makes Linux run without its code for suspend requests. */
+/** A kernel option that disables the code for suspend requests. */
 export const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
 
 export interface LinuxOptions {

@@ -21,7 +21,7 @@ import { clocksElf, evtchnElf, nowElf } from './programs.js';
 
 export const PEER = '10.0.2.77';
 export const MAC = '00:16:3e:00:00:01';
-/** Makes Linux run without its code for suspend requests. */
+/** A kernel option that disables the code for suspend requests. */
 const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
 
 export interface MoveTerms extends OutageTerms {

@@ -69,7 +69,10 @@ describe('the requests about quotas', () => {
     expect(ask(toolstack, op.XS_GET_QUOTA, 'nonsense')).toBe('EINVAL');
   });
 
-  /** Sets each limit to a small value; a domain continues until it is stopped. Each entry: after how many, and how. */
+  /**
+   * Sets a limit to a small value and repeats a request until it is refused. Returns how many were accepted, and the
+   * error.
+   */
   const reached = (quota: string, value: number, request: (i: number) => [number, ...string[]]) => {
     const { toolstack, guest, ask } = world();
     ask(toolstack, op.XS_SET_QUOTA, '1', quota, String(value));

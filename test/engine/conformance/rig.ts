@@ -223,5 +223,5 @@ export class Rig {
   }
 }
 
-/** Checks that a program ended: `syscall` at the label `end` exits with rip after it. */
+/** How programs end: `syscall` at the label `end` exits with rip after it. */
 export const DONE: End = { exit: Exit.syscall, at: 'end+2' };
