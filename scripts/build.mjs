@@ -50,8 +50,8 @@ function compile(source, target, name) {
 }
 
 /**
- * Makes src/x86/generated from the package iced-x86, whose only build is for Node: its own text without comments,
- * in a module that gives it what it takes from Node, and its WebAssembly in base64. So it runs wherever the core runs, and
+ * Makes src/x86/generated from the package iced-x86, whose only build is for Node: its own text without comments, in a
+ * module that gives it what it takes from Node, and its WebAssembly in base64. So it runs wherever the core runs, and
  * is imported in a third of the time.
  */
 async function embedIced() {

@@ -30,7 +30,7 @@ export type AskDaemon = <M extends keyof Control & string>(
   params: AskedOf<Control, M>,
 ) => Promise<AnswerOf<Control, M>>;
 
-/** Sends one request of the control protocol to the daemon in `dir`, and returns the answer, checked against its table. */
+/** Sends one request of the control protocol to the daemon in `dir`. Returns the answer, checked against its table. */
 export async function askDaemon<M extends keyof Control & string>(
   dir: string,
   method: M,

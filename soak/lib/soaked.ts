@@ -31,8 +31,8 @@ export function soaked(rows: readonly SoakRow[]): never {
 
 /**
  * Runs tests as a soak, with more work set by environment variables. There is a row for each test that ran; `cases`
- * returns how many cases a test with a title stands for, if not one; `vitestArguments` are additional arguments of the test
- * runner.
+ * returns how many cases a test with a title stands for, if not one; `vitestArguments` are additional arguments of the
+ * test runner.
  */
 export function soakTests(
   files: readonly string[],
