@@ -1,9 +1,13 @@
 /** Output in the columns that `xl` prints, so that scripts written for it can read it. */
 
+import type { Shown } from '../appliance/shown.js';
 import type { PointRow, VcpuStatus } from '../guest-process/guest-runner.js';
 import type { DiskRow, DomainRow, NetworkRow } from '../protocol/control.js';
 import type { MoveProgress, StorageProgress } from '../protocol/moves.js';
 import { printable } from '../protocol/printable.js';
+
+/** The most characters of one cell where there may be many columns. */
+const MAX_CELL = 60;
 
 /** Text that a guest may have influenced is escaped, so that it stays in its cell. */
 const left = (text: string, width: number): string => printable(text).padEnd(width);
@@ -96,6 +100,21 @@ export function pointsTable(rows: readonly PointRow[]): string[] {
     line('Point', 'The guest sees', 'This host gave', 'Moves'),
     ...rows.map((r) => line(r.name, r.inner, outerWords(r), r.moves)),
   ];
+}
+
+/** The ledger of a helper domain: one inner value, and one column for each place at which it has been. */
+export function shownTable({ places, points }: Shown): string[] {
+  const cells = [
+    ['Point', 'The guest sees', ...places.map(({ domid }) => `As domain ${domid}`)],
+    ...points.map(({ name, inner, outer }) => [name, inner, ...outer]),
+  ].map((row) => row.map((cell) => printable(cell, MAX_CELL)));
+  const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => (row[column] ?? '').length)));
+  return cells.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
 }
 
 export function progressLine(p: MoveProgress | StorageProgress): string {

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ROOT } from '../../scripts/lib/root.js';
 import type { PublishedPlace, PublishedPoint, PublishedState } from '../../src/appliance/published.js';
+import { readShown } from '../../src/appliance/shown.js';
+import { shownTable } from '../../src/cli/table.js';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { FakeXen, PLACE_A, PLACE_B, UUID } from '../support/fake-xen.js';
 import { programKernel } from '../support/program-kernel.js';
@@ -84,22 +86,30 @@ describe('a helper domain', () => {
       await vi.waitFor(() => expect(hosts().length).toBe(moves + 2), WAIT);
     }
     expect(hosts().map(({ domid }) => domid)).toEqual([5, 9, 5]);
-    await vi.waitFor(() => expect(points().length).toBeGreaterThan(35), WAIT);
-    // One inner value, and one outer value for each place.
+    // One inner value, and one outer value for each place. The rows are written one after the other.
+    const outer = (name: string): readonly string[] | undefined => point(name)?.outer;
+    const own = (): unknown[] | undefined =>
+      outer("vbd 51712: the helper's own")?.map((value) =>
+        /ring-ref (\d+), event-channel (\d+)/.exec(value)?.slice(1).join(),
+      );
+    await vi.waitFor(() => expect(own()).toEqual(['8,15', '771,22', '8,15']), WAIT);
+    expect(points().length).toBeGreaterThan(35);
     expect(point('domain id')).toMatchObject({ inner: '1', outer: ['5', '9', '5'] });
-    expect(point('event channel: store')?.outer).toEqual(['1', '3', '1']);
-    const own = point("vbd 51712: the helper's own")!;
-    expect(own.outer.map((value) => /ring-ref (\d+), event-channel (\d+)/.exec(value)?.slice(1))).toEqual([
-      ['8', '15'],
-      ['771', '22'],
-      ['8', '15'],
-    ]);
+    expect(outer('event channel: store')).toEqual(['1', '3', '1']);
     expect(published<Record<string, string>>('facts')['Xen version']).toBe('4.17.5');
     child.stdin!.write('v');
     await vi.waitFor(() => expect(output).toMatch(/OBS VERDICT .*back=0 diff=0/), WAIT);
     expect(messages).toContain('moved: the domain is 9 now');
     const log = (): string => xen.host.read('data/stillpoint/log') ?? '';
     await vi.waitFor(() => expect(log()).toContain('moved: the domain is 5 now'), WAIT);
+
+    const shown = await readShown('helper', xen.dom0Socket);
+    expect(shown.places.map(({ domid }) => domid)).toEqual([5, 9, 5]);
+    const lines = shownTable(shown);
+    expect(lines[0]).toMatch(/^Point +The guest sees +As domain 5 +As domain 9 +As domain 5$/);
+    expect(lines.find((line) => line.startsWith('domain id'))).toMatch(/^domain id +1 +5 +9 +5$/);
+    await expect(readShown('another', xen.dom0Socket)).rejects.toThrow('no domain "another"');
+    await expect(readShown('0', xen.dom0Socket)).rejects.toThrow('not a helper domain');
 
     // dom0 gives the helper a disk and takes it again: so does the guest get and lose it.
     blockDevice('xvdb', SECOND.devid);

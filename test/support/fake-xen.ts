@@ -63,6 +63,7 @@ class FakeXenHost {
   readonly server = new XenstoreServer();
   readonly dom0 = this.server.local(0);
   socket: SocketServer | undefined;
+  private ofDom0: SocketServer | undefined;
 
   constructor(
     readonly place: Place,
@@ -94,6 +95,12 @@ class FakeXenHost {
 
   async listen(): Promise<void> {
     this.socket = await SocketServer.listen(this.server, this.path, { domid: this.place.domid });
+    this.ofDom0 = await SocketServer.listen(this.server, `${this.path}.dom0`);
+  }
+
+  async close(): Promise<void> {
+    await this.socket?.close();
+    await this.ofDom0?.close();
   }
 
   private put(nodes: readonly TreeNode[]): void {
@@ -187,6 +194,11 @@ export class FakeXen {
     return xen;
   }
 
+  /** The socket of the present host's xenstored, for dom0's tools. */
+  get dom0Socket(): string {
+    return `${this.host.path}.dom0`;
+  }
+
   private makeHost(place: Place): FakeXenHost {
     return new FakeXenHost(place, join(this.directory, `xenstored${++this.hosts}`));
   }
@@ -233,7 +245,7 @@ export class FakeXen {
     for (const device of devices) this.host.addDevice(device, false);
     await this.host.listen();
     this.writeFacts();
-    await old.socket?.close();
+    await old.close();
     if (this.client !== undefined) {
       this.upstream = await this.dial();
       for (const { body } of this.watches.values())
@@ -291,7 +303,7 @@ export class FakeXen {
     this.client?.destroy();
     this.upstream?.destroy();
     await new Promise<void>((resolve) => this.listener.close(() => resolve()));
-    await this.host.socket?.close();
+    await this.host.close();
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
