@@ -78,3 +78,13 @@ export interface World {
   /** The daemon's own process. */
   readonly self: ProcessId;
 }
+
+/** What one domain uses of it. */
+export interface DomainWorld {
+  readonly clock: Clock;
+  readonly files: Files;
+  readonly processes: Pick<
+    GuestProcesses,
+    'connect' | 'isAlive' | 'diesWithin' | 'kill' | 'howEnded' | 'lastLine' | 'traces'
+  >;
+}

@@ -7,8 +7,10 @@
  * locked guest never runs again in this process.
  */
 import { readFileSync, rmSync } from 'node:fs';
-import type { FilledImages } from '../host/images.js';
-import type { HostGrant, HostPlatform } from '../host/platform.js';
+import { join } from 'node:path';
+import type { Host, HostStore } from '../host/host.js';
+import type { FilledImages, HostImages } from '../host/images.js';
+import type { HostGrant } from '../host/platform.js';
 import { loadPlatform } from '../host/platforms.js';
 import { DataListener } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
@@ -48,7 +50,14 @@ import { RecordError } from '../records/fields.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
 import { CONSOLE_LOG } from './guest-files.js';
-import type { GuestRunner, IncomingRunner, OpenDisks, RunnerFactory, RunnerModule } from './guest-runner.js';
+import type {
+  GuestRunner,
+  IncomingRunner,
+  OpenDisks,
+  RunnerFactory,
+  RunnerHooks,
+  RunnerModule,
+} from './guest-runner.js';
 import { RelayedStore } from './relayed-store.js';
 
 /** The file descriptors that the daemon opened for this process before it started it. */
@@ -59,6 +68,38 @@ const RAMDISK_FD = 4;
 const RELEASE_MS = 5_000;
 /** The longest text, in characters, that a migration point's value may have. */
 const MAX_WORDS = 4096;
+
+/** What the service has of the program that it is in. */
+export interface ServiceSurroundings {
+  /** The host that was granted, and its images. */
+  openHost(
+    grant: HostGrant,
+    store: HostStore,
+  ): Promise<{ readonly host: Host; readonly images: Pick<HostImages, 'fill' | 'foundAt'> }>;
+  kernel(): Uint8Array;
+  ramdisk(): Uint8Array;
+  log(line: string): void;
+  recordExit(exit: GuestExit): void;
+  readonly console: Pick<ConsoleKeeper, 'take' | 'latest'>;
+  /** The directory of the owner record. */
+  readonly directory: string;
+  /** Is told what the guest does before the daemon is. */
+  readonly hooks?: Partial<RunnerHooks>;
+}
+
+/** A guest's process of its own. */
+const ofProcess = (): ServiceSurroundings => ({
+  async openHost(grant, store) {
+    const platform = await (await loadPlatform(grant.platform)).open(grant.name, grant.settings);
+    return { host: platform.openHost(grant, { store, log: logLine }), images: platform.images };
+  },
+  kernel: () => readFileSync(KERNEL_FD),
+  ramdisk: () => readFileSync(RAMDISK_FD),
+  log: logLine,
+  recordExit,
+  console: new ConsoleKeeper(CONSOLE_LOG),
+  directory: '.',
+});
 
 type With<M extends keyof GuestRequests> = ParamsOf<GuestRequests, M>;
 type Answer<M extends keyof GuestRequests> = AnsweredOf<GuestRequests, M>;
@@ -75,13 +116,12 @@ export class GuestService {
   /** The number of devices whose links are being opened. */
   private plugging = 0;
   private paused = false;
-  /** The host as the daemon has granted it to this process. */
-  private platform: HostPlatform | undefined;
+  /** Of the host that the daemon has granted. */
+  private images: Pick<HostImages, 'fill' | 'foundAt'> | undefined;
   /** Lets a guest that was created, or that arrived paused, run its first instruction. */
   private firstStart: (() => void) | undefined;
   private watched = false;
   private daemon: Rpc | undefined;
-  private readonly keeper = new ConsoleKeeper(CONSOLE_LOG);
   private readonly store = new RelayedStore(() => {
     const { daemon } = this;
     return daemon && { unsent: daemon.unsent, send: (nodes) => say(daemon, FROM_GUEST, 'store', { nodes }) };
@@ -90,6 +130,7 @@ export class GuestService {
   constructor(
     private readonly module: RunnerModule,
     private readonly exit: (status: number) => void,
+    private readonly around: ServiceSurroundings = ofProcess(),
   ) {}
 
   /** What this process does for each request of its daemon. */
@@ -152,17 +193,31 @@ export class GuestService {
   }
 
   private async factory(grant: HostGrant): Promise<RunnerFactory> {
-    const platform = await (await loadPlatform(grant.platform)).open(grant.name, grant.settings);
-    this.platform = platform;
-    return this.module.openFactory(platform.openHost(grant, { store: this.store, log: logLine }), {
+    const { hooks = {}, log } = this.around;
+    const { host, images } = await this.around.openHost(grant, this.store);
+    this.images = images;
+    return this.module.openFactory(host, {
       console: (bytes) => {
-        this.keeper.take(bytes);
+        hooks.console?.(bytes);
+        this.around.console.take(bytes);
         if (this.watched) this.show(bytes);
       },
-      stopped: (reason, details) => this.stopped({ reason, details }),
-      unplugged: (kind, devid) => this.tell('unplugged', { kind, devid }),
-      log: logLine,
+      stopped: (reason, details, code) => {
+        hooks.stopped?.(reason, details, code);
+        this.stopped({ reason, details });
+      },
+      moved: () => hooks.moved?.(),
+      unplugged: (kind, devid) => {
+        hooks.unplugged?.(kind, devid);
+        this.tell('unplugged', { kind, devid });
+      },
+      log,
     });
+  }
+
+  /** The guest, once there is one that may run here. */
+  get guest(): GuestRunner | undefined {
+    return this.runner;
   }
 
   /** Sends the daemon a notice, if a daemon is connected. */
@@ -184,7 +239,7 @@ export class GuestService {
     if (this.phase !== 'live') return;
     const exit = { reason, details: details.slice(0, MAX_DETAILS) };
     this.phase = 'ended';
-    recordExit(exit);
+    this.around.recordExit(exit);
     this.sender?.abort(`the guest stopped: ${exit.reason}`);
     this.tell('stopped', exit);
   }
@@ -207,8 +262,8 @@ export class GuestService {
 
   async create({ config, host, paused }: With<'create'>): Promise<GuestHello> {
     if (this.phase !== 'empty') throw new Failure('bad-state', 'this process has its guest');
-    const kernel = readFileSync(KERNEL_FD);
-    const ramdisk = config.ramdisk === '' ? undefined : readFileSync(RAMDISK_FD);
+    const kernel = this.around.kernel();
+    const ramdisk = config.ramdisk === '' ? undefined : this.around.ramdisk();
     const runner = await (await this.factory(host)).create(config, kernel, ramdisk);
     this.runner = runner;
     this.phase = 'live';
@@ -234,7 +289,7 @@ export class GuestService {
     if (from.path === undefined) await this.rehearse(factory);
     else rmSync(from.path, { force: true });
     const listener = await DataListener.listen(from, ports);
-    const taker = this.platform!.images.fill(disks, logLine);
+    const taker = this.images!.fill(disks, this.around.log);
     this.receiving = this.takeIn(listener, factory, from.path !== undefined, taker, expected);
     this.receiving.catch(() => listener.close());
     return { port: listener.port };
@@ -245,7 +300,7 @@ export class GuestService {
       await factory.rehearse?.(() => new Promise((done) => setImmediate(done)));
     } catch (error) {
       // A rehearsal that fails does not matter to the move, but somebody should see that it failed.
-      logLine(`rehearsal: ${(error as Error).stack}`);
+      this.around.log(`rehearsal: ${(error as Error).stack}`);
     }
   }
 
@@ -307,7 +362,10 @@ export class GuestService {
 
   private claim(handover: string, incoming: IncomingRunner): void {
     try {
-      writeDurable(GUEST_FILES.owner.name, { handover, uuid: incoming.runner.movable.uuid });
+      writeDurable(join(this.around.directory, GUEST_FILES.owner.name), {
+        handover,
+        uuid: incoming.runner.movable.uuid,
+      });
     } catch (error) {
       // The write may have failed after the record was on disk. The daemon looks for the record once this
       // process has ended and can no longer change it.
@@ -322,7 +380,7 @@ export class GuestService {
       this.paused = true;
       // The guest stands still even if this fails. A write that a disk has not finished ends when its server
       // answers, as on Xen.
-      await runner.movable.pause().catch((error: Error) => logLine(error.message));
+      await runner.movable.pause().catch((error: Error) => this.around.log(error.message));
     }
     return null;
   }
@@ -380,7 +438,7 @@ export class GuestService {
   }
   async plug({ device, at }: With<'plug'>): Promise<GuestConfig> {
     const runner = this.free();
-    if (at !== null) this.platform?.images.foundAt(readDiskSpec(device.spec).target, at);
+    if (at !== null) this.images?.foundAt(readDiskSpec(device.spec).target, at);
     this.plugging++;
     try {
       await runner.plug(device);
@@ -410,7 +468,7 @@ export class GuestService {
   }
   watchConsole(): string {
     this.watched = true;
-    return this.keeper.latest().toString('base64');
+    return this.around.console.latest().toString('base64');
   }
 
   travellingDisks(): Answer<'travellingDisks'> {
@@ -447,7 +505,7 @@ export class GuestService {
     } finally {
       this.sender = undefined;
       // This is not awaited, because the guest may be standing still.
-      openDisks?.close().catch((error: Error) => logLine(error.message));
+      openDisks?.close().catch((error: Error) => this.around.log(error.message));
       // The sender's thread ends by itself once everything is written, and has ended already if it failed.
       if (!this.stoppedByMove) sender.close();
     }
@@ -509,7 +567,7 @@ export class GuestService {
   }
 
   async end({ reason }: With<'end'>): Promise<null> {
-    await this.runner?.movable.detach().catch((error: Error) => logLine(error.message));
+    await this.runner?.movable.detach().catch((error: Error) => this.around.log(error.message));
     if (this.runner === undefined) await this.incoming?.discard();
     this.leave(reason, '');
     return null;
@@ -518,8 +576,8 @@ export class GuestService {
   /** Ends this process in order. The process exits after the answers that are on their way have left. */
   private leave(reason: GuestExit['reason'], details: string): void {
     this.phase = 'ended';
-    logLine(`this process ends: ${reason} ${details}`.trimEnd());
-    recordExit({ reason, details });
+    this.around.log(`this process ends: ${reason} ${details}`.trimEnd());
+    this.around.recordExit({ reason, details });
     setImmediate(() => this.exit(0));
   }
 }

@@ -108,6 +108,11 @@ export interface Host {
   readonly devices?: readonly OuterDevice[];
   /** Sets who is told that a device of the helper's came, went, or has another state. */
   onDevices?(listener: (() => void) | undefined): void;
+  /**
+   * Calls `take` with what a tool of the host writes into a node of the helper's own place; the node is emptied. A host
+   * without such a place leaves it out.
+   */
+  onOrder?(name: string, take: (value: string) => void): void;
   /** Closes the connection to the host's xenstore. */
   close?(): Promise<void>;
   /**

@@ -31,7 +31,7 @@ import { printable } from '../../protocol/printable.js';
 import { type Params, Rpc } from '../../protocol/rpc.js';
 import { type AnswerOf, type AskedOf, dispatcher, listener, say } from '../../protocol/table.js';
 import { Seldom } from '../seldom.js';
-import type { World } from '../world.js';
+import type { DomainWorld } from '../world.js';
 import type { ProcessId, ProcessPlaces } from './spawn.js';
 
 /** The hand-over by which a guest came here. It is kept until the source has closed the hand-over. */
@@ -149,7 +149,7 @@ export class HostedDomain {
     readonly places: ProcessPlaces,
     private readonly stateFile: string,
     private readonly hooks: DomainHooks,
-    private readonly world: World,
+    private readonly world: DomainWorld,
   ) {
     this.since = world.clock.monotonicMs();
     this.oddities = new Seldom(world.clock);

@@ -27,7 +27,7 @@ import type { HostedDomain } from '../domains/hosted-domain.js';
 import { JobQueue } from '../job-queue.js';
 
 export interface IncomingContext {
-  readonly log: Logger;
+  readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
   readonly clock: Clock;
   /** How long the guest's process may take to answer, ms. */
   readonly answerMs: number;

@@ -45,7 +45,7 @@ export interface OutgoingFile {
 
 /** What a move needs from its daemon. */
 export interface OutgoingContext {
-  readonly log: Logger;
+  readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
   readonly clock: Clock;
   readonly chance: Chance;
   /** How long each party may take to answer, ms. */

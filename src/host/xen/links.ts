@@ -2,16 +2,17 @@
  * The links of a helper domain: its disks are its own block devices (blkfront), its networks its own interfaces
  * (netfront). Nothing is cached on the way: what the guest has flushed is with dom0's disk.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import type { HostLinks, VifHost } from '../../devices/links.js';
+import { EmptyLink } from '../../devices/vbd/empty-link.js';
 import { parseVifSettings } from '../../devices/vif/settings.js';
 import type { LinkClient, NetLink } from '../../net/link.js';
 import { deleteLink, netlink, newMacvtap, setUp } from '../../net/links/netlink.js';
 import { openMacvtap } from '../../net/links/tap-link.js';
 import { readDiskSpec } from '../../protocol/guest-config.js';
 import { FileLink } from '../disk/file-link.js';
-import { openDisk } from '../disk/open-disk.js';
 import { type Networks, vifLinks, vifTimers } from '../net/networks.js';
+import { indexOf, interfaceOf, tellNetwork } from './own-network.js';
 import type { XenPlaces } from './places.js';
 
 const EEXIST = 17;
@@ -30,14 +31,28 @@ export class XenLinks implements HostLinks {
     this.named = Object.keys(networks).length > 0 ? vifLinks(networks, log) : undefined;
   }
 
-  readonly vbd = (_devid: number, spec: string) => {
-    const disk = readDiskSpec(spec);
-    const { target: path, format, readOnly } = disk;
-    if (!path.startsWith(`${this.places.dev}/`)) return openDisk(disk);
-    if (format !== 'raw') throw new Error(`disk ${path}: a device of the helper is raw, not ${format}`);
+  /**
+   * A disk is the helper's own with the same number, whatever the configuration names: it may come from another host,
+   * where the disk has another name and format.
+   */
+  readonly vbd = (devid: number, spec: string) => {
+    const { format, readOnly, vdev } = readDiskSpec(spec);
+    if (format === 'empty') return Promise.resolve(new EmptyLink());
+    const [name] = this.blocksOf(devid);
+    if (name === undefined) throw new Error(`disk ${vdev}: the helper has no disk with the number ${devid}`);
+    const path = `${this.places.dev}/${name}`;
     // There is no program for discards in a helper domain (file-worker.ts).
     return FileLink.open({ path, readOnly, discard: false, direct: true });
   };
+
+  /** The kernel's names for a disk of the helper. */
+  private blocksOf(devid: number): string[] {
+    try {
+      return readdirSync(`${this.places.sys}/bus/xen/devices/vbd-${devid}/block`);
+    } catch {
+      return [];
+    }
+  }
 
   readonly vif = async (devid: number, spec: string, client: LinkClient): Promise<VifHost> => {
     const host =
@@ -59,12 +74,16 @@ export class XenLinks implements HostLinks {
 
   private async own(spec: string, client: LinkClient): Promise<VifHost> {
     const { mac } = parseVifSettings(spec);
-    const lower = this.interfaceOf(mac);
+    const lower = interfaceOf(this.places.sys, mac);
     if (lower === undefined) throw new Error(`vif ${mac}: the helper has no interface with this address`);
     const upper = `sp-${lower}`.slice(0, 15);
-    await this.ask(setUp(this.index(lower)), `${lower} cannot be brought up`);
-    await this.ask(newMacvtap(upper, this.index(lower), mac), `no macvtap on ${lower}`, EEXIST);
-    const index = this.index(upper);
+    await tellNetwork(setUp(indexOf(this.places.sys, lower)), `${lower} cannot be brought up`);
+    await tellNetwork(
+      newMacvtap(upper, indexOf(this.places.sys, lower), mac),
+      `no macvtap on ${lower}`,
+      EEXIST,
+    );
+    const index = indexOf(this.places.sys, upper);
     let link: NetLink;
     try {
       link = await openMacvtap(`${this.places.dev}/tap${index}`, lower, client);
@@ -79,28 +98,5 @@ export class XenLinks implements HostLinks {
       await netlink(deleteLink(index));
     };
     return { link, timers: vifTimers };
-  }
-
-  private async ask(message: Uint8Array, words: string, fine = 0): Promise<void> {
-    const errno = await netlink(message);
-    if (errno !== 0 && errno !== fine) throw new Error(`network: ${words}: errno ${errno}`);
-  }
-
-  private index(name: string): number {
-    return Number(readFileSync(`${this.places.sys}/class/net/${name}/ifindex`, 'latin1'));
-  }
-
-  private interfaceOf(mac: string): string | undefined {
-    const net = `${this.places.sys}/class/net`;
-    return readdirSync(net).find((name) => {
-      try {
-        return (
-          !name.startsWith('sp-') &&
-          readFileSync(`${net}/${name}/address`, 'latin1').trim().toLowerCase() === mac
-        );
-      } catch {
-        return false;
-      }
-    });
   }
 }

@@ -17,7 +17,7 @@ import { readFacts, type XenFacts } from './facts.js';
 import { XenLinks } from './links.js';
 import { OuterReader, type OuterValues } from './outer-values.js';
 import { PLACES, type XenPlaces } from './places.js';
-import { SYSRQ, XenStore } from './xen-store.js';
+import { PUBLISHED, SYSRQ, XenStore } from './xen-store.js';
 import { connectXenbus } from './xenbus.js';
 
 export interface XenHostOptions {
@@ -25,6 +25,8 @@ export interface XenHostOptions {
   readonly networks?: Networks;
   /** The guest's memory at its beginning, KiB. */
   readonly guestKib?: number;
+  /** The hardware address of a vif that is the helper's alone. */
+  readonly ownMac?: string;
   /** Of the kernel under this process. */
   readonly suspends?: { readonly totalNs: number; look(): number; onSuspend(run: () => void): () => void };
   readonly log: (line: string) => void;
@@ -166,7 +168,10 @@ export class XenHost implements Host {
     this.follow('device', () => this.lookSoon());
     this.follow('memory/target', () => this.pass('memory/target'));
     this.follow('cpu', (path) => this.pass(path));
-    this.follow(SYSRQ, () => this.passKey());
+    // The helper's kernel takes what `xl sysrq` writes before any program can see it: dom0 writes the key here.
+    this.onOrder(SYSRQ, (key) => {
+      if (/^[a-z0-9]$/i.test(key)) this.store.changed({ path: 'control/sysrq', value: key });
+    });
   }
 
   /** Calls `event` for each change at or below `path` until the host is closed. */
@@ -180,7 +185,11 @@ export class XenHost implements Host {
     });
   }
 
-  private take(values: OuterValues): void {
+  private take(found: OuterValues): void {
+    const { ownMac } = this.options;
+    const guests = ({ nodes }: OuterDevice): boolean =>
+      ownMac === undefined || nodes['mac']?.toLowerCase() !== ownMac;
+    const values = { ...found, devices: found.devices.filter(guests) };
     this.values = values;
     const wanted = new Set(
       values.devices.map(({ nodes }) => nodes['backend'] ?? '').filter((path) => path !== ''),
@@ -271,14 +280,13 @@ export class XenHost implements Host {
       this.store.changed({ path, value: String(Math.max(0, Number(value) - this.overheadKib)) });
   }
 
-  /**
-   * Passes on a key for the guest's control/sysrq. The helper's kernel takes what `xl sysrq` writes before any program
-   * can see it, so dom0 writes the key into a node of our own. It is taken by writing nothing there.
-   */
-  private async passKey(): Promise<void> {
-    const key = await this.reader.text(SYSRQ);
-    if (key === '') return;
-    await this.xs.write(SYSRQ, '').catch((error: Error) => this.options.log(`xenstore: ${error.message}`));
-    if (/^[a-z0-9]$/i.test(key)) this.store.changed({ path: 'control/sysrq', value: key });
+  onOrder(name: string, take: (value: string) => void): void {
+    const path = `${PUBLISHED}/${name}`;
+    this.follow(path, async () => {
+      const value = await this.reader.text(path);
+      if (value === '') return;
+      await this.xs.write(path, '').catch((error: Error) => this.options.log(`xenstore: ${error.message}`));
+      take(value);
+    });
   }
 }

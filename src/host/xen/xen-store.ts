@@ -13,8 +13,8 @@ import type { HostNode, HostStore } from '../host.js';
 const SHOWN = /^(data|attr)\/|^control\/feature-(?!suspend$)[a-z0-9-]+$/;
 /** Where the helper publishes what it says of itself. */
 export const PUBLISHED = 'data/stillpoint';
-/** Where dom0 writes a key for the guest's control/sysrq. */
-export const SYSRQ = `${PUBLISHED}/sysrq`;
+/** Where, below PUBLISHED, dom0 writes a key for the guest's control/sysrq. */
+export const SYSRQ = 'sysrq';
 /** What xenstored lets a domain write at most into one node is 2048 bytes, with its permissions (quota entry-size). */
 export const MAX_VALUE_BYTES = 1800;
 /** Of the guest's nodes. Those of the helper's own are few. */

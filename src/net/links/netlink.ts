@@ -12,6 +12,8 @@ const SOCK_CLOEXEC = 0o2000000;
 const NETLINK_ROUTE = 0;
 const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
+const RTM_NEWADDR = 20;
+const RTM_NEWROUTE = 24;
 const NLMSG_ERROR = 2;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
@@ -26,6 +28,16 @@ const IFLA_INFO_DATA = 2;
 const IFLA_MACVLAN_MODE = 1;
 const MACVLAN_MODE_PASSTHRU = 8;
 const IFF_UP = 1;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const IFADDRMSG = 8;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTMSG = 12;
+const RT_TABLE_MAIN = 254;
+const RTPROT_BOOT = 3;
+const RTN_UNICAST = 1;
+const AF_INET = 2;
 const HEADER = 16;
 const IFINFOMSG = 16;
 
@@ -85,6 +97,37 @@ export function newMacvtap(upper: string, lower: number, mac: string): Uint8Arra
 export const setUp = (index: number): Uint8Array => message(RTM_NEWLINK, 0, index, true, new Uint8Array(0));
 export const deleteLink = (index: number): Uint8Array =>
   message(RTM_DELLINK, 0, index, false, new Uint8Array(0));
+
+/** Makes something new of IPv4: `head` is the struct that follows the header. */
+function newOfIpv4(type: number, head: Uint8Array, attributes: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEADER + head.length + attributes.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, bytes.length, true);
+  view.setUint16(4, type, true);
+  view.setUint16(6, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, true);
+  bytes.set(head, HEADER);
+  bytes.set(attributes, HEADER + head.length);
+  return bytes;
+}
+const ipv4 = (text: string): Uint8Array => Uint8Array.from(text.split('.').map(Number));
+
+/** The message that gives an interface an IPv4 address: struct ifaddrmsg (include/uapi/linux/if_addr.h). */
+export function addAddress(index: number, address: string, prefix: number): Uint8Array {
+  const head = new Uint8Array(IFADDRMSG);
+  head.set([AF_INET, prefix]);
+  new DataView(head.buffer).setUint32(4, index, true);
+  const value = ipv4(address);
+  return newOfIpv4(RTM_NEWADDR, head, joined([attribute(IFA_LOCAL, value), attribute(IFA_ADDRESS, value)]));
+}
+
+/** The message that sends what is for no network of ours to a gateway: struct rtmsg. */
+export function addDefaultRoute(index: number, gateway: string): Uint8Array {
+  const head = new Uint8Array(RTMSG);
+  head.set([AF_INET]);
+  head.set([RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST], 4);
+  const attributes = [attribute(RTA_GATEWAY, ipv4(gateway)), attribute(RTA_OIF, u32(index))];
+  return newOfIpv4(RTM_NEWROUTE, head, joined(attributes));
+}
 
 /** The errno in the kernel's answer; 0: done. Throws if it is no answer. */
 export function answered(answer: Uint8Array): number {
