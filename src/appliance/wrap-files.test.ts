@@ -1,8 +1,10 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { smallKernelElf } from '../demo/small-kernel.js';
+import { unpackKernel } from '../guest/bzimage.js';
 import { readGuestConfig } from '../guest-process/device-requests.js';
 import type { VifSettings } from '../protocol/guest-config.js';
 import { writeCpio } from './cpio.js';
@@ -34,6 +36,10 @@ test("beside the guest's file lie the helper's and one initrd, the appliance's w
   for (const name of ['guest/guest.cfg', 'guest/kernel', 'guest/ramdisk'])
     expect(guest).toContain(`${name}\0`);
   expect(guest).toContain('a ramdisk');
+  const kernel = initrd.subarray(initrd.indexOf(Buffer.of(0x1f, 0x8b, 8), APPLIANCE.length));
+  expect(Buffer.from(await unpackKernel(kernel.subarray(0, gzipSync(smallKernelElf()).length)))).toEqual(
+    Buffer.from(smallKernelElf()),
+  );
   expect(unwrapFile(result.config, at('back.cfg')).toString()).toBe(SOURCE);
   expect(readFileSync(at('back.cfg'), 'utf8')).toBe(SOURCE);
   // It may be made again, and nothing is left of the making.

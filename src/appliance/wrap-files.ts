@@ -13,8 +13,10 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { vifSettings } from '../devices/vif/settings.js';
 import { loadImage } from '../guest/builder.js';
+import { unpackKernel } from '../guest/bzimage.js';
 import { KernelError } from '../guest/kernel-error.js';
 import { parseVif } from '../guest/vif-spec.js';
 import { ConfigError } from '../guest/xl-cfg.js';
@@ -127,11 +129,15 @@ export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
       throw new Failure('bad-config', `${file}: ${what} ${name}: ${(error as Error).message}`);
     }
   };
-  const kernel = read('kernel', wrapped.kernel);
+  const given = read('kernel', wrapped.kernel);
   const ramdisk = wrapped.ramdisk === undefined ? undefined : read('ramdisk', wrapped.ramdisk);
+  let kernel: Uint8Array;
   try {
+    const elf = await unpackKernel(given, nodeUnpackers());
     // What would only be found out in the helper is said now.
-    await loadImage({ kernel, ramdisk, cmdline: wrapped.cmdline }, nodeUnpackers());
+    await loadImage({ kernel: elf, ramdisk, cmdline: wrapped.cmdline });
+    // Node unpacks gzip faster, and with less memory, than what kernels are usually packed with.
+    kernel = gzipSync(elf);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     throw new Failure('bad-config', `${file}: kernel ${wrapped.kernel}: ${error.message}`);
