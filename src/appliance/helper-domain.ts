@@ -2,7 +2,7 @@
  * A helper domain's one program: runs one guest on a real Xen. The guest's disks, networks, console and power are the
  * domain's own; what dom0 asks of the domain it asks of the guest, and as the guest ends so does the domain.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { readGuestConfig } from '../guest-process/device-requests.js';
@@ -131,7 +131,7 @@ export class HelperDomain {
     }
   }
 
-  private create(console: HelperConsole): Promise<GuestRunner> {
+  private async create(console: HelperConsole): Promise<GuestRunner> {
     const factory = openFactory(this.host, {
       console: (bytes) => console.write(bytes),
       log: (line) => this.log(line),
@@ -145,7 +145,13 @@ export class HelperDomain {
     });
     const { kernel, ramdisk } = this.config;
     const read = (path: string): Uint8Array => readFileSync(path);
-    return factory.create(this.config, read(kernel), ramdisk === '' ? undefined : read(ramdisk));
+    const runner = await factory.create(
+      this.config,
+      read(kernel),
+      ramdisk === '' ? undefined : read(ramdisk),
+    );
+    for (const file of this.places.spent) rmSync(file, { force: true });
+    return runner;
   }
 
   private arrived(): void {

@@ -7,7 +7,7 @@ import { check } from '../protocol/check.js';
 import { parseJson } from '../protocol/json.js';
 import { fields, is, named, path, text } from '../protocol/shapes.js';
 import { REASON } from './init.js';
-import { GUEST_CONFIG } from './wrap.js';
+import { GUEST_CONFIG, GUEST_KERNEL, GUEST_RAMDISK } from './wrap.js';
 
 const MAX_ADDRESS = 4096;
 
@@ -23,10 +23,19 @@ export interface Places {
   readonly reason: string;
   readonly host: Readonly<Record<string, string>>;
   readonly networks: Readonly<Record<string, string>>;
+  /** Files that are memory of the domain, and no longer needed when the guest has them. */
+  readonly spent: readonly string[];
 }
 
 /** Of a helper domain, or as `file` has them. Throws with what is wrong with the file. */
 export function readPlaces(file: string | undefined): Places {
-  if (file === undefined) return { guest: GUEST_CONFIG, reason: REASON, host: {}, networks: {} };
-  return check(shape, parseJson(readFileSync(file, 'utf8')), file);
+  if (file === undefined)
+    return {
+      guest: GUEST_CONFIG,
+      reason: REASON,
+      host: {},
+      networks: {},
+      spent: [GUEST_KERNEL, GUEST_RAMDISK],
+    };
+  return { ...check(shape, parseJson(readFileSync(file, 'utf8')), file), spent: [] };
 }
