@@ -66,6 +66,7 @@ export class OwnDevices {
   private working: Promise<void> | undefined;
   private again = false;
   private stopped = false;
+  private held = false;
   /** Devices that the guest cannot have, so that this is said once. */
   private readonly refused = new Set<string>();
 
@@ -80,9 +81,16 @@ export class OwnDevices {
     host.onDevices?.(() => this.look());
   }
 
+  /** While the guest is moving to another host, its devices stay as they are. */
+  hold(held: boolean): void {
+    this.held = held;
+    if (!held && this.again) this.look();
+  }
+
   /** Brings the guest's devices in line with the helper's. */
   look(): void {
     this.again = true;
+    if (this.held) return;
     this.working ??= this.work().finally(() => {
       this.working = undefined;
     });
@@ -98,7 +106,7 @@ export class OwnDevices {
   }
 
   private async work(): Promise<void> {
-    while (this.again && !this.stopped) {
+    while (this.again && !this.stopped && !this.held) {
       this.again = false;
       for (const { kind, devid } of this.runner.devices()) await this.release(kind, devid);
       for (const device of this.host.devices ?? []) await this.give(device);

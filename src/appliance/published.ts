@@ -5,6 +5,7 @@
  *   facts      what the helper's kernel says of Xen and the processor, by name
  *   hosts      the places at which the guest has been, in the order of time: PublishedPlace[]
  *   points/N   one row of the ledger: PublishedPoint, whose `outer` has one value for each place
+ *   move       the move to another host that dom0 has asked for: PublishedMove
  *   log        the latest messages, oldest first: text[]
  *
  * Invariant: each node is at most MAX_BYTES long. Where the values of a row are longer, each of them is cut.
@@ -24,7 +25,10 @@ const LOG_MS = 500;
 const CUTS = [1000, 400, 200, 100, 60, 30, 10];
 
 export interface PublishedState {
-  /** "starting", "running", or how the guest ended: "poweroff", "reboot", "crash". */
+  /**
+   * "starting", "waiting" (for a guest of another host), "running", or how the guest ended: "poweroff", "reboot",
+   * "crash", "moved".
+   */
   readonly state: string;
   /** The version of Stillpoint. */
   readonly stillpoint: string;
@@ -41,6 +45,22 @@ export interface PublishedState {
   readonly at: string;
   /** The reason given to Xen, when the guest has ended. */
   readonly reason?: number;
+  /** The host at which a guest that has moved lives now. */
+  readonly to?: string;
+}
+
+/** A move to another host that dom0 has asked for. */
+export interface PublishedMove {
+  /** "moving", "moved", or "stays": the guest continues here. */
+  readonly state: string;
+  readonly to: string;
+  /** When this was written, ISO 8601. */
+  readonly at: string;
+  /** Why the guest stays, or is not known to live there so far. */
+  readonly error?: string;
+  readonly totalMs?: number;
+  /** How long the guest stood still, ms. */
+  readonly downtimeMs?: number;
 }
 
 export interface PublishedPlace {
@@ -78,6 +98,10 @@ export class Published {
 
   state(state: PublishedState): void {
     this.put('state', JSON.stringify(state));
+  }
+
+  move(move: PublishedMove): void {
+    this.put('move', JSON.stringify({ ...move, error: cut(move.error ?? '', MAX_LINE) || undefined }));
   }
 
   facts(facts: Readonly<Record<string, string>>): void {

@@ -27,6 +27,9 @@ import { CPU_LEVELS, type CpuLevel } from './cpu-level.js';
 export const GUEST_CONFIG = '/guest/guest.cfg';
 export const GUEST_KERNEL = '/guest/kernel';
 export const GUEST_RAMDISK = '/guest/ramdisk';
+/** What the helper needs for moves: src/appliance/move-settings.ts. Its identity is beside it. */
+export const MOVE_SETTINGS = '/guest/move/settings.json';
+export const MOVE_IDENTITY = '/guest/move/identity';
 
 /** Settings that are about a domain of the host, whatever runs in it: they become the helper's, word for word. */
 const HELPERS = new Set(

@@ -88,3 +88,10 @@ export interface DomainWorld {
     'connect' | 'isAlive' | 'diesWithin' | 'kill' | 'howEnded' | 'lastLine' | 'traces'
   >;
 }
+
+/** Where a move says what happens: `facts` first, then what it is. */
+export interface MoveLog {
+  info(facts: object, what: string): void;
+  warn(facts: object, what: string): void;
+  error(facts: object, what: string): void;
+}

@@ -120,8 +120,13 @@ export interface SingleHostLinks {
   readonly guestKib?: number;
   /** Where the platform finds what belongs to the machine, if that is elsewhere than usual. */
   readonly places?: Readonly<Record<string, string>>;
-  /** The hardware address of a vif that is not the guest's. */
-  readonly ownMac?: string;
+  /** A vif of the domain that is not the guest's, and the IPv4 address that it gets. */
+  readonly own?: {
+    readonly mac: string;
+    readonly address: string;
+    readonly prefix: number;
+    readonly gateway?: string;
+  };
   /** Links for vifs, by bridge (docs/networks.md). */
   readonly networks: Readonly<Record<string, string>>;
   readonly log: (line: string) => void;

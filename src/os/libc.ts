@@ -27,8 +27,8 @@ export interface Libc {
   peerProcess(descriptor: number): number | undefined;
   /** Keeps this descriptor open when another program is executed: Node sets close-on-exec on all of them. */
   keepOpen(descriptor: number): void;
-  /** Executes another program in this process, with an empty environment. Returns only if that fails. */
-  execve(path: string, argv: readonly string[]): number;
+  /** Executes another program in this process; `environment` has NAME=VALUE. Returns only if that fails. */
+  execve(path: string, argv: readonly string[], environment?: readonly string[]): number;
 }
 
 /** Undefined if koffi is not installed, or finds the C library under none of the names it tries. */
@@ -76,7 +76,7 @@ export async function loadLibc(): Promise<Libc | undefined> {
           : undefined;
       },
       keepOpen: (descriptor) => void fcntl(descriptor, F_SETFD, 0),
-      execve: (path, argv) => execve(path, [...argv, null], [null]),
+      execve: (path, argv, environment = []) => execve(path, [...argv, null], [...environment, null]),
     };
   } catch {
     return undefined;

@@ -4,7 +4,6 @@
  * Invariant: "refused" is sent only when the guest's process is dead and has left no owner record, "accepted" only
  * when there is one. The guest's process writes the record right before the guest's first instruction.
  */
-import type { Logger } from 'pino';
 import {
   type DestinationAction,
   type DestinationEvent,
@@ -25,9 +24,10 @@ import type { Rpc } from '../../protocol/rpc.js';
 import { say } from '../../protocol/table.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
 import { JobQueue } from '../job-queue.js';
+import type { MoveLog } from '../world.js';
 
 export interface IncomingContext {
-  readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
+  readonly log: MoveLog;
   readonly clock: Clock;
   /** How long the guest's process may take to answer, ms. */
   readonly answerMs: number;

@@ -5,7 +5,6 @@
  * persisted is on disk before anything is sent. If this daemon may not decide alone, it asks the destination for as
  * long as necessary.
  */
-import type { Logger } from 'pino';
 import type { LeftImage, TravellingImage } from '../../host/images.js';
 import {
   restartSource,
@@ -29,6 +28,7 @@ import { ask, listener, say } from '../../protocol/table.js';
 import type { PeerAddress } from '../../transport/peer.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
 import { JobQueue } from '../job-queue.js';
+import type { MoveLog } from '../world.js';
 
 /** What the source stores on disk about a hand-over. */
 export interface OutgoingFile {
@@ -45,7 +45,7 @@ export interface OutgoingFile {
 
 /** What a move needs from its daemon. */
 export interface OutgoingContext {
-  readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
+  readonly log: MoveLog;
   readonly clock: Clock;
   readonly chance: Chance;
   /** How long each party may take to answer, ms. */

@@ -12,8 +12,8 @@ export const platform: PlatformModule = {
   open: () => {
     throw new Error('platform xen is for the one guest of a helper domain: it has no daemon');
   },
-  openSingleHost: async (_hostName, { networks, guestKib, ownMac, places, log }) => {
+  openSingleHost: async (_hostName, { networks, guestKib, own, places, log }) => {
     tuneEngine();
-    return XenHost.open({ places: { ...PLACES, ...places }, networks, guestKib, ownMac, log });
+    return XenHost.open({ places: { ...PLACES, ...places }, networks, guestKib, own, log });
   },
 };

@@ -16,6 +16,7 @@ import type { Networks } from '../net/networks.js';
 import { readFacts, type XenFacts } from './facts.js';
 import { XenLinks } from './links.js';
 import { OuterReader, type OuterValues } from './outer-values.js';
+import { giveAddress, type OwnAddress } from './own-network.js';
 import { PLACES, type XenPlaces } from './places.js';
 import { PUBLISHED, SYSRQ, XenStore } from './xen-store.js';
 import { connectXenbus } from './xenbus.js';
@@ -25,8 +26,8 @@ export interface XenHostOptions {
   readonly networks?: Networks;
   /** The guest's memory at its beginning, KiB. */
   readonly guestKib?: number;
-  /** The hardware address of a vif that is the helper's alone. */
-  readonly ownMac?: string;
+  /** The address of a vif that is the helper's alone. */
+  readonly own?: OwnAddress;
   /** Of the kernel under this process. */
   readonly suspends?: { readonly totalNs: number; look(): number; onSuspend(run: () => void): () => void };
   readonly log: (line: string) => void;
@@ -102,6 +103,7 @@ export class XenHost implements Host {
     const host = new XenHost(await connectXenbus((options.places ?? PLACES).xenbus), options);
     try {
       await host.begin();
+      if (options.own !== undefined) await giveAddress(host.places.sys, options.own);
     } catch (error) {
       await host.close();
       throw error;
@@ -186,9 +188,9 @@ export class XenHost implements Host {
   }
 
   private take(found: OuterValues): void {
-    const { ownMac } = this.options;
+    const { own } = this.options;
     const guests = ({ nodes }: OuterDevice): boolean =>
-      ownMac === undefined || nodes['mac']?.toLowerCase() !== ownMac;
+      own === undefined || nodes['mac']?.toLowerCase() !== own.mac;
     const values = { ...found, devices: found.devices.filter(guests) };
     this.values = values;
     const wanted = new Set(

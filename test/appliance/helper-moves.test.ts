@@ -1,0 +1,244 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type AskDaemon, askDaemon } from '../../scripts/lib/raw-daemon.js';
+import { inRoot } from '../../scripts/lib/root.js';
+import type { PublishedMove, PublishedPoint, PublishedState } from '../../src/appliance/published.js';
+import type { HostDaemon } from '../../src/control/host-daemon.js';
+import { smallKernelElf } from '../../src/demo/small-kernel.js';
+import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
+import { FakeXen, UUID } from '../support/fake-xen.js';
+import { programKernel } from '../support/program-kernel.js';
+
+/** Imports a module from dist/, because the programs that a daemon starts are beside its own modules. */
+const built = <T>(module: string): Promise<T> => import(inRoot(`dist/${module}`));
+const { openHostConfig } =
+  await built<typeof import('../../src/control/host-config.js')>('control/host-config.js');
+const { HostDaemon: Daemon } =
+  await built<typeof import('../../src/control/host-daemon.js')>('control/host-daemon.js');
+const { systemWorld } =
+  await built<typeof import('../../src/control/system-world.js')>('control/system-world.js');
+
+const DISK = { kind: 'vbd', devid: 51712 } as const;
+const NETWORK = { kind: 'vif', devid: 0, mac: '00:16:3e:01:02:03' } as const;
+const WAIT = { timeout: 25_000, interval: 20 };
+const MOVE = { maxDowntimeMs: 30, maxRounds: 30, timeoutS: 60, onTimeout: 'force', bandwidthMBs: 0 } as const;
+
+/** The machine as it is, except that the daemon's user cannot give other users to guests' processes. */
+const WITHOUT_ROOT = {
+  ...systemWorld,
+  processes: Object.create(systemWorld.processes, {
+    haveOwnUsers: { value: false },
+  }) as typeof systemWorld.processes,
+};
+
+let directory: string;
+let xen: FakeXen;
+let linux: HostDaemon;
+const at = (name: string): string => join(directory, name);
+
+/** A helper domain that waits for its guest, with one plain Linux host that trusts it and that it trusts. */
+class Helper {
+  output = '';
+  messages = '';
+  readonly status: Promise<number | null>;
+  readonly child: ChildProcess;
+
+  constructor() {
+    this.child = spawn(process.execPath, [inRoot('dist/appliance/main.js'), at('places.json')]);
+    this.child.stdout!.on('data', (bytes: Buffer) => (this.output += bytes.toString('latin1')));
+    this.child.stderr!.on('data', (bytes: Buffer) => (this.messages += bytes.toString('latin1')));
+    this.status = new Promise((resolve) => this.child.once('exit', resolve));
+  }
+
+  /** Where it listens, the `nth` time that it says so. */
+  async listens(nth = 1): Promise<string> {
+    const said = (): string[] =>
+      [...this.messages.matchAll(/listens for other hosts on (\S+)\n/g)].map((m) => m[1]);
+    await vi.waitFor(() => expect(said().length, this.messages).toBe(nth), WAIT);
+    return said()[nth - 1];
+  }
+}
+
+let helper: Helper;
+
+const published = <T>(name: string): T => JSON.parse(xen.host.read(`data/stillpoint/${name}`) || '{}') as T;
+const points = (): PublishedPoint[] => {
+  const home = `/local/domain/${xen.host.place.domid}/data/stillpoint/points`;
+  return xen.host.dom0.exists(home)
+    ? xen.host.dom0.list(home).map((name) => published<PublishedPoint>(`points/${name}`))
+    : [];
+};
+const state = (): PublishedState => published('state');
+/** As `xenstore-write` in dom0. */
+const order = (name: string, value: string): void =>
+  xen.host.write(`/local/domain/${xen.host.place.domid}/data/stillpoint/${name}`, value);
+const ask: AskDaemon = (method, params) => askDaemon(at('linux'), method, params);
+const certificate = (dir: string): string => loadIdentity(dir)!.certificate;
+
+/** The guest's configuration as one host has it. */
+const config = (disk: string, memory = 8): string =>
+  `name = "inner"\nuuid = "${UUID}"\nmemory = ${memory}\nkernel = "${at('files/kernel')}"\nextra = "interval_ms=10"\n` +
+  `disk = ["${disk},raw,xvda,w"]\nvif = ["mac=${NETWORK.mac},bridge=outer"]\n`;
+
+/** The linux host hears from its helper's address before anything is moved there. */
+async function trustHelper(address: string): Promise<void> {
+  trust(at('linux'), 'helper', certificate(at('move')), address, ['move']);
+  await ask('trustChanged', {});
+}
+
+async function create(kernel: Uint8Array, memory?: number): Promise<void> {
+  for (const name of ['files/kernel', 'guest/kernel']) writeFileSync(at(name), kernel);
+  const text = config(at('files/disk.img'), memory);
+  await ask('create', { config: text, file: 'inner.cfg', directory, paused: false });
+}
+
+/** What a client that watches the console of the guest on the Linux host has seen. */
+async function seen(pattern: RegExp): Promise<void> {
+  await vi.waitFor(
+    async () =>
+      expect(
+        Buffer.from((await ask('console', { guest: 'inner' })).latest, 'base64').toString('latin1'),
+      ).toMatch(pattern),
+    WAIT,
+  );
+}
+
+beforeEach(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'sp-move-'));
+  for (const name of ['xen', 'files', 'guest', 'linux', 'move']) mkdirSync(at(name));
+  xen = await FakeXen.start(at('xen'), [DISK, NETWORK]);
+  mkdirSync(at(`xen/sys/bus/xen/devices/vbd-${DISK.devid}/block/xvda`), { recursive: true });
+  writeFileSync(at('files/disk.img'), Buffer.alloc(1 << 20));
+  // One disk, which both hosts reach.
+  linkSync(at('files/disk.img'), at('xen/dev/xvda'));
+  writeFileSync(at('xen/proc/cmdline'), 'console=hvc0 loglevel=1 stillpoint.wait\n');
+  for (const dir of ['linux', 'move']) await initIdentity(at(dir));
+
+  const folders = { [at('files')]: at('files') };
+  const settings = { networks: { outer: 'none' }, images: folders, kernels: folders, firstDomid: 40 };
+  writeFileSync(at('linux.json'), JSON.stringify(settings));
+  linux = new Daemon({
+    ...(await openHostConfig(at('linux.json'), 'linux')),
+    dir: at('linux'),
+    listen: { host: '127.0.0.1', port: 0 },
+    plainLoopback: false,
+    log: pino({ level: 'silent' }),
+    world: WITHOUT_ROOT,
+  });
+  const port = await linux.start();
+  trust(at('move'), 'linux', certificate(at('linux')), `127.0.0.1:${port}`, ['move']);
+
+  writeFileSync(at('move/settings.json'), JSON.stringify({ address: '127.0.0.1', port: 0 }));
+  writeFileSync(at('guest/guest.cfg'), config(at('files/disk.img')));
+  const places = {
+    guest: at('guest/guest.cfg'),
+    reason: at('run/reason'),
+    host: xen.places,
+    move: at('move/settings.json'),
+    networks: { outer: 'none' },
+  };
+  writeFileSync(at('places.json'), JSON.stringify(places));
+  helper = new Helper();
+});
+afterEach(async () => {
+  helper.child.kill('SIGKILL');
+  await helper.status;
+  for (const { domid } of await ask('list', {}).catch(() => []))
+    await ask('destroy', { guest: String(domid) }).catch(() => undefined);
+  linux.close();
+  await xen.stop();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+describe('a guest of a plain Linux host and a helper domain', () => {
+  it('enters Xen and leaves it, and sees no difference', async () => {
+    await trustHelper(await helper.listens());
+    await vi.waitFor(() => expect(state().state).toBe('waiting'), WAIT);
+    await create(smallKernelElf());
+    await seen(/OBS n=/);
+    const before = await ask('points', { guest: 'inner' });
+    const stats = await ask('migrate', { guest: 'inner', host: 'helper', ...MOVE });
+    expect(stats).toMatchObject({ destination: 'helper', domid: 5 });
+    expect(await ask('list', {})).toEqual([]);
+
+    await vi.waitFor(() => expect(state()).toMatchObject({ state: 'running', domid: 5, uuid: UUID }), WAIT);
+    await vi.waitFor(() => expect(points().length).toBeGreaterThan(35), WAIT);
+    const row = (name: string) => [
+      before.find((p) => p.name === name),
+      points().find((p) => p.name === name),
+    ];
+    const [there, here] = row('domain id');
+    expect(here?.inner).toBe(there?.inner);
+    expect([there?.outer, here?.outer]).toEqual(['40', ['5']]);
+    helper.child.stdin!.write('v');
+    await vi.waitFor(() => expect(helper.output).toMatch(/OBS VERDICT .*back=0 diff=0/), WAIT);
+
+    // No host of this name is trusted: the guest stays.
+    order('migrate', 'elsewhere');
+    await vi.waitFor(
+      () => expect(published('move')).toMatchObject({ state: 'stays', to: 'elsewhere' }),
+      WAIT,
+    );
+    expect(published<PublishedMove>('move').error).toBe('no host elsewhere is trusted here');
+
+    order('migrate', 'linux');
+    expect(await helper.status, helper.messages).toBe(0);
+    expect(readFileSync(at('run/reason'), 'latin1')).toBe('0\n');
+    expect(state()).toMatchObject({ state: 'moved', to: 'linux', reason: 0 });
+    expect(published('move')).toMatchObject({ state: 'moved', to: 'linux' });
+    expect(published<PublishedMove>('move').downtimeMs).toBeGreaterThan(0);
+    expect(await ask('list', {})).toMatchObject([{ name: 'inner', uuid: UUID, domid: 41 }]);
+    await ask('type', { guest: 'inner', data: Buffer.from('v').toString('base64') });
+    await seen(/OBS VERDICT .*back=0 diff=0/);
+  });
+
+  it('stays or starts anew where a helper cannot take it in, and reboots in the helper that it came to', async () => {
+    const first = await helper.listens();
+    await trustHelper(first);
+    // It prints a line, and reboots when a key is pressed.
+    const kernel = programKernel(`
+      lea rsi, [up]
+      call print
+    wait:
+      mov edi, 0
+      xor esi, esi
+      mov eax, 29
+      syscall
+      mov eax, [r15+0x2000+3072]
+      cmp eax, [r15+0x2000+3076]
+      je wait
+      jmp reboot
+    up:
+      db "guest is up", 10, 0
+    `);
+    const migrate = () => ask('migrate', { guest: 'inner', host: 'helper' });
+    await create(kernel, 16);
+    await seen(/guest is up/);
+    await expect(migrate()).rejects.toThrow('this helper domain is for 8192');
+    await ask('destroy', { guest: 'inner' });
+    await create(kernel);
+    await seen(/guest is up/);
+    await expect(ask('migrate', { guest: 'inner', host: 'helper', copyStorage: true })).rejects.toThrow(
+      'given by its dom0',
+    );
+    // The move is given up while the guest arrives: it continues at its source, and the helper waits again.
+    const slow = ask('migrate', { guest: 'inner', host: 'helper', bandwidthMBs: 0.01 });
+    await vi.waitFor(() => ask('cancelMove', { guest: 'inner' }), WAIT);
+    await expect(slow).rejects.toThrow('the guest goes on here');
+    await trustHelper(await helper.listens(2));
+    await migrate();
+    await vi.waitFor(() => expect(state().state).toBe('running'), WAIT);
+    expect(helper.output).toBe('');
+    helper.child.stdin!.write('r');
+    await vi.waitFor(() => expect(helper.output).toContain('guest is up'), WAIT);
+    expect(state()).toMatchObject({ state: 'running', domid: 5 });
+    expect(helper.child.exitCode, helper.messages).toBe(null);
+    order('migrate', 'linux');
+    expect(await helper.status, helper.messages).toBe(0);
+    expect(await ask('list', {})).toMatchObject([{ name: 'inner' }]);
+  });
+});
