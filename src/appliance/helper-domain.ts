@@ -190,7 +190,7 @@ export class HelperDomain {
     this.show('waiting');
     const runner = await arrival;
     this.waiting = false;
-    this.log('the guest has come from another host');
+    this.log('the guest has come, and runs');
     return runner;
   }
 

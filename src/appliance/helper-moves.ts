@@ -377,6 +377,7 @@ export class HelperMoves {
 
   private notTaken(): void {
     this.where = 'not-taken';
+    this.options.hooks.log('the guest was not taken in: it goes on where it was, and is waited for anew');
     setTimeout(() => this.options.again(), SAY_WHY_MS);
   }
 
@@ -385,7 +386,7 @@ export class HelperMoves {
     caller: Caller,
   ): Promise<AnswerOf<Peer, 'moveOpen'>> {
     const { handover, config, versions, paused, key, disks = [] } = request;
-    const { settings, config: own, directory } = this.options;
+    const { settings, config: own, directory, hooks } = this.options;
     if (this.where !== 'awaited') throw new Failure('bad-state', 'this helper domain waits for no guest');
     mustBe(request, own, 'the announced guest');
     if (config === undefined)
@@ -399,6 +400,7 @@ export class HelperMoves {
     if (version === undefined)
       throw new Failure('move-failed', `versions of the stream here: ${STREAM_VERSIONS.join(', ')}`);
     this.where = 'arriving';
+    hooks.log(`the guest comes from ${this.trusts(caller.fingerprint)?.name}`);
     const ref = { handover, peer: caller.fingerprint };
     let domain: HostedDomain | undefined;
     try {
