@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -7,6 +7,7 @@ import { smallKernelElf } from '../demo/small-kernel.js';
 import { unpackKernel } from '../guest/bzimage.js';
 import { readGuestConfig } from '../guest-process/device-requests.js';
 import type { VifSettings } from '../protocol/guest-config.js';
+import { initIdentity, loadIdentity, trust } from '../transport/identity.js';
 import { writeCpio } from './cpio.js';
 import { madeMac, unwrapFile, wrapFiles } from './wrap-files.js';
 
@@ -45,6 +46,29 @@ test("beside the guest's file lie the helper's and one initrd, the appliance's w
   // It may be made again, and nothing is left of the making.
   await wrapFiles({ file: at('g.cfg'), appliance: dir, overheadMib: 300 });
   expect(readdirSync(dir).filter((name) => name.endsWith('.part'))).toEqual([]);
+});
+
+test('a helper that is to listen has its identity in its initrd, which nobody else may read', async () => {
+  const identity = at('mover');
+  const moves = { address: '10.0.0.7', prefix: 24, port: 7777, vif: 'bridge=own', identity };
+  const request = { file: at('g.cfg'), appliance: dir, output: at('moving.cfg'), moves };
+  await expect(wrapFiles(request)).rejects.toThrow(`${identity} has no identity ("stillpoint host init`);
+  expect(existsSync(at('moving.cfg'))).toBe(false);
+  await initIdentity(identity);
+  trust(identity, 'other', loadIdentity(identity)!.certificate, '10.0.0.8:7777', ['move']);
+  const { initrd } = await wrapFiles(request);
+  expect(statSync(initrd).mode & 0o777).toBe(0o600);
+  const archive = readFileSync(initrd).toString('latin1');
+  for (const name of [
+    'settings.json',
+    'identity/key.pem',
+    'identity/cert.pem',
+    'identity/trusted/other.json',
+  ])
+    expect(archive).toContain(`guest/move/${name}\0`);
+  expect(archive).toContain(`kernel = "${at('small')}"`);
+  const plain = await wrapFiles({ file: at('g.cfg'), appliance: dir });
+  expect(readFileSync(plain.initrd).toString('latin1')).not.toContain('guest/move');
 });
 
 test('a file that wrap has not made is not written over', async () => {

@@ -1,10 +1,12 @@
 /** The files of `wrap` and `unwrap`: what they read, and what they write beside the helper's configuration. */
 import { createHash, randomUUID } from 'node:crypto';
 import {
+  chmodSync,
   closeSync,
   copyFileSync,
   existsSync,
   openSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
@@ -24,7 +26,16 @@ import { nodeUnpackers } from '../os/unpackers.js';
 import { Failure } from '../protocol/failure.js';
 import { type CpioEntry, writeCpio } from './cpio.js';
 import type { CpuLevel } from './cpu-level.js';
-import { GUEST_CONFIG, GUEST_KERNEL, GUEST_RAMDISK, unwrap, wrap } from './wrap.js';
+import {
+  GUEST_CONFIG,
+  GUEST_KERNEL,
+  GUEST_RAMDISK,
+  MOVE_IDENTITY,
+  MOVE_SETTINGS,
+  unwrap,
+  type WrapMoves,
+  wrap,
+} from './wrap.js';
 
 /** A configuration of more bytes is none. */
 const MAX_CONFIG = 1 << 20;
@@ -40,6 +51,11 @@ export interface WrapRequest {
   readonly kernel?: string;
   readonly level?: CpuLevel;
   readonly overheadMib?: number;
+  /** For moves to and from other hosts. */
+  readonly moves?: Omit<WrapMoves, 'absolute'> & {
+    /** A directory as `stillpoint host init` and `host trust` make it: the helper's key, and whom it trusts. */
+    readonly identity: string;
+  };
 }
 
 export interface WrapResult {
@@ -105,8 +121,29 @@ function applianceFiles(given: string | undefined): { readonly vmlinux: string; 
   return { vmlinux: realpathSync(vmlinux), initrd: realpathSync(initrd) };
 }
 
+/** The files of a helper's identity, as they are to lie in the helper. */
+function identityFiles(directory: string): CpioEntry[] {
+  const names = ['key.pem', 'cert.pem'];
+  try {
+    names.push(...readdirSync(path.join(directory, 'identity/trusted')).filter(isTrusted).map(inTrusted));
+    return names.map((name) => ({
+      path: `${MOVE_IDENTITY}/${name}`.slice(1),
+      mode: 0o600,
+      data: readFileSync(path.join(directory, 'identity', name)),
+    }));
+  } catch (error) {
+    throw new Failure(
+      'bad-config',
+      `${directory} has no identity ("stillpoint host init --dir ${directory}" makes one): ${(error as Error).message}`,
+    );
+  }
+}
+const isTrusted = (name: string): boolean => name.endsWith('.json');
+const inTrusted = (name: string): string => `trusted/${name}`;
+
 export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
-  const { file } = request;
+  const { file, moves } = request;
+  const folder = path.dirname(path.resolve(file));
   const output = path.resolve(request.output ?? file.replace(/([.]cfg)?$/, SUFFIX));
   const initrd = `${output.replace(/[.]cfg$/, '')}.initrd`;
   const appliance = applianceFiles(request.appliance);
@@ -120,8 +157,8 @@ export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
     kernel: request.kernel === undefined ? undefined : path.resolve(request.kernel),
     level: request.level,
     overheadMib: request.overheadMib,
+    moves: moves && { ...moves, absolute: (name) => (name === '' ? '' : path.resolve(folder, name)) },
   });
-  const folder = path.dirname(path.resolve(file));
   const read = (what: string, name: string): Buffer => {
     try {
       return readFileSync(path.resolve(folder, name));
@@ -147,9 +184,14 @@ export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
     entry(GUEST_CONFIG, wrapped.guestConfig),
     entry(GUEST_KERNEL, kernel),
     ...(ramdisk === undefined ? [] : [entry(GUEST_RAMDISK, ramdisk)]),
+    ...(moves === undefined
+      ? []
+      : [entry(MOVE_SETTINGS, JSON.stringify(wrapped.moves)), ...identityFiles(moves.identity)]),
   ]);
   appear(initrd, (temporary) => {
     copyFileSync(appliance.initrd, temporary);
+    // It has the helper's key.
+    if (moves !== undefined) chmodSync(temporary, 0o600);
     const end = openSync(temporary, 'a');
     try {
       writeFileSync(end, archive);

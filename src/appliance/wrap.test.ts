@@ -235,3 +235,37 @@ test('disks have the names that Linux gives them by their numbers', () => {
   ]);
   expect(linuxDisk(1 << 8)).toBeUndefined();
 });
+
+const MOVES = { address: '10.0.0.7', prefix: 24, port: 7777, vif: 'bridge=own' };
+const moves = { ...MOVES, absolute: (name: string) => (name === '' ? '' : `/srv/${name}`) };
+
+test('a guest that is to move has its files as other hosts name them, and its helper one vif more', () => {
+  const disk = 'format=qcow2,vdev=xvda,access=r,untrusted,target=/srv/a,b.img';
+  const source = `${MINIMAL}on_reboot = "preserve"\ndisk = ["${disk}"]\n`;
+  const wrapped = wrap(Buffer.from(`${source}vif = ["bridge=br0"]\n`), { ...OPTIONS, moves });
+  expect(wrapped.moves).toEqual({
+    address: '10.0.0.7',
+    port: 7777,
+    vif: { mac: '00:16:3e:12:00:065535', prefix: 24, gateway: undefined },
+  });
+  const guest = readXlConfig(wrapped.guestConfig, '/guest/guest.cfg');
+  expect(guest).toMatchObject({ kernel: '/srv/k', onReboot: 'preserve' });
+  expect(guest.disks).toMatchObject([
+    { target: '/srv/a,b.img', format: 'qcow2', vdev: 'xvda', readOnly: true, trusted: false },
+  ]);
+  expect(guest.vifs.length).toBe(1);
+  const helper = outer(`${source}vif = ["bridge=br0"]\n`, { moves });
+  expect(helper['vif']).toEqual(['mac=00:16:3e:12:00:00,bridge=br0', 'mac=00:16:3e:12:00:065535,bridge=own']);
+  expect(helper['on_reboot']).toBe('preserve');
+});
+
+test('a guest that may live on another host is not started anew by dom0 when its helper has ended', () => {
+  for (const policy of ['on_crash = "restart"', 'on_poweroff = "restart"', 'on_watchdog = "rename-restart"'])
+    expect(refusal(`${MINIMAL}${policy}\n`, { moves })).toMatch(
+      /^g[.]cfg:3:\d+: on_\w+ = "[a-z-]+" cannot be wrapped with --listen: /,
+    );
+  expect(refusal(`${MINIMAL}on_crash = "restart"\n`)).toBe('nothing is refused');
+  expect(refusal(`${MINIMAL}on_reboot = "restart"\non_crash = "preserve"\n`, { moves })).toBe(
+    'nothing is refused',
+  );
+});

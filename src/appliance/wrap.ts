@@ -22,6 +22,7 @@ import {
 import { VERSION } from '../protocol/generated/version.js';
 import type { DiskSpec } from '../protocol/guest-config.js';
 import { CPU_LEVELS, type CpuLevel } from './cpu-level.js';
+import type { MoveSettings } from './move-settings.js';
 
 /** Where the guest's files are in the helper domain. */
 export const GUEST_CONFIG = '/guest/guest.cfg';
@@ -30,6 +31,9 @@ export const GUEST_RAMDISK = '/guest/ramdisk';
 /** What the helper needs for moves: src/appliance/move-settings.ts. Its identity is beside it. */
 export const MOVE_SETTINGS = '/guest/move/settings.json';
 export const MOVE_IDENTITY = '/guest/move/identity';
+
+/** The number of which the address of the helper's own vif is made: no guest has so many. */
+const OWN_VIF = 0xffff;
 
 /** Settings that are about a domain of the host, whatever runs in it: they become the helper's, word for word. */
 const HELPERS = new Set(
@@ -65,6 +69,20 @@ export interface WrapOptions {
   readonly kernel?: string;
   readonly level?: CpuLevel;
   readonly overheadMib?: number;
+  /** The guest is to move to other hosts, and to come from them. */
+  readonly moves?: WrapMoves;
+}
+
+export interface WrapMoves {
+  /** IPv4, of the helper's own vif. */
+  readonly address: string;
+  readonly prefix: number;
+  readonly port: number;
+  readonly gateway?: string;
+  /** What xl is to know of that vif, without its address: "bridge=xenbr0". */
+  readonly vif: string;
+  /** An absolute path of a file that the guest's configuration names. */
+  readonly absolute: (name: string) => string;
 }
 
 export interface Wrapped {
@@ -74,6 +92,8 @@ export interface Wrapped {
   readonly cmdline: string;
   /** What the helper reads inside. */
   readonly guestConfig: string;
+  /** With `moves`, what the helper reads of them. */
+  readonly moves: MoveSettings | undefined;
   readonly warnings: readonly string[];
   /** The helper's file, given the size of the guest's kernel and ramdisk. */
   helper(fileBytes: number): { readonly config: Buffer; readonly memoryMib: number };
@@ -164,7 +184,7 @@ class Guest {
   }
 
   /** Each disk for the helper, as it was, and for the guest. */
-  disks(): { readonly outer: string; readonly inner: string }[] {
+  disks(asNamed: boolean): { readonly outer: string; readonly inner: string }[] {
     const taken = new Map<string, string>();
     return this.items('disk').map((item) => {
       const disk = parseDisk(item.text, (message) => this.fail(item, message), 'passed-over');
@@ -177,7 +197,7 @@ class Guest {
       if (other !== undefined)
         fail(`vdev ${disk.vdev} and that of '${other}' would both be ${name} in the helper domain`);
       taken.set(name, item.text);
-      return { outer: item.text, inner: innerDisk(disk, name) };
+      return { outer: item.text, inner: asNamed ? namedDisk(disk) : innerDisk(disk, name) };
     });
   }
 
@@ -203,12 +223,23 @@ class Guest {
   }
 }
 
+/** A disk as other hosts name it: there it may be opened by that name and format, which here is dom0's affair. */
+function namedDisk(disk: DiskSpec): string {
+  const words = [`format=${disk.format}`, `vdev=${disk.vdev}`, `access=${disk.readOnly ? 'r' : 'w'}`];
+  return [...words, ...diskFlags(disk), `target=${disk.target}`].join(',');
+}
+
 function innerDisk(disk: DiskSpec, name: string): string {
   const words = [`/dev/${name}`, 'raw', disk.vdev, disk.readOnly ? 'r' : 'w'];
+  return [...words, ...diskFlags(disk)].join(',');
+}
+
+function diskFlags(disk: DiskSpec): string[] {
+  const words: string[] = [];
   if (disk.cdrom) words.push('cdrom');
   if (!disk.discard) words.push('no-discard');
   if (!disk.trusted) words.push('untrusted');
-  return words.join(',');
+  return words;
 }
 
 /** The settings that the guest itself has; its loader is replaced by the kernel that is given. */
@@ -239,7 +270,31 @@ function checkLoader({ file, settings }: ConfigFile, kernel: string | undefined)
   );
 }
 
-function innerConfig(xl: XlConfig, uuid: string, disks: readonly string[], vifs: readonly string[]): string {
+/** What another host has to know of the guest that the helper's own file says: what follows when it ends. */
+const POLICIES = ['on_poweroff', 'on_reboot', 'on_crash'];
+
+/** What follows an end by which the guest may live on another host: dom0 must not start it here again. */
+const MUST_NOT_RESTART = ['on_poweroff', 'on_crash', 'on_watchdog'];
+
+function checkPolicies({ file, settings }: ConfigFile): void {
+  for (const name of MUST_NOT_RESTART) {
+    const value = settings.get(name)?.value;
+    if (value?.kind !== 'text' || !/restart/.test(value.text)) continue;
+    throw new ConfigError(
+      `${file}:${value.line}:${value.column}: ${name} = "${value.text}" cannot be wrapped with --listen: ` +
+        'when its helper ends like that, the guest may live on another host, and must not be started here',
+    );
+  }
+}
+
+function innerConfig(
+  xl: XlConfig,
+  uuid: string,
+  disks: readonly string[],
+  vifs: readonly string[],
+  more: readonly string[],
+  files: { readonly kernel: string; readonly ramdisk: string },
+): string {
   return [
     setting('name', xl.name),
     setting('uuid', uuid),
@@ -247,10 +302,11 @@ function innerConfig(xl: XlConfig, uuid: string, disks: readonly string[], vifs:
     setting('maxmem', xl.maxMemoryKib / 1024),
     setting('vcpus', xl.vcpus),
     setting('maxvcpus', xl.maxVcpus),
-    setting('kernel', GUEST_KERNEL),
-    ...(xl.ramdisk === undefined ? [] : [setting('ramdisk', GUEST_RAMDISK)]),
+    setting('kernel', files.kernel),
+    ...(xl.ramdisk === undefined ? [] : [setting('ramdisk', files.ramdisk)]),
     setting('cmdline', xl.cmdline),
     setting('clock', xl.clock),
+    ...more,
     ...list('disk', disks),
     ...list('vif', vifs),
     '',
@@ -264,9 +320,15 @@ export function wrap(source: Uint8Array, options: WrapOptions): Wrapped {
   const xl = readXlSettings(guestSettings(config, options.kernel));
   const guest = new Guest(config);
   const uuid = xl.uuid ?? options.makeUuid();
-  const disks = guest.disks();
+  const { moves } = options;
+  const disks = guest.disks(moves !== undefined);
   const vifs = guest.vifs(uuid, options.makeMac);
   const overhead = options.overheadMib ?? OVERHEAD_MIB;
+  if (moves !== undefined) checkPolicies(config);
+  const ownMac = options.makeMac(uuid, OWN_VIF);
+  const policies = [...config.settings.values()].filter(({ name }) => POLICIES.includes(name));
+  const helperVifs = vifs.map(({ outer }) => outer);
+  if (moves !== undefined) helperVifs.push(`mac=${ownMac},${moves.vif}`);
 
   const helper = (fileBytes: number) => {
     const memoryMib = helperMemoryMib(xl.maxMemoryKib, fileBytes, overhead);
@@ -289,10 +351,7 @@ export function wrap(source: Uint8Array, options: WrapOptions): Wrapped {
         'disk',
         disks.map(({ outer }) => outer),
       ),
-      ...list(
-        'vif',
-        vifs.map(({ outer }) => outer),
-      ),
+      ...list('vif', helperVifs),
       ...(options.level === undefined ? [] : list('cpuid', CPU_LEVELS[options.level])),
       '',
       '',
@@ -308,7 +367,16 @@ export function wrap(source: Uint8Array, options: WrapOptions): Wrapped {
       uuid,
       disks.map(({ inner }) => inner),
       vifs.map(({ inner }) => inner),
+      moves === undefined ? [] : policies.map(({ name, value }) => `${name} = ${valueText(value)}`),
+      moves === undefined
+        ? { kernel: GUEST_KERNEL, ramdisk: GUEST_RAMDISK }
+        : { kernel: moves.absolute(xl.kernel), ramdisk: moves.absolute(xl.ramdisk ?? '') },
     ),
+    moves: moves && {
+      address: moves.address,
+      port: moves.port,
+      vif: { mac: ownMac, prefix: moves.prefix, gateway: moves.gateway },
+    },
     warnings: [...xl.warnings, ...guest.warnings],
     helper,
   };

@@ -7,6 +7,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AskDaemon, askDaemon } from '../../scripts/lib/raw-daemon.js';
 import { inRoot } from '../../scripts/lib/root.js';
 import type { PublishedMove, PublishedPoint, PublishedState } from '../../src/appliance/published.js';
+import { wrap } from '../../src/appliance/wrap.js';
+import { madeMac } from '../../src/appliance/wrap-files.js';
 import type { HostDaemon } from '../../src/control/host-daemon.js';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
@@ -133,7 +135,15 @@ beforeEach(async () => {
   trust(at('move'), 'linux', certificate(at('linux')), `127.0.0.1:${port}`, ['move']);
 
   writeFileSync(at('move/settings.json'), JSON.stringify({ address: '127.0.0.1', port: 0 }));
-  writeFileSync(at('guest/guest.cfg'), config());
+  const wrapped = wrap(Buffer.from(config()), {
+    file: 'inner.cfg',
+    kernelPath: '/vmlinux',
+    ramdiskPath: '/initrd',
+    makeUuid: () => UUID,
+    makeMac: madeMac,
+    moves: { address: '10.0.0.7', prefix: 24, port: 7777, vif: 'bridge=own', absolute: (name) => name },
+  });
+  writeFileSync(at('guest/guest.cfg'), wrapped.guestConfig);
   const places = {
     guest: at('guest/guest.cfg'),
     reason: at('run/reason'),
@@ -237,7 +247,7 @@ describe('a guest of a plain Linux host and a helper domain', () => {
     expect(helper.output).toBe('');
     helper.child.stdin!.write('r');
     await vi.waitFor(() => expect(helper.output).toContain('guest is up'), WAIT);
-    expect(state()).toMatchObject({ state: 'running', domid: 5 });
+    await vi.waitFor(() => expect(state()).toMatchObject({ state: 'running', domid: 5 }), WAIT);
     expect(helper.child.exitCode, helper.messages).toBe(null);
   });
 });
