@@ -409,7 +409,13 @@ export class HelperMoves {
       const move = new IncomingMove(this.incomingContext(), handover, caller.fingerprint, domain, false);
       this.incoming = move;
       const from = { host: settings.address, identity: handover, key };
-      const wanted = { host: this.grant(), from, ports: [0], disks: [], expected: domain.expectation() };
+      const wanted = {
+        host: this.grant(),
+        from,
+        ports: [settings.port && settings.port + 1],
+        disks: [],
+        expected: domain.expectation(),
+      };
       const { port } = await domain.ask('receive', wanted, ANSWER_MS);
       await move.open(caller.rpc);
       if (caller.rpc.closed) move.cut(caller.rpc);

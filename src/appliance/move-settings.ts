@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { check } from '../protocol/check.js';
 import { parseJson } from '../protocol/json.js';
-import { fields, is, like, port, whole } from '../protocol/shapes.js';
+import { fields, is, like, whole } from '../protocol/shapes.js';
 
 const PART = '(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
 export const IPV4 = new RegExp(`^${PART}([.]${PART}){3}$`);
@@ -14,7 +14,7 @@ const ipv4 = like(IPV4, 'an IPv4 address');
 
 const shape = fields({
   address: is(ipv4, 'where the helper listens'),
-  port: is(port, 'its port; 0 for any'),
+  port: is(whole(0, 65_534), 'its port; a guest arrives at the one after it; 0 for any two'),
   vif: v.optional(
     is(
       fields({

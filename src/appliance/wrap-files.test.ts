@@ -52,7 +52,9 @@ test('a helper that is to listen has its identity in its initrd, which nobody el
   const identity = at('mover');
   const moves = { address: '10.0.0.7', prefix: 24, port: 7777, vif: 'bridge=own', identity };
   const request = { file: at('g.cfg'), appliance: dir, output: at('moving.cfg'), moves };
-  await expect(wrapFiles(request)).rejects.toThrow(`${identity} has no identity ("stillpoint host init`);
+  await expect(wrapFiles(request)).rejects.toThrow(
+    `${identity} has no identity ("stillpoint host --dir ${identity} init" makes one)`,
+  );
   expect(existsSync(at('moving.cfg'))).toBe(false);
   await initIdentity(identity);
   trust(identity, 'other', loadIdentity(identity)!.certificate, '10.0.0.8:7777', ['move']);

@@ -134,7 +134,7 @@ function identityFiles(directory: string): CpioEntry[] {
   } catch (error) {
     throw new Failure(
       'bad-config',
-      `${directory} has no identity ("stillpoint host init --dir ${directory}" makes one): ${(error as Error).message}`,
+      `${directory} has no identity ("stillpoint host --dir ${directory} init" makes one): ${(error as Error).message}`,
     );
   }
 }

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Appliance } from '../../../scripts/lib/appliance.js';
 import { type CpioEntry, writeCpio } from '../../../src/appliance/cpio.js';
-import { wrapFiles } from '../../../src/appliance/wrap-files.js';
+import { type WrapRequest, wrapFiles } from '../../../src/appliance/wrap-files.js';
 
 export interface HelperDomain {
   /** HELPER.cfg, with dom0's paths. */
@@ -27,6 +27,7 @@ export interface HelperOptions {
   readonly files?: readonly CpioEntry[];
   /** Words for the helper's own Linux. */
   readonly kernelWords?: string;
+  readonly moves?: WrapRequest['moves'];
 }
 
 export async function helperDomain(appliance: Appliance, options: HelperOptions): Promise<HelperDomain> {
@@ -37,7 +38,7 @@ export async function helperDomain(appliance: Appliance, options: HelperOptions)
     for (const [name, from] of Object.entries(options.guestFiles))
       if (typeof from === 'string') copyFileSync(from, join(dir, name));
       else writeFileSync(join(dir, name), from);
-    const made = await wrapFiles({ file, appliance: appliance.dir });
+    const made = await wrapFiles({ file, appliance: appliance.dir, moves: options.moves });
     if (options.files !== undefined) appendFileSync(made.initrd, writeCpio(options.files));
     const config = readFileSync(made.config, 'utf8')
       .replace(/^kernel = .*$/m, `kernel = "${options.kernelPath}"`)

@@ -43,6 +43,8 @@ export interface BedOptions {
   readonly processors?: number;
   /** What is to lie in dom0's folder /s: a file of this machine by its path, or the bytes. */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
+  /** More of the machine: arguments of QEMU. */
+  readonly more?: readonly string[];
 }
 
 export class XenBed {
@@ -98,6 +100,7 @@ export class XenBed {
       ],
       ...['-serial', 'chardev:console', '-device', 'virtio-serial-pci'],
       ...ports.flatMap((id) => [...socket(id), '-device', `virtserialport,chardev=${id},name=${id}`]),
+      ...(options.more ?? []),
     ];
     // A process group of its own: what ends this one by its group does not end the keeper.
     const keeper = spawn('/bin/sh', ['-c', KEEPER, 'keeper', dir, emulator.file, ...args], {

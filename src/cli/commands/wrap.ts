@@ -35,8 +35,8 @@ interface Listen {
 function listen(text: string): Listen {
   const [, address = '', prefix, port] = /^([0-9.]+)[/](\d{1,2}):(\d{1,5})$/.exec(text) ?? [];
   const found = { address: ipv4(address), prefix: Number(prefix), port: Number(port) };
-  if (!(found.prefix >= 1 && found.prefix <= 32 && found.port >= 1 && found.port <= 65_535))
-    throw new InvalidArgumentError('a network of 1 to 32 bits and a port from 1 to 65535 are expected.');
+  if (!(found.prefix >= 1 && found.prefix <= 32 && found.port >= 1 && found.port <= 65_534))
+    throw new InvalidArgumentError('a network of 1 to 32 bits and a port from 1 to 65534 are expected.');
   return found;
 }
 
