@@ -1,0 +1,170 @@
+// A guest moves between a plain Linux host, which is this machine, and a helper domain on the bed's Xen: into Xen, by
+// `xl migrate` within it, and out again. An observer in the guest says whether it has seen any of it.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Appliance } from '../../../scripts/lib/appliance.js';
+import { ask, cli, type DaemonHost, typed } from '../../../scripts/lib/daemons.js';
+import type { MoveStats } from '../../../src/protocol/moves.js';
+import { initIdentity, trust } from '../../../src/transport/identity.js';
+import { helperDomain } from './helper-domain.js';
+import type { XenBed } from './xen-bed.js';
+
+const NETWORK = '192.168.77';
+/** What the emulator calls this machine. */
+const MACHINE = `${NETWORK}.254`;
+const HELPER = `${NETWORK}.20`;
+const XEN_KERNEL = '/s/appliance-vmlinux';
+const BOOT_S = 240;
+const MOVE_S = 240;
+const SAY_S = 120;
+
+/**
+ * What QEMU needs so that helper domains reach this machine's loopback, and are reached by it at `port` and the one after
+ * it.
+ */
+export function networkOf(port: number): string[] {
+  const forwards = [port, port + 1].map((p) => `hostfwd=tcp:127.0.0.1:${p}-${HELPER}:${p}`);
+  const user = [
+    'user',
+    'id=linux',
+    `net=${NETWORK}.0/24`,
+    `host=${MACHINE}`,
+    `dns=${NETWORK}.253`,
+    ...forwards,
+  ];
+  return ['-netdev', user.join(','), '-device', 'virtio-net-pci,netdev=linux'];
+}
+
+export interface LinuxMovesOptions {
+  /** As `networkOf` was given. */
+  readonly port: number;
+  /** xl.cfg of the guest, with name, uuid and no network; its files are named as in `files`. */
+  readonly guest: string;
+  readonly files: Readonly<Record<string, Uint8Array | string>>;
+  /** What the guest prints once it observes, what is typed for its verdict, and that. */
+  readonly observes: RegExp;
+  readonly ask: string;
+  readonly verdict: RegExp;
+  readonly say: (what: string) => void;
+}
+
+export interface LinuxMoves {
+  /** From Linux into Xen, as the daemon tells it. */
+  readonly into: MoveStats;
+  /** From Xen to Linux, as the helper tells it, ms. */
+  readonly out: { readonly totalMs: number; readonly downtimeMs: number };
+  /** The domain ids of the helper: `xl migrate` changes it. */
+  readonly domids: readonly number[];
+  readonly verdict: RegExpExecArray;
+}
+
+class LinuxHost implements Pick<DaemonHost, 'dir'> {
+  readonly dir: string;
+  private constructor(
+    private readonly root: string,
+    readonly child: ChildProcess,
+    readonly port: number,
+  ) {
+    this.dir = join(root, 'linux');
+  }
+
+  static async start(root: string): Promise<LinuxHost> {
+    const folders = { [root]: root };
+    writeFileSync(join(root, 'linux.json'), JSON.stringify({ images: folders, kernels: folders }));
+    const args = [
+      'host',
+      '--name',
+      'linux',
+      '--listen',
+      '127.0.0.1:0',
+      '--dir',
+      join(root, 'linux'),
+      '--json',
+    ];
+    const child = spawn(process.execPath, [cli, ...args, '--config', join(root, 'linux.json')], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const line = await new Promise<string>((done) => child.stdout.once('data', (d) => done(String(d))));
+    child.stdout.resume();
+    return new LinuxHost(root, child, (JSON.parse(line) as { port: number }).port);
+  }
+
+  async stop(): Promise<void> {
+    for (const { domid } of await ask(this, 'list', {}).catch(() => []))
+      await ask(this, 'destroy', { guest: String(domid) }).catch(() => undefined);
+    this.child.kill();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+const NAME = /^name = "(\w+)"$/m;
+
+export async function linuxMoves(
+  bed: XenBed,
+  appliance: Appliance,
+  options: LinuxMovesOptions,
+): Promise<LinuxMoves> {
+  const { port, guest, files, say } = options;
+  const name = NAME.exec(guest)![1];
+  const root = mkdtempSync(join(tmpdir(), 'linux-moves-'));
+  for (const dir of ['linux', 'xen']) mkdirSync(join(root, dir));
+  const [own, theirs] = [await initIdentity(join(root, 'linux')), await initIdentity(join(root, 'xen'))];
+  trust(join(root, 'linux'), 'xen', theirs.certificate, `127.0.0.1:${port}`, ['move']);
+  const linux = await LinuxHost.start(root);
+  try {
+    trust(join(root, 'xen'), 'linux', own.certificate, `${MACHINE}:${linux.port}`, ['move']);
+    const { config, initrd } = await helperDomain(appliance, {
+      guest,
+      guestFiles: files,
+      kernelPath: XEN_KERNEL,
+      initrdPath: `/s/${name}.initrd`,
+      kernelWords: 'mitigations=off stillpoint.wait',
+      moves: { address: HELPER, prefix: 24, port, vif: 'bridge=xenbr0', identity: join(root, 'xen') },
+    });
+    await bed.must('ip link set eth0 master xenbr0 && ip link set eth0 up', 30);
+    await bed.put(initrd, `/s/${name}.initrd`);
+    await bed.put(Buffer.from(config), `/s/${name}.cfg`);
+    await bed.must(`xl create /s/${name}.cfg`, 120);
+    const node = (path: string): string => `/local/domain/$(xl domid ${name})/data/stillpoint/${path}`;
+    const until = (path: string, words: string, seconds: number): Promise<string> =>
+      bed.must(
+        `until xenstore-read -R ${node(path)} 2>/dev/null | grep '${words}'; do sleep 0.5; done`,
+        seconds,
+      );
+    const domid = async (): Promise<number> => Number(await bed.must(`xl domid ${name}`, 30));
+    await until('state', '"waiting"', BOOT_S);
+    say('the helper domain waits');
+
+    for (const [file, from] of Object.entries(files))
+      if (typeof from !== 'string') writeFileSync(join(root, file), from);
+    const config1 = guest.replace(/^(kernel|ramdisk) = "(.*)"$/gm, (_, what, file) => {
+      const from = files[file as string];
+      return `${what} = "${typeof from === 'string' ? from : join(root, file as string)}"`;
+    });
+    await ask(linux, 'create', { config: config1, file: `${name}.cfg`, directory: root });
+    await typed(linux, name, '', options.observes, SAY_S);
+    say('the guest observes, on Linux');
+    const into = await ask(linux, 'migrate', { guest: name, host: 'xen', timeoutS: MOVE_S });
+    await until('state', '"running"', MOVE_S);
+    const domids = [await domid()];
+    say(
+      `it is in Xen: ${Math.round(into.totalMs)} ms, of which it stood still for ${Math.round(into.downtimeMs)}`,
+    );
+    await bed.must(`xl migrate -s /sbin/counting-ssh ${name} localhost`, MOVE_S);
+    domids.push(await domid());
+    await until('state', '"moves":1', MOVE_S);
+    say(`xl migrate: the domain is ${domids[1]} now`);
+    await bed.must(`xenstore-write ${node('migrate')} linux`, 30);
+    const out = JSON.parse(
+      await until('move', '"moved"\\|"stays"\\|"unsettled"', MOVE_S),
+    ) as LinuxMoves['out'];
+    say(`it is on Linux again: ${JSON.stringify(out)}`);
+    await bed.must(`while xl domid ${name} 2>/dev/null; do sleep 0.2; done`, MOVE_S);
+    const said = await typed(linux, name, options.ask, options.verdict, SAY_S);
+    return { into, out, domids, verdict: options.verdict.exec(said)! };
+  } finally {
+    await linux.stop();
+  }
+}
