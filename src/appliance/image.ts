@@ -62,6 +62,8 @@ const SYSCTL_LINES = [
   '/proc/sys/net/ipv6/conf/default/disable_ipv6 1',
   // Large pages only for the guest's memory, which asks for them.
   '/sys/kernel/mm/transparent_hugepage/enabled madvise',
+  // For large pages Linux has just put aside a twentieth of its memory. This is more than it does without them.
+  '/proc/sys/vm/min_free_kbytes 6144',
 ];
 
 export interface ApplianceVersion {

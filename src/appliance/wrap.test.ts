@@ -3,7 +3,7 @@ import { readXlConfig } from '../guest/config.js';
 import { vdevNumber } from '../guest/disk-spec.js';
 import { parseConfig } from '../guest/xl-cfg.js';
 import { CPU_LEVELS } from './cpu-level.js';
-import { linuxDisk, OVERHEAD_MIB, unwrap, type WrapOptions, wrap } from './wrap.js';
+import { HELPER_CMDLINE, linuxDisk, OVERHEAD_MIB, unwrap, type WrapOptions, wrap } from './wrap.js';
 
 const UUID = '12345678-1234-1234-1234-123456789abc';
 const OPTIONS: WrapOptions = {
@@ -71,7 +71,7 @@ test("the helper has its guest's name, uuid, disks, vifs, processors and policie
     uuid: 'abcdef01-0000-0000-0000-000000000001',
     kernel: OPTIONS.kernelPath,
     ramdisk: OPTIONS.ramdiskPath,
-    cmdline: 'console=hvc0 loglevel=1',
+    cmdline: HELPER_CMDLINE,
     memory: expect.stringMatching(/^\d+$/),
     vcpus: '2',
     maxvcpus: '4',

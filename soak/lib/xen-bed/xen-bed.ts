@@ -17,8 +17,11 @@ import { type BedParts, buildBed, findEmulator } from './build.js';
 import { Channel, type Ended } from './channel.js';
 import { emulatorFailures } from './emulator-failures.js';
 
-/** V8 needs SSSE3 and SSE4.1 in a domain; `-cpu max` of QEMU 7.2 corrupts memory of user programs. */
-const CPU = 'qemu64,+svm,+npt,family=6,model=6,+ssse3,+sse4.1,+sse4.2,+popcnt';
+/**
+ * V8 needs SSSE3 and SSE4.1 in a domain, and Linux waits seconds for random numbers without RDRAND; `-cpu max` of QEMU
+ * 7.2 corrupts memory of user programs.
+ */
+const CPU = 'qemu64,+svm,+npt,family=6,model=6,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand';
 const CHANNELS = 3;
 /** For commands of a person, from another process. */
 export const HAND = 'hand';
