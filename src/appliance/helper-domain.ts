@@ -18,6 +18,7 @@ import { SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend } 
 import { cpuFault } from './cpu-check.js';
 import { HelperConsole } from './helper-console.js';
 import type { HelperMoves } from './helper-moves.js';
+import { type MoveOrder, readMoveOrder } from './move-order.js';
 import { type MoveSettings, readMoveSettings } from './move-settings.js';
 import { OwnDevices } from './own-devices.js';
 import type { Places } from './places.js';
@@ -63,6 +64,7 @@ export class HelperDomain {
   private devices: OwnDevices | undefined;
   private leaving = false;
   private waiting = false;
+  private listens: string | undefined;
 
   constructor(
     private readonly places: Places,
@@ -179,8 +181,8 @@ export class HelperDomain {
     this.waiting = told && !transfers.cameHere;
     const arrival = this.waiting ? transfers.arrival() : undefined;
     const port = await transfers.listen();
-    const { address } = transfers.settings;
-    this.log(`listens for other hosts on ${address}:${port}`);
+    this.listens = `${transfers.settings.address}:${port}`;
+    this.log(`listens for other hosts on ${this.listens}`);
     if (arrival === undefined) {
       const runner = await transfers.create();
       // A guest that has come is powered on here again when it reboots.
@@ -198,7 +200,7 @@ export class HelperDomain {
     const { HelperMoves } = await import('./helper-moves.js');
     const { guest, reason, move = '' } = this.places;
     const file = (name: string): Uint8Array => readFileSync(join(dirname(guest), name));
-    this.host.onOrder?.('migrate', (to) => void this.migrate(to));
+    this.host.onOrder?.('migrate', (value) => this.order(() => this.migrate(readMoveOrder(value))));
     this.host.onOrder?.('migrate-cancel', () => this.order(() => this.transfers?.cancel()));
     this.host.onOrder?.('migrate-settle', (where) =>
       this.order(() => {
@@ -226,17 +228,18 @@ export class HelperDomain {
   }
 
   /** dom0 wants the guest to live on another host. */
-  private async migrate(to: string): Promise<void> {
+  private async migrate({ to, options }: MoveOrder): Promise<void> {
     const { transfers, published } = this;
     const tell = (state: string, more: Partial<PublishedMove> = {}): void =>
       published?.move({ state, to, at: new Date().toISOString(), ...more });
-    if (transfers === undefined || this.leaving) return this.log('the guest is moving already');
+    if (transfers === undefined || this.leaving)
+      throw new Failure('bad-state', 'the guest is moving already');
     this.leaving = true;
     this.devices?.hold(true);
     this.log(`dom0 wants the guest to live on ${to}`);
     tell('moving');
     try {
-      const { totalMs, downtimeMs } = await transfers.migrate(to);
+      const { totalMs, downtimeMs } = await transfers.migrate(to, options);
       tell('moved', { totalMs, downtimeMs });
     } catch (error) {
       const { message } = error as Error;
@@ -310,6 +313,7 @@ export class HelperDomain {
       outageNs: runner?.outageNs?.() ?? 0,
       clock: config.clock,
       at: new Date().toISOString(),
+      listens: this.listens,
       reason,
       to,
     };

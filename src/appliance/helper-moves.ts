@@ -31,7 +31,7 @@ import { ProtocolError } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
 import type { GuestConfig } from '../protocol/guest-config.js';
 import { GUEST, GUEST_FILES } from '../protocol/guest-process.js';
-import { DEFAULT_MOVE, type MoveStats } from '../protocol/moves.js';
+import type { MoveOptions, MoveStats } from '../protocol/moves.js';
 import { PEER, type Peer, TO_DESTINATION } from '../protocol/peer.js';
 import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
 import { keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
@@ -165,7 +165,7 @@ export class HelperMoves {
   }
 
   /** Moves the guest to a host that is trusted, by its name or its address. Fails if the guest stays here. */
-  async migrate(to: string): Promise<MoveStats> {
+  async migrate(to: string, options: MoveOptions): Promise<MoveStats> {
     const { domain, service } = this;
     if (this.where !== 'here' || domain === undefined || service?.guest === undefined)
       throw new Failure('bad-state', 'the guest is not here');
@@ -175,7 +175,7 @@ export class HelperMoves {
     const { domid, uuid } = domain.state;
     const file = { handover: systemChance.uuid(), domid, uuid, peer };
     this.outgoing = new OutgoingMove(this.outgoingContext(peer), domain, file);
-    return this.outgoing.run(DEFAULT_MOVE, false);
+    return this.outgoing.run(options, false);
   }
 
   /** When this resolves, the guest continues here. */

@@ -43,6 +43,8 @@ export interface PublishedState {
   readonly clock: string;
   /** When this was written, ISO 8601. */
   readonly at: string;
+  /** Where it listens for other hosts, if it was made for that. */
+  readonly listens?: string;
   /** The reason given to Xen, when the guest has ended. */
   readonly reason?: number;
   /** The host at which a guest that has moved lives now. */

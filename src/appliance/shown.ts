@@ -41,13 +41,28 @@ async function homeOf(xs: XenstoreClient, domain: string): Promise<string> {
   throw new Failure('no-such-guest', `this Xen host has no domain ${quotedName(domain)}`);
 }
 
-/** Rejects with a Failure if there is no such domain, or if it is not a helper's. */
-export async function readShown(domain: string, socket?: string): Promise<Shown> {
+/**
+ * Calls `body` with a connection to this host's xenstore, and the place there of what the helper shows. Rejects with a
+ * Failure if there is no such domain, or no xenstore.
+ */
+export async function withHelper<T>(
+  domain: string,
+  socket: string | undefined,
+  body: (xs: XenstoreClient, base: string) => Promise<T>,
+): Promise<T> {
   const xs = await XenstoreClient.connect({ path: socket }).catch((error: Error) => {
     throw new Failure('io', `the xenstore of this host: ${error.message}`);
   });
   try {
-    const base = `${await homeOf(xs, domain)}/data/stillpoint`;
+    return await body(xs, `${await homeOf(xs, domain)}/data/stillpoint`);
+  } finally {
+    await xs.close();
+  }
+}
+
+/** Rejects with a Failure if there is no such domain, or if it is not a helper's. */
+export function readShown(domain: string, socket?: string): Promise<Shown> {
+  return withHelper(domain, socket, async (xs, base) => {
     const read = async <S extends v.GenericSchema>(name: string, shape: S): Promise<v.InferOutput<S>> => {
       try {
         return check(shape, JSON.parse(await xs.read(`${base}/${name}`)), name);
@@ -64,7 +79,5 @@ export async function readShown(domain: string, socket?: string): Promise<Shown>
     for (const name of names.sort((a, b) => Number(a) - Number(b)).slice(0, MAX_POINTS))
       points.push(await read(`points/${name}`, pointShape));
     return { state, facts, places, points };
-  } finally {
-    await xs.close();
-  }
+  });
 }

@@ -6,11 +6,13 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AskDaemon, askDaemon } from '../../scripts/lib/raw-daemon.js';
 import { inRoot } from '../../scripts/lib/root.js';
-import type { PublishedMove, PublishedPoint, PublishedState } from '../../src/appliance/published.js';
+import { leaveXen } from '../../src/appliance/leaving.js';
+import type { PublishedPoint, PublishedState } from '../../src/appliance/published.js';
 import { wrap } from '../../src/appliance/wrap.js';
 import { madeMac } from '../../src/appliance/wrap-files.js';
 import type { HostDaemon } from '../../src/control/host-daemon.js';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
+import { DEFAULT_MOVE } from '../../src/protocol/moves.js';
 import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { FakeXen, UUID } from '../support/fake-xen.js';
 import { programKernel } from '../support/program-kernel.js';
@@ -27,7 +29,6 @@ const { systemWorld } =
 const DISK = { kind: 'vbd', devid: 51712 } as const;
 const NETWORK = { kind: 'vif', devid: 0, mac: '00:16:3e:01:02:03' } as const;
 const WAIT = { timeout: 25_000, interval: 20 };
-const MOVE = { maxDowntimeMs: 30, maxRounds: 30, timeoutS: 60, onTimeout: 'force', bandwidthMBs: 0 } as const;
 
 /** The machine as it is, except that the daemon's user cannot give other users to guests' processes. */
 const WITHOUT_ROOT = {
@@ -75,9 +76,6 @@ const points = (): PublishedPoint[] => {
     : [];
 };
 const state = (): PublishedState => published('state');
-/** As `xenstore-write` in dom0. */
-const order = (name: string, value: string): void =>
-  xen.host.write(`/local/domain/${xen.host.place.domid}/data/stillpoint/${name}`, value);
 const ask: AskDaemon = (method, params) => askDaemon(at('linux'), method, params);
 const certificate = (dir: string): string => loadIdentity(dir)!.certificate;
 
@@ -171,7 +169,7 @@ describe('a guest of a plain Linux host and a helper domain', () => {
     await create(smallKernelElf());
     await seen(/OBS n=/);
     const before = await ask('points', { guest: 'inner' });
-    const stats = await ask('migrate', { guest: 'inner', host: 'helper', ...MOVE });
+    const stats = await ask('migrate', { guest: 'inner', host: 'helper' });
     expect(stats).toMatchObject({ destination: 'helper', domid: 5 });
     expect(await ask('list', {})).toEqual([]);
 
@@ -188,19 +186,16 @@ describe('a guest of a plain Linux host and a helper domain', () => {
     await vi.waitFor(() => expect(helper.output).toMatch(/OBS VERDICT .*back=0 diff=0/), WAIT);
 
     // No host of this name is trusted: the guest stays.
-    order('migrate', 'elsewhere');
-    await vi.waitFor(
-      () => expect(published('move')).toMatchObject({ state: 'stays', to: 'elsewhere' }),
-      WAIT,
-    );
-    expect(published<PublishedMove>('move').error).toBe('no host elsewhere is trusted here');
+    const leave = (to: string) =>
+      leaveXen('helper', { to, options: DEFAULT_MOVE }, { socket: xen.dom0Socket });
+    await expect(leave('elsewhere')).rejects.toThrow('no host elsewhere is trusted here');
+    expect(published('move')).toMatchObject({ state: 'stays', to: 'elsewhere' });
 
-    order('migrate', 'linux');
+    expect((await leave('linux')).downtimeMs).toBeGreaterThan(0);
     expect(await helper.status, helper.messages).toBe(0);
     expect(readFileSync(at('run/reason'), 'latin1')).toBe('0\n');
     expect(state()).toMatchObject({ state: 'moved', to: 'linux', reason: 0 });
     expect(published('move')).toMatchObject({ state: 'moved', to: 'linux' });
-    expect(published<PublishedMove>('move').downtimeMs).toBeGreaterThan(0);
     expect(await ask('list', {})).toMatchObject([{ name: 'inner', uuid: UUID, domid: 41 }]);
     await ask('type', { guest: 'inner', data: Buffer.from('v').toString('base64') });
     await seen(/OBS VERDICT .*back=0 diff=0/);

@@ -2,12 +2,12 @@
 import type { Command } from 'commander';
 import type { Move } from '../../client/index.js';
 import { Failure } from '../../protocol/failure.js';
-import type { MoveStats } from '../../protocol/moves.js';
+import type { MoveOptions, MoveStats } from '../../protocol/moves.js';
 import { DEFAULT_MOVE } from '../../protocol/moves.js';
 import { decimal, MAX_TIMEOUT_S, oneOf, whole } from '../arguments.js';
 import { printNote } from '../print-note.js';
 import { progressLine } from '../table.js';
-import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
+import { guarded, printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 interface Options extends VerbOptions {
   readonly maxDowntime: number;
@@ -17,6 +17,7 @@ interface Options extends VerbOptions {
   readonly bandwidth: number;
   readonly clock?: 'elapse' | 'freeze';
   readonly copyStorage?: boolean;
+  readonly xen?: boolean;
 }
 
 /** Ctrl-C cancels the move; a second one leaves it to itself. */
@@ -88,17 +89,23 @@ export function register(program: Command): void {
       oneOf('elapse', 'freeze'),
     )
     .option('--copy-storage', 'its disks go with it, as new files there; for hosts that share no storage')
-    .action((guest: string, host: string, options: Options) =>
-      withDaemon(options, async (client) => {
-        const move = await client.migrate(guest, host, {
-          maxDowntimeMs: options.maxDowntime,
-          maxRounds: options.maxRounds,
-          timeoutS: options.timeout,
-          onTimeout: options.onTimeout,
-          bandwidthMBs: options.bandwidth,
-          clock: options.clock,
-          copyStorage: options.copyStorage === true,
-        });
+    .option(
+      '--xen',
+      'of a helper domain of this Xen host, by its name or id; HOST is one that the helper trusts',
+    )
+    .action((guest: string, host: string, options: Options) => {
+      const limits: MoveOptions = {
+        maxDowntimeMs: options.maxDowntime,
+        maxRounds: options.maxRounds,
+        timeoutS: options.timeout,
+        onTimeout: options.onTimeout,
+        bandwidthMBs: options.bandwidth,
+        clock: options.clock,
+        copyStorage: options.copyStorage === true,
+      };
+      if (options.xen === true) return outOfXen(guest, host, limits, options);
+      return withDaemon(options, async (client) => {
+        const move = await client.migrate(guest, host, limits);
         const [stats] = await Promise.all([cancellable(move, guest), showProgress(move)]);
         if (options.json === true) {
           printJson(stats);
@@ -116,6 +123,30 @@ export function register(program: Command): void {
             `state ${ms(parts.stateMs)}, hand-over ${ms(parts.handoverMs)}, attach ${ms(parts.attachMs)}, ` +
             `owner record ${ms(parts.recordMs)}, first instruction ${ms(parts.firstInstructionMs)}`,
         );
-      }),
-    );
+      });
+    });
+}
+
+/** The helper does it; dom0 asks by xenstore. Ctrl-C gives it up. */
+function outOfXen(domain: string, to: string, options: MoveOptions, { json }: Options): Promise<void> {
+  return guarded(json, async () => {
+    if (options.copyStorage === true)
+      throw new Failure('usage', 'the disks of a helper domain are given by dom0, and do not move');
+    // No other verb needs it.
+    const { leaveXen } = await import('../../appliance/leaving.js');
+    const cancel = new AbortController();
+    const pressed = (): void => cancel.abort();
+    process.on('SIGINT', pressed);
+    try {
+      const left = await leaveXen(domain, { to, options }, { cancelled: cancel.signal });
+      const { totalMs = 0, downtimeMs = 0 } = left;
+      if (json === true) printJson(left);
+      else
+        printLine(
+          `${domain} lives on ${left.to}: ${(totalMs / 1000).toFixed(2)} s, downtime ${ms(downtimeMs)}`,
+        );
+    } finally {
+      process.off('SIGINT', pressed);
+    }
+  });
 }
