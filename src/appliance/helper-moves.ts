@@ -434,6 +434,14 @@ export class HelperMoves {
     if (move === undefined) {
       const came = readOrSetAside(join(this.options.directory, CAME), readIncoming, this.options.hooks.log);
       const known = came?.handover === handover ? came : undefined;
+      // A domain that was made anew does not know what became of a guest that was offered to the one before it.
+      if (known === undefined && (message === 'ask' || message === 'offer')) {
+        const { name = '' } = this.trusts(fingerprint) ?? {};
+        this.options.hooks.log(
+          `${name} asks about a move that this domain knows nothing of: settle it there`,
+        );
+        return;
+      }
       move = new IncomingMove(this.incomingContext(), handover, known?.peer ?? fingerprint, undefined, false);
       if (known !== undefined && this.cameHere) move.phase = 'owner';
     }

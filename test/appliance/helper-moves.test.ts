@@ -13,7 +13,11 @@ import { madeMac } from '../../src/appliance/wrap-files.js';
 import type { HostDaemon } from '../../src/control/host-daemon.js';
 import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import { DEFAULT_MOVE } from '../../src/protocol/moves.js';
+import { TO_DESTINATION } from '../../src/protocol/peer.js';
+import { answerSigns } from '../../src/protocol/session.js';
+import { say } from '../../src/protocol/table.js';
 import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
+import { connectPeer } from '../../src/transport/peer.js';
 import { FakeXen, UUID } from '../support/fake-xen.js';
 import { programKernel } from '../support/program-kernel.js';
 
@@ -220,6 +224,20 @@ describe('a guest of a plain Linux host and a helper domain', () => {
     up:
       db ${[...Buffer.from('guest is up\\n\\0')].join(', ')}
     `);
+    // What it cannot know it does not answer: the guest may have run in a domain that was here before.
+    const heard: unknown[] = [];
+    const [host, port] = first.split(':');
+    const address = { name: 'helper', host, port: Number(port) };
+    const rpc = await connectPeer(address, loadIdentity(at('linux')), linux.trusted.all(), {
+      request: answerSigns,
+      notice: (_, params) => heard.push(params),
+    });
+    const ids = ['1', '2'].map((digit) => UUID.replace(/./, digit));
+    say(rpc, TO_DESTINATION, 'move', { handover: ids[0], message: 'ask' });
+    say(rpc, TO_DESTINATION, 'move', { handover: ids[1], message: 'forget' });
+    await vi.waitFor(() => expect(heard).toMatchObject([{ handover: ids[1], message: 'forgotten' }]), WAIT);
+    expect(helper.messages).toContain('linux asks about a move that this domain knows nothing of');
+    rpc.close();
     const migrate = () => ask('migrate', { guest: 'inner', host: 'helper' });
     await create(kernel);
     await seen(/guest is up/);

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Appliance } from '../../../scripts/lib/appliance.js';
 import { ask, cli, type DaemonHost, typed } from '../../../scripts/lib/daemons.js';
 import type { MoveStats } from '../../../src/protocol/moves.js';
@@ -70,8 +70,9 @@ class LinuxHost implements Pick<DaemonHost, 'dir'> {
     this.dir = join(root, 'linux');
   }
 
-  static async start(root: string): Promise<LinuxHost> {
-    const folders = { [root]: root };
+  /** `more`: files that guests' configurations name. */
+  static async start(root: string, more: readonly string[]): Promise<LinuxHost> {
+    const folders = Object.fromEntries([root, ...more].map((one) => [one, one]));
     writeFileSync(join(root, 'linux.json'), JSON.stringify({ images: folders, kernels: folders }));
     const args = [
       'host',
@@ -112,7 +113,12 @@ export async function linuxMoves(
   for (const dir of ['linux', 'xen']) mkdirSync(join(root, dir));
   const [own, theirs] = [await initIdentity(join(root, 'linux')), await initIdentity(join(root, 'xen'))];
   trust(join(root, 'linux'), 'xen', theirs.certificate, `127.0.0.1:${port}`, ['move']);
-  const linux = await LinuxHost.start(root);
+  const linux = await LinuxHost.start(
+    root,
+    Object.values(files)
+      .filter((from) => typeof from === 'string')
+      .map((file) => dirname(file)),
+  );
   try {
     trust(join(root, 'xen'), 'linux', own.certificate, `${MACHINE}:${linux.port}`, ['move']);
     const { config, initrd } = await helperDomain(appliance, {
@@ -160,7 +166,9 @@ export async function linuxMoves(
     const out = JSON.parse(
       await until('move', '"moved"\\|"stays"\\|"unsettled"', MOVE_S),
     ) as LinuxMoves['out'];
-    say(`it is on Linux again: ${JSON.stringify(out)}`);
+    say(
+      `it is on Linux again: ${Math.round(out.totalMs)} ms, of which it stood still for ${Math.round(out.downtimeMs)}`,
+    );
     await bed.must(`while xl domid ${name} 2>/dev/null; do sleep 0.2; done`, MOVE_S);
     const said = await typed(linux, name, options.ask, options.verdict, SAY_S);
     return { into, out, domids, verdict: options.verdict.exec(said)! };
