@@ -1,13 +1,20 @@
 // A guest moves between a plain Linux host, which is this machine, and a helper domain on the bed's Xen: into Xen, by
 // `xl migrate` within it, and out again. An observer in the guest says whether it has seen any of it.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Appliance } from '../../../scripts/lib/appliance.js';
-import { ask, cli, type DaemonHost, typed } from '../../../scripts/lib/daemons.js';
+import { ask, cli, type DaemonHost, ramdiskWithPrograms, typed } from '../../../scripts/lib/daemons.js';
+import type { Guests } from '../../../scripts/lib/guests.js';
+import { chainAfter } from '../../../src/demo/observing.js';
+import { smallKernelElf } from '../../../src/demo/small-kernel.js';
 import type { MoveStats } from '../../../src/protocol/moves.js';
 import { initIdentity, trust } from '../../../src/transport/identity.js';
+import type { SoakRow } from '../soaked.js';
 import { helperDomain } from './helper-domain.js';
 import type { XenBed } from './xen-bed.js';
 
@@ -37,20 +44,33 @@ export function networkOf(port: number): string[] {
   return ['-netdev', user.join(','), '-device', 'virtio-net-pci,netdev=linux'];
 }
 
-export interface LinuxMovesOptions {
+/** A port of this machine's loopback that is free, as is the one after it. */
+export async function freePorts(): Promise<number> {
+  for (;;) {
+    const one = createServer().listen(0, '127.0.0.1');
+    await once(one, 'listening');
+    const { port } = one.address() as AddressInfo;
+    const other = createServer();
+    const both = await new Promise<boolean>((resolve) => {
+      other.once('error', () => resolve(false));
+      other.listen(port + 1, '127.0.0.1', () => resolve(true));
+    });
+    other.close();
+    one.close();
+    if (both) return port;
+  }
+}
+
+interface LinuxMovesOptions {
   /** As `networkOf` was given. */
   readonly port: number;
   /** xl.cfg of the guest, with name, uuid and no network; its files are named as in `files`. */
   readonly guest: string;
   readonly files: Readonly<Record<string, Uint8Array | string>>;
-  /** What the guest prints once it observes, what is typed for its verdict, and that. */
-  readonly observes: RegExp;
-  readonly ask: string;
-  readonly verdict: RegExp;
   readonly say: (what: string) => void;
 }
 
-export interface LinuxMoves {
+interface LinuxMoves {
   /** From Linux into Xen, as the daemon tells it. */
   readonly into: MoveStats;
   /** From Xen to Linux, as the helper tells it, ms. */
@@ -58,6 +78,8 @@ export interface LinuxMoves {
   /** The domain ids of the helper: `xl migrate` changes it. */
   readonly domids: readonly number[];
   readonly verdict: RegExpExecArray;
+  /** When the verdict was asked for and when it was there, ms since 1970. */
+  readonly said: readonly [number, number];
 }
 
 class LinuxHost implements Pick<DaemonHost, 'dir'> {
@@ -100,9 +122,14 @@ class LinuxHost implements Pick<DaemonHost, 'dir'> {
   }
 }
 
+const OBSERVES = /OBS (START|n=)/;
+const VERDICT =
+  /OBS VERDICT n=(\d+) cpus=\d+ mono=\d+ real=(\d+) tsc=\d+ gap=\d+ back=(\d+) diff=(\d+) chain=(\w+)/;
+/** Wall clocks may be apart by so much, ms. */
+const WALL_CLOCK_MS = 1000;
 const NAME = /^name = "(\w+)"$/m;
 
-export async function linuxMoves(
+async function linuxMoves(
   bed: XenBed,
   appliance: Appliance,
   options: LinuxMovesOptions,
@@ -150,7 +177,7 @@ export async function linuxMoves(
       return `${what} = "${typeof from === 'string' ? from : join(root, file as string)}"`;
     });
     await ask(linux, 'create', { config: config1, file: `${name}.cfg`, directory: root });
-    await typed(linux, name, '', options.observes, SAY_S);
+    await typed(linux, name, '', OBSERVES, SAY_S);
     say('the guest observes, on Linux');
     const into = await ask(linux, 'migrate', { guest: name, host: 'xen', timeoutS: MOVE_S });
     await until('state', '"running"', MOVE_S);
@@ -170,9 +197,56 @@ export async function linuxMoves(
       `it is on Linux again: ${Math.round(out.totalMs)} ms, of which it stood still for ${Math.round(out.downtimeMs)}`,
     );
     await bed.must(`while xl domid ${name} 2>/dev/null; do sleep 0.2; done`, MOVE_S);
-    const said = await typed(linux, name, options.ask, options.verdict, SAY_S);
-    return { into, out, domids, verdict: options.verdict.exec(said)! };
+    const asked = Date.now();
+    const text = await typed(linux, name, 'v\n', VERDICT, SAY_S);
+    return { into, out, domids, verdict: VERDICT.exec(text)!, said: [asked, Date.now()] };
   } finally {
     await linux.stop();
   }
+}
+
+const wild = (name: string, lines: readonly string[]): string =>
+  [`name = "${name}"`, `uuid = "${randomUUID()}"`, ...lines, ''].join('\n');
+
+/** `bed` has the network of `networkOf(port)`, and the appliance's kernel in /s. */
+export async function proveLinuxMoves(
+  bed: XenBed,
+  appliance: Appliance,
+  guests: Guests | undefined,
+  port: number,
+): Promise<SoakRow[]> {
+  const small = {
+    about: 'the small kernel',
+    guest: wild('mover', ['kernel = "small"', 'memory = 16', 'extra = "interval_ms=20"']),
+    files: { small: smallKernelElf() },
+  };
+  const words = 'console=hvc0 rdinit=/init initcall_blacklist=xen_setup_shutdown_event';
+  const debian = guests && {
+    about: "Debian's Linux, wild,",
+    guest: wild('wildmover', [
+      'kernel = "vmlinux"',
+      'ramdisk = "initramfs"',
+      'memory = 128',
+      `extra = '${words} stillpoint.run="observer 100 0"'`,
+    ]),
+    files: { vmlinux: guests.vmlinux, initramfs: ramdiskWithPrograms(guests.initramfs) },
+  };
+  const rows: SoakRow[] = [];
+  for (const { about, guest, files } of debian === undefined ? [small] : [small, debian]) {
+    const say = (what: string): void => console.log(`${about}: ${what}`);
+    const { verdict, said } = await linuxMoves(bed, appliance, { port, guest, files, say });
+    say(verdict[0]);
+    const [n, real, back, diff] = verdict.slice(1, 5).map(Number);
+    const [from, to] = said;
+    const noted = (property: string, holds: boolean): void =>
+      void rows.push({
+        property: `${about} from Linux into Xen and back ${property}`,
+        cases: 1,
+        failures: holds ? 0 : 1,
+      });
+    noted('sees no difference, and clocks that go forward', diff === 0 && back === 0);
+    noted('computes right', chainAfter(n).toString(16).padStart(16, '0') === verdict[5]);
+    noted('knows the time', real / 1e6 > from - WALL_CLOCK_MS && real / 1e6 < to + WALL_CLOCK_MS);
+  }
+  return rows;
 }
