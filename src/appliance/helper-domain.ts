@@ -26,6 +26,8 @@ import { Published, type PublishedMove, type PublishedState } from './published.
 
 /** How often what changes by itself is shown anew, ms. */
 const SHOW_MS = 60_000;
+/** Less than this is said in the log, KiB. */
+const SHORT_KIB = 24 << 10;
 /** How long the last words may take, ms: dom0's xenstore may be slow, and the guest has ended. */
 const LAST_WORDS_MS = 3000;
 /** A domain that ends with this reason waits to be saved. Only the helper's kernel may say that of the domain. */
@@ -65,6 +67,7 @@ export class HelperDomain {
   private leaving = false;
   private waiting = false;
   private listens: string | undefined;
+  private short = false;
 
   constructor(
     private readonly places: Places,
@@ -312,6 +315,7 @@ export class HelperDomain {
       moves: this.moves,
       outageNs: runner?.outageNs?.() ?? 0,
       clock: config.clock,
+      availableKib: this.available(),
       at: new Date().toISOString(),
       listens: this.listens,
       reason,
@@ -320,6 +324,23 @@ export class HelperDomain {
     published?.state(shown);
     published?.facts(host.facts ?? {});
     if (runner !== undefined) published?.ledger(runner.points(), runner.history?.() ?? []);
+  }
+
+  /** Below a limit Linux reads programs from the image again and again: the domain needs more memory. */
+  private available(): number | undefined {
+    let meminfo: string;
+    try {
+      meminfo = readFileSync(`${this.places.host['proc'] ?? '/proc'}/meminfo`, 'latin1');
+    } catch {
+      return undefined;
+    }
+    const [, kib] = /^MemAvailable:\s+(\d+) kB$/m.exec(meminfo) ?? [];
+    if (kib === undefined) return undefined;
+    const short = Number(kib) < SHORT_KIB;
+    if (short && !this.short)
+      this.log(`memory is short: Linux in the helper has ${kib} KiB left; give the domain more`);
+    this.short = short;
+    return Number(kib);
   }
 
   private log(text: string): void {

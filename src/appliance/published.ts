@@ -41,6 +41,8 @@ export interface PublishedState {
   readonly outageNs: number;
   /** Whether outages show in the guest's clock. */
   readonly clock: string;
+  /** What the helper's Linux could still give to programs (MemAvailable), KiB; undefined: it does not say. */
+  readonly availableKib?: number;
   /** When this was written, ISO 8601. */
   readonly at: string;
   /** Where it listens for other hosts, if it was made for that. */

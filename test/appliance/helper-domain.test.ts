@@ -100,6 +100,8 @@ describe('a helper domain', () => {
     child.stdin!.write('v');
     await vi.waitFor(() => expect(output).toMatch(/OBS VERDICT .*back=0 diff=0/), WAIT);
     expect(messages).toContain('moved: the domain is 9 now');
+    expect(state().availableKib).toBe(9000);
+    expect(messages.match(/memory is short: Linux in the helper has 9000 KiB left/g)?.length).toBe(1);
     const log = (): string => xen.host.read('data/stillpoint/log') ?? '';
     await vi.waitFor(() => expect(log()).toContain('moved: the domain is 5 now'), WAIT);
 

@@ -214,6 +214,7 @@ export class FakeXen {
       [`${sys}/hypervisor/properties/capabilities`]: 'hvm-3.0-x86_64',
       [`${sys}/hypervisor/uuid`]: UUID,
       [`${sys}/devices/system/clocksource/clocksource0/current_clocksource`]: 'xen',
+      [`${proc}/meminfo`]: 'MemTotal:     400000 kB\nMemAvailable:    9000 kB',
       [`${proc}/cpuinfo`]: `processor\t: 0\nmodel name\t: CPU of ${xenVersion}\nflags\t\t: tsc constant_tsc ssse3 sse4_1\ncpu MHz\t\t: ${tscMhz}\n`,
     };
     for (const [file, text] of Object.entries(files)) {
