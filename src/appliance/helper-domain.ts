@@ -193,7 +193,8 @@ export class HelperDomain {
       return runner;
     }
     this.show('waiting');
-    const runner = await arrival;
+    const timer = setInterval(() => this.show('waiting'), SHOW_MS);
+    const runner = await arrival.finally(() => clearInterval(timer));
     this.waiting = false;
     this.log('the guest has come, and runs');
     return runner;
