@@ -1,6 +1,7 @@
 // The appliance of helper domains, in .cache/appliance/ (not in git), from Debian's packages, Node's from npm, and dist/:
 //   SUM/vmlinux    Debian's kernel for clouds, unpacked: an ELF file that Xen boots as PVH
 //   SUM/initrd     src/appliance/image.ts: an initramfs with our init, and all else in a squashfs image
+//   SUM/version    what is in them: JSON, an ApplianceVersion
 //   base/SUM/      that image without dist/, which changes more often than the rest and is put into it last
 //   current        a link to the build that was made or used last
 // The same inputs give the same bytes. Where an input changes, so does SUM; the folders used last are kept.
@@ -49,6 +50,9 @@ const PACKAGES_OF_USERS = new Set(['commander']);
 const RUN_TIME_FILE = /[.](js|cjs|mjs|json|node|wasm)$|^(licen[cs]e|notice|copying)/i;
 /** Builds that are kept beside the newest. */
 const KEPT = 3;
+
+/** What a build consists of. */
+export const APPLIANCE_FILES = ['vmlinux', 'initrd', 'version'] as const;
 
 const SOURCES = ['scripts/lib/appliance.ts', 'src/appliance/elf-file.ts'];
 const IMAGE_SOURCES = ['cpio', 'image', 'init'].map((name) => `src/appliance/${name}.ts`);
@@ -271,6 +275,7 @@ export async function ensureAppliance(): Promise<Appliance> {
     console.log('stillpoint: making the appliance');
     const order = await modulesInOrder(modules, WANTED_MODULES);
     return {
+      version: `${JSON.stringify(version)}\n`,
       vmlinux: await unpackKernel(kernel),
       initrd: applianceInitrd({
         version,

@@ -1,4 +1,14 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -6,6 +16,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { smallKernelElf } from '../demo/small-kernel.js';
 import { unpackKernel } from '../guest/bzimage.js';
 import { readGuestConfig } from '../guest-process/device-requests.js';
+import { VERSION } from '../protocol/generated/version.js';
 import type { VifSettings } from '../protocol/guest-config.js';
 import { initIdentity, loadIdentity, trust } from '../transport/identity.js';
 import { writeCpio } from './cpio.js';
@@ -22,6 +33,7 @@ beforeAll(() => {
   writeFileSync(at('disk'), 'a ramdisk');
   writeFileSync(at('vmlinux'), 'a kernel');
   writeFileSync(at('initrd'), APPLIANCE);
+  writeFileSync(at('version'), JSON.stringify({ stillpoint: VERSION, kernel: '6.1', node: '24.0.0' }));
   writeFileSync(at('g.cfg'), SOURCE);
 });
 
@@ -71,6 +83,19 @@ test('a helper that is to listen has its identity in its initrd, which nobody el
   expect(archive).toContain(`kernel = "${at('small')}"`);
   const plain = await wrapFiles({ file: at('g.cfg'), appliance: dir });
   expect(readFileSync(plain.initrd).toString('latin1')).not.toContain('guest/move');
+});
+
+test('an appliance of another version of Stillpoint is said', async () => {
+  const other = at('other');
+  mkdirSync(other);
+  for (const name of ['vmlinux', 'initrd']) copyFileSync(at(name), join(other, name));
+  writeFileSync(join(other, 'version'), '{"stillpoint":"0.0.9","kernel":"6.1","node":"24.0.0"}\n');
+  const wrapped = () => wrapFiles({ file: at('g.cfg'), appliance: other });
+  expect((await wrapped()).warnings).toEqual([
+    `the appliance in ${other} has Stillpoint 0.0.9, and this is ${VERSION}`,
+  ]);
+  rmSync(join(other, 'version'));
+  expect((await wrapped()).warnings[0]).toMatch(/has Stillpoint an unknown version/);
 });
 
 test('a file that wrap has not made is not written over', async () => {

@@ -23,7 +23,11 @@ import { KernelError } from '../guest/kernel-error.js';
 import { parseVif } from '../guest/vif-spec.js';
 import { ConfigError } from '../guest/xl-cfg.js';
 import { nodeUnpackers } from '../os/unpackers.js';
+import { check } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
+import { VERSION } from '../protocol/generated/version.js';
+import { parseJson } from '../protocol/json.js';
+import { fields, is, text } from '../protocol/shapes.js';
 import { type CpioEntry, writeCpio } from './cpio.js';
 import type { CpuLevel } from './cpu-level.js';
 import {
@@ -37,6 +41,12 @@ import {
   wrap,
 } from './wrap.js';
 
+const MAX_WORD = 256;
+const versionShape = fields({
+  stillpoint: is(text(MAX_WORD), 'the version of Stillpoint'),
+  kernel: is(text(MAX_WORD), "the kernel's own name for its version"),
+  node: is(text(MAX_WORD), 'the version of Node'),
+});
 /** A configuration of more bytes is none. */
 const MAX_CONFIG = 1 << 20;
 const SUFFIX = '.helper.cfg';
@@ -107,7 +117,14 @@ function mayWrite(file: string): void {
   }
 }
 
-function applianceFiles(given: string | undefined): { readonly vmlinux: string; readonly initrd: string } {
+interface ApplianceFiles {
+  readonly vmlinux: string;
+  readonly initrd: string;
+  /** About the appliance, for people. */
+  readonly warnings: readonly string[];
+}
+
+function applianceFiles(given: string | undefined): ApplianceFiles {
   const folder = given ?? process.env.STILLPOINT_APPLIANCE ?? CACHE;
   const vmlinux = path.join(folder, 'vmlinux');
   const initrd = path.join(folder, 'initrd');
@@ -117,8 +134,19 @@ function applianceFiles(given: string | undefined): { readonly vmlinux: string; 
         'bad-config',
         `the appliance has no ${file}: "npm run appliance" makes it, and --appliance says where it is`,
       );
+  const warnings: string[] = [];
+  const stamp = path.join(folder, 'version');
+  const stillpoint = existsSync(stamp)
+    ? check(versionShape, parseJson(readFileSync(stamp, 'utf8')), stamp).stillpoint
+    : 'an unknown version';
+  if (stillpoint !== VERSION)
+    warnings.push(`the appliance in ${folder} has Stillpoint ${stillpoint}, and this is ${VERSION}`);
+  if (folder === CACHE)
+    warnings.push(
+      `the appliance in ${folder} makes way for later builds: "npm run appliance -- DIR" puts it where it stays`,
+    );
   // `current` is another build tomorrow; the helper's file names this one.
-  return { vmlinux: realpathSync(vmlinux), initrd: realpathSync(initrd) };
+  return { vmlinux: realpathSync(vmlinux), initrd: realpathSync(initrd), warnings };
 }
 
 /** The files of a helper's identity, as they are to lie in the helper. */
@@ -201,7 +229,7 @@ export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
   });
   const { config, memoryMib } = wrapped.helper(kernel.length + (ramdisk?.length ?? 0));
   appear(output, (temporary) => writeFileSync(temporary, config));
-  return { config: output, initrd, memoryMib, warnings: wrapped.warnings };
+  return { config: output, initrd, memoryMib, warnings: [...wrapped.warnings, ...appliance.warnings] };
 }
 
 /** The guest's file out of that of its helper; into `output`, if it is given. */
