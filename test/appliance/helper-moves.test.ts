@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AskDaemon, askDaemon } from '../../scripts/lib/raw-daemon.js';
 import { inRoot } from '../../scripts/lib/root.js';
-import { leaveXen } from '../../src/appliance/leaving.js';
+import { type Left, leaveXen } from '../../src/appliance/leaving.js';
 import type { PublishedPoint, PublishedState } from '../../src/appliance/published.js';
 import { wrap } from '../../src/appliance/wrap.js';
 import { madeMac } from '../../src/appliance/wrap-files.js';
@@ -18,7 +18,7 @@ import { answerSigns } from '../../src/protocol/session.js';
 import { say } from '../../src/protocol/table.js';
 import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { connectPeer } from '../../src/transport/peer.js';
-import { FakeXen, UUID } from '../support/fake-xen.js';
+import { FakeXen, PLACE_A, PLACE_B, type Place, UUID } from '../support/fake-xen.js';
 import { programKernel } from '../support/program-kernel.js';
 
 /** Imports a module from dist/, because the programs that a daemon starts are beside its own modules. */
@@ -43,22 +43,56 @@ const WITHOUT_ROOT = {
 };
 
 let directory: string;
-let xen: FakeXen;
 let linux: HostDaemon;
+let linuxAddress: string;
 const at = (name: string): string => join(directory, name);
 
-/** A helper domain that waits for its guest, with one plain Linux host that trusts it and that it trusts. */
+/** A helper domain on a Xen of its own, made by `wrap --listen`, that waits for its guest. */
 class Helper {
   output = '';
   messages = '';
   readonly status: Promise<number | null>;
   readonly child: ChildProcess;
 
-  constructor() {
-    this.child = spawn(process.execPath, [inRoot('dist/appliance/main.js'), at('places.json')]);
+  private constructor(
+    /** Its files are below this one. */
+    readonly name: string,
+    readonly xen: FakeXen,
+  ) {
+    this.child = spawn(process.execPath, [inRoot('dist/appliance/main.js'), at(`${name}/places.json`)]);
     this.child.stdout!.on('data', (bytes: Buffer) => (this.output += bytes.toString('latin1')));
     this.child.stderr!.on('data', (bytes: Buffer) => (this.messages += bytes.toString('latin1')));
     this.status = new Promise((resolve) => this.child.once('exit', resolve));
+  }
+
+  static async start(name: string, place: Place): Promise<Helper> {
+    const own = (file: string): string => at(`${name}/${file}`);
+    for (const dir of ['xen', 'guest', 'move']) mkdirSync(own(dir), { recursive: true });
+    const xen = await FakeXen.start(own('xen'), [DISK, NETWORK], place);
+    mkdirSync(own(`xen/sys/bus/xen/devices/vbd-${DISK.devid}/block/xvda`), { recursive: true });
+    // One disk, which all hosts reach.
+    linkSync(at('files/disk.img'), own('xen/dev/xvda'));
+    writeFileSync(own('xen/proc/cmdline'), 'console=hvc0 loglevel=1 stillpoint.wait\n');
+    await initIdentity(own('move'));
+    writeFileSync(own('move/settings.json'), JSON.stringify({ address: '127.0.0.1', port: 0 }));
+    const wrapped = wrap(Buffer.from(config()), {
+      file: 'inner.cfg',
+      kernelPath: '/vmlinux',
+      ramdiskPath: '/initrd',
+      makeUuid: () => UUID,
+      makeMac: madeMac,
+      moves: { address: '10.0.0.7', prefix: 24, port: 7777, vif: 'bridge=own', absolute: (file) => file },
+    });
+    writeFileSync(own('guest/guest.cfg'), wrapped.guestConfig);
+    const places = {
+      guest: own('guest/guest.cfg'),
+      reason: own('run/reason'),
+      host: xen.places,
+      move: own('move/settings.json'),
+      networks: { outer: 'none' },
+    };
+    writeFileSync(own('places.json'), JSON.stringify(places));
+    return new Helper(name, xen);
   }
 
   /** Where it listens, the `nth` time that it says so. */
@@ -68,18 +102,56 @@ class Helper {
     await vi.waitFor(() => expect(said().length, this.messages).toBe(nth), WAIT);
     return said()[nth - 1];
   }
+
+  published<T>(name: string): T {
+    return JSON.parse(this.xen.host.read(`data/stillpoint/${name}`) || '{}') as T;
+  }
+  state(): PublishedState {
+    return this.published('state');
+  }
+  async is(state: string): Promise<void> {
+    const { domid } = this.xen.host.place;
+    await vi.waitFor(() => expect(this.state()).toMatchObject({ state, domid, uuid: UUID }), WAIT);
+  }
+  points(): PublishedPoint[] {
+    const home = `/local/domain/${this.xen.host.place.domid}/data/stillpoint/points`;
+    return this.xen.host.dom0.exists(home)
+      ? this.xen.host.dom0.list(home).map((name) => this.published<PublishedPoint>(`points/${name}`))
+      : [];
+  }
+
+  /** As `stillpoint migrate --xen` on its dom0. */
+  sends(to: string): Promise<Left> {
+    return leaveXen('helper', { to, options: DEFAULT_MOVE }, { socket: this.xen.dom0Socket });
+  }
+  /** The guest has left: the domain ends as if it had powered off. */
+  async hasSent(to: string): Promise<void> {
+    expect(await this.status, this.messages).toBe(0);
+    expect(readFileSync(at(`${this.name}/run/reason`), 'latin1')).toBe('0\n');
+    expect(this.state()).toMatchObject({ state: 'moved', to, reason: 0 });
+    expect(this.published('move')).toMatchObject({ state: 'moved', to });
+  }
+  async verdict(): Promise<void> {
+    this.child.stdin!.write('v');
+    await vi.waitFor(() => expect(this.output).toMatch(/OBS VERDICT .*back=0 diff=0/), WAIT);
+  }
+
+  async stop(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.status;
+    await this.xen.stop();
+  }
 }
 
 let helper: Helper;
+/** All of a test. */
+let helpers: Helper[];
+async function startHelper(name: string, place: Place): Promise<Helper> {
+  const one = await Helper.start(name, place);
+  helpers.push(one);
+  return one;
+}
 
-const published = <T>(name: string): T => JSON.parse(xen.host.read(`data/stillpoint/${name}`) || '{}') as T;
-const points = (): PublishedPoint[] => {
-  const home = `/local/domain/${xen.host.place.domid}/data/stillpoint/points`;
-  return xen.host.dom0.exists(home)
-    ? xen.host.dom0.list(home).map((name) => published<PublishedPoint>(`points/${name}`))
-    : [];
-};
-const state = (): PublishedState => published('state');
 const ask: AskDaemon = (method, params) => askDaemon(at('linux'), method, params);
 const certificate = (dir: string): string => loadIdentity(dir)!.certificate;
 
@@ -88,14 +160,16 @@ const config = (): string =>
   `name = "inner"\nuuid = "${UUID}"\nmemory = 8\nkernel = "${at('files/kernel')}"\nextra = "interval_ms=10"\n` +
   `disk = ["${at('files/disk.img')},raw,xvda,w"]\nvif = ["mac=${NETWORK.mac},bridge=outer"]\n`;
 
-/** The linux host hears from its helper's address before anything is moved there. */
+/** Host `who`, whose files are below that name, trusts another at its address. */
+const trusts = (who: string, name: string, address: string): void =>
+  void trust(at(who), name, certificate(at(name === 'linux' ? 'linux' : `${name}/move`)), address, ['move']);
 async function trustHelper(address: string): Promise<void> {
-  trust(at('linux'), 'helper', certificate(at('move')), address, ['move']);
+  trusts('linux', 'helper', address);
   await ask('trustChanged', {});
 }
 
 async function create(kernel: Uint8Array): Promise<void> {
-  for (const name of ['files/kernel', 'guest/kernel']) writeFileSync(at(name), kernel);
+  for (const name of ['files/kernel', 'helper/guest/kernel']) writeFileSync(at(name), kernel);
   const text = config();
   await ask('create', { config: text, file: 'inner.cfg', directory, paused: false });
 }
@@ -113,14 +187,9 @@ async function seen(pattern: RegExp): Promise<void> {
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'sp-move-'));
-  for (const name of ['xen', 'files', 'guest', 'linux', 'move']) mkdirSync(at(name));
-  xen = await FakeXen.start(at('xen'), [DISK, NETWORK]);
-  mkdirSync(at(`xen/sys/bus/xen/devices/vbd-${DISK.devid}/block/xvda`), { recursive: true });
+  for (const name of ['files', 'linux']) mkdirSync(at(name));
   writeFileSync(at('files/disk.img'), Buffer.alloc(1 << 20));
-  // One disk, which both hosts reach.
-  linkSync(at('files/disk.img'), at('xen/dev/xvda'));
-  writeFileSync(at('xen/proc/cmdline'), 'console=hvc0 loglevel=1 stillpoint.wait\n');
-  for (const dir of ['linux', 'move']) await initIdentity(at(dir));
+  await initIdentity(at('linux'));
 
   const folders = { [at('files')]: at('files') };
   const settings = { networks: { outer: 'none' }, images: folders, kernels: folders, firstDomid: 40 };
@@ -134,42 +203,23 @@ beforeEach(async () => {
     world: WITHOUT_ROOT,
   });
   const port = await linux.start();
-  trust(at('move'), 'linux', certificate(at('linux')), `127.0.0.1:${port}`, ['move']);
-
-  writeFileSync(at('move/settings.json'), JSON.stringify({ address: '127.0.0.1', port: 0 }));
-  const wrapped = wrap(Buffer.from(config()), {
-    file: 'inner.cfg',
-    kernelPath: '/vmlinux',
-    ramdiskPath: '/initrd',
-    makeUuid: () => UUID,
-    makeMac: madeMac,
-    moves: { address: '10.0.0.7', prefix: 24, port: 7777, vif: 'bridge=own', absolute: (name) => name },
-  });
-  writeFileSync(at('guest/guest.cfg'), wrapped.guestConfig);
-  const places = {
-    guest: at('guest/guest.cfg'),
-    reason: at('run/reason'),
-    host: xen.places,
-    move: at('move/settings.json'),
-    networks: { outer: 'none' },
-  };
-  writeFileSync(at('places.json'), JSON.stringify(places));
-  helper = new Helper();
+  linuxAddress = `127.0.0.1:${port}`;
+  helpers = [];
+  helper = await startHelper('helper', PLACE_A);
+  trusts('helper/move', 'linux', linuxAddress);
 });
 afterEach(async () => {
-  helper.child.kill('SIGKILL');
-  await helper.status;
+  for (const one of helpers) await one.stop();
   for (const { domid } of await ask('list', {}).catch(() => []))
     await ask('destroy', { guest: String(domid) }).catch(() => undefined);
   linux.close();
-  await xen.stop();
   rmSync(directory, { recursive: true, force: true });
 });
 
 describe('a guest of a plain Linux host and a helper domain', () => {
-  it('enters Xen and leaves it, and sees no difference', async () => {
+  it('enters Xen, moves to another Xen and leaves it, and sees no difference', async () => {
     await trustHelper(await helper.listens());
-    await vi.waitFor(() => expect(state().state).toBe('waiting'), WAIT);
+    await helper.is('waiting');
     await create(smallKernelElf());
     await seen(/OBS n=/);
     const before = await ask('points', { guest: 'inner' });
@@ -177,29 +227,30 @@ describe('a guest of a plain Linux host and a helper domain', () => {
     expect(stats).toMatchObject({ destination: 'helper', domid: 5 });
     expect(await ask('list', {})).toEqual([]);
 
-    await vi.waitFor(() => expect(state()).toMatchObject({ state: 'running', domid: 5, uuid: UUID }), WAIT);
-    await vi.waitFor(() => expect(points().length).toBeGreaterThan(35), WAIT);
-    const row = (name: string) => [
-      before.find((p) => p.name === name),
-      points().find((p) => p.name === name),
-    ];
-    const [there, here] = row('domain id');
+    await helper.is('running');
+    await vi.waitFor(() => expect(helper.points().length).toBeGreaterThan(35), WAIT);
+    const [there, here] = [before, helper.points()].map((rows) => rows.find((p) => p.name === 'domain id'));
     expect(here?.inner).toBe(there?.inner);
     expect([there?.outer, here?.outer]).toEqual(['40', ['5']]);
-    helper.child.stdin!.write('v');
-    await vi.waitFor(() => expect(helper.output).toMatch(/OBS VERDICT .*back=0 diff=0/), WAIT);
+    await helper.verdict();
 
     // No host of this name is trusted: the guest stays.
-    const leave = (to: string) =>
-      leaveXen('helper', { to, options: DEFAULT_MOVE }, { socket: xen.dom0Socket });
-    await expect(leave('elsewhere')).rejects.toThrow('no host elsewhere is trusted here');
-    expect(published('move')).toMatchObject({ state: 'stays', to: 'elsewhere' });
+    await expect(helper.sends('elsewhere')).rejects.toThrow('no host elsewhere is trusted here');
+    expect(helper.published('move')).toMatchObject({ state: 'stays', to: 'elsewhere' });
 
-    expect((await leave('linux')).downtimeMs).toBeGreaterThan(0);
-    expect(await helper.status, helper.messages).toBe(0);
-    expect(readFileSync(at('run/reason'), 'latin1')).toBe('0\n');
-    expect(state()).toMatchObject({ state: 'moved', to: 'linux', reason: 0 });
-    expect(published('move')).toMatchObject({ state: 'moved', to: 'linux' });
+    const other = await startHelper('other', PLACE_B);
+    trusts('other/move', 'helper', await helper.listens());
+    trusts('other/move', 'linux', linuxAddress);
+    trusts('helper/move', 'other', await other.listens());
+    expect((await helper.sends('other')).downtimeMs).toBeGreaterThan(0);
+    await helper.hasSent('other');
+    await other.is('running');
+    await other.verdict();
+
+    trusts('linux', 'other', await other.listens());
+    await ask('trustChanged', {});
+    await other.sends('linux');
+    await other.hasSent('linux');
     expect(await ask('list', {})).toMatchObject([{ name: 'inner', uuid: UUID, domid: 41 }]);
     await ask('type', { guest: 'inner', data: Buffer.from('v').toString('base64') });
     await seen(/OBS VERDICT .*back=0 diff=0/);
@@ -256,11 +307,11 @@ describe('a guest of a plain Linux host and a helper domain', () => {
     await expect(slow).rejects.toThrow('the guest goes on here');
     await trustHelper(await helper.listens(2));
     await migrate();
-    await vi.waitFor(() => expect(state().state).toBe('running'), WAIT);
+    await helper.is('running');
     expect(helper.output).toBe('');
     helper.child.stdin!.write('r');
     await vi.waitFor(() => expect(helper.output).toContain('guest is up'), WAIT);
-    await vi.waitFor(() => expect(state()).toMatchObject({ state: 'running', domid: 5 }), WAIT);
+    await helper.is('running');
     expect(helper.child.exitCode, helper.messages).toBe(null);
   });
 });
