@@ -1,114 +1,132 @@
-// npm run soak -- xen: a real Xen (soak/lib/xen-bed) is asked what it does with PV guests when their host changes. Debian's
-// Linux is created as a plain PV domain, once friendly and once wild (its suspend handler is not registered), and stock
-// `xl` saves, restores and migrates it. Before that, the appliance is proved by itself (lib/xen-bed/appliance-proof.ts).
+// npm run soak -- xen [--short]: a real Xen (soak/lib/xen-bed) and stock `xl` on it. First the peers: Debian's Linux as a
+// plain PV domain and in Xen's PV shim, each friendly and wild (its suspend handler is not registered), is saved, restored
+// and migrated, or cannot be. Then the appliance is proved by itself (lib/xen-bed/appliance-proof.ts), and helper domains
+// around such guests live through the same and more (lib/xen-bed/lives.ts). --short: the small kernel's life alone.
 import { ensureAppliance } from '../scripts/lib/appliance.js';
+import { NoPackages } from '../scripts/lib/debian.js';
+import { messageOf } from '../scripts/lib/errors.js';
 import { ensureGuests } from '../scripts/lib/guests.js';
 import { type SoakRow, soaked } from './lib/soaked.js';
 import { proofFiles, proveAppliance } from './lib/xen-bed/appliance-proof.js';
+import { filesOfLives, LIVES, type Life, type NamedLife, SHORT_LIFE } from './lib/xen-bed/lives.js';
 import { XenBed } from './lib/xen-bed/xen-bed.js';
+import { type Answer, XlGuest } from './lib/xen-bed/xl-guest.js';
 
+const short = process.argv.includes('--short');
 const MEMORY_MIB = 128;
+const MIB = 2 ** 20;
 /** How long a guest may take in the emulator until its shell answers, s. */
 const BOOT_S = 180;
-/** xl waits 60 s for a guest to acknowledge that it suspends. */
-const MOVE_S = 180;
-
-const config = (name: string, extra: string): string =>
-  [
-    `name = "${name}"`,
-    'kernel = "/s/vmlinux"',
-    'ramdisk = "/s/initramfs"',
-    `extra = "console=hvc0 rdinit=/init ${extra}"`,
-    `memory = ${MEMORY_MIB}`,
-    'vcpus = 1',
-    '',
-  ].join('\n');
+const WILD = 'initcall_blacklist=xen_setup_shutdown_event';
+const SHIM = 'type = "pvh"\npvshim = 1';
 
 interface Peer {
   readonly name: string;
   readonly about: string;
-  readonly extra: string;
-  readonly friendly: boolean;
+  readonly words: string;
+  readonly lines: string;
+  /** Whether it can be saved, by Xen's rules, and migrated. */
+  readonly saves: boolean;
+  readonly migrates: boolean;
 }
 const PEERS: readonly Peer[] = [
-  {
-    name: 'wild',
-    about: 'a PV domain that ignores the request to suspend',
-    extra: 'initcall_blacklist=xen_setup_shutdown_event',
-    friendly: false,
-  },
-  { name: 'friendly', about: 'a PV domain that suspends when asked', extra: '', friendly: true },
+  { name: 'wild', about: 'wild, a PV domain', words: WILD, lines: '', saves: false, migrates: false },
+  { name: 'friendly', about: 'friendly, a PV domain', words: '', lines: '', saves: true, migrates: false },
+  { name: 'shimwild', about: 'wild, in PV shim', words: WILD, lines: SHIM, saves: false, migrates: false },
+  { name: 'shim', about: 'friendly, in PV shim', words: '', lines: SHIM, saves: true, migrates: true },
 ];
 
-interface Answer {
-  readonly status: number;
-  readonly seconds: number;
-  /** The last line that says why. */
-  readonly words: string;
-}
+const config = ({ name, words, lines }: Peer): string =>
+  [
+    `name = "${name}"`,
+    'kernel = "/s/vmlinux"',
+    'ramdisk = "/s/initramfs"',
+    `extra = "console=hvc0 rdinit=/init ${words}"`,
+    `memory = ${MEMORY_MIB}`,
+    'vcpus = 1',
+    lines,
+    '',
+  ].join('\n');
 
 const rows: SoakRow[] = [];
 const table: string[][] = [];
+const noted = (property: string, holds: boolean): void =>
+  void rows.push({ property, cases: 1, failures: holds ? 0 : 1 });
+const seconds = (s: number): string => `${s.toFixed(1)} s`;
+const told = ({ status, seconds: s, words }: Answer): string =>
+  status === 0 ? seconds(s) : `fails after ${seconds(s)}: ${words}`;
+/** The middle one. */
+const middle = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
 
-async function timed(bed: XenBed, command: string, limit: number): Promise<Answer> {
+async function ask(bed: XenBed, peer: Peer): Promise<void> {
+  const { name, about, saves, migrates } = peer;
+  const guest = new XlGuest(bed, name);
+  await bed.put(Buffer.from(config(peer)), `/s/${name}.cfg`);
   const began = performance.now();
-  const { status, text } = await bed.run(`${command} 2>&1`, limit);
-  const said = text.split('\n').filter((line) => /error|fail|acknowledge|cancel/i.test(line));
-  return { status, seconds: (performance.now() - began) / 1000, words: (said[0] ?? '').trim() };
-}
-
-const lives = async (bed: XenBed, name: string): Promise<boolean> =>
-  (await bed.run(`xl domid ${name}`, 30)).status === 0;
-
-/** Until the guest's shell has printed its prompt on the console that xenconsoled logs. */
-async function shell(bed: XenBed, name: string): Promise<number> {
-  const began = performance.now();
-  const log = `/var/log/xen/console/guest-${name}.log`;
-  await bed.must(`until grep -q '# ' ${log} 2>/dev/null; do sleep 0.1; done`, BOOT_S);
-  return (performance.now() - began) / 1000;
-}
-
-function noted(property: string, holds: boolean): void {
-  rows.push({ property, cases: 1, failures: holds ? 0 : 1 });
-}
-const told = ({ status, seconds, words }: Answer): string =>
-  `${status === 0 ? 'works' : 'fails'} after ${seconds.toFixed(1)} s${status === 0 || words === '' ? '' : `: ${words}`}`;
-
-async function ask(bed: XenBed, { name, about, extra, friendly }: Peer): Promise<void> {
-  await bed.put(Buffer.from(config(name, extra)), `/s/${name}.cfg`);
-  await bed.must(`xl create /s/${name}.cfg`, 120);
-  const booted = await shell(bed, name);
-  const migrate = await timed(bed, `xl migrate -s /sbin/counting-ssh ${name} localhost`, MOVE_S);
-  noted(`${about}: xl migrate fails, and it lives on`, migrate.status !== 0 && (await lives(bed, name)));
-  const save = await timed(bed, `xl save ${name} /s/${name}.save`, MOVE_S);
+  await guest.create();
+  await guest.until(/# /, BOOT_S);
+  const booted = (performance.now() - began) / 1000;
+  const beyond = (await guest.memoryMib()) - MEMORY_MIB;
+  const migrate = await guest.ask(guest.migration);
+  noted(
+    `${about}: xl migrate ${migrates ? 'works' : 'fails'}, and it lives on`,
+    (migrate.status === 0) === migrates && (await guest.lives()),
+  );
+  const save = await guest.ask(guest.saving);
   let restore: Answer | undefined;
-  if (friendly) {
-    restore = await timed(bed, `xl restore /s/${name}.save`, MOVE_S);
+  if (saves) {
+    restore = await guest.ask(guest.restoring);
     noted(`${about}: xl save and xl restore work`, save.status === 0 && restore.status === 0);
-  } else noted(`${about}: xl save fails, and it lives on`, save.status !== 0 && (await lives(bed, name)));
-  await bed.run(`xl destroy ${name}; rm -f /s/${name}.save`, 60);
+  } else noted(`${about}: xl save fails, and it lives on`, save.status !== 0 && (await guest.lives()));
+  await guest.destroy();
+  await bed.run(`rm -f /s/${name}.save`, 60);
   table.push([
     about,
-    `${booted.toFixed(1)} s`,
+    seconds(booted),
+    `${beyond} MiB`,
     told(migrate),
+    '',
+    '',
     told(save),
     restore === undefined ? '' : told(restore),
   ]);
 }
 
+function shown({ about, guestMib }: NamedLife, life: Life): void {
+  const { firstS, memoryMib, moves, saves, restores } = life;
+  rows.push(...life.rows);
+  table.push([
+    about,
+    seconds(firstS),
+    `${memoryMib - guestMib} MiB`,
+    seconds(middle(moves.map((m) => m.seconds))),
+    seconds(middle(moves.map((m) => m.outageS))),
+    `${(middle(moves.map((m) => m.bytes)) / MIB).toFixed(0)} MiB`,
+    saves.length === 0 ? '' : seconds(middle(saves.map((m) => m.seconds))),
+    restores.length === 0 ? '' : seconds(middle(restores)),
+  ]);
+}
+
 /** One run of all; true if it came to its end. */
 async function run(): Promise<boolean> {
-  const guests = await ensureGuests();
   const appliance = await ensureAppliance();
+  const guests = short ? undefined : await ensureGuests();
+  const { files, memoryMib } = await filesOfLives(appliance, guests);
+  if (guests !== undefined)
+    Object.assign(files, await proofFiles(appliance), {
+      vmlinux: guests.vmlinux,
+      initramfs: guests.initramfs,
+    });
   const began = performance.now();
-  const bed = await XenBed.up({
-    files: { vmlinux: guests.vmlinux, initramfs: guests.initramfs, ...(await proofFiles(appliance)) },
-  });
+  const bed = await XenBed.up({ files });
   try {
-    console.log(`a real Xen answers after ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    console.log(`a real Xen answers after ${seconds((performance.now() - began) / 1000)}`);
     console.log((await bed.must('xl info | grep -E "^(xen_version|virt_caps|free_memory)"', 30)).trim());
-    rows.push(...(await proveAppliance(bed, appliance)));
-    for (const peer of PEERS) await ask(bed, peer);
+    if (!short) for (const peer of PEERS) await ask(bed, peer);
+    if (!short) rows.push(...(await proveAppliance(bed, appliance)));
+    for (const named of short ? [SHORT_LIFE] : LIVES)
+      shown(named, await named.live(bed, memoryMib[named.name] ?? 0));
     return true;
   } catch (error) {
     const failures = bed.emulatorFailures();
@@ -120,14 +138,26 @@ async function run(): Promise<boolean> {
   }
 }
 
-if (!(await run())) {
-  rows.length = 0;
-  table.length = 0;
-  if (!(await run())) noted('the emulator runs Xen at the second attempt', false);
+try {
+  if (!(await run())) {
+    rows.length = 0;
+    table.length = 0;
+    if (!(await run())) noted('the emulator runs Xen at the second attempt', false);
+  }
+} catch (error) {
+  if (!(error instanceof NoPackages)) console.log(messageOf(error));
+  else console.log(`no real Xen here: ${messageOf(error)}`);
+  noted('every life comes to its end', false);
 }
-console.log(
-  ['| peer | to its shell | xl migrate | xl save | xl restore |', '|---|---|---|---|---|']
-    .concat(table.map((cells) => `| ${cells.join(' | ')} |`))
-    .join('\n'),
-);
+const HEAD = [
+  'guest',
+  'to its shell',
+  'memory beyond the guest',
+  'xl migrate',
+  'stands still',
+  'sent',
+  'xl save',
+  'xl restore',
+];
+console.log([HEAD, HEAD.map(() => '---'), ...table].map((cells) => `| ${cells.join(' | ')} |`).join('\n'));
 soaked(rows);

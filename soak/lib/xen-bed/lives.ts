@@ -1,0 +1,313 @@
+// Lives of PV guests in helper domains on the bed's real Xen, moved by stock xl alone.
+import { readFileSync } from 'node:fs';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import type { Appliance } from '../../../scripts/lib/appliance.js';
+import { DISK_WRITER } from '../../../scripts/lib/demo-disk.js';
+import type { Guests } from '../../../scripts/lib/guests.js';
+import { writeCpio } from '../../../src/appliance/cpio.js';
+import { observerElf } from '../../../src/demo/observer.js';
+import { chainAfter } from '../../../src/demo/observing.js';
+import { smallKernelElf } from '../../../src/demo/small-kernel.js';
+import type { SoakRow } from '../soaked.js';
+import { type HelperOptions, helperDomain } from './helper-domain.js';
+import type { XenBed } from './xen-bed.js';
+import { type Moved, XlGuest } from './xl-guest.js';
+
+/** How long a guest may take in the emulator until it has done its first things, s. */
+const BOOT_S = 400;
+const SAY_S = 120;
+const KERNEL = '/s/appliance-vmlinux';
+const MAC = '00:16:3e:77:00:10';
+const DOM0 = '192.168.77.1';
+const GUEST = '192.168.77.10';
+const PORT = 8000;
+const DISK_BYTES = 16 << 20;
+const MIB = 2 ** 20;
+/** Wall clocks of dom0 and guest may be apart by so much, ns; it includes how long both take to be asked. */
+const WALL_CLOCK_NS = 1e9;
+
+const SMALL = 'small';
+const DEBIAN = 'wild1';
+const TWO = 'wild2';
+
+type Files = Record<string, string | Uint8Array>;
+
+/** What a life measured, for the table. */
+export interface Life {
+  readonly rows: SoakRow[];
+  /** By xl migrate, each with how long the guest stood still by it, s. */
+  readonly moves: (Moved & { readonly outageS: number })[];
+  readonly saves: Moved[];
+  readonly restores: number[];
+  /** From `xl create` to the guest's first words, of its shell if it has one, s. */
+  readonly firstS: number;
+  /** Of the helper, in all. */
+  readonly memoryMib: number;
+}
+
+const VERDICT =
+  /OBS VERDICT n=(\d+) cpus=\d+ mono=\d+ real=(\d+) tsc=\d+ gap=(\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]+)/;
+
+/** The files of each guest that dom0 needs in /s, and the sizes of their helpers, by name. */
+export async function filesOfLives(
+  appliance: Appliance,
+  guests: Guests | undefined,
+): Promise<{ readonly files: Files; readonly memoryMib: Readonly<Record<string, number>> }> {
+  const files: Files = { 'appliance-vmlinux': appliance.vmlinux };
+  const memoryMib: Record<string, number> = {};
+  const add = async (name: string, guest: string, guestFiles: HelperOptions['guestFiles']): Promise<void> => {
+    const initrdPath = `/s/${name}.initrd`;
+    const made = await helperDomain(appliance, {
+      guest: `name = "${name}"\n${guest}`,
+      guestFiles,
+      kernelPath: KERNEL,
+      initrdPath,
+      kernelWords: 'mitigations=off',
+    });
+    files[`${name}.cfg`] = Buffer.from(made.config);
+    files[`${name}.initrd`] = made.initrd;
+    memoryMib[name] = made.memoryMib;
+  };
+  await add(SMALL, 'kernel = "kernel"\nextra = "interval_ms=50"\nmemory = 16\n', {
+    kernel: smallKernelElf(),
+  });
+  if (guests !== undefined) {
+    const observer = writeCpio([{ path: 'bin/observer', mode: 0o755, data: observerElf() }]);
+    const ramdisk = gzipSync(Buffer.concat([gunzipSync(readFileSync(guests.initramfs)), observer]), {
+      level: 1,
+    });
+    const linux = (extra: string): string =>
+      `kernel = "kernel"\nramdisk = "ramdisk"\nextra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\n${extra}`;
+    const parts = { kernel: guests.vmlinux, ramdisk };
+    files['disk.img'] = Buffer.alloc(DISK_BYTES);
+    files['more.img'] = Buffer.alloc(1 << 20, 'more');
+    await add(
+      DEBIAN,
+      linux(`disk = ["/s/disk.img,raw,xvda,w"]\nvif = ["mac=${MAC},bridge=xenbr0"]\n`),
+      parts,
+    );
+    await add(TWO, linux('vcpus = 2\non_reboot = "restart"\non_crash = "destroy"\n'), parts);
+  }
+  return { files, memoryMib };
+}
+
+class Chronicle {
+  readonly rows: SoakRow[] = [];
+  readonly moves: Life['moves'] = [];
+  readonly saves: Moved[] = [];
+  readonly restores: number[] = [];
+  private readonly began = performance.now();
+
+  constructor(private readonly about: string) {}
+
+  say(text: string): void {
+    console.log(
+      `${((performance.now() - this.began) / 1000).toFixed(1).padStart(7)} s  ${this.about}: ${text}`,
+    );
+  }
+  noted(property: string, holds: boolean): void {
+    if (!holds) this.say(`NOT ${property}`);
+    this.rows.push({ property: `${this.about} ${property}`, cases: 1, failures: holds ? 0 : 1 });
+  }
+  seconds(): number {
+    return (performance.now() - this.began) / 1000;
+  }
+  life(firstS: number, memoryMib: number): Life {
+    const { rows, moves, saves, restores } = this;
+    return { rows, moves, saves, restores, firstS, memoryMib };
+  }
+}
+
+/** One migration by stock xl, until the helper has noticed it. */
+async function migrate(guest: XlGuest, told: Chronicle): Promise<void> {
+  const { outageNs: before } = await guest.settled();
+  const moved = await guest.migrate();
+  const { domid, outageNs } = await guest.settled();
+  const outageS = (outageNs - before) / 1e9;
+  told.moves.push({ ...moved, outageS });
+  told.say(
+    `xl migrate: ${moved.seconds.toFixed(1)} s, ${(moved.bytes / MIB).toFixed(0)} MiB, domain ${domid} now, the guest stood still for ${outageS.toFixed(1)} s`,
+  );
+}
+
+async function saveAndRestore(guest: XlGuest, told: Chronicle): Promise<void> {
+  const saved = await guest.save();
+  told.saves.push(saved);
+  const back = await guest.restore();
+  told.restores.push(back);
+  const { domid } = await guest.settled();
+  told.say(
+    `xl save: ${saved.seconds.toFixed(1)} s, ${(saved.bytes / MIB).toFixed(0)} MiB; xl restore: ${back.toFixed(1)} s, domain ${domid} now`,
+  );
+}
+
+/** What the observer in the guest says of its whole life, and dom0's wall clock at that moment. */
+async function verdict(guest: XlGuest, told: Chronicle): Promise<void> {
+  const before = await guest.count(VERDICT);
+  await guest.type('v\n');
+  const found = await guest.until(VERDICT, SAY_S, before);
+  // Asked again at once: the first answer may have waited for the console's log.
+  const dom0 = Number(await guest.bed.must('date +%s%N', 30));
+  const [samples, real, gapNs, back, diff] = found.slice(1, 6).map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  told.say(
+    `observer: ${samples} samples, ${diff} differences, ${back} clocks backwards, longest gap ${(gapNs / 1e9).toFixed(1)} s, wall clock ${((dom0 - real) / 1e9).toFixed(2)} s behind dom0's question`,
+  );
+  for (const line of (await guest.console()).match(/^OBS DIFF.*$/gm) ?? []) told.say(line.slice(0, 300));
+  told.noted('sees no difference', diff === 0);
+  told.noted('has no clock that goes backwards', back === 0);
+  told.noted('computes what is right', found[6] === chainAfter(samples).toString(16).padStart(16, '0'));
+  told.noted("has dom0's wall clock within 1 s", Math.abs(dom0 - real) < WALL_CLOCK_NS);
+}
+
+/** The history in the ledger: as many places as the domain ids that it had, each point with one inner value. */
+async function history(guest: XlGuest, told: Chronicle, places: number): Promise<void> {
+  const points = await guest.points();
+  const domids = points.find(({ name }) => /domain id|domid/i.test(name));
+  told.say(`ledger: ${JSON.stringify(domids)}`);
+  told.noted(
+    `has ${places} places in its ledger, with the domain ids that Xen gave`,
+    domids !== undefined && domids.outer.length === places && new Set(domids.outer).size === places,
+  );
+}
+
+/** Our small kernel: created, saved, restored, migrated three times, ended. */
+export async function smallLife(bed: XenBed, memoryMib: number): Promise<Life> {
+  const told = new Chronicle('the small kernel in a helper');
+  const guest = new XlGuest(bed, SMALL);
+  await guest.create();
+  await guest.until(/OBS n=50 /, BOOT_S);
+  const firstS = told.seconds();
+  told.say('created, and observing');
+  await guest.settled();
+  await saveAndRestore(guest, told);
+  for (let i = 0; i < 3; i++) await migrate(guest, told);
+  await verdict(guest, told);
+  await history(guest, told, 5);
+  await guest.type('q\n');
+  told.noted('ends its domain when it powers off', await gone(guest));
+  return told.life(firstS, memoryMib);
+}
+
+async function gone(guest: XlGuest): Promise<boolean> {
+  const { status } = await guest.bed.run(
+    `while xl domid ${guest.name} >/dev/null 2>&1; do sleep 0.3; done`,
+    90,
+  );
+  return status === 0;
+}
+
+/** Debian's Linux, made wild, with a disk that is written and checked and a download from dom0, through seven moves. */
+export async function debianLife(bed: XenBed, memoryMib: number): Promise<Life> {
+  const told = new Chronicle('wild Debian in a helper');
+  const guest = new XlGuest(bed, DEBIAN);
+  await guest.create();
+  await guest.until(/guest# /, BOOT_S);
+  const firstS = told.seconds();
+  told.say('at its shell');
+  await guest.type(DISK_WRITER.command);
+  // The server sends as slowly as the moves last, and what it has sent is kept.
+  await bed.must(
+    `rm -f /s/over; setsid bash -c '{ printf "HTTP/1.0 200 OK\\r\\n\\r\\n"; while [ ! -e /s/over ]; do head -c 4096 /dev/urandom; sleep 0.2; done | tee /s/sent; } | nc -l -p ${PORT}' >/dev/null 2>&1 &`,
+    30,
+  );
+  await guest.shell(`ifconfig eth0 ${GUEST} netmask 255.255.255.0 up`, SAY_S);
+  await guest.type(`(S=$(wget -q -O - http://${DOM0}:${PORT}/ | sha256sum); echo "S""UM $S") &\n`);
+  await guest.type('observer 50 0\n');
+  await guest.until(/OBS n=50 /, BOOT_S);
+  await guest.until(/DISK rounds=\d+ bad=\d+/, SAY_S);
+  told.say('observing, writing and downloading');
+  for (let i = 0; i < 7; i++) await (i === 2 || i === 5 ? saveAndRestore : migrate)(guest, told);
+  const rounds = await guest.count(/DISK rounds=\d+ bad=\d+/);
+  await guest.until(/DISK rounds=\d+ bad=\d+/, SAY_S, rounds);
+  await guest.bed.must('touch /s/over', 30);
+  const [, sum] = await guest.until(/SUM ([0-9a-f]{64})/, SAY_S);
+  const sent = await guest.bed.must('stat -c %s /s/sent; sha256sum /s/sent', 60);
+  told.say(`download: ${(Number(sent.split('\n')[0]) / 1024).toFixed(0)} KiB on one connection`);
+  told.noted(
+    'goes on with its download on one connection, every byte right',
+    sum !== undefined && sent.includes(sum),
+  );
+  await verdict(guest, told);
+  await history(guest, told, 8);
+  const text = await guest.console();
+  const disk = [...text.matchAll(/DISK rounds=(\d+) bad=(\d+)/g)];
+  told.say(`disk: ${disk.at(-1)?.[1]} rounds`);
+  told.noted('reads back all that it has written', disk.length > 0 && disk.every(([, , bad]) => bad === '0'));
+  told.noted(
+    'says no word of a stall or of an I/O error',
+    !/lockup|rcu.*stall|I\/O error|unstable|lagged/i.test(text),
+  );
+  await guest.destroy();
+  return told.life(firstS, memoryMib);
+}
+
+/** Debian's Linux with two vCPUs: devices that come and go, a reboot, a crash. */
+export async function twoLife(bed: XenBed, memoryMib: number): Promise<Life> {
+  const told = new Chronicle('wild Debian with two vCPUs in a helper');
+  const guest = new XlGuest(bed, TWO);
+  await guest.create();
+  await guest.until(/guest# /, BOOT_S);
+  const firstS = told.seconds();
+  told.noted(
+    'has two processors',
+    /\b2\b/.test((await guest.shell('grep -c ^processor /proc/cpuinfo', SAY_S)).split('\n').at(-2) ?? ''),
+  );
+  await migrate(guest, told);
+  await bed.must(`xl block-attach ${TWO} /s/more.img,raw,xvdb,r`, 60);
+  const seen = await guest.shell(
+    'for i in $(seq 100); do [ -b /dev/xvdb ] && break; sleep 0.2; done; head -c 8 /dev/xvdb',
+    SAY_S,
+  );
+  told.noted('reads a disk that xl block-attach has given', seen.includes('moremore'));
+  await migrate(guest, told);
+  told.noted(
+    'has it after a migration',
+    (await guest.shell('dd if=/dev/xvdb bs=512 skip=100 count=1 2>/dev/null | head -c 8', SAY_S)).includes(
+      'moremore',
+    ),
+  );
+  await bed.must(`xl block-detach ${TWO} xvdb`, 90);
+  const left = await guest.shell(
+    'for i in $(seq 100); do [ -b /dev/xvdb ] || break; sleep 0.2; done; [ -b /dev/xvdb ] && echo "ST""ILL" || echo "NOT THERE"',
+    SAY_S,
+  );
+  told.noted('loses it by xl block-detach', left.includes('NOT THERE'));
+  const shells = await guest.count(/guest# /);
+  const domid = await guest.domid();
+  await guest.type('reboot -f\n');
+  await bed.must(
+    `until [ "$(xl domid ${TWO} 2>/dev/null || echo ${domid})" != ${domid} ]; do sleep 0.5; done`,
+    SAY_S,
+  );
+  await guest.until(/guest# /, BOOT_S, shells > 0 && (await guest.count(/guest# /)) >= shells ? shells : 0);
+  told.noted('is started again by on_reboot when it reboots', (await guest.domid()) !== domid);
+  await guest.type('echo c >/proc/sysrq-trigger\n');
+  told.noted('is destroyed by on_crash when it crashes', await gone(guest));
+  const log = await bed.must(`grep -h "reason code" /var/log/xen/xl-${TWO}*.log`, 30);
+  told.noted('gives its own reasons to xl', /reason code 1\b/.test(log) && /reason code 3\b/.test(log));
+  return told.life(firstS, memoryMib);
+}
+
+export interface NamedLife {
+  readonly name: string;
+  readonly about: string;
+  readonly guestMib: number;
+  readonly live: (bed: XenBed, memoryMib: number) => Promise<Life>;
+}
+export const SHORT_LIFE: NamedLife = {
+  name: SMALL,
+  about: 'our small kernel in a helper',
+  guestMib: 16,
+  live: smallLife,
+};
+export const LIVES: readonly NamedLife[] = [
+  SHORT_LIFE,
+  { name: DEBIAN, about: 'wild Debian in a helper', guestMib: 128, live: debianLife },
+  { name: TWO, about: 'the same with two vCPUs', guestMib: 128, live: twoLife },
+];
