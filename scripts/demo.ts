@@ -1,5 +1,6 @@
 // npm run demo: two unlike hosts on this machine, a guest that cannot be asked to migrate, ten live migrations, and
-// what the guest observed of them. `--json` ends with one line of figures. It downloads a kernel.
+// what the guest observed of them. `--json` ends with one line of figures. It downloads a kernel. `--xen`: on a real Xen
+// (demo-xen.ts).
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,6 +31,11 @@ const say = (text: string): void =>
 function die(text: string): never {
   console.error(`demo: ${text}`);
   process.exit(1);
+}
+
+if (process.argv.includes('--xen')) {
+  const { demoOnXen } = await import('./demo-xen.js');
+  process.exit(await demoOnXen(say));
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'stillpoint-demo-'));

@@ -141,28 +141,41 @@ async function saveAndRestore(guest: XlGuest, told: Chronicle): Promise<void> {
   );
 }
 
-/** What the observer in the guest says of its whole life, and dom0's wall clock at that moment. */
-async function verdict(guest: XlGuest, told: Chronicle): Promise<void> {
+export interface Observed {
+  readonly samples: number;
+  readonly differences: number;
+  readonly backwards: number;
+  /** Whether its computation is right. */
+  readonly right: boolean;
+  /** The longest time between two looks at the clock, ns. */
+  readonly gapNs: number;
+  /** The guest's wall clock, and that of dom0 a moment later, ns since 1970. */
+  readonly realNs: number;
+  readonly dom0Ns: number;
+}
+
+/** What the observer in the guest says of its whole life. */
+export async function observed(guest: XlGuest, seconds: number): Promise<Observed> {
   const before = await guest.count(VERDICT);
   await guest.type('v\n');
-  const found = await guest.until(VERDICT, SAY_S, before);
-  // Asked again at once: the first answer may have waited for the console's log.
-  const dom0 = Number(await guest.bed.must('date +%s%N', 30));
-  const [samples, real, gapNs, back, diff] = found.slice(1, 6).map(Number) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+  const found = await guest.until(VERDICT, seconds, before);
+  const dom0Ns = Number(await guest.bed.must('date +%s%N', 30));
+  const [samples = 0, realNs = 0, gapNs = 0, backwards = 0, differences = 0] = found.slice(1, 6).map(Number);
+  const right = found[6] === chainAfter(samples).toString(16).padStart(16, '0');
+  return { samples, differences, backwards, right, gapNs, realNs, dom0Ns };
+}
+
+async function verdict(guest: XlGuest, told: Chronicle): Promise<void> {
+  const { samples, differences, backwards, right, gapNs, realNs, dom0Ns } = await observed(guest, SAY_S);
+  const behind = dom0Ns - realNs;
   told.say(
-    `observer: ${samples} samples, ${diff} differences, ${back} clocks backwards, longest gap ${(gapNs / 1e9).toFixed(1)} s, wall clock ${((dom0 - real) / 1e9).toFixed(2)} s behind dom0's question`,
+    `observer: ${samples} samples, ${differences} differences, ${backwards} clocks backwards, longest gap ${(gapNs / 1e9).toFixed(1)} s, wall clock ${(behind / 1e9).toFixed(2)} s behind dom0's a moment later`,
   );
   for (const line of (await guest.console()).match(/^OBS DIFF.*$/gm) ?? []) told.say(line.slice(0, 300));
-  told.noted('sees no difference', diff === 0);
-  told.noted('has no clock that goes backwards', back === 0);
-  told.noted('computes what is right', found[6] === chainAfter(samples).toString(16).padStart(16, '0'));
-  told.noted("has dom0's wall clock within 1 s", Math.abs(dom0 - real) < WALL_CLOCK_NS);
+  told.noted('sees no difference', differences === 0);
+  told.noted('has no clock that goes backwards', backwards === 0);
+  told.noted('computes what is right', right);
+  told.noted("has dom0's wall clock within 1 s", Math.abs(behind) < WALL_CLOCK_NS);
 }
 
 /** The history in the ledger: as many places as the domain ids that it had, each point with one inner value. */
@@ -306,8 +319,14 @@ export const SHORT_LIFE: NamedLife = {
   guestMib: 16,
   live: smallLife,
 };
+export const WILD_DEBIAN: NamedLife = {
+  name: DEBIAN,
+  about: 'wild Debian in a helper',
+  guestMib: 128,
+  live: debianLife,
+};
 export const LIVES: readonly NamedLife[] = [
   SHORT_LIFE,
-  { name: DEBIAN, about: 'wild Debian in a helper', guestMib: 128, live: debianLife },
+  WILD_DEBIAN,
   { name: TWO, about: 'the same with two vCPUs', guestMib: 128, live: twoLife },
 ];
