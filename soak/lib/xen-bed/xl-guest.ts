@@ -4,6 +4,8 @@ import type { XenBed } from './xen-bed.js';
 /** How long `xl migrate`, `save` and `restore` may take in the emulator, s. */
 const MOVE_S = 240;
 const CREATE_S = 120;
+/** What counting-ssh.sh counts in. */
+const BLOCK_BYTES = 256 << 10;
 const LOGS = '/var/log/xen/console';
 
 /** What a helper shows: src/appliance/published.ts. */
@@ -21,7 +23,7 @@ export interface HelperPoint {
 
 export interface Moved {
   readonly seconds: number;
-  /** Bytes of the stream, or of the file. */
+  /** Of the stream, to 256 KiB, or of the file. */
   readonly bytes: number;
 }
 
@@ -134,8 +136,8 @@ export class XlGuest {
 
   async migrate(): Promise<Moved> {
     const seconds = await this.timed(this.migration);
-    const bytes = await this.bed.must('tail -n 1 /s/bytes', 30);
-    return { seconds, bytes: Number(/^(\d+)/.exec(bytes)?.[1]) };
+    const blocks = await this.bed.must('head -n 1 /s/blocks', 30);
+    return { seconds, bytes: Number(/^\d+/.exec(blocks)?.[0]) * BLOCK_BYTES };
   }
 
   async save(): Promise<Moved> {
@@ -150,7 +152,7 @@ export class XlGuest {
   }
 
   private read(path: string): string {
-    return `d=$(xl domid ${this.name}) && xenstore-read /local/domain/$d/data/stillpoint/${path}`;
+    return `d=$(xl domid ${this.name}) && xenstore-read -R /local/domain/$d/data/stillpoint/${path}`;
   }
 
   async state(): Promise<HelperState> {
@@ -173,7 +175,7 @@ export class XlGuest {
 
   async points(): Promise<HelperPoint[]> {
     const text = await this.bed.must(
-      `d=$(xl domid ${this.name}); p=/local/domain/$d/data/stillpoint/points; for i in $(xenstore-list $p | sort -n); do xenstore-read $p/$i; done`,
+      `d=$(xl domid ${this.name}); p=/local/domain/$d/data/stillpoint/points; for i in $(xenstore-list $p | sort -n); do xenstore-read -R $p/$i; done`,
       60,
     );
     return text

@@ -1,5 +1,5 @@
 #!/bin/sh
-# In the place of ssh for `xl migrate -s`: runs the command here, and counts the bytes of the stream that it is sent.
-# The count is the last line of /s/bytes.
+# In the place of ssh for `xl migrate -s`: runs the command here, and counts the stream that it is sent. The first line of
+# /s/blocks begins with the number of whole blocks of 256 KiB.
 shift
-dd bs=256k 2>/s/bytes | "$@"
+dd bs=256k iflag=fullblock 2>/s/blocks | "$@"

@@ -29,7 +29,13 @@ ip link set lo up
 ip link add xenbr0 type bridge
 ip addr add 192.168.77.1/24 dev xenbr0
 ip link set xenbr0 up
-xenstored --pid-file /run/xenstored.pid
+# Nothing of Xen's tools works without it, and they wait for it without end: its end is said on the console.
+(
+  xenstored --no-fork --pid-file /run/xenstored.pid >/s/.log/xenstored.out 2>&1
+  status=$?
+  tail -n 3 /s/.log/xenstored.out >/dev/kmsg
+  echo "BED-FAILED xenstored ended with status $status" >/dev/kmsg
+) &
 i=0
 until xenstore-read -s / >/dev/null 2>&1 || [ $i -ge 200 ]; do usleep 50000; i=$((i + 1)); done
 xen-init-dom0
