@@ -131,7 +131,9 @@ async function run(): Promise<boolean> {
   } catch (error) {
     const failures = bed.emulatorFailures();
     if (failures === 0) throw error;
-    console.log(`the emulator failed ${failures} times (a triple fault in Xen's own code): once more`);
+    console.log(
+      `the emulator failed ${failures} times (a triple fault in Xen's own code, or xenstored gone): once more`,
+    );
     return false;
   } finally {
     await bed.down();
