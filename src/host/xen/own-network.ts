@@ -1,8 +1,9 @@
 /**
  * The helper's own interfaces: how one is found, and how the one that is not its guest's, for moves, gets an address.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { addAddress, addDefaultRoute, netlink, setUp } from '../../net/links/netlink.js';
+import type { XenPlaces } from './places.js';
 
 const EEXIST = 17;
 /** How long the interface may take to appear: the kernel's front end connects while the program starts, ms. */
@@ -42,7 +43,10 @@ export interface OwnAddress {
 }
 
 /** Brings the helper's own vif up with its address. It may have it already: the program was started anew. */
-export async function giveAddress(sys: string, { mac, address, prefix, gateway }: OwnAddress): Promise<void> {
+export async function giveAddress(
+  { sys, proc }: Pick<XenPlaces, 'sys' | 'proc'>,
+  { mac, address, prefix, gateway }: OwnAddress,
+): Promise<void> {
   const end = performance.now() + APPEARS_MS;
   let name = interfaceOf(sys, mac);
   while (name === undefined && performance.now() < end) {
@@ -51,8 +55,10 @@ export async function giveAddress(sys: string, { mac, address, prefix, gateway }
   }
   if (name === undefined) throw new Error(`network: the helper has no vif ${mac} for moves`);
   const index = indexOf(sys, name);
-  await tellNetwork(setUp(index), `${name} cannot be brought up`);
+  // The kernel announces the address when the interface comes up: another domain may have had it before.
+  writeFileSync(`${proc}/sys/net/ipv4/conf/${name}/arp_notify`, '1');
   await tellNetwork(addAddress(index, address, prefix), `${name} does not get ${address}`, EEXIST);
+  await tellNetwork(setUp(index), `${name} cannot be brought up`);
   if (gateway !== undefined)
     await tellNetwork(addDefaultRoute(index, gateway), `no route by ${gateway}`, EEXIST);
 }

@@ -103,7 +103,7 @@ export class XenHost implements Host {
     const host = new XenHost(await connectXenbus((options.places ?? PLACES).xenbus), options);
     try {
       await host.begin();
-      if (options.own !== undefined) await giveAddress(host.places.sys, options.own);
+      if (options.own !== undefined) await giveAddress(host.places, options.own);
     } catch (error) {
       await host.close();
       throw error;

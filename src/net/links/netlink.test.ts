@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { answered, deleteLink, netlink, newMacvtap, setUp } from './netlink.js';
+import { addAddress, addDefaultRoute, answered, deleteLink, netlink, newMacvtap, setUp } from './netlink.js';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
@@ -39,6 +39,38 @@ describe('a message to the kernel about an interface', () => {
     );
   });
 
+  it('has the layout of struct ifaddrmsg for an address, and of struct rtmsg for a route', () => {
+    expect(hex(addAddress(7, '10.0.0.7', 24))).toBe(
+      '28000000' +
+        '1400' +
+        '0506' +
+        '00000000' +
+        '00000000' +
+        // AF_INET, 24 bits, no flags, scope of the universe; IFA_LOCAL and IFA_ADDRESS.
+        '02180000' +
+        '07000000' +
+        '08000200' +
+        '0a000007' +
+        '08000100' +
+        '0a000007',
+    );
+    expect(hex(addDefaultRoute(7, '10.0.0.1'))).toBe(
+      '2c000000' +
+        '1800' +
+        '0506' +
+        '00000000' +
+        '00000000' +
+        // AF_INET to anywhere; RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST; RTA_GATEWAY and RTA_OIF.
+        '02000000' +
+        'fe030001' +
+        '00000000' +
+        '08000500' +
+        '0a000001' +
+        '08000400' +
+        '07000000',
+    );
+  });
+
   it('is answered with an errno, or with nothing that is understood', () => {
     const answer = new Uint8Array(36);
     const view = new DataView(answer.buffer);
@@ -63,6 +95,8 @@ describe.skipIf(!able)('an interface on another', () => {
     const net = '/sys/class/net';
     try {
       const index = Number(readFileSync(`${net}/${DUMMY}/ifindex`, 'latin1'));
+      expect(await netlink(addAddress(index, '192.0.2.7', 24))).toBe(0);
+      expect(await netlink(addAddress(index, '192.0.2.7', 24))).toBe(17);
       expect(await netlink(setUp(index))).toBe(0);
       const errno = await netlink(newMacvtap('sp-test-up', index, '00:16:3e:01:02:03'));
       // A kernel without macvtap says EOPNOTSUPP.
