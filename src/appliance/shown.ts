@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import { check } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
+import { parseJson } from '../protocol/json.js';
 import { quotedName } from '../protocol/name.js';
 import { printable } from '../protocol/printable.js';
 import { fields, many, named, text } from '../protocol/shapes.js';
@@ -65,7 +66,7 @@ export function readShown(domain: string, socket?: string): Promise<Shown> {
   return withHelper(domain, socket, async (xs, base) => {
     const read = async <S extends v.GenericSchema>(name: string, shape: S): Promise<v.InferOutput<S>> => {
       try {
-        return check(shape, JSON.parse(await xs.read(`${base}/${name}`)), name);
+        return check(shape, parseJson(await xs.read(`${base}/${name}`)), name);
       } catch (error) {
         const words =
           error instanceof XenstoreError ? 'it is not a helper domain' : printable((error as Error).message);
