@@ -78,8 +78,9 @@ export async function filesOfLives(
     const ramdisk = gzipSync(Buffer.concat([gunzipSync(readFileSync(guests.initramfs)), observer]), {
       level: 1,
     });
+    // By default Xen emulates RDTSC for domains of an emulator, whose TSC is not invariant: Node and Linux read it often.
     const linux = (extra: string): string =>
-      `kernel = "kernel"\nramdisk = "ramdisk"\nextra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\n${extra}`;
+      `kernel = "kernel"\nramdisk = "ramdisk"\nextra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\ntsc_mode = "native"\n${extra}`;
     const parts = { kernel: guests.vmlinux, ramdisk };
     files['disk.img'] = Buffer.alloc(DISK_BYTES);
     files['more.img'] = Buffer.alloc(1 << 20, 'more');
