@@ -27,6 +27,7 @@ const CHANNELS = 3;
 export const HAND = 'hand';
 const SCRATCH_BYTES = 8 * 2 ** 30;
 const BOOT_S = 240;
+const LOOK_MS = 500;
 /** Waits for the program's end or for that of its own input, whichever is first. */
 const KEEPER = `dir=$1; shift
 exec 3<&0
@@ -52,6 +53,8 @@ export interface BedOptions {
 
 export class XenBed {
   private readonly free: Channel[] = [];
+  private readonly channels: Channel[] = [];
+  private watch: NodeJS.Timeout | undefined;
   private readonly waiting: ((channel: Channel) => void)[] = [];
 
   private constructor(
@@ -123,7 +126,13 @@ export class XenBed {
         if (keeper.exitCode !== null || i > 600) throw new Error('QEMU did not start');
         await new Promise((done) => setTimeout(done, 50));
       }
-      for (let i = 0; i < CHANNELS; i++) bed.free.push(await Channel.open(join(dir, `channel${i}`), BOOT_S));
+      for (let i = 0; i < CHANNELS; i++)
+        bed.channels.push(await Channel.open(join(dir, `channel${i}`), BOOT_S));
+      bed.free.push(...bed.channels);
+      // Xen's tools wait without end for a xenstored that is gone: nobody needs to wait for them.
+      bed.watch = setInterval(() => {
+        if (bed.emulatorFailures() > 0) for (const channel of bed.channels) channel.close();
+      }, LOOK_MS).unref();
     } catch (error) {
       const said = `${bed.read('qemu.log')}${bed.console().slice(-2000)}`;
       await bed.down();
@@ -187,7 +196,8 @@ export class XenBed {
 
   /** Ends it; its folder is gone when this returns. */
   async down(): Promise<void> {
-    for (const channel of this.free) channel.close();
+    clearInterval(this.watch);
+    for (const channel of this.channels) channel.close();
     this.keeper.stdin?.end();
     await this.ended;
   }

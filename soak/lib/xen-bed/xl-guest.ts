@@ -4,8 +4,6 @@ import type { XenBed } from './xen-bed.js';
 /** How long `xl migrate`, `save` and `restore` may take in the emulator, s. */
 const MOVE_S = 240;
 const CREATE_S = 120;
-/** What counting-ssh.sh counts in. */
-const BLOCK_BYTES = 256 << 10;
 const LOGS = '/var/log/xen/console';
 
 /** What a helper shows: src/appliance/published.ts. */
@@ -23,7 +21,7 @@ export interface HelperPoint {
 
 export interface Moved {
   readonly seconds: number;
-  /** Of the stream, to 256 KiB, or of the file. */
+  /** Of the stream, at the last of its looks, five a second; or of the file. */
   readonly bytes: number;
 }
 
@@ -136,8 +134,7 @@ export class XlGuest {
 
   async migrate(): Promise<Moved> {
     const seconds = await this.timed(this.migration);
-    const blocks = await this.bed.must('head -n 1 /s/blocks', 30);
-    return { seconds, bytes: Number(/^\d+/.exec(blocks)?.[0]) * BLOCK_BYTES };
+    return { seconds, bytes: Number(await this.bed.must('cat /s/bytes', 30)) };
   }
 
   async save(): Promise<Moved> {
@@ -175,7 +172,7 @@ export class XlGuest {
 
   async points(): Promise<HelperPoint[]> {
     const text = await this.bed.must(
-      `d=$(xl domid ${this.name}); p=/local/domain/$d/data/stillpoint/points; for i in $(xenstore-list $p | sort -n); do xenstore-read -R $p/$i; done`,
+      `d=$(xl domid ${this.name}); p=/local/domain/$d/data/stillpoint/points; for i in $(xenstore-list $p | sort -n); do xenstore-read -R $p/$i; echo; done`,
       60,
     );
     return text
