@@ -29,12 +29,9 @@ function machine(stepNs = 0) {
 }
 
 describe('a machine that is suspended', () => {
-  test('has them counted in whole ns, whatever the readings took', () => {
-    const { clocks, pass } = machine();
-    for (let odd = 1; odd < 8; odd++) {
-      clocks.reading = 1000 + odd / 2;
-      expect(Number.isInteger(pass(2 * MS, 3 * S + odd))).toBe(true);
-    }
+  test('has them counted in whole ns, although the middle between two readings may be half a ns', () => {
+    const { pass } = machine();
+    for (let odd = 1; odd < 8; odd++) expect(Number.isInteger(pass(2 * MS, 3 * S + odd / 2))).toBe(true);
   });
 
   test('has each suspend counted once, however short, to the microsecond', () => {
