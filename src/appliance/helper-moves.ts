@@ -27,15 +27,13 @@ import { systemChance, systemClock } from '../os/clock.js';
 import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
 import { readOrSetAside, writeDurable } from '../os/durable.js';
 import { systemFiles } from '../os/files.js';
-import { ProtocolError } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
 import type { GuestConfig } from '../protocol/guest-config.js';
 import { GUEST, GUEST_FILES } from '../protocol/guest-process.js';
 import type { MoveOptions, MoveStats } from '../protocol/moves.js';
 import { PEER, type Peer, TO_DESTINATION } from '../protocol/peer.js';
 import { Rpc, type RpcHandlers } from '../protocol/rpc.js';
-import { keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
-import { type AnswerOf, dispatcher, listener, type ParamsOf } from '../protocol/table.js';
+import { type AnswerOf, dispatcher, listener, type ParamsOf, type Right } from '../protocol/table.js';
 import { loadIdentity, type Trusted, TrustedHosts } from '../transport/identity.js';
 import {
   type Caller,
@@ -44,6 +42,7 @@ import {
   type PeerAddress,
   resolvePeer,
 } from '../transport/peer.js';
+import { serveConnection } from '../transport/serve.js';
 import type { MoveSettings } from './move-settings.js';
 
 /** As `moveAnswerS` of a daemon, ms. */
@@ -55,6 +54,8 @@ const BOOKS_MS = 10_000;
 const SAY_WHY_MS = 500;
 /** Which move brought the guest here. */
 const CAME = 'came.json';
+
+const MAY_MOVE: ReadonlySet<Right> = new Set<Right>(['move']);
 
 /** Where the guest is, as this domain sees it. */
 type Whereabouts = 'awaited' | 'arriving' | 'not-taken' | 'here' | 'gone';
@@ -456,47 +457,23 @@ export class HelperMoves {
   }
 
   private accept(socket: net.Socket, fingerprint: string, known: () => boolean): void {
-    let greeted = false;
-    const session = dispatcher(SESSION, {
-      hello: ({ versions }) => {
-        const version = PROTOCOL_VERSIONS.find((one) => versions.includes(one));
-        if (version === undefined)
-          throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
-        if (!greeted && !known()) {
-          setImmediate(() => rpc.destroy());
-          throw new Failure('bad-state', 'too many connections');
-        }
-        greeted = true;
-        keepAlive(rpc);
-        return { version, name: this.options.host.identity.name };
-      },
-      ping: () => null,
-    });
+    const { host } = this.options;
     const peer = dispatcher(PEER, {
-      clock: () => this.options.host.clock.wallClock(),
+      clock: () => host.clock.wallClock(),
       moveOpen: (request) => this.moveOpen(request, { rpc, fingerprint }),
     });
-    const steps = listener(TO_DESTINATION, {
-      move: ({ handover, message }) => this.heard({ rpc, fingerprint }, handover, message),
-    });
-    const rpc: Rpc = new Rpc(socket, {
-      request: (method, params) => {
-        if (this.trusts(fingerprint) === undefined) {
-          rpc.destroy();
-          throw new Failure('not-trusted', 'no longer trusted');
-        }
-        if (!greeted && method !== 'hello') throw new Failure('usage', 'hello comes first');
-        return Object.hasOwn(SESSION, method) ? session(method, params) : peer(method, params);
+    const rpc: Rpc = serveConnection(socket, {
+      get name() {
+        return host.identity.name;
       },
-      notice: (method, params) => {
-        if (!greeted || this.trusts(fingerprint) === undefined) return;
-        try {
-          steps(method, params);
-        } catch (error) {
-          // Other faults in its messages have no effect.
-          if (!(error instanceof ProtocolError)) throw error;
-        }
-      },
+      known,
+      keptAlive: true,
+      // A peer may move guests, and no more.
+      rights: () => (this.trusts(fingerprint) === undefined ? undefined : MAY_MOVE),
+      request: (method, params) => peer(method, params),
+      notice: listener(TO_DESTINATION, {
+        move: ({ handover, message }) => this.heard({ rpc, fingerprint }, handover, message),
+      }),
       closed: (closed) => {
         this.connections.delete(closed);
         this.incoming?.cut(closed);

@@ -12,17 +12,17 @@ import { sleep } from '../os/clock.js';
 import { DOOR_LIMITS, Doorkeeper } from '../os/doorkeeper.js';
 import { readOrSetAside, writeSynced } from '../os/durable.js';
 import { type Libc, loadLibc } from '../os/libc.js';
-import { ProtocolError } from '../protocol/check.js';
 import { CONTROL } from '../protocol/control.js';
 import { Failure } from '../protocol/failure.js';
 import { PEER, TO_DESTINATION } from '../protocol/peer.js';
 import { printable } from '../protocol/printable.js';
-import { type ByteStream, Rpc, type RpcHandlers } from '../protocol/rpc.js';
-import { CONTROL_KEY, CONTROL_SOCKET, keepAlive, PROTOCOL_VERSIONS, SESSION } from '../protocol/session.js';
+import type { ByteStream, Rpc, RpcHandlers } from '../protocol/rpc.js';
+import { CONTROL_KEY, CONTROL_SOCKET } from '../protocol/session.js';
 import type { Right } from '../protocol/table.js';
-import { dispatcher, listener } from '../protocol/table.js';
+import { listener } from '../protocol/table.js';
 import { loadIdentity, TrustedHosts } from '../transport/identity.js';
 import { type Caller, listenForPeers, type PeerAddress } from '../transport/peer.js';
+import { serveConnection } from '../transport/serve.js';
 import { control, peer as peerRequests } from './api/api.js';
 import { XENSTORE_SOCKET } from './control-files.js';
 import { Domains } from './domains/domains.js';
@@ -207,40 +207,23 @@ export class HostDaemon {
    * the key that the greeting must contain; undefined if none is needed.
    */
   accept(socket: ByteStream, peer: string | undefined, known: () => boolean, key?: string): void {
-    let greeted = false;
     const fingerprint = peer ?? '';
-    const session = dispatcher(SESSION, {
-      hello: ({ versions, key: shown }) => {
-        const version = PROTOCOL_VERSIONS.find((v) => versions.includes(v));
-        if (version === undefined)
-          throw new Failure('usage', `versions of the protocol here: ${PROTOCOL_VERSIONS.join(', ')}`);
-        if (key !== undefined && !sameKey(shown, key))
-          throw new Failure('not-trusted', `${CONTROL_KEY} of this daemon was not shown`);
-        if (!greeted && !known()) {
-          setImmediate(() => rpc.destroy());
-          throw new Failure('bad-state', 'too many connections');
-        }
-        greeted = true;
-        // The other host sends keep-alive requests too, so each side notices when the other has gone silent.
-        if (peer !== undefined || this.plain) keepAlive(rpc);
-        return { version, name: this.name };
-      },
-      ping: () => null,
-    });
     const steps = listener(TO_DESTINATION, {
       move: ({ handover, message }) => this.moves.heard({ rpc, fingerprint }, handover, message),
     });
-    const rpc: Rpc = new Rpc(
+    const rpc: Rpc = serveConnection(
       socket,
       {
-        request: async (method, params) => {
-          const rights = this.rightsOf(peer);
-          if (rights === undefined) {
-            rpc.destroy();
-            throw new Failure('not-trusted', 'no longer trusted');
-          }
-          if (!greeted && method !== 'hello') throw new Failure('usage', 'hello comes first');
-          if (Object.hasOwn(SESSION, method)) return session(method, params);
+        name: this.name,
+        checkKey: (shown) => {
+          if (key !== undefined && !sameKey(shown, key))
+            throw new Failure('not-trusted', `${CONTROL_KEY} of this daemon was not shown`);
+        },
+        known,
+        // The other host sends keep-alive requests too, so each side notices when the other has gone silent.
+        keptAlive: peer !== undefined || this.plain,
+        rights: () => this.rightsOf(peer),
+        request: (method, params, rights) => {
           const caller: Caller = { rpc, fingerprint };
           if (rights.has('control') && Object.hasOwn(CONTROL, method))
             return control(method, params, this, caller);
@@ -251,18 +234,10 @@ export class HostDaemon {
             `${printable(method, MAX_METHOD)} is not allowed here, or unknown`,
           );
         },
-        notice: (method, params) => {
-          if (!greeted || this.rightsOf(peer)?.has('move') !== true) return;
-          try {
-            steps(method, params);
-          } catch (error) {
-            // Other faults in its messages have no effect.
-            if (!(error instanceof ProtocolError)) throw error;
-          }
-        },
-        closed: (rpc) => {
-          this.connections.delete(rpc);
-          this.moves.cut(rpc);
+        notice: steps,
+        closed: (closed) => {
+          this.connections.delete(closed);
+          this.moves.cut(closed);
         },
       },
       this.world.clock,
