@@ -10,8 +10,8 @@ import { json, median } from '../bench/harness.js';
 import { writeCpio } from '../src/appliance/cpio.js';
 import { outerWords } from '../src/cli/table.js';
 import { observerElf } from '../src/demo/observer.js';
-import { chainAfter } from '../src/demo/observing.js';
 import { smallKernelElf } from '../src/demo/small-kernel.js';
+import { VERDICT, verdictIn } from '../src/demo/verdict.js';
 import type { PointRow } from '../src/guest-process/guest-runner.js';
 import type { MoveStats } from '../src/protocol/moves.js';
 import { initIdentity, loadIdentity, trust } from '../src/transport/identity.js';
@@ -233,16 +233,10 @@ const rows: Partial<Record<HostName, PointRow[]>> = {};
 rows[at] = await stillpoint<PointRow[]>(at, 'points', '--json', 'wild');
 console_ = consoleAt(at);
 console_.type('v\n'); // a terminal hands over whole lines
-const verdict = await console_.until(
-  /OBS VERDICT n=(\d+) cpus=\d+ mono=\d+ real=\d+ tsc=\d+ gap=(\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]+)/,
-  60,
-  'the verdict',
-);
+const verdict = verdictIn(await console_.until(VERDICT, 60, 'the verdict'));
 const differed = console_.lines(/OBS DIFF/);
 console_.close();
-const [samples, gapNs, backwards, differences] = verdict.slice(1, 5).map(Number);
-const chain = chainAfter(samples).toString(16).padStart(16, '0');
-const computed = chain === verdict[5];
+const { samples, gapNs, backwards, differences, right: computed } = verdict;
 await stillpoint(at, 'migrate', '--json', 'wild', `127.0.0.1:${ports[back]}`);
 rows[back] = await stillpoint<PointRow[]>(back, 'points', '--json', 'wild');
 

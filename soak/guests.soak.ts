@@ -61,11 +61,11 @@ describe(`moved ${MOVES} times back and forth between unlike hosts`, () => {
 async function gapWithoutMoves(at: TestHost, name: string): Promise<number> {
   await at.consoleOf(name, 'r\n', /^/);
   await new Promise((done) => setTimeout(done, 5000));
-  const { gapMs } = await verdictOf(at, name);
+  const { gapNs } = await verdictOf(at, name);
   await at.consoleOf(name, 'r\n', /^/);
   // The observer takes one key for each sample.
   await new Promise((done) => setTimeout(done, 3000));
-  return gapMs;
+  return gapNs / 1e6;
 }
 
 function tell(name: string, stats: readonly MoveStats[], verdict?: object): void {

@@ -1,12 +1,9 @@
 /** Real guests for tests of moves: GRUB, and Debian's kernel with the observer and the memory writer in its initramfs. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { ramdiskWithPrograms } from '../../scripts/lib/daemons.js';
 import { ensureGuests } from '../../scripts/lib/guests.js';
-import { writeCpio } from '../../src/appliance/cpio.js';
-import { memoryWriterElf } from '../../src/demo/memory-writer.js';
-import { observerElf } from '../../src/demo/observer.js';
-import { chainAfter } from '../../src/demo/observing.js';
+import { VERDICT, type Verdict, verdictIn } from '../../src/demo/verdict.js';
 import type { MoveStats } from '../../src/protocol/moves.js';
 import type { TestHost, TwoHosts } from '../migration/hosts.js';
 import { orSkipped } from '../support/debian.js';
@@ -31,12 +28,7 @@ export interface LinuxOptions {
 export async function bootLinux(hosts: TwoHosts, host: TestHost, options: LinuxOptions): Promise<void> {
   const { name, vcpus = 1, memoryMib = 128, extra = '', configLines = '' } = options;
   const ramdisk = join(hosts.root, 'ramdisk');
-  const programs = writeCpio([
-    { path: 'bin/observer', mode: 0o755, data: observerElf() },
-    { path: 'bin/writer', mode: 0o755, data: memoryWriterElf() },
-  ]);
-  const base = gunzipSync(readFileSync(guestFiles!.initramfs));
-  writeFileSync(ramdisk, gzipSync(Buffer.concat([base, programs]), { level: 1 }));
+  writeFileSync(ramdisk, ramdiskWithPrograms(guestFiles!.initramfs));
   const config = `
     name = "${name}"
     kernel = "${guestFiles!.vmlinux}"
@@ -55,29 +47,12 @@ export async function bootGrub(hosts: TwoHosts, host: TestHost, name: string): P
   await host.consoleOf(name, '', /grub> /, 100);
 }
 
-export interface Verdict {
-  readonly samples: number;
-  readonly cpus: number;
-  readonly gapMs: number;
-  readonly backwards: number;
-  readonly differences: number;
-  /** True if the observer's computation has the right result after this number of samples. */
-  readonly right: boolean;
-}
-
 /** Asks the observer in the guest for its verdict. */
 export async function verdictOf(host: TestHost, name: string): Promise<Verdict> {
-  const line =
-    /OBS VERDICT n=(\d+) cpus=(\d+) mono=\d+ real=\d+ tsc=\d+ gap=(-?\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]{16})/g;
+  const line = new RegExp(VERDICT, 'g');
   const before = [...(await host.consoleOf(name, '', /^/)).matchAll(line)].length;
   const text = await host.consoleOf(name, 'v\n', new RegExp(`(${line.source}[\\s\\S]*){${before + 1}}`), 300);
-  const [samples, cpus, gap, backwards, differences] = [...text.matchAll(line)]
-    .at(-1)!
-    .slice(1, 6)
-    .map(Number);
-  const chain = [...text.matchAll(line)].at(-1)![6];
-  const right = chain === chainAfter(samples).toString(16).padStart(16, '0');
-  return { samples, cpus, gapMs: gap / 1e6, backwards, differences, right };
+  return verdictIn([...text.matchAll(line)].at(-1)!);
 }
 
 /** Moves a guest back and forth. Returns the statistics of each move, and the host on which the guest is in the end. */

@@ -4,14 +4,12 @@
 import type { Appliance } from '../../../scripts/lib/appliance.js';
 import { smallKernelElf } from '../../../src/demo/small-kernel.js';
 import type { SoakRow } from '../soaked.js';
-import { helperDomain } from './helper-domain.js';
+import { APPLIANCE_KERNEL, helperDomain } from './helper-domain.js';
 import type { XenBed } from './xen-bed.js';
 
 /** How long a helper may take in the emulator until its program runs, s. */
 const BOOT_S = 180;
 const MAC = '00:16:3e:77:00:02';
-const INITRD = '/s/proof.initrd';
-const KERNEL = '/s/appliance-vmlinux';
 const DISK_BYTES = 1 << 20;
 
 /** Says on the console what it finds, then ends as the kernel's command line says, or as dom0 asks. */
@@ -114,8 +112,8 @@ async function ended(
 /** The files that dom0 needs in /s for it. */
 export async function proofFiles(appliance: Appliance): Promise<Record<string, string | Uint8Array>> {
   const { config, initrd } = await helperDomain(appliance, {
-    guest: `name = "proof"
-kernel = "small"
+    name: 'proof',
+    guest: `kernel = "small"
 memory = 16
 disk = ["/s/proof.img,raw,xvda,w"]
 vif = ["mac=${MAC},bridge=xenbr0"]
@@ -124,8 +122,6 @@ on_reboot = "destroy"
 `,
     // It is in the helper, and never runs.
     guestFiles: { small: smallKernelElf() },
-    kernelPath: KERNEL,
-    initrdPath: INITRD,
     kernelWords: 'mitigations=off proof=',
     files: [
       { path: 'proof.mjs', data: PROGRAM },
@@ -135,7 +131,7 @@ on_reboot = "destroy"
   return {
     'proof.cfg': Buffer.from(config),
     'proof.initrd': initrd,
-    'appliance-vmlinux': appliance.vmlinux,
+    [APPLIANCE_KERNEL]: appliance.vmlinux,
     'proof.img': Buffer.alloc(DISK_BYTES),
   };
 }

@@ -7,22 +7,23 @@ import type { Appliance } from '../../../scripts/lib/appliance.js';
 import { type CpioEntry, writeCpio } from '../../../src/appliance/cpio.js';
 import { type WrapRequest, wrapFiles } from '../../../src/appliance/wrap-files.js';
 
+/** The appliance's kernel in dom0's folder /s. */
+export const APPLIANCE_KERNEL = 'appliance-vmlinux';
+
 export interface HelperDomain {
   /** HELPER.cfg, with dom0's paths. */
   readonly config: string;
-  /** The initrd, which belongs at `initrdPath` in dom0. */
+  /** The initrd, which belongs into dom0's folder /s as NAME.initrd. */
   readonly initrd: Buffer;
   readonly memoryMib: number;
 }
 
 export interface HelperOptions {
-  /** xl.cfg of the guest. */
+  readonly name: string;
+  /** xl.cfg of the guest, without its name. */
   readonly guest: string;
   /** The kernel and ramdisk that it names, by those names: the bytes, or a file of this machine. */
   readonly guestFiles: Readonly<Record<string, Uint8Array | string>>;
-  /** Where dom0 has the appliance's kernel and the initrd. */
-  readonly kernelPath: string;
-  readonly initrdPath: string;
   /** Files that take the place of the appliance's own, or are put beside them. */
   readonly files?: readonly CpioEntry[];
   /** Words for the helper's own Linux. */
@@ -34,15 +35,15 @@ export async function helperDomain(appliance: Appliance, options: HelperOptions)
   const dir = mkdtempSync(join(tmpdir(), 'helper-'));
   try {
     const file = join(dir, 'guest.cfg');
-    writeFileSync(file, options.guest);
+    writeFileSync(file, `name = "${options.name}"\n${options.guest}`);
     for (const [name, from] of Object.entries(options.guestFiles))
       if (typeof from === 'string') copyFileSync(from, join(dir, name));
       else writeFileSync(join(dir, name), from);
     const made = await wrapFiles({ file, appliance: appliance.dir, moves: options.moves });
     if (options.files !== undefined) appendFileSync(made.initrd, writeCpio(options.files));
     const config = readFileSync(made.config, 'utf8')
-      .replace(/^kernel = .*$/m, `kernel = "${options.kernelPath}"`)
-      .replace(/^ramdisk = .*$/m, `ramdisk = "${options.initrdPath}"`)
+      .replace(/^kernel = .*$/m, `kernel = "/s/${APPLIANCE_KERNEL}"`)
+      .replace(/^ramdisk = .*$/m, `ramdisk = "/s/${options.name}.initrd"`)
       .replace(/^cmdline = "(.*)"$/m, `cmdline = "$1 ${options.kernelWords ?? ''}"`);
     return { config, initrd: readFileSync(made.initrd), memoryMib: made.memoryMib };
   } finally {

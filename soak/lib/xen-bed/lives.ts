@@ -1,22 +1,18 @@
 // Lives of PV guests in helper domains on the bed's real Xen, moved by stock xl alone.
-import { readFileSync } from 'node:fs';
-import { gunzipSync, gzipSync } from 'node:zlib';
 import type { Appliance } from '../../../scripts/lib/appliance.js';
+import { ramdiskWithPrograms } from '../../../scripts/lib/daemons.js';
 import { DISK_WRITER } from '../../../scripts/lib/demo-disk.js';
 import type { Guests } from '../../../scripts/lib/guests.js';
-import { writeCpio } from '../../../src/appliance/cpio.js';
-import { observerElf } from '../../../src/demo/observer.js';
-import { chainAfter } from '../../../src/demo/observing.js';
 import { smallKernelElf } from '../../../src/demo/small-kernel.js';
+import { VERDICT, type Verdict, verdictIn } from '../../../src/demo/verdict.js';
 import type { SoakRow } from '../soaked.js';
-import { type HelperOptions, helperDomain } from './helper-domain.js';
+import { APPLIANCE_KERNEL, type HelperOptions, helperDomain } from './helper-domain.js';
 import type { XenBed } from './xen-bed.js';
 import { type Moved, XlGuest } from './xl-guest.js';
 
 /** How long a guest may take in the emulator until it has done its first things, s. */
 const BOOT_S = 400;
 const SAY_S = 120;
-const KERNEL = '/s/appliance-vmlinux';
 const MAC = '00:16:3e:77:00:10';
 const DOM0 = '192.168.77.1';
 const GUEST = '192.168.77.10';
@@ -47,25 +43,15 @@ export interface Life {
   readonly memoryMib: number;
 }
 
-const VERDICT =
-  /OBS VERDICT n=(\d+) cpus=\d+ mono=\d+ real=(\d+) tsc=\d+ gap=(\d+) back=(\d+) diff=(\d+) chain=([0-9a-f]+)/;
-
 /** The files of each guest that dom0 needs in /s, and the sizes of their helpers, by name. */
 export async function filesOfLives(
   appliance: Appliance,
   guests: Guests | undefined,
 ): Promise<{ readonly files: Files; readonly memoryMib: Readonly<Record<string, number>> }> {
-  const files: Files = { 'appliance-vmlinux': appliance.vmlinux };
+  const files: Files = { [APPLIANCE_KERNEL]: appliance.vmlinux };
   const memoryMib: Record<string, number> = {};
   const add = async (name: string, guest: string, guestFiles: HelperOptions['guestFiles']): Promise<void> => {
-    const initrdPath = `/s/${name}.initrd`;
-    const made = await helperDomain(appliance, {
-      guest: `name = "${name}"\n${guest}`,
-      guestFiles,
-      kernelPath: KERNEL,
-      initrdPath,
-      kernelWords: 'mitigations=off',
-    });
+    const made = await helperDomain(appliance, { name, guest, guestFiles, kernelWords: 'mitigations=off' });
     files[`${name}.cfg`] = Buffer.from(made.config);
     files[`${name}.initrd`] = made.initrd;
     memoryMib[name] = made.memoryMib;
@@ -74,14 +60,10 @@ export async function filesOfLives(
     kernel: smallKernelElf(),
   });
   if (guests !== undefined) {
-    const observer = writeCpio([{ path: 'bin/observer', mode: 0o755, data: observerElf() }]);
-    const ramdisk = gzipSync(Buffer.concat([gunzipSync(readFileSync(guests.initramfs)), observer]), {
-      level: 1,
-    });
     // By default Xen emulates RDTSC for domains of an emulator, whose TSC is not invariant: Node and Linux read it often.
     const linux = (extra: string): string =>
       `kernel = "kernel"\nramdisk = "ramdisk"\nextra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\ntsc_mode = "native"\n${extra}`;
-    const parts = { kernel: guests.vmlinux, ramdisk };
+    const parts = { kernel: guests.vmlinux, ramdisk: ramdiskWithPrograms(guests.initramfs) };
     files['disk.img'] = Buffer.alloc(DISK_BYTES);
     files['more.img'] = Buffer.alloc(1 << 20, 'more');
     await add(
@@ -144,14 +126,7 @@ async function saveAndRestore(guest: XlGuest, told: Chronicle): Promise<void> {
   );
 }
 
-export interface Observed {
-  readonly samples: number;
-  readonly differences: number;
-  readonly backwards: number;
-  /** Whether its computation is right. */
-  readonly right: boolean;
-  /** The longest time between two looks at the clock, ns. */
-  readonly gapNs: number;
+export interface Observed extends Verdict {
   /** How far the guest's wall clock is from dom0's, ns: 0 if it lies between when it was asked and when it had said it. */
   readonly wallClockNs: number;
 }
@@ -163,12 +138,9 @@ export async function observed(guest: XlGuest, seconds: number): Promise<Observe
   const before = await guest.count(VERDICT);
   const asked = await now();
   await guest.type('v\n');
-  const found = await guest.until(VERDICT, seconds, before);
+  const found = verdictIn(await guest.until(VERDICT, seconds, before));
   const told = await now();
-  const [samples = 0, realNs = 0, gapNs = 0, backwards = 0, differences = 0] = found.slice(1, 6).map(Number);
-  const right = found[6] === chainAfter(samples).toString(16).padStart(16, '0');
-  const wallClockNs = Math.max(0, asked - realNs, realNs - told);
-  return { samples, differences, backwards, right, gapNs, wallClockNs };
+  return { ...found, wallClockNs: Math.max(0, asked - found.realNs, found.realNs - told) };
 }
 
 async function verdict(guest: XlGuest, told: Chronicle): Promise<void> {
