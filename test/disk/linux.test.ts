@@ -95,9 +95,11 @@ describe("Debian's kernel on our disks", () => {
         expect(bad).toBe(0);
         expect(count).toBeGreaterThanOrEqual(4);
       }
+      // All that the guest keeps in memory is on the disk before it is counted; ext4 may yet fill its inode tables.
+      await linux.sh('dd if=/dev/urandom of=/a/f bs=1M count=4 2>/dev/null; sync');
       const blocks = statSync(raw).blocks;
       await linux.sh('rm /a/f*; sync; fstrim /a');
-      expect(statSync(raw).blocks).toBeLessThan(blocks);
+      expect((blocks - statSync(raw).blocks) * 512).toBeGreaterThan(3 << 20);
       if (HAS_MOUNT) await meetsAFullHost(linux);
       if (HAS_MOUNT) await discardsOnADevice(linux);
       await linux.sh('echo kept >/a/kept; umount /a /b');
