@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { writeCpio } from '../../src/appliance/cpio.js';
+import { diskWriterElf } from '../../src/demo/disk-writer.js';
 import { memoryWriterElf } from '../../src/demo/memory-writer.js';
 import { observerElf } from '../../src/demo/observer.js';
 import { CONTROL, type Control } from '../../src/protocol/control.js';
@@ -72,8 +73,8 @@ export async function typed(
 }
 
 /**
- * Returns the ramdisk in `initramfs` with two more programs: the observer, and bin/writer, which writes memory without
- * end.
+ * Returns the ramdisk in `initramfs` with three more programs: the observer, bin/writer, which writes memory without
+ * end, and bin/diskwriter, which writes a disk.
  */
 export const ramdiskWithPrograms = (initramfs: string): Uint8Array =>
   gzipSync(
@@ -82,6 +83,7 @@ export const ramdiskWithPrograms = (initramfs: string): Uint8Array =>
       writeCpio([
         { path: 'bin/observer', mode: 0o755, data: observerElf() },
         { path: 'bin/writer', mode: 0o755, data: memoryWriterElf() },
+        { path: 'bin/diskwriter', mode: 0o755, data: diskWriterElf() },
       ]),
     ]),
     { level: 1 },

@@ -1,8 +1,8 @@
 // Lives of PV guests in helper domains on the bed's real Xen, moved by stock xl alone.
 import type { Appliance } from '../../../scripts/lib/appliance.js';
 import { ramdiskWithPrograms } from '../../../scripts/lib/daemons.js';
-import { DISK_WRITER } from '../../../scripts/lib/demo-disk.js';
 import type { Guests } from '../../../scripts/lib/guests.js';
+import { DISK_WROTE } from '../../../src/demo/disk-writer.js';
 import { smallKernelElf } from '../../../src/demo/small-kernel.js';
 import { VERDICT, type Verdict, verdictIn } from '../../../src/demo/verdict.js';
 import type { SoakRow } from '../soaked.js';
@@ -200,23 +200,22 @@ export async function debianLife(bed: XenBed, memoryMib: number): Promise<Life> 
   await guest.until(/guest# /, BOOT_S);
   const firstS = told.seconds();
   told.say('at its shell');
-  await guest.type(DISK_WRITER.command);
+  await guest.type(`diskwriter /dev/xvda ${DISK_BYTES / 4096} 200 &\n`);
   // The server sends as slowly as the moves last, and what it has sent is kept.
   await bed.must(
-    `rm -f /s/over; setsid bash -c '{ printf "HTTP/1.0 200 OK\\r\\n\\r\\n"; while [ ! -e /s/over ]; do head -c 4096 /dev/urandom; sleep 0.2; done | tee /s/sent; } | nc -l -p ${PORT}' >/dev/null 2>&1 &`,
+    `rm -f /s/over; setsid bash -c '{ printf "HTTP/1.0 200 OK\\r\\n\\r\\n"; while [ ! -e /s/over ]; do head -c 1024 /dev/urandom; sleep 0.5; done | tee /s/sent; } | nc -l -p ${PORT}' >/dev/null 2>&1 &`,
     30,
   );
   await guest.shell(`ifconfig eth0 ${GUEST} netmask 255.255.255.0 up`, SAY_S);
   await guest.type(`(S=$(wget -q -O - http://${DOM0}:${PORT}/ | sha256sum); echo "S""UM $S") &\n`);
-  await guest.type('observer 50 0\n');
+  await guest.type('observer 500 0\n');
   await guest.until(/OBS n=50 /, BOOT_S);
-  await guest.until(/DISK rounds=\d+ bad=\d+/, SAY_S);
+  await guest.until(DISK_WROTE, SAY_S);
   told.say('observing, writing and downloading');
   for (let i = 0; i < 7; i++) await (i === 2 || i === 5 ? saveAndRestore : migrate)(guest, told);
   await bed.must(`xl pause ${DEBIAN}; sleep ${PAUSE_S}; xl unpause ${DEBIAN}`, PAUSE_S + 60);
   told.say(`xl pause for ${PAUSE_S} s`);
-  const rounds = await guest.count(/DISK rounds=\d+ bad=\d+/);
-  await guest.until(/DISK rounds=\d+ bad=\d+/, SAY_S, rounds);
+  await guest.until(DISK_WROTE, SAY_S, await guest.count(DISK_WROTE));
   await guest.bed.must('touch /s/over', 30);
   const [, sum] = await guest.until(/SUM ([0-9a-f]{64})/, SAY_S);
   const sent = await guest.bed.must('stat -c %s /s/sent; sha256sum /s/sent', 60);
@@ -228,7 +227,7 @@ export async function debianLife(bed: XenBed, memoryMib: number): Promise<Life> 
   await verdict(guest, told);
   await history(guest, told, 8);
   const text = await guest.console();
-  const disk = [...text.matchAll(/DISK rounds=(\d+) bad=(\d+)/g)];
+  const disk = [...text.matchAll(new RegExp(DISK_WROTE, 'g'))];
   told.say(`disk: ${disk.at(-1)?.[1]} rounds`);
   told.noted('reads back all that it has written', disk.length > 0 && disk.every(([, , bad]) => bad === '0'));
   told.noted(

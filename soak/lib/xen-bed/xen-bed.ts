@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -16,6 +17,7 @@ import { E2fsprogs } from '../../../test/disk/e2fsprogs.js';
 import { type BedParts, buildBed, findEmulator } from './build.js';
 import { Channel, type Ended } from './channel.js';
 import { emulatorFailures } from './emulator-failures.js';
+import { type MachineMoved, Monitor } from './monitor.js';
 
 /**
  * V8 needs SSSE3 and SSE4.1 in a domain, and Linux waits seconds for random numbers without RDRAND; `-cpu max` of QEMU
@@ -25,6 +27,8 @@ const CPU = 'qemu64,+svm,+npt,family=6,model=6,+ssse3,+sse4.1,+sse4.2,+popcnt,+r
 const CHANNELS = 3;
 /** For commands of a person, from another process. */
 export const HAND = 'hand';
+const MONITOR = 'monitor';
+const SCRATCH = 'scratch.img';
 const SCRATCH_BYTES = 8 * 2 ** 30;
 const BOOT_S = 240;
 const LOOK_MS = 500;
@@ -62,6 +66,7 @@ export class XenBed {
     readonly dir: string,
     private readonly keeper: ChildProcess,
     private readonly ended: Promise<void>,
+    private readonly options: BedOptions,
   ) {}
 
   /** Makes what is needed in .cache; throws NoPackages where it cannot be had. */
@@ -71,8 +76,6 @@ export class XenBed {
 
   /** Starts it and waits until dom0 answers. */
   static async up(options: BedOptions = {}): Promise<XenBed> {
-    const { dir: parts } = await buildBed();
-    const emulator = await findEmulator();
     const tools = await E2fsprogs.fetch();
     const dir = mkdtempSync(join(tmpdir(), 'bed-'));
     const stage = join(dir, 'stage');
@@ -83,10 +86,27 @@ export class XenBed {
       if (typeof from === 'string') copyFileSync(from, to);
       else writeFileSync(to, from);
     }
-    const scratch = join(dir, 'scratch.img');
+    const scratch = join(dir, SCRATCH);
     writeFileSync(scratch, '');
     truncateSync(scratch, SCRATCH_BYTES);
     tools.run('mke2fs', '-q', '-F', '-t', 'ext4', '-O', '^has_journal', '-m', '0', '-d', stage, scratch);
+    const bed = await XenBed.start(dir, options);
+    try {
+      await bed.connect();
+    } catch (error) {
+      throw await bed.failed(error);
+    }
+    return bed;
+  }
+
+  /** Starts QEMU, in a folder that has the scratch disk, and waits until it listens. */
+  private static async start(
+    dir: string,
+    options: BedOptions,
+    more: readonly string[] = [],
+  ): Promise<XenBed> {
+    const { dir: parts } = await buildBed();
+    const emulator = await findEmulator();
     const dom0 = options.dom0Memory ?? 768;
     const xen = `placeholder console=com1 com1=115200,8n1 loglvl=info guest_loglvl=all dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=1 noreboot=1 spec-ctrl=no xpti=no`;
     const socket = (id: string) => ['-chardev', `socket,id=${id},path=${join(dir, id)},server=on,wait=off`];
@@ -98,7 +118,7 @@ export class XenBed {
       ...['-nodefaults', '-display', 'none', '-vga', 'none', '-no-reboot'],
       ...['-kernel', 'xen', '-append', xen],
       ...['-initrd', 'vmlinux console=hvc0 loglevel=4 mitigations=off,dom0.cpio'],
-      ...['-drive', `file=${scratch},format=raw,if=none,id=d0,cache=unsafe`],
+      ...['-drive', `file=${join(dir, SCRATCH)},format=raw,if=none,id=d0,cache=unsafe`],
       ...['-device', 'virtio-blk-pci,drive=d0'],
       ...[
         '-chardev',
@@ -106,7 +126,9 @@ export class XenBed {
       ],
       ...['-serial', 'chardev:console', '-device', 'virtio-serial-pci'],
       ...ports.flatMap((id) => [...socket(id), '-device', `virtserialport,chardev=${id},name=${id}`]),
+      ...[...socket(MONITOR), '-mon', `chardev=${MONITOR},mode=control`],
       ...(options.more ?? []),
+      ...more,
     ];
     // A process group of its own: what ends this one by its group does not end the keeper.
     const keeper = spawn('/bin/sh', ['-c', KEEPER, 'keeper', dir, emulator.file, ...args], {
@@ -120,25 +142,49 @@ export class XenBed {
       keeper.once('exit', () => done());
       keeper.once('error', () => done());
     });
-    const bed = new XenBed(dir, keeper, ended);
-    try {
-      for (let i = 0; !existsSync(join(dir, HAND)); i++) {
-        if (keeper.exitCode !== null || i > 600) throw new Error('QEMU did not start');
-        await new Promise((done) => setTimeout(done, 50));
-      }
-      for (let i = 0; i < CHANNELS; i++)
-        bed.channels.push(await Channel.open(join(dir, `channel${i}`), BOOT_S));
-      bed.free.push(...bed.channels);
-      // Xen's tools wait without end for a xenstored that is gone: nobody needs to wait for them.
-      bed.watch = setInterval(() => {
-        if (bed.emulatorFailures() > 0) for (const channel of bed.channels) channel.close();
-      }, LOOK_MS).unref();
-    } catch (error) {
-      const said = `${bed.read('qemu.log')}${bed.console().slice(-2000)}`;
-      await bed.down();
-      throw new Error(`the bed did not come up: ${error instanceof Error ? error.message : error}\n${said}`);
+    const bed = new XenBed(dir, keeper, ended, options);
+    for (let i = 0; !existsSync(join(dir, MONITOR)); i++) {
+      if (keeper.exitCode !== null || i > 600) throw await bed.failed(new Error('QEMU did not start'));
+      await new Promise((done) => setTimeout(done, 50));
     }
     return bed;
+  }
+
+  private async failed(error: unknown): Promise<Error> {
+    const said = `${this.read('qemu.log')}${this.console().slice(-2000)}`;
+    await this.down();
+    return new Error(`the bed did not come up: ${error instanceof Error ? error.message : error}\n${said}`);
+  }
+
+  private async connect(): Promise<void> {
+    for (let i = 0; i < CHANNELS; i++)
+      this.channels.push(await Channel.open(join(this.dir, `channel${i}`), BOOT_S));
+    this.free.push(...this.channels);
+    // Xen's tools wait without end for a xenstored that is gone: nobody needs to wait for them.
+    this.watch = setInterval(() => {
+      if (this.emulatorFailures() > 0) for (const channel of this.channels) channel.close();
+    }, LOOK_MS).unref();
+  }
+
+  /**
+   * Migrates the whole machine, with Xen, dom0 and all guests, to a second QEMU on this machine. No command may run
+   * meanwhile. This bed is down after it; the one that is returned goes on.
+   */
+  async migrate(): Promise<{ readonly bed: XenBed; readonly moved: MachineMoved }> {
+    const dir = mkdtempSync(join(tmpdir(), 'bed-'));
+    linkSync(join(this.dir, SCRATCH), join(dir, SCRATCH));
+    const uri = `unix:${join(dir, 'incoming')}`;
+    const bed = await XenBed.start(dir, this.options, ['-incoming', uri]);
+    try {
+      const monitor = await Monitor.open(join(this.dir, MONITOR));
+      const moved = await monitor.migrate(uri);
+      monitor.close();
+      await this.down();
+      await bed.connect();
+      return { bed, moved };
+    } catch (error) {
+      throw await bed.failed(error);
+    }
   }
 
   private read(name: string): string {
