@@ -147,6 +147,8 @@ export class Guest {
   #devices: Devices | undefined;
   /** The suspends of this host that were counted as outages, ns. */
   private suspendedNs = 0;
+  /** Since start(), until pause(). */
+  private running = false;
 
   private constructor(
     readonly container: Container,
@@ -362,6 +364,8 @@ export class Guest {
     }
     this.host.onChanged?.((moved) => {
       if (moved) {
+        // Whoever is told of the move finds it counted.
+        if (this.running) this.countSuspend();
         this.ledger.changed();
         this.around.moved?.();
       }
@@ -389,6 +393,7 @@ export class Guest {
     this.points.outage.over(this.host);
     this.points.wallClock.follow(this.host);
     this.domain.start();
+    this.running = true;
     this.console.resume();
     this.devices.resume();
   }
@@ -396,6 +401,7 @@ export class Guest {
   /** Stops the guest. When the promise resolves, nothing of it changes until start(). */
   async pause(): Promise<void> {
     this.countSuspend();
+    this.running = false;
     this.domain.pause();
     this.points.outage.stopped(this.host);
     await this.devices.pause();

@@ -251,6 +251,26 @@ describe('a guest whose helper was suspended, saved or moved as a whole', () => 
     expect(guest.points.outage.total).toBe(6 * S);
   });
 
+  it.each([
+    ['runs', 5 * S],
+    ['is stopped', 0],
+  ] as const)('has that counted, while it %s, before anybody is told', async (state, counted) => {
+    const { a } = hosts();
+    const told: number[] = [];
+    const here = await TestGuest.on(a, {
+      hostTime: true,
+      moved: () => told.push(here.guest.points.outage.total),
+    });
+    here.guest.start();
+    if (state === 'is stopped') await here.guest.pause();
+    a.suspend(5 * S);
+    a.changed?.(true);
+    expect(told).toEqual([counted]);
+    if (state === 'is stopped') here.guest.start();
+    here.guest.run(2 * MS);
+    expect(here.guest.points.outage.total).toBe(5 * S);
+  });
+
   it('sees no difference, and its ledger has a column for each place', async () => {
     const { a } = hosts();
     let woken = 0;

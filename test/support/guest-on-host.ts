@@ -75,6 +75,7 @@ export interface TestGuestOptions {
   readonly deviceKinds?: Readonly<Record<string, DeviceKind>>;
   readonly unplugged?: (kind: string, devid: number) => void;
   readonly woken?: () => void;
+  readonly moved?: () => void;
   /** The kernel to use in place of the small observing one. */
   readonly kernel?: Uint8Array;
 }
@@ -96,6 +97,7 @@ export class TestGuest {
       },
       log: () => {},
       wake: options.woken ?? (() => {}),
+      moved: options.moved,
       deviceKinds: options.deviceKinds ?? {},
       unplugged: options.unplugged,
     };
