@@ -1,14 +1,18 @@
-// npm run soak -- xen [--short]: a real Xen (soak/lib/xen-bed) and stock `xl` on it. First the peers: Debian's Linux as a
+// npm run soak -- xen [--short] [PART...]: a real Xen (soak/lib/xen-bed) and stock `xl` on it. First the peers: Debian's Linux as a
 // plain PV domain and in Xen's PV shim, each friendly and wild (its suspend handler is not registered), is saved, restored
 // and migrated, or cannot be. Then the appliance is proved by itself (lib/xen-bed/appliance-proof.ts), and helper domains
 // around such guests live through the same and more (lib/xen-bed/lives.ts); at last guests move between this machine and
-// Xen (lib/xen-bed/linux-moves.ts). --short: the small kernel's life alone.
+// Xen (lib/xen-bed/linux-moves.ts). A last peer is the idea's first way: Xen, dom0 and the guest in one machine that is
+// migrated as a whole (lib/xen-bed/inner-machine.ts). --short: the small kernel's life alone. PART: peers, machine,
+// appliance, small, wild1, wild2, linux.
 import { ensureAppliance } from '../scripts/lib/appliance.js';
 import { NoPackages } from '../scripts/lib/debian.js';
 import { messageOf } from '../scripts/lib/errors.js';
-import { ensureGuests } from '../scripts/lib/guests.js';
+import { ensureGuests, type Guests } from '../scripts/lib/guests.js';
 import { type SoakRow, soaked } from './lib/soaked.js';
 import { proofFiles, proveAppliance } from './lib/xen-bed/appliance-proof.js';
+import { EmulatorFailed } from './lib/xen-bed/emulator-failures.js';
+import { innerMachine } from './lib/xen-bed/inner-machine.js';
 import { freePorts, networkOf, proveLinuxMoves } from './lib/xen-bed/linux-moves.js';
 import { filesOfLives, LIVES, type Life, type NamedLife, SHORT_LIFE } from './lib/xen-bed/lives.js';
 import { XenBed } from './lib/xen-bed/xen-bed.js';
@@ -111,47 +115,92 @@ function shown({ about, guestMib }: NamedLife, life: Life): void {
   ]);
 }
 
-/** One run of all; true if it came to its end. */
-async function run(): Promise<boolean> {
+/** The idea's first way, in a machine of its own. */
+async function whole(guests: Guests): Promise<void> {
+  const { shellS, beyondMib, moves, differences, wallClockS } = await innerMachine(guests);
+  const about = 'wild, in a machine with its own Xen and dom0';
+  noted(`${about}: migrates as a whole, and sees no difference`, moves.length > 0 && differences === 0);
+  console.log(`${about}: its wall clock is ${wallClockS.toFixed(1)} s off after ${moves.length} moves`);
+  table.push([
+    about,
+    seconds(shellS),
+    `${beyondMib} MiB`,
+    seconds(middle(moves.map((m) => m.seconds))),
+    seconds(middle(moves.map((m) => m.stoppedS))),
+    `${(middle(moves.map((m) => m.bytes)) / MIB).toFixed(0)} MiB`,
+    '',
+    '',
+  ]);
+}
+
+/** A part of the soak: with a bed of its own, so that a failure of the emulator costs no other part. */
+interface Part {
+  readonly name: string;
+  readonly run: () => Promise<void>;
+}
+
+async function partsOf(): Promise<Part[]> {
   const appliance = await ensureAppliance();
   const guests = short ? undefined : await ensureGuests();
   const { files, memoryMib } = await filesOfLives(appliance, guests);
-  if (guests !== undefined)
-    Object.assign(files, await proofFiles(appliance), {
-      vmlinux: guests.vmlinux,
-      initramfs: guests.initramfs,
-    });
-  const began = performance.now();
+  const inBed = (name: string, live: (bed: XenBed) => Promise<void>, more?: readonly string[]): Part => ({
+    name,
+    run: () => XenBed.with({ files, more }, live),
+  });
+  const lives = (short ? [SHORT_LIFE] : LIVES).map((named) =>
+    inBed(named.name, async (bed) => shown(named, await named.live(bed, memoryMib[named.name] ?? 0))),
+  );
+  if (guests === undefined) return lives;
+  const { vmlinux, initramfs } = guests;
+  Object.assign(files, await proofFiles(appliance), { vmlinux, initramfs });
   const port = await freePorts();
-  const bed = await XenBed.up({ files, more: networkOf(port) });
-  try {
-    console.log(`a real Xen answers after ${seconds((performance.now() - began) / 1000)}`);
-    console.log((await bed.must('xl info | grep -E "^(xen_version|virt_caps|free_memory)"', 30)).trim());
-    if (!short) for (const peer of PEERS) await ask(bed, peer);
-    if (!short) rows.push(...(await proveAppliance(bed, appliance)));
-    for (const named of short ? [SHORT_LIFE] : LIVES)
-      shown(named, await named.live(bed, memoryMib[named.name] ?? 0));
-    if (!short) rows.push(...(await proveLinuxMoves(bed, appliance, guests, port)));
-    return true;
-  } catch (error) {
-    const failures = bed.emulatorFailures();
-    if (failures === 0) throw error;
-    console.log(
-      `the bed failed ${failures} times (a triple fault in Xen's own code, or xenstored gone): again`,
-    );
-    return false;
-  } finally {
-    await bed.down();
+  return [
+    inBed('peers', async (bed) => {
+      for (const peer of PEERS) await ask(bed, peer);
+    }),
+    { name: 'machine', run: () => whole(guests) },
+    inBed('appliance', async (bed) => void rows.push(...(await proveAppliance(bed, appliance)))),
+    ...lives,
+    inBed(
+      'linux',
+      async (bed) => void rows.push(...(await proveLinuxMoves(bed, appliance, guests, port))),
+      networkOf(port),
+    ),
+  ];
+}
+
+/** Again, and counted aloud, where the emulator itself has failed. */
+async function lived({ name, run }: Part): Promise<void> {
+  const [noRows, noTable] = [rows.length, table.length];
+  for (let attempt = 1; ; attempt++) {
+    const began = performance.now();
+    try {
+      await run();
+      console.log(`${name}: ${seconds((performance.now() - began) / 1000)}`);
+      return;
+    } catch (error) {
+      if (!(error instanceof EmulatorFailed) || attempt === ATTEMPTS) throw error;
+      console.log(`${name}: attempt ${attempt} of ${ATTEMPTS}: ${error.message}`);
+      rows.length = noRows;
+      table.length = noTable;
+    }
   }
 }
 
 try {
-  for (let attempt = 1; !(await run()); attempt++) {
-    rows.length = 0;
-    table.length = 0;
-    if (attempt < ATTEMPTS) continue;
-    noted(`the bed lives long enough at one of ${ATTEMPTS} attempts`, false);
-    break;
+  const parts = await partsOf();
+  const only = process.argv.slice(2).filter((word) => !word.startsWith('-'));
+  const unknown = only.find((name) => !parts.some((part) => part.name === name));
+  if (unknown !== undefined)
+    throw new Error(`${unknown} is no part of it; there are ${parts.map(({ name }) => name).join(', ')}`);
+  for (const part of parts) {
+    if (only.length > 0 && !only.includes(part.name)) continue;
+    try {
+      await lived(part);
+    } catch (error) {
+      console.log(messageOf(error));
+      noted(`${part.name} comes to its end`, false);
+    }
   }
 } catch (error) {
   if (!(error instanceof NoPackages)) console.log(messageOf(error));

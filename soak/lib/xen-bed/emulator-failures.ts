@@ -20,3 +20,12 @@ export function emulatorFailures(console: string): number {
   }
   return count;
 }
+
+/** The emulator has failed, not what was tried in it. */
+export class EmulatorFailed extends Error {
+  constructor(failures: number, cause: unknown) {
+    super(`the emulator failed ${failures} times (a triple fault in Xen's own code, or xenstored gone)`, {
+      cause,
+    });
+  }
+}

@@ -16,7 +16,7 @@ import { dirname, join } from 'node:path';
 import { E2fsprogs } from '../../../test/disk/e2fsprogs.js';
 import { type BedParts, buildBed, findEmulator } from './build.js';
 import { Channel, type Ended } from './channel.js';
-import { emulatorFailures } from './emulator-failures.js';
+import { EmulatorFailed, emulatorFailures } from './emulator-failures.js';
 import { type MachineMoved, Monitor } from './monitor.js';
 
 /**
@@ -97,6 +97,24 @@ export class XenBed {
       throw await bed.failed(error);
     }
     return bed;
+  }
+
+  /** A bed for one purpose. Throws EmulatorFailed where that ended because the emulator failed. */
+  static async with(options: BedOptions, live: (bed: XenBed) => Promise<void>): Promise<void> {
+    const bed = await XenBed.up(options);
+    try {
+      await live(bed);
+    } catch (error) {
+      throw bed.judged(error);
+    } finally {
+      await bed.down();
+    }
+  }
+
+  /** Whose fault an error is. */
+  judged(error: unknown): unknown {
+    const failures = this.emulatorFailures();
+    return failures > 0 ? new EmulatorFailed(failures, error) : error;
   }
 
   /** Starts QEMU, in a folder that has the scratch disk, and waits until it listens. */
