@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { configurationDoc } from '../scripts/lib/configuration-doc.js';
 import { migrationPointsDoc, streamDoc } from '../scripts/lib/docs.js';
 import { protocolDoc } from '../scripts/lib/protocol-doc.js';
 import { STREAM_LIMITS, STREAM_PARTS } from '../scripts/lib/stream-contents.js';
@@ -19,6 +20,10 @@ describe('the documentation', () => {
 
   it('of the protocol is what the source says (npm run docs writes it)', () => {
     expect(page('protocol.md')).toBe(protocolDoc());
+  });
+
+  it('of configurations is what the table of keys says (npm run docs writes it)', () => {
+    expect(page('configuration.md')).toBe(configurationDoc());
   });
 
   it('has a point for every value that a move would change, and no others', () => {

@@ -22,6 +22,7 @@ import { unpackKernel } from '../guest/bzimage.js';
 import { KernelError } from '../guest/kernel-error.js';
 import { parseVif } from '../guest/vif-spec.js';
 import { ConfigError } from '../guest/xl-cfg.js';
+import { localOffsetS } from '../os/clock.js';
 import { nodeUnpackers } from '../os/unpackers.js';
 import { check } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
@@ -182,6 +183,7 @@ export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
     ramdiskPath: initrd,
     makeUuid: () => randomUUID(),
     makeMac: madeMac,
+    localOffsetS,
     kernel: request.kernel === undefined ? undefined : path.resolve(request.kernel),
     level: request.level,
     overheadMib: request.overheadMib,

@@ -2,12 +2,13 @@
  * From the xl.cfg of a PV guest makes that of its helper domain, and the configuration that the helper reads inside; and
  * back. docs/appliance.md tells both files setting by setting.
  *
- * Invariant: every setting of the guest's file is the helper's (HELPERS), or the guest's (src/guest/config.ts), or is
+ * Invariant: every setting of the guest's file is the helper's or the guest's, as src/guest/config-keys.ts has it, or is
  * named with file, line and column as what cannot be wrapped. The guest's file is in the helper's as comments, byte for
  * byte, with its length and sum.
  */
 import { createHash } from 'node:crypto';
 import { readXlSettings, type XlConfig } from '../guest/config.js';
+import { isOfDomain } from '../guest/config-keys.js';
 import { parseDisk } from '../guest/disk-spec.js';
 import { parseVif } from '../guest/vif-spec.js';
 import {
@@ -35,12 +36,6 @@ export const MOVE_IDENTITY = '/guest/move/identity';
 /** The number of which the address of the helper's own vif is made: no guest has so many. */
 const OWN_VIF = 0xffff;
 
-/** Settings that are about a domain of the host, whatever runs in it: they become the helper's, word for word. */
-const HELPERS = new Set(
-  'on_poweroff on_reboot on_crash on_watchdog on_soft_reset cpus cpus_soft cpu_weight cap pool seclabel tsc_mode max_grant_frames max_maptrack_frames max_grant_version event_channels'.split(
-    ' ',
-  ),
-);
 /** What names the guest's kernel if `kernel` does not: the caller has to give one in their place. */
 const LOADERS = new Set(['bootloader', 'bootloader_args', 'bootloader_restrict', 'bootloader_user']);
 
@@ -71,6 +66,8 @@ export interface WrapOptions {
   readonly makeUuid: () => string;
   /** For a vif without an address: its address, from the guest's uuid and the vif's number. */
   readonly makeMac: (uuid: string, devid: number) => string;
+  /** What this host's local time is ahead of UTC, s: for a guest with `localtime`. */
+  readonly localOffsetS?: () => number;
   /** A kernel that is given in place of `bootloader` and `kernel`. */
   readonly kernel?: string;
   readonly level?: CpuLevel;
@@ -253,7 +250,7 @@ function guestSettings(config: ConfigFile, kernel: string | undefined): ConfigFi
   const own = new Map<string, Setting>();
   for (const [name, one] of config.settings)
     if (
-      !HELPERS.has(name) &&
+      !isOfDomain(name) &&
       name !== 'disk' &&
       name !== 'vif' &&
       !(LOADERS.has(name) && kernel !== undefined)
@@ -296,6 +293,7 @@ function checkPolicies({ file, settings }: ConfigFile): void {
 function innerConfig(
   xl: XlConfig,
   uuid: string,
+  offsetS: number,
   disks: readonly string[],
   vifs: readonly string[],
   more: readonly string[],
@@ -312,6 +310,7 @@ function innerConfig(
     ...(xl.ramdisk === undefined ? [] : [setting('ramdisk', files.ramdisk)]),
     setting('cmdline', xl.cmdline),
     setting('clock', xl.clock),
+    ...(offsetS === 0 ? [] : [setting('rtc_timeoffset', String(offsetS))]),
     ...more,
     ...list('disk', disks),
     ...list('vif', vifs),
@@ -350,7 +349,7 @@ export function wrap(source: Uint8Array, options: WrapOptions): Wrapped {
       setting('vcpus', xl.vcpus),
       setting('maxvcpus', xl.maxVcpus),
       ...[...config.settings.values()]
-        .filter(({ name }) => HELPERS.has(name))
+        .filter(({ name }) => isOfDomain(name))
         .map(({ name, value }) => `${name} = ${valueText(value)}`),
       ...list(
         'disk',
@@ -370,6 +369,7 @@ export function wrap(source: Uint8Array, options: WrapOptions): Wrapped {
     guestConfig: innerConfig(
       xl,
       uuid,
+      xl.clockOffsetS + (xl.localTime ? (options.localOffsetS?.() ?? 0) : 0),
       disks.map(({ inner }) => inner),
       vifs.map(({ inner }) => inner),
       moves === undefined ? [] : policies.map(({ name, value }) => `${name} = ${valueText(value)}`),

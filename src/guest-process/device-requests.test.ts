@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readGuestConfig } from './device-requests.js';
+import { guestSpec, readGuestConfig } from './device-requests.js';
 
 const read = (more: string) =>
   readGuestConfig(`name = "g"\nkernel = "k/vmlinuz"\n${more}`, 'g.cfg', '/guests');
@@ -28,4 +28,17 @@ test('disks and networks become devices; a missing MAC address is derived from t
   expect(first.mac).toMatch(/^00:16:3e:[0-7][0-9a-f]:[0-9a-f]{2}:[0-9a-f]{2}$/);
   expect(second).toMatchObject({ mac: '00:16:3e:00:00:09', bridge: 'br1' });
   expect(JSON.parse(read(`${uuid}vif = [ '' ]`).devices[0].spec).mac).toBe(first.mac);
+});
+
+test("the guest's wall clock gets what the configuration adds, and the host's local time", () => {
+  const kernel = new Uint8Array();
+  const offset = (more: string) => guestSpec(read(more), kernel, undefined).clockOffsetS;
+  const local = -60 * new Date().getTimezoneOffset();
+  expect([offset(''), offset('rtc_timeoffset = 60'), offset('localtime = 1\nrtc_timeoffset = 60')]).toEqual([
+    0,
+    60,
+    60 + local,
+  ]);
+  // A configuration that another host or version made.
+  expect(guestSpec({ ...read(''), more: { clockOffsetS: 'x' } }, kernel, undefined).clockOffsetS).toBe(0);
 });

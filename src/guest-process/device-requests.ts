@@ -8,6 +8,7 @@ import type { DeviceConfig } from '../helper/devices.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
 import { uuidBytes } from '../helper/uuid.js';
+import { localOffsetS } from '../os/clock.js';
 import type { GuestConfig } from '../protocol/guest-config.js';
 
 /**
@@ -42,7 +43,10 @@ export function readGuestConfig(
       ...config.disks.map(vbdConfig),
       ...config.vifs.map((vif, i) => vifConfig(vif, vif.devid ?? i, uuid)),
     ],
-    more: { warnings: config.warnings },
+    more: {
+      warnings: config.warnings,
+      clockOffsetS: config.clockOffsetS + (config.localTime ? localOffsetS() : 0),
+    },
   };
 }
 
@@ -52,6 +56,7 @@ export function guestSpec(
   kernel: Uint8Array,
   ramdisk: Uint8Array | undefined,
 ): GuestSpec {
+  const { clockOffsetS } = config.more;
   return {
     name: config.name,
     uuid: uuidBytes(config.uuid),
@@ -63,6 +68,7 @@ export function guestSpec(
     kernelName: path.basename(config.kernel),
     ramdiskName: config.ramdisk === '' ? '' : path.basename(config.ramdisk),
     clock: config.clock,
+    clockOffsetS: typeof clockOffsetS === 'number' ? clockOffsetS : 0,
     devices: config.devices,
   };
 }

@@ -24,6 +24,8 @@ describe('the configuration of a guest', () => {
       onReboot: 'restart',
       onCrash: 'destroy',
       clock: 'elapse',
+      clockOffsetS: 0,
+      localTime: false,
       warnings: [],
     });
   });
@@ -80,21 +82,66 @@ clock = "freeze"`);
     expect(() => read(`${BASE}builder = "hvm"`)).toThrow('g.cfg:3:1: builder = "hvm" is not supported');
   });
 
-  test('settings without effect get a warning, those that would matter are refused, both with file and line', () => {
-    expect(read(`${BASE}cpus = "all"\nacpi = 1`).warnings).toEqual([
-      'g.cfg:3:1: cpus has no effect on a PV guest here',
-      'g.cfg:4:1: acpi has no effect on a PV guest here',
+  test('settings without effect get a warning, in the order of the file', () => {
+    expect(read(`${BASE}vif = ['script=x']\nacpi = 1\ncpus = "all"`).warnings).toEqual([
+      expect.stringMatching(/^g[.]cfg:3:8: vif 'script=x': script=x does not run here: .*bridge:NAME/),
+      expect.stringMatching(/^g[.]cfg:4:1: acpi has no effect on a PV guest/),
+      expect.stringMatching(/^g[.]cfg:5:1: cpus has no effect here/),
     ]);
-    for (const setting of [
-      'bootloader = "pygrub"',
-      'pci = ["00:1"]',
-      'vfb = []',
-      'tsc_mode = "native"',
-      'memoryy = 1',
-    ])
-      expect(() => read(`${BASE}\n  ${setting}`)).toThrow(
-        `g.cfg:4:3: ${setting.split(' ')[0]} is not supported`,
-      );
+  });
+
+  test('settings that are not supported are refused before all else, with their places, and what to do instead', () => {
+    expect(() => read('name = "g"\n bootloader = "pygrub"\npci = [ "00:1" ]\nmemory = 9999')).toThrow(
+      /^g[.]cfg:2:2: bootloader is not supported: .*kernel.*\ng[.]cfg:3:1: pci is not supported: .* instead.*$/,
+    );
+  });
+
+  test('an unknown key is warned about, as xl ignores it, and a likely mistake of typing is named', () => {
+    expect(read(`${BASE}memroy = 512\nxyzzy_plugh = []\nxyzzy_plough = 1`)).toMatchObject({
+      memoryKib: 32768,
+      warnings: [
+        'g.cfg:3:1: memroy is unknown, and is ignored, as by xl (is memory meant?)',
+        'g.cfg:5:1: xyzzy_plough is unknown, and is ignored, as by xl',
+      ],
+    });
+  });
+
+  test('a value that asks for nothing, or for what every guest has, is accepted in silence', () => {
+    const nothing =
+      'vnc = 0\nvfb = []\npci = [ ]\nsdl="0"\nserial = "none"\nusbdev = [ "" ]\nbootloader = ""\ncap = 00';
+    expect(
+      read(`${BASE}${nothing}\ntsc_mode = "default"\nmax_grant_frames = 64\ndhcp = "off"`).warnings,
+    ).toEqual([]);
+    expect(read(`${BASE}tsc_mode = "native"\nmax_grant_frames = 32`).warnings).toHaveLength(2);
+  });
+
+  test('there are not more warnings than anybody reads, nor longer ones', () => {
+    const { warnings } = read(`${BASE}${Array.from({ length: 150 }, (_, i) => `u${i} = 1\n`).join('')}`);
+    expect(warnings).toHaveLength(101);
+    expect(warnings.at(-1)).toBe('g.cfg: there are 50 more warnings');
+    expect(read(`${BASE}vif = ['${'x'.repeat(9000)}=1']`).warnings[0].length).toBeLessThan(1100);
+  });
+
+  test('ends that xl has and that are not done whole become the nearest, with a warning', () => {
+    expect(read(`${BASE}on_crash = "coredump-restart"\non_reboot = "rename-restart"`)).toMatchObject({
+      onCrash: 'restart',
+      onReboot: 'restart',
+      warnings: [
+        'g.cfg:3:1: on_crash = "coredump-restart" is as "restart" here: no core is written',
+        'g.cfg:4:1: on_reboot = "rename-restart" is as "restart" here: the domain that has ended is not kept',
+      ],
+    });
+  });
+
+  test("the wall clock's difference from true time is a number of seconds, which may be negative", () => {
+    expect(read(`${BASE}localtime = 1\nrtc_timeoffset = " -3600"`)).toMatchObject({
+      localTime: true,
+      clockOffsetS: -3600,
+      warnings: [],
+    });
+    expect(() => read(`${BASE}rtc_timeoffset = 999999999`)).toThrow(
+      'g.cfg:3:18: rtc_timeoffset = 999999999 is not',
+    );
   });
 
   test('one image may be two disks of a guest if neither can be written', () => {
@@ -139,11 +186,8 @@ clock = "freeze"`);
       `${BASE}disk = [ '/d,raw,xvda,r', '/d,raw,xvdb,w' ]`,
       "g.cfg:3:27: disk '/d,raw,xvdb,w': xvda has the same image, and one of both may be written to",
     ],
-    [`${BASE}vif = [ 'script=x' ]`, "g.cfg:3:9: vif 'script=x': script is not supported"],
-    [
-      `${BASE}on_crash = "coredump-restart"`,
-      'g.cfg:3:1: on_crash = "coredump-restart" is not supported (destroy, restart, preserve)',
-    ],
+    [`${BASE}vif = [ 'type=ioemu' ]`, 'g.cfg:3:9: vif \'type=ioemu\': type "ioemu" is for HVM guests'],
+    [`${BASE}on_crash = "soft-reset"`, 'g.cfg:3:1: on_crash = "soft-reset" is not for PV guests (destroy, '],
     [`${BASE}on_reboot = "dance"`, 'g.cfg:3:1: on_reboot = "dance" is unknown'],
     [`${BASE}clock = "stop"`, 'g.cfg:3:1: clock = "stop" is unknown (elapse, freeze)'],
   ])('%j is refused: %s', (source, message) => {

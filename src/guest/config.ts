@@ -1,13 +1,15 @@
 /**
  * The configuration of one guest, from the settings of an xl.cfg file, with xl's meanings and defaults.
  *
- * Invariant: every setting of the file is used, or gives a warning because it cannot matter to a PV guest here, or is
- * refused with file, line and column. No setting is silently ignored.
+ * Invariant: every setting of the file is used, or gives a warning that says why it has no effect, or is refused with
+ * file, line and column, as config-keys.ts has it. No setting is silently ignored unless it asks for nothing (0, "",
+ * []) or for what a guest has anyway.
  * Source: Xen, docs/man/xl.cfg.5.pod, tools/xl/xl_parse.c (parse_config_data).
  */
 
 import type { DiskSpec } from '../protocol/guest-config.js';
 import { nameFault } from '../protocol/name.js';
+import { type DoneKey, KEYS, keyLike } from './config-keys.js';
 import { parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
 import { ConfigError, type ConfigFile, type ConfigValue, type Position, parseConfig } from './xl-cfg.js';
@@ -33,6 +35,10 @@ export interface XlConfig {
   readonly onCrash: EndAction;
   /** Our own setting: whether the guest's clocks go on while it is stopped. */
   readonly clock: 'elapse' | 'freeze';
+  /** What the guest's wall clock is ahead of true time, s; without what `localtime` adds. */
+  readonly clockOffsetS: number;
+  /** Whether its wall clock shows the host's local time. */
+  readonly localTime: boolean;
   /** Each warning contains file and line. */
   readonly warnings: readonly string[];
 }
@@ -48,18 +54,24 @@ export const LIMITS: ConfigLimits = { maxMemoryMib: 3000, maxVcpus: 8 };
 /** libxl's default if the file has no `memory`, in MiB. */
 const DEFAULT_MEMORY_MIB = 32;
 const ACTIONS = ['destroy', 'restart', 'preserve'] as const;
-const ALL_ACTIONS = [...ACTIONS, 'rename-restart', 'coredump-destroy', 'coredump-restart', 'soft-reset'];
+/** What xl has beside them, what is done instead, and what is missing then. */
+const NEAREST: Readonly<Record<string, readonly [EndAction, string]>> = {
+  'rename-restart': ['restart', 'the domain that has ended is not kept'],
+  'coredump-destroy': ['destroy', 'no core is written'],
+  'coredump-restart': ['restart', 'no core is written'],
+};
+/** Ten years, s. */
+const MAX_OFFSET_S = 10 * 366 * 86_400;
+/** More warnings than anybody reads, and longer ones. */
+const MAX_WARNINGS = 100;
+const MAX_WARNING = 1000;
 
-/** Settings that xl itself ignores for a PV guest, and hints about where the guest should run. */
-const NO_EFFECT = new Set(
-  'acpi acpi_s3 acpi_s4 apic boot cpu_weight cpus cpus_soft hap hpet nx pae pool serial stdvga viridian xen_platform_pci'.split(
-    ' ',
-  ),
-);
+/** Whether a value asks for nothing, as if the key were left out. */
+const isNothing = (value: ConfigValue): boolean =>
+  value.kind === 'list' ? value.items.every(isNothing) : /^\s*(0+|0x0+|none|no|off)?\s*$/.test(value.text);
 
 class Settings {
-  readonly used = new Set<string>();
-  readonly warnings: string[] = [];
+  private readonly warned: (Position & { readonly message: string })[] = [];
 
   constructor(readonly config: ConfigFile) {}
 
@@ -77,21 +89,30 @@ class Settings {
   refuse(name: string, message: string): never {
     throw new ConfigError(`${this.positionOf(name)}: ${message}`);
   }
-  warn(position: Position, message: string): void {
-    this.warnings.push(`${this.at(position)}: ${message}`);
+  warn({ line, column }: Position, message: string): void {
+    this.warned.push({ line, column, message });
+  }
+  /** In the order of the file. */
+  warnings(): string[] {
+    const { warned } = this;
+    warned.sort((a, b) => a.line - b.line || a.column - b.column);
+    const all = warned
+      .slice(0, MAX_WARNINGS)
+      .map((one) => `${this.at(one)}: ${one.message.slice(0, MAX_WARNING)}`);
+    const more = warned.length - MAX_WARNINGS;
+    return more > 0 ? [...all, `${this.config.file}: there are ${more} more warnings`] : all;
   }
 
-  value(name: string): ConfigValue | undefined {
-    this.used.add(name);
+  value(name: DoneKey): ConfigValue | undefined {
     return this.config.settings.get(name)?.value;
   }
-  text(name: string): string | undefined {
+  text(name: DoneKey): string | undefined {
     const value = this.value(name);
     if (value === undefined) return undefined;
     if (value.kind === 'list') return this.fail(value, `${name} is a list but should be a single value`);
     return value.text;
   }
-  list(name: string): readonly (Position & { text: string })[] {
+  list(name: DoneKey): readonly (Position & { text: string })[] {
     const value = this.value(name);
     if (value === undefined) return [];
     if (value.kind === 'text') return this.fail(value, `${name} is a single value but should be a list`);
@@ -99,28 +120,54 @@ class Settings {
       item.kind === 'text' ? item : this.fail(item, `${name} has a list in it where a string should be`),
     );
   }
-  /** Parses a whole number in C's notation: decimal, hexadecimal with 0x, octal with 0. */
-  whole(name: string, low: number, high: number): number | undefined {
+  /** Parses a whole number in C's notation: decimal, hexadecimal with 0x, octal with 0; a sign and blanks before it. */
+  whole(name: DoneKey, low: number, high: number): number | undefined {
     const text = this.text(name);
     if (text === undefined) return undefined;
     const setting = this.config.settings.get(name)!;
     if (setting.added) this.fail(setting, `${name} is a number: += cannot be used with it`);
-    const value = /^0[0-7]+$/.test(text)
-      ? Number.parseInt(text, 8)
-      : /^(0x[0-9a-f]+|0|[1-9]\d*)$/i.test(text)
-        ? Number(text)
-        : Number.NaN;
+    const [, sign, digits] = /^\s*([-+]?)(0[0-7]+|0x[0-9a-f]+|0|[1-9]\d*)$/i.exec(text) ?? [];
+    const size = /^0[0-7]+$/.test(digits ?? '') ? Number.parseInt(digits, 8) : Number(digits ?? Number.NaN);
+    const value = sign === '-' ? -size : size;
     if (!(value >= low && value <= high))
       this.fail(setting.value, `${name} = ${text} is not a whole number from ${low} to ${high}`);
     return value;
   }
-  action(name: string, otherwise: EndAction): EndAction {
+  /** An end of a guest. What is not done as xl does it gets a warning. */
+  action(name: DoneKey, otherwise: EndAction): EndAction {
     const text = this.text(name);
     if (text === undefined) return otherwise;
     const known = ACTIONS.find((a) => a === text);
     if (known !== undefined) return known;
-    const what = ALL_ACTIONS.includes(text) ? 'is not supported' : 'is unknown';
-    return this.refuse(name, `${name} = "${text}" ${what} (${ACTIONS.join(', ')})`);
+    const setting = this.config.settings.get(name) as Position;
+    const nearest = Object.hasOwn(NEAREST, text) ? NEAREST[text] : undefined;
+    if (nearest !== undefined) {
+      const [action, missing] = nearest;
+      this.warn(setting, `${name} = "${text}" is as "${action}" here: ${missing}`);
+      return action;
+    }
+    const all = [...ACTIONS, ...Object.keys(NEAREST)].join(', ');
+    const what = text === 'soft-reset' ? 'is not for PV guests' : 'is unknown';
+    return this.refuse(name, `${name} = "${text}" ${what} (${all})`);
+  }
+
+  /** Warns of what has no effect, and refuses what is not supported: all of it at once. */
+  judge(): void {
+    const refused: string[] = [];
+    for (const setting of this.config.settings.values()) {
+      const { name, value } = setting;
+      const row = KEYS.get(name);
+      if (row?.verdict === 'done' || isNothing(value)) continue;
+      if (row === undefined) {
+        const like = keyLike(name);
+        const hint = like === undefined ? '' : ` (is ${like} meant?)`;
+        this.warn(setting, `${name} is unknown, and is ignored, as by xl${hint}`);
+      } else if (row.verdict === 'refused')
+        refused.push(`${this.at(setting)}: ${name} is not supported: ${row.words}`);
+      else if (!(value.kind === 'text' && row.already?.test(value.text)))
+        this.warn(setting, `${name} ${row.words}`);
+    }
+    if (refused.length > 0) throw new ConfigError(refused.join('\n'));
   }
 }
 
@@ -135,6 +182,7 @@ export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS
   for (const old of config.replaced)
     s.warn(old, `${old.name} is set again further down: this one does not count`);
   checkType(s);
+  s.judge();
   const name = s.text('name');
   if (name === undefined) throw new ConfigError(`${file}: name is missing`);
   const fault = nameFault(name);
@@ -151,7 +199,7 @@ export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS
   const maxVcpus = s.whole('maxvcpus', 1, limits.maxVcpus) ?? vcpus;
   if (maxVcpus < vcpus) s.refuse('maxvcpus', `maxvcpus = ${maxVcpus} is less than vcpus`);
 
-  const result: XlConfig = {
+  const result = {
     name,
     uuid: uuid(s),
     kernel,
@@ -167,26 +215,20 @@ export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS
     onReboot: s.action('on_reboot', 'restart'),
     onCrash: s.action('on_crash', 'destroy'),
     clock: clock(s),
-    warnings: s.warnings,
+    clockOffsetS: s.whole('rtc_timeoffset', -MAX_OFFSET_S, MAX_OFFSET_S) ?? 0,
+    localTime: (s.whole('localtime', -0x8000_0000, 0x7fff_ffff) ?? 0) !== 0,
   };
-  const unsupported: string[] = [];
-  for (const setting of config.settings.values()) {
-    if (s.used.has(setting.name)) continue;
-    if (NO_EFFECT.has(setting.name)) s.warn(setting, `${setting.name} has no effect on a PV guest here`);
-    else unsupported.push(`${s.at(setting)}: ${setting.name} is not supported`);
-  }
-  if (unsupported.length > 0) throw new ConfigError(unsupported.join('\n'));
-  return result;
+  return { ...result, warnings: s.warnings() };
 }
 
 function checkType(s: Settings): void {
   // xl accepts any prefix of the word.
   const type = s.text('type');
   if (type !== undefined && (type === '' || !'pv'.startsWith(type)))
-    s.refuse('type', `type = "${type}" is not supported (pv)`);
+    s.refuse('type', `type = "${type}" is not supported (pv): only PV guests run here`);
   const builder = s.text('builder');
   if (builder !== undefined && builder !== 'generic' && builder !== 'linux')
-    s.refuse('builder', `builder = "${builder}" is not supported (generic)`);
+    s.refuse('builder', `builder = "${builder}" is not supported (generic): only PV guests run here`);
 }
 
 function uuid(s: Settings): string | undefined {
@@ -242,7 +284,11 @@ function vifs(s: Settings): VifSpec[] {
     taken.add(devid);
     if (vif.mac !== undefined) {
       const other = macs.get(vif.mac);
-      if (other !== undefined) s.fail(item, `vif '${item.text}': '${other}' has the same address`);
+      if (other !== undefined)
+        s.fail(
+          item,
+          `vif '${item.text}': '${other}' has the same address. Give one of them another mac, or none`,
+        );
       macs.set(vif.mac, item.text);
     }
     return vif;

@@ -51,6 +51,23 @@ describe('a network interface of an xl.cfg', () => {
   });
 
   test('parameters without effect get a warning', () => {
+    expect(vif('script=/etc/xen/scripts/vif-bridge,backend=0,trusted,bridge=b')).toEqual({
+      ...NONE,
+      bridge: 'b',
+    });
+    for (const [spec, words] of [
+      ['script=vif-route', 'script=vif-route does not run here: .*, such as tap:NAME .docs/networks[.]md.'],
+      ['script=/x/mine', 'script=/x/mine does not run here: .*, such as bridge:NAME '],
+      ['backend=net', 'backend has no effect here: .*no driver domains'],
+      ['colo_sock_mirror_id=1', 'colo_sock_mirror_id has no effect here'],
+      ['untrusted', 'untrusted has no effect here'],
+      ['speed=9', 'speed=9 is no parameter of a vif, and is ignored, as by xl'],
+      ['xenbr0', 'xenbr0 is no parameter of a vif'],
+    ])
+      expect(vif(spec)).toEqual({
+        ...NONE,
+        warnings: [expect.stringMatching(new RegExp(`^vif '${spec}': ${words}`))],
+      });
     expect(vif('model=rtl8139').warnings).toEqual(["vif 'model=rtl8139': model has no effect on a PV guest"]);
     expect(vif('netdev=eth1')).toMatchObject({
       gatewayDevice: 'eth1',
@@ -62,11 +79,7 @@ describe('a network interface of an xl.cfg', () => {
     ['mac=00:16:3e:74:3d', 'is not six groups'],
     ['mac=00:16:3e:74:3d:zz', 'is not six groups'],
     ['mac=01:16:3e:74:3d:76', 'is a group address'],
-    ['script=vif-route', 'script is not supported'],
     ['type=ioemu', 'type "ioemu" is for HVM guests'],
-    ['backend=net', 'driver domains are not supported'],
-    ['colo_sock_mirror_id=1', 'colo_sock_mirror_id is not supported'],
-    ['speed=9', 'speed is not a parameter of a vif'],
     ['bridge', '"bridge" is not of the form key=value'],
     ['mtu=12', 'mtu "12" is not a whole number from 68 to 65535'],
     ['devid=x', 'devid "x" is not'],

@@ -1,11 +1,12 @@
 /**
- * Parses one entry of `vif = [...]` as xl does: optional `key=value` pairs separated by commas. Keys for emulated
- * network cards, and those that need a program of the host, are refused, and the message names them.
+ * Parses one entry of `vif = [...]` as xl does: optional `key=value` pairs separated by commas. Each parameter has its
+ * verdict in VIF_KEYS. A parameter that is unknown is warned about, because xl ignores it.
  * Source: Xen, docs/man/xl-network-configuration.5.pod, tools/xl/xl_parse.c (parse_nic_config),
  * tools/libs/util/libxlu_vif.c.
  */
 
 import { parseIp } from '../net/source-filter.js';
+import { done, type KeyRow, warned } from './config-keys.js';
 import type { OfHost } from './disk-spec.js';
 
 export interface VifRate {
@@ -28,6 +29,63 @@ export interface VifSpec {
   readonly rate: VifRate | undefined;
   /** Our own setting: whether the vif may only send from its own addresses, as with antispoof of vif-bridge. */
   readonly antispoof: boolean;
+}
+
+const COLO = warned('has no effect here: a guest has no second copy of itself (COLO)');
+
+/** The parameters of a vif, with their verdicts: docs/configuration.md is made from them. */
+export const VIF_KEYS: Readonly<Record<string, KeyRow>> = {
+  mac: done(
+    'the address; one is derived from the uuid if it is left out. Two vifs with one address are refused',
+  ),
+  bridge: done(
+    "the name by which a host's configuration finds the link; the host's `default` if it is left out",
+  ),
+  ip: done('the IP addresses that the guest may use, separated by blanks'),
+  rate: done('the most that the guest may send: `10Mb/s`, `1MB/s@20ms`'),
+  mtu: done('written to xenstore, as with xl'),
+  vifname: done('written to xenstore, as with xl'),
+  devid: done('the number of the interface; its place in the list if it is left out'),
+  gatewaydev: done('written to xenstore, as with xl'),
+  type: done('`vif`; `ioemu` is refused, as by libxl for a PV guest'),
+  antispoof: done('our own parameter: `no` lets the guest send from addresses other than its own'),
+  trusted: done('the guest trusts its back end, as it always does here'),
+  netdev: warned('is deprecated, it is called gatewaydev'),
+  script: warned('does not run here unless it is `vif-bridge`: the link of the bridge does its work'),
+  backend: warned('has no effect here: the host serves the vif itself, and there are no driver domains'),
+  model: warned('has no effect on a PV guest'),
+  accel: warned('has no effect, as with xl'),
+  vlan: warned('has no effect here: let bridge name a network of that VLAN'),
+  untrusted: warned('has no effect here: the guest trusts its back end'),
+  forwarddev: COLO,
+  'colo_*': COLO,
+};
+
+/** The links that do what the scripts of Xen do: docs/networks.md tells how a host maps bridges to them. */
+const LINKS: Readonly<Record<string, string>> = {
+  'vif-nat': 'passt:PATH',
+  'vif-route': 'tap:NAME',
+  'vif-openvswitch': 'tap:NAME',
+};
+const ANY_LINK = 'bridge:NAME';
+
+/** Why a script does not run, and the link to use; undefined for the default of Xen, which a bridge is. */
+function scriptFault(script: string): string | undefined {
+  const name = script.replace(/^.*[/]/, '').trim();
+  if (name === '' || name === 'vif-bridge') return undefined;
+  const link = Object.hasOwn(LINKS, name) ? LINKS[name] : ANY_LINK;
+  return `script=${script} does not run here: let the host's "networks" map the vif's bridge to a link, such as ${link} (docs/networks.md)`;
+}
+
+const rowOf = (key: string): KeyRow | undefined =>
+  Object.hasOwn(VIF_KEYS, key) ? VIF_KEYS[key] : /^colo_/.test(key) ? COLO : undefined;
+
+/** What to say of a parameter without effect; undefined for a value that asks for what is done anyway. */
+function faultOf(key: string, value: string, words: string, ofHost: OfHost): string | undefined {
+  if (ofHost === 'passed-over' && /^(script|backend)$/.test(key)) return undefined;
+  if (key === 'script') return scriptFault(value);
+  if (key === 'backend' && /^(|0|Domain-0)$/.test(value)) return undefined;
+  return `${key} ${words}`;
 }
 
 const DEFAULT_INTERVAL_US = 50_000;
@@ -54,7 +112,7 @@ export function parseRate(text: string, fail: (message: string) => never): VifRa
 }
 
 function parseMac(text: string, fail: (message: string) => never): string {
-  const groups = text.split(':');
+  const groups = text.split(/[:-]/);
   if (groups.length !== 6 || !groups.every((g) => /^[0-9a-f]{1,2}$/i.test(g)))
     return fail(`mac "${text}" is not six groups of two hexadecimal digits`);
   const mac = groups.map((g) => g.toLowerCase().padStart(2, '0')).join(':');
@@ -65,7 +123,7 @@ function parseMac(text: string, fail: (message: string) => never): string {
 
 /**
  * Parses one specification. `failWith` is called with a description of a mistake and must throw; `warn` is called for
- * settings that have no effect. What a program or another domain of the host does is refused or passed over.
+ * settings that have no effect. What a program or another domain of the host does is warned about or passed over.
  */
 export function parseVif(
   spec: string,
@@ -75,11 +133,20 @@ export function parseVif(
 ): VifSpec {
   const fail = (message: string): never => failWith(`vif '${spec}': ${message}`);
   const given = new Map<string, string>();
+  const note = (message: string): void => warn(`vif '${spec}': ${message}`);
   for (const part of spec.split(',').filter((p) => p.trim() !== '')) {
-    const text = part.replace(/^ +/, '');
-    const key = /^([a-z][a-z0-9_]*)=/.exec(text)?.[1];
-    if (key === undefined) return fail(`"${text}" is not of the form key=value`);
-    given.set(key, text.slice(key.length + 1));
+    const text = part.trim();
+    const [key, value = ''] = text.split(/=(.*)/s);
+    const row = rowOf(key);
+    if (row === undefined) {
+      note(`${text} is no parameter of a vif, and is ignored, as by xl`);
+      continue;
+    }
+    if (!text.includes('=') && !/^(un)?trusted$/.test(key))
+      return fail(`"${text}" is not of the form key=value`);
+    given.set(key, value);
+    const fault = row.verdict === 'warned' ? faultOf(key, value, row.words, ofHost) : undefined;
+    if (fault !== undefined) note(fault);
   }
   const whole = (key: string, low: number, high: number): number | undefined => {
     const text = given.get(key);
@@ -88,18 +155,9 @@ export function parseVif(
       return fail(`${key} "${text}" is not a whole number from ${low} to ${high}`);
     return Number(text);
   };
-  for (const [key, value] of given) {
-    if (/^(mac|bridge|gatewaydev|netdev|ip|vifname|devid|mtu|rate|antispoof)$/.test(key)) continue;
-    if (ofHost === 'passed-over' && /^(script|backend)$/.test(key)) continue;
-    if (key === 'type' && value === 'vif') continue;
-    if (key === 'type') return fail(`type "${value}" is for HVM guests (vif)`);
-    if (key === 'backend' && /^(|0|Domain-0)$/.test(value)) continue;
-    if (key === 'backend') return fail(`backend "${value}": driver domains are not supported`);
-    if (key === 'model') warn(`vif '${spec}': model has no effect on a PV guest`);
-    else if (/^(script|accel|forwarddev|colo_.*)$/.test(key)) return fail(`${key} is not supported`);
-    else return fail(`${key} is not a parameter of a vif`);
-  }
-  if (given.has('netdev')) warn(`vif '${spec}': netdev is deprecated, it is called gatewaydev`);
+  const type = given.get('type');
+  if (type !== undefined && type !== 'vif')
+    return fail(`type "${type}" is for HVM guests (vif). Leave type out`);
   const mac = given.get('mac');
   const rate = given.get('rate');
   const antispoof = given.get('antispoof') ?? 'yes';

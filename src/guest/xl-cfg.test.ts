@@ -38,6 +38,47 @@ vif=[]`;
     });
   });
 
+  test('escapes stand for bytes, which have to be UTF-8 together', () => {
+    expect(parse(`a = "\\xc3\\xa9 \\303\\251" ; b = "é\\xc3\\xa9\\x41"`)).toEqual({ a: 'é é', b: 'ééA' });
+    expect(() => parse('\na = "\\xe9"')).toThrow('g.cfg:2:5: the string has bytes that are not UTF-8');
+  });
+
+  test('bytes that are not UTF-8 may be in comments, but not in strings', () => {
+    const latin1 = (text: string) => parse(Buffer.from(text, 'latin1').toString('utf8'));
+    expect(latin1('# Grüße\na = 1')).toEqual({ a: '1' });
+    expect(() => latin1('a = "Grüße"')).toThrow(
+      'g.cfg:1:5: the string has bytes that are not UTF-8: save the file',
+    );
+  });
+
+  test('a byte order mark, and names with dots', () => {
+    expect(parse('\ufeffname = "g"\na.b = 1\n')).toEqual({ name: 'g', 'a.b': '1' });
+    expect(() => parse('a = 1\n\ufeffb = 1')).toThrow('g.cfg:2:1: ');
+  });
+
+  test.each([
+    ['import os, re', '1:8', 'import os, re'],
+    ['a = 1\ndef number(value):\n    return 1', '2:5', 'def number(value):'],
+    ['name = "vm%d" % vmid', '1:15', 'name = "vm%d" % vmid'],
+    ['name = "a" + "b" # c', '1:12', 'name = "a" + "b" # c'],
+    ['vcpus = int(2)', '1:9', 'vcpus = int(2)'],
+    ['acpi = True', '1:8', 'acpi = True'],
+    ['disk = ( "x", )', '1:8', 'disk = ( "x", )'],
+    ['if 1:\n  a = 1', '1:4', 'if 1:'],
+  ])('%j looks like Python, and the message shows the line', (source, place, line) => {
+    expect(() => parse(source)).toThrow(`g.cfg:${place}: `);
+    expect(() => parse(source)).toThrow(/[.] This looks like Python, which neither xl nor Stillpoint runs; /);
+    expect(() => parse(source)).toThrow(new RegExp(`${line.replace(/[^\w ]/g, '[$&]')}$`));
+  });
+
+  test.each(['a = "x.(", b', 'kernel = vmlinuz', 'a = [ "import(os)" "x" ]', 'a = 1 # print(x)\nb = c'])(
+    '%j is wrong, but not like Python',
+    (source) => {
+      expect(() => parse(source)).toThrow(ConfigError);
+      expect(() => parse(source)).not.toThrow('Python');
+    },
+  );
+
   test('lists nest', () => {
     expect(parse('vnuma = [ [ "pnode=0", "size=1000" ], [ "pnode=1" ] ]')).toEqual({
       vnuma: [['pnode=0', 'size=1000'], ['pnode=1']],
@@ -77,6 +118,7 @@ vif=[]`;
     ['import os, re', '1:8: "=" is expected after import, found "os"'],
     ['a = range(3)', '1:5: a string, a number or a list is expected, found "range"'],
     ['a = -1', '1:5: "-" is not expected in a configuration'],
+    ['a = /b', '1:5: "/" is not expected in a configuration: a string stands in quotes'],
     ['a = "\\q"', '1:5: \\q is not an escape sequence of strings'],
     ['a = "\\x4"', '1:5: \\x in a string takes two hexadecimal digits'],
     [`a = ${'['.repeat(17)}`, '1:21: lists are nested deeper than 16'],

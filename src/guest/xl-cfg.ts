@@ -3,7 +3,9 @@
  * strings in single or double quotes with C's escapes, numbers, or lists, which may be nested and span lines. `#`
  * begins a comment. config.ts interprets the settings.
  *
- * Numbers are kept as text until they are needed as numbers, because xl also accepts memory = "128".
+ * Numbers are kept as text until they are needed as numbers, because xl also accepts memory = "128". What xl refuses
+ * and editors write is accepted: a byte order mark, carriage returns, a last comment without a newline, hexadecimal
+ * digits in upper case. xl loses characters that are written as \x41 or \101; here they are what the manual says.
  * Source: Xen, tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y and libxlu_cfg.c.
  */
 
@@ -62,36 +64,86 @@ type Token = Position &
     | { readonly kind: 'end'; readonly text: '' }
   );
 
-/** The contents of a quoted string, with its escapes replaced. */
+/** What an undecodable byte becomes when a file is read as UTF-8. */
+const UNDECODABLE = '\ufffd';
+const NOT_UTF8 = 'the string has bytes that are not UTF-8: save the file as UTF-8';
+const utf8 = new TextEncoder();
+
+/** The contents of a quoted string, with its escapes replaced. An escape stands for a byte, as in xl. */
 function unquote(words: string, fail: (message: string) => never): string {
-  return words.slice(1, -1).replace(/\\(x.{0,2}|[0-7]{1,3}|.)/gs, (_, code: string) => {
-    if (/^[0-7]/.test(code)) return String.fromCharCode(Number.parseInt(code, 8) & 255);
-    if (code.startsWith('x')) {
-      if (!/^x[0-9a-fA-F]{2}$/.test(code)) fail('\\x in a string takes two hexadecimal digits');
-      return String.fromCharCode(Number.parseInt(code.slice(1), 16));
-    }
-    return ESCAPES[code] ?? fail(`\\${code} is not an escape sequence of strings`);
-  });
+  if (words.includes(UNDECODABLE)) fail(NOT_UTF8);
+  let bytes = false;
+  const byte = (code: number): string => {
+    bytes ||= code > 0x7f;
+    return String.fromCharCode(code);
+  };
+  const replaced = (text: string): string =>
+    text.replace(/\\(x.{0,2}|[0-7]{1,3}|.)/gs, (_, code: string) => {
+      if (/^[0-7]/.test(code)) return byte(Number.parseInt(code, 8) & 255);
+      if (code.startsWith('x')) {
+        if (!/^x[0-9a-fA-F]{2}$/.test(code)) fail('\\x in a string takes two hexadecimal digits');
+        return byte(Number.parseInt(code.slice(1), 16));
+      }
+      return ESCAPES[code] ?? fail(`\\${code} is not an escape sequence of strings`);
+    });
+  const text = words.slice(1, -1);
+  const result = replaced(text);
+  if (!bytes) return result;
+  // Each character of the text stands for one byte now.
+  const raw = replaced(Array.from(utf8.encode(text), (code) => String.fromCharCode(code)).join(''));
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(
+      Uint8Array.from(raw, (c) => c.charCodeAt(0)),
+    );
+  } catch {
+    return fail(NOT_UTF8);
+  }
+}
+
+/** Words with which a line of Python begins that is no setting, and values that only Python has. */
+const PYTHON =
+  /^\s*(def|import|from|if|elif|else|for|while|try|except|finally|class|print|return|with|pass|global|assert)\b(?!\s*\+?=)|\b(True|False|None)\b/;
+/** What is nowhere in a configuration but in strings and comments. */
+const PYTHON_SIGNS = /[-+.():%{}\\]/;
+const MAX_SHOWN = 100;
+
+/** Whether a line in which something is wrong is Python, as configurations of xm were. */
+function isPython(line: string): boolean {
+  const bare = line.replace(/'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"/g, '""').replace(/#.*/, '');
+  return PYTHON.test(bare) || PYTHON_SIGNS.test(bare.replace('+=', '='));
 }
 
 const PATTERN =
-  /([ \t\r]+|#[^\n]*)|([a-z][_0-9a-z]*)|([0-9][0-9a-fA-FxX]*)|('(?:[^'\\\n]|\\[^\n])*'|"(?:[^"\\\n]|\\[^\n])*")|(\+=|[\n;=,[\]])/y;
+  /([ \t\r]+|#[^\n]*)|([a-z][._0-9a-z]*)|([0-9][0-9a-fA-FxX]*)|('(?:[^'\\\n]|\\[^\n])*'|"(?:[^"\\\n]|\\[^\n])*")|(\+=|[\n;=,[\]])/y;
 
 class Scanner {
   private at = 0;
   private line = 1;
   private lineStart = 0;
+  private readonly source: string;
   token!: Token;
 
   constructor(
     readonly file: string,
-    private readonly source: string,
+    source: string,
   ) {
+    // A byte order mark is nothing that anybody has written.
+    this.source = source.replace(/^\ufeff/, '');
     this.next();
   }
 
   fail(message: string, position: Position = this.token): never {
     throw new ConfigError(`${this.file}:${position.line}:${position.column}: ${message}`);
+  }
+  /** Fails for what is no syntax of a configuration. */
+  syntax(message: string, position: Position = this.token): never {
+    const line = (this.source.split('\n', position.line).pop() as string).trim();
+    if (!isPython(line)) this.fail(message, position);
+    const shown = line.length > MAX_SHOWN ? `${line.slice(0, MAX_SHOWN)}...` : line;
+    this.fail(
+      `${message}. This looks like Python, which neither xl nor Stillpoint runs; write the values themselves: ${shown}`,
+      position,
+    );
   }
 
   next(): void {
@@ -105,11 +157,9 @@ class Scanner {
       const match = PATTERN.exec(this.source);
       if (match === null) {
         const c = this.source[this.at];
-        if (c === '"' || c === "'") this.fail('the string does not end on its line', position);
-        this.fail(
-          `${JSON.stringify(c)} is not expected in a configuration (Python code is not read)`,
-          position,
-        );
+        if (c === '"' || c === "'") this.syntax('the string does not end on its line', position);
+        const hint = c === '/' ? ': a string stands in quotes' : '';
+        this.syntax(`${JSON.stringify(c)} is not expected in a configuration${hint}`, position);
       }
       const [text, blank, name, number, words, sign] = match;
       this.at += text.length;
@@ -146,7 +196,7 @@ function parseValue(s: Scanner, depth: number): ConfigValue {
     s.next();
     return { kind: 'text', text, line, column };
   }
-  if (!s.is('[')) s.fail(`a string, a number or a list is expected, found ${s.describe()}`);
+  if (!s.is('[')) s.syntax(`a string, a number or a list is expected, found ${s.describe()}`);
   if (depth >= MAX_DEPTH) s.fail(`lists are nested deeper than ${MAX_DEPTH}`);
   s.next();
   lineEnds(s);
@@ -157,7 +207,7 @@ function parseValue(s: Scanner, depth: number): ConfigValue {
     if (s.is(',')) {
       s.next();
       lineEnds(s);
-    } else if (!s.is(']')) s.fail(`"," or "]" is expected in a list, found ${s.describe()}`);
+    } else if (!s.is(']')) s.syntax(`"," or "]" is expected in a list, found ${s.describe()}`);
   }
   s.next();
   return { kind: 'list', items, line, column };
@@ -182,14 +232,14 @@ export function parseConfig(source: string, file: string): ConfigFile {
       continue;
     }
     const { kind, text: name, line, column } = s.token;
-    if (kind !== 'name') s.fail(`a setting is expected, found ${s.describe()}`);
+    if (kind !== 'name') s.syntax(`a setting is expected, found ${s.describe()}`);
     s.next();
     const added = s.is('+=');
-    if (!added && !s.is('=')) s.fail(`"=" is expected after ${name}, found ${s.describe()}`);
+    if (!added && !s.is('=')) s.syntax(`"=" is expected after ${name}, found ${s.describe()}`);
     s.next();
     let value = parseValue(s, 0);
     if (!s.is('\n') && !s.is(';') && (s.token as Token).kind !== 'end')
-      s.fail(`the line should end after the value of ${name}, found ${s.describe()}`);
+      s.syntax(`the line should end after the value of ${name}, found ${s.describe()}`);
     const before = settings.get(name);
     if (before !== undefined && added) value = join(s, before.value, value);
     else if (before !== undefined) replaced.push(before);

@@ -56,6 +56,8 @@ export interface GuestSpec {
   readonly nsPerInstruction?: number;
   /** Whether an outage shows in the guest's clock; `elapse` by default. */
   readonly clock?: ClockPolicy;
+  /** What the guest's wall clock is ahead of true time, s; 0 by default. */
+  readonly clockOffsetS?: number;
   readonly devices?: readonly DeviceConfig[];
 }
 
@@ -246,6 +248,7 @@ export class Guest {
     const frozen = encodeRecord(identityRecord, identity);
     const container = { ...made, storePfn, consolePfn, storePort, consolePort, identity: frozen };
     guest = new Guest(container, domain, host, around, spec.clock ?? 'elapse');
+    guest.points.wallClock.setOffset(spec.clockOffsetS ?? 0);
     guest.points.wallClock.follow(host);
     const nodes = domainTree({
       domid: INNER_DOMID,

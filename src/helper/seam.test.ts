@@ -352,6 +352,19 @@ describe('the wall clock of a guest that moves', () => {
     expect(Math.abs(after.wall - there.host.wallNs)).toBeLessThan(S);
   });
 
+  it('is ahead of true time by as much as at power-on, on every host', async () => {
+    const { a, b } = hosts();
+    const here = await TestGuest.on(a, { hostTime: true, clockOffsetS: -7200 });
+    const off = ({ guest, host }: TestGuest): number => guest.wallClock() - host.wallNs;
+    expect(Math.abs(off(here) + 7200 * S)).toBeLessThan(MS);
+    here.guest.start();
+    await here.guest.pause();
+    b.wallNs = a.wallNs + 100 * S;
+    const there = await here.arriveOn(b);
+    there.guest.start();
+    expect(Math.abs(off(there) + 7200 * S)).toBeLessThan(MS);
+  });
+
   it("stays as it was if the guest's time counts instructions", async () => {
     const { before, after } = await moved({ clock: 'freeze', outage: 40 * MS });
     expect(after.wall).toBe(before.wall);

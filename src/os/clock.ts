@@ -48,3 +48,6 @@ export const sleep = (clock: Clock, ms: number): Promise<void> =>
   new Promise((done) => {
     clock.after(ms, done);
   });
+
+/** What this host's local time is ahead of UTC now, s. */
+export const localOffsetS = (): number => -60 * new Date().getTimezoneOffset();

@@ -110,11 +110,10 @@ const hostInfo = fields({
 });
 export type HostInfo = Readonly<v.InferOutput<typeof hostInfo>>;
 
+const warnings = (what: string) => v.optional(is(many(text(4096), 1024), what));
 const createdRow = fields({
   ...domainRow.entries,
-  warnings: v.optional(
-    is(many(text(4096), 1024), 'what of the configuration has no effect, each with file and line'),
-  ),
+  warnings: warnings('what of the configuration has no effect, each with file and line'),
 });
 /** The answer to `create`. */
 export type CreatedRow = Readonly<v.InferOutput<typeof createdRow>>;
@@ -332,7 +331,11 @@ export const CONTROL = {
   }),
   networkAttach: request('Plugs a network interface into a running guest.', {
     params: { ...ofGuest, spec: v.optional(is(text(16_384), "the interface, in xl's syntax"), '') },
-    answer: fields({ devid: is(count, 'its number'), mac: is(text(17), 'its hardware address') }),
+    answer: fields({
+      devid: is(count, 'its number'),
+      mac: is(text(17), 'its hardware address'),
+      warnings: warnings('what of its settings has no effect'),
+    }),
     errors: RESTING,
   }),
   networkDetach: request('Unplugs a network interface.', {

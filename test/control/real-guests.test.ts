@@ -53,7 +53,7 @@ describe('verbs with a running guest', () => {
     expect(made).toMatchObject({ status: 0, out: expect.stringMatching(/^old: domain \d+\n$/) });
     expect(made.err).toBe(
       `stillpoint: ${file}:3:1: memory is set again further down: this one does not count\n` +
-        `stillpoint: ${file}:7:1: cpus has no effect on a PV guest here\n`,
+        `stillpoint: ${file}:7:1: cpus has no effect here: the host's Linux chooses the processors\n`,
     );
     expect(await list('old')).toMatchObject({ memoryMib: 130, vcpus: 1 });
     expect((await at('rename', 'old', 'new')).status).toBe(0);

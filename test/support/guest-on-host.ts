@@ -69,6 +69,8 @@ export class TestHost implements Host {
 export interface TestGuestOptions {
   readonly clock?: ClockPolicy;
   readonly vcpus?: number;
+  /** What the guest's wall clock is ahead of true time, s. */
+  readonly clockOffsetS?: number;
   /** Time follows the host's clock, which stands still while the guest runs; for a guest that is not run. */
   readonly hostTime?: boolean;
   readonly devices?: readonly DeviceConfig[];
@@ -120,6 +122,7 @@ export class TestGuest {
         kernelName: 'small',
         ramdiskName: '',
         clock: options.clock,
+        clockOffsetS: options.clockOffsetS,
         devices: options.devices,
         nsPerInstruction: options.hostTime === true ? 0 : 1,
       },

@@ -1,5 +1,6 @@
 /** `stillpoint network-attach`: a network interface for a running guest. */
 import type { Command } from 'commander';
+import { printNote } from '../print-note.js';
 import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../verb.js';
 
 export function register(program: Command): void {
@@ -13,6 +14,7 @@ export function register(program: Command): void {
         guest,
         spec: settings.join(','),
       });
+      for (const warning of made.warnings ?? []) printNote(warning);
       if (options.json === true) printJson(made);
       else printLine(`vif ${made.devid}: ${made.mac}`);
     }),

@@ -134,10 +134,14 @@ async function shutDown(
   return null;
 }
 
-/** The warnings that the reader of the configuration left in it. */
-function warningsOf({ more }: GuestConfig): readonly string[] | undefined {
-  const { warnings } = more;
-  return Array.isArray(warnings) ? warnings.filter((one) => typeof one === 'string') : undefined;
+/** A configuration as it is kept, and the warnings that its reader has left in it, which are for who asked. */
+function withoutWarnings(config: GuestConfig): {
+  kept: GuestConfig;
+  warnings: readonly string[] | undefined;
+} {
+  const { warnings, ...more } = config.more;
+  if (!Array.isArray(warnings)) return { kept: config, warnings: undefined };
+  return { kept: { ...config, more }, warnings: warnings.filter((one) => typeof one === 'string') };
 }
 
 const controlHandlers: Handlers<Control, Context> = {
@@ -165,9 +169,9 @@ const controlHandlers: Handlers<Control, Context> = {
     pretended: OUTER_INFO.filter(([, kind]) => daemon.platform.pretended.has(kind)).map(([name]) => name),
   }),
   async create(params, daemon) {
-    const config = await readConfig(daemon, params);
-    const made = await row(daemon, await daemon.domains.create(config, params.paused));
-    return { ...made, warnings: warningsOf(config) };
+    const { kept, warnings } = withoutWarnings(await readConfig(daemon, params));
+    const made = await row(daemon, await daemon.domains.create(kept, params.paused));
+    return { ...made, warnings };
   },
   async pause(params, daemon) {
     const domain = resting(daemon, params);

@@ -11,18 +11,23 @@ import type { HostedDomain } from '../domains/hosted-domain.js';
 const vifs = (domain: HostedDomain): GuestConfig['devices'] =>
   (domain.state.config?.devices ?? []).filter((d) => d.kind === 'vif');
 
-/** Attaches a vif. `spec` is in xl's syntax. Resolves with the vif's number. */
+/** More warnings than anybody reads, and longer ones. */
+const MAX_WARNINGS = 100;
+const MAX_WARNING = 1000;
+
+/** Attaches a vif. `spec` is in xl's syntax. Resolves with the vif's number, and what of `spec` has no effect. */
 export async function networkAttach(
   domains: Domains,
   domain: HostedDomain,
   spec: string,
-): Promise<{ devid: number; mac: string }> {
+): Promise<{ devid: number; mac: string; warnings?: readonly string[] }> {
+  const warnings: string[] = [];
   const vif = parseVif(
     spec,
     (message) => {
       throw new Failure('usage', message);
     },
-    () => {},
+    (message) => void warnings.push(message.slice(0, MAX_WARNING)),
   );
   const taken = new Set(vifs(domain).map((d) => d.devid));
   let devid = vif.devid ?? 0;
@@ -33,7 +38,8 @@ export async function networkAttach(
   if (vifs(domain).some((d) => parseVifSettings(d.spec).mac === mac))
     throw new Failure('bad-state', `the guest has a vif with the address ${mac}`);
   await domains.devices.plug(domain, device);
-  return { devid, mac };
+  if (warnings.length === 0) return { devid, mac };
+  return { devid, mac, warnings: warnings.slice(0, MAX_WARNINGS) };
 }
 
 /** Detaches the vif with this number or MAC address. */

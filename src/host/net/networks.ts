@@ -30,11 +30,11 @@ function addressFor(devid: number, { bridge }: VifSettings, networks: Networks):
   const name = bridge === '' ? DEFAULT_NETWORK : bridge;
   if (Object.hasOwn(networks, name)) return parseLinkAddress(networks[name]);
   if (bridge !== '' && isBridge(bridge)) return { kind: 'bridge', name: bridge };
-  throw new Error(
+  const missing =
     bridge === ''
       ? `vif ${devid} names no bridge, and this host has no network "${DEFAULT_NETWORK}"`
-      : `vif ${devid}: this host has no network or bridge "${bridge}"`,
-  );
+      : `vif ${devid}: this host has no network or bridge "${bridge}"`;
+  throw new Error(`${missing}. "networks" in its configuration maps names to links (docs/networks.md)`);
 }
 
 /** What a switch is told about a vif; undefined if the vif may use addresses other than its own. */
