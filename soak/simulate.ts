@@ -1,15 +1,18 @@
 // npm run soak -- simulate [LIVES [FIRST]]: so many simulated lives (1 000 000) of hosts, guests and faults, from seed
 // FIRST (1) on, with one process for each core. A life that goes wrong is printed, as small as it can be made.
 // npm run soak -- simulate --seed N: only the life of that seed, printed in full.
+// npm run soak -- simulate defined ...: the same with guests that are defined, and started with their hosts.
 import { spawn, spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { createInterface } from 'node:readline';
 import { soaked } from './lib/soaked.js';
 
 const MAIN = 'build/test/simulate/main.js';
-const [first, second] = process.argv.slice(2);
+const given = process.argv.slice(2);
+const kind = given[0] === 'defined' ? 'defined' : 'lives';
+const [first, second] = kind === 'defined' ? given.slice(1) : given;
 if (first === '--seed')
-  process.exit(spawnSync(process.execPath, [MAIN, '--seed', second], { stdio: 'inherit' }).status ?? 1);
+  process.exit(spawnSync(process.execPath, [MAIN, kind, '--seed', second], { stdio: 'inherit' }).status ?? 1);
 
 /** What a process reports about its lives so far. */
 interface Said {
@@ -29,7 +32,7 @@ let told = began;
 /** True if it came to its end. */
 const worker = (n: number): Promise<boolean> => {
   const share = Math.ceil((lives - n) / workers);
-  const child = spawn(process.execPath, [MAIN, String(from + n), String(share), String(workers)], {
+  const child = spawn(process.execPath, [MAIN, kind, String(from + n), String(share), String(workers)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   createInterface(child.stdout).on('line', (line) => {
@@ -55,8 +58,10 @@ const steps = sum((one) => one.steps);
 const perStep = ((seconds * 1000 * workers) / steps).toFixed(2);
 console.log(`${steps} steps in ${seconds.toFixed(0)} s: ${perStep} ms of a core each`);
 for (const [kind, seeds] of kinds) {
-  console.log(`\n${seeds.length} of ${kind}\nnpm run soak -- simulate --seed ${seeds[0]}`);
-  spawnSync(process.execPath, [MAIN, '--seed', String(seeds[0])], { stdio: 'inherit' });
+  console.log(
+    `\n${seeds.length} of ${kind}\nnpm run soak -- simulate${kind === 'defined' ? ' defined' : ''} --seed ${seeds[0]}`,
+  );
+  spawnSync(process.execPath, [MAIN, kind, '--seed', String(seeds[0])], { stdio: 'inherit' });
 }
 soaked([
   {

@@ -329,6 +329,9 @@ export class HelperMoves {
       connect: (to, handlers) => this.connect(to, handlers),
       wallClock: () => host.clock.wallClock(),
       travelling: () => Promise.reject(new Failure('bad-state', 'the disks of a helper domain are dom0’s')),
+      // A helper domain is dom0's, and so is what starts it.
+      defined: () => undefined,
+      undefine: () => undefined,
       // The domain's memory is all that it has: a record there ends with the guest itself.
       persist: () => undefined,
       erase: () => undefined,
@@ -420,7 +423,7 @@ export class HelperMoves {
       const { port } = await domain.ask('receive', wanted, ANSWER_MS);
       await move.open(caller.rpc);
       if (caller.rpc.closed) move.cut(caller.rpc);
-      return { version, port, host: '', disks: [] };
+      return { version, port, host: '', disks: [], defined: false };
     } catch (error) {
       this.incoming = undefined;
       await domain?.endProcess('failed');

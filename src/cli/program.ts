@@ -2,12 +2,14 @@
 
 import { Command, type CommanderError } from 'commander';
 import { VERSION } from '../protocol/generated/version.js';
+import { register as autostart } from './commands/autostart.js';
 import { register as blockAttach } from './commands/block-attach.js';
 import { register as blockDetach } from './commands/block-detach.js';
 import { register as blockList } from './commands/block-list.js';
 import { register as completion } from './commands/completion.js';
 import { register as console } from './commands/console.js';
 import { register as create } from './commands/create.js';
+import { register as define } from './commands/define.js';
 import { register as destroy } from './commands/destroy.js';
 import { register as dmesg } from './commands/dmesg.js';
 import { register as domid } from './commands/domid.js';
@@ -29,8 +31,10 @@ import { register as run } from './commands/run.js';
 import { register as save } from './commands/save.js';
 import { register as settle } from './commands/settle.js';
 import { register as shutdown } from './commands/shutdown.js';
+import { register as start } from './commands/start.js';
 import { register as switch_ } from './commands/switch.js';
 import { register as top } from './commands/top.js';
+import { register as undefine } from './commands/undefine.js';
 import { register as unpause } from './commands/unpause.js';
 import { register as unwrap } from './commands/unwrap.js';
 import { register as uptime } from './commands/uptime.js';
@@ -39,6 +43,7 @@ import { register as wrap } from './commands/wrap.js';
 import { register as xenstored } from './commands/xenstored.js';
 
 const VERBS = [
+  autostart,
   blockAttach,
   blockDetach,
   blockList,
@@ -47,6 +52,7 @@ const VERBS = [
   completion,
   console,
   create,
+  define,
   destroy,
   dmesg,
   domid,
@@ -67,8 +73,10 @@ const VERBS = [
   save,
   settle,
   shutdown,
+  start,
   switch_,
   top,
+  undefine,
   unpause,
   unwrap,
   uptime,

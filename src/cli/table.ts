@@ -2,7 +2,7 @@
 
 import type { Shown } from '../appliance/shown.js';
 import type { PointRow, VcpuStatus } from '../guest-process/guest-runner.js';
-import type { DiskRow, DomainRow, NetworkRow } from '../protocol/control.js';
+import type { DefinedRow, DiskRow, DomainRow, NetworkRow } from '../protocol/control.js';
 import type { MoveProgress, StorageProgress } from '../protocol/moves.js';
 import { printable } from '../protocol/printable.js';
 
@@ -21,6 +21,35 @@ export function listTable(rows: readonly DomainRow[]): string[] {
       (r) =>
         `${left(r.name, 40)} ${right(r.domid, 5)} ${right(r.memoryMib, 5)} ${right(r.vcpus, 5)}     ${r.state}  ${right(r.seconds.toFixed(1), 8)}`,
     ),
+  ];
+}
+
+/** When a guest is started with its host, in words. */
+export function autostartWords({ autostart, saved, pending }: Omit<DefinedRow, 'warnings'>): string {
+  if (saved !== undefined) return `is in ${saved}`;
+  if (autostart === null) return 'not started with its host';
+  const { order, delayS } = autostart;
+  const when = `started with its host, order ${order}${delayS > 0 ? `, after ${delayS} s` : ''}`;
+  return pending ? `${when}: about to be` : when;
+}
+
+/** `list --all`: as `xl list`, with the guests that do not run, and what becomes of each when its host is booted. */
+export function definedTable(rows: readonly DomainRow[], defined: readonly DefinedRow[]): string[] {
+  const [head, ...running] = listTable(rows);
+  const words = (row: DefinedRow): string =>
+    row.kept === 'crashed' ? 'kept, as it crashed' : autostartWords(row);
+  return [
+    `${head}  Defined`,
+    ...rows.map((row, i) => {
+      const known = defined.find(({ uuid }) => uuid === row.uuid.toLowerCase());
+      return `${running[i]}  ${known === undefined ? 'no' : words(known)}`;
+    }),
+    ...defined
+      .filter(({ uuid }) => !rows.some((row) => row.uuid.toLowerCase() === uuid))
+      .map(
+        (row) =>
+          `${left(row.name, 40)} ${right('-', 5)} ${right(row.memoryMib, 5)} ${right(row.vcpus, 5)}     ${row.kept === 'crashed' ? '----c-' : '------'}  ${right('0.0', 8)}  ${printable(words(row))}`,
+      ),
   ];
 }
 

@@ -139,6 +139,7 @@ export class HostDaemon {
   async recover(): Promise<void> {
     const recovered = this.moves.recover(await this.domains.recover());
     this.stopWatching = this.domains.watchDisk();
+    this.domains.autostart.begin();
     // Domains whose processes answer are ready before clients can ask for them; the others do not delay the start.
     await Promise.race([recovered, sleep(this.world.clock, RECOVERY_MS)]);
   }
@@ -288,6 +289,7 @@ export class HostDaemon {
   /** Ends what recover() started: the periodic checks stop and all connections are closed. */
   rest(): void {
     this.stopWatching();
+    this.domains.autostart.close();
     for (const rpc of this.connections.keys()) rpc.destroy();
     this.world.files.remove(join(this.dir, 'daemon.pid'));
   }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { loadRunner } from '../guest-process/entry-points.js';
 import { DATA_SOCKET } from '../guest-process/guest-files.js';
 import { createImage, openImage } from '../migration/image-file.js';
+import { thisBoot } from '../os/boot.js';
 import { systemChance, systemClock } from '../os/clock.js';
 import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';
 import { systemFiles } from '../os/files.js';
@@ -65,7 +66,8 @@ export const systemWorld: World = {
   hosts: {
     connect: (dir, peer, trusted, handlers) => connectPeer(peer, loadIdentity(dir), trusted, handlers),
   },
+  boot: thisBoot(),
   get self() {
-    return { pid: process.pid, startTicks: startTicks(process.pid) ?? 0 };
+    return { pid: process.pid, startTicks: startTicks(process.pid) ?? 0, boot: thisBoot() };
   },
 };

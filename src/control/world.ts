@@ -75,6 +75,8 @@ export interface World {
   readonly processes: GuestProcesses;
   readonly images: SavedImages;
   readonly hosts: OtherHosts;
+  /** The boot of this host: another one after each start of the machine, or of its container. */
+  readonly boot: string;
   /** The daemon's own process. */
   readonly self: ProcessId;
 }

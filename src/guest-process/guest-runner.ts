@@ -117,7 +117,10 @@ export interface RunnerFactory extends GuestFactory<IncomingRunner> {
 
 /** What a runner module exports. */
 export interface RunnerModule {
-  /** Reads an xl.cfg. `file` is for messages; relative paths in it are relative to `directory`. */
-  readConfig(text: string, file: string, directory: string): GuestConfig;
+  /**
+   * Reads an xl.cfg. `file` is for messages; relative paths in it are relative to `directory`. `makeUuid` is called for
+   * a guest without a uuid in it; if it is left out, a random one is made.
+   */
+  readConfig(text: string, file: string, directory: string, makeUuid?: (name: string) => string): GuestConfig;
   openFactory(host: Host, hooks: RunnerHooks): RunnerFactory;
 }

@@ -1,6 +1,6 @@
 /** All messages between clients (people and programs) and a daemon: the verbs of the command line and of the client. */
 import * as v from 'valibot';
-import { guestName, keptGuestConfig } from './guest-config.js';
+import { autostart, guestName, keptGuestConfig } from './guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG } from './limits.js';
 import { anyProgress, DEFAULT_MOVE, moveOptions, moveStats } from './moves.js';
 import {
@@ -118,6 +118,26 @@ const createdRow = fields({
 /** The answer to `create`. */
 export type CreatedRow = Readonly<v.InferOutput<typeof createdRow>>;
 
+const definedRow = fields({
+  name: is(text(256), 'name'),
+  uuid: is(uuid, 'the identity of the guest'),
+  memoryMib: is(count, 'what it has at power-on', 'MiB'),
+  vcpus: is(count, 'those that are online at power-on'),
+  kept: is(
+    oneOf('defined', 'crashed'),
+    'defined: somebody has defined it. crashed: it crashed, or its process was lost, and `undefine` forgets it',
+  ),
+  autostart: is(v.nullable(autostart), 'when it is started with its host; null: it is not'),
+  pending: is(yes, 'whether it is about to be started so'),
+  saved: v.optional(is(text(4096), 'the file that the whole guest is in')),
+  domid: is(v.nullable(domid), 'its domain id; null while it does not run'),
+  warnings: v.optional(
+    is(many(text(4096), 1024), 'what of the configuration has no effect, each with file and line'),
+  ),
+});
+/** A guest that a host knows also while it does not run. */
+export type DefinedRow = Readonly<v.InferOutput<typeof definedRow>>;
+
 const diskRow = fields({
   vdev: is(text(64), 'name, as the guest sees it'),
   devid: is(count, 'number'),
@@ -207,6 +227,12 @@ export type DomainEvent = Readonly<v.InferOutput<typeof domainEvent>>;
 const GONE = ['no-such-guest'] as const;
 const RESTING = ['no-such-guest', 'bad-state'] as const;
 
+const configParams = {
+  config: is(someText(MAX_CONFIG), 'the text of the configuration'),
+  file: is(someText(4096), 'the name of its file, for messages'),
+  directory: is(someText(4096), 'the directory that relative paths in it are relative to'),
+};
+
 /** Requests of people and scripts. */
 export const CONTROL = {
   list: request('Lists the domains of this host.', {
@@ -230,15 +256,36 @@ export const CONTROL = {
   }),
   info: request('Tells what this host is.', { params: {}, answer: hostInfo }),
   create: request('Makes a guest of an xl.cfg, and starts it.', {
-    params: {
-      config: is(someText(MAX_CONFIG), 'the text of the configuration'),
-      file: is(someText(4096), 'the name of its file, for messages'),
-      directory: is(someText(4096), 'the directory that relative paths in it are relative to'),
-      paused,
-    },
+    params: { ...configParams, paused },
     answer: createdRow,
     errors: ['bad-config', 'name-taken', 'bad-state', 'crashed', 'timed-out'],
   }),
+  define: request(
+    'Makes a guest of an xl.cfg known to this host, and does not start it. A definition of the same guest is replaced, and its autostart stays.',
+    { params: configParams, answer: definedRow, errors: ['bad-config', 'name-taken', 'bad-state'] },
+  ),
+  undefine: request('Forgets what is known of a guest beside its domain; a guest that runs goes on.', {
+    params: ofGuest,
+    answer: nothing,
+    errors: RESTING,
+  }),
+  defined: request('Lists the guests that this host knows also while they do not run.', {
+    params: {},
+    answer: many(definedRow, MAX_DOMAINS),
+  }),
+  start: request('Starts a guest that is known here and does not run.', {
+    params: { ...ofGuest, paused },
+    answer: domainRow,
+    errors: [...RESTING, 'bad-config', 'name-taken', 'crashed', 'timed-out'],
+  }),
+  autostart: request(
+    'Says whether a guest is started with its host. One that was not defined is from now on.',
+    {
+      params: { ...ofGuest, plan: is(v.nullable(autostart), 'when; null: not at all') },
+      answer: definedRow,
+      errors: RESTING,
+    },
+  ),
   pause: request('Stops a guest between two instructions, until `unpause`.', {
     params: ofGuest,
     answer: nothing,

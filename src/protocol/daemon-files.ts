@@ -4,7 +4,7 @@
  * version may have written them.
  */
 import * as v from 'valibot';
-import { deviceConfig, diskFormat, keptGuestConfig } from './guest-config.js';
+import { autostart, deviceConfig, diskFormat, keptGuestConfig } from './guest-config.js';
 import { guestExit } from './guest-process.js';
 import {
   atLeast,
@@ -25,6 +25,13 @@ import {
 
 const MAX_FILES = 4096;
 const MAX_DEVICES = 256;
+const MAX_DEFINITIONS = 4096;
+
+/** A guest's configuration in a file of ours. */
+const keptConfig = atLeast({
+  ...keptGuestConfig.entries,
+  devices: is(many(atLeast(deviceConfig.entries), MAX_DEVICES), 'disks and networks'),
+});
 
 const incomingRef = {
   handover: is(text(64), "the move's id"),
@@ -33,6 +40,7 @@ const incomingRef = {
 const processId = fields({
   pid: is(count, 'process id'),
   startTicks: is(quantity, 'when it started, as /proc/PID/stat has it', 'clock ticks'),
+  boot: v.optional(is(text(256), 'the boot of the host in which it started; left out by version 0.1')),
 });
 /** A file to which a guest's user was given access: this record is used to take the access back. */
 const givenAccess = fields({
@@ -57,21 +65,26 @@ const incomingImage = fields({
   fileBytes: v.optional(is(count, 'of a raw file, where it ends within its last sector', 'bytes')),
 });
 
+const definition = atLeast({
+  uuid: is(uuid, 'the identity of the guest'),
+  config: is(keptConfig, 'its configuration'),
+  foreign: is(many(path, MAX_FILES), 'files in that which no operator named'),
+  sinceMs: is(quantity, 'when this was written, since 1970', 'ms'),
+  kept: is(
+    oneOf('defined', 'crashed'),
+    'defined: somebody wants it known. crashed: it crashed, or its process was lost, and it was not defined',
+  ),
+  autostart: is(v.nullable(autostart), 'null: it is not started with its host'),
+  saved: v.optional(is(path, 'the file that the whole guest is in')),
+});
+
 const domainState = atLeast({
   domid: is(domid, 'domain id'),
   name: is(text(256), 'name'),
   uuid: is(uuid, 'the identity of the guest'),
   vcpus: is(count, 'the most vCPUs that it may have'),
   memoryKib: is(count, 'the most memory that it may have', 'KiB'),
-  config: is(
-    v.nullable(
-      atLeast({
-        ...keptGuestConfig.entries,
-        devices: is(many(atLeast(deviceConfig.entries), MAX_DEVICES), 'disks and networks'),
-      }),
-    ),
-    'its configuration; null where only its stream has it',
-  ),
+  config: is(v.nullable(keptConfig), 'its configuration; null where only its stream has it'),
   foreign: v.optional(is(many(path, MAX_FILES), 'files in that which no operator named')),
   process: is(v.nullable(processId), 'its process; null while there is none'),
   createdMs: is(v.number('a number is expected'), 'when it was made, since 1970', 'ms'),
@@ -79,6 +92,12 @@ const domainState = atLeast({
   replaces: v.optional(is(domid, 'the domain whose reboot it is')),
   phase: is(oneOf('building', 'incoming', 'live', 'ended'), 'where it is in its life'),
   exit: is(v.nullable(guestExit), 'how it ended; null while it has not'),
+  defined: v.optional(
+    is(
+      fields({ autostart: is(v.nullable(autostart), 'when it was started with its last host') }),
+      'it was defined on the host that it came from, and is to be defined here',
+    ),
+  ),
   incoming: is(
     v.nullable(fields(incomingRef)),
     'the move by which it came, until its source has closed its books',
@@ -112,6 +131,19 @@ export const DAEMON_FILES = {
       generation: v.optional(is(count, 'of the last domain that was made')),
     }),
   },
+  boot: {
+    name: 'boot.json',
+    about: 'The boot of the host for which guests were started, and those of them that still are to be.',
+    shape: atLeast({
+      boot: is(text(256), 'boot_id of the host, and the start of its first process in clock ticks'),
+      pending: is(many(uuid, MAX_DEFINITIONS), 'guests that are to be started'),
+    }),
+  },
+  definition: {
+    name: 'definitions/UUID.json',
+    about: 'A guest that this host knows also while it does not run.',
+    shape: definition,
+  },
   state: { name: 'state/DOMID.json', about: 'A domain of this host.', shape: domainState },
   outgoing: {
     name: 'handovers/out-ID.json',
@@ -131,6 +163,7 @@ export const DAEMON_FILES = {
       record: is(oneOf('offered', 'gone'), 'how far it is (docs/handover.md)'),
       disks: v.optional(is(many(path, MAX_DEVICES), 'files of disks that travel with it')),
       inodes: v.optional(is(many(count, MAX_DEVICES), 'their inodes, in the same order')),
+      defined: v.optional(is(yes, 'whether the destination knows that the guest is defined')),
     }),
   },
   incoming: {

@@ -228,3 +228,12 @@ export const keptGuestConfig = fields({
   more: is(named(v.unknown(), 256), "the runner's own affair; kept and given back, and not looked into"),
 });
 export type GuestConfig = Readonly<v.InferOutput<typeof keptGuestConfig>>;
+
+const MAX_ORDER = 9999;
+const MAX_DELAY_S = 3600;
+/** When a guest is started with its host. */
+export const autostart = fields({
+  order: is(whole(0, MAX_ORDER), 'those with a lower one are started first'),
+  delayS: is(between(0, MAX_DELAY_S), 'from when its turn has come until it is started', 's'),
+});
+export type AutostartPlan = Readonly<v.InferOutput<typeof autostart>>;

@@ -54,6 +54,7 @@ export const endReason = oneOf(
 export const guestExit = fields({
   reason: is(endReason, 'why it ended'),
   details: is(words, 'more of that, in words'),
+  lost: v.optional(is(yes, 'whether its process ended without saying why: it was killed, or its host was')),
 });
 export type GuestExit = Readonly<v.InferOutput<typeof guestExit>>;
 const ownerRecord = fields({

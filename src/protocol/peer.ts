@@ -1,6 +1,7 @@
 /** All messages between two daemons while a guest moves from one to the other. docs/handover.md has their order. */
 import * as v from 'valibot';
 import {
+  autostart,
   diskFormat,
   guestConfig,
   guestName,
@@ -94,6 +95,12 @@ export const PEER = {
             "its configuration, as the source's daemon has it; version 0.1 has it in the stream only",
           ),
         ),
+        defined: v.optional(
+          is(
+            fields({ autostart: is(v.nullable(autostart), 'when it is started with its host, if it is') }),
+            'it is defined at the source, and is to be at the destination; left out of one that is not',
+          ),
+        ),
       },
       answer: fields({
         version: is(v.number('a number is expected'), 'of the stream: the best of those that were offered'),
@@ -102,6 +109,10 @@ export const PEER = {
         disks: v.optional(
           is(many(virtualDevice, MAX_DEVICES), 'those of the disks that have to be sent'),
           [],
+        ),
+        defined: v.optional(
+          is(yes, 'whether the destination keeps it defined; a host of version 0.1 does not say so'),
+          false,
         ),
       }),
       errors: ['move-failed', 'bad-state', 'name-taken', 'not-trusted', 'crashed', 'timed-out'],

@@ -216,6 +216,54 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     });
   });
 
+  it('defines guests, starts them, lists those that do not run, and forgets them', async () => {
+    const uuid = '7a1c1ad0-5e57-4c1b-9e0a-00000000dead';
+    const { name, file } = config(`uuid = "${uuid}"`);
+    expect(await json('a', 'define', file)).toMatchObject({ name, uuid, kept: 'defined', autostart: null });
+    expect(await json<DomainRow[]>('a', 'list')).toEqual([]);
+    const table = await at('a', 'list', '--all');
+    expect(table.out).toMatch(
+      new RegExp(`^${name} +- +\\d+ +1     ------  +0\\.0  not started with its host$`, 'm'),
+    );
+    const other = config(`name = "${name}"`, 'uuid = "7a1c1ad0-5e57-4c1b-9e0a-00000000beef"').file;
+    for (const verb of ['define', 'create']) {
+      const taken = await at('a', verb, other);
+      expect(taken.err).toMatch(/another guest is defined as/);
+      expect(taken.status).toBe(4);
+    }
+    expect((await at('a', 'autostart', name, 'on', '--order', '2', '--delay', '30')).out).toBe(
+      `${name}: started with its host, order 2, after 30 s\n`,
+    );
+    const started = await json<DomainRow>('a', 'start', name);
+    expect(started).toMatchObject({ name, uuid });
+    expect((await at('a', 'start', name)).err).toMatch(/cannot be started: it runs/);
+    expect(await json('a', 'list', '--all', name)).toMatchObject({
+      domains: [{ domid: started.domid }],
+      defined: [{ name, domid: started.domid, autostart: { order: 2, delayS: 30 }, pending: false }],
+    });
+    // What is defined goes with the guest.
+    expect((await at('a', 'migrate', name, 'B')).status).toBe(0);
+    expect(await json('a', 'list', '--all')).toEqual({ domains: [], defined: [] });
+    await at('b', 'destroy', name);
+    expect(await json('b', 'list', '--all')).toMatchObject({
+      domains: [],
+      defined: [{ name, kept: 'defined', domid: null, autostart: { order: 2, delayS: 30 } }],
+    });
+    // In a file it is not started, and does not lose it.
+    await json('b', 'start', name);
+    const image = join(hosts().root, `${name}.img`);
+    await json('b', 'save', name, image);
+    expect((await at('b', 'start', name)).err).toContain(`is in the file ${image}; restore it`);
+    await json('b', 'restore', image);
+    await json('b', 'rename', name, `${name}x`);
+    await at('b', 'destroy', `${name}x`);
+    expect(await json('b', 'list', '--all')).toMatchObject({ defined: [{ name: `${name}x` }] });
+    await json('b', 'undefine', `${name}x`);
+    expect(await json('b', 'list', '--all')).toEqual({ domains: [], defined: [] });
+    expect((await at('b', 'undefine', name)).status).toBe(3);
+    expect((await at('b', 'autostart', name, 'perhaps')).status).toBe(2);
+  });
+
   it('refuses requests for a guest that is being built, with the reason', async () => {
     const { name, file } = config();
     const made = json<DomainRow>('a', 'create', file);

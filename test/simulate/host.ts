@@ -87,6 +87,7 @@ export class Run extends Actor {
         bytes: (length) => Buffer.from(Array.from({ length }, () => world.dice.below(256))),
       },
       files: filesOf(disk, step, look),
+      boot: `boot ${host.boot}`,
       self: { pid: host.daemonPid, startTicks: host.boot },
       processes: {
         haveOwnUsers: host.isRoot,
@@ -467,6 +468,7 @@ export class SimulatedHost implements Place {
     if (!this.up) return;
     this.world.say(`${this.name}: the power fails`);
     this.up = false;
+    this.world.truth.booted(this.index);
     this.killDaemon();
     for (const process of this.all) {
       this.world.truth.killed(process, 'the power failed');

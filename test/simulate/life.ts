@@ -21,6 +21,9 @@ export type Deed =
   | { do: 'cancel' | 'destroy' | 'reboot' | 'shutdown' | 'pause' | 'unpause'; guest: number }
   | { do: 'save'; guest: number; keep: boolean }
   | { do: 'restore'; guest: number; host: number }
+  | { do: 'define' | 'start'; guest: number; host: number }
+  | { do: 'undefine'; guest: number }
+  | { do: 'autostart'; guest: number; on: boolean; order: number; delayS: number }
   | { do: 'guest ends'; guest: number; reason: 'reboot' | 'poweroff' | 'crash' }
   | { do: 'cut'; a: number; b: number }
   | { do: 'hold'; a: number; b: number; ms: number; both: boolean }
@@ -144,6 +147,35 @@ export function lifeOf(seed: number, most = 60): Life {
   }
 }
 
+/** The life of a seed among whose steps are those of guests that are defined, and more faults that lose guests. */
+export function definedLifeOf(seed: number, most = 60): Life {
+  const { steps } = lifeOf(seed, most);
+  const dice = new Dice(seed ^ 0xdef1);
+  const last = steps.at(-1)?.at ?? 0;
+  const guests = 1 + Math.max(...steps.map((step) => ('guest' in step ? step.guest : 0)));
+  const deed = (): Deed => {
+    const guest = dice.below(guests);
+    const host = dice.below(3);
+    const n = dice.below(100);
+    if (n < 25) return { do: 'define', guest, host };
+    if (n < 60)
+      return { do: 'autostart', guest, on: dice.chance(0.85), order: dice.below(3), delayS: dice.below(20) };
+    if (n < 75) return { do: 'start', guest, host };
+    if (n < 79) return { do: 'undefine', guest };
+    if (n < 88) return { do: 'power fails', host, changes: dice.below(12), again: dice.between(100, 8_000) };
+    if (n < 95) return { do: 'kill daemon', host, changes: dice.below(12), again: dice.between(1, 4_000) };
+    return { do: 'kill process', guest, arriving: false };
+  };
+  const more = Array.from(
+    { length: 3 + dice.below(most) },
+    (): Step => ({
+      ...deed(),
+      at: Math.round(dice.between(0, last * 1.2 + 2_000) * 100) / 100,
+    }),
+  );
+  return { seed, steps: [...steps, ...more].sort((a, b) => a.at - b.at) };
+}
+
 export interface Outcome {
   readonly violations: readonly string[];
   readonly trace: readonly string[];
@@ -221,6 +253,12 @@ class Living {
         return;
       case 'restore':
         this.restore(step.guest, host);
+        return;
+      case 'define':
+        this.define(step.guest, host);
+        return;
+      case 'start':
+        this.start(step.guest);
         return;
       case 'guest ends':
         this.process(step.guest, false)?.stops(step.reason);
@@ -371,37 +409,97 @@ class Living {
     return true;
   }
 
+  private configOf({
+    guest,
+    disk,
+    onCrash,
+  }: Pick<Extract<Deed, { do: 'create' }>, 'guest' | 'disk' | 'onCrash'>): GuestConfig {
+    const known = this.configs.get(guest);
+    if (known !== undefined) return known;
+    const folder = disk === 'shared' ? '/shared' : '/images';
+    const spec = {
+      target: `${folder}/g${guest}.img`,
+      format: 'raw',
+      vdev: 'xvda',
+      virtualDevice: 51_712,
+      readOnly: false,
+      cdrom: false,
+    };
+    const config: GuestConfig = {
+      name: `g${guest}`,
+      uuid: `00000000-0000-4000-8000-${String(guest).padStart(12, '0')}`,
+      vcpus: 1,
+      memoryKib: 4096,
+      maxMemoryKib: 4096,
+      kernel: '',
+      ramdisk: '',
+      cmdline: '',
+      onPoweroff: 'destroy',
+      onReboot: 'restart',
+      onCrash,
+      clock: 'elapse',
+      devices: disk === 'none' ? [] : [{ kind: 'vbd', devid: 51_712, spec: JSON.stringify(spec) }],
+      more: {},
+    };
+    this.configs.set(guest, config);
+    return config;
+  }
+
+  /** The host that knows the guest beside its domains, if one does. Nobody defines a guest on two hosts. */
+  private definedOn(uuid: string): SimulatedHost | undefined {
+    return this.world.hosts.find(({ run }) => run?.daemon?.domains.definitions.get(uuid) !== undefined);
+  }
+
+  private lives(uuid: string): boolean {
+    return this.world
+      .processes()
+      .some((process) => process.memory?.uuid === uuid && process.phase === 'live');
+  }
+
+  private define(number: number, host: SimulatedHost): void {
+    const { world } = this;
+    const config = this.configOf({ guest: number, disk: 'shared', onCrash: 'destroy' });
+    // Whoever does not see all hosts might define it on a second one.
+    if (!world.hosts.every(({ run }) => run?.alive === true && run.listens)) return;
+    const at = this.hostOf(config.uuid) ?? this.definedOn(config.uuid) ?? host;
+    if (!this.livesOrMay(config.uuid)) world.images.put(at, config, '');
+    const guest = world.truth.know(config);
+    // Whoever defines a guest after it was saved means another start of it.
+    if (this.definedOn(config.uuid) === undefined && !this.lives(config.uuid))
+      guest.savedBoot = guest.mustBeGone = undefined;
+    this.ask(at, 'define', { config: JSON.stringify(config), file: 'f', directory: '/' }, (answer) => {
+      if (answer?.ok !== undefined) guest.defined = true;
+    });
+  }
+
+  private start(number: number): void {
+    const { world } = this;
+    const config = this.configs.get(number);
+    const host = config && (this.hostOf(config.uuid) ?? this.definedOn(config.uuid));
+    if (config === undefined || host === undefined) return;
+    const guest = world.truth.know(config);
+    const before = guest.arrivals.length;
+    // Else the request is refused.
+    const waits = !this.lives(config.uuid) && this.hostOf(config.uuid) === undefined;
+    if (waits) {
+      const { savedBoot } = guest;
+      this.mayLive(guest);
+      guest.savedBoot = savedBoot;
+      guest.asked = true;
+    }
+    this.ask(host, 'start', { guest: config.name, paused: false }, (answer) => {
+      if (waits) guest.asked = false;
+      if (answer?.ok !== undefined) this.told(guest, host, before, 'started');
+    });
+  }
+
   private create(step: Extract<Deed, { do: 'create' }>, host: SimulatedHost): void {
     const { world } = this;
-    let config = this.configs.get(step.guest);
-    if (config === undefined) {
-      const folder = step.disk === 'shared' ? '/shared' : '/images';
-      const spec = {
-        target: `${folder}/g${step.guest}.img`,
-        format: 'raw',
-        vdev: 'xvda',
-        virtualDevice: 51_712,
-        readOnly: false,
-        cdrom: false,
-      };
-      config = {
-        name: `g${step.guest}`,
-        uuid: `00000000-0000-4000-8000-${String(step.guest).padStart(12, '0')}`,
-        vcpus: 1,
-        memoryKib: 4096,
-        maxMemoryKib: 4096,
-        kernel: '',
-        ramdisk: '',
-        cmdline: '',
-        onPoweroff: 'destroy',
-        onReboot: 'restart',
-        onCrash: step.onCrash,
-        clock: 'elapse',
-        devices: step.disk === 'none' ? [] : [{ kind: 'vbd', devid: 51_712, spec: JSON.stringify(spec) }],
-        more: {},
-      };
-      this.configs.set(step.guest, config);
-    } else if (this.livesOrMay(config.uuid)) return;
+    const had = this.configs.has(step.guest);
+    const config = this.configOf(step);
+    if (had && this.livesOrMay(config.uuid)) return;
+    const defined = this.definedOn(config.uuid);
+    if (defined !== undefined && defined !== host) return;
     world.images.put(host, config, '');
     const guest = world.truth.know(config);
     const params = { config: JSON.stringify(config), file: 'f', directory: '/', paused: step.paused };
@@ -446,6 +544,8 @@ class Living {
   private restore(number: number, host: SimulatedHost): void {
     const config = this.configs.get(number);
     if (config === undefined || this.livesOrMay(config.uuid)) return;
+    const defined = this.definedOn(config.uuid);
+    if (defined !== undefined && defined !== host) return;
     const guest = this.world.truth.guests.get(config.uuid)!;
     const path = `/saved/g${number}`;
     const file = host.disk.find(path)?.text;
@@ -471,9 +571,13 @@ class Living {
     const { truth } = world;
     const config = this.configs.get(step.guest);
     if (config === undefined) return;
-    const guest = truth.guests.get(config.uuid)!;
-    const host = this.hostOf(config.uuid);
+    const guest = truth.know(config);
+    const lives = this.hostOf(config.uuid);
+    const host = lives ?? this.definedOn(config.uuid);
     if (host === undefined) return;
+    // Nobody is asked.
+    if (host.run?.alive !== true || !host.run.listens) return;
+    if (lives === undefined && !['autostart', 'undefine', 'destroy'].includes(step.do)) return;
     const { name } = config;
     const before = guest.arrivals.length;
     const elsewhere = (): string =>
@@ -511,8 +615,9 @@ class Living {
           (d) => d.state.uuid === config.uuid,
         );
         // An arriving guest is refused, and continues where it was.
-        const isOurs = domain.state.phase !== 'incoming';
+        const isOurs = domain?.state.phase !== 'incoming';
         if (isOurs) guest.mayBeGone.add(why);
+        if (isOurs) guest.comesBack = undefined;
         this.ask(host, 'destroy', { guest: name }, (answer) => {
           const refused = ['bad-state', 'no-such-guest'].includes(answer?.error?.code ?? '');
           // If the request fails for another reason, it has begun.
@@ -526,12 +631,33 @@ class Living {
         const { keep } = step as { keep: boolean };
         const why = `it was to be saved (${world.time.now})`;
         if (!keep) guest.mayBeGone.add(why);
+        if (!keep) guest.comesBack = undefined;
         this.ask(host, 'save', { guest: name, path: `/saved/g${step.guest}`, keep }, (answer) => {
           if (answer?.error !== undefined) guest.mayBeGone.delete(why);
           if (answer?.ok === undefined) return;
           if (host.disk.find(`/saved/g${step.guest}`) === undefined)
             truth.violation(`${name} was said to be saved, and is not`);
           if (!keep) guest.mustBeGone = `saved on ${host.name}`;
+        });
+        return;
+      }
+      case 'undefine':
+        guest.defined = false;
+        guest.autostart = false;
+        guest.comesBack = undefined;
+        guest.mayBeGone.add(`it was to be undefined (${world.time.now})`);
+        this.ask(host, 'undefine', { guest: name }, () => undefined);
+        return;
+      case 'autostart': {
+        const { on, order, delayS } = step as Extract<Deed, { do: 'autostart' }>;
+        if (!on) guest.autostart = false;
+        if (!on) guest.comesBack = undefined;
+        // It may have been about to be started.
+        if (!on) guest.mayBeGone.add(`it was to be started no more (${world.time.now})`);
+        this.ask(host, 'autostart', { guest: name, plan: on ? { order, delayS } : null }, (answer) => {
+          if (answer?.ok === undefined) return;
+          guest.defined = true;
+          guest.autostart = on;
         });
         return;
       }
@@ -565,6 +691,10 @@ class Living {
     for (const { words } of this.pending) return `"${words}" is not answered`;
     for (const host of this.world.hosts) {
       if (host.run?.listens !== true) return `${host.name} has no daemon that listens`;
+      const { domains } = host.run.daemon!;
+      for (const { uuid, config } of domains.definitions)
+        if (domains.autostart.isPending(uuid) && domains.ofGuest(uuid)?.state.phase !== 'ended')
+          return `on ${host.name}, ${config.name} is to be started`;
       for (const path of host.disk.all().keys())
         if (path.startsWith('/d/handovers/')) return `${host.name} has ${path}`;
       for (const domain of host.run.daemon!.domains.all.values()) {

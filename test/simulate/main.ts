@@ -1,15 +1,17 @@
 /**
- * Simulated lives in a process of their own, with the arguments FIRST COUNT [EVERY]: each EVERY-th seed from FIRST on.
- * It prints one line of JSON a second, and one at the end. `--seed N` runs that life alone and prints it in full, as
+ * Simulated lives in a process of their own, with the arguments KIND FIRST COUNT [EVERY]: each EVERY-th seed from FIRST on.
+ * It prints one line of JSON a second, and one at the end. `KIND --seed N` runs that life alone and prints it in full, as
  * small as it can be made.
  */
-import { lifeOf, live } from './life.js';
+import { definedLifeOf, lifeOf, live } from './life.js';
 import { kindOf, shrink, told } from './shrink.js';
 
-const args = process.argv.slice(2);
+const [kind, ...args] = process.argv.slice(2);
+/** `lives` or `defined`: of guests that are defined, too. */
+const madeOf = kind === 'defined' ? definedLifeOf : lifeOf;
 
 async function one(seed: number): Promise<number> {
-  const life = lifeOf(seed);
+  const life = madeOf(seed);
   const outcome = await live(life, true);
   console.log(told({ life, outcome }));
   if (outcome.violations.length === 0) {
@@ -34,7 +36,7 @@ async function many(first: number, count: number, every: number): Promise<number
     said = performance.now();
   };
   for (let seed = first; lives < count; seed += every, lives++) {
-    const outcome = await live(lifeOf(seed));
+    const outcome = await live(madeOf(seed));
     steps += outcome.steps;
     const [says] = outcome.violations;
     if (says !== undefined) failures.push({ seed, kind: kindOf(says), says });

@@ -26,7 +26,16 @@ export interface GuestTruth {
   preserved: boolean;
   /** The boot that a daemon has saved and ended: it may continue only from the file. */
   savedBoot: number | undefined;
+  /** Somebody was told that it is defined, and nobody has asked for the opposite since. */
+  defined: boolean;
+  /** The same of its start with its host. */
+  autostart: boolean;
+  /** Why it has to live again: its host, or its process, was lost, and it is to be started with its host. */
+  comesBack: string | undefined;
 }
+
+/** Reasons for which a guest may be gone that are no reasons to forget it. */
+const CRASHES = /^(crash$|its process ended|it was to be started no more)/;
 
 export class Truth {
   readonly guests = new Map<string, GuestTruth>();
@@ -56,6 +65,9 @@ export class Truth {
         mustBeGone: undefined,
         preserved: false,
         savedBoot: undefined,
+        defined: false,
+        autostart: false,
+        comesBack: undefined,
       };
       this.guests.set(uuid, guest);
     }
@@ -83,7 +95,9 @@ export class Truth {
 
   /** A daemon ends the process of a guest that is completely in a file. */
   saved(process: GuestProcess): void {
-    this.of(process).savedBoot = process.memory!.boot;
+    const guest = this.of(process);
+    guest.savedBoot = process.memory!.boot;
+    guest.comesBack = undefined;
   }
 
   /** The guest belongs to this process from now on. */
@@ -123,6 +137,7 @@ export class Truth {
     const guest = this.of(process);
     this.world.say(`guest ${this.name(process)} ends: ${reason}`);
     const { onReboot, onPoweroff, onCrash } = guest.config;
+    guest.comesBack = undefined;
     const wanted = reason === 'reboot' ? onReboot : reason === 'poweroff' ? onPoweroff : onCrash;
     if (wanted === 'destroy') guest.mayBeGone.add(reason);
     if (wanted === 'preserve') guest.preserved = true;
@@ -133,8 +148,41 @@ export class Truth {
     if (process.memory === undefined || !['live', 'ended'].includes(process.phase)) return;
     const guest = this.of(process);
     if (why === undefined || (process.phase === 'ended' && process.recorded)) return;
+    if (guest.autostart && guest.told) {
+      const asked = [...guest.mayBeGone].some((one) => /^it was to be (destroyed|saved)/.test(one));
+      // Of one that had ended by itself, the daemon may have heard that.
+      if (!asked && process.phase === 'live') guest.comesBack = why;
+      // Where somebody wants it to be started no more, it stays known.
+      guest.mayBeGone.add(`its process ended: ${why}`);
+      return;
+    }
     if (guest.config.onCrash === 'destroy') guest.mayBeGone.add(`its process ended: ${why}`);
     if (guest.config.onCrash === 'preserve') guest.preserved = true;
+  }
+
+  /** A host is booted: the guests that are to be started with it live again, whoever ended them before. */
+  booted(index: number): void {
+    const { run } = this.world.hosts[index];
+    for (const guest of this.guests.values()) {
+      const known = run?.daemon?.domains.definitions.get(guest.uuid);
+      const saving = [...guest.mayBeGone].some((why) => why.includes('saved'));
+      if (!guest.autostart || known?.autostart === undefined || known.autostart === null) continue;
+      if (guest.savedBoot !== undefined || saving) continue;
+      // What was asked for and has no answer may come to pass after this.
+      if (guest.mayBeGone.size > 0) guest.mustBeGone = undefined;
+      else if (guest.mustBeGone !== undefined) {
+        guest.mustBeGone = undefined;
+        guest.comesBack = 'its host was booted';
+      }
+    }
+  }
+
+  /** True if a host knows the guest, beside its domains. */
+  private known(uuid: string, kept?: 'defined'): boolean {
+    return this.world.hosts.some((host) => {
+      const found = host.run?.daemon?.domains.definitions.get(uuid);
+      return found !== undefined && (kept === undefined || found.kept === kept);
+    });
   }
 
   // --- when all has settled ---
@@ -167,8 +215,19 @@ export class Truth {
       );
       if (guest.savedBoot !== undefined && recorded)
         this.violation(`${name} was saved, and a host has it as one that ended by itself`);
-      if (live.length > 0 || guest.mustBeGone !== undefined || guest.mayBeGone.size > 0) continue;
+      if (guest.defined && !this.known(guest.uuid, 'defined'))
+        this.violation(`${name} was defined, and nobody knows it`);
+      if (live.length > 0) continue;
       if (guest.preserved && recorded) continue;
+      if (guest.comesBack !== undefined)
+        this.violation(`${name} is not started again: it is to be, and ${guest.comesBack}`);
+      if (guest.mustBeGone !== undefined) continue;
+      if (guest.mayBeGone.size > 0) {
+        const crashed = [...guest.mayBeGone].every((why) => CRASHES.test(why));
+        if (crashed && guest.told && !recorded && !this.known(guest.uuid))
+          this.violation(`${name} is forgotten: it crashed, and nobody knows it`);
+        continue;
+      }
       if (guest.told) this.violation(`${name} is lost: it lives nowhere, and nobody has ended it`);
     }
   }

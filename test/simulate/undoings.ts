@@ -3,6 +3,8 @@
  * would not find others of their kind. Only tests apply them, and take them back.
  */
 
+import { Autostart } from '../../src/control/domains/autostart.js';
+import { Definitions } from '../../src/control/domains/definitions.js';
 import { DomainEnds } from '../../src/control/domains/domain-ends.js';
 import { DomainFiles } from '../../src/control/domains/domain-files.js';
 import type { Domains } from '../../src/control/domains/domains.js';
@@ -341,5 +343,80 @@ export const UNDOINGS: readonly Undoing[] = [
             own.call(this as never, images.map(({ path }) => ({ path, ino: undefined })) as never);
           } as unknown as Method,
       }),
+  },
+  {
+    name: 'a guest is forgotten: it crashed, and the record of its domain was all that was known of it',
+    says: /is forgotten/,
+    life: {
+      seed: 1,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 0, disk: 'none', onCrash: 'destroy', paused: false },
+        { at: 1000, do: 'kill process', guest: 0, arriving: false },
+      ],
+    },
+    apply: () => replace(Definitions, { keepCrashed: () => () => undefined }),
+  },
+  {
+    name: 'a guest is not started with its host: its daemon is killed between two of them',
+    says: /is not started again/,
+    life: {
+      seed: 1,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 0, disk: 'none', onCrash: 'destroy', paused: false },
+        { at: 500, do: 'autostart', guest: 0, on: true, order: 1, delayS: 5 },
+        { at: 1000, do: 'power fails', host: 0, changes: 0, again: 1000 },
+        { at: 5000, do: 'kill daemon', host: 0, changes: 0, again: 1000 },
+      ],
+    },
+    // What is still to be started is remembered by the daemon alone.
+    apply: () =>
+      replace(Autostart, {
+        write: () =>
+          function (this: { context: { world: Domains['world']; dir: string } }) {
+            const { world, dir } = this.context;
+            writeDurable(`${dir}/boot.json`, { boot: world.boot, pending: [] }, world.files);
+          } as unknown as Method,
+      }),
+  },
+  {
+    name: 'two live: a guest that was moved away is started with the host that it left',
+    says: /two live|lives on . and .|in process .* it is not locked/,
+    life: {
+      seed: 1,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 0, disk: 'none', onCrash: 'destroy', paused: false },
+        { at: 500, do: 'autostart', guest: 0, on: true, order: 1, delayS: 0 },
+        { at: 1000, do: 'migrate', guest: 0, host: 1, copy: false },
+        { at: 20_000, do: 'power fails', host: 0, changes: 0, again: 1000 },
+      ],
+    },
+    apply: () => replace(Definitions, { movedAway: () => () => undefined }),
+  },
+  {
+    name: 'a guest in a file is started with its host',
+    says: /was saved, and is switched on again/,
+    life: {
+      seed: 1,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 0, disk: 'none', onCrash: 'destroy', paused: false },
+        { at: 500, do: 'autostart', guest: 0, on: true, order: 1, delayS: 0 },
+        { at: 1000, do: 'save', guest: 0, keep: false },
+        { at: 5000, do: 'power fails', host: 0, changes: 0, again: 1000 },
+      ],
+    },
+    apply: () => replace(Definitions, { keepSaved: () => () => undefined }),
+  },
+  {
+    name: 'a guest that was defined is not where it went: its definition stays behind and is removed',
+    says: /was defined, and nobody knows it/,
+    life: {
+      seed: 1,
+      steps: [
+        { at: 0, do: 'create', guest: 0, host: 0, disk: 'none', onCrash: 'destroy', paused: false },
+        { at: 500, do: 'define', guest: 0, host: 0 },
+        { at: 1000, do: 'migrate', guest: 0, host: 1, copy: false },
+      ],
+    },
+    apply: () => replace(Definitions, { keepMoved: () => () => undefined }),
   },
 ];

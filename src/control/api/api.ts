@@ -26,6 +26,15 @@ import { type Caller, resolvePeer } from '../../transport/peer.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
 import type { HostDaemon } from '../host-daemon.js';
 import { restoreDomain, saveDomain } from '../images/images.js';
+import {
+  define,
+  definedRow,
+  known,
+  knownUuid,
+  setAutostart,
+  undefine,
+  withoutWarnings,
+} from './definition-requests.js';
 import { blockAttach, blockDetach, blockList } from './disk-requests.js';
 import { networkAttach, networkDetach, networkList } from './network-requests.js';
 
@@ -104,11 +113,16 @@ async function row(daemon: HostDaemon, domain: HostedDomain): Promise<DomainRow>
 
 type Params<M extends keyof Control> = ParamsOf<Control, M>;
 
-async function readConfig(daemon: HostDaemon, params: Params<'create'>): Promise<GuestConfig> {
+/** `makeUuid`: as in RunnerModule. */
+async function readConfig(
+  daemon: HostDaemon,
+  params: Params<'define'>,
+  makeUuid?: (name: string) => string,
+): Promise<GuestConfig> {
   const module = await daemon.world.processes.runner(daemon.config.runner);
   const { config, file, directory } = params;
   try {
-    return module.readConfig(config, file, directory);
+    return module.readConfig(config, file, directory, makeUuid);
   } catch (error) {
     throw new Failure('bad-config', (error as Error).message);
   }
@@ -132,16 +146,6 @@ async function shutDown(
     await sleep(clock, 50);
   }
   return null;
-}
-
-/** A configuration as it is kept, and the warnings that its reader has left in it, which are for who asked. */
-function withoutWarnings(config: GuestConfig): {
-  kept: GuestConfig;
-  warnings: readonly string[] | undefined;
-} {
-  const { warnings, ...more } = config.more;
-  if (!Array.isArray(warnings)) return { kept: config, warnings: undefined };
-  return { kept: { ...config, more }, warnings: warnings.filter((one) => typeof one === 'string') };
 }
 
 const controlHandlers: Handlers<Control, Context> = {
@@ -173,6 +177,14 @@ const controlHandlers: Handlers<Control, Context> = {
     const made = await row(daemon, await daemon.domains.create(kept, params.paused));
     return { ...made, warnings };
   },
+  define: async (params, daemon) => define(daemon, await readConfig(daemon, params, knownUuid(daemon))),
+  undefine: (params, daemon) => undefine(daemon, params.uuid ?? params.guest, params.guest),
+  defined: (_, daemon) => [...daemon.domains.definitions].map((one) => definedRow(daemon, one)),
+  async start(params, daemon) {
+    const definition = known(daemon, params.uuid ?? params.guest, params.guest);
+    return row(daemon, await daemon.domains.start(definition, params.paused));
+  },
+  autostart: (params, daemon) => setAutostart(daemon, params.uuid ?? params.guest, params.guest, params.plan),
   async pause(params, daemon) {
     const domain = resting(daemon, params);
     await domain.ask('pause', {});
@@ -188,17 +200,33 @@ const controlHandlers: Handlers<Control, Context> = {
   shutdown: (params, daemon) => shutDown(daemon, params, 'poweroff'),
   reboot: (params, daemon) => shutDown(daemon, params, 'reboot'),
   async destroy(params, daemon) {
+    const { domains } = daemon;
+    const stopped = domains.definitions.find(params.uuid ?? params.guest);
+    if (stopped !== undefined) {
+      const waits = domains.autostart.isPending(stopped.uuid);
+      domains.autostart.withdraw(stopped.uuid);
+      if (waits && domains.ofGuest(stopped.uuid) === undefined) return null;
+    }
     const domain = guest(daemon, params);
+    domains.autostart.withdraw(domain.state.uuid);
     await daemon.moves.giveUp(domain);
     // A domain that was arriving is gone by now.
-    await daemon.domains.ends.destroy(domain);
+    await domains.ends.destroy(domain);
     return null;
   },
   async rename(params, daemon) {
-    const domain = resting(daemon, params);
     const { name } = params;
-    if (!daemon.domains.nameIsFree(name)) throw new Failure('name-taken', `a domain has the name ${name}`);
+    const { definitions } = daemon.domains;
+    const stopped = definitions.find(params.uuid ?? params.guest);
+    if (stopped !== undefined && daemon.domains.ofGuest(stopped.uuid) === undefined) {
+      daemon.domains.nameMustBeFree(name, stopped.uuid);
+      definitions.rename(stopped.uuid, name);
+      return null;
+    }
+    const domain = resting(daemon, params);
+    daemon.domains.nameMustBeFree(name, domain.state.uuid);
     await domain.ask('rename', { name });
+    definitions.rename(domain.state.uuid, name);
     domain.state.name = name;
     if (domain.state.config !== null) domain.state.config = { ...domain.state.config, name };
     domain.save();

@@ -10,6 +10,8 @@ import { Failure } from '../../protocol/failure.js';
 import type { GuestConfig } from '../../protocol/guest-config.js';
 import type { GuestExit } from '../../protocol/guest-process.js';
 import type { World } from '../world.js';
+import type { Autostart } from './autostart.js';
+import type { Definitions } from './definitions.js';
 import type { DomainDevices } from './domain-devices.js';
 import type { DomainFiles } from './domain-files.js';
 import type { HostedDomain } from './hosted-domain.js';
@@ -23,6 +25,8 @@ export interface MoveWatcher {
   stopping(domain: HostedDomain): Promise<void>;
   /** The domain's files are about to be removed. */
   removing(domain: HostedDomain): void;
+  /** True if a move of the guest from here is not settled. */
+  concerns(uuid: string): boolean;
 }
 
 /** A guest that ends and restarts faster than this counts as broken, not as rebooting. */
@@ -46,6 +50,8 @@ export interface EndsContext {
   readonly log: Logger;
   readonly all: Map<number, HostedDomain>;
   readonly moves: MoveWatcher | undefined;
+  readonly definitions: Definitions;
+  readonly autostart: Autostart;
   changed(domain: HostedDomain, change: DomainChange, details?: Partial<DomainEvent>): void;
   create(config: GuestConfig, paused: boolean, replaced: Replaced): Promise<HostedDomain>;
 }
@@ -83,8 +89,18 @@ export class DomainEnds {
 
   private async followEnd(domain: HostedDomain, exit: GuestExit): Promise<void> {
     // Somebody has ended the domain meanwhile: nothing is to follow.
-    if (domain.leaving || this.all.get(domain.domid) !== domain) return;
-    const { config } = domain.state;
+    const known = (): boolean => this.all.get(domain.domid) === domain;
+    if (domain.leaving || !known()) return;
+    const { config, uuid } = domain.state;
+    const { autostart, definitions } = this.context;
+    if (exit.lost === true) {
+      const again = await this.untilDone(domain, 'that was lost is not on record yet', known, () => {
+        definitions.keepMoved(domain.state);
+        return autostart.lost(uuid);
+      });
+      if (again === true) return this.discardUntilDone(domain, 'crash');
+      if (domain.leaving || !known()) return;
+    }
     const wanted =
       exit.reason === 'crash'
         ? config?.onCrash
@@ -93,10 +109,10 @@ export class DomainEnds {
           : exit.reason === 'poweroff'
             ? config?.onPoweroff
             : 'destroy';
-    const known = (): boolean => this.all.get(domain.domid) === domain;
     if (wanted === 'preserve')
-      await this.untilDone(domain, 'is not on record yet', known, () => domain.save());
+      await this.untilDone(domain, 'that ended is not on record yet', known, () => domain.save());
     else if (wanted === 'restart' && config !== null) await this.restart(domain, config);
+    else if (exit.reason === 'crash') await this.discardUntilDone(domain, 'crash');
     else await this.discardUntilDone(domain, exit.reason === 'saved' ? 'saved' : 'destroyed');
   }
 
@@ -113,19 +129,20 @@ export class DomainEnds {
     const { domid } = old;
     const wanted = (): boolean => this.all.get(domid) === old && !old.leaving;
     // The next process will have a different last line.
-    await this.untilDone(old, 'is not on record yet', wanted, () => old.save());
+    await this.untilDone(old, 'that ended is not on record yet', wanted, () => old.save());
     if (!wanted()) return;
     await old.endProcess('destroyed');
     const life = this.world.clock.monotonicMs() - old.since;
     if (life < LEAST_LIFE_MS) await sleep(this.world.clock, LEAST_LIFE_MS - life);
-    const again = await this.untilDone(old, 'cannot be switched on again yet', wanted, () => {
+    const again = await this.untilDone(old, 'that ended cannot be switched on again yet', wanted, () => {
       this.devices.unlist(old);
       return this.context.create(config, false, { foreign: old.state.foreign, replaces: domid });
     });
     if (again === undefined) return;
     if (!wanted()) await this.discardUntilDone(again, 'destroyed');
     else
-      await this.untilDone(old, 'is on record still', wanted, async () => {
+      await this.untilDone(old, 'that ended is on record still', wanted, async () => {
+        this.keep(old, 'reboot');
         await this.files.takeBack(old, () => true);
         if (wanted()) this.forget(old, 'destroyed');
       });
@@ -153,8 +170,8 @@ export class DomainEnds {
    * would otherwise take the end of the process for a crash of the guest. Throws if it cannot be recorded: then the
    * guest is this domain's as before.
    */
-  recordSaved(domain: HostedDomain): void {
-    domain.state.exit = { reason: 'saved', details: '' };
+  recordSaved(domain: HostedDomain, path: string): void {
+    domain.state.exit = { reason: 'saved', details: path };
     try {
       domain.save();
     } catch (error) {
@@ -163,10 +180,40 @@ export class DomainEnds {
     }
   }
 
+  /** The guest of a domain lives: what is kept of it beside the domain is brought up to date, in the background. */
+  lives(domain: HostedDomain): void {
+    const { state } = domain;
+    const { definitions } = this.context;
+    const wanted = (): boolean => this.all.get(domain.domid) === domain && !domain.leaving;
+    void this.untilDone(domain, 'has a definition that is out of date', wanted, () => {
+      this.define(domain);
+      if (state.phase === 'live') definitions.lives(state);
+    });
+  }
+
+  /** A guest that was defined where it came from is defined here. */
+  private define(domain: HostedDomain): void {
+    if (domain.state.defined === undefined) return;
+    this.context.definitions.keepMoved(domain.state);
+    domain.state.defined = undefined;
+    domain.save();
+  }
+
+  /** What is known of the guest of a domain that is about to be removed is kept, where it is to be. */
+  private keep({ state }: HostedDomain, reason: GuestExit['reason']): void {
+    const { definitions } = this.context;
+    // It lives elsewhere, or has never lived.
+    if (reason === 'moved' || state.phase === 'building' || state.phase === 'incoming') return;
+    definitions.keepMoved(state);
+    if (reason === 'crash') definitions.keepCrashed(state);
+    if (reason === 'saved') definitions.keepSaved(state, state.exit?.details ?? '');
+  }
+
   /** Ends the process and removes all files of a domain. */
   async discard(domain: HostedDomain, reason: GuestExit['reason']): Promise<void> {
     domain.leaving = true;
     await domain.endProcess(reason);
+    this.keep(domain, reason);
     await this.files.takeBack(domain, () => true);
     this.forget(domain, reason);
   }
@@ -210,7 +257,7 @@ export class DomainEnds {
   /** Ends a domain for good, however often that fails: a full disk, for example, may keep it from being done at once. */
   private async discardUntilDone(domain: HostedDomain, reason: GuestExit['reason']): Promise<void> {
     const known = (): boolean => this.all.get(domain.domid) === domain;
-    await this.untilDone(domain, 'is on record still', known, () => this.discard(domain, reason));
+    await this.untilDone(domain, 'that ended is on record still', known, () => this.discard(domain, reason));
   }
 
   /** Retries `what` until it succeeds or is no longer wanted; then it resolves with undefined. */
@@ -227,7 +274,7 @@ export class DomainEnds {
       } catch (error) {
         const { domid } = domain;
         const { name } = domain.state;
-        this.log.error({ domid, name, error: (error as Error).message }, `a guest that ended ${words}`);
+        this.log.error({ domid, name, error: (error as Error).message }, `a guest ${words}`);
         await sleep(this.world.clock, ms);
       }
     }

@@ -14,6 +14,8 @@ import type { GuestHello, ReceivedInfo } from '../../protocol/guest-process.js';
 import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
 import type { HostConfig } from '../host-config.js';
 import type { World } from '../world.js';
+import { Autostart, LIVES } from './autostart.js';
+import { type Definition, Definitions } from './definitions.js';
 import { DomainDevices } from './domain-devices.js';
 import { DomainEnds, type MoveWatcher, type Replaced } from './domain-ends.js';
 import { DomainFiles, mustBeWanted } from './domain-files.js';
@@ -29,6 +31,8 @@ export interface NewDomain {
   readonly memoryKib: number;
   readonly config: GuestConfig | null;
   readonly incoming: IncomingRef | null;
+  /** As in DomainState. */
+  readonly defined?: HostedDomainState['defined'];
   /** An ended domain which this one replaces. */
   readonly replaces?: number;
   /** Images for the disks that arrive with the guest. */
@@ -109,6 +113,8 @@ export class Domains {
   readonly files: DomainFiles;
   readonly devices: DomainDevices;
   readonly ends: DomainEnds;
+  readonly definitions: Definitions;
+  readonly autostart: Autostart;
 
   constructor(private readonly options: DomainsOptions) {
     const { world, dir, config, platform, log } = options;
@@ -122,6 +128,15 @@ export class Domains {
     this.log = log;
     this.files = new DomainFiles(this);
     this.devices = new DomainDevices(this, this.files);
+    this.definitions = new Definitions(this);
+    this.autostart = new Autostart({
+      world,
+      dir,
+      definitions: this.definitions,
+      log,
+      hindrance: (uuid) => this.hindrance(uuid),
+      start: (definition) => this.start(definition, false),
+    });
     this.ends = new DomainEnds(this, this.files, this.devices);
     world.files.makePassable(dir);
     world.files.makePassable(join(dir, 'guests'));
@@ -203,8 +218,38 @@ export class Domains {
     return this.all.get(domain.domid) === domain;
   }
 
-  nameIsFree(name: string): boolean {
-    return ![...this.all.values()].some((domain) => domain.state.name === name);
+  /** Fails if another guest than this one has the name. */
+  nameMustBeFree(name: string, uuid: string): void {
+    for (const { state } of this.all.values())
+      if (state.name === name && state.uuid !== uuid)
+        throw new Failure('name-taken', `a domain has the name ${name}`);
+    this.definitions.mustBeFree(name, uuid, this.hostName);
+  }
+
+  /** The domain of a guest, in whatever state. */
+  ofGuest(uuid: string): HostedDomain | undefined {
+    const key = uuid.toLowerCase();
+    return [...this.all.values()].find(({ state }) => state.uuid.toLowerCase() === key);
+  }
+
+  /** Why a guest that is known here cannot be started now; undefined if it can. */
+  private hindrance(uuid: string): string | undefined {
+    const domain = this.ofGuest(uuid);
+    if (domain === undefined)
+      return this.moves?.concerns(uuid) === true ? 'where it lives is not settled' : undefined;
+    const { domid, phase } = domain.state;
+    const lives = phase === 'live' && domain.recovering === undefined && !domain.leaving && domain.alive;
+    return lives ? LIVES : `domain ${domid} of it is ${phase === 'live' ? 'ending' : phase}`;
+  }
+
+  /** Starts a guest that is known here and does not run. */
+  start(definition: Definition, paused: boolean): Promise<HostedDomain> {
+    const { config, foreign, saved, uuid } = definition;
+    const why = this.hindrance(uuid);
+    if (why !== undefined) throw new Failure('bad-state', `${config.name} cannot be started: ${why}`);
+    if (saved !== undefined)
+      throw new Failure('bad-state', `${config.name} is in the file ${saved}; restore it`);
+    return this.create(config, paused, { foreign });
   }
 
   /** Creates a domain and its process, without a guest so far. `prepare` runs before the process starts. */
@@ -220,6 +265,7 @@ export class Domains {
         );
       }
     }
+    this.definitions.mustBeFree(name, uuid, this.hostName);
     const domid = this.domid();
     const { saved, ...kept } = wanted;
     const domain = this.domain({
@@ -305,6 +351,7 @@ export class Domains {
     if (begins) this.changed(domain, 'live');
     this.files.settleImages(domain);
     domain.save();
+    this.ends.lives(domain);
     this.log.info({ domid: domain.domid, name: domain.state.name }, 'domain lives');
   }
 
@@ -364,6 +411,8 @@ export class Domains {
     const found: HostedDomain[] = [];
     const { files } = this.world;
     removeUnfinished(this.dir, files);
+    this.definitions.recover();
+    this.autostart.recover();
     removeUnfinished(join(this.dir, 'state'), files);
     // An earlier daemon may have died between the removal of a record and its way to the disk. This one acts on what it
     // finds, so a power failure must not bring that record back.

@@ -12,7 +12,7 @@ import type { Clock } from '../../os/clock.js';
 import { removeDurable, writeDurable } from '../../os/durable.js';
 import { check } from '../../protocol/check.js';
 import { Failure } from '../../protocol/failure.js';
-import type { GuestConfig } from '../../protocol/guest-config.js';
+import type { AutostartPlan, GuestConfig } from '../../protocol/guest-config.js';
 import {
   ASKED_BY_GUEST,
   type ExpectedGuest,
@@ -61,6 +61,8 @@ export interface HostedDomainState {
   readonly replaces?: number;
   phase: 'building' | 'incoming' | 'live' | 'ended';
   exit: GuestExit | null;
+  /** The guest was defined where it came from, and is to be defined here. */
+  defined?: { readonly autostart: AutostartPlan | null };
   incoming: IncomingRef | null;
   /** Images that were made for the disks that arrive with the guest, until the guest is ours. */
   disks?: readonly IncomingImage[];
@@ -224,7 +226,7 @@ export class HostedDomain {
     progress: (progress) => this.onProgress?.(progress),
     store: ({ nodes }) => this.hooks.store(this, nodes),
     unplugged: ({ kind, devid }) => this.hooks.unplugged(this, kind, devid),
-    stopped: (exit) => this.tell(exit),
+    stopped: ({ reason, details }) => this.tell({ reason, details }),
   });
   private readonly requests = dispatcher(ASKED_BY_GUEST, {
     stopping: async () => {
@@ -288,12 +290,12 @@ export class HostedDomain {
     }
   }
 
-  /** The exit that the process recorded; a crash if it recorded none. */
+  /** The exit that the process recorded; a crash, and `lost`, if it recorded none. */
   exitOnDisk(): GuestExit {
     const exit = this.fileOf(GUEST_FILES.exit);
-    if (exit !== undefined) return exit;
+    if (exit !== undefined) return { reason: exit.reason, details: exit.details };
     const details = `the guest's process ${this.how || 'died'} ${this.lastLine}`.trim();
-    return { reason: 'crash', details };
+    return { reason: 'crash', details, lost: true };
   }
 
   /** True if the guest became ours by this hand-over. */

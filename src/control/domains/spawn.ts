@@ -27,6 +27,7 @@ import { dirname, join } from 'node:path';
 import { LAUNCHER } from '../../guest-process/entry-points.js';
 import { GUEST_SOCKET } from '../../guest-process/guest-files.js';
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
+import { thisBoot } from '../../os/boot.js';
 import { competeAgain, yieldToOthers } from '../../os/cpu-priority.js';
 import { mustLieWithin } from '../../os/folder-map.js';
 import { connectOwnSocket } from '../../os/foreign-directory.js';
@@ -68,6 +69,8 @@ export interface ProcessId {
   readonly pid: number;
   /** Start time in clock ticks since boot: it distinguishes the process from a later one with the same number. */
   readonly startTicks: number;
+  /** The boot in which it started (src/os/boot.ts); version 0.1 did not record it. */
+  readonly boot?: string;
 }
 
 /**
@@ -145,7 +148,7 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
     child.unref();
     if (child.pid === undefined)
       throw new Failure('io', `cannot start a process for the guest in ${directory}`);
-    const id = { pid: child.pid, startTicks: startTicks(child.pid) ?? 0 };
+    const id = { pid: child.pid, startTicks: startTicks(child.pid) ?? 0, boot: thisBoot() };
     if (options.yielding) {
       yieldToOthers(id.pid);
       setTimeout(() => isAlive(id) && competeAgain(id.pid), MOST_YIELD_MS).unref();
@@ -199,8 +202,12 @@ function exists(pid: number): boolean {
   }
 }
 
+/** True if it started before the host was booted: a process that has its number now is another one. */
+const ofEarlierBoot = ({ boot }: ProcessId): boolean => boot !== undefined && boot !== thisBoot();
+
 /** If one of the two start times is unknown, the number alone decides. */
 export function isAlive(id: ProcessId): boolean {
+  if (ofEarlierBoot(id)) return false;
   const ticks = startTicks(id.pid);
   return ticks !== undefined && (ticks === 0 || id.startTicks === 0 || ticks === id.startTicks);
 }
@@ -219,6 +226,7 @@ function numbersOfProcesses(): string[] {
  * another daemon on this machine may have the same.)
  */
 function processesOf(id: ProcessId): number[] {
+  if (ofEarlierBoot(id)) return [];
   const leader = statOf(id.pid);
   if (leader !== undefined && id.startTicks !== 0 && leader.startTicks !== id.startTicks) return [];
   // This is known even if the daemon has no descriptor left.

@@ -3,6 +3,7 @@ import type * as v from 'valibot';
 import { check } from '../../protocol/check.js';
 import { DAEMON_FILES } from '../../protocol/daemon-files.js';
 import type { OutgoingFile } from '../moves/outgoing-move.js';
+import type { Definition } from './definitions.js';
 import type { HostedDomainState } from './hosted-domain.js';
 import type { ProcessId } from './spawn.js';
 
@@ -19,6 +20,17 @@ export function readState(value: unknown, number: number): HostedDomainState {
   if (state.domid !== number) throw new Error(`it is of domain ${state.domid}`);
   return state;
 }
+const readDefined = reader<Definition>(DAEMON_FILES.definition.shape, 'a definition');
+
+export function readDefinition(value: unknown, uuid: string): Definition {
+  const definition = readDefined(value);
+  if (definition.uuid !== uuid) throw new Error(`it is of the guest ${definition.uuid}`);
+  return definition;
+}
+export const readBoot = reader<{ boot: string; pending: readonly string[] }>(
+  DAEMON_FILES.boot.shape,
+  'a boot',
+);
 export const readDomids = reader<{ next: number; generation?: number }>(
   DAEMON_FILES.domids.shape,
   'domain ids',

@@ -81,7 +81,7 @@ async function save(domains: Domains, domain: HostedDomain, path: string, keep: 
     await image.commit();
     if (!keep) {
       try {
-        domains.ends.recordSaved(domain);
+        domains.ends.recordSaved(domain, path);
       } catch (error) {
         const { message } = error as Error;
         throw new Failure(

@@ -157,6 +157,8 @@ class World {
         connect: (_, given) => this.connect(given),
         wallClock: () => 0,
         travelling: () => domain.ask('travellingDisks', {}, ANSWER_MS).then(() => []),
+        defined: () => undefined,
+        undefine: () => undefined,
         persist: () => undefined,
         erase: () => undefined,
         resume: async () => {

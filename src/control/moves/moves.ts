@@ -84,6 +84,11 @@ export class Moves implements MoveWatcher {
     connect: this.options.connect,
     wallClock: () => this.domains.wallClock(),
     travelling: (domain) => this.domains.files.travelling(domain),
+    defined: ({ state }) => {
+      const known = this.domains.definitions.get(state.uuid);
+      return known?.kept === 'defined' ? { autostart: known.autostart } : state.defined;
+    },
+    undefine: (uuid, there) => this.domains.definitions.movedAway(uuid, there),
     persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file, this.world.files),
     erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`), this.world.files),
     resume: async (domain) => {
@@ -161,7 +166,10 @@ export class Moves implements MoveWatcher {
     if (move === undefined && this.unclear.has(domain)) {
       this.unclear.delete(domain);
       if (keep) await domain.ask('resume', {});
-      else await this.domains.ends.discard(domain, 'moved');
+      else {
+        this.domains.definitions.movedAway(domain.state.uuid, false);
+        await this.domains.ends.discard(domain, 'moved');
+      }
       return;
     }
     if (move?.phase !== 'offered')
@@ -171,6 +179,10 @@ export class Moves implements MoveWatcher {
 
   isMoving(domain: HostedDomain): boolean {
     return this.outgoing.has(domain);
+  }
+
+  concerns(uuid: string): boolean {
+    return [...this.outgoing.values()].some((move) => move.uuid.toLowerCase() === uuid.toLowerCase());
   }
 
   /** Throws if the domain is being ended or saved: what begins with it now might outlive it, or let it run on. */
@@ -257,7 +269,19 @@ export class Moves implements MoveWatcher {
     caller: { rpc: Rpc; fingerprint: string },
     request: ParamsOf<Peer, 'moveOpen'>,
   ): Promise<AnswerOf<Peer, 'moveOpen'>> {
-    const { handover, name, uuid, vcpus, memoryKib, versions, paused, key, disks, config = null } = request;
+    const {
+      handover,
+      name,
+      uuid,
+      vcpus,
+      memoryKib,
+      versions,
+      paused,
+      key,
+      disks,
+      config = null,
+      defined,
+    } = request;
     const foreign = config === null ? [] : await this.admit(config, request);
     const version = STREAM_VERSIONS.find((v) => versions.includes(v));
     if (version === undefined) {
@@ -283,7 +307,7 @@ export class Moves implements MoveWatcher {
     const { clock } = this.world;
     const expected = disks === undefined ? [] : images.expect(disks, handover);
     if (config !== null) images.mustBeOf(expected, disksOf(config.devices));
-    const wanted = { name, uuid, vcpus, memoryKib, config, foreign, incoming: ref, disks: expected };
+    const wanted = { name, uuid, vcpus, memoryKib, config, foreign, defined, incoming: ref, disks: expected };
     const domain = await this.domains.make(wanted, (made) =>
       within(
         images.make(expected).then(() => this.domains.files.giveImages(made, expected)),
@@ -298,7 +322,8 @@ export class Moves implements MoveWatcher {
       const port = await this.listenForData(domain, handover, key);
       await move.open(caller.rpc);
       if (caller.rpc.closed) move.cut(caller.rpc);
-      return { version, port, host: '', disks: expected.map((d) => d.devid) };
+      const keeps = defined !== undefined;
+      return { version, port, host: '', disks: expected.map((d) => d.devid), defined: keeps };
     } catch (error) {
       this.incoming.delete(handover);
       await this.domains.ends.abandon(domain, 'failed');

@@ -55,6 +55,8 @@ function moveWithLateAnswer(
       },
       wallClock: () => 0,
       travelling: async () => [],
+      defined: () => undefined,
+      undefine: () => undefined,
       persist: () => undefined,
       erase: () => void done.push('erase'),
       resume: async () => undefined,

@@ -21,10 +21,10 @@ import { type Alarm, type Chance, type Clock, sleep } from '../../os/clock.js';
 import { ProtocolError } from '../../protocol/check.js';
 import { describeError, Failure } from '../../protocol/failure.js';
 import type { MoveOptions, MoveStats, SentStats } from '../../protocol/moves.js';
-import { PEER, TO_DESTINATION, TO_SOURCE, type ToSourceNotice } from '../../protocol/peer.js';
+import { PEER, type Peer, TO_DESTINATION, TO_SOURCE, type ToSourceNotice } from '../../protocol/peer.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import { answerSigns } from '../../protocol/session.js';
-import { ask, listener, say } from '../../protocol/table.js';
+import { ask, listener, type ParamsOf, say } from '../../protocol/table.js';
 import type { PeerAddress } from '../../transport/peer.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
 import { JobQueue } from '../job-queue.js';
@@ -41,6 +41,8 @@ export interface OutgoingFile {
   readonly disks?: readonly string[];
   /** Their inodes, in the same order. Version 0.1 did not write them. */
   readonly inodes?: readonly number[];
+  /** The destination knows that the guest is defined. */
+  readonly defined?: boolean;
 }
 
 /** What a move needs from its daemon. */
@@ -55,6 +57,10 @@ export interface OutgoingContext {
   wallClock(): number;
   /** The guest's disks that can travel with it. */
   travelling(domain: HostedDomain): Promise<readonly TravellingImage[]>;
+  /** Whether the guest is defined here; undefined if it is not. */
+  defined(domain: HostedDomain): ParamsOf<Peer, 'moveOpen'>['defined'];
+  /** The guest lives elsewhere: its definition here is of no use. `there`: the destination has one. */
+  undefine(uuid: string, there: boolean): void;
   persist(file: OutgoingFile): void;
   erase(handover: string): void;
   /** The guest stays here: resumes it or, if its process died meanwhile, applies the policy for a crash. */
@@ -106,6 +112,9 @@ export class OutgoingMove {
   get handover(): string {
     return this.file.handover;
   }
+  get uuid(): string {
+    return this.file.uuid;
+  }
 
   /** True while the end of the guest's process here does not count as a crash. */
   get needsNoGuest(): boolean {
@@ -156,6 +165,7 @@ export class OutgoingMove {
             config: config ?? undefined,
             paused: status.paused,
             key,
+            defined: this.context.defined(domain),
           },
           answerMs,
           'move-failed',
@@ -166,7 +176,12 @@ export class OutgoingMove {
       const host = opened.host === '' ? this.file.peer.host : opened.host;
       const { disks } = opened;
       const files = travelling?.filter((d) => disks.includes(d.devid) && !d.readOnly) ?? [];
-      this.file = { ...this.file, disks: files.map((d) => d.path), inodes: files.map((d) => d.ino) };
+      this.file = {
+        ...this.file,
+        disks: files.map((d) => d.path),
+        inodes: files.map((d) => d.ino),
+        defined: opened.defined,
+      };
       this.watchLife(domain);
       sent = await unlessGivenUp(
         domain
@@ -476,8 +491,10 @@ export class OutgoingMove {
    */
   private async dropGuest(): Promise<void> {
     const { domain } = this;
+    const { disks = [], inodes, uuid, defined = false } = this.file;
+    // Before anything else is removed: a host that is booted meanwhile must not start the guest.
+    await this.untilDone(() => this.context.undefine(uuid, defined));
     if (domain !== undefined) await this.untilDone(() => this.context.drop(domain));
-    const { disks = [], inodes } = this.file;
     this.context.retire(disks.map((path, i) => ({ path, ino: inodes?.[i] })));
   }
 
