@@ -36,6 +36,8 @@ export const MOVE_IDENTITY = '/guest/move/identity';
 /** The number of which the address of the helper's own vif is made: no guest has so many. */
 const OWN_VIF = 0xffff;
 
+/** Of the keys that are the helper domain's, those that the guest has, too. */
+const GUESTS_TOO = new Set(['max_grant_frames']);
 /** What names the guest's kernel if `kernel` does not: the caller has to give one in their place. */
 const LOADERS = new Set(['bootloader', 'bootloader_args', 'bootloader_restrict', 'bootloader_user']);
 
@@ -250,7 +252,7 @@ function guestSettings(config: ConfigFile, kernel: string | undefined): ConfigFi
   const own = new Map<string, Setting>();
   for (const [name, one] of config.settings)
     if (
-      !isOfDomain(name) &&
+      !(isOfDomain(name) && !GUESTS_TOO.has(name)) &&
       name !== 'disk' &&
       name !== 'vif' &&
       !(LOADERS.has(name) && kernel !== undefined)
@@ -311,6 +313,11 @@ function innerConfig(
     setting('cmdline', xl.cmdline),
     setting('clock', xl.clock),
     ...(offsetS === 0 ? [] : [setting('rtc_timeoffset', String(offsetS))]),
+    ...(xl.maxGrantFrames === undefined ? [] : [setting('max_grant_frames', xl.maxGrantFrames)]),
+    ...list(
+      'xenstore_quota',
+      Object.entries(xl.xenstoreQuotas).map(([name, value]) => `${name}=${value}`),
+    ),
     ...more,
     ...list('disk', disks),
     ...list('vif', vifs),

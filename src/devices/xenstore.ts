@@ -6,6 +6,7 @@
 import type { TreeNode } from '../guest/domain-tree.js';
 import type { LinearMemory } from '../xen/memory.js';
 import type { DomId, Port } from '../xen/types.js';
+import type { Quotas } from '../xenstore/core/quotas.js';
 import { RingTransport } from '../xenstore/ring/ring.js';
 import type { Connection } from '../xenstore/server/connection.js';
 import type { LocalClient } from '../xenstore/server/local.js';
@@ -57,10 +58,14 @@ export class GuestStore {
     return this.connection.watches.length;
   }
 
-  /** Makes the store of a guest that is being switched on, with the nodes that the toolstack makes. */
-  static create(port: StorePort, nodes: readonly TreeNode[]): GuestStore {
+  /**
+   * Makes the store of a guest that is being switched on, with the nodes that the toolstack makes. `quotas` are those of
+   * the guest that are not xenstored's defaults; they are saved with the store.
+   */
+  static create(port: StorePort, nodes: readonly TreeNode[], quotas: Partial<Quotas> = {}): GuestStore {
     const server = new XenstoreServer();
     plant(server.local(0), nodes);
+    Object.assign(server.store.account(port.domid).limits, quotas);
     return new GuestStore(server, port, true);
   }
 

@@ -40,5 +40,10 @@ test("the guest's wall clock gets what the configuration adds, and the host's lo
     60 + local,
   ]);
   // A configuration that another host or version made.
-  expect(guestSpec({ ...read(''), more: { clockOffsetS: 'x' } }, kernel, undefined).clockOffsetS).toBe(0);
+  const more = { clockOffsetS: 'x', grantFrames: 9999, xenstoreQuotas: { nodes: 5000, watches: -1, x: 1 } };
+  expect(guestSpec({ ...read(''), more }, kernel, undefined)).toMatchObject({
+    clockOffsetS: 0,
+    grantFrames: undefined,
+    xenstoreQuotas: { nodes: 5000 },
+  });
 });

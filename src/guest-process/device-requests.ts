@@ -2,7 +2,7 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { vifSettings } from '../devices/vif/settings.js';
-import { readXlConfig } from '../guest/config.js';
+import { MAX_GRANT_FRAMES, mostOfQuota, readXlConfig } from '../guest/config.js';
 import type { VifSpec } from '../guest/vif-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import type { GuestSpec } from '../helper/guest.js';
@@ -46,7 +46,28 @@ export function readGuestConfig(
     more: {
       warnings: config.warnings,
       clockOffsetS: config.clockOffsetS + (config.localTime ? localOffsetS() : 0),
+      ...(config.maxGrantFrames === undefined ? {} : { grantFrames: config.maxGrantFrames }),
+      xenstoreQuotas: config.xenstoreQuotas,
     },
+  };
+}
+
+const MAX_OFFSET_S = 2 ** 31 - 1;
+const isWhole = (value: unknown, low: number, high: number): value is number =>
+  Number.isSafeInteger(value) && (value as number) >= low && (value as number) <= high;
+
+/**
+ * What `readGuestConfig` has put into `more`, which may have come from another host or version: what cannot be is left
+ * out.
+ */
+function readMore({ clockOffsetS, grantFrames, xenstoreQuotas }: GuestConfig['more']) {
+  const quotas = Object.entries(xenstoreQuotas ?? {}).filter(([name, value]) =>
+    isWhole(value, 1, mostOfQuota(name)),
+  );
+  return {
+    clockOffsetS: isWhole(clockOffsetS, -MAX_OFFSET_S, MAX_OFFSET_S) ? clockOffsetS : 0,
+    grantFrames: isWhole(grantFrames, 1, MAX_GRANT_FRAMES) ? grantFrames : undefined,
+    xenstoreQuotas: Object.fromEntries(quotas),
   };
 }
 
@@ -56,7 +77,7 @@ export function guestSpec(
   kernel: Uint8Array,
   ramdisk: Uint8Array | undefined,
 ): GuestSpec {
-  const { clockOffsetS } = config.more;
+  const { clockOffsetS, grantFrames, xenstoreQuotas } = readMore(config.more);
   return {
     name: config.name,
     uuid: uuidBytes(config.uuid),
@@ -68,7 +89,9 @@ export function guestSpec(
     kernelName: path.basename(config.kernel),
     ramdiskName: config.ramdisk === '' ? '' : path.basename(config.ramdisk),
     clock: config.clock,
-    clockOffsetS: typeof clockOffsetS === 'number' ? clockOffsetS : 0,
+    clockOffsetS,
+    grantFrames,
+    xenstoreQuotas,
     devices: config.devices,
   };
 }

@@ -33,7 +33,8 @@ interface Refused {
 export type KeyRow = Done | Warned | Refused;
 
 export const done = (words: string): Done => ({ verdict: 'done', words });
-const end = (words: string): Done => ({ verdict: 'done', words, ofDomain: true });
+/** What `stillpoint wrap` gives to the helper domain. */
+const both = (words: string): Done => ({ verdict: 'done', words, ofDomain: true });
 export const warned = (words: string, more: Pick<Warned, 'already' | 'ofDomain'> = {}): Warned => ({
   verdict: 'warned',
   words,
@@ -66,15 +67,21 @@ const DONE = {
   cmdline: done("the kernel's command line; `root` and `extra` do not count beside it"),
   root: done('`root=` and this text, at the beginning of the command line'),
   extra: done('the rest of the command line'),
-  on_poweroff: end('`destroy` (the default), `restart`, `preserve`; see [ends](#ends)'),
-  on_reboot: end('the same; `restart` if it is left out'),
-  on_crash: end('the same; `destroy` if it is left out'),
+  on_poweroff: both('`destroy` (the default), `restart`, `preserve`; see [ends](#ends)'),
+  on_reboot: both('the same; `restart` if it is left out'),
+  on_crash: both('the same; `destroy` if it is left out'),
   disk: done('the [disks](disks.md)'),
   vif: done('the [networks](networks.md); see [the parameters of a vif](#the-parameters-of-a-vif)'),
   localtime: done(
     "the guest's wall clock shows local time: what the host's time zone differs from UTC by when the guest is created",
   ),
   rtc_timeoffset: done("seconds that are added to the guest's wall clock"),
+  max_grant_frames: both(
+    'the most frames of grants, 1 to 1024; 64, or what suffices for the devices, if it is left out',
+  ),
+  xenstore_quota: done(
+    "the guest's own quotas: `nodes`, `watches`, `transactions`, `outstanding`, `transaction-nodes`, `memory`; xenstored's defaults, or what suffices for the devices, if they are left out",
+  ),
   clock: done(
     'our own key: `elapse` (the default) or `freeze`, what [an outage](hosts.md#the-outage-of-a-move) is to the guest',
   ),
@@ -145,7 +152,7 @@ export const KEY_SECTIONS: readonly {
       memory: DONE.memory,
       maxmem: DONE.maxmem,
       shadow_memory: warned("has no effect here: a guest's page tables are its own"),
-      max_grant_frames: ofDomain('has no effect here: a guest has up to 64 frames of grants', /^(64|0x40)$/),
+      max_grant_frames: DONE.max_grant_frames,
       max_maptrack_frames: ofDomain('has no effect here: a guest maps no frames of others'),
       max_grant_version: ofDomain('has no effect here: a guest has grants of version 1', /^1$/),
       max_event_channels: ofDomain('has no effect here: a guest has up to 4095 event channels', /^4095$/),
@@ -222,10 +229,10 @@ export const KEY_SECTIONS: readonly {
   },
   {
     title: 'xenstore',
-    keys: all(
-      'xenstore_feature_mask xenstore_quota',
-      warned("has no effect here: a guest's xenstore is the same on every host"),
-    ),
+    keys: {
+      xenstore_quota: DONE.xenstore_quota,
+      xenstore_feature_mask: warned("has no effect here: a guest's xenstore is the same on every host"),
+    },
   },
   {
     title: 'Only for HVM and PVH guests',

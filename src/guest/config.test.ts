@@ -26,6 +26,8 @@ describe('the configuration of a guest', () => {
       clock: 'elapse',
       clockOffsetS: 0,
       localTime: false,
+      maxGrantFrames: undefined,
+      xenstoreQuotas: {},
       warnings: [],
     });
   });
@@ -110,9 +112,9 @@ clock = "freeze"`);
     const nothing =
       'vnc = 0\nvfb = []\npci = [ ]\nsdl="0"\nserial = "none"\nusbdev = [ "" ]\nbootloader = ""\ncap = 00';
     expect(
-      read(`${BASE}${nothing}\ntsc_mode = "default"\nmax_grant_frames = 64\ndhcp = "off"`).warnings,
+      read(`${BASE}${nothing}\ntsc_mode = "default"\nmax_grant_version = 1\ndhcp = "off"`).warnings,
     ).toEqual([]);
-    expect(read(`${BASE}tsc_mode = "native"\nmax_grant_frames = 32`).warnings).toHaveLength(2);
+    expect(read(`${BASE}tsc_mode = "native"\nmax_grant_version = 2`).warnings).toHaveLength(2);
   });
 
   test('there are not more warnings than anybody reads, nor longer ones', () => {
@@ -131,6 +133,27 @@ clock = "freeze"`);
         'g.cfg:4:1: on_reboot = "rename-restart" is as "restart" here: the domain that has ended is not kept',
       ],
     });
+  });
+
+  test("the limits of grants and of the guest's xenstore", () => {
+    expect(
+      read(
+        `${BASE}max_grant_frames = 0x80\nxenstore_quota = [ "nodes=3000", "watches = 500", "node-size=1" ]`,
+      ),
+    ).toMatchObject({
+      maxGrantFrames: 128,
+      xenstoreQuotas: { nodes: 3000, watches: 500 },
+      warnings: [
+        expect.stringMatching(/^g[.]cfg:4:51: xenstore_quota: node-size is not set here [(]nodes, /),
+      ],
+    });
+    expect(() => read(`${BASE}max_grant_frames = 1025`)).toThrow(
+      'g.cfg:3:20: max_grant_frames = 1025 is not',
+    );
+    for (const quota of ['nodes', 'nodes=x', 'nodes=0', 'nodes=99999999'])
+      expect(() => read(`${BASE}xenstore_quota = ["${quota}"]`)).toThrow(
+        `g.cfg:3:19: xenstore_quota: ${quota} is not nodes = a whole number from 1 to 100000`,
+      );
   });
 
   test("the wall clock's difference from true time is a number of seconds, which may be negative", () => {

@@ -9,6 +9,7 @@
 
 import type { DiskSpec } from '../protocol/guest-config.js';
 import { nameFault } from '../protocol/name.js';
+import { defaultQuotas, type QuotaName, type Quotas } from '../xenstore/core/quotas.js';
 import { type DoneKey, KEYS, keyLike } from './config-keys.js';
 import { parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
@@ -39,6 +40,10 @@ export interface XlConfig {
   readonly clockOffsetS: number;
   /** Whether its wall clock shows the host's local time. */
   readonly localTime: boolean;
+  /** How many frames its table of grants may have. Undefined: what suffices for its devices. */
+  readonly maxGrantFrames: number | undefined;
+  /** Quotas of its xenstore that the configuration sets. */
+  readonly xenstoreQuotas: Partial<Quotas>;
   /** Each warning contains file and line. */
   readonly warnings: readonly string[];
 }
@@ -50,6 +55,24 @@ interface ConfigLimits {
 
 /** The limits of the container: 8 vCPUs, and RAM within the 4 GiB of one linear memory. */
 export const LIMITS: ConfigLimits = { maxMemoryMib: 3000, maxVcpus: 8 };
+
+/** The largest table of grants, frames of 512 grants each: 4 MiB. */
+export const MAX_GRANT_FRAMES = 1024;
+/** The quotas of xenstore that a configuration may set; to how many times their defaults. */
+const SETTABLE: readonly QuotaName[] = [
+  'nodes',
+  'watches',
+  'transactions',
+  'outstanding',
+  'transaction-nodes',
+  'memory',
+];
+const MOST_TIMES = 100;
+/** The largest value to which a configuration may set a quota of xenstore; 0 if it may not set it at all. */
+export const mostOfQuota = (name: string): number => {
+  const known = SETTABLE.find((one) => one === name);
+  return known === undefined ? 0 : MOST_TIMES * defaultQuotas()[known];
+};
 
 /** libxl's default if the file has no `memory`, in MiB. */
 const DEFAULT_MEMORY_MIB = 32;
@@ -216,6 +239,8 @@ export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS
     onCrash: s.action('on_crash', 'destroy'),
     clock: clock(s),
     clockOffsetS: s.whole('rtc_timeoffset', -MAX_OFFSET_S, MAX_OFFSET_S) ?? 0,
+    maxGrantFrames: s.whole('max_grant_frames', 1, MAX_GRANT_FRAMES),
+    xenstoreQuotas: xenstoreQuotas(s),
     localTime: (s.whole('localtime', -0x8000_0000, 0x7fff_ffff) ?? 0) !== 0,
   };
   return { ...result, warnings: s.warnings() };
@@ -293,6 +318,19 @@ function vifs(s: Settings): VifSpec[] {
     }
     return vif;
   });
+}
+
+function xenstoreQuotas(s: Settings): Partial<Quotas> {
+  const quotas: Record<string, number> = {};
+  for (const item of s.list('xenstore_quota')) {
+    const [name, value] = item.text.split('=').map((part) => part.trim());
+    const most = mostOfQuota(name);
+    if (most === 0) s.warn(item, `xenstore_quota: ${name} is not set here (${SETTABLE.join(', ')})`);
+    else if (!/^[0-9]{1,15}$/.test(value ?? '') || Number(value) < 1 || Number(value) > most)
+      s.fail(item, `xenstore_quota: ${item.text} is not ${name} = a whole number from 1 to ${most}`);
+    else quotas[name] = Number(value);
+  }
+  return quotas;
 }
 
 function clock(s: Settings): 'elapse' | 'freeze' {

@@ -10,17 +10,21 @@ import { ConsoleBackend, type ConsoleSink } from '../devices/console.js';
 import { GuestStore } from '../devices/xenstore.js';
 import { type CreateEngine, PAGE } from '../engine/engine.js';
 import { buildDomain, type GuestImage, loadImage } from '../guest/builder.js';
+import { MAX_GRANT_FRAMES } from '../guest/config.js';
 import type { Unpackers } from '../guest/decompress.js';
 import { domainTree } from '../guest/domain-tree.js';
 import type { Host } from '../host/host.js';
 import { Domain, type DomainRun } from '../hypervisor/domain.js';
+import { GRANT_FRAMES } from '../hypervisor/grants/grant-table.js';
 import { identityRecord, virtualXen417, type XenIdentity } from '../hypervisor/identity.js';
 import { bool, bytes, RecordError, struct, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { DomId, Port } from '../xen/types.js';
+import type { Quotas } from '../xenstore/core/quotas.js';
 import { XenstoreServer } from '../xenstore/server/server.js';
 import { restoreState } from '../xenstore/state/restore.js';
 import { saveState } from '../xenstore/state/save.js';
+import { allowanceOf } from './allowance.js';
 import { DEVICE_KINDS } from './device-kinds.js';
 import { type DeviceConfig, type DeviceKind, Devices } from './devices.js';
 import { Ledger, type LedgerRow, pointList } from './ledger.js';
@@ -58,6 +62,10 @@ export interface GuestSpec {
   readonly clock?: ClockPolicy;
   /** What the guest's wall clock is ahead of true time, s; 0 by default. */
   readonly clockOffsetS?: number;
+  /** How many frames its table of grants may have; by default what suffices for its devices. */
+  readonly grantFrames?: number;
+  /** Quotas of its xenstore other than what suffices for its devices. */
+  readonly xenstoreQuotas?: Partial<Quotas>;
   readonly devices?: readonly DeviceConfig[];
 }
 
@@ -108,12 +116,19 @@ const withMost = {
 /** In version 2 the machine-to-physical table was mapped only from the guest's first frame on. */
 const container2 = struct(withMost);
 
+const withM2p = {
+  ...withMost,
+  wholeM2p: [bool, 'the machine-to-physical table can be read from machine frame 0 on'],
+} as const;
+/** Until version 3 every guest had 64 frames of grants. */
+const container3 = struct(withM2p);
+
 /** From this record an equal, empty container can be made. It is fixed at power-on. */
 export const containerRecord = recordType(
   'GUES',
-  3,
+  4,
   "what a guest's container is made of",
-  { ...withMost, wholeM2p: [bool, 'the machine-to-physical table can be read from machine frame 0 on'] },
+  { ...withM2p, grantFrames: [u32, 'how many frames its table of grants may have'] },
   [
     {
       version: 1,
@@ -122,12 +137,22 @@ export const containerRecord = recordType(
         ...old,
         maxMemoryMib: old.memoryMib,
         wholeM2p: false,
+        grantFrames: GRANT_FRAMES,
       }),
     },
     {
       version: 2,
       body: container2,
-      upgrade: (old: ReturnType<typeof container2.read>) => ({ ...old, wholeM2p: false }),
+      upgrade: (old: ReturnType<typeof container2.read>) => ({
+        ...old,
+        wholeM2p: false,
+        grantFrames: GRANT_FRAMES,
+      }),
+    },
+    {
+      version: 3,
+      body: container3,
+      upgrade: (old: ReturnType<typeof container3.read>) => ({ ...old, grantFrames: GRANT_FRAMES }),
     },
   ],
 );
@@ -193,14 +218,14 @@ export class Guest {
   private static async make(
     container: Pick<
       Container,
-      'uuid' | 'memoryMib' | 'maxMemoryMib' | 'vcpus' | 'nsPerInstruction' | 'wholeM2p'
+      'uuid' | 'memoryMib' | 'maxMemoryMib' | 'vcpus' | 'nsPerInstruction' | 'wholeM2p' | 'grantFrames'
     >,
     identity: XenIdentity,
     host: Host,
     around: GuestSurroundings,
     guest: () => Guest | undefined,
   ): Promise<Domain> {
-    const { uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction, wholeM2p } = container;
+    const { uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction, wholeM2p, grantFrames } = container;
     const memoryFrames = memoryMib * 256;
     const maxFrames = maxMemoryMib * 256;
     return Domain.create(
@@ -214,6 +239,7 @@ export class Guest {
         identity,
         nsPerInstruction: nsPerInstruction || undefined,
         wholeM2p,
+        grantFrames,
       },
       {
         // What the guest sees of a suspend, run() decides.
@@ -235,7 +261,17 @@ export class Guest {
     const image = await loadImage(spec.image, around.unpackers);
     around.tidy?.();
     const { name, uuid, memoryMib, maxMemoryMib = memoryMib, vcpus, nsPerInstruction = 0 } = spec;
-    const made = { name, uuid, memoryMib, maxMemoryMib, vcpus, nsPerInstruction, wholeM2p: true };
+    const { grantFrames, quotas } = allowanceOf(spec);
+    const made = {
+      name,
+      uuid,
+      memoryMib,
+      maxMemoryMib,
+      vcpus,
+      nsPerInstruction,
+      wholeM2p: true,
+      grantFrames,
+    };
     let guest: Guest | undefined;
     const identity = virtualXen417(vcpus);
     const domain = await Guest.make(made, identity, host, around, () => guest);
@@ -268,7 +304,7 @@ export class Guest {
       cmdline: spec.image.cmdline,
       startTime: (host.clock.wallClock() / 1e9).toFixed(2),
     });
-    guest.#store = GuestStore.create(guest.storeAccess(), nodes);
+    guest.#store = GuestStore.create(guest.storeAccess(), nodes, quotas);
     guest.furnish();
     guest.console.connect();
     for (const device of spec.devices ?? []) guest.devices.create(device);
@@ -279,7 +315,8 @@ export class Guest {
   static async empty(description: Uint8Array, host: Host, around: GuestSurroundings): Promise<Guest> {
     const c = decodeRecord(containerRecord, decodeRaw(description));
     const sizes = c.memoryMib >= 1 && c.memoryMib <= c.maxMemoryMib && c.maxMemoryMib <= 3000;
-    if (c.uuid.length !== 16 || c.vcpus < 1 || c.vcpus > 8 || !sizes)
+    const grants = c.grantFrames >= 1 && c.grantFrames <= MAX_GRANT_FRAMES;
+    if (c.uuid.length !== 16 || c.vcpus < 1 || c.vcpus > 8 || !sizes || !grants)
       throw new RecordError(0, 'the container described cannot be made');
     const identity = decodeRecord(identityRecord, decodeRaw(c.identity));
     if (identity.cpuid.length > MAX_CPUID_LEAVES) throw new RecordError(0, 'too many leaves of CPUID');

@@ -3,7 +3,7 @@
  * The division stays the same for the whole life of a guest, on every host.
  */
 import { FrameMap } from '../engine/engine.js';
-import { MAX_GRANT_FRAMES } from './grants/grant-table.js';
+import { GRANT_FRAMES } from './grants/grant-table.js';
 import { m2pFrames } from './mmu/m2p.js';
 
 /** How many frames libxl allows a domain beyond its configured memory: 1 MiB. */
@@ -23,13 +23,13 @@ export interface FrameLayout {
 
 /**
  * The layout for a guest of at most `maxFrames` frames of memory. `wholeM2p` adds the frames that are needed to show
- * the machine-to-physical table from machine frame 0 on.
+ * the machine-to-physical table from machine frame 0 on. `grantFrames` is how many frames its table of grants may have.
  */
-export function frameLayout(maxFrames: number, wholeM2p: boolean): FrameLayout {
+export function frameLayout(maxFrames: number, wholeM2p: boolean, grantFrames = GRANT_FRAMES): FrameLayout {
   const guest = maxFrames + SLACK_FRAMES;
   const sharedInfo = guest;
   const grants = sharedInfo + 1;
-  const m2p = grants + MAX_GRANT_FRAMES;
+  const m2p = grants + grantFrames;
   let total = m2p;
   for (;;) {
     const { data, tables } = m2pFrames(FrameMap.whole(total), wholeM2p);

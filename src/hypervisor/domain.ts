@@ -21,7 +21,7 @@ import { type FrameLayout, frameLayout } from './address-space.js';
 import { BACKEND_DOMID, Backend } from './backend.js';
 import { type CrashReport, crashReport } from './crash-report.js';
 import { EventChannels } from './events/event-channels.js';
-import { GrantTable } from './grants/grant-table.js';
+import { GRANT_FRAMES, GrantTable } from './grants/grant-table.js';
 import type { XenIdentity } from './identity.js';
 import { FrameTable, Owner } from './mmu/frames.js';
 import { M2p } from './mmu/m2p.js';
@@ -56,6 +56,8 @@ export interface DomainConfig {
    * The machine-to-physical table can be read from machine frame 0 on. Only guests of version 0.1 have it otherwise.
    */
   readonly wholeM2p?: boolean;
+  /** How many frames the guest's table of grants may have; GRANT_FRAMES by default. */
+  readonly grantFrames?: number;
 }
 
 /** What the host provides. */
@@ -150,8 +152,8 @@ export class Domain {
   }
 
   static async create(config: DomainConfig, host: DomainHost): Promise<Domain> {
-    const { wholeM2p = true } = config;
-    const layout = frameLayout(config.maxFrames, wholeM2p);
+    const { wholeM2p = true, grantFrames = GRANT_FRAMES } = config;
+    const layout = frameLayout(config.maxFrames, wholeM2p, grantFrames);
     let clock: VirtualClock | undefined;
     const engine = await host.engine({
       map: FrameMap.whole(layout.total),
@@ -194,7 +196,7 @@ export class Domain {
       tables,
       m2p,
       events,
-      grants: new GrantTable(engine, frames, layout.grants, (frame) => m2p.invalidate(frame)),
+      grants: new GrantTable(engine, frames, layout.grants, grantFrames, (frame) => m2p.invalidate(frame)),
       vcpus,
       sharedInfo,
       domid: config.domid,

@@ -31,7 +31,6 @@ import {
 } from '../records/record.js';
 import { EVTCHN_2L_NR_CHANNELS, VcpuInfo } from '../xen/shared-info.js';
 import { PortState } from './events/event-channels.js';
-import { MAX_GRANT_FRAMES } from './grants/grant-table.js';
 import { Owner } from './mmu/frames.js';
 import type { DomainState } from './state.js';
 import type { Turns } from './vcpu/scheduler.js';
@@ -299,7 +298,7 @@ export function restoreState(d: DomainState, stream: Uint8Array): Turns {
   if (events.ports.some((p) => p.port >= events.validPorts || p.vcpu >= nrVcpus || p.state > PortState.ipi)) {
     refuse('EVTC', 'a port that cannot be');
   }
-  if (grants.nrFrames > MAX_GRANT_FRAMES) refuse('GRNT', 'the table is too big');
+  if (grants.nrFrames > d.grants.maxFrames) refuse('GRNT', 'the table is too big');
   for (const c of contexts) {
     if (
       c.gdtFrames.length !== 16 ||

@@ -55,6 +55,7 @@ const STARTED: Readonly<Record<string, Started>> = {
       /:7:1: on_xend_stop is ignored/,
     ],
   },
+  // As many networks as this take more grants and nodes than Xen allows by default.
   '15-vif-100': { cmdline: expect.stringContaining('grep -c eth'), memory: 512, vifs: 100 },
   '16-create-swallows-warnings': {
     cmdline: 'console=hvc0',

@@ -4,7 +4,7 @@ import { smallKernelElf } from '../../src/demo/small-kernel.js';
 import type { HostLinks } from '../../src/devices/links.js';
 import { wasmEngine } from '../../src/engine/engines.js';
 import type { DeviceConfig, DeviceKind } from '../../src/helper/devices.js';
-import { Guest } from '../../src/helper/guest.js';
+import { Guest, type GuestSpec } from '../../src/helper/guest.js';
 import type { ClockPolicy, OutageBounds, OutageTerms } from '../../src/helper/points/outage.js';
 import type { Host, HostNode, OuterKind } from '../../src/host/host.js';
 import type { DomId, Nanoseconds, Port } from '../../src/xen/types.js';
@@ -71,6 +71,8 @@ export interface TestGuestOptions {
   readonly vcpus?: number;
   /** What the guest's wall clock is ahead of true time, s. */
   readonly clockOffsetS?: number;
+  readonly grantFrames?: number;
+  readonly xenstoreQuotas?: GuestSpec['xenstoreQuotas'];
   /** Time follows the host's clock, which stands still while the guest runs; for a guest that is not run. */
   readonly hostTime?: boolean;
   readonly devices?: readonly DeviceConfig[];
@@ -123,6 +125,8 @@ export class TestGuest {
         ramdiskName: '',
         clock: options.clock,
         clockOffsetS: options.clockOffsetS,
+        grantFrames: options.grantFrames,
+        xenstoreQuotas: options.xenstoreQuotas,
         devices: options.devices,
         nsPerInstruction: options.hostTime === true ? 0 : 1,
       },

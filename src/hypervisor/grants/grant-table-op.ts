@@ -21,7 +21,6 @@ import type { OwnIdState } from '../identity.js';
 import { addressOk } from '../mmu/guest-memory.js';
 import type { CopyState, FrameState, MmuState } from '../mmu/mmu-state.js';
 import type { GrantState } from './grant-table.js';
-import { MAX_GRANT_FRAMES } from './grant-table.js';
 
 /** What the operations on grants work on. */
 interface GrantOpState extends MmuState, GrantState, OwnIdState {}
@@ -146,7 +145,7 @@ function setupTable(d: CallState & GrantState & OwnIdState, uop: number, count: 
   if (!addressOk(list)) return -EFAULT;
   let status = domainStatus(d, guest.buffer.getU16(s.dom));
   if (status === G.GNTST_okay) {
-    if (frames > MAX_GRANT_FRAMES) status = G.GNTST_general_error;
+    if (frames > grants.maxFrames) status = G.GNTST_general_error;
     else {
       grants.grow(frames);
       for (let i = 0; i < frames; i++) {
@@ -167,7 +166,7 @@ function querySize(d: CallState & GrantState & OwnIdState, uop: number, count: n
   const status = domainStatus(d, buffer.getU16(s.dom));
   if (status === G.GNTST_okay) {
     buffer.setU32(s.nr_frames, d.grants.nrFrames);
-    buffer.setU32(s.max_nr_frames, MAX_GRANT_FRAMES);
+    buffer.setU32(s.max_nr_frames, d.grants.maxFrames);
   }
   setStatus(d, s.status, status);
   return d.guest.copyOut(d.current.id, uop, s.sizeof) ? 0 : -EFAULT;

@@ -27,8 +27,8 @@ import {
 import { type FrameTable, Owner } from '../mmu/frames.js';
 
 const ENTRIES_PER_FRAME = 4096 / GrantEntryV1.sizeof;
-/** The number of frames to which a guest may grow its table: libxl's default. */
-export const MAX_GRANT_FRAMES = 64;
+/** The number of frames to which a guest may grow its table, if nothing else is said: libxl's default. */
+export const GRANT_FRAMES = 64;
 /** The maximum number of grants that the guest itself may have mapped. */
 const MAX_HANDLES = 4096;
 const MAX_PINS = 0xffff;
@@ -41,20 +41,28 @@ interface Handle {
 
 export class GrantTable {
   nrFrames = 0;
-  private readonly readers = new Uint16Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
-  private readonly writers = new Uint16Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
-  private readonly pinDomid = new Uint16Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
-  private readonly pinFrame = new Int32Array(MAX_GRANT_FRAMES * ENTRIES_PER_FRAME);
+  private readonly readers: Uint16Array;
+  private readonly writers: Uint16Array;
+  private readonly pinDomid: Uint16Array;
+  private readonly pinFrame: Int32Array;
   readonly handles: Handle[] = [];
 
   constructor(
     private readonly engine: CpuEngine,
     private readonly frames: FrameTable,
-    /** The frame index of the first of MAX_GRANT_FRAMES frames. */
+    /** The frame index of the first of `maxFrames` frames. */
     readonly firstFrame: number,
+    /** The number of frames to which the guest may grow its table. */
+    readonly maxFrames: number,
     /** Sets a frame's M2P entry to "shared". */
     private readonly share: (frame: number) => void,
-  ) {}
+  ) {
+    const entries = maxFrames * ENTRIES_PER_FRAME;
+    this.readers = new Uint16Array(entries);
+    this.writers = new Uint16Array(entries);
+    this.pinDomid = new Uint16Array(entries);
+    this.pinFrame = new Int32Array(entries);
+  }
 
   get entries(): number {
     return this.nrFrames * ENTRIES_PER_FRAME;
