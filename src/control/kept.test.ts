@@ -46,6 +46,19 @@ it('the daemon holds a guest to its quota of nodes', () => {
   expect(relay.write(nodes).length).toBeGreaterThan(1900);
 });
 
+it('a guest with many devices may have the nodes of all of them, and no more when they are gone', () => {
+  const { store, relay } = host();
+  const nodes = Array.from({ length: 100 }, (_, devid) =>
+    Array.from({ length: 20 }, (_, i) => ({ path: `device/vif/${devid}/n${i}`, value: 'x' })),
+  ).flat();
+  for (let devid = 0; devid < 100; devid++) store.addDevice(5, { kind: 'vif', devid, front: {}, back: {} });
+  expect(relay.write(nodes)).toEqual([]);
+  for (let devid = 0; devid < 100; devid++) store.removeDevice(5, 'vif', devid);
+  expect(
+    relay.write(Array.from({ length: 3000 }, (_, i) => ({ path: `data/${i}`, value: 'x' }))).length,
+  ).toBeGreaterThan(1900);
+});
+
 it("a guest's process keeps the values that are there, sends them in parts, and waits for a daemon that does not read", async () => {
   const told: HostNode[][] = [];
   let unsent = 0;

@@ -17,6 +17,9 @@ import { SocketServer } from '../../xenstore/socket/socket-server.js';
 import type { HostNode } from '../host.js';
 import type { DomainRelay, StoreDevice, ToolstackStore } from '../platform.js';
 
+/** The most that a front end has here: a disk with four queues, each with a ring of 16 pages. */
+const NODES_PER_DEVICE = 112;
+
 export class HostXenstore implements ToolstackStore {
   readonly server = new XenstoreServer();
   private readonly dom0 = this.server.local(0);
@@ -24,6 +27,12 @@ export class HostXenstore implements ToolstackStore {
 
   constructor() {
     this.put(hostTree());
+  }
+
+  /** Lets the domain have so many nodes more than before. */
+  private allow(domid: number, nodes: number): void {
+    const { limits } = this.server.store.account(domid);
+    limits.nodes = (limits.nodes ?? this.server.store.accounts.quotas.nodes) + nodes;
   }
 
   private put(nodes: readonly TreeNode[]): void {
@@ -39,17 +48,21 @@ export class HostXenstore implements ToolstackStore {
   }
 
   addDomain(domain: DomainTreeInput): void {
+    delete this.server.store.account(domain.domid).limits.nodes;
     this.put(domainTree(domain));
     this.put(libxlTree(domain.domid));
   }
 
   addDevice(domid: number, device: StoreDevice): void {
     const input = { ...device, domid };
+    this.allow(domid, NODES_PER_DEVICE);
     this.put(deviceTree(input));
     this.put(libxlDeviceTree(input));
   }
 
   removeDevice(domid: number, kind: string, devid: number): void {
+    if (this.dom0.exists(`/local/domain/${domid}/device/${kind}/${devid}`))
+      this.allow(domid, -NODES_PER_DEVICE);
     for (const path of [
       `/local/domain/${domid}/device/${kind}/${devid}`,
       `/local/domain/0/backend/${kind}/${domid}/${devid}`,
