@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { BOOT_LOADER } from '../guest/boot-loader.js';
 import { readGuestConfig } from '../guest-process/device-requests.js';
 import type { GuestRunner, RunnerHooks, StopReason } from '../guest-process/guest-runner.js';
 import { openFactory } from '../guest-process/pv-runner.js';
@@ -273,7 +274,7 @@ export class HelperDomain {
     const read = (path: string): Uint8Array => readFileSync(path);
     const runner = await factory.create(
       this.config,
-      read(kernel),
+      read(kernel === BOOT_LOADER ? join(dirname(this.places.guest), 'kernel') : kernel),
       ramdisk === '' ? undefined : read(ramdisk),
     );
     this.spend();

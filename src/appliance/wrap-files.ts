@@ -17,11 +17,13 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { vifSettings } from '../devices/vif/settings.js';
+import { BOOT_LOADER } from '../guest/boot-loader.js';
 import { loadImage } from '../guest/builder.js';
 import { unpackKernel } from '../guest/bzimage.js';
 import { KernelError } from '../guest/kernel-error.js';
 import { parseVif } from '../guest/vif-spec.js';
 import { ConfigError } from '../guest/xl-cfg.js';
+import { kernelFile } from '../guest-process/device-requests.js';
 import { localOffsetS } from '../os/clock.js';
 import { nodeUnpackers } from '../os/unpackers.js';
 import { check } from '../protocol/check.js';
@@ -196,7 +198,7 @@ export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
       throw new Failure('bad-config', `${file}: ${what} ${name}: ${(error as Error).message}`);
     }
   };
-  const given = read('kernel', wrapped.kernel);
+  const given = read('kernel', kernelFile(wrapped.kernel));
   const ramdisk = wrapped.ramdisk === undefined ? undefined : read('ramdisk', wrapped.ramdisk);
   let kernel: Uint8Array;
   try {
@@ -204,7 +206,8 @@ export async function wrapFiles(request: WrapRequest): Promise<WrapResult> {
     // What would only be found out in the helper is said now.
     await loadImage({ kernel: elf, ramdisk, cmdline: wrapped.cmdline });
     // Node unpacks gzip faster, and with less memory, than what kernels are usually packed with.
-    kernel = gzipSync(elf);
+    // A boot loader's image gets the guest's settings there.
+    kernel = wrapped.kernel === BOOT_LOADER ? elf : gzipSync(elf);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     throw new Failure('bad-config', `${file}: kernel ${wrapped.kernel}: ${error.message}`);

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { BOOT_LOADER } from '../guest/boot-loader.js';
 import { readXlConfig } from '../guest/config.js';
 import { vdevNumber } from '../guest/disk-spec.js';
 import { parseConfig } from '../guest/xl-cfg.js';
@@ -202,9 +203,16 @@ test('a disk that the helper could not show is refused with its place', () => {
   expect(disk('/a,raw,xvda,w,colo')).toMatch(/^g[.]cfg:3:9: /);
 });
 
-test('a boot loader of dom0 is refused, and replaced by a kernel that is given', () => {
-  const source = 'name = "g"\nbootloader = "pygrub"\nbootloader_args = "-q"\n';
-  expect(refusal(source)).toMatch(/^g[.]cfg:2:1: bootloader .*--kernel FILE/);
+test('a guest that boots from its own disk does so in its helper, with all settings, unless a kernel is given', () => {
+  const source =
+    'name = "g"\nbootloader = "pygrub"\nextra = "console=hvc0"\nbootloader_args = ["-q", "--kernel=/k\\"", "--offset=512"]\n';
+  const own = wrap(Buffer.from(source), OPTIONS);
+  expect(own.kernel).toBe(BOOT_LOADER);
+  expect(readXlConfig(own.guestConfig, 'g')).toMatchObject({
+    bootLoader: readXlConfig(source, 'g').bootLoader,
+    cmdline: '',
+    warnings: [],
+  });
   const given = wrap(Buffer.from(source), { ...OPTIONS, kernel: '/usr/lib/grub-xen/grub-x86_64-xen.bin' });
   expect(given.kernel).toBe('/usr/lib/grub-xen/grub-x86_64-xen.bin');
   expect(unwrap(given.helper(0).config, 'h.cfg').toString()).toBe(source);

@@ -7,6 +7,7 @@
  * byte, with its length and sum.
  */
 import { createHash } from 'node:crypto';
+import { BOOT_LOADER, type BootLoaderSettings } from '../guest/boot-loader.js';
 import { readXlSettings, type XlConfig } from '../guest/config.js';
 import { isOfDomain } from '../guest/config-keys.js';
 import { parseDisk } from '../guest/disk-spec.js';
@@ -38,8 +39,10 @@ const OWN_VIF = 0xffff;
 
 /** Of the keys that are the helper domain's, those that the guest has, too. */
 const GUESTS_TOO = new Set(['max_grant_frames']);
-/** What names the guest's kernel if `kernel` does not: the caller has to give one in their place. */
-const LOADERS = new Set(['bootloader', 'bootloader_args', 'bootloader_restrict', 'bootloader_user']);
+/** What names the guest's kernel if `kernel` does not; a kernel that the caller gives is in their place. */
+const LOADERS = new Set(
+  'bootloader bootloader_args bootloader_restrict bootloader_user bootargs bootentry firmware'.split(' '),
+);
 
 /**
  * What a helper domain needs beside its guest's memory and files, MiB: docs/appliance.md tells how it was measured.
@@ -91,7 +94,7 @@ export interface WrapMoves {
 }
 
 export interface Wrapped {
-  /** As the guest's file names them; the caller knows where that is. */
+  /** As the guest's file names them; the caller knows where that is. The kernel may be BOOT_LOADER. */
   readonly kernel: string;
   readonly ramdisk: string | undefined;
   readonly cmdline: string;
@@ -266,13 +269,14 @@ function guestSettings(config: ConfigFile, kernel: string | undefined): ConfigFi
   return { ...config, settings: own };
 }
 
-function checkLoader({ file, settings }: ConfigFile, kernel: string | undefined): void {
-  const loader = settings.get('bootloader');
-  if (loader === undefined || kernel !== undefined) return;
-  throw new ConfigError(
-    `${file}:${loader.line}:${loader.column}: bootloader is a program of dom0, which a helper domain has not. ` +
-      "With --kernel FILE, GRUB's Xen build (grub-x86_64-xen.bin) boots from the guest's own disk instead",
-  );
+/** The boot loader in the guest, as src/guest/config.ts reads it. */
+function loaderLines({ quiet, offset, ...texts }: BootLoaderSettings): string[] {
+  const args = Object.entries(texts)
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `--${name}=${value}`);
+  if (offset !== 0) args.push(`--offset=${offset}`);
+  if (quiet) args.push('--quiet');
+  return [setting('bootloader', 'pygrub'), ...list('bootloader_args', args)];
 }
 
 /** What another host has to know of the guest that the helper's own file says: what follows when it ends. */
@@ -308,7 +312,7 @@ function innerConfig(
     setting('maxmem', xl.maxMemoryKib / 1024),
     setting('vcpus', xl.vcpus),
     setting('maxvcpus', xl.maxVcpus),
-    setting('kernel', files.kernel),
+    ...(xl.bootLoader === undefined ? [setting('kernel', files.kernel)] : loaderLines(xl.bootLoader)),
     ...(xl.ramdisk === undefined ? [] : [setting('ramdisk', files.ramdisk)]),
     setting('cmdline', xl.cmdline),
     setting('clock', xl.clock),
@@ -328,7 +332,6 @@ function innerConfig(
 /** `source` is the guest's file. Throws ConfigError at what cannot be wrapped. */
 export function wrap(source: Uint8Array, options: WrapOptions): Wrapped {
   const config = parseConfig(Buffer.from(source).toString('utf8'), options.file);
-  checkLoader(config, options.kernel);
   const xl = readXlSettings(guestSettings(config, options.kernel));
   const guest = new Guest(config);
   const uuid = xl.uuid ?? options.makeUuid();
@@ -370,7 +373,7 @@ export function wrap(source: Uint8Array, options: WrapOptions): Wrapped {
     return { config: Buffer.concat([Buffer.from(lines.join('\n')), asComments(source)]), memoryMib };
   };
   return {
-    kernel: xl.kernel,
+    kernel: xl.bootLoader === undefined ? xl.kernel : BOOT_LOADER,
     ramdisk: xl.ramdisk,
     cmdline: xl.cmdline,
     guestConfig: innerConfig(

@@ -81,8 +81,8 @@ export class Foreground {
       );
   }
 
-  /** Runs one cycle from power-on to its end. Throws KernelError, and what `spec` throws. */
-  async cycle(spec: () => GuestSpec): Promise<Outcome> {
+  /** Runs one cycle from power-on to its end; `bootLoader`: of a boot loader, which may hand a kernel over. Throws KernelError, and what `spec` throws. */
+  async cycle(spec: () => GuestSpec, bootLoader = false): Promise<Outcome> {
     this.output = Buffer.alloc(0);
     let wake: () => void = () => undefined;
     // The guest of the last cycle is freed before the next one is created.
@@ -98,7 +98,7 @@ export class Foreground {
     let stop: () => void = () => undefined;
     try {
       return await new Promise<Outcome>((resolve, reject) => {
-        const loop = guestLoop(guest, resolve, reject);
+        const loop = guestLoop(guest, resolve, reject, bootLoader);
         stop = () => loop.stop();
         wake = () => loop.kick();
         this.ended = resolve;

@@ -3,10 +3,18 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { BOOT_LOADER } from '../guest/boot-loader.js';
 import { KernelError } from '../guest/kernel-error.js';
 import { parseVif, type VifSpec } from '../guest/vif-spec.js';
 import { ConfigError } from '../guest/xl-cfg.js';
-import { guestSpec, readGuestConfig, vifConfig } from '../guest-process/device-requests.js';
+import {
+  firstKernel,
+  guestSpec,
+  kernelFile,
+  loadedSpec,
+  readGuestConfig,
+  vifConfig,
+} from '../guest-process/device-requests.js';
 import type { EndAction } from '../guest-process/guest-runner.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { crashText } from '../hypervisor/crash-report.js';
@@ -41,7 +49,8 @@ async function run(file: string | undefined, options: RunOptions): Promise<numbe
   const config = configuration(file, options);
   // The files are read again for each power cycle: in between they would only take memory.
   const files = (): GuestSpec => {
-    const kernel = read('kernel', config.kernel);
+    const { image: kernel, missing } = firstKernel(config, read('kernel', kernelFile(config.kernel)));
+    if (missing !== undefined) printNote(missing);
     const ramdisk = config.ramdisk === '' ? undefined : read('ramdisk', config.ramdisk);
     return guestSpec(config, kernel, ramdisk);
   };
@@ -52,8 +61,18 @@ async function run(file: string | undefined, options: RunOptions): Promise<numbe
   const { deterministic, profile } = options;
   const foreground = new Foreground({ log, deadline, deterministic, networks, profile });
   try {
+    let loaded: GuestSpec | undefined;
     for (;;) {
-      const outcome = await foreground.cycle(files);
+      const spec = loaded;
+      loaded = undefined;
+      const outcome = await foreground.cycle(
+        () => spec ?? files(),
+        spec === undefined && config.kernel === BOOT_LOADER,
+      );
+      if (outcome.kind === 'handed-over') {
+        loaded = loadedSpec(config, outcome.image);
+        continue;
+      }
       const end = after(outcome, foreground.output, config);
       if (end.action === 'restart') continue;
       if (end.action === 'preserve') {
@@ -70,7 +89,11 @@ async function run(file: string | undefined, options: RunOptions): Promise<numbe
 }
 
 /** What to do after a power cycle, and the exit status if nothing follows. Prints what has to be reported. */
-function after(outcome: Outcome, output: Buffer, config: GuestConfig): { action: EndAction; status: number } {
+function after(
+  outcome: Exclude<Outcome, { kind: 'handed-over' }>,
+  output: Buffer,
+  config: GuestConfig,
+): { action: EndAction; status: number } {
   switch (outcome.kind) {
     case 'poweroff':
       return { action: config.onPoweroff, status: EXIT_POWEROFF };

@@ -1,13 +1,23 @@
 /** What the daemon and the runner need from an xl.cfg (which src/guest/config.ts parses). */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import path from 'node:path';
+import * as v from 'valibot';
 import { vifSettings } from '../devices/vif/settings.js';
+import {
+  BOOT_LOADER,
+  type BootLoaderSettings,
+  bootLoaderSettings,
+  NO_SETTINGS,
+  withSettings,
+} from '../guest/boot-loader.js';
+import type { GuestImage } from '../guest/builder.js';
 import { MAX_GRANT_FRAMES, mostOfQuota, readXlConfig } from '../guest/config.js';
 import type { VifSpec } from '../guest/vif-spec.js';
 import type { DeviceConfig } from '../helper/devices.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { vbdConfig } from '../helper/kinds/vbd.js';
 import { uuidBytes } from '../helper/uuid.js';
+import { findBootLoader } from '../os/boot-loader.js';
 import { localOffsetS } from '../os/clock.js';
 import type { GuestConfig } from '../protocol/guest-config.js';
 
@@ -32,7 +42,7 @@ export function readGuestConfig(
     onlineVcpus: config.vcpus,
     memoryKib: config.memoryKib,
     maxMemoryKib: config.maxMemoryKib,
-    kernel: place(config.kernel),
+    kernel: config.bootLoader === undefined ? place(config.kernel) : BOOT_LOADER,
     ramdisk: place(config.ramdisk),
     cmdline: config.cmdline,
     onPoweroff: config.onPoweroff,
@@ -45,6 +55,7 @@ export function readGuestConfig(
     ],
     more: {
       warnings: config.warnings,
+      ...(config.bootLoader !== undefined && { bootLoader: config.bootLoader }),
       clockOffsetS: config.clockOffsetS + (config.localTime ? localOffsetS() : 0),
       ...(config.maxGrantFrames === undefined ? {} : { grantFrames: config.maxGrantFrames }),
       xenstoreQuotas: config.xenstoreQuotas,
@@ -69,6 +80,34 @@ function readMore({ clockOffsetS, grantFrames, xenstoreQuotas }: GuestConfig['mo
     grantFrames: isWhole(grantFrames, 1, MAX_GRANT_FRAMES) ? grantFrames : undefined,
     xenstoreQuotas: Object.fromEntries(quotas),
   };
+}
+
+/** Where a kernel is on this host; `kernel` is as a guest's configuration has it. Throws a Failure. */
+export const kernelFile = (kernel: string): string => (kernel === BOOT_LOADER ? findBootLoader() : kernel);
+
+/**
+ * The contents of the first kernel of a power cycle: a boot loader is told its guest's settings. `missing`: what this image
+ * of a boot loader does not do. Throws KernelError.
+ */
+export function firstKernel(
+  config: GuestConfig,
+  contents: Uint8Array,
+): { readonly image: Uint8Array; readonly missing?: string } {
+  if (config.kernel !== BOOT_LOADER) return { image: contents };
+  return withSettings(contents, loaderSettings(config));
+}
+
+/** What its boot loader has loaded, as a guest that begins with it; like pygrub, with what the configuration adds. */
+export function loadedSpec(config: GuestConfig, { kernel, ramdisk, cmdline }: GuestImage): GuestSpec {
+  const { args } = loaderSettings(config);
+  const line = [cmdline, args].filter((part) => part !== '').join(' ');
+  return { ...guestSpec(config, kernel, ramdisk), image: { kernel, ramdisk, cmdline: line } };
+}
+
+/** As `readMore`: settings that are none are left out. */
+function loaderSettings({ more }: GuestConfig): BootLoaderSettings {
+  const { success, output } = v.safeParse(bootLoaderSettings, more.bootLoader);
+  return success ? output : NO_SETTINGS;
 }
 
 /** The description from which the helper starts such a guest; `kernel` and `ramdisk` are the contents of the files. */

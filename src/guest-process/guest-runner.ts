@@ -67,6 +67,11 @@ export interface GuestRunner {
   readonly config: GuestConfig;
   /** Lets a guest that was created here execute its first instruction. */
   start(): void;
+  /**
+   * Until the function that it gives is called, the guest does not become another: what a boot loader has loaded
+   * waits. A move and a change of devices need that.
+   */
+  hold?(): Promise<() => void>;
   /** Typed bytes; returns how many were accepted. */
   type(bytes: Uint8Array): number;
   /** Sends a request through control/shutdown. Resolves when the guest has accepted it; `signal` withdraws it. */

@@ -140,7 +140,7 @@ export class GuestService {
     receive: (wanted) => this.receive(wanted),
     received: () => this.received(),
     go: (wanted) => this.go(wanted),
-    pause: () => this.pause(),
+    pause: () => this.held(() => this.pause()),
     unpause: () => this.unpause(),
     status: () => this.status(),
     points: () => this.points(),
@@ -148,12 +148,12 @@ export class GuestService {
     shutdown: (wanted) => this.shutdown(wanted),
     rename: (wanted) => this.rename(wanted),
     devices: () => this.devices(),
-    plug: (wanted) => this.plug(wanted),
-    unplug: (wanted) => this.unplug(wanted),
+    plug: (wanted) => this.held(() => this.plug(wanted)),
+    unplug: (wanted) => this.held(() => this.unplug(wanted)),
     type: (wanted) => this.type(wanted),
     watchConsole: () => this.watchConsole(),
-    travellingDisks: () => this.travellingDisks(),
-    send: (wanted) => this.send(wanted),
+    travellingDisks: () => this.held(async () => this.travellingDisks()),
+    send: (wanted) => this.held(() => this.send(wanted)),
     abortSend: (wanted) => this.abortSend(wanted),
     lock: () => this.lock(),
     resume: () => this.resume(),
@@ -271,6 +271,16 @@ export class GuestService {
     this.paused = paused;
     if (!paused) this.begin();
     return this.hello();
+  }
+
+  /** Does this to a guest that stays the one that it is meanwhile. */
+  private async held<T>(act: () => Promise<T>): Promise<T> {
+    const release = await this.runner?.hold?.();
+    try {
+      return await act();
+    } finally {
+      release?.();
+    }
   }
 
   private begin(): void {

@@ -5,9 +5,12 @@
 import { frontPath } from '../devices/xenbus.js';
 import { PAGE } from '../engine/engine.js';
 import { wasmEngine } from '../engine/engines.js';
+import { BOOT_LOADER, SHUTDOWN_HAND_OVER } from '../guest/boot-loader.js';
+import type { GuestImage } from '../guest/builder.js';
+import { unpackKernel } from '../guest/bzimage.js';
 import { KernelError } from '../guest/kernel-error.js';
 import type { DeviceConfig } from '../helper/devices.js';
-import { Guest, type GuestSurroundings } from '../helper/guest.js';
+import { Guest, type GuestSpec, type GuestSurroundings } from '../helper/guest.js';
 import type { LedgerColumn } from '../helper/ledger.js';
 import { rehearse } from '../helper/rehearsal.js';
 import { uuidText } from '../helper/uuid.js';
@@ -25,10 +28,10 @@ import { printable } from '../protocol/printable.js';
 import { bytes, RecordError, text, u32 } from '../records/fields.js';
 import { decodeRaw, decodeRecord, encodeRecord, recordType } from '../records/record.js';
 import type { LocalClient } from '../xenstore/server/local.js';
-import { guestSpec, readGuestConfig } from './device-requests.js';
+import { firstKernel, guestSpec, loadedSpec, readGuestConfig } from './device-requests.js';
 import { DiskSources, diskOf } from './disk-sources.js';
 import type { GuestLoop } from './event-loop.js';
-import { guestLoop } from './guest-loop.js';
+import { type GuestEnd, guestLoop } from './guest-loop.js';
 import type {
   DeviceStatus,
   DiskSize,
@@ -57,38 +60,106 @@ const MAX_LINE = 1024;
 const MAX_FRONT_NODES = 256;
 const MAX_FRONT_VALUE = 256;
 
+/** Switches a guest on. */
+type PowerOn = (spec: GuestSpec) => Promise<Guest>;
+
 class PvRunner implements GuestRunner {
-  readonly movable: MovableGuest;
-  private readonly loop: GuestLoop;
+  private loop: GuestLoop;
   private readonly log: string[] = [];
+  /** While what a boot loader has loaded is being started in the place of the boot loader. */
+  private starting: Promise<void> | undefined;
+  /** By how many the guest is held to be the one that it is: what its boot loader has loaded waits for them. */
+  private holders = 0;
+  private waiting = false;
+  private running = false;
+  private ended = false;
+  /** Time in slices of the boot loader, ms. */
+  private busyBeforeMs = 0;
 
   constructor(
     public config: GuestConfig,
-    readonly guest: Guest,
+    public guest: Guest,
     private readonly hooks: RunnerHooks,
     private readonly moves: number,
+    private readonly powerOn: PowerOn,
   ) {
-    const { domain } = guest;
-    this.loop = guestLoop(
+    this.loop = this.loopOf(guest);
+  }
+
+  private loopOf(guest: Guest): GuestLoop {
+    return guestLoop(
       guest,
-      (end) =>
-        hooks.stopped(
-          end.kind,
-          end.kind === 'crash' ? `${end.reason}\n${crashText(end.report)}` : '',
-          end.code,
-        ),
+      (end) => this.guestEnded(end),
       (error) => {
         throw error;
       },
+      this.config.kernel === BOOT_LOADER,
     );
+  }
+
+  private guestEnded(end: GuestEnd): void {
+    if (end.kind !== 'handed-over') {
+      const details = end.kind === 'crash' ? `${end.reason}\n${crashText(end.report)}` : '';
+      this.hooks.stopped(end.kind, details, end.code);
+    } else if (this.holders > 0) this.waiting = true;
+    else if (!this.ended)
+      this.starting = this.startLoaded(end.image).finally(() => {
+        this.starting = undefined;
+      });
+  }
+
+  async hold(): Promise<() => void> {
+    this.holders++;
+    await this.starting;
+    return () => {
+      this.holders--;
+      if (this.holders > 0 || !this.waiting) return;
+      this.waiting = false;
+      // The boot loader says again that it has ended; a guest that has moved says so where it is.
+      if (this.running) this.loop.start();
+    };
+  }
+
+  /**
+   * The guest begins again with what its boot loader has loaded: the same devices and the same places on this host. If that
+   * fails, the guest has crashed.
+   */
+  private async startLoaded(loaded: GuestImage): Promise<void> {
+    try {
+      this.busyBeforeMs = this.busyMs;
+      const kernel = await unpackKernel(loaded.kernel, nodeUnpackers());
+      await this.guest.detach();
+      // The boot loader's memory is freed before the guest gets its own.
+      collectGarbage();
+      const devices = this.guest.devices.configs;
+      const guest = await this.powerOn({ ...loadedSpec(this.config, { ...loaded, kernel }), devices });
+      this.guest = guest;
+      this.loop = this.loopOf(guest);
+      collectGarbage();
+      await guest.attach();
+      if (!this.ended) this.start();
+    } catch (error) {
+      const details = `what the boot loader has loaded cannot be started: ${(error as Error).message}`;
+      this.note(details);
+      this.hooks.stopped('crash', details, SHUTDOWN_HAND_OVER);
+    }
+  }
+
+  private get busyMs(): number {
+    return this.busyBeforeMs + this.loop.busyMs;
+  }
+
+  get movable(): MovableGuest {
+    const { guest, config } = this;
+    const { engine } = guest.domain;
     const nameNow = (): string => this.config.name;
-    this.movable = {
+    return {
       // The name may have changed by the time the guest is saved.
       get name() {
         return nameNow();
       },
       uuid: config.uuid,
-      frames: domain.engine.ram.frames,
+      frames: engine.ram.frames,
       ram: guest.ram,
       describe: () =>
         encodeRecord(runnerRecord, {
@@ -96,11 +167,12 @@ class PvRunner implements GuestRunner {
           moves: this.moves,
           container: guest.describe(),
         }),
-      warmUp: domain.engine.abilities.warmUp,
-      startDirtyLog: () => domain.engine.dirty.start(),
-      readDirty: (into) => domain.engine.dirty.read(into),
-      stopDirtyLog: () => domain.engine.dirty.stop(),
+      warmUp: engine.abilities.warmUp,
+      startDirtyLog: () => engine.dirty.start(),
+      readDirty: (into) => engine.dirty.read(into),
+      stopDirtyLog: () => engine.dirty.stop(),
       pause: async () => {
+        this.running = false;
         this.loop.stop();
         await guest.pause();
       },
@@ -109,13 +181,17 @@ class PvRunner implements GuestRunner {
       saveState: (terms) => guest.saveState(terms),
       release: () => guest.release(),
       detach: async () => {
+        this.ended = true;
+        await this.starting;
+        this.running = false;
         this.loop.stop();
-        await guest.detach();
+        await this.guest.detach();
       },
     };
   }
 
   start(): void {
+    this.running = true;
     this.guest.start();
     this.loop.start();
   }
@@ -127,15 +203,19 @@ class PvRunner implements GuestRunner {
   }
 
   async requestShutdown(kind: 'poweroff' | 'reboot', signal: AbortSignal): Promise<void> {
-    const { suspendSignal } = this.guest.points;
-    suspendSignal.ask(kind);
+    let { guest } = this;
+    guest.points.suspendSignal.ask(kind);
     try {
-      while (suspendSignal.pending(kind)) {
+      while (guest.points.suspendSignal.pending(kind)) {
         signal.throwIfAborted();
         await new Promise((done) => setTimeout(done, 20));
+        if (guest === this.guest) continue;
+        // What its boot loader has loaded is asked in its place.
+        guest = this.guest;
+        guest.points.suspendSignal.ask(kind);
       }
     } catch (error) {
-      suspendSignal.withdraw(kind);
+      guest.points.suspendSignal.withdraw(kind);
       throw error;
     }
   }
@@ -149,7 +229,7 @@ class PvRunner implements GuestRunner {
         state: v.down ? 'offline' : v.blocked ? 'blocked' : 'running',
         seconds: v.runstateTime[0] / 1e9,
       })),
-      cpuSeconds: this.loop.busyMs / 1000,
+      cpuSeconds: this.busyMs / 1000,
       memoryKib: domain.state.frames.owned * (PAGE / 1024),
       uptimeSeconds: domain.clock.now() / 1e9,
       instructions: vcpus.reduce((sum, v) => sum + (v.cpu.retired ?? 0), 0),
@@ -305,17 +385,23 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
     unpackers: nodeUnpackers(),
     engine,
   };
+  const powerOn: PowerOn = (spec) => Guest.powerOn(spec, host, around);
   return {
     rehearse: (breathe) => rehearse(host, engine, breathe),
     async create(config, kernel, ramdisk) {
-      const guest = await Guest.powerOn(guestSpec(config, kernel, ramdisk), host, around).catch((error) => {
+      const begin = async () => {
+        const { image, missing } = firstKernel(config, kernel);
+        if (missing !== undefined) hooks.log(missing);
+        return powerOn(guestSpec(config, image, ramdisk));
+      };
+      const guest = await begin().catch((error) => {
         throw error instanceof KernelError
           ? new Failure('bad-config', `kernel ${config.kernel}: ${error.message}`)
           : error;
       });
       collectGarbage();
       await guest.attach();
-      runner = new PvRunner(config, guest, hooks, 0);
+      runner = new PvRunner(config, guest, hooks, 0, powerOn);
       return runner;
     },
     async construct(description, given): Promise<IncomingRunner> {
@@ -324,7 +410,7 @@ export function openFactory(host: Host, hooks: RunnerHooks): RunnerFactory {
       if (given !== undefined) mustAgree(config, given);
       const guest = await Guest.empty(container, host, around);
       mustContain(guest, config, given !== undefined);
-      const arrived = new PvRunner(given ?? config, guest, hooks, moves + 1);
+      const arrived = new PvRunner(given ?? config, guest, hooks, moves + 1, powerOn);
       if (arrived.config.devices.some((device) => device.kind === 'vbd')) host.links.expectDisks?.();
       runner = arrived;
       return {

@@ -62,11 +62,24 @@ const DONE = {
   maxvcpus: done('how many vCPUs the guest may have: 1 to 8, and `vcpus` if it is left out'),
   memory: done('MiB of RAM at power-on: 1 to 3000'),
   maxmem: done('MiB of RAM that the guest may have: up to 3000, and `memory` if it is left out'),
-  kernel: done('the path of the kernel: an ELF file or a bzImage with Xen notes, 64-bit'),
-  ramdisk: done('the path of the initial RAM disk'),
+  kernel: done(
+    "the path of the kernel: an ELF file or a bzImage with Xen notes, 64-bit; with `bootloader` a path in the guest's own file system, and `pv-grub-x86_64.gz` is as `bootloader`",
+  ),
+  ramdisk: done("the path of the initial RAM disk; with `bootloader` in the guest's own file system"),
   cmdline: done("the kernel's command line; `root` and `extra` do not count beside it"),
   root: done('`root=` and this text, at the beginning of the command line'),
   extra: done('the rest of the command line'),
+  bootloader: done(
+    "`pygrub` or `pvgrub`: [GRUB in the guest](disks.md#booting-from-the-guests-own-disk) shows the menu of the guest's disk; other programs of dom0 are refused",
+  ),
+  bootloader_args: done(
+    '`--kernel`, `--ramdisk`, `--args`, `--entry`, `--offset` and `-q`, as of pygrub; others are warned about',
+  ),
+  bootargs: done('the same, from a file of xm'),
+  bootentry: done('the entry of the menu: its number or its title, from a file of xm'),
+  firmware: done(
+    '`pvgrub64` is as `bootloader`; `pvgrub32` is refused, because only 64-bit kernels run here',
+  ),
   on_poweroff: both('`destroy` (the default), `restart`, `preserve`; see [ends](#ends)'),
   on_reboot: both('the same; `restart` if it is left out'),
   on_crash: both('the same; `destroy` if it is left out'),
@@ -102,7 +115,7 @@ const SCHEDULER = warned("has no effect here: it is about Xen's real-time schedu
 const PASSED = refused(
   'a guest here gets no hardware of its host. Give it a disk or a vif instead, or leave the key out',
 );
-const LOADER = warned('has no effect without bootloader');
+const LOADER = warned('has no effect here: the boot loader runs in the guest, and reads nothing of the host');
 
 /** The table, by the sections of the page. */
 export const KEY_SECTIONS: readonly {
@@ -184,13 +197,12 @@ export const KEY_SECTIONS: readonly {
       cmdline: DONE.cmdline,
       root: DONE.root,
       extra: DONE.extra,
-      bootloader: refused(
-        "no program of the host reads a guest's disk. Copy kernel and ramdisk out of it and name them, or set kernel to GRUB's Xen build (grub-x86_64-xen.bin), which reads the disk from inside the guest",
-      ),
-      firmware: refused(
-        "set kernel to GRUB's Xen build (grub-x86_64-xen.bin), which reads the disk from inside the guest",
-      ),
-      ...all('bootloader_args bootloader_restrict bootloader_user bootargs bootentry', LOADER),
+      bootloader: DONE.bootloader,
+      firmware: DONE.firmware,
+      bootloader_args: DONE.bootloader_args,
+      bootargs: DONE.bootargs,
+      bootentry: DONE.bootentry,
+      ...all('bootloader_restrict bootloader_user', LOADER),
     },
   },
   {

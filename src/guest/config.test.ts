@@ -93,9 +93,40 @@ clock = "freeze"`);
   });
 
   test('settings that are not supported are refused before all else, with their places, and what to do instead', () => {
-    expect(() => read('name = "g"\n bootloader = "pygrub"\npci = [ "00:1" ]\nmemory = 9999')).toThrow(
-      /^g[.]cfg:2:2: bootloader is not supported: .*kernel.*\ng[.]cfg:3:1: pci is not supported: .* instead.*$/,
+    expect(() => read('name = "g"\n vtpm = [ "x" ]\npci = [ "00:1" ]\nmemory = 9999')).toThrow(
+      /^g[.]cfg:2:2: vtpm is not supported: .*\ng[.]cfg:3:1: pci is not supported: .* instead.*$/,
     );
+  });
+
+  test('a guest boots from its own disk as pygrub and pvgrub do, with what they are told', () => {
+    const loader = (rest: string) => read(`name = "g"\n${rest}`).bootLoader;
+    const none = { args: '', kernel: '', ramdisk: '', entry: '', config: '', quiet: false, offset: 0 };
+    expect(loader('bootloader = "/usr/lib/xen-4.4/bin/pygrub"\nroot = "/dev/xvda1"\nextra = "ro"')).toEqual({
+      ...none,
+      args: 'root=/dev/xvda1 ro',
+    });
+    expect(loader('bootloader = "pygrub"\nkernel = "/vmlinuz"\nramdisk = "/initrd"')).toMatchObject({
+      kernel: '/vmlinuz',
+      ramdisk: '/initrd',
+    });
+    expect(loader('bootloader = "pygrub"\nbootloader_args = "-q --offset=1048576 --entry 2"')).toEqual({
+      ...none,
+      quiet: true,
+      offset: 1048576,
+      entry: '2',
+    });
+    expect(loader('bootloader = "pygrub"\nbootargs = "--kernel=/k"\nbootentry = "a b"')).toMatchObject({
+      kernel: '/k',
+      entry: 'a b',
+    });
+    expect(loader('firmware = "pvgrub64"')).toEqual(none);
+    expect(
+      loader('kernel = "/usr/lib/xen/boot/pv-grub-x86_64.gz"\nextra = "(hd0,0)/grub/menu.lst"'),
+    ).toMatchObject({ config: '/grub/menu.lst' });
+    expect(loader('kernel = "/usr/lib/grub-xen/grub-x86_64-xen.bin"')).toBeUndefined();
+    expect(read('name = "g"\nkernel = "/k"\nbootloader_args = "-q"').warnings).toEqual([
+      'g.cfg:3:19: bootloader_args has no effect without bootloader',
+    ]);
   });
 
   test('an unknown key is warned about, as xl ignores it, and a likely mistake of typing is named', () => {
@@ -212,6 +243,25 @@ clock = "freeze"`);
     [`${BASE}vif = [ 'type=ioemu' ]`, 'g.cfg:3:9: vif \'type=ioemu\': type "ioemu" is for HVM guests'],
     [`${BASE}on_crash = "soft-reset"`, 'g.cfg:3:1: on_crash = "soft-reset" is not for PV guests (destroy, '],
     [`${BASE}on_reboot = "dance"`, 'g.cfg:3:1: on_reboot = "dance" is unknown'],
+    [
+      'name = "g"\nbootloader = "/bin/ls"',
+      'g.cfg:2:1: bootloader = "/bin/ls" is not supported (pygrub, pvgrub)',
+    ],
+    ['name = "g"\nfirmware = "pvgrub32"', 'g.cfg:2:1: firmware = "pvgrub32" is not supported: only 64-bit'],
+    ['name = "g"\nfirmware = "uefi"', 'g.cfg:2:1: firmware = "uefi" is unknown (pvgrub64)'],
+    [`${BASE}firmware = "pvgrub64"`, 'g.cfg:3:1: kernel and firmware are both there'],
+    [
+      'name = "g"\nkernel = "/x/pv-grub-x86_32.gz"',
+      'g.cfg:2:1: kernel = "/x/pv-grub-x86_32.gz" is not supported',
+    ],
+    [
+      'name = "g"\nbootloader = "pygrub"\nbootloader_args = ["--offset=5"]',
+      'g.cfg:3:20: bootloader_args: --offset=5 is no number of bytes, a multiple of 512',
+    ],
+    [
+      'name = "g"\nbootloader = "pygrub"\nbootloader_args = "--entry"',
+      'g.cfg:3:19: bootloader_args: --entry has no value',
+    ],
     [`${BASE}clock = "stop"`, 'g.cfg:3:1: clock = "stop" is unknown (elapse, freeze)'],
   ])('%j is refused: %s', (source, message) => {
     expect(() => read(source)).toThrow(ConfigError);

@@ -10,6 +10,7 @@
 import type { DiskSpec } from '../protocol/guest-config.js';
 import { nameFault } from '../protocol/name.js';
 import { defaultQuotas, type QuotaName, type Quotas } from '../xenstore/core/quotas.js';
+import { type BootLoaderSettings, NO_SETTINGS } from './boot-loader.js';
 import { type DoneKey, KEYS, keyLike } from './config-keys.js';
 import { parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
@@ -24,6 +25,8 @@ export interface XlConfig {
   /** The path as written in the file. The caller resolves relative paths. */
   readonly kernel: string;
   readonly ramdisk: string | undefined;
+  /** The guest boots from its own disk: `kernel` is "", and there is no ramdisk. */
+  readonly bootLoader: BootLoaderSettings | undefined;
   readonly cmdline: string;
   readonly memoryKib: number;
   readonly maxMemoryKib: number;
@@ -210,8 +213,11 @@ export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS
   if (name === undefined) throw new ConfigError(`${file}: name is missing`);
   const fault = nameFault(name);
   if (fault !== undefined) s.refuse('name', fault);
-  const kernel = s.text('kernel');
-  if (!kernel) throw new ConfigError(`${s.positionOf('kernel')}: kernel is missing`);
+  const line = cmdline(s);
+  const bootLoader = loader(s, line);
+  const kernel = bootLoader === undefined ? s.text('kernel') : '';
+  if (bootLoader === undefined && !kernel)
+    throw new ConfigError(`${s.positionOf('kernel')}: kernel is missing`);
 
   const memory = s.whole('memory', 1, limits.maxMemoryMib);
   const maxmem = s.whole('maxmem', 1, limits.maxMemoryMib);
@@ -225,9 +231,10 @@ export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS
   const result = {
     name,
     uuid: uuid(s),
-    kernel,
-    ramdisk: s.text('ramdisk') || undefined,
-    cmdline: cmdline(s),
+    kernel: kernel ?? '',
+    ramdisk: bootLoader === undefined ? s.text('ramdisk') || undefined : undefined,
+    bootLoader,
+    cmdline: bootLoader === undefined ? line : '',
     memoryKib: memoryMib * 1024,
     maxMemoryKib: (maxmem ?? memoryMib) * 1024,
     vcpus,
@@ -278,6 +285,95 @@ function cmdline(s: Settings): string {
   return [root === undefined ? undefined : `root=${root}`, extra]
     .filter((part) => part !== undefined)
     .join(' ');
+}
+
+/** A program's name without its folder. */
+const baseName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+const LOADERS = /^(pygrub|pv-?grub)$/;
+/** Xen's older builds of GRUB as a kernel, which guests' files name as their kernel. */
+const PV_GRUB = /^pv-?grub(-?(x86_)?(32|64))?([.](bin|gz))*$/;
+const ONLY_64 = 'only 64-bit kernels run here. pvgrub64 boots a 64-bit kernel from the same disk';
+
+const LOADER_KEYS = ['bootloader_args', 'bootargs', 'bootentry'] as const;
+
+/** How the guest boots from its own disk, if that is asked for. `line` is what the file says of the command line. */
+function loader(s: Settings, line: string): BootLoaderSettings | undefined {
+  const from = loaderBegins(s, line);
+  if (from !== undefined) return programSettings(s, from);
+  for (const key of LOADER_KEYS) {
+    const value = s.value(key);
+    if (value !== undefined && !isNothing(value)) s.warn(value, `${key} has no effect without bootloader`);
+  }
+  return undefined;
+}
+
+/** The settings before those that have keys of their own. */
+function loaderBegins(s: Settings, line: string): BootLoaderSettings | undefined {
+  const [program, kernel, firmware] = (['bootloader', 'kernel', 'firmware'] as const).map(
+    (key) => s.text(key) || undefined,
+  );
+  if (program !== undefined) {
+    if (!LOADERS.test(baseName(program)))
+      s.refuse(
+        'bootloader',
+        `bootloader = "${program}" is not supported (pygrub, pvgrub): it is a program of dom0, and none is run here`,
+      );
+    return { ...NO_SETTINGS, args: line, kernel: kernel ?? '', ramdisk: s.text('ramdisk') ?? '' };
+  }
+  if (firmware !== undefined) {
+    if (kernel !== undefined)
+      s.refuse('firmware', 'kernel and firmware are both there: leave one of them out');
+    if (firmware === 'pvgrub32')
+      s.refuse('firmware', `firmware = "${firmware}" is not supported: ${ONLY_64}`);
+    if (!'pvgrub64'.startsWith(firmware))
+      s.refuse('firmware', `firmware = "${firmware}" is unknown (pvgrub64)`);
+  } else {
+    if (kernel === undefined || !PV_GRUB.test(baseName(kernel))) return undefined;
+    if (kernel.includes('32')) s.refuse('kernel', `kernel = "${kernel}" is not supported: ${ONLY_64}`);
+  }
+  // Its command line is the path of the menu, as GRUB legacy writes it: (hd0,0)/boot/grub/menu.lst.
+  const [, config = ''] = /^(?:[(][^)]*[)])?([/]\S*)$/.exec(line.trim()) ?? [];
+  return { ...NO_SETTINGS, config };
+}
+
+/** The arguments that pygrub understands, in its words. */
+/** `config` is our own: the menu's file. */
+const LOADER_TEXT = new Set(['kernel', 'ramdisk', 'args', 'entry', 'config']);
+const LOADER_QUIET = /^(-q|--quiet)$/;
+/** They ask for what is done anyway. */
+const LOADER_NOTHING = /^(-i|--interactive|--debug)$/;
+
+function programSettings(s: Settings, from: BootLoaderSettings): BootLoaderSettings {
+  const settings: { -readonly [K in keyof BootLoaderSettings]: BootLoaderSettings[K] } = { ...from };
+  for (const key of ['bootloader_args', 'bootargs'] as const) {
+    const value = s.value(key);
+    if (value === undefined) continue;
+    const given =
+      value.kind === 'list'
+        ? s.list(key)
+        : value.text
+            .split(/[ \t\n]+/)
+            .filter((text) => text !== '')
+            .map((text) => ({ text, line: value.line, column: value.column }));
+    for (let i = 0; i < given.length; i++) {
+      const { text, ...at } = given[i];
+      const [, name, same] = /^--([a-z-]+)(?:=(.*))?$/s.exec(text) ?? [];
+      const known = name === 'offset' || LOADER_TEXT.has(name ?? '');
+      if (known) {
+        const said = same ?? given[++i]?.text ?? s.fail(at, `${key}: ${text} has no value`);
+        if (name !== 'offset') settings[name as 'args'] = said;
+        else if (/^\d{1,15}$/.test(said) && Number(said) % 512 === 0) settings.offset = Number(said);
+        else s.fail(at, `${key}: --offset=${said} is no number of bytes, a multiple of 512`);
+      } else if (LOADER_QUIET.test(text)) settings.quiet = true;
+      else if (!LOADER_NOTHING.test(text)) s.warn(at, `${key}: ${text} has no effect here`);
+    }
+  }
+  const entry = s.text('bootentry');
+  if (entry) settings.entry = entry;
+  for (const [name, value] of Object.entries(settings))
+    if (typeof value === 'string' && value.length > 1024)
+      throw new ConfigError(`${s.config.file}: ${name} for the boot loader has more than 1024 characters`);
+  return settings;
 }
 
 function disks(s: Settings): DiskSpec[] {

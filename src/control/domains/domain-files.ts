@@ -3,6 +3,7 @@
  * that an operator of this host did not name must lie in a folder that this host allows.
  */
 import type { Logger } from 'pino';
+import { BOOT_LOADER } from '../../guest/boot-loader.js';
 import type { DeviceConfig } from '../../helper/devices.js';
 import type {
   GivenAccess,
@@ -11,6 +12,7 @@ import type {
   IncomingImage,
   TravellingImage,
 } from '../../host/images.js';
+import { findBootLoader } from '../../os/boot-loader.js';
 import { mustBeMapped, pathHere } from '../../os/folder-map.js';
 import { within } from '../../os/within.js';
 import { Failure } from '../../protocol/failure.js';
@@ -22,9 +24,9 @@ import type { HostedDomain } from './hosted-domain.js';
 /** How long the file system may take when the daemon takes back a guest's access to files. */
 const TAKE_BACK_MS = 5_000;
 
-/** The files in a configuration that are not disks. */
+/** The files in a configuration that are not disks, and not this host's own boot loader. */
 const kernelsOf = ({ kernel, ramdisk }: GuestConfig): string[] =>
-  [kernel, ramdisk].filter((path) => path !== '');
+  [kernel, ramdisk].filter((path) => path !== '' && path !== BOOT_LOADER);
 
 /**
  * Fails if a domain was ended while it was being created: what is created for it from here on would never be removed.
@@ -83,6 +85,7 @@ export class DomainFiles {
   }
 
   kernelPath(path = ''): string {
+    if (path === BOOT_LOADER) return findBootLoader((file) => this.world.files.exists(file));
     return pathHere(path, this.config.kernels);
   }
 
@@ -93,7 +96,7 @@ export class DomainFiles {
     readonly config: GuestConfig | null;
     readonly foreign?: readonly string[];
   }): readonly string[] | undefined {
-    const named = foreign.some((path) => path === config?.kernel || path === config?.ramdisk);
+    const named = config !== null && kernelsOf(config).some((path) => foreign.includes(path));
     return named ? Object.values(this.config.kernels) : undefined;
   }
 
