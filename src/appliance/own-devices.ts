@@ -44,6 +44,7 @@ export function configOf(
       devid,
       mtu: none,
       rate: none,
+      trusted: true,
     };
     return vifConfig({ ...others, mac: (nodes['mac'] ?? '').toLowerCase(), antispoof: true }, devid, uuid);
   }

@@ -225,6 +225,7 @@ class Guest {
         ...(vif.devid === undefined ? [] : [`devid=${vif.devid}`]),
         ...(vif.mtu === undefined ? [] : [`mtu=${vif.mtu}`]),
         ...(vif.antispoof ? [] : ['antispoof=no']),
+        ...(vif.trusted ? [] : ['untrusted']),
       ];
       return { outer: [`mac=${mac}`, ...given.map((part) => part.trim())].join(','), inner: inner.join(',') };
     });

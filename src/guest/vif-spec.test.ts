@@ -18,6 +18,7 @@ const NONE = {
   mtu: undefined,
   rate: undefined,
   antispoof: true,
+  trusted: true,
   warnings: [],
 };
 
@@ -41,12 +42,14 @@ describe('a network interface of an xl.cfg', () => {
       mtu: 9000,
       rate: { bytesPerInterval: 20000, intervalUs: 20000 },
       antispoof: true,
+      trusted: true,
       warnings: [],
     });
   });
 
   test('may send from its own addresses only, unless the configuration says no', () => {
     expect(vif('antispoof=no').antispoof).toBe(false);
+    expect(vif('untrusted').trusted).toBe(false);
     expect(vif('ip=10.0.0.5/24 2001:db8::5,antispoof=yes').antispoof).toBe(true);
   });
 
@@ -60,7 +63,6 @@ describe('a network interface of an xl.cfg', () => {
       ['script=/x/mine', 'script=/x/mine does not run here: .*, such as bridge:NAME '],
       ['backend=net', 'backend has no effect here: .*no driver domains'],
       ['colo_sock_mirror_id=1', 'colo_sock_mirror_id has no effect here'],
-      ['untrusted', 'untrusted has no effect here'],
       ['speed=9', 'speed=9 is no parameter of a vif, and is ignored, as by xl'],
       ['xenbr0', 'xenbr0 is no parameter of a vif'],
     ])

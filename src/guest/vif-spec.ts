@@ -29,6 +29,8 @@ export interface VifSpec {
   readonly rate: VifRate | undefined;
   /** Our own setting: whether the vif may only send from its own addresses, as with antispoof of vif-bridge. */
   readonly antispoof: boolean;
+  /** Whether the guest is told to trust its back end. */
+  readonly trusted: boolean;
 }
 
 const COLO = warned('has no effect here: a guest has no second copy of itself (COLO)');
@@ -49,14 +51,14 @@ export const VIF_KEYS: Readonly<Record<string, KeyRow>> = {
   gatewaydev: done('written to xenstore, as with xl'),
   type: done('`vif`; `ioemu` is refused, as by libxl for a PV guest'),
   antispoof: done('our own parameter: `no` lets the guest send from addresses other than its own'),
-  trusted: done('the guest trusts its back end, as it always does here'),
+  trusted: done('the guest is told to trust its back end (`trusted`, the default), or not to (`untrusted`)'),
+  untrusted: done('see `trusted`'),
   netdev: warned('is deprecated, it is called gatewaydev'),
   script: warned('does not run here unless it is `vif-bridge`: the link of the bridge does its work'),
   backend: warned('has no effect here: the host serves the vif itself, and there are no driver domains'),
   model: warned('has no effect on a PV guest'),
   accel: warned('has no effect, as with xl'),
   vlan: warned('has no effect here: let bridge name a network of that VLAN'),
-  untrusted: warned('has no effect here: the guest trusts its back end'),
   forwarddev: COLO,
   'colo_*': COLO,
 };
@@ -133,6 +135,7 @@ export function parseVif(
 ): VifSpec {
   const fail = (message: string): never => failWith(`vif '${spec}': ${message}`);
   const given = new Map<string, string>();
+  let trusted: boolean | undefined;
   const note = (message: string): void => warn(`vif '${spec}': ${message}`);
   for (const part of spec.split(',').filter((p) => p.trim() !== '')) {
     const text = part.trim();
@@ -144,7 +147,8 @@ export function parseVif(
     }
     if (!text.includes('=') && !/^(un)?trusted$/.test(key))
       return fail(`"${text}" is not of the form key=value`);
-    given.set(key, value);
+    if (key === 'trusted' || key === 'untrusted') trusted = key === 'trusted';
+    else given.set(key, value);
     const fault = row.verdict === 'warned' ? faultOf(key, value, row.words, ofHost) : undefined;
     if (fault !== undefined) note(fault);
   }
@@ -174,5 +178,6 @@ export function parseVif(
     mtu: whole('mtu', 68, 65535),
     rate: rate === undefined ? undefined : parseRate(rate, fail),
     antispoof: /^(yes|on|1)$/.test(antispoof),
+    trusted: trusted ?? true,
   };
 }

@@ -90,6 +90,10 @@ export const vifSettings = fields({
   vifName: is(perhapsText, "name of the host's side of it"),
   rate: v.optional(v.nullable(is(vifRate, 'the most that it may send; null for no limit')), null),
   antispoof: v.fallback(v.optional(is(v.boolean(), 'whether it is held to its own addresses'), true), true),
+  trusted: v.fallback(
+    v.optional(is(v.boolean(), 'whether the guest is told to trust its back end'), true),
+    true,
+  ),
   token: is(
     perhapsText,
     'shows a switch that the vif is the same on another host; "" in settings of version 0.1',

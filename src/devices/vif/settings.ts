@@ -34,6 +34,7 @@ export function vifSettings(spec: VifSpec, random: Uint8Array, token: string): V
     vifName: spec.vifName ?? '',
     rate: spec.rate ?? null,
     antispoof: spec.antispoof,
+    trusted: spec.trusted,
     token,
   };
 }
@@ -58,7 +59,7 @@ export function vifNodes(devid: number, spec: string): Omit<DeviceTreeInput, 'do
       type: 'vif',
       mtu: s.mtu,
     },
-    front: { handle: devid, mac: s.mac, mtu: s.mtu },
+    front: { handle: devid, mac: s.mac, mtu: s.mtu, trusted: s.trusted ? 1 : 0 },
   };
 }
 

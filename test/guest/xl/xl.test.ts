@@ -16,6 +16,7 @@ interface Disk {
   readonly is_cdrom?: number;
   readonly direct_io_safe?: boolean;
   readonly discard_enable?: string;
+  readonly trusted?: string;
 }
 interface Nic {
   readonly devid: number;
@@ -25,6 +26,7 @@ interface Nic {
   readonly ifname?: string;
   readonly mtu?: number;
   readonly gatewaydev?: string;
+  readonly trusted?: string;
   readonly rate_bytes_per_interval?: number;
   readonly rate_interval_usecs?: number;
 }
@@ -59,13 +61,17 @@ const ANSWERS: readonly Answer[] = readFileSync(new URL('answers.jsonl', import.
   .split('\n')
   .map((line) => JSON.parse(line));
 
-/** xl refuses it, and here it starts: what editors write, and what the manual says of escapes. */
+/**
+ * xl refuses it, and here it starts: what editors write, what the manual says of escapes, and what only later versions
+ * of xl have.
+ */
 const STARTS = new Set([
   '08-bom-crlf-latin1.cfg',
   '08b-crlf-latin1.cfg',
   'hexadecimal escapes',
   'a comment without a line end',
   'carriage returns',
+  'a back end of a disk that is not trusted',
 ]);
 /** xl starts it without what it says, or with what no guest of ours has; here it is refused with these words. */
 const REFUSED: Readonly<Record<string, RegExp>> = {
@@ -117,6 +123,7 @@ function expectedOf(name: string, config: NonNullable<Answer['config']>) {
       backendType: disk.backend ?? '',
       directIoSafe: disk.direct_io_safe === true,
       discard: disk.discard_enable !== 'False',
+      trusted: disk.trusted !== 'False',
     })),
     vifs: nics.map((nic, i) => ({
       devid: nic.devid === i ? undefined : nic.devid,
@@ -126,6 +133,7 @@ function expectedOf(name: string, config: NonNullable<Answer['config']>) {
       vifName: nic.ifname,
       mtu: nic.mtu,
       gatewayDevice: nic.gatewaydev,
+      trusted: nic.trusted !== 'False',
       rate:
         nic.rate_bytes_per_interval === undefined
           ? undefined
