@@ -41,6 +41,7 @@ interface Answer {
       readonly kernel?: string;
       readonly ramdisk?: string;
       readonly cmdline?: string;
+      readonly bootloader?: string;
       readonly target_memkb: number;
       readonly max_memkb: number;
       readonly avail_vcpus?: readonly number[];
@@ -75,7 +76,6 @@ const STARTS = new Set([
 ]);
 /** xl starts it without what it says, or with what no guest of ours has; here it is refused with these words. */
 const REFUSED: Readonly<Record<string, RegExp>> = {
-  '12-pygrub.cfg': /bootloader is not supported/,
   '14-dup-mac.cfg': /has the same address/,
   'a number that is added': /vcpus is a number: \+= cannot be used with it/,
   'lists in a list': /disk has a list in it where a string should be/,
@@ -99,9 +99,15 @@ function expectedOf(name: string, config: NonNullable<Answer['config']>) {
   return {
     name: c.name,
     uuid: c.uuid,
-    kernel: b.kernel,
-    ramdisk: b.ramdisk,
-    cmdline: OTHER_CMDLINE[name] ?? b.cmdline ?? '',
+    // The boot loader finds the kernel, and adds the command line to that of the disk's menu.
+    ...(b.bootloader === undefined
+      ? {
+          kernel: b.kernel,
+          ramdisk: b.ramdisk,
+          cmdline: OTHER_CMDLINE[name] ?? b.cmdline ?? '',
+          bootLoader: undefined,
+        }
+      : { kernel: '', cmdline: '', bootLoader: { args: b.cmdline ?? '' } }),
     memoryKib: b.target_memkb,
     maxMemoryKib: b.max_memkb,
     vcpus: b.avail_vcpus?.length ?? 1,
