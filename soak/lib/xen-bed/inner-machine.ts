@@ -50,7 +50,7 @@ export async function innerMachine(guests: Guests): Promise<InnerMachine> {
     await new XlGuest(bed, GUEST).until(/guest# /, BOOT_S);
     const shellS = (performance.now() - began) / 1000;
     await new XlGuest(bed, GUEST).type('observer 500 0\n');
-    await new XlGuest(bed, GUEST).until(/OBS n=50 /, BOOT_S);
+    await new XlGuest(bed, GUEST).until(/OBS START/, BOOT_S);
     const moves: MachineMoved[] = [];
     for (let i = 0; i < MOVES; i++) {
       const { bed: there, moved } = await bed.migrate();

@@ -20,6 +20,7 @@ const GUEST = '192.168.77.10';
 const PORT = 8000;
 const DISK_BYTES = 16 << 20;
 const MIB = 2 ** 20;
+const LESS_MIB = 16;
 /** Longer than the kernel's watchdogs wait. */
 const PAUSE_S = 40;
 /** Wall clocks of dom0 and guest may be apart by so much, ns. */
@@ -201,7 +202,7 @@ export async function debianLife(bed: XenBed, memoryMib: number): Promise<Life> 
   await guest.until(SHELL, BOOT_S);
   const firstS = told.seconds();
   told.say('at its shell');
-  await guest.type(`diskwriter /dev/xvda ${DISK_BYTES / 4096} 200 &\n`);
+  await guest.type(`diskwriter /dev/xvda ${DISK_BYTES / 4096} 1000 &\n`);
   // The server sends as slowly as the moves last, and what it has sent is kept.
   await bed.must(
     `rm -f /s/over; setsid bash -c '{ printf "HTTP/1.0 200 OK\\r\\n\\r\\n"; while [ ! -e /s/over ]; do head -c 1024 /dev/urandom; sleep 0.5; done | tee /s/sent; } | nc -l -p ${PORT}' >/dev/null 2>&1 &`,
@@ -210,7 +211,7 @@ export async function debianLife(bed: XenBed, memoryMib: number): Promise<Life> 
   await guest.shell(`ifconfig eth0 ${GUEST} netmask 255.255.255.0 up`, SAY_S);
   await guest.type(`(S=$(wget -q -O - http://${DOM0}:${PORT}/ | sha256sum); echo "S""UM $S") &\n`);
   await guest.type('observer 500 0\n');
-  await guest.until(/OBS n=50 /, BOOT_S);
+  await guest.until(/OBS START/, BOOT_S);
   await guest.until(DISK_WROTE, SAY_S);
   told.say('observing, writing and downloading');
   for (let i = 0; i < 7; i++) await (i === 2 || i === 5 ? saveAndRestore : migrate)(guest, told);
@@ -248,10 +249,11 @@ export async function twoLife(bed: XenBed, memoryMib: number): Promise<Life> {
   await guest.create();
   await guest.until(SHELL, BOOT_S);
   const firstS = told.seconds();
-  told.noted(
-    'has two processors',
-    /\b2\b/.test((await guest.shell('grep -c ^processor /proc/cpuinfo', SAY_S)).split('\n').at(-2) ?? ''),
-  );
+  const processors = async (): Promise<number> =>
+    Number(await guest.shell('grep -c ^processor /proc/cpuinfo', SAY_S));
+  const memoryKib = async (): Promise<number> =>
+    Number((await guest.shell('grep MemTotal /proc/meminfo', SAY_S)).replace(/\D/g, ''));
+  told.noted('has two processors', (await processors()) === 2);
   await migrate(guest, told);
   await bed.must(`xl block-attach ${TWO} /s/more.img,raw,xvdb,r`, 60);
   const seen = await guest.shell(
@@ -272,6 +274,42 @@ export async function twoLife(bed: XenBed, memoryMib: number): Promise<Life> {
     SAY_S,
   );
   told.noted('loses it by xl block-detach', left.includes('NOT THERE'));
+  await bed.must(`xl network-attach ${TWO} mac=${MAC} bridge=xenbr0`, 60);
+  const addresses = await guest.shell(
+    `for i in $(seq 100); do grep -q ${MAC} /sys/class/net/*/address && break; sleep 0.2; done; cat /sys/class/net/*/address`,
+    SAY_S,
+  );
+  told.noted('has the network that xl network-attach has given', addresses.includes(MAC));
+  await guest.shell(`ifconfig eth0 ${GUEST} netmask 255.255.255.0 up; ping -c 1 -w 60 ${DOM0}`, SAY_S);
+  await migrate(guest, told);
+  const answered = await guest.shell(`ping -c 1 -w 60 ${DOM0}`, SAY_S);
+  told.noted('reaches dom0 on it after a migration', / 0% packet loss/.test(answered));
+  await bed.must(`xl network-detach ${TWO} 0`, 90);
+  const networks = await guest.shell(
+    'for i in $(seq 100); do [ -e /sys/class/net/eth0 ] || break; sleep 0.2; done; ls /sys/class/net',
+    SAY_S,
+  );
+  told.noted('loses it by xl network-detach', !networks.includes('eth0'));
+  const until = (test: string): Promise<string> =>
+    guest.shell(`for i in $(seq 150); do ${test} && break; sleep 0.2; done`, SAY_S);
+  await bed.must(`xl vcpu-set ${TWO} 1`, 60);
+  await until('[ "$(grep -c ^processor /proc/cpuinfo)" = 1 ]');
+  told.noted('has one processor after xl vcpu-set', (await processors()) === 1);
+  await bed.must(`xl vcpu-set ${TWO} 2`, 60);
+  await until('[ "$(grep -c ^processor /proc/cpuinfo)" = 2 ]');
+  told.noted('has both again', (await processors()) === 2);
+  const kib = await memoryKib();
+  await bed.must(`xl mem-set ${TWO} ${memoryMib - LESS_MIB}m`, 60);
+  await until(`[ $(grep MemTotal /proc/meminfo | tr -dc 0-9) -lt ${kib - (LESS_MIB - 1) * 1024} ]`);
+  told.noted(
+    `gives ${LESS_MIB} MiB back to its host by xl mem-set`,
+    Math.abs(kib - LESS_MIB * 1024 - (await memoryKib())) < 1024,
+  );
+  const helps = await guest.count(/sysrq: HELP/);
+  await bed.must(`xenstore-write /local/domain/$(xl domid ${TWO})/data/stillpoint/sysrq h && sleep 10`, 60);
+  await guest.type('dmesg | grep HELP\n');
+  await guest.until(/sysrq: HELP/, SAY_S, helps);
+  told.noted('gets the key of dom0', true);
   const shells = await guest.count(SHELL);
   const domid = await guest.domid();
   await guest.type('reboot -f\n');

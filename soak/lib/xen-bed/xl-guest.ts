@@ -89,13 +89,14 @@ export class XlGuest {
     );
   }
 
-  /** Runs a command of the guest's shell, and waits until it has ended: what it printed. */
+  /** Runs a command of the guest's shell, and waits until it has ended: what it printed, and nothing earlier. */
   async shell(command: string, seconds: number): Promise<string> {
-    const mark = `d${Math.floor(Math.random() * 1e9)}`;
-    await this.type(`${command}; echo "<${mark.slice(0, 1)}""${mark.slice(1)}>"\n`);
-    await this.until(new RegExp(`<${mark}>`), seconds);
+    const mark = Math.floor(Math.random() * 1e9);
+    // The echo of what is typed has the words with quotes between.
+    await this.type(`echo "<b""${mark}>"; ${command}; echo "<e""${mark}>"\n`);
+    await this.until(new RegExp(`<e${mark}>`), seconds);
     const text = await this.console();
-    return text.slice(0, text.indexOf(`<${mark}>`)).slice(-4000);
+    return text.slice(text.indexOf(`<b${mark}>`), text.indexOf(`<e${mark}>`)).slice(`<b${mark}>`.length);
   }
 
   /** Runs a command, whether it fails or not. */
