@@ -1,14 +1,13 @@
 /**
  * What is needed of ELF executables and shared objects to put them into the appliance: which libraries they want, and
- * the file without what no running program needs. For little-endian 64-bit files.
+ * the file without what no running program needs. For 64-bit files.
  * Source: System V ABI, chapters 4 and 5; elf(5).
  */
+import { PT_LOAD, parseElf, within } from '../guest/elf.js';
 
-const PT_LOAD = 1;
 const PT_DYNAMIC = 2;
 const DT_NEEDED = 1;
 const DT_STRTAB = 5;
-const PHDR_BYTES = 56;
 const DYN_BYTES = 16;
 /** e_shoff, and e_shentsize to e_shstrndx: where the section headers are told of. */
 const SHOFF = 40;
@@ -22,40 +21,28 @@ interface Segment {
   readonly filesz: number;
 }
 
-const isElf64 = (bytes: Uint8Array): boolean =>
-  bytes.length >= EHDR_BYTES && Buffer.from(bytes.subarray(0, 6)).toString('latin1') === '\x7fELF\x02\x01';
-
-function segmentsOf(view: DataView, what: string): Segment[] {
-  const at = Number(view.getBigUint64(32, true));
-  const count = view.getUint16(56, true);
-  if (view.getUint16(54, true) !== PHDR_BYTES || at + count * PHDR_BYTES > view.byteLength)
-    throw new Error(`${what}: its program headers, at byte 0x${at.toString(16)}, are not in the file`);
-  return Array.from({ length: count }, (_, i) => {
-    const header = at + i * PHDR_BYTES;
-    const number = (offset: number) => Number(view.getBigUint64(header + offset, true));
-    const segment = {
-      type: view.getUint32(header, true),
-      offset: number(8),
-      vaddr: number(16),
-      filesz: number(32),
-    };
-    if (segment.offset + segment.filesz > view.byteLength)
-      throw new Error(`${what}: segment ${i} ends behind the end of the file`);
-    return segment;
-  });
+/** Its segments, which lie in the file. `what` names the file in errors. */
+function segmentsOf(bytes: Uint8Array, what: string): Segment[] {
+  try {
+    const { bits, segments } = parseElf(bytes);
+    if (bits !== 64) throw new Error('it is not a 64-bit file');
+    return segments.map(({ type, offset, vaddr, filesz }, i) => ({
+      type,
+      offset: within(bytes, offset, filesz, `segment ${i}`),
+      vaddr: Number(vaddr),
+      filesz: Number(filesz),
+    }));
+  } catch (error) {
+    throw new Error(`${what}: ${(error as Error).message}`);
+  }
 }
-
-const viewOf = (bytes: Uint8Array, what: string): DataView => {
-  if (!isElf64(bytes)) throw new Error(`${what} is no 64-bit ELF file`);
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-};
 
 /**
  * A copy without section headers, symbols and debug data: all that lies behind the last segment. What is loaded into
  * memory stays byte for byte. `what` names the file in errors.
  */
 export function stripped(bytes: Uint8Array, what: string): Uint8Array {
-  const used = segmentsOf(viewOf(bytes, what), what).map(({ offset, filesz }) => offset + filesz);
+  const used = segmentsOf(bytes, what).map(({ offset, filesz }) => offset + filesz);
   const copy = bytes.slice(0, Math.max(EHDR_BYTES, ...used));
   const view = new DataView(copy.buffer);
   view.setBigUint64(SHOFF, 0n, true);
@@ -65,8 +52,8 @@ export function stripped(bytes: Uint8Array, what: string): Uint8Array {
 
 /** The names of the libraries that the file wants to be loaded with it (DT_NEEDED), in its order. */
 export function neededLibraries(bytes: Uint8Array, what: string): string[] {
-  const view = viewOf(bytes, what);
-  const segments = segmentsOf(view, what);
+  const segments = segmentsOf(bytes, what);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const dynamic = segments.find(({ type }) => type === PT_DYNAMIC);
   if (dynamic === undefined) return [];
   const names: number[] = [];

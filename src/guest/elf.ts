@@ -1,5 +1,5 @@
 /**
- * Reads the ELF headers of a kernel: program headers, section headers, and their contents. Every offset is checked
+ * Reads the ELF headers of a kernel or a program: program headers, section headers, and their contents. Every offset is checked
  * against the size of the file before it is used; error messages contain the offset. 64-bit fields are bigint here
  * (this code is not hot), so that no corrupt value can be rounded to a valid one.
  * Source: System V ABI, chapter 4 (object files) and 5 (program loading); Xen's xen/common/libelf.
@@ -20,6 +20,7 @@ interface ProgramHeader {
   readonly type: number;
   readonly flags: number;
   readonly offset: bigint;
+  readonly vaddr: bigint;
   readonly paddr: bigint;
   readonly filesz: bigint;
   readonly memsz: bigint;
@@ -60,6 +61,7 @@ const HEADER = {
 const PHDR = {
   size: [32, 56],
   offset: [4, 8],
+  vaddr: [8, 16],
   paddr: [12, 24],
   filesz: [16, 32],
   memsz: [20, 40],
@@ -113,6 +115,7 @@ export function parseElf(bytes: Uint8Array): Elf {
       type: view.getUint32(at, true),
       flags: view.getUint32(at + PHDR.flags[k], true),
       offset: word(at + PHDR.offset[k]),
+      vaddr: word(at + PHDR.vaddr[k]),
       paddr: word(at + PHDR.paddr[k]),
       filesz: word(at + PHDR.filesz[k]),
       memsz: word(at + PHDR.memsz[k]),

@@ -29,6 +29,8 @@ const CHANNELS = 3;
 export const HAND = 'hand';
 const MONITOR = 'monitor';
 const SCRATCH = 'scratch.img';
+const INCOMING = 'incoming';
+const uriOf = (dir: string): string => `unix:${join(dir, INCOMING)}`;
 const SCRATCH_BYTES = 8 * 2 ** 30;
 const BOOT_S = 240;
 const LOOK_MS = 500;
@@ -118,11 +120,7 @@ export class XenBed {
   }
 
   /** Starts QEMU, in a folder that has the scratch disk, and waits until it listens. */
-  private static async start(
-    dir: string,
-    options: BedOptions,
-    more: readonly string[] = [],
-  ): Promise<XenBed> {
+  private static async start(dir: string, options: BedOptions, incoming = false): Promise<XenBed> {
     const { dir: parts } = await buildBed();
     const emulator = await findEmulator();
     const dom0 = options.dom0Memory ?? 768;
@@ -146,7 +144,7 @@ export class XenBed {
       ...ports.flatMap((id) => [...socket(id), '-device', `virtserialport,chardev=${id},name=${id}`]),
       ...[...socket(MONITOR), '-mon', `chardev=${MONITOR},mode=control`],
       ...(options.more ?? []),
-      ...more,
+      ...(incoming ? ['-incoming', uriOf(dir)] : []),
     ];
     // A process group of its own: what ends this one by its group does not end the keeper.
     const keeper = spawn('/bin/sh', ['-c', KEEPER, 'keeper', dir, emulator.file, ...args], {
@@ -161,7 +159,8 @@ export class XenBed {
       keeper.once('error', () => done());
     });
     const bed = new XenBed(dir, keeper, ended, options);
-    for (let i = 0; !existsSync(join(dir, MONITOR)); i++) {
+    const sockets = [MONITOR, ...(incoming ? [INCOMING] : [])].map((name) => join(dir, name));
+    for (let i = 0; !sockets.every((path) => existsSync(path)); i++) {
       if (keeper.exitCode !== null || i > 600) throw await bed.failed(new Error('QEMU did not start'));
       await new Promise((done) => setTimeout(done, 50));
     }
@@ -191,11 +190,10 @@ export class XenBed {
   async migrate(): Promise<{ readonly bed: XenBed; readonly moved: MachineMoved }> {
     const dir = mkdtempSync(join(tmpdir(), 'bed-'));
     linkSync(join(this.dir, SCRATCH), join(dir, SCRATCH));
-    const uri = `unix:${join(dir, 'incoming')}`;
-    const bed = await XenBed.start(dir, this.options, ['-incoming', uri]);
+    const bed = await XenBed.start(dir, this.options, true);
     try {
       const monitor = await Monitor.open(join(this.dir, MONITOR));
-      const moved = await monitor.migrate(uri);
+      const moved = await monitor.migrate(uriOf(dir));
       monitor.close();
       await this.down();
       await bed.connect();
