@@ -4,6 +4,8 @@ import type { XenBed } from './xen-bed.js';
 /** How long `xl migrate`, `save` and `restore` may take in the emulator, s. */
 const MOVE_S = 240;
 const CREATE_S = 120;
+/** How often what dom0 has is looked at: each look costs dom0 as much as a tenth of a second here, and more. */
+const LOOK_MS = 1000;
 const LOGS = '/var/log/xen/console';
 
 /** What a helper shows: src/appliance/published.ts. */
@@ -71,7 +73,7 @@ export class XlGuest {
         throw new Error(
           `${this.name} has not said ${pattern} in ${seconds} s; its last words:\n${text.slice(-1500)}\n${await this.words()}`,
         );
-      await new Promise((done) => setTimeout(done, 300));
+      await new Promise((done) => setTimeout(done, LOOK_MS));
     }
   }
 
@@ -167,7 +169,7 @@ export class XlGuest {
         return state;
       if (Date.now() > end)
         throw new Error(`the helper of ${this.name} does not show itself: ${text}\n${await this.words()}`);
-      await new Promise((done) => setTimeout(done, 300));
+      await new Promise((done) => setTimeout(done, LOOK_MS));
     }
   }
 
