@@ -1,6 +1,7 @@
 // docs/configuration.md, made from the table of keys. scripts/docs.ts writes it, and test/docs.test.ts checks that it is
 // up to date.
 import { KEY_SECTIONS, type KeyRow } from '../../src/guest/config-keys.js';
+import { DISK_KEYS } from '../../src/guest/disk-spec.js';
 import { VIF_KEYS } from '../../src/guest/vif-spec.js';
 
 const cell = (text: string): string => text.replaceAll('|', '\\|');
@@ -77,10 +78,18 @@ nearest of these, with a warning:
 because xl ignores it. \`network-attach\` has the same verdicts.
 `.split('\n');
 
+const DISK = `## The parameters of a disk
+
+\`/srv/a.img,qcow2,xvda,w\` by position, \`vdev=xvda,target=/srv/a.img\` by name, and both in any mixture, as in
+xl-disk-configuration(5). A parameter that is not in this table is refused, as by xl. So are \`iscsi:\`, \`nbd:\`, \`enbd:\` and
+\`drbd:\` before a target, each of which is a script; \`file:\`, \`phy:\`, \`tap:aio:\` and the like are understood.
+\`block-attach\` has the same verdicts.
+`.split('\n');
+
 export function configurationDoc(): string {
   const lines = [...HEAD];
   for (const { title, keys } of KEY_SECTIONS) lines.push(`## ${title}`, '', ...keyTable(keys));
   // What is told of some keys follows their tables.
-  lines.push(...ENDS, ...keyTable(VIF_KEYS));
+  lines.push(...ENDS, ...keyTable(VIF_KEYS), ...DISK, ...keyTable(DISK_KEYS));
   return lines.join('\n');
 }

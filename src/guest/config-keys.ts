@@ -41,7 +41,7 @@ export const warned = (words: string, more: Pick<Warned, 'already' | 'ofDomain'>
   ...more,
 });
 const ofDomain = (words: string, already?: RegExp): Warned => warned(words, { ofDomain: true, already });
-const refused = (words: string): Refused => ({ verdict: 'refused', words });
+export const refused = (words: string): Refused => ({ verdict: 'refused', words });
 
 /** The same row for many keys, which are separated by blanks. */
 function all(keys: string, row: KeyRow): Record<string, KeyRow> {
@@ -83,7 +83,7 @@ const DONE = {
   on_poweroff: both('`destroy` (the default), `restart`, `preserve`; see [ends](#ends)'),
   on_reboot: both('the same; `restart` if it is left out'),
   on_crash: both('the same; `destroy` if it is left out'),
-  disk: done('the [disks](disks.md)'),
+  disk: done('the [disks](disks.md); see [the parameters of a disk](#the-parameters-of-a-disk)'),
   vif: done('the [networks](networks.md); see [the parameters of a vif](#the-parameters-of-a-vif)'),
   localtime: done(
     "the guest's wall clock shows local time: what the host's time zone differs from UTC by when the guest is created",

@@ -84,12 +84,18 @@ describe('a disk of an xl.cfg', () => {
   });
 
   test.each([
-    ['/d,raw,xvda,script=block-iscsi', 'script is not supported'],
-    ['iscsi:iqn.x,xvda,w', 'iscsi: needs a script of the host (block-iscsi), which is not supported'],
-    ['nbd:host:1,xvda,w', 'nbd: needs a script'],
+    [
+      '/d,raw,xvda,script=block-iscsi',
+      'script is not supported: no program of the host runs for a disk. Connect the device',
+    ],
+    ['iscsi:iqn.x,xvda,w', 'iscsi: is not supported: no program of the host runs for a disk'],
+    ['nbd:host:1,xvda,w', 'nbd: is not supported: no program'],
     ['/d,raw,xvda,specification=virtio', 'specification "virtio" is not supported (xen)'],
-    ['/d,raw,xvda,backend=storage', 'backend "storage": driver domains are not supported'],
-    ['/d,raw,xvda,colo,colo-host=x', 'colo is not supported'],
+    [
+      '/d,raw,xvda,backend=storage',
+      'backend "storage" is not supported: there are no driver domains but domain 0',
+    ],
+    ['/d,raw,xvda,colo,colo-host=x', 'colo is not supported: a guest has no second copy'],
     ['/d,raw,xvda,speed=9', 'speed is not a parameter of a disk'],
     ['/d,zip,xvda', 'format "zip" is unknown'],
     ['/d,raw,xvda,x', 'access "x" is unknown'],

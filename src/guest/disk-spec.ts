@@ -7,6 +7,7 @@
  */
 
 import type { DiskFormat, DiskSpec } from '../protocol/guest-config.js';
+import { done, type KeyRow, refused } from './config-keys.js';
 
 const FORMATS = new Set<string>(['raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty']);
 const PREFIX_FORMAT = /^(raw|qcow2?|vhd):/;
@@ -21,8 +22,41 @@ const PREFIX_UNKNOWN = /^([a-z][a-z0-9]*):(?![a-z0-9])/;
 export type OfHost = 'refused' | 'passed-over';
 const OF_HOST = /^(script|backend)$/;
 
-/** Parameters and flags that xl has and that are not supported here. */
-const REFUSED = /^(script|colo|no-colo|colo-host|colo-port|colo-export|active-disk|hidden-disk|grant_usage)$/;
+const SCRIPT =
+  'no program of the host runs for a disk. Connect the device on the host and name it as target, or name an NBD server (target=nbd://...)';
+const COLO = refused('a guest has no second copy of itself (COLO). Leave it out');
+
+/** The parameters and flags of a disk, with their verdicts: docs/configuration.md is made from them. */
+export const DISK_KEYS: Readonly<Record<string, KeyRow>> = {
+  target: done(
+    'the image: a file or a block device of the host, below `/dev` if it has no slash before it, or an NBD server',
+  ),
+  format: done('`raw`, `qcow`, `qcow2`, `vhd`, `qed`; `raw` if it is left out'),
+  vdev: done('the name that the guest sees: `xvda`, `sda1`, `hdc`, `d2p3`, or its number'),
+  access: done('`r` or `ro`, `w` or `rw`, which is the default'),
+  devtype: done('`disk` or `cdrom`; a drive may be empty'),
+  cdrom: done('the same as `devtype=cdrom`'),
+  backendtype: done(
+    '`phy`, `qdisk`, `tap`: what libxl writes to xenstore; the format decides how an image is read',
+  ),
+  specification: done('`xen`; `virtio` is refused, because a PV guest has no such devices'),
+  discard: done('the guest may discard sectors, as by default'),
+  'no-discard': done('the guest may not discard sectors'),
+  'direct-io-safe': done("the host's page cache may be passed by"),
+  trusted: done('the guest is told to trust its back end, as by default'),
+  untrusted: done('the guest is told not to trust its back end'),
+  'no-colo': done('as by default'),
+  backend: refused(
+    'there are no driver domains but domain 0: name an image of this host, and leave backend out',
+  ),
+  script: refused(SCRIPT),
+  ...Object.fromEntries(
+    ['colo', 'colo-host', 'colo-port', 'colo-export', 'active-disk', 'hidden-disk'].map((key) => [key, COLO]),
+  ),
+  grant_usage: refused('it is for virtio devices. Leave it out'),
+};
+const isRefused = (key: string): boolean =>
+  Object.hasOwn(DISK_KEYS, key) && DISK_KEYS[key].verdict === 'refused' && key !== 'backend';
 
 class Reader {
   target: string | undefined;
@@ -73,7 +107,7 @@ class Reader {
 
   named(key: string, value: string): void {
     if (this.ofHost === 'passed-over' && OF_HOST.test(key)) return;
-    if (REFUSED.test(key)) this.fail(`${key} is not supported`);
+    if (isRefused(key)) this.fail(`${key} is not supported: ${DISK_KEYS[key].words}`);
     switch (key) {
       case 'format':
         this.setFormat(value);
@@ -100,7 +134,8 @@ class Reader {
         if (value !== 'xen') this.fail(`specification "${value}" is not supported (xen)`);
         break;
       case 'backend':
-        if (!/^(|0|Domain-0)$/.test(value)) this.fail(`backend "${value}": driver domains are not supported`);
+        if (!/^(|0|Domain-0)$/.test(value))
+          this.fail(`backend "${value}" is not supported: ${DISK_KEYS['backend'].words}`);
         break;
       default:
         this.fail(`${key} is not a parameter of a disk`);
@@ -109,7 +144,8 @@ class Reader {
 
   /** Returns whether the word is a flag. */
   flag(word: string): boolean {
-    if (REFUSED.test(word)) this.fail(`${word} is not supported`);
+    if (isRefused(word)) this.fail(`${word} is not supported: ${DISK_KEYS[word].words}`);
+    if (word === 'no-colo') return true;
     if (word === 'cdrom') this.cdrom = true;
     else if (word === 'discard') this.discard = true;
     else if (word === 'no-discard') this.discard = false;
@@ -138,8 +174,7 @@ class Reader {
       this.prefixed = true;
       return script[0].length;
     }
-    if (script)
-      this.fail(`${script[0]} needs a script of the host (block-${script[1]}), which is not supported`);
+    if (script) this.fail(`${script[0]} is not supported: ${SCRIPT}`);
     const format = PREFIX_FORMAT.exec(rest);
     const known = format ?? PREFIX_IGNORED.exec(rest);
     if (known === null) {
