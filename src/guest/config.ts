@@ -146,8 +146,8 @@ class Settings {
       item.kind === 'text' ? item : this.fail(item, `${name} has a list in it where a string should be`),
     );
   }
-  /** Parses a whole number in C's notation: decimal, hexadecimal with 0x, octal with 0; a sign and blanks before it. */
-  whole(name: DoneKey, low: number, high: number): number | undefined {
+  /** Parses a whole number in C's notation: decimal, hexadecimal with 0x, octal with 0; a sign and blanks before it. `most` says why it cannot be more. */
+  whole(name: DoneKey, low: number, high: number, most = ''): number | undefined {
     const text = this.text(name);
     if (text === undefined) return undefined;
     const setting = this.config.settings.get(name)!;
@@ -156,7 +156,10 @@ class Settings {
     const size = /^0[0-7]+$/.test(digits ?? '') ? Number.parseInt(digits, 8) : Number(digits ?? Number.NaN);
     const value = sign === '-' ? -size : size;
     if (!(value >= low && value <= high))
-      this.fail(setting.value, `${name} = ${text} is not a whole number from ${low} to ${high}`);
+      this.fail(
+        setting.value,
+        `${name} = ${text} is not a whole number from ${low} to ${high}${value > high ? most : ''}`,
+      );
     return value;
   }
   /** An end of a guest. What is not done as xl does it gets a warning. */
@@ -219,13 +222,15 @@ export function readXlSettings(config: ConfigFile, limits: ConfigLimits = LIMITS
   if (bootLoader === undefined && !kernel)
     throw new ConfigError(`${s.positionOf('kernel')}: kernel is missing`);
 
-  const memory = s.whole('memory', 1, limits.maxMemoryMib);
-  const maxmem = s.whole('maxmem', 1, limits.maxMemoryMib);
+  const memoryWords = `: a guest here has at most ${limits.maxMemoryMib} MiB of RAM`;
+  const vcpuWords = `: a guest here has at most ${limits.maxVcpus} vCPUs`;
+  const memory = s.whole('memory', 1, limits.maxMemoryMib, memoryWords);
+  const maxmem = s.whole('maxmem', 1, limits.maxMemoryMib, memoryWords);
   const memoryMib = memory ?? maxmem ?? DEFAULT_MEMORY_MIB;
   if (maxmem !== undefined && maxmem < memoryMib)
     s.refuse('maxmem', `maxmem = ${maxmem} is less than memory`);
-  const vcpus = s.whole('vcpus', 1, limits.maxVcpus) ?? 1;
-  const maxVcpus = s.whole('maxvcpus', 1, limits.maxVcpus) ?? vcpus;
+  const vcpus = s.whole('vcpus', 1, limits.maxVcpus, vcpuWords) ?? 1;
+  const maxVcpus = s.whole('maxvcpus', 1, limits.maxVcpus, vcpuWords) ?? vcpus;
   if (maxVcpus < vcpus) s.refuse('maxvcpus', `maxvcpus = ${maxVcpus} is less than vcpus`);
 
   const result = {

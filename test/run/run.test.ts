@@ -170,9 +170,9 @@ describe('a guest from a configuration file', () => {
   type Arguments = string[] | (() => string[]);
   const refused: [string, Arguments, RegExp][] = [
     [
-      'a setting that is not known',
-      () => [config('e.cfg', 'kernel = "k"\nfirmware = "uefi"')],
-      /e\.cfg:4:1: firmware is not supported/,
+      'a setting that is not supported',
+      () => [config('e.cfg', 'kernel = "k"\npci = [ "01:00.0" ]')],
+      /e\.cfg:4:1: pci is not supported: /,
     ],
     [
       'a kernel that is not there',
