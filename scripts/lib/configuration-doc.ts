@@ -63,13 +63,13 @@ contain lists. \`#\` begins a comment.
 
 const ENDS = `## Ends
 
-\`on_poweroff\`, \`on_reboot\` and \`on_crash\` are \`destroy\`, \`restart\` or \`preserve\`. What xl has beside them becomes the
+\`on_poweroff\`, \`on_reboot\` and \`on_crash\` are \`destroy\`, \`restart\`, \`preserve\`, \`coredump-destroy\`
+or \`coredump-restart\` ([cores](domains.md#consoles-and-cores)). What xl has beside them becomes the
 nearest of these, with a warning:
 
 | value | here |
 |---|---|
 | \`rename-restart\` | \`restart\`: the domain that has ended is not kept |
-| \`coredump-destroy\`, \`coredump-restart\` | \`destroy\`, \`restart\`: no core is written |
 | \`soft-reset\` | refused: it is not for PV guests |
 
 ## The parameters of a vif

@@ -8,12 +8,14 @@ import { register as blockDetach } from './commands/block-detach.js';
 import { register as blockList } from './commands/block-list.js';
 import { register as completion } from './commands/completion.js';
 import { register as console } from './commands/console.js';
+import { register as crashes } from './commands/crashes.js';
 import { register as create } from './commands/create.js';
 import { register as define } from './commands/define.js';
 import { register as destroy } from './commands/destroy.js';
 import { register as dmesg } from './commands/dmesg.js';
 import { register as domid } from './commands/domid.js';
 import { register as domname } from './commands/domname.js';
+import { register as dumpCore } from './commands/dump-core.js';
 import { register as host } from './commands/host.js';
 import { register as info } from './commands/info.js';
 import { register as list } from './commands/list.js';
@@ -51,12 +53,14 @@ const VERBS = [
   xenstored,
   completion,
   console,
+  crashes,
   create,
   define,
   destroy,
   dmesg,
   domid,
   domname,
+  dumpCore,
   host,
   info,
   list,

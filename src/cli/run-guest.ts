@@ -15,12 +15,11 @@ import {
   readGuestConfig,
   vifConfig,
 } from '../guest-process/device-requests.js';
-import type { EndAction } from '../guest-process/guest-runner.js';
 import type { GuestSpec } from '../helper/guest.js';
 import { crashText } from '../hypervisor/crash-report.js';
 import { DEFAULT_NETWORK, parseLinkAddress } from '../net/links/address.js';
 import type { GuestConfig } from '../protocol/guest-config.js';
-import type { RunOptions } from './commands/run.js';
+import type { EndAction, RunOptions } from './commands/run.js';
 import { BadInput, Foreground, type Outcome, openLog } from './foreground.js';
 import { printNote } from './print-note.js';
 
@@ -88,6 +87,13 @@ async function run(file: string | undefined, options: RunOptions): Promise<numbe
   }
 }
 
+/** What follows an end; in the foreground no core is written. */
+function withoutCore(action: GuestConfig['onCrash']): EndAction {
+  if (action !== 'coredump-destroy' && action !== 'coredump-restart') return action;
+  process.stderr.write(`stillpoint: ${action}: run writes no core; create and dump-core do\n`);
+  return action === 'coredump-destroy' ? 'destroy' : 'restart';
+}
+
 /** What to do after a power cycle, and the exit status if nothing follows. Prints what has to be reported. */
 function after(
   outcome: Exclude<Outcome, { kind: 'handed-over' }>,
@@ -96,9 +102,9 @@ function after(
 ): { action: EndAction; status: number } {
   switch (outcome.kind) {
     case 'poweroff':
-      return { action: config.onPoweroff, status: EXIT_POWEROFF };
+      return { action: withoutCore(config.onPoweroff), status: EXIT_POWEROFF };
     case 'reboot':
-      return { action: config.onReboot, status: EXIT_POWEROFF };
+      return { action: withoutCore(config.onReboot), status: EXIT_POWEROFF };
     case 'timeout':
       process.stderr.write('stillpoint: time-out, the guest was ended\n');
       return { action: 'destroy', status: EXIT_TIMEOUT };
@@ -111,7 +117,7 @@ function after(
         `stillpoint: the guest crashed\n${crashText(outcome.report)}` +
           `last lines on the console:\n${last.join('')}`,
       );
-      return { action: config.onCrash, status: EXIT_CRASH };
+      return { action: withoutCore(config.onCrash), status: EXIT_CRASH };
     }
   }
 }

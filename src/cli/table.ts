@@ -2,7 +2,7 @@
 
 import type { Shown } from '../appliance/shown.js';
 import type { PointRow, VcpuStatus } from '../guest-process/guest-runner.js';
-import type { DefinedRow, DiskRow, DomainRow, NetworkRow } from '../protocol/control.js';
+import type { CrashRow, DefinedRow, DiskRow, DomainRow, NetworkRow } from '../protocol/control.js';
 import type { MoveProgress, StorageProgress } from '../protocol/moves.js';
 import { printable } from '../protocol/printable.js';
 
@@ -50,6 +50,17 @@ export function definedTable(rows: readonly DomainRow[], defined: readonly Defin
         (row) =>
           `${left(row.name, 40)} ${right('-', 5)} ${right(row.memoryMib, 5)} ${right(row.vcpus, 5)}     ${row.kept === 'crashed' ? '----c-' : '------'}  ${right('0.0', 8)}  ${printable(words(row))}`,
       ),
+  ];
+}
+
+/** `crashes`. */
+export function crashTable(rows: readonly CrashRow[]): string[] {
+  return [
+    `${left('Name', 24)} ${left('When', 20)} ${right('Core MiB', 8)}  ${left('Directory', 32)}  Why`,
+    ...rows.map(
+      ({ name, atMs, coreBytes, directory, exit }) =>
+        `${left(name, 24)} ${left(`${new Date(atMs).toISOString().slice(0, 19)}Z`, 20)} ${right(coreBytes === 0 ? '-' : Math.round(coreBytes / 2 ** 20), 8)}  ${left(directory, 32)}  ${printable(exit.details.split('\n')[0] || exit.reason)}`,
+    ),
   ];
 }
 

@@ -28,6 +28,8 @@ export interface HostConfig {
    * disk.
    */
   readonly guestFileMib: number;
+  /** How much space the cores of guests that crashed may use, in MiB; the newest stays in any case. */
+  readonly coresMib: number;
   /** Folders that guests' processes may write to, besides their own and their disks. This is for other runners. */
   readonly guestFolders: readonly string[];
   /** Ports for the data of arriving guests, "FIRST-LAST"; "" for any. */
@@ -57,6 +59,7 @@ const hostConfig: v.GenericSchema<unknown, HostConfig> = fields({
   guestOverheadMib: quantity,
   guestProcesses: quantity,
   guestFileMib: quantity,
+  coresMib: between(0, 2 ** 30),
   guestFolders: many(
     v.pipe(text(4096), v.startsWith('/', 'a folder by its whole path is expected')),
     MAX_FOLDERS,
@@ -79,6 +82,7 @@ function defaults() {
     guestOverheadMib: 1024,
     guestProcesses: 1024,
     guestFileMib: 65_536,
+    coresMib: 16_384,
     guestFolders: [] as readonly string[],
     dataPorts: '',
     greetingS: 10,

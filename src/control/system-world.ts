@@ -11,7 +11,7 @@ import { connectOwnSocket, readForeign } from '../os/foreign-directory.js';
 import { killedBecause, wordsOfEnd } from '../os/process-end.js';
 import { loadIdentity } from '../transport/identity.js';
 import { connectPeer } from '../transport/peer.js';
-import { cutLog, lastLine, sizeOfDirectory } from './domains/process-log.js';
+import { cutLog, keepLogs, lastLine, sizeOfDirectory } from './domains/process-log.js';
 import {
   connectGuest,
   deathOf,
@@ -51,6 +51,7 @@ const processes: GuestProcesses = {
     cutLog(log);
     return sizeOfDirectory(directory, most, except);
   },
+  keepLogs,
   traces: (places) => [places.log, `${places.log}.1`, socketOf(places)],
   yieldToOthers: ({ pid }) => yieldToOthers(pid),
   competeAgain: ({ pid }) => competeAgain(pid),

@@ -48,6 +48,8 @@ export interface GuestProcesses {
     most: number,
     except: ReadonlySet<string>,
   ): { bytes: number; names: number };
+  /** Copies what it and its guest have printed into a directory of the daemon. */
+  keepLogs(places: ProcessPlaces, into: string): void;
   /** Files outside its directory that it leaves behind. */
   traces(places: ProcessPlaces): string[];
   /** Lowers the process's priority, or sets it back to normal. */

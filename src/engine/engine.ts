@@ -142,6 +142,8 @@ export interface EngineVcpu {
   readonly faultAddress: number;
   /** Instructions executed since power-on, for engines with exactCounts. */
   readonly retired?: number;
+  /** The 512 bytes of an fxsave image of what it has now. */
+  saveFpu(): Uint8Array;
   /** Loads the 512 bytes of an fxsave image. */
   loadFpu(image: Uint8Array): void;
 }

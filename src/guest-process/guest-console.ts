@@ -5,6 +5,8 @@
 import { createWriteStream, renameSync, statSync, type WriteStream } from 'node:fs';
 
 const KEPT_BYTES = 64 << 10;
+/** How long a slow disk may delay the news of a guest's end, ms. */
+const FLUSH_MS = 1_000;
 const LOG_BYTES = 4 << 20;
 /** How much output may wait for a slow disk, bytes; more than that is not logged. */
 const MAX_UNWRITTEN_BYTES = 1 << 20;
@@ -39,6 +41,19 @@ export class ConsoleKeeper {
     }
     this.file = this.open();
     this.written = 0;
+  }
+
+  /** Resolves when all output so far is in the log, or when that takes too long. */
+  flushed(): Promise<void> {
+    const { file } = this;
+    if (file.destroyed || file.writableLength === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, FLUSH_MS);
+      file.write('', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 
   latest(): Buffer {

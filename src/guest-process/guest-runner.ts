@@ -10,8 +10,6 @@ import type { TravellingDisk } from '../migration/disk-sender.js';
 import type { GuestFactory, IncomingGuest, MovableGuest } from '../migration/moving-guest.js';
 import type { GuestConfig } from '../protocol/guest-config.js';
 
-export type EndAction = 'destroy' | 'restart' | 'preserve';
-
 /** Why a guest stopped by itself: Xen's SHUTDOWN_*. */
 export type StopReason = 'poweroff' | 'reboot' | 'crash';
 
@@ -92,6 +90,11 @@ export interface GuestRunner {
   plug(device: DeviceConfig): Promise<void>;
   /** Asks the guest to release a device, or takes it away (`force`); false if `signal` fired first. */
   unplug(kind: string, devid: number, force: boolean, signal: AbortSignal): Promise<boolean>;
+  /**
+   * The guest's core as `xl dump-core` writes it, part by part. The guest must stand still until the last part was
+   * taken.
+   */
+  core?(): Iterable<Uint8Array>;
   /** The sizes of its disks. */
   diskSizes?(): readonly DiskSize[];
   /** Starts to copy the disks with these numbers. */

@@ -7,12 +7,13 @@
  * locked guest never runs again in this process.
  */
 import { readFileSync, rmSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Host, HostStore } from '../host/host.js';
 import type { FilledImages, HostImages } from '../host/images.js';
 import type { HostGrant } from '../host/platform.js';
 import { loadPlatform } from '../host/platforms.js';
-import { DataListener } from '../migration/data-channel.js';
+import { DataListener, openData } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import type { GuestFactory } from '../migration/moving-guest.js';
 import { sendGuest } from '../migration/source.js';
@@ -80,7 +81,7 @@ export interface ServiceSurroundings {
   ramdisk(): Uint8Array;
   log(line: string): void;
   recordExit(exit: GuestExit): void;
-  readonly console: Pick<ConsoleKeeper, 'take' | 'latest'>;
+  readonly console: Pick<ConsoleKeeper, 'take' | 'latest'> & Partial<Pick<ConsoleKeeper, 'flushed'>>;
   /** The directory of the owner record. */
   readonly directory: string;
   /** Is told what the guest does before the daemon is. */
@@ -115,6 +116,7 @@ export class GuestService {
   private locked = false;
   /** The number of devices whose links are being opened. */
   private plugging = 0;
+  private dumping = false;
   private paused = false;
   /** Of the host that the daemon has granted. */
   private images: Pick<HostImages, 'fill' | 'foundAt'> | undefined;
@@ -154,6 +156,7 @@ export class GuestService {
     watchConsole: () => this.watchConsole(),
     travellingDisks: () => this.held(async () => this.travellingDisks()),
     send: (wanted) => this.held(() => this.send(wanted)),
+    dumpCore: (wanted) => this.held(() => this.dumpCore(wanted)),
     abortSend: (wanted) => this.abortSend(wanted),
     lock: () => this.lock(),
     resume: () => this.resume(),
@@ -241,7 +244,9 @@ export class GuestService {
     this.phase = 'ended';
     this.around.recordExit(exit);
     this.sender?.abort(`the guest stopped: ${exit.reason}`);
-    this.tell('stopped', exit);
+    // Whoever keeps the console of a guest that crashed finds its last words in it.
+    const flushed = this.around.console.flushed?.() ?? Promise.resolve();
+    void flushed.then(() => this.tell('stopped', exit));
   }
 
   private live(): GuestRunner {
@@ -257,6 +262,7 @@ export class GuestService {
     const runner = this.live();
     if (this.sender !== undefined || this.stoppedByMove)
       throw new Failure('bad-state', 'the guest is moving');
+    if (this.dumping) throw new Failure('bad-state', "the guest's core is being written");
     return runner;
   }
 
@@ -544,6 +550,43 @@ export class GuestService {
     }
   }
 
+  /** Also of a guest that has crashed, for as long as this process is there. */
+  async dumpCore({ to }: With<'dumpCore'>): Promise<{ bytes: number }> {
+    const { runner } = this;
+    const ended = this.phase === 'ended';
+    if (!ended) this.free();
+    const parts = runner?.core;
+    if (runner === undefined || parts === undefined)
+      throw new Failure('bad-state', 'of this guest no core can be written');
+    this.dumping = true;
+    const stops = !ended && !this.paused;
+    let bytes = 0;
+    try {
+      // The guest stands still even if one of its disks does not answer in time.
+      if (stops) await runner.movable.pause().catch((error: Error) => this.around.log(error.message));
+      const socket = await openData({ ...to, port: 0 });
+      let failed: Error | undefined;
+      socket.on('error', (error) => {
+        failed = error;
+      });
+      try {
+        for (const part of parts.call(runner)) {
+          if (failed !== undefined || socket.destroyed)
+            throw failed ?? new Failure('io', 'nobody takes the core');
+          bytes += part.length;
+          if (!socket.write(part)) await drained(socket);
+        }
+        await new Promise<void>((done) => socket.end(done));
+      } finally {
+        socket.destroy();
+      }
+    } finally {
+      this.dumping = false;
+      if (stops && !this.paused && this.phase === 'live') runner.movable.resume();
+    }
+    return { bytes };
+  }
+
   abortSend({ reason }: With<'abortSend'>): null {
     this.sender?.abort(reason);
     return null;
@@ -590,6 +633,28 @@ export class GuestService {
     this.around.recordExit({ reason, details });
     setImmediate(() => this.exit(0));
   }
+}
+
+/** Whoever takes the core takes a part of it within this time, ms. */
+const DRAIN_MS = 60_000;
+
+/** Resolves when more can be written, or the connection is gone. */
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      socket.off('drain', done);
+      socket.off('close', done);
+      resolve();
+    };
+    const timer = setTimeout(() => {
+      socket.off('drain', done);
+      socket.off('close', done);
+      reject(new Failure('timed-out', `of the core, nothing was taken within ${DRAIN_MS / 1000} s`));
+    }, DRAIN_MS);
+    socket.once('drain', done);
+    socket.once('close', done);
+  });
 }
 
 /** Throws if a part of a stream describes another guest than the source has announced. */

@@ -281,6 +281,10 @@ class PvRunner implements GuestRunner {
     this.hooks.unplugged?.(kind, devid);
   }
 
+  core(): Iterable<Uint8Array> {
+    return this.guest.domain.core();
+  }
+
   diskSizes(): readonly DiskSize[] {
     const { devices } = this.guest;
     return this.config.devices

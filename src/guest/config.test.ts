@@ -157,10 +157,9 @@ clock = "freeze"`);
 
   test('ends that xl has and that are not done whole become the nearest, with a warning', () => {
     expect(read(`${BASE}on_crash = "coredump-restart"\non_reboot = "rename-restart"`)).toMatchObject({
-      onCrash: 'restart',
+      onCrash: 'coredump-restart',
       onReboot: 'restart',
       warnings: [
-        'g.cfg:3:1: on_crash = "coredump-restart" is as "restart" here: no core is written',
         'g.cfg:4:1: on_reboot = "rename-restart" is as "restart" here: the domain that has ended is not kept',
       ],
     });

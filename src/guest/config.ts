@@ -16,7 +16,7 @@ import { parseDisk, sharedImage, sharingFault } from './disk-spec.js';
 import { parseVif, type VifSpec } from './vif-spec.js';
 import { ConfigError, type ConfigFile, type ConfigValue, type Position, parseConfig } from './xl-cfg.js';
 
-type EndAction = 'destroy' | 'restart' | 'preserve';
+type EndAction = (typeof ACTIONS)[number];
 
 export interface XlConfig {
   readonly name: string;
@@ -79,12 +79,10 @@ export const mostOfQuota = (name: string): number => {
 
 /** libxl's default if the file has no `memory`, in MiB. */
 const DEFAULT_MEMORY_MIB = 32;
-const ACTIONS = ['destroy', 'restart', 'preserve'] as const;
+const ACTIONS = ['destroy', 'restart', 'preserve', 'coredump-destroy', 'coredump-restart'] as const;
 /** What xl has beside them, what is done instead, and what is missing then. */
 const NEAREST: Readonly<Record<string, readonly [EndAction, string]>> = {
   'rename-restart': ['restart', 'the domain that has ended is not kept'],
-  'coredump-destroy': ['destroy', 'no core is written'],
-  'coredump-restart': ['restart', 'no core is written'],
 };
 /** Ten years, s. */
 const MAX_OFFSET_S = 10 * 366 * 86_400;

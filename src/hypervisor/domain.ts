@@ -19,6 +19,7 @@ import type { Port } from '../xen/types.js';
 import { VMASST_TYPE_pae_extended_cr3 } from '../xen/vm-assist.js';
 import { type FrameLayout, frameLayout } from './address-space.js';
 import { BACKEND_DOMID, Backend } from './backend.js';
+import { coreOf } from './core-dump.js';
 import { type CrashReport, crashReport } from './crash-report.js';
 import { EventChannels } from './events/event-channels.js';
 import { GRANT_FRAMES, GrantTable } from './grants/grant-table.js';
@@ -426,6 +427,11 @@ export class Domain {
   }
 
   /** Returns registers, stack and what is known of the reason, for people. */
+  /** Its core, part by part; it must not run until the last part was taken. */
+  core(): Iterable<Uint8Array> {
+    return coreOf(this.state);
+  }
+
   crashReport(): CrashReport {
     return crashReport(this.state);
   }

@@ -94,22 +94,26 @@ function emptyDirectory(path: string | Buffer, depth: number): void {
  * `most` bytes (`end`) or nothing (`beginning`). "" if there is no file, or if it is not an ordinary file with one
  * name. Never blocks and follows no link.
  */
-export function readForeign(path: string, most: number, from: 'beginning' | 'end' = 'beginning'): string {
+export const readForeign = (path: string, most: number, from: 'beginning' | 'end' = 'beginning'): string =>
+  readForeignBytes(path, most, from).toString('utf8');
+
+/** The same, as bytes. */
+export function readForeignBytes(path: string, most: number, from: 'beginning' | 'end'): Buffer {
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch {
-    return '';
+    return Buffer.alloc(0);
   }
   try {
     const stats = fstatSync(fd);
-    if (!stats.isFile() || stats.nlink > 1) return '';
-    if (from === 'beginning' && stats.size > most) return '';
+    if (!stats.isFile() || stats.nlink > 1) return Buffer.alloc(0);
+    if (from === 'beginning' && stats.size > most) return Buffer.alloc(0);
     const bytes = Buffer.alloc(Math.min(most, stats.size));
     const length = readSync(fd, bytes, 0, bytes.length, from === 'end' ? stats.size - bytes.length : 0);
-    return bytes.toString('utf8', 0, length);
+    return bytes.subarray(0, length);
   } catch {
-    return '';
+    return Buffer.alloc(0);
   } finally {
     closeSync(fd);
   }

@@ -1,6 +1,6 @@
 /** All messages between clients (people and programs) and a daemon: the verbs of the command line and of the client. */
 import * as v from 'valibot';
-import { autostart, guestName, keptGuestConfig } from './guest-config.js';
+import { autostart, guestExit, guestName, keptGuestConfig } from './guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG } from './limits.js';
 import { anyProgress, DEFAULT_MOVE, moveOptions, moveStats } from './moves.js';
 import {
@@ -30,6 +30,7 @@ const MAX_VCPUS = 128;
 const MAX_PRETENDED = 16;
 const MAX_KEPT_MOVES = 100;
 const MAX_CONFIG = 1 << 20;
+const MAX_CRASHES = 256;
 const MAX_TYPED = 64 << 10;
 
 const ofGuest = {
@@ -117,6 +118,19 @@ const createdRow = fields({
 });
 /** The answer to `create`. */
 export type CreatedRow = Readonly<v.InferOutput<typeof createdRow>>;
+
+export const crash = fields({
+  id: is(count, 'rises with each domain of the host'),
+  domid: is(domid, 'domain id that it had'),
+  name: is(text(256), 'name'),
+  uuid: is(uuid, 'the identity of the guest'),
+  atMs: is(v.number('a number is expected'), 'when it was kept, since 1970', 'ms'),
+  exit: is(guestExit, 'how it ended'),
+  coreBytes: is(count, 'length of its core; 0: there is none', 'bytes'),
+});
+
+/** A line of `crashes`. */
+export type CrashRow = Readonly<v.InferOutput<typeof crash>> & { readonly directory: string };
 
 const definedRow = fields({
   name: is(text(256), 'name'),
@@ -273,6 +287,16 @@ export const CONTROL = {
     params: {},
     answer: many(definedRow, MAX_DOMAINS),
   }),
+  crashes: request('Lists what is kept of guests that crashed, the latest last.', {
+    params: {},
+    answer: many(
+      fields({
+        ...crash.entries,
+        directory: is(text(4096), 'where its console, the output of its process and its core are'),
+      }),
+      MAX_CRASHES,
+    ),
+  }),
   start: request('Starts a guest that is known here and does not run.', {
     params: { ...ofGuest, paused },
     answer: domainRow,
@@ -322,6 +346,11 @@ export const CONTROL = {
       bytes: is(count, 'length of the file', 'bytes'),
       totalMs: is(quantity, 'how long it took', 'ms'),
     }),
+    errors: [...RESTING, 'crashed', 'timed-out'],
+  }),
+  dumpCore: request("Writes a guest's core to a file; the guest stands still meanwhile.", {
+    params: { ...ofGuest, path: is(someText(4096), "path of the file, on the daemon's host") },
+    answer: fields({ bytes: is(count, 'length of the file', 'bytes') }),
     errors: [...RESTING, 'crashed', 'timed-out'],
   }),
   restore: request('Makes a guest of a file that `save` has written.', {

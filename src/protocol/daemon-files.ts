@@ -4,8 +4,8 @@
  * version may have written them.
  */
 import * as v from 'valibot';
-import { autostart, deviceConfig, diskFormat, keptGuestConfig } from './guest-config.js';
-import { guestExit } from './guest-process.js';
+import { crash } from './control.js';
+import { autostart, deviceConfig, diskFormat, guestExit, keptGuestConfig } from './guest-config.js';
 import {
   atLeast,
   count,
@@ -143,6 +143,11 @@ export const DAEMON_FILES = {
     name: 'definitions/UUID.json',
     about: 'A guest that this host knows also while it does not run.',
     shape: definition,
+  },
+  crash: {
+    name: 'crashes/ID/crash.json',
+    about: 'What stays of a guest that crashed, or whose process was lost.',
+    shape: atLeast(crash.entries),
   },
   state: { name: 'state/DOMID.json', about: 'A domain of this host.', shape: domainState },
   outgoing: {

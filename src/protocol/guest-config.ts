@@ -22,6 +22,7 @@ import {
   text,
   uuid,
   whole,
+  words,
   yes,
 } from './shapes.js';
 
@@ -45,7 +46,7 @@ export const guestName = v.pipe(
 );
 /** "" for none. */
 const wholePath = v.pipe(path, v.regex(/^(\/[^\0]*)?$/, 'a whole path is expected'));
-export const endAction = oneOf('destroy', 'restart', 'preserve');
+export const endAction = oneOf('destroy', 'restart', 'preserve', 'coredump-destroy', 'coredump-restart');
 export const clockPolicy = oneOf('elapse', 'freeze');
 export const diskFormat = oneOf('raw', 'qcow', 'qcow2', 'vhd', 'qed', 'empty');
 export const virtualDevice = whole(0, 0x7fff_ffff);
@@ -241,3 +242,19 @@ export const autostart = fields({
   delayS: is(between(0, MAX_DELAY_S), 'from when its turn has come until it is started', 's'),
 });
 export type AutostartPlan = Readonly<v.InferOutput<typeof autostart>>;
+
+export const endReason = oneOf(
+  'poweroff',
+  'reboot',
+  'crash',
+  'destroyed',
+  'moved',
+  'saved',
+  'discarded',
+  'failed',
+);
+export const guestExit = fields({
+  reason: is(endReason, 'why it ended'),
+  details: is(words, 'more of that, in words'),
+  lost: v.optional(is(yes, 'whether its process ended without saying why: it was killed, or its host was')),
+});

@@ -11,7 +11,7 @@
  */
 import * as v from 'valibot';
 import { MAX_POINTS, pointRow, vcpuStatus } from './control.js';
-import { deviceConfig, diskFormat, keptGuestConfig } from './guest-config.js';
+import { deviceConfig, diskFormat, endReason, guestExit, keptGuestConfig } from './guest-config.js';
 import { MAX_CONSOLE_BYTES, MAX_DMESG, MAX_NODES_AT_ONCE } from './limits.js';
 import { anyProgress, moveOptions, sentStats, startedInfo } from './moves.js';
 import {
@@ -41,21 +41,6 @@ const MAX_PORTS = 65_536;
 /** The longest time that a timer of Node can wait is the limit. */
 const timeoutS = is(between(0, 2_147_483), 'how long the guest may take', 's');
 
-export const endReason = oneOf(
-  'poweroff',
-  'reboot',
-  'crash',
-  'destroyed',
-  'moved',
-  'saved',
-  'discarded',
-  'failed',
-);
-export const guestExit = fields({
-  reason: is(endReason, 'why it ended'),
-  details: is(words, 'more of that, in words'),
-  lost: v.optional(is(yes, 'whether its process ended without saying why: it was killed, or its host was')),
-});
 export type GuestExit = Readonly<v.InferOutput<typeof guestExit>>;
 const ownerRecord = fields({
   handover: is(text(64), "the move's id"),
@@ -272,6 +257,14 @@ export const GUEST = {
     answer: sentStats,
     errors: ['bad-state', 'timed-out'],
   }),
+  dumpCore: openRequest(
+    "Writes the guest's core to the unix socket that it opens; the guest stands still meanwhile.",
+    {
+      params: { to: is(fields(dataAddress), 'where the daemon takes it') },
+      answer: fields({ bytes: is(count, 'its length', 'bytes') }),
+      errors: ['bad-state', 'io', 'timed-out'],
+    },
+  ),
   abortSend: openRequest('Gives up the sending.', {
     params: { reason: is(words, 'why') },
     answer: nothing,

@@ -3,7 +3,7 @@
  * machine as it is, where verbs run as programs (verbs.test.ts), and hosts on the tests' own platform
  * (verbs-on-fake.test.ts). The guests are fake ones.
  */
-import { statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { AskDaemon } from '../../scripts/lib/raw-daemon.js';
@@ -262,6 +262,47 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     expect(await json('b', 'list', '--all')).toEqual({ domains: [], defined: [] });
     expect((await at('b', 'undefine', name)).status).toBe(3);
     expect((await at('b', 'autostart', name, 'perhaps')).status).toBe(2);
+  });
+
+  it('writes the core of a guest, and keeps core and console of one that crashes', async () => {
+    const { ask } = hosts().a;
+    const { name, domid, uuid } = await create('onCrash = "coredump-restart"');
+    const core = join(hosts().root, 'core');
+    expect(await json('a', 'dump-core', name, core)).toEqual({
+      guest: name,
+      path: core,
+      bytes: 100_009 + name.length,
+    });
+    expect(readFileSync(core).subarray(0, 8).toString()).toBe('core of ');
+    expect(statSync(core).mode & 0o777).toBe(0o600);
+    expect((await json<DomainRow[]>('a', 'list', name))[0].state).toMatch(/^[rb]-----$/);
+    for (const text of ['hello\n', 'crash\n'])
+      await ask('type', { guest: name, data: Buffer.from(text).toString('base64') });
+    const again = await until('it runs again', async () => {
+      const [row] = await json<DomainRow[]>('a', 'list');
+      return row?.name === name && row.domid !== domid && row.state !== '----c-' ? row : undefined;
+    });
+    expect(again.uuid).toBe(uuid);
+    const [kept] = await json<{ directory: string; coreBytes: number }[]>('a', 'crashes', name);
+    expect(kept).toMatchObject({ domid, uuid, exit: { reason: 'crash', details: 'told to' } });
+    expect(statSync(join(kept.directory, 'core')).size).toBe(kept.coreBytes);
+    expect(readFileSync(join(kept.directory, 'console.log'), 'utf8')).toContain('hello');
+    expect((await at('a', 'crashes')).out).toContain('told to');
+    await at('a', 'destroy', name);
+  });
+
+  it('keeps what was known of a guest that crashed, and starts it', async () => {
+    const { name, uuid, domid } = await create();
+    await hosts().a.ask('type', { guest: name, data: Buffer.from('crash\n').toString('base64') });
+    await until('it is gone', async () =>
+      (await json<DomainRow[]>('a', 'list')).length === 0 ? true : undefined,
+    );
+    expect((await at('a', 'list', '--all')).out).toMatch(new RegExp(`^${name} .*----c- .*crashed`, 'm'));
+    expect(await json<unknown[]>('a', 'crashes', name)).toMatchObject([{ domid, uuid, coreBytes: 0 }]);
+    expect(await json('a', 'start', name)).toMatchObject({ name, uuid });
+    // It is one that `create` has made, as before.
+    expect(await json('a', 'list', '--all')).toMatchObject({ defined: [] });
+    await at('a', 'destroy', name);
   });
 
   it('refuses requests for a guest that is being built, with the reason', async () => {

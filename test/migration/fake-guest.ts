@@ -71,7 +71,12 @@ type Found = Partial<Pick<FakeConfig, 'name' | 'uuid' | 'kernel'>> &
   Pick<FakeConfig, 'onCrash' | 'onReboot'> &
   FakeMore;
 
-export function readConfig(text: string, file: string, directory: string): FakeConfig {
+export function readConfig(
+  text: string,
+  file: string,
+  directory: string,
+  makeUuid: (name: string) => string = () => crypto.randomUUID(),
+): FakeConfig {
   const defaults = { ticksPerTurn: 20, tickMs: 1, frames: 512, directory };
   const given: Record<string, string | number> = {};
   text.split('\n').forEach((line, i) => {
@@ -87,7 +92,7 @@ export function readConfig(text: string, file: string, directory: string): FakeC
   const spec = JSON.stringify({ ...disk, vdev: 'xvda', virtualDevice: 51712 });
   return {
     name,
-    uuid: uuid ?? crypto.randomUUID(),
+    uuid: uuid ?? makeUuid(name),
     vcpus: 1,
     memoryKib: found.frames * 4,
     maxMemoryKib: found.frames * 4,
@@ -246,6 +251,9 @@ export class FakeGuest implements MovableGuest, IncomingRunner, GuestRunner {
     }
     this.dirty.fill(0);
     return fresh;
+  }
+  core(): Iterable<Uint8Array> {
+    return [Buffer.from(`core of ${this.name}\n`), new Uint8Array(100_000)];
   }
   stopDirtyLog(): void {
     this.logging = false;

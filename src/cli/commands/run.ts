@@ -1,7 +1,6 @@
 /** `stillpoint run`: one guest in the foreground, on this terminal or on pipes. */
 import type { Command } from 'commander';
 import { LIMITS } from '../../guest/config.js';
-import type { EndAction } from '../../guest-process/guest-runner.js';
 import { MAX_TIMEOUT_S, oneOf, whole } from '../arguments.js';
 
 export interface RunOptions {
@@ -21,6 +20,9 @@ export interface RunOptions {
   vif?: string[];
   network?: string[];
 }
+
+/** What may follow the end of a guest. */
+export type EndAction = 'destroy' | 'restart' | 'preserve';
 
 const collect = (value: string, all: string[] = []): string[] => [...all, value];
 

@@ -23,6 +23,7 @@ import type { MoveOptions } from '../../protocol/moves.js';
 import { PEER, type Peer } from '../../protocol/peer.js';
 import { dispatcher, type Handlers, type ParamsOf, say } from '../../protocol/table.js';
 import { type Caller, resolvePeer } from '../../transport/peer.js';
+import { dumpCore } from '../domains/core.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
 import type { HostDaemon } from '../host-daemon.js';
 import { restoreDomain, saveDomain } from '../images/images.js';
@@ -178,6 +179,8 @@ const controlHandlers: Handlers<Control, Context> = {
     return { ...made, warnings };
   },
   define: async (params, daemon) => define(daemon, await readConfig(daemon, params, knownUuid(daemon))),
+  crashes: (_, { domains }) =>
+    domains.crashes.list().map((crash) => ({ ...crash, directory: domains.crashes.directory(crash.id) })),
   undefine: (params, daemon) => undefine(daemon, params.uuid ?? params.guest, params.guest),
   defined: (_, daemon) => [...daemon.domains.definitions].map((one) => definedRow(daemon, one)),
   async start(params, daemon) {
@@ -235,6 +238,9 @@ const controlHandlers: Handlers<Control, Context> = {
     return null;
   },
   save: (params, daemon) => saveDomain(daemon.domains, resting(daemon, params), params.path, params.keep),
+  dumpCore: async (params, daemon) => ({
+    bytes: await dumpCore(daemon.world, resting(daemon, params), params.path),
+  }),
   async restore(params, daemon) {
     return row(daemon, await restoreDomain(daemon.domains, params.path, params.paused));
   },

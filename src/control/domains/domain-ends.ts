@@ -11,6 +11,7 @@ import type { GuestConfig } from '../../protocol/guest-config.js';
 import type { GuestExit } from '../../protocol/guest-process.js';
 import type { World } from '../world.js';
 import type { Autostart } from './autostart.js';
+import type { Crashes } from './crashes.js';
 import type { Definitions } from './definitions.js';
 import type { DomainDevices } from './domain-devices.js';
 import type { DomainFiles } from './domain-files.js';
@@ -50,6 +51,7 @@ export interface EndsContext {
   readonly log: Logger;
   readonly all: Map<number, HostedDomain>;
   readonly moves: MoveWatcher | undefined;
+  readonly crashes: Crashes;
   readonly definitions: Definitions;
   readonly autostart: Autostart;
   changed(domain: HostedDomain, change: DomainChange, details?: Partial<DomainEvent>): void;
@@ -92,15 +94,7 @@ export class DomainEnds {
     const known = (): boolean => this.all.get(domain.domid) === domain;
     if (domain.leaving || !known()) return;
     const { config, uuid } = domain.state;
-    const { autostart, definitions } = this.context;
-    if (exit.lost === true) {
-      const again = await this.untilDone(domain, 'that was lost is not on record yet', known, () => {
-        definitions.keepMoved(domain.state);
-        return autostart.lost(uuid);
-      });
-      if (again === true) return this.discardUntilDone(domain, 'crash');
-      if (domain.leaving || !known()) return;
-    }
+    const { autostart, crashes, definitions } = this.context;
     const wanted =
       exit.reason === 'crash'
         ? config?.onCrash
@@ -109,9 +103,21 @@ export class DomainEnds {
           : exit.reason === 'poweroff'
             ? config?.onPoweroff
             : 'destroy';
+    const core = wanted === 'coredump-destroy' || wanted === 'coredump-restart';
+    if (core || exit.reason === 'crash') await crashes.keep(domain, exit, core && exit.lost !== true);
+    if (domain.leaving || !known()) return;
+    if (exit.lost === true) {
+      const again = await this.untilDone(domain, 'that was lost is not on record yet', known, () => {
+        definitions.keepMoved(domain.state);
+        return autostart.lost(uuid);
+      });
+      if (again === true) return this.discardUntilDone(domain, 'crash');
+      if (domain.leaving || !known()) return;
+    }
     if (wanted === 'preserve')
       await this.untilDone(domain, 'that ended is not on record yet', known, () => domain.save());
-    else if (wanted === 'restart' && config !== null) await this.restart(domain, config);
+    else if ((wanted === 'restart' || wanted === 'coredump-restart') && config !== null)
+      await this.restart(domain, config);
     else if (exit.reason === 'crash') await this.discardUntilDone(domain, 'crash');
     else await this.discardUntilDone(domain, exit.reason === 'saved' ? 'saved' : 'destroyed');
   }

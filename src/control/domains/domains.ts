@@ -15,6 +15,7 @@ import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
 import type { HostConfig } from '../host-config.js';
 import type { World } from '../world.js';
 import { Autostart, LIVES } from './autostart.js';
+import { Crashes } from './crashes.js';
 import { type Definition, Definitions } from './definitions.js';
 import { DomainDevices } from './domain-devices.js';
 import { DomainEnds, type MoveWatcher, type Replaced } from './domain-ends.js';
@@ -113,6 +114,7 @@ export class Domains {
   readonly files: DomainFiles;
   readonly devices: DomainDevices;
   readonly ends: DomainEnds;
+  readonly crashes: Crashes;
   readonly definitions: Definitions;
   readonly autostart: Autostart;
 
@@ -128,6 +130,7 @@ export class Domains {
     this.log = log;
     this.files = new DomainFiles(this);
     this.devices = new DomainDevices(this, this.files);
+    this.crashes = new Crashes(this);
     this.definitions = new Definitions(this);
     this.autostart = new Autostart({
       world,
@@ -411,6 +414,7 @@ export class Domains {
     const found: HostedDomain[] = [];
     const { files } = this.world;
     removeUnfinished(this.dir, files);
+    this.crashes.recover();
     this.definitions.recover();
     this.autostart.recover();
     removeUnfinished(join(this.dir, 'state'), files);

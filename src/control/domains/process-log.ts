@@ -19,7 +19,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { readForeign } from '../../os/foreign-directory.js';
+import { CONSOLE_LOG } from '../../guest-process/guest-files.js';
+import { readForeign, readForeignBytes } from '../../os/foreign-directory.js';
 import { printable } from '../../protocol/printable.js';
 
 const CUT_BYTES = 1 << 20;
@@ -44,6 +45,23 @@ export function cutLog(path: string): void {
     // The disk is full: the log is cut the next time.
   } finally {
     closeSync(fd);
+  }
+}
+
+/** How much of each file is kept; the guest's process cuts its console at 4 MiB. */
+const MOST_KEPT_BYTES = 8 << 20;
+
+/** Copies what a process and its guest have printed into a directory that only the daemon can reach. */
+export function keepLogs({ directory, log }: { directory: string; log: string }, into: string): void {
+  const logs = [
+    [join(directory, `${CONSOLE_LOG}.1`), `${CONSOLE_LOG}.1`],
+    [join(directory, CONSOLE_LOG), CONSOLE_LOG],
+    [`${log}.1`, 'process.log.1'],
+    [log, 'process.log'],
+  ];
+  for (const [from, name] of logs) {
+    const bytes = readForeignBytes(from, MOST_KEPT_BYTES, 'end');
+    if (bytes.length > 0) writeFileSync(join(into, name), bytes, { mode: 0o600 });
   }
 }
 

@@ -3,6 +3,7 @@ import type * as v from 'valibot';
 import { check } from '../../protocol/check.js';
 import { DAEMON_FILES } from '../../protocol/daemon-files.js';
 import type { OutgoingFile } from '../moves/outgoing-move.js';
+import type { Crash } from './crashes.js';
 import type { Definition } from './definitions.js';
 import type { HostedDomainState } from './hosted-domain.js';
 import type { ProcessId } from './spawn.js';
@@ -31,6 +32,7 @@ export const readBoot = reader<{ boot: string; pending: readonly string[] }>(
   DAEMON_FILES.boot.shape,
   'a boot',
 );
+export const readCrash = reader<Crash>(DAEMON_FILES.crash.shape, 'a crash');
 export const readDomids = reader<{ next: number; generation?: number }>(
   DAEMON_FILES.domids.shape,
   'domain ids',

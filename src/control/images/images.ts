@@ -1,10 +1,8 @@
 /** `save` and `restore`: the migration stream between a guest's process and a file that only the daemon can reach. */
 
-import type { Duplex } from 'node:stream';
 import { DATA_SOCKET } from '../../guest-process/guest-files.js';
 import type { SavedImage } from '../../migration/image-file.js';
 import { preambleRecord } from '../../migration/stream-records.js';
-import { sleep } from '../../os/clock.js';
 import { Failure } from '../../protocol/failure.js';
 import type { GuestConfig } from '../../protocol/guest-config.js';
 import { DEFAULT_MOVE } from '../../protocol/moves.js';
@@ -18,6 +16,7 @@ import {
 } from '../../records/record.js';
 import { type Domains, mustBeOf } from '../domains/domains.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
+import { dataOf } from '../domains/process-data.js';
 import { openSavedConfig, savedConfig, savedConfigRecord } from './saved-config.js';
 
 /** The longest of the records before the memory, bytes. */
@@ -27,9 +26,6 @@ export interface SaveStats {
   readonly bytes: number;
   readonly totalMs: number;
 }
-
-/** How long to wait for a guest's process to offer its data. */
-const DATA_TIMEOUT_MS = 20_000;
 
 /**
  * Saves the guest to `path` and then ends it, or lets it run on (`keep`). If saving fails, the guest runs on. While it
@@ -66,7 +62,7 @@ async function save(domains: Domains, domain: HostedDomain, path: string, keep: 
     // Nobody notices how long a guest stands still while it is saved: one round, then the rest.
     const options = { ...DEFAULT_MOVE, maxRounds: 1 };
     const sent = domain.ask('send', { to, options, handover: false });
-    const stored = dataOf(domains, domain, over.signal).then(async (socket) => {
+    const stored = dataOf(domains.world, domain, over.signal).then(async (socket) => {
       for await (const chunk of socket as AsyncIterable<Uint8Array>) {
         await image.sink(chunk);
         written += chunk.length;
@@ -100,20 +96,6 @@ async function save(domains: Domains, domain: HostedDomain, path: string, keep: 
   if (keep) await domain.ask('resume', {});
   else await domains.ends.abandon(domain, 'saved');
   return { bytes: written, totalMs: clock.monotonicMs() - started };
-}
-
-/** Connects to the socket that the guest's process opens for a stream; gives up on `signal`. */
-async function dataOf({ world }: Domains, domain: HostedDomain, signal?: AbortSignal): Promise<Duplex> {
-  const { clock, processes } = world;
-  const end = clock.monotonicMs() + DATA_TIMEOUT_MS;
-  for (;;) {
-    signal?.throwIfAborted();
-    const socket = await processes.connectData(domain.directory);
-    if (socket !== undefined) return socket;
-    if (!domain.alive) throw new Failure('crashed', "the guest's process ended");
-    if (clock.monotonicMs() > end) throw new Failure('timed-out', "the guest's process offers no data");
-    await sleep(clock, 5);
-  }
 }
 
 /** A file of a saved guest, and what its head says. */
@@ -184,7 +166,7 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
       const to = { path: DATA_SOCKET, host: '', identity: 'restore' };
       const expected = domain.expectation();
       await domain.ask('receive', { host: domains.grant(domain), from: to, ports: [0], disks: [], expected });
-      const socket = await dataOf(domains, domain);
+      const socket = await dataOf(domains.world, domain);
       // The guest's process reports what is wrong with the image; the broken pipe that follows says less.
       const copied = file.copyTo(socket, from).catch(() => {});
       domains.arrived(domain, await domain.ask('received', {}));

@@ -376,6 +376,11 @@ export class Vcpu implements EngineVcpu {
     }
     mem.u8.copyWithin(at + 160, gprs + XMM, gprs + XMM + 256);
   }
+  saveFpu(): Uint8Array {
+    const at = this.gprs + SCRATCH;
+    this.fxsave(at);
+    return this.mem.bytes(at, 512).slice();
+  }
   /** Loads an fxsave image that is not in linear memory. */
   loadFpu(image: Uint8Array): void {
     this.mem.u8.set(image.subarray(0, 512), this.gprs + SCRATCH);

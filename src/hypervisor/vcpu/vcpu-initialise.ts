@@ -32,7 +32,7 @@ interface InitialiseState extends MmuState, TurnState, AssistState {}
 const BASE = 1024;
 const R = BASE + C.user_regs;
 /** The registers of cpu_user_regs in the machine's order: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15. */
-const GPRS = [
+export const GPRS = [
   CpuUserRegs.rax,
   CpuUserRegs.rcx,
   CpuUserRegs.rdx,

@@ -182,6 +182,7 @@ export function state(create: CreateEngine): void {
         'fxsave [data+512]\nfaddp st1, st0\nfistp qword [data]\nmovups [data+16], xmm15\nend: syscall',
       );
       rig.cpu.loadFpu(image());
+      expect([...rig.cpu.saveFpu()]).toEqual([...image()]);
       const [before] = rig.engine.save();
       const next = await Rig.open(create);
       next.program('end: syscall');
