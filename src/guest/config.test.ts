@@ -151,6 +151,7 @@ clock = "freeze"`);
   test('there are not more warnings than anybody reads, nor longer ones', () => {
     const { warnings } = read(`${BASE}${Array.from({ length: 150 }, (_, i) => `u${i} = 1\n`).join('')}`);
     expect(warnings).toHaveLength(101);
+    expect(warnings[0]).toBe('g.cfg:3:1: u0 is unknown, and is ignored, as by xl');
     expect(warnings.at(-1)).toBe('g.cfg: there are 50 more warnings');
     expect(read(`${BASE}vif = ['${'x'.repeat(9000)}=1']`).warnings[0].length).toBeLessThan(1100);
   });

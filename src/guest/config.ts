@@ -186,7 +186,7 @@ class Settings {
       const row = KEYS.get(name);
       if (row?.verdict === 'done' || isNothing(value)) continue;
       if (row === undefined) {
-        const like = keyLike(name);
+        const like = this.warned.length < MAX_WARNINGS ? keyLike(name) : undefined;
         const hint = like === undefined ? '' : ` (is ${like} meant?)`;
         this.warn(setting, `${name} is unknown, and is ignored, as by xl${hint}`);
       } else if (row.verdict === 'refused')

@@ -65,6 +65,8 @@ vif=[]`;
     ['acpi = True', '1:8', 'acpi = True'],
     ['disk = ( "x", )', '1:8', 'disk = ( "x", )'],
     ['if 1:\n  a = 1', '1:4', 'if 1:'],
+    ['try:\n  a = 1', '1:4', 'try:'],
+    ['a = 1\npass\nb = 2', '2:5', 'pass'],
   ])('%j looks like Python, and the message shows the line', (source, place, line) => {
     expect(() => parse(source)).toThrow(`g.cfg:${place}: `);
     expect(() => parse(source)).toThrow(/[.] This looks like Python, which neither xl nor Stillpoint runs; /);
@@ -78,6 +80,19 @@ vif=[]`;
       expect(() => parse(source)).not.toThrow('Python');
     },
   );
+
+  test('a long line that is wrong is refused at once, and not shown whole', () => {
+    for (const line of ['a = "', `a = (${"'".repeat(9)}`, `a = 1 ${'b'.repeat(5000)} `]) {
+      let message = '';
+      try {
+        parse(`${line}${'\\"'.repeat(200_000)}`);
+      } catch (error) {
+        message = (error as Error).message;
+      }
+      expect(message.length).toBeGreaterThan(0);
+      expect(message.length).toBeLessThan(400);
+    }
+  });
 
   test('lists nest', () => {
     expect(parse('vnuma = [ [ "pnode=0", "size=1000" ], [ "pnode=1" ] ]')).toEqual({

@@ -106,6 +106,8 @@ const PYTHON =
 /** What is nowhere in a configuration but in strings and comments. */
 const PYTHON_SIGNS = /[-+.():%{}\\]/;
 const MAX_SHOWN = 100;
+/** More of a line is not looked at. */
+const MAX_LOOKED_AT = 1000;
 
 /** Whether a line in which something is wrong is Python, as configurations of xm were. */
 function isPython(line: string): boolean {
@@ -120,6 +122,8 @@ class Scanner {
   private at = 0;
   private line = 1;
   private lineStart = 0;
+  /** Of the line before: a line end is a token of the line that it ends. */
+  private lastStart = 0;
   private readonly source: string;
   token!: Token;
 
@@ -137,7 +141,11 @@ class Scanner {
   }
   /** Fails for what is no syntax of a configuration. */
   syntax(message: string, position: Position = this.token): never {
-    const line = (this.source.split('\n', position.line).pop() as string).trim();
+    const start = position.line === this.line ? this.lineStart : this.lastStart;
+    const line = this.source
+      .slice(start, start + MAX_LOOKED_AT)
+      .replace(/\n.*/s, '')
+      .trim();
     if (!isPython(line)) this.fail(message, position);
     const shown = line.length > MAX_SHOWN ? `${line.slice(0, MAX_SHOWN)}...` : line;
     this.fail(
@@ -166,6 +174,7 @@ class Scanner {
       if (blank !== undefined) continue;
       if (sign === '\n') {
         this.line++;
+        this.lastStart = this.lineStart;
         this.lineStart = this.at;
       }
       if (name !== undefined) this.token = { kind: 'name', text, ...position };
@@ -182,7 +191,7 @@ class Scanner {
 
   describe(): string {
     if (this.token.kind === 'end') return 'the end of the file';
-    return this.is('\n') ? 'the end of the line' : `"${this.token.text}"`;
+    return this.is('\n') ? 'the end of the line' : `"${this.token.text.slice(0, MAX_SHOWN)}"`;
   }
 }
 
