@@ -10,7 +10,7 @@ import { DEFAULT_PLATFORM, loadPlatform } from '../host/platforms.js';
 import { check } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
 import { parseJson } from '../protocol/json.js';
-import { between, fields, many, named, quantity, text } from '../protocol/shapes.js';
+import { between, count, fields, many, named, quantity, text, yes } from '../protocol/shapes.js';
 
 const MAX_FOLDERS = 4096;
 
@@ -30,6 +30,15 @@ export interface HostConfig {
   readonly guestFileMib: number;
   /** How much space the cores of guests that crashed may use, in MiB; the newest stays in any case. */
   readonly coresMib: number;
+  /** How much memory all guests may have together, MiB; 0: 95 % of the machine's. */
+  readonly memoryMib: number;
+  /** How many domains there may be; 0: any number. */
+  readonly guests: number;
+  /** The most memory, MiB, and the most vCPUs that one guest may have; 0: as any guest. */
+  readonly guestMemoryMib: number;
+  readonly guestVcpus: number;
+  /** Guests may have more memory than the host has. */
+  readonly overcommit: boolean;
   /** Folders that guests' processes may write to, besides their own and their disks. This is for other runners. */
   readonly guestFolders: readonly string[];
   /** Ports for the data of arriving guests, "FIRST-LAST"; "" for any. */
@@ -60,6 +69,11 @@ const hostConfig: v.GenericSchema<unknown, HostConfig> = fields({
   guestProcesses: quantity,
   guestFileMib: quantity,
   coresMib: between(0, 2 ** 30),
+  memoryMib: count,
+  guests: count,
+  guestMemoryMib: count,
+  guestVcpus: count,
+  overcommit: yes,
   guestFolders: many(
     v.pipe(text(4096), v.startsWith('/', 'a folder by its whole path is expected')),
     MAX_FOLDERS,
@@ -83,6 +97,11 @@ function defaults() {
     guestProcesses: 1024,
     guestFileMib: 65_536,
     coresMib: 16_384,
+    memoryMib: 0,
+    guests: 0,
+    guestMemoryMib: 0,
+    guestVcpus: 0,
+    overcommit: false,
     guestFolders: [] as readonly string[],
     dataPorts: '',
     greetingS: 10,

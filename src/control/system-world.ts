@@ -8,6 +8,7 @@ import { systemChance, systemClock } from '../os/clock.js';
 import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';
 import { systemFiles } from '../os/files.js';
 import { connectOwnSocket, readForeign } from '../os/foreign-directory.js';
+import { hostMemory } from '../os/host-memory.js';
 import { killedBecause, wordsOfEnd } from '../os/process-end.js';
 import { loadIdentity } from '../transport/identity.js';
 import { connectPeer } from '../transport/peer.js';
@@ -67,6 +68,7 @@ export const systemWorld: World = {
   hosts: {
     connect: (dir, peer, trusted, handlers) => connectPeer(peer, loadIdentity(dir), trusted, handlers),
   },
+  memory: hostMemory,
   boot: thisBoot(),
   get self() {
     return { pid: process.pid, startTicks: startTicks(process.pid) ?? 0, boot: thisBoot() };

@@ -70,6 +70,13 @@ export interface SavedImages {
   open(path: string): Promise<SavedImage>;
 }
 
+/** The memory of this machine, or of the cgroup that it is limited by, KiB. */
+export interface HostMemory {
+  readonly totalKib: number;
+  /** What new processes can have without taking it from others. */
+  readonly availableKib: number;
+}
+
 export interface World {
   readonly clock: Clock;
   readonly chance: Chance;
@@ -77,6 +84,7 @@ export interface World {
   readonly processes: GuestProcesses;
   readonly images: SavedImages;
   readonly hosts: OtherHosts;
+  memory(): HostMemory;
   /** The boot of this host: another one after each start of the machine, or of its container. */
   readonly boot: string;
   /** The daemon's own process. */

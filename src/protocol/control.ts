@@ -39,6 +39,10 @@ const ofGuest = {
 };
 const number = between(0, MAX_NUMBER);
 const paused = v.optional(is(yes, 'whether it stays paused'), false);
+const overcommit = v.optional(
+  is(yes, 'whether it is made also if the host has not the memory for it'),
+  false,
+);
 const force = v.optional(is(yes, 'whether it is taken away without asking the guest'), false);
 const whichDevice = is(someText(256), 'its name, number or address');
 const shutdownParams = {
@@ -270,9 +274,9 @@ export const CONTROL = {
   }),
   info: request('Tells what this host is.', { params: {}, answer: hostInfo }),
   create: request('Makes a guest of an xl.cfg, and starts it.', {
-    params: { ...configParams, paused },
+    params: { ...configParams, paused, overcommit },
     answer: createdRow,
-    errors: ['bad-config', 'name-taken', 'bad-state', 'crashed', 'timed-out'],
+    errors: ['bad-config', 'name-taken', 'bad-state', 'no-room', 'crashed', 'timed-out'],
   }),
   define: request(
     'Makes a guest of an xl.cfg known to this host, and does not start it. A definition of the same guest is replaced, and its autostart stays.',
@@ -298,9 +302,9 @@ export const CONTROL = {
     ),
   }),
   start: request('Starts a guest that is known here and does not run.', {
-    params: { ...ofGuest, paused },
+    params: { ...ofGuest, paused, overcommit },
     answer: domainRow,
-    errors: [...RESTING, 'bad-config', 'name-taken', 'crashed', 'timed-out'],
+    errors: [...RESTING, 'bad-config', 'name-taken', 'no-room', 'crashed', 'timed-out'],
   }),
   autostart: request(
     'Says whether a guest is started with its host. One that was not defined is from now on.',
@@ -354,9 +358,9 @@ export const CONTROL = {
     errors: [...RESTING, 'crashed', 'timed-out'],
   }),
   restore: request('Makes a guest of a file that `save` has written.', {
-    params: { path: is(someText(4096), "path of the file, on the daemon's host"), paused },
+    params: { path: is(someText(4096), "path of the file, on the daemon's host"), paused, overcommit },
     answer: domainRow,
-    errors: ['bad-image', 'name-taken', 'not-trusted', 'bad-state', 'crashed', 'timed-out'],
+    errors: ['bad-image', 'name-taken', 'no-room', 'not-trusted', 'bad-state', 'crashed', 'timed-out'],
   }),
   migrate: request('Moves a running guest to another host; `progress` notices come meanwhile.', {
     params: {

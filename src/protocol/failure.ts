@@ -19,6 +19,8 @@ export const EXIT_STATUS = {
   'not-trusted': 11,
   io: 12,
   crashed: 13,
+  /** The host has no room for the guest: its memory, or a limit of its configuration. */
+  'no-room': 14,
   internal: 1,
 } as const;
 

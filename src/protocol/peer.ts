@@ -115,7 +115,7 @@ export const PEER = {
           false,
         ),
       }),
-      errors: ['move-failed', 'bad-state', 'name-taken', 'not-trusted', 'crashed', 'timed-out'],
+      errors: ['move-failed', 'bad-state', 'name-taken', 'no-room', 'not-trusted', 'crashed', 'timed-out'],
     },
   ),
   clock: request("Tells this host's wall clock, so that the source sees how far its own is off.", {

@@ -14,7 +14,9 @@ import { makeProgram } from '../../src/cli/program.js';
 import type { HostDaemon as Daemon } from '../../src/control/host-daemon.js';
 import type { DomainRow } from '../../src/protocol/control.js';
 import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
+import { until } from '../migration/hosts.js';
 import { FAKE_PLATFORM, type FakeStore } from '../support/fake-platform.js';
+
 import { testPort } from '../support/ports.js';
 import { type Result, Verbs, verbTable } from './verb-table.js';
 
@@ -110,8 +112,13 @@ function run(...args: string[]): Promise<Result> {
 
 describe('verbs on a platform that is not the standalone one', () => {
   const root = mkdtempSync(join(tmpdir(), 'stillpoint-fake-'));
-  const a = new FakeHost(root, 'A', { firstDomid: 5, xenVersion: '4.14.1' });
-  const b = new FakeHost(root, 'B', { firstDomid: 400 });
+  const a = new FakeHost(root, 'A', {
+    firstDomid: 5,
+    xenVersion: '4.14.1',
+    guestMemoryMib: 64,
+    memoryMib: 80,
+  });
+  const b = new FakeHost(root, 'B', { firstDomid: 400, guestMemoryMib: 32 });
   const verbs = new Verbs(() => ({ root, a, b }), run);
   const { at, json, create } = verbs;
 
@@ -149,6 +156,31 @@ describe('verbs on a platform that is not the standalone one', () => {
     });
     await at('a', 'destroy', name);
     expect(a.store.domains.has(domid)).toBe(false);
+  });
+
+  it('a guest that a host has no room for is refused, also in a move, and reboots where it is', async () => {
+    const large = await at('a', 'create', '--overcommit', verbs.config('frames = 16640').file);
+    expect(large.err).toContain('a guest may have 64 MiB here (guestMemoryMib); this one wants 65 MiB');
+    expect(large.status).toBe(14);
+    const { name, domid } = await create('frames = 10240');
+    const second = verbs.config('frames = 10496');
+    const refused = await at('a', 'create', second.file);
+    expect(refused.err).toMatch(
+      /may have 80 MiB together \(memoryMib\), and have 40 MiB; this one wants 41 MiB/,
+    );
+    expect(refused.status).toBe(14);
+    await json('a', 'create', '--overcommit', second.file);
+    await json('a', 'destroy', second.name);
+    const moved = await at('a', 'migrate', name, 'B');
+    expect(moved.err).toMatch(/a guest may have 32 MiB here.*the guest goes on here/);
+    expect(moved.status).toBe(7);
+    await json('a', 'create', '--overcommit', second.file);
+    await json('a', 'reboot', name);
+    const again = await until('it runs again', async () =>
+      (await json<DomainRow[]>('a', 'list')).find((row) => row.name === name && row.domid !== domid),
+    );
+    expect(again.memoryMib).toBe(40);
+    for (const one of [name, second.name]) await json('a', 'destroy', one);
   });
 
   it('disks are what the platform says: attached, refused, listed, copied with a migrating guest, detached', async () => {

@@ -10,12 +10,14 @@ import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../ver
 interface Options extends VerbOptions {
   readonly paused?: boolean;
   readonly console?: boolean;
+  readonly overcommit?: boolean;
 }
 
 export function register(program: Command): void {
   verb(program, 'create <file> [assignments...]', 'create a guest from a configuration file')
     .option('-p, --paused', 'leave it paused')
     .option('-c, --console', 'attach to its console')
+    .option('--overcommit', 'make it also if the host has not the memory for it')
     .action(async (file: string, assignments: string[], options: Options) => {
       let made: CreatedRow | undefined;
       await withDaemon(options, async (client) => {
@@ -26,6 +28,7 @@ export function register(program: Command): void {
           file,
           directory: resolve('.'),
           paused: options.paused === true,
+          overcommit: options.overcommit,
         });
         for (const warning of made.warnings ?? []) printNote(warning);
         if (options.json === true) printJson(made);

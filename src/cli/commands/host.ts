@@ -16,6 +16,7 @@ interface RunOptions {
   readonly config?: string;
   readonly plainLoopback?: boolean;
   readonly unconfined?: boolean;
+  readonly overcommit?: boolean;
   readonly iKnow?: boolean;
   readonly json?: boolean;
 }
@@ -35,13 +36,15 @@ async function run(options: RunOptions): Promise<void> {
     import('../../control/host-daemon.js'),
     import('../../os/log-output.js'),
   ]);
+  const opened = await openHostConfig(options.config, options.name);
   const log = pino({ base: { host: options.name } }, new LogOutput(STDERR));
   const daemon = new HostDaemon({
     dir: options.dir,
     listen: options.listen === undefined ? undefined : parseAddress(options.listen),
     plainLoopback: options.plainLoopback === true,
     unconfined: options.unconfined === true,
-    ...(await openHostConfig(options.config, options.name)),
+    ...opened,
+    config: { ...opened.config, overcommit: opened.config.overcommit || options.overcommit === true },
     log,
   });
   const port = await daemon.start().catch((error) => {
@@ -92,6 +95,7 @@ export function register(program: Command): void {
     .option('--dir <dir>', 'where it keeps its things (or STILLPOINT_DIR)', defaultDirectory())
     .option('--config <file>', 'what this host is like (docs/hosts.md)')
     .option('--plain-loopback', 'listen without encryption or proof of identity, on loopback only')
+    .option('--overcommit', 'guests may have more memory together than this host has (docs/domains.md)')
     .option('--unconfined', 'start guests also where their processes cannot be confined (docs/security.md)')
     .option('--i-know', 'root too may listen so, for all users of this machine')
     .option('--json', 'print JSON')

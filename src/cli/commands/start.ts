@@ -7,16 +7,22 @@ import { printJson, printLine, type VerbOptions, verb, withDaemon } from '../ver
 interface Options extends VerbOptions {
   readonly paused?: boolean;
   readonly console?: boolean;
+  readonly overcommit?: boolean;
 }
 
 export function register(program: Command): void {
   verb(program, 'start <guest>', 'start a guest that was defined, or that crashed')
     .option('-p, --paused', 'leave it paused')
     .option('-c, --console', 'attach to its console')
+    .option('--overcommit', 'make it also if the host has not the memory for it')
     .action(async (guest: string, options: Options) => {
       let made: DomainRow | undefined;
       await withDaemon(options, async (client) => {
-        made = await client.request('start', { guest, paused: options.paused === true });
+        made = await client.request('start', {
+          guest,
+          paused: options.paused === true,
+          overcommit: options.overcommit,
+        });
         if (options.json === true) printJson(made);
         else if (options.console !== true) printLine(`${made.name}: domain ${made.domid}`);
       });

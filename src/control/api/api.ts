@@ -175,7 +175,10 @@ const controlHandlers: Handlers<Control, Context> = {
   }),
   async create(params, daemon) {
     const { kept, warnings } = withoutWarnings(await readConfig(daemon, params));
-    const made = await row(daemon, await daemon.domains.create(kept, params.paused));
+    const made = await row(
+      daemon,
+      await daemon.domains.create(kept, params.paused, { overcommit: params.overcommit }),
+    );
     return { ...made, warnings };
   },
   define: async (params, daemon) => define(daemon, await readConfig(daemon, params, knownUuid(daemon))),
@@ -185,7 +188,7 @@ const controlHandlers: Handlers<Control, Context> = {
   defined: (_, daemon) => [...daemon.domains.definitions].map((one) => definedRow(daemon, one)),
   async start(params, daemon) {
     const definition = known(daemon, params.uuid ?? params.guest, params.guest);
-    return row(daemon, await daemon.domains.start(definition, params.paused));
+    return row(daemon, await daemon.domains.start(definition, params.paused, params.overcommit));
   },
   autostart: (params, daemon) => setAutostart(daemon, params.uuid ?? params.guest, params.guest, params.plan),
   async pause(params, daemon) {
@@ -242,7 +245,7 @@ const controlHandlers: Handlers<Control, Context> = {
     bytes: await dumpCore(daemon.world, resting(daemon, params), params.path),
   }),
   async restore(params, daemon) {
-    return row(daemon, await restoreDomain(daemon.domains, params.path, params.paused));
+    return row(daemon, await restoreDomain(daemon.domains, params.path, params.paused, params.overcommit));
   },
   migrate(params, daemon, { rpc }) {
     const { host, maxDowntimeMs, maxRounds, timeoutS, onTimeout, bandwidthMBs, clock, copyStorage } = params;

@@ -42,6 +42,8 @@ const RESTART_RETRY_MS = [1_000, 60_000] as const;
 export interface Replaced {
   readonly foreign?: readonly string[];
   readonly replaces?: number;
+  /** As in NewDomain. */
+  readonly overcommit?: boolean;
 }
 
 /** What DomainEnds uses of its host. */

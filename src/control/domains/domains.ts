@@ -22,6 +22,7 @@ import { DomainEnds, type MoveWatcher, type Replaced } from './domain-ends.js';
 import { DomainFiles, mustBeWanted } from './domain-files.js';
 import { DomainEvents } from './events.js';
 import { type DomainHooks, HostedDomain, type HostedDomainState, type IncomingRef } from './hosted-domain.js';
+import { mustHaveRoom } from './room.js';
 import type { ProcessPlaces } from './spawn.js';
 import { readDomids, readState } from './state-files.js';
 
@@ -42,6 +43,8 @@ export interface NewDomain {
   readonly foreign?: readonly string[];
   /** The guest is restored from a file. */
   readonly saved?: boolean;
+  /** It is made also if the host has not the memory for it. */
+  readonly overcommit?: boolean;
 }
 
 export interface DomainsOptions {
@@ -246,13 +249,18 @@ export class Domains {
   }
 
   /** Starts a guest that is known here and does not run. */
-  start(definition: Definition, paused: boolean): Promise<HostedDomain> {
+  start(definition: Definition, paused: boolean, overcommit = false): Promise<HostedDomain> {
     const { config, foreign, saved, uuid } = definition;
     const why = this.hindrance(uuid);
     if (why !== undefined) throw new Failure('bad-state', `${config.name} cannot be started: ${why}`);
     if (saved !== undefined)
       throw new Failure('bad-state', `${config.name} is in the file ${saved}; restore it`);
-    return this.create(config, paused, { foreign });
+    return this.create(config, paused, { foreign, overcommit });
+  }
+
+  private mustHaveRoom(wanted: NewDomain): void {
+    const others = [...this.all.values()].map(({ state }) => state);
+    mustHaveRoom(wanted, others, this.config, this.world.memory(), wanted.overcommit === true);
   }
 
   /** Creates a domain and its process, without a guest so far. `prepare` runs before the process starts. */
@@ -269,8 +277,10 @@ export class Domains {
       }
     }
     this.definitions.mustBeFree(name, uuid, this.hostName);
+    // A guest that reboots has its room.
+    if (wanted.replaces === undefined) this.mustHaveRoom(wanted);
     const domid = this.domid();
-    const { saved, ...kept } = wanted;
+    const { saved, overcommit: _, ...kept } = wanted;
     const domain = this.domain({
       ...kept,
       domid,

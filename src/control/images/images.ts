@@ -148,7 +148,12 @@ async function openSaved(domains: Domains, path: string): Promise<SavedGuest> {
  * Creates a guest from a saved image. Its configuration is treated as foreign unless this daemon itself has written
  * it. If this fails, no guest was started and the image is unchanged.
  */
-export async function restoreDomain(domains: Domains, path: string, paused: boolean): Promise<HostedDomain> {
+export async function restoreDomain(
+  domains: Domains,
+  path: string,
+  paused: boolean,
+  overcommit = false,
+): Promise<HostedDomain> {
   const { file, from, name, uuid, frames, saved } = await openSaved(domains, path);
   try {
     if (saved !== undefined) await domains.files.admit(saved.config, saved.foreign);
@@ -160,6 +165,7 @@ export async function restoreDomain(domains: Domains, path: string, paused: bool
       config: saved?.config ?? null,
       foreign: saved?.foreign,
       saved: true,
+      overcommit,
       incoming: null,
     });
     try {
