@@ -216,6 +216,25 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     });
   });
 
+  it('refuses requests for a guest that is being built, with the reason', async () => {
+    const { name, file } = config();
+    const made = json<DomainRow>('a', 'create', file);
+    const answer = await until('it is known', () =>
+      hosts()
+        .a.ask('pause', { guest: name })
+        .then(
+          () => 'paused',
+          (error: Error) => (error.message.includes('there is no domain') ? undefined : error.message),
+        ),
+    );
+    expect(answer).toBe(`domain ${name} is being built`);
+    await made;
+    await at('a', 'destroy', name);
+  });
+}
+
+/** Defines the tests of what is known of guests that do not run. Each verb is a program on the machine as it is: these run once. */
+export function knownGuestsTable({ hosts, at, json, config, create }: Verbs): void {
   it('defines guests, starts them, lists those that do not run, and forgets them', async () => {
     const uuid = '7a1c1ad0-5e57-4c1b-9e0a-00000000dead';
     const { name, file } = config(`uuid = "${uuid}"`);
@@ -265,7 +284,6 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
   });
 
   it('writes the core of a guest, and keeps core and console of one that crashes', async () => {
-    const { ask } = hosts().a;
     const { name, domid, uuid } = await create('onCrash = "coredump-restart"');
     const core = join(hosts().root, 'core');
     expect(await json('a', 'dump-core', name, core)).toEqual({
@@ -277,7 +295,7 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     expect(statSync(core).mode & 0o777).toBe(0o600);
     expect((await json<DomainRow[]>('a', 'list', name))[0].state).toMatch(/^[rb]-----$/);
     for (const text of ['hello\n', 'crash\n'])
-      await ask('type', { guest: name, data: Buffer.from(text).toString('base64') });
+      await hosts().a.ask('type', { guest: name, data: Buffer.from(text).toString('base64') });
     const again = await until('it runs again', async () => {
       const [row] = await json<DomainRow[]>('a', 'list');
       return row?.name === name && row.domid !== domid && row.state !== '----c-' ? row : undefined;
@@ -302,22 +320,6 @@ export function verbTable({ hosts, run, at, json, config, create }: Verbs): void
     expect(await json('a', 'start', name)).toMatchObject({ name, uuid });
     // It is one that `create` has made, as before.
     expect(await json('a', 'list', '--all')).toMatchObject({ defined: [] });
-    await at('a', 'destroy', name);
-  });
-
-  it('refuses requests for a guest that is being built, with the reason', async () => {
-    const { name, file } = config();
-    const made = json<DomainRow>('a', 'create', file);
-    const answer = await until('it is known', () =>
-      hosts()
-        .a.ask('pause', { guest: name })
-        .then(
-          () => 'paused',
-          (error: Error) => (error.message.includes('there is no domain') ? undefined : error.message),
-        ),
-    );
-    expect(answer).toBe(`domain ${name} is being built`);
-    await made;
     await at('a', 'destroy', name);
   });
 }

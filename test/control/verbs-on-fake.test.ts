@@ -18,7 +18,7 @@ import { until } from '../migration/hosts.js';
 import { FAKE_PLATFORM, type FakeStore } from '../support/fake-platform.js';
 
 import { testPort } from '../support/ports.js';
-import { type Result, Verbs, verbTable } from './verb-table.js';
+import { knownGuestsTable, type Result, Verbs, verbTable } from './verb-table.js';
 
 /** Imports a module from dist/, because the programs that a daemon starts are beside its own modules. */
 const built = <T>(module: string): Promise<T> => import(inRoot(`dist/${module}`));
@@ -140,6 +140,7 @@ describe('verbs on a platform that is not the standalone one', () => {
   });
 
   verbTable(verbs);
+  knownGuestsTable(verbs);
 
   it("a guest gets the platform's outer values, and its name is in the platform's xenstore", async () => {
     const { name, domid } = await create();
