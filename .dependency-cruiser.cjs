@@ -22,6 +22,7 @@ const layers = [
   'transport',
   'control',
   'appliance',
+  'xl',
   'cli',
 ];
 // Everything the guest touches: no Node API, so that it also runs in a worker or in a browser.

@@ -41,6 +41,7 @@ const BUDGETS: Readonly<Record<string, SoakBudget>> = {
   simulate: { takes: 12, minutes: 20, args: ['200000'] },
   tiers: { takes: 6, minutes: 25, args: ['--moved-in'], alone: true },
   twin: { takes: 3, minutes: 25, args: [] },
+  xl: { takes: 6, minutes: 15, args: [], apart: true },
   xen: { takes: 25, minutes: 40, args: [], apart: true },
 };
 

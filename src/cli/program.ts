@@ -43,6 +43,7 @@ import { register as uptime } from './commands/uptime.js';
 import { register as vcpuList } from './commands/vcpu-list.js';
 import { register as wrap } from './commands/wrap.js';
 import { register as xenstored } from './commands/xenstored.js';
+import { register as xl } from './commands/xl.js';
 
 const VERBS = [
   autostart,
@@ -86,6 +87,7 @@ const VERBS = [
   uptime,
   vcpuList,
   wrap,
+  xl,
 ];
 
 /**

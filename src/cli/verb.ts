@@ -36,7 +36,7 @@ export function fail(error: unknown, json: boolean | undefined): void {
 const EXIT_NO_READER = 141;
 
 /** The reader of our output has closed it (`| head`): the program ends silently. */
-function endWithReader(): void {
+export function endWithReader(): void {
   for (const stream of [process.stdout, process.stderr]) {
     if (stream.listenerCount('error') > 0) continue;
     stream.on('error', (error: NodeJS.ErrnoException) => {

@@ -84,6 +84,10 @@ export interface GuestRunner {
   dmesg(): string;
   /** Changes the toolstack's name; the guest's own view of its name stays the same. */
   rename(name: string): void;
+  /** Gives a vCPU a non-maskable interrupt; false if there is no such vCPU. */
+  nmi?(vcpu: number): boolean;
+  /** Other sizes in its configuration, for its next power-on. What it has now is for its kernel to change. */
+  resized(sizes: Partial<Pick<GuestConfig, 'onlineVcpus' | 'memoryKib'>>): void;
   /** Disks and networks, in the order in which they were attached. */
   devices(): readonly DeviceStatus[];
   /** Attaches a device to the running guest. The error says what is wrong. */

@@ -148,6 +148,8 @@ export class GuestService {
     points: () => this.points(),
     dmesg: () => this.dmesg(),
     shutdown: (wanted) => this.shutdown(wanted),
+    nmi: (wanted) => this.nmi(wanted),
+    resized: (wanted) => this.resized(wanted),
     rename: (wanted) => this.rename(wanted),
     devices: () => this.devices(),
     plug: (wanted) => this.held(() => this.plug(wanted)),
@@ -445,6 +447,14 @@ export class GuestService {
     return null;
   }
 
+  nmi({ vcpu }: With<'nmi'>): null {
+    if (this.free().nmi?.(vcpu) !== true) throw new Failure('usage', `the guest has no vCPU ${vcpu}`);
+    return null;
+  }
+  resized(sizes: With<'resized'>): null {
+    this.free().resized(sizes);
+    return null;
+  }
   rename({ name }: With<'rename'>): null {
     this.live().rename(name);
     return null;

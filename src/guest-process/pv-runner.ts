@@ -16,6 +16,7 @@ import { rehearse } from '../helper/rehearsal.js';
 import { uuidText } from '../helper/uuid.js';
 import type { Host } from '../host/host.js';
 import { crashText } from '../hypervisor/crash-report.js';
+import { sendNmi } from '../hypervisor/vcpu/vcpu-op.js';
 import type { MovableGuest } from '../migration/moving-guest.js';
 import { collectGarbage } from '../os/garbage.js';
 import { hugePages } from '../os/huge-pages.js';
@@ -311,6 +312,23 @@ class PvRunner implements GuestRunner {
 
   dmesg(): string {
     return this.log.map((line) => `(XEN) ${line}\n`).join('');
+  }
+
+  nmi(vcpu: number): boolean {
+    const v = this.guest.domain.state.vcpus[vcpu];
+    if (v === undefined) return false;
+    sendNmi(this.guest.domain.state, v);
+    this.loop.kick();
+    return true;
+  }
+
+  resized({ onlineVcpus, memoryKib }: Partial<Pick<GuestConfig, 'onlineVcpus' | 'memoryKib'>>): void {
+    const { config } = this;
+    this.config = {
+      ...config,
+      onlineVcpus: onlineVcpus ?? config.onlineVcpus,
+      memoryKib: memoryKib ?? config.memoryKib,
+    };
   }
 
   rename(name: string): void {

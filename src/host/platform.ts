@@ -61,6 +61,8 @@ export interface ToolstackStore {
   removeDomain(domid: number, uuid: string): void;
   addDevice(domid: number, device: StoreDevice): void;
   removeDevice(domid: number, kind: string, devid: number): void;
+  /** Writes a node of the domain's home, `path` relative to it, as the toolstack does. */
+  set(domid: number, path: string, value: string): void;
   /**
    * `changed` is called for nodes in the domain's home that others changed. It replaces an earlier relay of the
    * domain.

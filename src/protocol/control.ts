@@ -10,6 +10,7 @@ import {
   domid,
   fields,
   is,
+  like,
   many,
   nothing,
   oneOf,
@@ -17,6 +18,7 @@ import {
   someText,
   text,
   uuid,
+  whole,
   words,
   yes,
 } from './shapes.js';
@@ -27,6 +29,8 @@ const MAX_NUMBER = 2_147_483;
 const MAX_DOMAINS = 0x7ff0;
 const MAX_DEVICES = 256;
 const MAX_VCPUS = 128;
+/** 16 TiB. */
+const MAX_KIB = 2 ** 34;
 const MAX_PRETENDED = 16;
 const MAX_KEPT_MOVES = 100;
 const MAX_CONFIG = 1 << 20;
@@ -427,6 +431,39 @@ export const CONTROL = {
     params: ofGuest,
     answer: many(networkRow, MAX_DEVICES),
     errors: RESTING,
+  }),
+  vcpuSet: request('Says how many of its vCPUs a guest shall have online; its kernel acts on that.', {
+    params: { ...ofGuest, online: is(whole(1, MAX_VCPUS), 'so many, beginning with the first') },
+    answer: nothing,
+    errors: RESTING,
+  }),
+  memSet: request("Says how much memory a guest shall have; its kernel's balloon driver acts on that.", {
+    params: { ...ofGuest, targetKib: is(whole(1, MAX_KIB), 'so much, rounded down to pages', 'KiB') },
+    answer: nothing,
+    errors: RESTING,
+  }),
+  memMax: request('Says how much memory `memSet` may give to a guest.', {
+    params: {
+      ...ofGuest,
+      maxKib: is(whole(1, MAX_KIB), "not more than `maxmem` of the guest's configuration", 'KiB'),
+    },
+    answer: nothing,
+    errors: RESTING,
+  }),
+  sysrq: request("Sends a key to a guest's kernel, as Linux's magic SysRq has them.", {
+    params: { ...ofGuest, key: is(like(/^[ -~]$/, 'one printable character'), 'the key') },
+    answer: nothing,
+    errors: RESTING,
+  }),
+  trigger: request('Gives a vCPU of a guest a non-maskable interrupt.', {
+    params: { ...ofGuest, vcpu: v.optional(is(whole(0, MAX_VCPUS - 1), 'the vCPU'), 0) },
+    answer: nothing,
+    errors: RESTING,
+  }),
+  configUpdate: request('Gives a guest another configuration, from its next reboot on this host.', {
+    params: { ...ofGuest, ...configParams },
+    answer: fields({ warnings: warnings('what of the configuration has no effect') }),
+    errors: [...RESTING, 'bad-config'],
   }),
   points: request("Tells a guest's migration points.", {
     params: ofGuest,

@@ -85,6 +85,8 @@ const domainState = atLeast({
   vcpus: is(count, 'the most vCPUs that it may have'),
   memoryKib: is(count, 'the most memory that it may have', 'KiB'),
   config: is(v.nullable(keptConfig), 'its configuration; null where only its stream has it'),
+  next: v.optional(is(keptConfig, 'the configuration of its next power-on on this host')),
+  memoryLimitKib: v.optional(is(count, 'the most memory that `memSet` may give', 'KiB')),
   foreign: v.optional(is(many(path, MAX_FILES), 'files in that which no operator named')),
   process: is(v.nullable(processId), 'its process; null while there is none'),
   createdMs: is(v.number('a number is expected'), 'when it was made, since 1970', 'ms'),

@@ -179,6 +179,19 @@ export const GUEST = {
     answer: nothing,
     errors: ['bad-state', 'timed-out'],
   }),
+  nmi: openRequest('Gives a vCPU a non-maskable interrupt.', {
+    params: { vcpu: is(count, 'its number') },
+    answer: nothing,
+    errors: ['bad-state', 'usage'],
+  }),
+  resized: openRequest('The guest shall have other sizes, also when it reboots elsewhere.', {
+    params: {
+      onlineVcpus: v.optional(is(count, 'vCPUs that are to be online')),
+      memoryKib: v.optional(is(count, 'the memory that it is to have', 'KiB')),
+    },
+    answer: nothing,
+    errors: ['bad-state'],
+  }),
   rename: openRequest('Gives the guest another name for the toolstack.', {
     params: { name: is(text(256), 'the name') },
     answer: nothing,

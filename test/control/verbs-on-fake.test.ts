@@ -2,77 +2,16 @@
  * Tests the verbs on hosts of the tests' own platform: all that the daemons know of disks, clocks and outer values is
  * what the platform says. Nothing here needs root, disk files or a network; daemons and verbs run in this process.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AskDaemon, askDaemon } from '../../scripts/lib/raw-daemon.js';
-import { compiled, inRoot } from '../../scripts/lib/root.js';
 import { makeProgram } from '../../src/cli/program.js';
-import type { HostDaemon as Daemon } from '../../src/control/host-daemon.js';
 import type { DomainRow } from '../../src/protocol/control.js';
-import { initIdentity, loadIdentity, trust } from '../../src/transport/identity.js';
 import { until } from '../migration/hosts.js';
-import { FAKE_PLATFORM, type FakeStore } from '../support/fake-platform.js';
-
-import { testPort } from '../support/ports.js';
+import { FakeHost, openBoth } from './fake-host.js';
 import { knownGuestsTable, type Result, Verbs, verbTable } from './verb-table.js';
-
-/** Imports a module from dist/, because the programs that a daemon starts are beside its own modules. */
-const built = <T>(module: string): Promise<T> => import(inRoot(`dist/${module}`));
-const { openHostConfig } =
-  await built<typeof import('../../src/control/host-config.js')>('control/host-config.js');
-const { HostDaemon } =
-  await built<typeof import('../../src/control/host-daemon.js')>('control/host-daemon.js');
-const { systemWorld } =
-  await built<typeof import('../../src/control/system-world.js')>('control/system-world.js');
-
-/** The machine as it is, except that the daemon's user cannot give other users to guests' processes. */
-const WITHOUT_ROOT = {
-  ...systemWorld,
-  processes: Object.create(systemWorld.processes, {
-    haveOwnUsers: { value: false },
-  }) as typeof systemWorld.processes,
-};
-
-class FakeHost {
-  readonly dir: string;
-  daemon!: Daemon;
-  port = 0;
-
-  constructor(
-    readonly root: string,
-    readonly name: string,
-    private readonly settings: object,
-  ) {
-    this.dir = join(root, name);
-  }
-
-  async open(): Promise<void> {
-    await initIdentity(this.dir);
-    const file = join(this.root, `${this.name}.json`);
-    const runner = compiled('test/support/disk-guest.ts').href;
-    writeFileSync(file, JSON.stringify({ platform: FAKE_PLATFORM, runner, ...this.settings }));
-    this.daemon = new HostDaemon({
-      ...(await openHostConfig(file, this.name)),
-      dir: this.dir,
-      listen: { host: '127.0.0.1', port: testPort(17_525 + this.name.charCodeAt(0) - 65) },
-      plainLoopback: false,
-      log: pino({ level: 'silent' }),
-      world: WITHOUT_ROOT,
-    });
-    this.port = await this.daemon.start();
-  }
-  get store(): FakeStore {
-    return this.daemon.platform.toolstackStore as FakeStore;
-  }
-  readonly ask: AskDaemon = (method, params) => askDaemon(this.dir, method, params);
-  list(): Promise<readonly DomainRow[]> {
-    return this.ask('list', {});
-  }
-}
 
 let last: Promise<unknown> = Promise.resolve();
 
@@ -122,20 +61,9 @@ describe('verbs on a platform that is not the standalone one', () => {
   const verbs = new Verbs(() => ({ root, a, b }), run);
   const { at, json, create } = verbs;
 
-  beforeAll(async () => {
-    await a.open();
-    await b.open();
-    trust(a.dir, 'A', loadIdentity(a.dir)!.certificate, `127.0.0.1:${a.port}`, ['control']);
-    trust(a.dir, 'B', loadIdentity(b.dir)!.certificate, `127.0.0.1:${b.port}`, ['move']);
-    trust(b.dir, 'A', loadIdentity(a.dir)!.certificate, `127.0.0.1:${a.port}`, ['move']);
-    for (const host of [a, b]) await host.ask('trustChanged', {});
-  });
+  beforeAll(() => openBoth(a, b));
   afterAll(async () => {
-    for (const host of [a, b]) {
-      for (const { domid } of await host.list().catch(() => []))
-        await host.ask('destroy', { guest: String(domid) }).catch(() => undefined);
-      host.daemon?.close();
-    }
+    for (const host of [a, b]) await host.close();
     rmSync(root, { recursive: true, force: true });
   });
 

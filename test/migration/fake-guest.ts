@@ -382,6 +382,10 @@ export class FakeGuest implements MovableGuest, IncomingRunner, GuestRunner {
   async unplug(): Promise<boolean> {
     return false;
   }
+  nmi(vcpu: number): boolean {
+    return vcpu === 0;
+  }
+  resized(): void {}
   rename(name: string): void {
     this.name = name;
   }

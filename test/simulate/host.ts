@@ -366,6 +366,7 @@ export class SimulatedHost implements Place {
       toolstackStore: {
         addDomain: ({ domid }) => this.shown.add(domid),
         rename: () => undefined,
+        set: () => undefined,
         removeDomain: (domid) => this.shown.delete(domid),
         addDevice: () => undefined,
         removeDevice: () => undefined,

@@ -88,6 +88,9 @@ export class FakeStore implements ToolstackStore {
   removeDevice(domid: number, kind: string, devid: number): void {
     this.devices.delete(`${domid}/${kind}/${devid}`);
   }
+  set(domid: number, path: string, value: string): void {
+    this.written.set(`${domid}/${path}`, value);
+  }
   relay(domid: number): DomainRelay {
     return {
       write: (nodes: readonly HostNode[]) => {

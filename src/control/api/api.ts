@@ -27,6 +27,7 @@ import { dumpCore } from '../domains/core.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
 import type { HostDaemon } from '../host-daemon.js';
 import { restoreDomain, saveDomain } from '../images/images.js';
+import { configUpdate, memMax, memSet, vcpuSet } from './adjust-requests.js';
 import {
   define,
   definedRow,
@@ -273,6 +274,19 @@ const controlHandlers: Handlers<Control, Context> = {
   networkDetach: (params, daemon) =>
     networkDetach(daemon.domains, resting(daemon, params), params.which, params.force),
   networkList: (params, daemon) => networkList(guest(daemon, params)),
+  vcpuSet: (params, daemon) => vcpuSet(daemon, resting(daemon, params), params.online),
+  memSet: (params, daemon) => memSet(daemon, resting(daemon, params), params.targetKib),
+  memMax: (params, daemon) => memMax(daemon, resting(daemon, params), params.maxKib),
+  sysrq(params, daemon) {
+    daemon.platform.toolstackStore.set(resting(daemon, params).domid, 'control/sysrq', params.key);
+    return null;
+  },
+  trigger: (params, daemon) => resting(daemon, params).ask('nmi', { vcpu: params.vcpu }),
+  async configUpdate(params, daemon) {
+    const { uuid } = guest(daemon, params).state;
+    const config = await readConfig(daemon, params, () => uuid);
+    return configUpdate(daemon, resting(daemon, params), config);
+  },
   trustChanged(_, daemon) {
     daemon.trustChanged();
     return null;

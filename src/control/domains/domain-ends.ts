@@ -119,7 +119,7 @@ export class DomainEnds {
     if (wanted === 'preserve')
       await this.untilDone(domain, 'that ended is not on record yet', known, () => domain.save());
     else if ((wanted === 'restart' || wanted === 'coredump-restart') && config !== null)
-      await this.restart(domain, config);
+      await this.restart(domain, domain.state.next ?? config);
     else if (exit.reason === 'crash') await this.discardUntilDone(domain, 'crash');
     else await this.discardUntilDone(domain, exit.reason === 'saved' ? 'saved' : 'destroyed');
   }

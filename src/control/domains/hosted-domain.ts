@@ -48,6 +48,10 @@ export interface HostedDomainState {
   vcpus: number;
   readonly memoryKib: number;
   config: GuestConfig | null;
+  /** The configuration of its next power-on on this host (`config-update`). */
+  next?: GuestConfig;
+  /** The most memory that `memSet` may give, if somebody has set that. */
+  memoryLimitKib?: number;
   /** Files in its configuration that a peer or a saved file named: they must lie in this host's folders. */
   foreign?: readonly string[];
   process: ProcessId | null;

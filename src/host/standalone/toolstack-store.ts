@@ -88,6 +88,10 @@ export class HostXenstore implements ToolstackStore {
     this.dom0.write(`/vm/${uuid}/name`, name);
   }
 
+  set(domid: number, path: string, value: string): void {
+    this.dom0.write(`/local/domain/${domid}/${path}`, value);
+  }
+
   removeDomain(domid: number, uuid: string): void {
     this.relays.get(domid)?.stop();
     this.relays.delete(domid);

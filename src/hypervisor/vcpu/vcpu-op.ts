@@ -112,10 +112,7 @@ export function vcpuOp(d: VcpuOpState): number {
     }
     case V.VCPUOP_send_nmi:
       if (!args.isNull(2)) return -EINVAL;
-      if (!v.nmiPending) {
-        v.nmiPending = true;
-        d.events.unblock(v);
-      }
+      sendNmi(d, v);
       return 0;
     case V.VCPUOP_register_vcpu_time_memory_area: {
       if (!guest.copyIn(self.id, arg, 8)) return -EFAULT;
@@ -130,6 +127,13 @@ export function vcpuOp(d: VcpuOpState): number {
     default:
       return -ENOSYS;
   }
+}
+
+/** Gives a vCPU a non-maskable interrupt: by VCPUOP_send_nmi, or by `xl trigger`. */
+export function sendNmi(d: EventState, v: VcpuContext): void {
+  if (v.nmiPending) return;
+  v.nmiPending = true;
+  d.events.unblock(v);
 }
 
 /** Moves a vcpu_info into one of the guest's pages, which is possible once in a vCPU's life. */
