@@ -19,6 +19,7 @@ import { SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend } 
 import { cpuFault } from './cpu-check.js';
 import { HelperConsole } from './helper-console.js';
 import type { HelperMoves } from './helper-moves.js';
+import { KernelLog } from './kernel-log.js';
 import { type MoveOrder, readMoveOrder } from './move-order.js';
 import { type MoveSettings, readMoveSettings } from './move-settings.js';
 import { OwnDevices } from './own-devices.js';
@@ -113,6 +114,8 @@ export class HelperDomain {
       log: (line) => this.log(line),
     });
     this.published = new Published(this.host.store);
+    const { dev = '/dev' } = this.places.host;
+    const unfollow = KernelLog.follow(`${dev}/kmsg`, (line) => this.published?.log(line));
     try {
       this.show('starting');
       if (moves !== undefined) this.transfers = await this.openMoves(moves);
@@ -123,6 +126,7 @@ export class HelperDomain {
       writeFileSync(this.places.reason, `${end.reason}\n`);
       return 'ended';
     } finally {
+      unfollow();
       this.transfers?.close();
       await Promise.race([
         this.published.settled(),
