@@ -21,7 +21,14 @@ import { CONTROL_KEY, CONTROL_SOCKET } from '../protocol/session.js';
 import type { Right } from '../protocol/table.js';
 import { listener } from '../protocol/table.js';
 import { loadIdentity, TrustedHosts } from '../transport/identity.js';
-import { type Caller, listenForPeers, type PeerAddress } from '../transport/peer.js';
+import {
+  type Caller,
+  greet,
+  isOwnAddress,
+  listenForPeers,
+  OWN,
+  type PeerAddress,
+} from '../transport/peer.js';
 import { serveConnection } from '../transport/serve.js';
 import { control, peer as peerRequests } from './api/api.js';
 import { XENSTORE_SOCKET } from './control-files.js';
@@ -44,6 +51,7 @@ export interface HostOptions extends ConfiguredHost {
   readonly unconfined?: boolean;
 }
 
+const MOVE_ONLY: ReadonlySet<Right> = new Set<Right>(['move']);
 const ALL_RIGHTS: ReadonlySet<Right> = new Set<Right>(['move', 'control']);
 
 /** How long the daemon waits for guests' processes before it starts to listen, ms. */
@@ -249,6 +257,7 @@ export class HostDaemon {
   /** The rights that a peer has now; undefined if it is no longer trusted. */
   private rightsOf(peer: string | undefined): ReadonlySet<Right> | undefined {
     if (peer === undefined) return ALL_RIGHTS;
+    if (peer === OWN) return MOVE_ONLY;
     const entry = this.trusted.all().find((t) => t.fingerprint === peer);
     return entry === undefined ? undefined : new Set(entry.allow);
   }
@@ -258,22 +267,33 @@ export class HostDaemon {
     this.trusted.forget();
     const fingerprints = new Set(this.trusted.all().map((t) => t.fingerprint));
     for (const [rpc, peer] of this.connections)
-      if (peer !== undefined && !fingerprints.has(peer)) rpc.destroy();
+      if (peer !== undefined && peer !== OWN && !fingerprints.has(peer)) rpc.destroy();
   }
 
   /** Connects to another host's daemon. */
   private async connect(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc> {
     const trusted = this.trusted.all();
-    const fingerprint = trusted.find((t) => t.name === peer.name)?.fingerprint;
-    const rpc = await this.world.hosts.connect(this.dir, peer, trusted, {
+    const own = isOwnAddress(peer);
+    const fingerprint = own ? OWN : trusted.find((t) => t.name === peer.name)?.fingerprint;
+    const noted: RpcHandlers = {
       ...handlers,
       closed: (rpc) => {
         this.connections.delete(rpc);
         handlers.closed?.(rpc);
       },
-    });
+    };
+    const rpc = own
+      ? await this.connectSelf(peer, noted)
+      : await this.world.hosts.connect(this.dir, peer, trusted, noted);
     if (!rpc.closed) this.connections.set(rpc, fingerprint);
     return rpc;
+  }
+
+  /** A connection to this daemon itself, without a network. */
+  private connectSelf(peer: PeerAddress, handlers: RpcHandlers): Promise<Rpc> {
+    const [ours, theirs] = this.world.hosts.toItself();
+    this.accept(theirs, OWN, () => true);
+    return greet(ours, peer, handlers, this.world.clock);
   }
 
   /** Stops listening. The guests' processes continue to run. */

@@ -6,6 +6,7 @@ import { createImage, openImage } from '../migration/image-file.js';
 import { thisBoot } from '../os/boot.js';
 import { systemChance, systemClock } from '../os/clock.js';
 import { competeAgain, yieldToOthers } from '../os/cpu-priority.js';
+import { duplexPair } from '../os/duplex-pair.js';
 import { systemFiles } from '../os/files.js';
 import { connectOwnSocket, readForeign } from '../os/foreign-directory.js';
 import { hostMemory } from '../os/host-memory.js';
@@ -66,6 +67,7 @@ export const systemWorld: World = {
   processes,
   images: { create: createImage, open: openImage },
   hosts: {
+    toItself: duplexPair,
     connect: (dir, peer, trusted, handlers) => connectPeer(peer, loadIdentity(dir), trusted, handlers),
   },
   memory: hostMemory,

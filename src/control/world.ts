@@ -60,6 +60,8 @@ export interface GuestProcesses {
 }
 
 export interface OtherHosts {
+  /** The two ends of a connection of this daemon to itself. */
+  toItself(): [ByteStream, ByteStream];
   /** Connects to another host's daemon and sends the greeting, as the host with this directory. */
   connect(dir: string, peer: PeerAddress, trusted: readonly Trusted[], handlers: RpcHandlers): Promise<Rpc>;
 }

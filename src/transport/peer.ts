@@ -20,6 +20,14 @@ export interface PeerAddress {
   readonly port: number;
 }
 
+/** This host itself, as the destination of a guest that moves into another process here. */
+export const OWN_HOST = 'localhost';
+export const OWN_ADDRESS: PeerAddress = { name: OWN_HOST, host: '', port: 0 };
+/** Stands for the fingerprint of this host on a connection of it to itself. */
+export const OWN = 'this host';
+export const isOwnAddress = ({ name, host, port }: PeerAddress): boolean =>
+  name === OWN_HOST && host === '' && port === 0;
+
 export const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host) || host === '::ffff:127.0.0.1';
 
@@ -34,6 +42,7 @@ export function parseAddress(text: string): { host: string; port: number } {
 /** Finds a host by the name under which it is trusted, or by its address. */
 export function resolvePeer(wanted: string, trusted: readonly Trusted[], plain: boolean): PeerAddress {
   const named = trusted.find((t) => t.name === wanted);
+  if (named === undefined && wanted === OWN_HOST) return OWN_ADDRESS;
   if (named !== undefined) {
     if (named.address === '') {
       throw new Failure(

@@ -112,6 +112,27 @@ describe('verbs on a platform that is not the standalone one', () => {
     for (const one of [name, second.name]) await json('a', 'destroy', one);
   });
 
+  it('moves a guest into a new process on the same host', async () => {
+    const { name, domid, uuid, pid } = await create();
+    await json('a', 'autostart', name, 'on');
+    const moved = await at('a', 'migrate', '--json', name, 'localhost');
+    expect(moved.status, moved.err).toBe(0);
+    const stats = JSON.parse(moved.out) as { destination: string; domid: number };
+    expect(stats.destination).toBe('localhost');
+    const [row] = await json<DomainRow[]>('a', 'list');
+    expect(row).toMatchObject({ name, uuid, domid: stats.domid });
+    expect([row.domid, row.pid]).not.toEqual([domid, pid]);
+    expect([...a.store.domains.keys()]).toEqual([row.domid]);
+    expect(await json('a', 'list', '--all')).toMatchObject({
+      domains: [{ name }],
+      defined: [{ name, domid: row.domid, autostart: { order: 1000, delayS: 0 } }],
+    });
+    const [point] = await json<{ moves: number }[]>('a', 'points', name);
+    expect(point.moves).toBe(1);
+    await json('a', 'undefine', name);
+    await json('a', 'destroy', name);
+  });
+
   it('disks are what the platform says: attached, refused, listed, copied with a migrating guest, detached', async () => {
     const { name, domid } = await create();
     const refused = await at('a', 'block-attach', name, '/srv/disk.img,raw,xvdb,w');

@@ -191,6 +191,10 @@ export class Run extends Actor {
           }),
       },
       hosts: {
+        toItself: () => {
+          look();
+          return world.network.pair([host, this], [host, this]) as never;
+        },
         connect: async (_dir, peer, _trusted, handlers) => {
           const there = world.hosts[peer.port - FIRST_PORT];
           const stream = await world.reach(this, host, there, CONNECT_MS, (end) => there.run?.accept(end));

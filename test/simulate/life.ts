@@ -593,7 +593,11 @@ class Living {
         this.ask(
           host,
           'migrate',
-          { guest: name, host: `127.0.0.${to.index + 1}:${to.port}`, copyStorage: copy },
+          {
+            guest: name,
+            host: to === host ? 'localhost' : `127.0.0.${to.index + 1}:${to.port}`,
+            copyStorage: copy,
+          },
           (answer) => {
             if (answer?.ok !== undefined) this.told(guest, to, before, 'moved');
             const { error } = answer ?? {};
@@ -703,6 +707,8 @@ class Living {
         if (host.run.daemon!.moves.isMoving(domain)) return `${at} is moving`;
         const process = this.world.processes().find(({ pid }) => pid === state.process?.pid);
         if (state.phase === 'live' && process?.phase !== 'live') return `${at} ends, and nobody has noticed`;
+        if (state.phase === 'ended' && this.world.truth.guests.get(state.uuid)?.comesBack !== undefined)
+          return `${at} was lost, and is to be started again`;
         if (recovering !== undefined) return `${at} is being taken up`;
         if (restarting) return `${at} is being switched on again`;
         if (state.phase === 'building' || state.phase === 'incoming') return `${at} is ${state.phase}`;

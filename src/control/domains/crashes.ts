@@ -9,7 +9,7 @@
  * ID is the domain's generation, so that a daemon that starts again does not keep a crash twice.
  */
 import { join } from 'node:path';
-import { readOrSetAside, writeDurable } from '../../os/durable.js';
+import { readOrSetAside, removeUnfinished, writeDurable } from '../../os/durable.js';
 import type { GuestExit } from '../../protocol/guest-process.js';
 import type { HostConfig } from '../host-config.js';
 import type { World } from '../world.js';
@@ -72,8 +72,10 @@ export class Crashes {
       const path = join(this.dir, name, 'crash.json');
       const damaged = (message: string): void => this.context.log.error({ path }, message);
       const found = files.exists(path) ? readOrSetAside(path, readCrash, damaged, files) : undefined;
-      if (found !== undefined) this.all.set(found.id, found);
-      else if (!files.exists(`${path}.damaged`)) this.remove(join(this.dir, name));
+      if (found !== undefined) {
+        this.all.set(found.id, found);
+        removeUnfinished(join(this.dir, name), files);
+      } else if (!files.exists(`${path}.damaged`)) this.remove(join(this.dir, name));
     }
   }
 

@@ -35,6 +35,8 @@ export interface NewDomain {
   readonly incoming: IncomingRef | null;
   /** As in DomainState. */
   readonly defined?: HostedDomainState['defined'];
+  /** The domain from which its guest moves, on this host: until the guest is here, both have its name. */
+  readonly movesFrom?: number;
   /** An ended domain which this one replaces. */
   readonly replaces?: number;
   /** Images for the disks that arrive with the guest. */
@@ -208,12 +210,25 @@ export class Domains {
       const domain = this.all.get(Number(reference));
       if (domain !== undefined) return domain;
     } else {
+      // A guest that moves within this host has two domains for a while: it is where it lives.
+      let found: HostedDomain | undefined;
       for (const domain of this.all.values()) {
         const { name, uuid } = domain.state;
-        if (reference === name || reference === uuid) return domain;
+        if (reference !== name && reference !== uuid) continue;
+        if (found === undefined || this.lives(domain, found)) found = domain;
       }
+      if (found !== undefined) return found;
     }
     throw this.missing(called);
+  }
+
+  /**
+   * Of two domains of one guest, true if the guest has moved into this one from the other. (Of a guest that reboots, the
+   * older one counts until the new one runs.)
+   */
+  private lives({ state }: HostedDomain, { state: other }: HostedDomain): boolean {
+    const came = state.incoming !== null && (state.phase === 'live' || state.phase === 'ended');
+    return came && isNewer(state, other);
   }
 
   missing(called: string): Failure {
@@ -235,7 +250,11 @@ export class Domains {
   /** The domain of a guest, in whatever state. */
   ofGuest(uuid: string): HostedDomain | undefined {
     const key = uuid.toLowerCase();
-    return [...this.all.values()].find(({ state }) => state.uuid.toLowerCase() === key);
+    const all = [...this.all.values()].filter(({ state }) => state.uuid.toLowerCase() === key);
+    return all.reduce<HostedDomain | undefined>(
+      (found, one) => (found === undefined || this.lives(one, found) ? one : found),
+      undefined,
+    );
   }
 
   /** Why a guest that is known here cannot be started now; undefined if it can. */
@@ -259,7 +278,9 @@ export class Domains {
   }
 
   private mustHaveRoom(wanted: NewDomain): void {
-    const others = [...this.all.values()].map(({ state }) => state);
+    const others = [...this.all.values()]
+      .filter(({ domid }) => domid !== wanted.movesFrom)
+      .map(({ state }) => state);
     mustHaveRoom(wanted, others, this.config, this.world.memory(), wanted.overcommit === true);
   }
 
@@ -268,7 +289,7 @@ export class Domains {
     const { name, uuid } = wanted;
     checkName(name);
     for (const domain of this.all.values()) {
-      if (domain.domid === wanted.replaces) continue;
+      if (domain.domid === wanted.replaces || domain.domid === wanted.movesFrom) continue;
       if (domain.state.name === name || domain.state.uuid === uuid) {
         throw new Failure(
           'name-taken',
@@ -280,7 +301,7 @@ export class Domains {
     // A guest that reboots has its room.
     if (wanted.replaces === undefined) this.mustHaveRoom(wanted);
     const domid = this.domid();
-    const { saved, overcommit: _, ...kept } = wanted;
+    const { saved, overcommit: _, movesFrom: __, ...kept } = wanted;
     const domain = this.domain({
       ...kept,
       domid,

@@ -20,7 +20,7 @@ import type { MoveOptions, MoveProgress, MoveStats, StorageProgress } from '../.
 import type { Peer } from '../../protocol/peer.js';
 import type { Rpc, RpcHandlers } from '../../protocol/rpc.js';
 import type { AnswerOf, ParamsOf } from '../../protocol/table.js';
-import type { PeerAddress } from '../../transport/peer.js';
+import { isOwnAddress, OWN, type PeerAddress } from '../../transport/peer.js';
 import type { MoveWatcher } from '../domains/domain-ends.js';
 import { type Domains, mustBeOf } from '../domains/domains.js';
 import type { HostedDomain } from '../domains/hosted-domain.js';
@@ -88,7 +88,10 @@ export class Moves implements MoveWatcher {
       const known = this.domains.definitions.get(state.uuid);
       return known?.kept === 'defined' ? { autostart: known.autostart } : state.defined;
     },
-    undefine: (uuid, there) => this.domains.definitions.movedAway(uuid, there),
+    undefine: ({ uuid, peer, defined = false }) => {
+      // Within this host it is as it was.
+      if (!isOwnAddress(peer)) this.domains.definitions.movedAway(uuid, defined);
+    },
     persist: (file) => writeDurable(join(this.dir, `out-${file.handover}.json`), file, this.world.files),
     erase: (handover) => removeDurable(join(this.dir, `out-${handover}.json`), this.world.files),
     resume: async (domain) => {
@@ -282,7 +285,8 @@ export class Moves implements MoveWatcher {
       config = null,
       defined,
     } = request;
-    const foreign = config === null ? [] : await this.admit(config, request);
+    const from = this.ownGuest(caller, handover);
+    const foreign = config === null ? [] : await this.admit(config, request, from?.state);
     const version = STREAM_VERSIONS.find((v) => versions.includes(v));
     if (version === undefined) {
       throw new Failure(
@@ -307,7 +311,19 @@ export class Moves implements MoveWatcher {
     const { clock } = this.world;
     const expected = disks === undefined ? [] : images.expect(disks, handover);
     if (config !== null) images.mustBeOf(expected, disksOf(config.devices));
-    const wanted = { name, uuid, vcpus, memoryKib, config, foreign, defined, incoming: ref, disks: expected };
+    const wanted = {
+      name,
+      uuid,
+      vcpus,
+      memoryKib,
+      config,
+      foreign,
+      // Within this host its definition stays as it is.
+      defined: from === undefined ? defined : undefined,
+      incoming: ref,
+      disks: expected,
+      movesFrom: from?.domid,
+    };
     const domain = await this.domains.make(wanted, (made) =>
       within(
         images.make(expected).then(() => this.domains.files.giveImages(made, expected)),
@@ -323,7 +339,9 @@ export class Moves implements MoveWatcher {
       await move.open(caller.rpc);
       if (caller.rpc.closed) move.cut(caller.rpc);
       const keeps = defined !== undefined;
-      return { version, port, host: '', disks: expected.map((d) => d.devid), defined: keeps };
+      // The guest's process of the source is on this machine.
+      const host = from === undefined ? '' : this.loopback;
+      return { version, port, host, disks: expected.map((d) => d.devid), defined: keeps };
     } catch (error) {
       this.incoming.delete(handover);
       await this.domains.ends.abandon(domain, 'failed');
@@ -331,15 +349,30 @@ export class Moves implements MoveWatcher {
     }
   }
 
+  /** The domain of this host from which the guest comes, if this host itself sends it. */
+  private ownGuest({ fingerprint }: { fingerprint: string }, handover: string): HostedDomain | undefined {
+    if (fingerprint !== OWN) return undefined;
+    return [...this.outgoing.values()].find((move) => move.handover === handover)?.domain;
+  }
+
+  /** Where the processes of this host reach one another. */
+  private get loopback(): string {
+    const { listenHost } = this.options;
+    if (listenHost === '0.0.0.0') return '127.0.0.1';
+    return listenHost === '::' ? '::1' : listenHost;
+  }
+
   /** Checks the configuration of an announced guest; returns the files that it names. */
   private async admit(
     config: GuestConfig,
     announced: { name: string; uuid: string; vcpus: number; memoryKib: number },
-  ): Promise<string[]> {
+    own: { readonly foreign?: readonly string[] } | undefined,
+  ): Promise<readonly string[]> {
     mustBeOf(config, announced, 'the configuration');
     if (config.vcpus !== announced.vcpus || config.maxMemoryKib !== announced.memoryKib)
       throw new Failure('usage', 'the configuration is of a guest of another size than was announced');
-    const foreign = this.domains.files.namedFiles(config);
+    // What an operator has named for a guest of this host stays so.
+    const foreign = own === undefined ? this.domains.files.namedFiles(config) : (own.foreign ?? []);
     await this.domains.files.admit(config, foreign);
     return foreign;
   }

@@ -59,8 +59,8 @@ export interface OutgoingContext {
   travelling(domain: HostedDomain): Promise<readonly TravellingImage[]>;
   /** Whether the guest is defined here; undefined if it is not. */
   defined(domain: HostedDomain): ParamsOf<Peer, 'moveOpen'>['defined'];
-  /** The guest lives elsewhere: its definition here is of no use. `there`: the destination has one. */
-  undefine(uuid: string, there: boolean): void;
+  /** The guest lives elsewhere: its definition here is of no use, where that is another host. */
+  undefine(file: Omit<OutgoingFile, 'record'>): void;
   persist(file: OutgoingFile): void;
   erase(handover: string): void;
   /** The guest stays here: resumes it or, if its process died meanwhile, applies the policy for a crash. */
@@ -491,9 +491,9 @@ export class OutgoingMove {
    */
   private async dropGuest(): Promise<void> {
     const { domain } = this;
-    const { disks = [], inodes, uuid, defined = false } = this.file;
+    const { disks = [], inodes } = this.file;
     // Before anything else is removed: a host that is booted meanwhile must not start the guest.
-    await this.untilDone(() => this.context.undefine(uuid, defined));
+    await this.untilDone(() => this.context.undefine(this.file));
     if (domain !== undefined) await this.untilDone(() => this.context.drop(domain));
     this.context.retire(disks.map((path, i) => ({ path, ino: inodes?.[i] })));
   }

@@ -97,7 +97,6 @@ export class HostXenstore implements ToolstackStore {
     this.relays.delete(domid);
     for (const path of [
       `/local/domain/${domid}`,
-      `/vm/${uuid}`,
       `/libxl/${domid}`,
       `/local/domain/0/backend/console/${domid}`,
       `/local/domain/0/backend/vbd/${domid}`,
@@ -105,6 +104,11 @@ export class HostXenstore implements ToolstackStore {
     ]) {
       if (this.dom0.exists(path)) this.dom0.remove(path);
     }
+    // A guest that moves within this host has two domains for a while.
+    const vm = `/vm/${uuid}`;
+    const others = this.dom0.exists('/local/domain') ? this.dom0.list('/local/domain') : [];
+    if (others.some((other) => this.dom0.tryRead(`/local/domain/${other}/vm`) === vm)) return;
+    if (this.dom0.exists(vm)) this.dom0.remove(vm);
   }
 }
 
