@@ -463,7 +463,7 @@ export const CONTROL = {
   configUpdate: request('Gives a guest another configuration, from its next reboot on this host.', {
     params: { ...ofGuest, ...configParams },
     answer: fields({ warnings: warnings('what of the configuration has no effect') }),
-    errors: [...RESTING, 'bad-config'],
+    errors: [...RESTING, 'bad-config', 'no-room'],
   }),
   points: request("Tells a guest's migration points.", {
     params: ofGuest,

@@ -1,6 +1,6 @@
 /** `xl vcpu-set`, `mem-set`, `mem-max`, `sysrq`, `trigger`. */
 import { sizeKib } from './format.js';
-import { FAILED, type Session, XlEnd } from './session.js';
+import { ERROR_FAIL, FAILED, type Session, XlEnd } from './session.js';
 import type { XlCall } from './verb.js';
 
 export async function vcpuSet({ session, rest, has }: XlCall): Promise<number> {
@@ -16,7 +16,7 @@ export async function vcpuSet({ session, rest, has }: XlCall): Promise<number> {
     );
   await session.by(
     (client) => client.request('vcpuSet', { guest: name, uuid, online: wanted }),
-    (rc) => `libxl_set_vcpuonline failed domid=${domid} max_vcpus=${wanted}, rc: ${rc}`,
+    `libxl_set_vcpuonline failed domid=${domid} max_vcpus=${wanted}, rc: ${ERROR_FAIL}`,
   );
   return 0;
 }
@@ -69,8 +69,10 @@ export async function trigger({ session, rest }: XlCall): Promise<number> {
   if (rest[2] !== undefined && digits === null) session.say('Invalid vcpuid, using default vcpuid=0.\n');
   const vcpu = digits === null ? 0 : Number(digits[0]);
   // As with xl, the status does not say whether it was sent.
-  if (kind !== 'nmi') session.say(`libxl: error: Domain ${domid}:Send trigger '${kind}' failed`);
-  else
+  if (kind !== 'nmi') {
+    const why = /^(power|sleep)$/.test(kind) ? 'Invalid argument' : 'Function not implemented';
+    session.say(`libxl: error: Domain ${domid}:Send trigger '${kind}' failed: ${why}`);
+  } else
     await session
       .by((client) => client.request('trigger', { guest: name, uuid, vcpu }), '')
       .catch((error: Error) => session.say(error.message));

@@ -1,10 +1,18 @@
 /** `xl block-*`, `network-*`, `cd-*`. */
+import { existsSync } from 'node:fs';
 import { vdevNumber } from '../guest/disk-spec.js';
 import type { DiskRow, NetworkRow } from '../protocol/control.js';
+import { Failure } from '../protocol/failure.js';
 import { printable } from '../protocol/printable.js';
 import { left, right } from './format.js';
 import { FAILED, XlEnd } from './session.js';
 import type { XlCall } from './verb.js';
+
+/** How a verb ends if the words for a device cannot be read. */
+const misread =
+  (words: (why: string) => string) =>
+  (why: string, error: unknown): XlEnd | undefined =>
+    error instanceof Failure && error.code === 'usage' ? new XlEnd(FAILED, words(why)) : undefined;
 
 export const BLOCK_HEAD = `Vdev  BE  handle state evt-ch ring-ref ${left('BE-path', 30)}`;
 export const blockLine = (
@@ -37,7 +45,12 @@ export async function blockAttach({ session, rest }: XlCall): Promise<number> {
   const failed = 'libxl_device_disk_add failed.';
   const { name, uuid } = await session.guest(rest[0], failed);
   const spec = rest.slice(1).join(',');
-  await session.by((client) => client.request('blockAttach', { guest: name, uuid, spec }), failed);
+  await session.by(
+    (client) => client.request('blockAttach', { guest: name, uuid, spec }),
+    failed,
+    FAILED,
+    misread((why) => `command line: config parsing error in disk specification: ${why}`),
+  );
   return 0;
 }
 
@@ -84,6 +97,8 @@ export async function networkAttach({ session, rest }: XlCall): Promise<number> 
   const { warnings } = await session.by(
     (client) => client.request('networkAttach', { guest: name, uuid, spec }),
     failed,
+    FAILED,
+    misread((why) => `Invalid parameter: ${why}`),
   );
   for (const warning of warnings ?? []) session.say(`WARNING: ${warning}`);
   return 0;
@@ -110,5 +125,7 @@ export async function networkDetach({ session, rest }: XlCall): Promise<number> 
 /** Xen's PV interface for disks has no change of a medium: libxl refuses it for PV guests, too. */
 export async function cdInsert({ session, rest }: XlCall): Promise<number> {
   const { domid } = await session.guest(rest[0]);
+  const [, , path] = rest;
+  if (path !== undefined && !existsSync(path)) throw new XlEnd(FAILED, `Cannot stat file: ${path}`);
   throw new XlEnd(FAILED, `libxl: error: Domain ${domid}:cdrom-insert requires an HVM domain`);
 }

@@ -1,12 +1,20 @@
 /** The verbs that make, end and move domains. */
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { DomainRow } from '../client/index.js';
+import type { DomainRow, Watch } from '../client/index.js';
 import { readGuestConfig } from '../guest-process/device-requests.js';
 import { yajl } from './format.js';
 import { configJson } from './long.js';
 import { DOM0_NAME } from './machine.js';
-import { ERROR_FAIL, ERROR_INVAL, FAILED, type Session, USAGE, XlEnd } from './session.js';
+import {
+  ERROR_DOMAIN_NOTFOUND,
+  ERROR_FAIL,
+  ERROR_INVAL,
+  FAILED,
+  type Session,
+  USAGE,
+  XlEnd,
+} from './session.js';
 import type { XlCall } from './verb.js';
 
 /** A configuration file, with assignments as lines after its own. */
@@ -70,6 +78,7 @@ export async function create(call: XlCall): Promise<number> {
     (client) => client.request('create', { config: text, file, directory, paused }),
     '',
     -ERROR_FAIL,
+    (why) => (why.startsWith(`${file}:`) ? unreadable(why) : undefined),
   );
   for (const warning of made.warnings ?? []) session.say(`WARNING: ${warning}`);
   if (has('c')) await session.around.console(made.uuid);
@@ -77,11 +86,15 @@ export async function create(call: XlCall): Promise<number> {
   return 0;
 }
 
+/** As xl ends where its file cannot be read. */
+const unreadable = (why: string): XlEnd =>
+  new XlEnd(FAILED, `${why}\nFailed to parse config: Invalid argument`);
+
 function dryConfig(text: string, file: string, directory: string): string {
   try {
-    return `${yajl(configJson(readGuestConfig(text, file, directory)))}\n`;
+    return `${yajl(configJson(readGuestConfig(text, file, directory), false))}\n`;
   } catch (error) {
-    throw new XlEnd(FAILED, (error as Error).message);
+    throw unreadable((error as Error).message);
   }
 }
 
@@ -101,7 +114,7 @@ export async function destroy({ session, rest, has }: XlCall): Promise<number> {
   if (domid === 0) throw new XlEnd(FAILED, failed);
   const { name, uuid } = await session.guest(
     rest[0],
-    `libxl: error: Domain ${domid}:Non-existant domain\ndestroy failed (rc=${ERROR_INVAL})`,
+    `libxl: error: Domain ${domid}:there is no such domain\ndestroy failed (rc=${ERROR_DOMAIN_NOTFOUND})`,
   );
   await session.by((client) => client.request('destroy', { guest: name, uuid }), failed);
   return 0;
@@ -116,61 +129,67 @@ const ACKNOWLEDGE_S = 60;
 async function shutdownOrReboot(call: XlCall, kind: 'shutdown' | 'reboot'): Promise<number> {
   const { session, rest, has, count } = call;
   if (rest.length === 0 && !has('a')) throw new XlEnd(FAILED, 'You must specify -a or a domain id.\n');
-  const guests = has('a') ? await session.guests() : [await ofName(session, rest[0], kind)];
-  const ended: Promise<void>[] = [];
+  const guests = has('a') ? await running(session) : [await ofName(session, rest[0], kind)];
+  // Subscribed before they are asked, so that no end is missed.
+  const watch = has('w') ? await (await session.client()).watch() : undefined;
   for (const { domid, name, uuid } of guests) {
-    session.say(`${kind === 'reboot' ? 'Rebooting' : 'Shutting down'} domain ${domid}`);
-    // Subscribed before it is asked, so that its end is not missed.
-    if (has('w')) ended.push(deathOf(session, { domid, name, uuid }, count('w') > 1));
+    session.say(asked(kind, domid));
     await session.by(
       (client) => client.request(kind, { guest: name, uuid, timeoutS: ACKNOWLEDGE_S }),
       (rc) => `${kind} failed (rc=${rc})`,
     );
   }
-  if (has('w')) session.say(`Waiting for ${ended.length} domains`);
-  await Promise.all(ended);
+  if (watch !== undefined) {
+    session.say(`Waiting for ${guests.length} domains`);
+    await deathsOf(session, watch, new Set(guests.map(({ domid }) => domid)), count('w') > 1);
+  }
   return 0;
 }
 
-async function ofName(session: Session, called: string, kind: string) {
-  const { domid } = await session.find(called);
-  const failed = `${kind} failed (rc=${ERROR_FAIL})`;
-  if (domid === 0)
-    throw new XlEnd(
-      FAILED,
-      `libxl: error: Domain 0:${DOM0_NAME} is this machine, which xl does not end\n${failed}`,
-    );
-  return (await session.guest(called, `libxl: error: Domain ${domid}:Domain does not exist\n${failed}`)).row;
-}
+const asked = (kind: 'shutdown' | 'reboot', domid: number): string =>
+  `${kind === 'reboot' ? 'Rebooting' : 'Shutting down'} domain ${domid}`;
 
-/** Resolves when the domain has shut down; with `destroyed`, when it is gone. Each is said. */
-async function deathOf(
+/** Xen's SHUTDOWN_* of how a domain has ended. */
+const REASONS: Readonly<Record<string, number>> = { poweroff: 0, reboot: 1, crash: 3 };
+
+/** Resolves when these domains have shut down; with `destroyed`, when they are gone. Each is said. */
+async function deathsOf(
   session: Session,
-  { domid, name, uuid }: Pick<DomainRow, 'domid' | 'name' | 'uuid'>,
+  { events }: Watch,
+  waiting: Set<number>,
   destroyed: boolean,
 ): Promise<void> {
-  const client = await session.client();
-  for (;;) {
-    // The guest may live on as another domain after a reboot: this is about the one that was asked.
-    const row = await client.request('domain', { guest: name, uuid }).catch(() => undefined);
-    const gone = row === undefined || row.domid !== domid;
-    if (gone) {
-      session.say(`Domain ${domid} has been destroyed`);
-      return;
+  if (waiting.size === 0) return;
+  for await (const { domid, change, reason = '' } of events) {
+    if (!waiting.has(domid)) continue;
+    if (change === 'gone') session.say(`Domain ${domid} has been destroyed`);
+    else if (change !== 'ended') continue;
+    else {
+      session.say(`Domain ${domid} has been shut down, reason code ${REASONS[reason] ?? 0}`);
+      if (destroyed) {
+        session.say(`Domain ${domid} continue waiting for death`);
+        continue;
+      }
     }
-    if (/[sc]/.test(row.state)) {
-      const reason = row.state.includes('c') ? 3 : 0;
-      session.say(`Domain ${domid} has been shut down, reason code ${reason}`);
-      if (!destroyed) return;
-      session.say(`Domain ${domid} continue waiting for death`);
-      await untilGone(session, { name, uuid });
-      session.say(`Domain ${domid} has been destroyed`);
-      return;
-    }
-    await new Promise((done) => setTimeout(done, LOOK_MS));
+    waiting.delete(domid);
+    if (waiting.size === 0) return;
   }
 }
-const LOOK_MS = 100;
+
+/** Without those that have ended: they cannot answer. */
+const running = async (session: Session): Promise<DomainRow[]> =>
+  (await session.guests()).filter(({ state }) => !/[sc]/.test(state));
+
+async function ofName(session: Session, called: string, kind: 'shutdown' | 'reboot'): Promise<DomainRow> {
+  const { domid, row } = await session.find(called);
+  if (row !== undefined) return row;
+  const what =
+    domid === 0 ? `${DOM0_NAME} is this machine, which xl does not end` : 'there is no such domain';
+  throw new XlEnd(
+    FAILED,
+    `${asked(kind, domid)}\nlibxl: error: Domain ${domid}:${what}\n${kind} failed (rc=${ERROR_FAIL})`,
+  );
+}
 
 export async function console({ session, rest, value }: XlCall): Promise<number> {
   const type = value('t');
@@ -215,6 +234,11 @@ export async function save(call: XlCall): Promise<number> {
   await session.by(
     (client) => client.request('save', { guest: name, uuid, path, keep }),
     'Failed to save domain, resuming domain',
+    FAILED,
+    (why) =>
+      /^(ENOENT|EACCES|EISDIR|EROFS)/.test(why)
+        ? new XlEnd(FAILED, `Failed to open temp file ${rest[1]} for writing`)
+        : undefined,
   );
   if (has('p')) await session.by((client) => client.request('pause', { guest: name, uuid }), '');
   return 0;
@@ -270,8 +294,21 @@ export async function migrate({ session, rest, has, value }: XlCall): Promise<nu
   return 0;
 }
 
+export async function dumpCore({ session, rest }: XlCall): Promise<number> {
+  const { name, uuid } = await session.guest(rest[0]);
+  await session.by(
+    (client) => client.request('dumpCore', { guest: name, uuid, path: resolve(rest[1]) }),
+    (rc) => `core dump failed (rc=${rc})`,
+  );
+  return 0;
+}
+
 export async function configUpdate(call: XlCall): Promise<number> {
   const { session, rest, value, has, dryRun } = call;
+  if (rest.length === 0) {
+    call.help('config-update');
+    throw new XlEnd(FAILED, 'xl config-update requires a domain argument');
+  }
   session.say(
     'WARNING: xl now has better capability to manage domain configuration, avoid using this command when possible',
   );
@@ -291,6 +328,8 @@ export async function configUpdate(call: XlCall): Promise<number> {
   const { warnings } = await session.by(
     (client) => client.request('configUpdate', { guest: name, uuid, config: text, file, directory }),
     'failed to update configuration',
+    FAILED,
+    (why) => (why.startsWith(`${file}:`) ? unreadable(why) : undefined),
   );
   for (const warning of warnings ?? []) session.say(`WARNING: ${warning}`);
   return 0;

@@ -92,7 +92,7 @@ async function long(session: Session, wanted: Target | undefined): Promise<numbe
   for (const { domid, name, uuid } of rows) {
     // A domain that ends meanwhile is left out, as by xl.
     const config = await client.request('config', { guest: name, uuid }).catch(() => null);
-    if (config !== null) documents.push({ domid, config: configJson({ ...config, name }) });
+    if (config !== null) documents.push({ domid, config: configJson({ ...config, name }, true) });
   }
   session.around.out(`${yajl(documents)}\n\n`);
   return 0;
@@ -100,15 +100,20 @@ async function long(session: Session, wanted: Target | undefined): Promise<numbe
 
 export async function vmList({ session }: XlCall): Promise<number> {
   const all = [DOM0, ...(await session.guests())];
-  session.line('UUID                                  ID    name');
-  for (const { uuid, domid, name } of all) session.line(`${uuid}  ${domid}    ${left(name, 30)}`);
+  session.line(VM_HEAD);
+  for (const domain of all) session.line(vmLine(domain));
   return 0;
 }
+
+export const VM_HEAD = 'UUID                                  ID    name';
+export const vmLine = ({ uuid, domid, name }: Pick<Target, 'uuid' | 'domid' | 'name'>): string =>
+  `${uuid}  ${domid}    ${left(printable(name), 30)}`;
 
 /** A line of `xl vcpu-list`. */
 export interface VcpuRow {
   readonly id: number;
-  readonly state: 'running' | 'blocked' | 'offline';
+  /** `runnable`: it would run if its guest were not paused. */
+  readonly state: 'running' | 'blocked' | 'offline' | 'runnable';
   readonly seconds: number;
 }
 
@@ -131,10 +136,14 @@ export async function vcpuList({ session, rest }: XlCall): Promise<number> {
       session.line(vcpuLine(DOM0_NAME, 0, { id, state: 'running', seconds: s }, id));
     });
   const client = await session.client();
-  const show = async (domain: Pick<DomainRow, 'name' | 'domid' | 'uuid'>): Promise<void> => {
-    const { name, domid, uuid } = domain;
+  const show = async (domain: DomainRow): Promise<void> => {
+    const { name, domid, uuid, state } = domain;
+    const stands = state.includes('p');
     for (const { vcpus } of await client.request('vcpus', { guest: name, uuid }).catch(() => []))
-      for (const vcpu of vcpus) session.line(vcpuLine(name, domid, vcpu));
+      for (const vcpu of vcpus) {
+        const runnable = stands && vcpu.state === 'running';
+        session.line(vcpuLine(name, domid, runnable ? { ...vcpu, state: 'runnable' } : vcpu));
+      }
   };
   if (rest.length === 0) {
     dom0();
@@ -159,15 +168,23 @@ export async function uptime({ session, rest, has }: XlCall): Promise<number> {
     if (row !== undefined) rows.push(row);
     else if (domid === 0) rows.push(dom0);
   }
-  if (!short) session.line(`${left('Name', 33)} ${right('ID', 4)} Uptime`);
+  if (!short) session.line(UPTIME_HEAD);
   const clock = machine.now.toTimeString().slice(0, 8);
-  for (const { name, domid, uptimeSeconds } of rows) {
-    const text = uptimeText(uptimeSeconds, short);
-    session.line(
-      short ? ` ${clock} up ${text}, ${name} (${domid})` : `${left(name, 33)} ${right(domid, 4)} ${text}`,
-    );
-  }
+  for (const row of rows) session.line(uptimeLine(row, short ? clock : undefined));
   return 0;
+}
+
+export const UPTIME_HEAD = `${left('Name', 33)} ${right('ID', 4)} Uptime`;
+/** `clock`: the time of day, for the form of uptime. */
+export function uptimeLine(
+  { name, domid, uptimeSeconds }: Pick<DomainRow, 'name' | 'domid' | 'uptimeSeconds'>,
+  clock?: string,
+): string {
+  const text = uptimeText(uptimeSeconds, clock !== undefined);
+  const shown = printable(name);
+  return clock === undefined
+    ? `${left(shown, 33)} ${right(domid, 4)} ${text}`
+    : ` ${clock} up ${text}, ${shown} (${domid})`;
 }
 
 export async function domid({ session, rest }: XlCall): Promise<number> {

