@@ -31,6 +31,7 @@ import {
 } from '../transport/peer.js';
 import { serveConnection } from '../transport/serve.js';
 import { control, peer as peerRequests } from './api/api.js';
+import { type GuestCode, removeCode } from './code-store.js';
 import { XENSTORE_SOCKET } from './control-files.js';
 import { Domains } from './domains/domains.js';
 import { sessionOf } from './domains/spawn.js';
@@ -49,6 +50,8 @@ export interface HostOptions extends ConfiguredHost {
   readonly world?: World;
   /** Start guests' processes also if they cannot be confined. */
   readonly unconfined?: boolean;
+  /** The code of the guests' processes that it starts; the installed package by default. */
+  readonly code?: GuestCode;
 }
 
 const MOVE_ONLY: ReadonlySet<Right> = new Set<Right>(['move']);
@@ -107,6 +110,7 @@ export class HostDaemon {
       platform: this.platform,
       log,
       unconfined: options.unconfined === true,
+      code: options.code,
     });
     this.moves = new Moves({
       dir,
@@ -159,6 +163,8 @@ export class HostDaemon {
     if (this.otherUnknown && (await answers(path)))
       throw new Failure('bad-state', `a daemon answers in ${dir} already`);
     await this.recover();
+    const used = this.domains.usedCode();
+    if (used !== undefined) removeCode(dir, used);
     rmSync(path, { force: true });
     const libc = await loadLibc();
     const admit = (socket: net.Socket): boolean => !this.isGuests(libc, socket);

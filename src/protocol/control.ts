@@ -77,6 +77,12 @@ export const domainRow = fields({
   pid: is(count, 'its process; 0 while there is none'),
   rssKib: is(count, 'memory of its process', 'KiB'),
   instructions: is(quantity, 'instructions that it has carried out'),
+  code: v.optional(
+    is(
+      text(128),
+      'the code that its process runs: version and checksum; left out where that is the installed package',
+    ),
+  ),
 });
 /** One line of `list`. */
 export type DomainRow = Readonly<v.InferOutput<typeof domainRow>>;
@@ -95,6 +101,10 @@ export type DomainIdentity = Readonly<v.InferOutput<typeof domainIdentity>>;
 const hostInfo = fields({
   host: is(text(256), "the host's name"),
   release: is(text(256), 'of its kernel'),
+  version: v.optional(is(text(64), 'of its daemon')),
+  code: v.optional(
+    is(text(128), 'the code that processes of new guests run; left out where that is the installed package'),
+  ),
   nr_cpus: is(count, 'processors'),
   cpu_model: is(text(256), 'their model'),
   tsc_khz: is(quantity, 'of its time stamp counter', 'kHz'),

@@ -92,6 +92,9 @@ const domainState = atLeast({
   createdMs: is(v.number('a number is expected'), 'when it was made, since 1970', 'ms'),
   generation: v.optional(is(count, 'rises by one with each domain of this host')),
   replaces: v.optional(is(domid, 'the domain whose reboot it is')),
+  code: v.optional(
+    is(text(128), "directory of its process's code, below code/; the installed package if it is left out"),
+  ),
   phase: is(oneOf('building', 'incoming', 'live', 'ended'), 'where it is in its life'),
   exit: is(v.nullable(guestExit), 'how it ended; null while it has not'),
   defined: v.optional(

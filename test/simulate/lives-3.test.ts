@@ -4,7 +4,7 @@ import { definedLifeOf } from './life.js';
 import { liveThrough } from './many.js';
 
 it('guests that are defined stay known, and those that are started with their hosts come back', async () => {
-  const answers = await liveThrough(1, 1000, definedLifeOf);
+  const answers = await liveThrough(1, 600, definedLifeOf);
   const done = (verb: string): number => answers.get(`${verb}: ok`) ?? 0;
   for (const verb of ['define', 'start', 'autostart', 'undefine'])
     expect(done(verb), verb).toBeGreaterThan(20);

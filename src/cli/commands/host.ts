@@ -1,7 +1,8 @@
 /** `stillpoint host`: runs a host's daemon; `host init` makes its key, `host trust` trusts another's certificate. */
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Client } from '../../client/index.js';
+import type { GuestCode } from '../../control/code-store.js';
 import { Failure } from '../../protocol/failure.js';
 import type { Right } from '../../protocol/table.js';
 import { initIdentity, loadTrusted, trust, untrust } from '../../transport/identity.js';
@@ -17,6 +18,7 @@ interface RunOptions {
   readonly plainLoopback?: boolean;
   readonly unconfined?: boolean;
   readonly overcommit?: boolean;
+  readonly code?: 'copy' | 'in-place';
   readonly iKnow?: boolean;
   readonly json?: boolean;
 }
@@ -30,7 +32,14 @@ async function run(options: RunOptions): Promise<void> {
       '--plain-loopback lets every user of this machine do all that root can by this daemon: --i-know says that it shall',
     );
   // These modules are loaded only here, so that the other verbs start sooner.
-  const [{ pino }, { openHostConfig }, { HostDaemon }, { LogOutput }] = await Promise.all([
+  const [
+    { codeInPlace, isInstalled, keepCode },
+    { pino },
+    { openHostConfig },
+    { HostDaemon },
+    { LogOutput },
+  ] = await Promise.all([
+    import('../../control/code-store.js'),
     import('pino'),
     import('../../control/host-config.js'),
     import('../../control/host-daemon.js'),
@@ -38,11 +47,24 @@ async function run(options: RunOptions): Promise<void> {
   ]);
   const opened = await openHostConfig(options.config, options.name);
   const log = pino({ base: { host: options.name } }, new LogOutput(STDERR));
+  const codeOf = (): GuestCode => {
+    if (options.code === 'in-place' || (options.code === undefined && !isInstalled())) return codeInPlace;
+    try {
+      return keepCode(options.dir);
+    } catch (error) {
+      log.error(
+        { error: (error as Error).message },
+        'the code is not copied: guests run the installed files',
+      );
+      return codeInPlace;
+    }
+  };
   const daemon = new HostDaemon({
     dir: options.dir,
     listen: options.listen === undefined ? undefined : parseAddress(options.listen),
     plainLoopback: options.plainLoopback === true,
     unconfined: options.unconfined === true,
+    code: codeOf(),
     ...opened,
     config: { ...opened.config, overcommit: opened.config.overcommit || options.overcommit === true },
     log,
@@ -97,6 +119,12 @@ export function register(program: Command): void {
     .option('--plain-loopback', 'listen without encryption or proof of identity, on loopback only')
     .option('--overcommit', 'guests may have more memory together than this host has (docs/domains.md)')
     .option('--unconfined', 'start guests also where their processes cannot be confined (docs/security.md)')
+    .addOption(
+      new Option(
+        '--code <where>',
+        "copy: guests' processes run a copy of this version; in-place: the installed files, which must not be replaced then (docs/domains.md)",
+      ).choices(['copy', 'in-place']),
+    )
     .option('--i-know', 'root too may listen so, for all users of this machine')
     .option('--json', 'print JSON')
     .action((options: RunOptions) => guarded(options.json, () => run(options)));

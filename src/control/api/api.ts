@@ -18,6 +18,7 @@ import {
   type HostInfo,
 } from '../../protocol/control.js';
 import { Failure } from '../../protocol/failure.js';
+import { VERSION } from '../../protocol/generated/version.js';
 import type { GuestConfig } from '../../protocol/guest-config.js';
 import type { MoveOptions } from '../../protocol/moves.js';
 import { PEER, type Peer } from '../../protocol/peer.js';
@@ -110,6 +111,7 @@ async function row(daemon: HostDaemon, domain: HostedDomain): Promise<DomainRow>
     pid: process?.pid ?? 0,
     rssKib: status?.rssKib ?? 0,
     instructions: status?.instructions ?? 0,
+    code: domain.state.code,
   };
 }
 
@@ -161,6 +163,8 @@ const controlHandlers: Handlers<Control, Context> = {
   info: (_, daemon) => ({
     host: daemon.name,
     release: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
+    version: VERSION,
+    code: daemon.domains.code.key || undefined,
     nr_cpus: cpus().length,
     cpu_model: daemon.platform.identity.cpuModel,
     tsc_khz: daemon.platform.clock.tscKhz,

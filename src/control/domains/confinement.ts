@@ -21,6 +21,8 @@ export interface Confined {
   /** Images that this host made for disks that arrive with the guest. */
   readonly images: readonly string[];
   readonly unconfined: boolean;
+  /** A directory with the code of the process, which it must be able to read. */
+  readonly code: string | undefined;
 }
 
 const MIB = 1 << 20;
@@ -41,11 +43,11 @@ export function confinementOf(c: Confined): Omit<LauncherOptions, 'runner'> {
   };
 }
 
-function filesOf({ dir, config, images, disks }: Confined, reach: HostReach): VisibleFiles {
+function filesOf({ dir, config, images, disks, code }: Confined, reach: HostReach): VisibleFiles {
   return {
     hidden: dir,
     writable: [...reach.writable, ...images, ...config.guestFolders],
-    readable: reach.readable,
+    readable: code === undefined ? reach.readable : [...reach.readable, code],
     sockets: reach.sockets,
     anyDisk: disks === undefined,
   };

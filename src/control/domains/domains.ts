@@ -12,6 +12,7 @@ import { Failure } from '../../protocol/failure.js';
 import { checkGuestConfig, disksOf, type GuestConfig } from '../../protocol/guest-config.js';
 import type { GuestHello, ReceivedInfo } from '../../protocol/guest-process.js';
 import { isDomainId, nameFault, quotedName } from '../../protocol/name.js';
+import { codeInPlace, type GuestCode } from '../code-store.js';
 import type { HostConfig } from '../host-config.js';
 import type { World } from '../world.js';
 import { Autostart, LIVES } from './autostart.js';
@@ -57,6 +58,8 @@ export interface DomainsOptions {
   readonly log: Logger;
   /** Start guests' processes also if they cannot be confined. */
   readonly unconfined: boolean;
+  /** Default: the installed package. */
+  readonly code?: GuestCode;
 }
 
 /** Throws if this is not a valid name for a guest. */
@@ -119,6 +122,8 @@ export class Domains {
   readonly files: DomainFiles;
   readonly devices: DomainDevices;
   readonly ends: DomainEnds;
+  /** The code of guests' processes that this daemon starts. */
+  readonly code: GuestCode;
   readonly crashes: Crashes;
   readonly definitions: Definitions;
   readonly autostart: Autostart;
@@ -135,6 +140,7 @@ export class Domains {
     this.log = log;
     this.files = new DomainFiles(this);
     this.devices = new DomainDevices(this, this.files);
+    this.code = options.code ?? codeInPlace;
     this.crashes = new Crashes(this);
     this.definitions = new Definitions(this);
     this.autostart = new Autostart({
@@ -316,6 +322,7 @@ export class Domains {
       generation: this.generation,
       process: null,
       createdMs: this.world.clock.wallMs(),
+      code: this.code.key === '' ? undefined : this.code.key,
       phase: wanted.incoming === null ? 'building' : 'incoming',
       exit: null,
       ...this.platform.allocate(domid),
@@ -332,6 +339,7 @@ export class Domains {
       domain.state.process = await this.world.processes.start({
         places,
         runner: this.config.runner,
+        code: this.code,
         // An arriving guest has its kernel in its memory.
         kernel: coming ? '' : this.files.kernelPath(wanted.config?.kernel),
         ramdisk: coming ? '' : this.files.kernelPath(wanted.config?.ramdisk),
@@ -345,6 +353,7 @@ export class Domains {
           disks: wanted.config === null ? undefined : disksOf(wanted.config.devices),
           images: (wanted.disks ?? []).map(({ path }) => path),
           unconfined: this.options.unconfined,
+          code: this.code.root,
         },
         yielding: wanted.incoming !== null,
       });
@@ -524,6 +533,12 @@ export class Domains {
         this.log.warn({ domid: domain.domid, error: error.message }, 'which devices it has is not known'),
       );
     return hello;
+  }
+
+  /** The directories of code that domains of this host use; undefined if that is not known of all. */
+  usedCode(): ReadonlySet<string> | undefined {
+    if (this.unreadable.size > 0) return undefined;
+    return new Set([this.code.key, ...[...this.all.values()].map(({ state }) => state.code ?? '')]);
   }
 
   /** Checks periodically what guests' processes leave on the disk. */

@@ -63,6 +63,8 @@ export interface HostedDomainState {
   readonly generation?: number;
   /** The domain that rebooted into this one; its record stays on disk until this domain runs. */
   readonly replaces?: number;
+  /** The directory of its process's code, below code/; left out for the installed package. */
+  readonly code?: string;
   phase: 'building' | 'incoming' | 'live' | 'ended';
   exit: GuestExit | null;
   /** The guest was defined where it came from, and is to be defined here. */

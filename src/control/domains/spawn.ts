@@ -24,7 +24,6 @@ import {
 } from 'node:fs';
 import net from 'node:net';
 import { dirname, join } from 'node:path';
-import { LAUNCHER } from '../../guest-process/entry-points.js';
 import { GUEST_SOCKET } from '../../guest-process/guest-files.js';
 import type { LauncherOptions } from '../../guest-process/guest-launcher.js';
 import { thisBoot } from '../../os/boot.js';
@@ -34,6 +33,7 @@ import { connectOwnSocket } from '../../os/foreign-directory.js';
 import { watchEnd } from '../../os/process-end.js';
 import { MAIN_CODE_RANGE_KIB } from '../../os/worker-limits.js';
 import { Failure } from '../../protocol/failure.js';
+import type { GuestCode } from '../code-store.js';
 import { type Confined, confinementOf } from './confinement.js';
 import { lastLine } from './process-log.js';
 
@@ -51,6 +51,7 @@ export interface ProcessPlaces {
 export interface SpawnOptions {
   readonly places: ProcessPlaces;
   readonly runner: string;
+  readonly code: GuestCode;
   /** "" for none. */
   readonly kernel: string;
   readonly ramdisk: string;
@@ -121,7 +122,10 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
     renameSync(`${socket}.new`, socket);
     // Types: Node does not declare a server's handle, which knows its descriptor.
     const listening = (server as unknown as { _handle: { fd: number } })._handle.fd;
-    const told: LauncherOptions = { ...confinementOf(options.confined), runner: options.runner };
+    const told: LauncherOptions = {
+      ...confinementOf(options.confined),
+      runner: options.code.module(options.runner),
+    };
     // The shell sets the limit that must hold from the start, and then executes Node in its place.
     const child = spawn(
       '/bin/sh',
@@ -132,7 +136,7 @@ export async function spawnGuest(options: SpawnOptions): Promise<ProcessId> {
         String(options.memoryLimitKib + MAIN_CODE_RANGE_KIB),
         process.execPath,
         ...ENGINE_OPTIONS,
-        LAUNCHER,
+        options.code.launcher,
         JSON.stringify(told),
       ],
       {
