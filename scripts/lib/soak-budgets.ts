@@ -15,6 +15,7 @@ export interface SoakBudget {
 
 const BUDGETS: Readonly<Record<string, SoakBudget>> = {
   boot: { takes: 5, minutes: 15, args: [] },
+  bootloader: { takes: 8, minutes: 25, args: [] },
   browser: { takes: 1, minutes: 6, args: [] },
   core: { takes: 1, minutes: 15, args: [] },
   cpu: { takes: 3, minutes: 8, args: ['1000000'], alone: true },
