@@ -47,6 +47,15 @@ export function parseTranscript(text: string): XlAnswer[] {
   return answers;
 }
 
-/** The answer without what differs between two runs by nature: figures, and how wide they are. */
+/** The answer without what differs between two runs by nature, so that a later capture can be compared. */
 export const masked = ({ command, status, out, err }: XlAnswer): string =>
-  JSON.stringify({ command, status, out: out.replace(/ *\d+/g, ' 0'), err: err.replace(/ *\d+/g, ' 0') });
+  JSON.stringify({ command, status, out: plain(out), err: plain(err).split('\n').sort() });
+
+/** Figures and how wide they are; uuids; what a domain does at the moment; what names a package's build. */
+const plain = (text: string): string =>
+  text
+    .replace(/^(release|version|hw_caps|xen_commandline|cc_\w+|build_id)( *: ).*$/gm, '$1$2')
+    .replace(/^\(XEN\).*$/gm, '(XEN)')
+    .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID')
+    .replace(/ [r-][b-][p-]([s-]\S[d-])? /g, ' STATE ')
+    .replace(/ *\d+/g, ' 0');

@@ -54,7 +54,7 @@ export class DomainDevices {
       uuid,
       vcpus: config.vcpus,
       onlineVcpus: config.onlineVcpus ?? config.vcpus,
-      staticMaxKib: config.maxMemoryKib,
+      staticMaxKib: domain.state.memoryLimitKib ?? config.maxMemoryKib,
       targetKib: config.memoryKib,
       storePort,
       storeRingRef: storeFrame,

@@ -135,6 +135,8 @@ export class DomainEnds {
     if (old.restarting) return;
     old.restarting = true;
     const { domid } = old;
+    // The files of a configuration that was given on this host were named by its operator.
+    const foreign = config === old.state.next ? [] : old.state.foreign;
     const wanted = (): boolean => this.all.get(domid) === old && !old.leaving;
     // The next process will have a different last line.
     await this.untilDone(old, 'that ended is not on record yet', wanted, () => old.save());
@@ -144,7 +146,7 @@ export class DomainEnds {
     if (life < LEAST_LIFE_MS) await sleep(this.world.clock, LEAST_LIFE_MS - life);
     const again = await this.untilDone(old, 'that ended cannot be switched on again yet', wanted, () => {
       this.devices.unlist(old);
-      return this.context.create(config, false, { foreign: old.state.foreign, replaces: domid });
+      return this.context.create(config, false, { foreign, replaces: domid });
     });
     if (again === undefined) return;
     if (!wanted()) await this.discardUntilDone(again, 'destroyed');
