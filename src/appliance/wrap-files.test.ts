@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { smallKernelElf } from '../demo/small-kernel.js';
 import { unpackKernel } from '../guest/bzimage.js';
 import { readGuestConfig } from '../guest-process/device-requests.js';
@@ -58,6 +58,18 @@ test("beside the guest's file lie the helper's and one initrd, the appliance's w
   // It may be made again, and nothing is left of the making.
   await wrapFiles({ file: at('g.cfg'), appliance: dir, overheadMib: 300 });
   expect(readdirSync(dir).filter((name) => name.endsWith('.part'))).toEqual([]);
+});
+
+test('a guest that boots from its own disk has the image of GRUB in its initrd, in which its settings can be written', async () => {
+  vi.stubEnv('STILLPOINT_BOOT_LOADER', at('small'));
+  writeFileSync(at('own.cfg'), 'name = "own"\nbootloader = "pygrub"\nextra = "ro"\n');
+  const { initrd } = await wrapFiles({ file: at('own.cfg'), appliance: dir });
+  vi.unstubAllEnvs();
+  const archive = readFileSync(initrd);
+  expect(archive.includes(Buffer.from(smallKernelElf()))).toBe(true);
+  expect(archive.toString('latin1')).toContain(
+    'bootloader = "pygrub"\nbootloader_args = [\n  "--args=ro",\n]\n',
+  );
 });
 
 test('a helper that is to listen has its identity in its initrd, which nobody else may read', async () => {
