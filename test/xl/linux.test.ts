@@ -4,6 +4,9 @@ import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { inRoot } from '../../scripts/lib/root.js';
+import { connect } from '../../src/client/index.js';
+import { thisMachine } from '../../src/xl/machine.js';
+import { runXl } from '../../src/xl/program.js';
 import { guestFiles } from '../e2e/moving-guests.js';
 import { TwoHosts, until } from '../migration/hosts.js';
 import { testPort } from '../support/ports.js';
@@ -21,22 +24,31 @@ describe.skipIf(guestFiles === undefined)('xl and a real Linux', () => {
   });
   afterAll(() => hosts?.close());
 
-  function xl(...args: string[]): string {
-    const { status, stdout, stderr } = spawnSync(process.execPath, [link, ...args], {
-      encoding: 'utf8',
-      env: { ...process.env, STILLPOINT_DIR: hosts.a.dir },
+  async function xl(...args: string[]): Promise<string> {
+    let [out, err] = ['', ''];
+    const status = await runXl(args, {
+      out: (text) => {
+        out += text;
+      },
+      err: (text) => {
+        err += text;
+      },
+      connect: () => connect({ directory: hosts.a.dir }),
+      console: async () => undefined,
+      machine: thisMachine(),
     });
-    expect(status, stderr).toBe(0);
-    return stdout;
+    expect(status, err).toBe(0);
+    return out;
   }
   /** The columns ID, Mem, VCPUs and State of `xl list`. */
-  const columns = (): string[] => xl('list', 'web').split('\n')[1].split(/\s+/).slice(1, 5);
+  const columns = async (): Promise<string[]> =>
+    (await xl('list', 'web')).split('\n')[1].split(/\s+/).slice(1, 5);
   const becomes = async (what: string, column: number, value: string) => {
     await until(what, async () => {
       const [{ memoryMib, vcpus }] = await hosts.a.list();
       return String(column === 1 ? memoryMib : vcpus) === value || undefined;
     });
-    expect(columns()[column]).toBe(value);
+    expect((await columns())[column]).toBe(value);
   };
 
   it('processors, memory, keys and NMIs reach its kernel; devices are shown with the numbers that it chose', {
@@ -58,29 +70,33 @@ describe.skipIf(guestFiles === undefined)('xl and a real Linux', () => {
       'on_crash = "preserve"',
     ];
     writeFileSync(file, `${lines.join('\n')}\n`);
-    xl('cr', file);
+    const { status, stderr } = spawnSync(process.execPath, [link, 'cr', file], {
+      encoding: 'utf8',
+      env: { ...process.env, STILLPOINT_DIR: hosts.a.dir },
+    });
+    expect(status, stderr).toBe(0);
     await hosts.a.consoleOf('web', '', /guest# /);
-    expect(columns().slice(1, 3)).toEqual(['160', '2']);
-    xl('vcpu-set', 'web', '1');
+    expect((await columns()).slice(1, 3)).toEqual(['160', '2']);
+    await xl('vcpu-set', 'web', '1');
     await becomes('a vCPU is taken away', 2, '1');
-    expect(xl('vcpu-list', 'web')).toMatch(/^web +\d+ +1 +- +--p +\d+\.\d {2}all \/ all$/m);
-    xl('vcpu-set', 'web', '2');
+    expect(await xl('vcpu-list', 'web')).toMatch(/^web +\d+ +1 +- +--p +\d+\.\d {2}all \/ all$/m);
+    await xl('vcpu-set', 'web', '2');
     // Linux leaves it to a program to use a processor that it was given.
     await hosts.a.consoleOf('web', 'echo 1 >/sys/devices/system/cpu/cpu1/online\n', /guest# .*guest# /s);
     await becomes('a vCPU is given back', 2, '2');
-    xl('mem-set', 'web', '150');
+    await xl('mem-set', 'web', '150');
     await becomes('memory is taken away', 1, '150');
-    xl('sysrq', 'web', 'h');
+    await xl('sysrq', 'web', 'h');
     await hosts.a.consoleOf('web', '', /sysrq: HELP/);
-    xl('trigger', 'web', 'nmi');
+    await xl('trigger', 'web', 'nmi');
     await hosts.a.consoleOf('web', '', /NMI received for unknown reason/);
-    expect(xl('block-list', 'web')).toMatch(
+    expect(await xl('block-list', 'web')).toMatch(
       /\n51712 0 {3}\d+ +4 {5}\d+ +\d+ +\/local\/domain\/0\/backend\/vbd\/\d+\/51712 *\n$/,
     );
-    xl('sysrq', 'web', 'c');
+    await xl('sysrq', 'web', 'c');
     await until('it has crashed', async () => (await hosts.a.list())[0].state[4] === 'c' || undefined);
-    expect(columns()[3]).toBe('---sc-');
-    expect(xl('list', '-v', 'web')).toMatch(/ {8}3 {16}-\n$/);
-    xl('destroy', 'web');
+    expect((await columns())[3]).toBe('---sc-');
+    expect(await xl('list', '-v', 'web')).toMatch(/ {8}3 {16}-\n$/);
+    await xl('destroy', 'web');
   });
 });

@@ -19,7 +19,7 @@ export async function runAsXl(words: readonly string[]): Promise<void> {
   const { runXl } = await import('../../xl/program.js');
   endWithReader();
   const dir = defaultDirectory();
-  process.exitCode = await runXl(words, {
+  const status = await runXl(words, {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
     connect: () => connectDaemon({ dir }),
@@ -28,6 +28,8 @@ export async function runAsXl(words: readonly string[]): Promise<void> {
       return thisMachine();
     },
   });
+  // A console that could not be shown has set the status of stillpoint's own verbs.
+  process.exitCode = status === 0 && Number(process.exitCode ?? 0) !== 0 ? 1 : status;
 }
 
 export function register(program: Command): void {
