@@ -21,6 +21,7 @@ import {
 } from '../../src/hypervisor/saved-state.js';
 import { vcpuContextRecord } from '../../src/hypervisor/vcpu/vcpu-context-record.js';
 import {
+  consoleLogRecord,
   MAX_BATCH_PAGES,
   MAX_CODE_STARTS,
   MAX_RECORD_BYTES,
@@ -36,20 +37,21 @@ export const STREAM_PARTS = [
       'Two daemons agree on the version before the first byte: the source offers those that it writes, the destination',
       'takes the best that it reads. A stream is STPT, DESC, then rounds of RNDS, PAGE and ZERO, then STAT and FINE. Pages',
       'that are all zero and were never sent are not in it. Every record but the first has a number; one that is missing,',
-      'repeated or out of order is found where it happens. CODE is in streams of version 2, which go from daemon to daemon,',
-      'after the first round; a file is of version 1, and CONF stands before it. Files of version 0.1 have no CONF.',
+      'repeated or out of order is found where it happens. CODE is in streams of version 2 and 3, which go from daemon to',
+      "daemon, after the first round; in version 3, DESC and STAT begin with CLOG, so that a guest's console moves with it.",
+      'A file is of version 1, and CONF stands before it. Files of version 0.1 have no CONF.',
     ],
     records: [savedConfigRecord, ...streamRecords],
   },
   {
     title: 'In DESC: what the container is made from',
-    words: ['Record RUNR; in it GUES; in that IDEN.'],
-    records: [runnerRecord, containerRecord, identityRecord],
+    words: ['In version 3 the record CLOG, then RUNR; in it GUES; in that IDEN.'],
+    records: [consoleLogRecord, runnerRecord, containerRecord, identityRecord],
   },
   {
     title: 'In STAT: the guest without its memory',
     words: [
-      "Record GSTA. Its field `store` is in Xen's own format (docs/misc/xenstore-migration.md of Xen, version 2, with records",
+      "In version 3 the record CLOG, then GSTA. Its field `store` is in Xen's own format (docs/misc/xenstore-migration.md of Xen, version 2, with records",
       'of our own for what that leaves out).',
     ],
     records: [guestStateRecord],

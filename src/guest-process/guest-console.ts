@@ -2,9 +2,11 @@
  * The guest's console in its process: a log file of bounded size, and the latest output for clients that attach.
  * Invariant: the guest never waits for a reader or for the disk; if there is too much output, the oldest is lost.
  */
-import { createWriteStream, renameSync, statSync, type WriteStream } from 'node:fs';
+import { createWriteStream, readFileSync, renameSync, statSync, type WriteStream } from 'node:fs';
 
 const KEPT_BYTES = 64 << 10;
+/** How much is remembered while a guest moves, bytes. */
+const FOLLOWED_BYTES = 1 << 20;
 /** How long a slow disk may delay the news of a guest's end, ms. */
 const FLUSH_MS = 1_000;
 const LOG_BYTES = 4 << 20;
@@ -16,6 +18,8 @@ export class ConsoleKeeper {
   private keptBytes = 0;
   private file: WriteStream;
   private written: number;
+  private following: Uint8Array[] | undefined;
+  private followedBytes = 0;
 
   constructor(private readonly path: string) {
     this.file = this.open();
@@ -23,6 +27,10 @@ export class ConsoleKeeper {
   }
 
   take(bytes: Uint8Array): void {
+    if (this.following !== undefined && this.followedBytes < FOLLOWED_BYTES) {
+      this.following.push(bytes.slice());
+      this.followedBytes += bytes.length;
+    }
     this.kept.push(bytes.slice());
     this.keptBytes += bytes.length;
     while (this.keptBytes - this.kept[0].length >= KEPT_BYTES) this.keptBytes -= this.kept.shift()!.length;
@@ -54,6 +62,35 @@ export class ConsoleKeeper {
         resolve();
       });
     });
+  }
+
+  /** Takes what the guest has printed in an earlier process. */
+  earlier(bytes: Uint8Array): void {
+    this.take(bytes);
+  }
+
+  /** All that is in the logs. To be called when it is flushed. */
+  history(): Buffer {
+    const read = (path: string): Buffer => {
+      try {
+        return readFileSync(path);
+      } catch {
+        return Buffer.alloc(0);
+      }
+    };
+    return Buffer.concat([read(`${this.path}.1`), read(this.path)]);
+  }
+
+  /** From now on, what the guest prints is also remembered for `followed`, up to FOLLOWED_BYTES. */
+  follow(): void {
+    this.following = [];
+    this.followedBytes = 0;
+  }
+  /** What was printed since `follow`. */
+  followed(): Buffer {
+    const all = Buffer.concat(this.following ?? []);
+    this.following = undefined;
+    return all;
   }
 
   latest(): Buffer {

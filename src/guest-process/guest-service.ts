@@ -17,6 +17,7 @@ import { DataListener, openData } from '../migration/data-channel.js';
 import { receiveGuest } from '../migration/destination.js';
 import type { GuestFactory } from '../migration/moving-guest.js';
 import { sendGuest } from '../migration/source.js';
+import { CONSOLE_VERSION, consoleLogRecord, MAX_CONSOLE_LOG } from '../migration/stream-records.js';
 import type { StreamHead } from '../migration/stream-writer.js';
 import { WorkerSender } from '../migration/worker-sender.js';
 import { writeDurable } from '../os/durable.js';
@@ -48,6 +49,7 @@ import {
   say,
 } from '../protocol/table.js';
 import { RecordError } from '../records/fields.js';
+import { decodeRaw, decodeRecord, encodeRecord, recordSize } from '../records/record.js';
 import { MAX_DETAILS, recordExit } from './exit-record.js';
 import { ConsoleKeeper } from './guest-console.js';
 import { CONSOLE_LOG } from './guest-files.js';
@@ -81,7 +83,8 @@ export interface ServiceSurroundings {
   ramdisk(): Uint8Array;
   log(line: string): void;
   recordExit(exit: GuestExit): void;
-  readonly console: Pick<ConsoleKeeper, 'take' | 'latest'> & Partial<Pick<ConsoleKeeper, 'flushed'>>;
+  readonly console: Pick<ConsoleKeeper, 'take' | 'latest'> &
+    Partial<Pick<ConsoleKeeper, 'flushed' | 'earlier' | 'history' | 'follow' | 'followed'>>;
   /** The directory of the owner record. */
   readonly directory: string;
   /** Is told what the guest does before the daemon is. */
@@ -340,13 +343,32 @@ export class GuestService {
       },
     };
     const head = (found: StreamHead): void => mustBeExpected(found, expected, "the stream's head");
-    const received = receiveGuest(chunks, checking, { fromFile, disks, head });
+    const own = (records: Uint8Array): Uint8Array => this.takeConsole(records);
+    const received = receiveGuest(chunks, checking, { fromFile, disks, head, own });
     const { guest, bytes, stateMs } = await received.finally(() => disks.close());
     socket.end();
     socket.resume();
     this.incoming = guest;
     const { config, movable } = guest.runner;
     return { name: movable.name, uuid: movable.uuid, config, bytes, stateMs };
+  }
+
+  /** Takes what the guest has printed elsewhere, if `records` begin with that. Returns the rest. */
+  private takeConsole(records: Uint8Array): Uint8Array {
+    if (String.fromCharCode(...records.subarray(0, 4)) !== consoleLogRecord.tag) return records;
+    const { output } = decodeRecord(consoleLogRecord, decodeRaw(records));
+    this.around.console.earlier?.(output.subarray(-MAX_CONSOLE_LOG));
+    return records.subarray(recordSize(records));
+  }
+
+  /** What the guest has printed, for its next process. */
+  private consoleRecord(where: 'description' | 'state'): Uint8Array {
+    const { console } = this.around;
+    const output = where === 'state' ? console.followed?.() : console.history?.();
+    if (where === 'description') console.follow?.();
+    return encodeRecord(consoleLogRecord, {
+      output: (output ?? new Uint8Array()).subarray(-MAX_CONSOLE_LOG),
+    });
   }
 
   received(): Promise<ReceivedInfo> {
@@ -510,6 +532,7 @@ export class GuestService {
     this.sender = sender;
     let openDisks: OpenDisks | undefined;
     try {
+      await this.around.console.flushed?.();
       if (disks.length > 0) openDisks = await this.openDisks(runner, disks, answerMs);
       const stats = await sendGuest(movable, sender, options, {
         progress: (progress) => this.tell('progress', progress),
@@ -523,6 +546,10 @@ export class GuestService {
         alreadyPaused: this.paused,
         answerMs,
         version,
+        beside:
+          version !== undefined && version >= CONSOLE_VERSION
+            ? (where) => this.consoleRecord(where)
+            : undefined,
         clockDifference,
       });
       this.stoppedByMove = true;

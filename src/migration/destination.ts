@@ -14,6 +14,8 @@ interface ReceiveHooks {
   head?(head: StreamHead): void;
   round?(round: number, pages: number): void;
   readonly disks?: DiskTaker;
+  /** Takes the records in DESC or STAT; returns the guest's own. */
+  own?(records: Uint8Array): Uint8Array;
   /** The stream comes from a file, so the time of its arrival says nothing about when the guest was stopped. */
   readonly fromFile?: boolean;
 }
@@ -45,7 +47,7 @@ export async function receiveGuest<G extends IncomingGuest>(
     },
     async container(description) {
       try {
-        guest = await factory.construct(description);
+        guest = await factory.construct(hooks.own?.(description) ?? description);
       } catch (error) {
         throw refused(error, reader.offset);
       }
@@ -67,7 +69,7 @@ export async function receiveGuest<G extends IncomingGuest>(
       const least = (started - (stoppedAt ?? started)) * 1e6;
       const bounds = hooks.fromFile === true ? undefined : { least, most: (started - headAt) * 1e6 };
       try {
-        guest!.restoreState(records, bounds);
+        guest!.restoreState(hooks.own?.(records) ?? records, bounds);
       } catch (error) {
         throw refused(error, reader.offset);
       }

@@ -6,6 +6,7 @@
  * paused. Written frames are recorded from before the first page is read until after the guest has stopped.
  */
 import type { MoveOptions, MoveProgress, SentStats, StorageProgress } from '../protocol/moves.js';
+import { concatBytes } from '../records/record.js';
 import { bitmapBytes, fillBits } from './bitmap.js';
 import { DiskSender, type TravellingDisk } from './disk-sender.js';
 import type { MovableGuest } from './moving-guest.js';
@@ -21,6 +22,8 @@ interface MoveHooks {
   stopping?(): Promise<void>;
   /** The guest was paused before the move began, and stays paused. */
   readonly alreadyPaused?: boolean;
+  /** A record before the guest's own in DESC and in STAT; nothing if it is empty. */
+  beside?(where: 'description' | 'state'): Uint8Array;
   /** The version of the stream, if the destination has said which versions it knows. */
   readonly version?: number;
   /** How long a disk that is copied may take to return data, in ms. */
@@ -68,7 +71,11 @@ export async function sendGuest(
   let paused = false;
   sender.setBandwidth(options.bandwidthMBs * 1e6);
   const { frames, uuid, name } = guest;
-  await sender.begin({ frames, uuid, name, version: hooks.version }, guest.describe());
+  const beside = (where: 'description' | 'state', own: Uint8Array): Uint8Array => {
+    const record = hooks.beside?.(where);
+    return record === undefined ? own : concatBytes([record, own]);
+  };
+  await sender.begin({ frames, uuid, name, version: hooks.version }, beside('description', guest.describe()));
   const diskSender = new DiskSender(hooks.disks ?? [], sender, hooks.storageProgress, hooks.answerMs);
   await diskSender.begin();
   // Copying a large disk may take hours, so the time limit only applies to what follows.
@@ -141,7 +148,7 @@ export async function sendGuest(
     const lastRound = sender.round(0, dirty, pages);
     lastRound.catch(() => {});
     const { clock } = options;
-    const state = guest.saveState({ clock, clockDifference: hooks.clockDifference });
+    const state = beside('state', guest.saveState({ clock, clockDifference: hooks.clockDifference }));
     const last = await lastRound;
     const lastDone = monotonicMs();
     const bytes = await sender.end(state);

@@ -7,8 +7,13 @@
 import { bytes, int, list, text, u16, u32 } from '../records/fields.js';
 import { recordType } from '../records/record.js';
 
-/** The versions of the stream that this program reads and writes, best first. Version 2 may have CODE records. */
-export const STREAM_VERSIONS: readonly number[] = [2, 1];
+/**
+ * The versions of the stream that this program reads and writes, best first. Version 2 may have CODE records, version 3
+ * also a CLOG record before the guest's own in DESC and in STAT.
+ */
+export const STREAM_VERSIONS: readonly number[] = [3, 2, 1];
+/** The first version with CLOG records. */
+export const CONSOLE_VERSION = 3;
 /** The version that is written if nobody has said what the reader knows. */
 export const PLAIN_VERSION = 1;
 
@@ -91,6 +96,17 @@ export const holeRecord = recordType('HOLE', 1, 'a part of a disk that is all ze
   devid: [u32, 'number of the virtual disk'],
   at: [int, 'first byte, counted from the start of the disk'],
   bytes: [u32, `how many; at most ${MAX_BLOCKS_BYTES}`],
+});
+
+/** The maximum length of what a guest has printed in a record, bytes; of more, the last are sent. */
+export const MAX_CONSOLE_LOG = 8 << 20;
+
+/** It stands before the guest's own records in DESC and in STAT. */
+export const consoleLogRecord = recordType('CLOG', 1, 'what the guest has printed on its console', {
+  output: [
+    bytes,
+    `in DESC what it had printed before, in STAT what since then; at most ${MAX_CONSOLE_LOG} bytes`,
+  ],
 });
 
 export const stateRecord = recordType('STAT', 1, 'everything of the guest that is not RAM', {

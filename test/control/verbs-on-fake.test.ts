@@ -2,7 +2,7 @@
  * Tests the verbs on hosts of the tests' own platform: all that the daemons know of disks, clocks and outer values is
  * what the platform says. Nothing here needs root, disk files or a network; daemons and verbs run in this process.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
@@ -115,6 +115,8 @@ describe('verbs on a platform that is not the standalone one', () => {
   it('moves a guest into a new process on the same host', async () => {
     const { name, domid, uuid, pid } = await create();
     await json('a', 'autostart', name, 'on');
+    const said = 'said before the move\n';
+    await a.ask('type', { guest: name, data: Buffer.from(said).toString('base64') });
     const moved = await at('a', 'migrate', '--json', name, 'localhost');
     expect(moved.status, moved.err).toBe(0);
     const stats = JSON.parse(moved.out) as { destination: string; domid: number };
@@ -129,6 +131,11 @@ describe('verbs on a platform that is not the standalone one', () => {
     });
     const [point] = await json<{ moves: number }[]>('a', 'points', name);
     expect(point.moves).toBe(1);
+    // Its console moves with it: who looks sees what was before, and so does its log.
+    const { latest } = await a.ask('console', { guest: name });
+    expect(Buffer.from(latest, 'base64').toString()).toContain(said);
+    const log = join(a.dir, 'guests', String(row.domid), 'console.log');
+    await until('it is in the log', () => readFileSync(log, 'utf8').includes(said));
     await json('a', 'undefine', name);
     await json('a', 'destroy', name);
   });
