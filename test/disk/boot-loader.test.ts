@@ -4,7 +4,7 @@
  * its command line and the size of its initial RAM disk in bytes, again and again, so that this takes seconds; Debian on many kinds of disks
  * is in soak/bootloader.ts.
  */
-import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ensureGrub } from '../../scripts/lib/grub.js';
@@ -133,6 +133,16 @@ describe.skipIf(tools === undefined)('GRUB in the guest', () => {
   ] as const)('%s', { timeout: TIMEOUT_MS }, async (_what, files, lines, expected) => {
     await create('disk', disk(files), `${PYGRUB}\n${lines}`);
     expect(await says(hosts.a, 'disk')).toEqual(expected);
+  });
+
+  it('the files that the configuration names, on a file system that begins where it says', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const image = disk({});
+    writeFileSync(image, Buffer.concat([Buffer.alloc(1 << 20), readFileSync(image)]));
+    const files = 'kernel = "/boot/k"\nramdisk = "/boot/r"\nextra = "x=1"';
+    await create('at', image, `${PYGRUB}\n${files}\nbootloader_args = "--offset=1048576"`);
+    expect(await says(hosts.a, 'at')).toEqual(['x=1', 8192]);
   });
 
   it('what is chosen from the menu during a move starts where the guest moves to, and moves on', {
