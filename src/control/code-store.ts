@@ -25,9 +25,13 @@ import {
 import { createRequire } from 'node:module';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import * as v from 'valibot';
 import { LAUNCHER } from '../guest-process/entry-points.js';
+import { check } from '../protocol/check.js';
 import { Failure } from '../protocol/failure.js';
 import { VERSION } from '../protocol/generated/version.js';
+import { parseJson } from '../protocol/json.js';
+import { fields, named } from '../protocol/shapes.js';
 
 /** Where the code of guests' processes is. */
 export interface GuestCode {
@@ -61,6 +65,12 @@ export const codeInPlace: GuestCode = {
 /** True if this is an installed package, and no work tree, which has the sources beside it. */
 export const isInstalled = (): boolean => !existsSync(join(PACKAGE, 'src'));
 
+/** What is read of a package.json: names of packages, with their versions. */
+const manifest = fields({
+  dependencies: v.optional(named(v.string()), {}),
+  optionalDependencies: v.optional(named(v.string()), {}),
+});
+
 interface Copied {
   readonly from: string;
   readonly to: string;
@@ -91,9 +101,12 @@ function packagesOf(names: readonly string[], from: string, found = new Map<stri
     const folder = found.has(name) ? undefined : packageFolder(name, from);
     if (folder === undefined) continue;
     found.set(name, folder);
-    const { dependencies = {}, optionalDependencies = {} } = JSON.parse(
-      readFileSync(join(folder, 'package.json'), 'utf8'),
-    ) as { dependencies?: object; optionalDependencies?: object };
+    const text = readFileSync(join(folder, 'package.json'), 'utf8');
+    const { dependencies, optionalDependencies } = check(
+      manifest,
+      parseJson(text),
+      `package.json of ${name}`,
+    );
     packagesOf([...Object.keys(dependencies), ...Object.keys(optionalDependencies)], folder, found);
   }
   return found;
