@@ -181,7 +181,7 @@ async function debian(): Promise<void> {
       '--customize-hook=mkdir -p "$1/boot/grub" "$1/etc/default/grub.d"',
       `--customize-hook=echo 'GRUB_CMDLINE_LINUX_DEFAULT="console=hvc0"' >"$1/etc/default/grub"`,
       // What is copied from disk to disk need not be large. The drivers of disks are in the initial RAM disk.
-      '--customize-hook=rm -rf "$1"/usr/share/doc "$1"/usr/share/locale "$1"/usr/share/i18n "$1"/var/cache/apt "$1"/var/lib/apt/lists/* "$1"/lib/modules/*/kernel/[!f]*',
+      '--customize-hook=rm -rf "$1"/usr/share/doc "$1"/usr/share/locale "$1"/usr/share/i18n "$1"/var/cache/apt "$1"/var/lib/apt/lists/* "$1"/lib/modules/*/kernel/[!df]* "$1"/lib/modules/*/kernel/drivers/[!m]* "$1"/lib/modules/*/kernel/drivers/m[!d]*',
       suite,
       root,
       ...lists.filter((file) => /\.(list|sources)$/.test(file) && existsSync(file)),
