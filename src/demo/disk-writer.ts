@@ -8,7 +8,7 @@
  * It prints `DISK rounds=N bad=COUNT` after each tenth round; `bad` counts what failed and what had a wrong value.
  */
 import { executable } from '../asm/executable.js';
-import { DECIMAL, NUMBERS_AND_TEXT, strings } from './observing.js';
+import { DECIMAL, NUMBERS_AND_TEXT, strings, TELL_ROUND } from './observing.js';
 
 /** What it prints; its groups are the rounds and what was wrong. */
 export const DISK_WROTE = /DISK rounds=(\d+) bad=(\d+)\n/;
@@ -106,23 +106,8 @@ const SOURCE = `
     cmp qword [r14+V_TENTH], 10
     jb quiet
     mov qword [r14+V_TENTH], 0
-    lea rdi, [r14+OUTBUF]
     lea rsi, [s_round]
-    call puts
-    mov rax, [r14+V_ROUND]
-    call putdec
-    lea rsi, [s_bad]
-    call puts
-    mov rax, [r14+V_BAD]
-    call putdec
-    mov byte [rdi], 10
-    inc rdi
-    mov rdx, rdi
-    lea rsi, [r14+OUTBUF]
-    sub rdx, rsi
-    mov eax, 1
-    mov edi, 1
-    syscall
+    call tell
   quiet:
     mov eax, 35
     lea rdi, [r14+V_SLEEP]
@@ -157,6 +142,7 @@ const SOURCE = `
     inc qword [r14+V_BAD]
     ret
 
+  ${TELL_ROUND}
   ${DECIMAL}
   ${NUMBERS_AND_TEXT}
   ${strings('s_round', ['DISK rounds='])}

@@ -9,7 +9,7 @@
  * value.
  */
 import { executable } from '../asm/executable.js';
-import { DECIMAL, NUMBERS_AND_TEXT, strings } from './observing.js';
+import { DECIMAL, NUMBERS_AND_TEXT, strings, TELL_ROUND } from './observing.js';
 
 const SOURCE = `
   V_PAGES = 0
@@ -75,23 +75,8 @@ const SOURCE = `
     and eax, 63
     cmp eax, 1
     jne quiet
-    lea rdi, [r14+OUTBUF]
     lea rsi, [s_round]
-    call puts
-    mov rax, [r14+V_ROUND]
-    call putdec
-    lea rsi, [s_bad]
-    call puts
-    mov rax, [r14+V_BAD]
-    call putdec
-    mov byte [rdi], 10
-    inc rdi
-    mov rdx, rdi
-    lea rsi, [r14+OUTBUF]
-    sub rdx, rsi
-    mov eax, 1
-    mov edi, 1
-    syscall
+    call tell
   quiet:
     inc qword [r14+V_ROUND]
     cmp qword [r14+V_AGAIN], 0
@@ -101,6 +86,7 @@ const SOURCE = `
     syscall
     jmp asleep
 
+  ${TELL_ROUND}
   ${DECIMAL}
   ${NUMBERS_AND_TEXT}
   ${strings('s_round', ['WRITER round='])}

@@ -156,6 +156,28 @@ export const EVERY_FIFTY = `
     call report
 `;
 
+/** Prints a round and how much was bad, with the text at rsi before the one and s_bad before the other. */
+export const TELL_ROUND = `
+  tell:
+    lea rdi, [r14+OUTBUF]
+    call puts
+    mov rax, [r14+V_ROUND]
+    call putdec
+    lea rsi, [s_bad]
+    call puts
+    mov rax, [r14+V_BAD]
+    call putdec
+    mov byte [rdi], 10
+    inc rdi
+    mov rdx, rdi
+    lea rsi, [r14+OUTBUF]
+    sub rdx, rsi
+    mov eax, 1
+    mov edi, 1
+    syscall
+    ret
+`;
+
 /** Parses the decimal number at rsi into rax. */
 export const DECIMAL = `
   decimal:
