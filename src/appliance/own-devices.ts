@@ -134,9 +134,14 @@ export class OwnDevices {
   private async release(kind: string, devid: number): Promise<void> {
     if (!isGone(this.outer(kind, devid))) return;
     await new Promise((resolve) => setTimeout(resolve, DOUBT_MS));
-    if (!isGone(this.outer(kind, devid)) || this.stopped) return;
+    const device = this.outer(kind, devid);
+    if (!isGone(device) || this.stopped) return;
     const name = `${kind} ${devid}`;
-    this.log(`${name}: dom0 takes it away`);
+    const why =
+      device === undefined
+        ? 'it has no nodes any more'
+        : `its back end is in state ${device.nodes['backend-state']}`;
+    this.log(`${name}: dom0 takes it away: ${why}`);
     try {
       if (await this.runner.unplug(kind, devid, false, AbortSignal.timeout(RELEASE_MS))) return;
       this.log(`${name}: the guest does not release it within ${RELEASE_MS / 1000} s`);

@@ -58,7 +58,8 @@ const PACKAGES = [
   'util-linux',
   'busybox-static',
 ];
-const PROGRAMS = ['xl', 'xenstored', 'xenconsoled', 'xenconsole', 'xen-init-dom0', 'libxl-save-helper'];
+// Debian's own start script prefers oxenstored to the xenstored in C, which ends now and then by an assertion of its own.
+const PROGRAMS = ['xl', 'oxenstored', 'xenconsoled', 'xenconsole', 'xen-init-dom0', 'libxl-save-helper'];
 const MODULES = [
   'virtio_pci',
   'virtio_blk',
@@ -138,6 +139,7 @@ async function dom0Entries(root: string, modules: string): Promise<CpioEntry[]> 
     { path: 'etc/passwd', data: 'root:x:0:0:root:/root:/bin/bash\n' },
     { path: 'etc/group', data: 'root:x:0:\n' },
     { path: 'etc/xen/xl.conf', data: '' },
+    file('etc/xen/oxenstored.conf', join(root, 'etc/xen/oxenstored.conf'), 0o644),
     ...PROGRAMS.map((name) => file(`usr/lib/xen-${XEN}/bin/${name}`, join(tools, 'bin', name))),
     // Xen's scripts and `xl migrate` look for it there.
     { path: 'usr/sbin/xl', link: `../lib/xen-${XEN}/bin/xl` },

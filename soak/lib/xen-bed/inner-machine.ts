@@ -70,7 +70,7 @@ export async function innerMachine(guests: Guests): Promise<InnerMachine> {
       wallClockS,
     };
   } catch (error) {
-    throw bed.judged(error);
+    throw await bed.judged(error);
   } finally {
     await bed.down();
   }

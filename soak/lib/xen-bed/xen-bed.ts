@@ -34,6 +34,7 @@ const uriOf = (dir: string): string => `unix:${join(dir, INCOMING)}`;
 const SCRATCH_BYTES = 8 * 2 ** 30;
 const BOOT_S = 240;
 const LOOK_MS = 500;
+const JUDGE_MS = 3000;
 /** Waits for the program's end or for that of its own input, whichever is first. */
 const KEEPER = `dir=$1; shift
 exec 3<&0
@@ -107,14 +108,15 @@ export class XenBed {
     try {
       await live(bed);
     } catch (error) {
-      throw bed.judged(error);
+      throw await bed.judged(error);
     } finally {
       await bed.down();
     }
   }
 
-  /** Whose fault an error is. */
-  judged(error: unknown): unknown {
+  /** Whose fault an error is. The emulator's failure is said on the console, a little later than tools feel it. */
+  async judged(error: unknown): Promise<unknown> {
+    await new Promise((done) => setTimeout(done, JUDGE_MS));
     const failures = this.emulatorFailures();
     return failures > 0 ? new EmulatorFailed(failures, error) : error;
   }

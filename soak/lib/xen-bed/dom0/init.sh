@@ -31,7 +31,7 @@ ip addr add 192.168.77.1/24 dev xenbr0
 ip link set xenbr0 up
 # Nothing of Xen's tools works without it, and they wait for it without end: its end is said on the console.
 (
-  xenstored --no-fork --pid-file /run/xenstored.pid >/s/.log/xenstored.out 2>&1
+  oxenstored --no-fork --config-file /etc/xen/oxenstored.conf >/s/.log/xenstored.out 2>&1
   status=$?
   tail -n 3 /s/.log/xenstored.out >/dev/kmsg
   echo "BED-FAILED xenstored ended with status $status" >/dev/kmsg
