@@ -1,6 +1,6 @@
 // Failures of the bed itself, which are nobody's fault here: a domain whose processor ends in a triple fault while it seems
-// to execute Xen's own code, which no guest can; and xenstored gone, of which dom0/init.sh tells. Debian's xenstored 4.17
-// ends now and then by an assertion of its own (`consider_message: conn->in == NULL`), on a busy machine more often.
+// to execute Xen's own code, which no guest can; and xenstored gone, of which dom0/init.sh tells. (The xenstored in C of
+// 4.17, which the bed had first, ended now and then by an assertion of its own: consider_message, conn->in == NULL.)
 
 /** Where Xen 4.17 lies: XEN_VIRT_START and its 1 GiB, xen/arch/x86/include/asm/config.h. */
 const XEN_START = 0xffff82d040000000n;
