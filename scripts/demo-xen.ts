@@ -66,7 +66,7 @@ export async function demoOnXen(say: (text: string) => void): Promise<number> {
         `xl migrate ${i}: ${seconds.toFixed(1)} s, ${(bytes / MIB).toFixed(0)} MiB; domain ${after.domid} now, and the guest stood still for ${((after.outageNs - outageNs) / 1e9).toFixed(1)} s`,
       );
     }
-    const seen = await observed(guest, SAY_S);
+    const seen = await observed(guest, SAY_S, true);
     const points = await guest.points();
     const places = Math.max(...points.map(({ outer }) => outer.length));
     console.log(

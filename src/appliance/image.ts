@@ -51,6 +51,8 @@ const SYSCTL_LINES = [
   // A failure of the kernel ends the domain at once, as a crash of which dom0 hears.
   '/proc/sys/kernel/panic 1',
   '/proc/sys/kernel/panic_on_oops 1',
+  // A domain that dom0 had paused is not stuck, and the guest's console is no place to say so.
+  '/proc/sys/kernel/watchdog 0',
   // `xl sysrq` is for the guest.
   '/proc/sys/kernel/sysrq 0',
   '/proc/sys/kernel/kptr_restrict 2',
