@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { constants, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { constants, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, vi } from 'vitest';
@@ -29,6 +29,31 @@ it('carries bytes both ways over a device, and ends though nobody writes to it',
     await device.close();
     expect(ended).toHaveBeenCalledTimes(1);
     expect(got.length).toBe(4);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+it('keeps a program alive that only waits for an answer', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'sp-xenbus-'));
+  try {
+    const pipe = join(directory, 'pipe');
+    spawnSync('mkfifo', [pipe]);
+    const program = join(directory, 'program.mjs');
+    const source = `
+      import { constants, openSync } from 'node:fs';
+      import { XenbusDevice } from ${JSON.stringify(compiled('src/host/xen/xenbus.ts').href)};
+      const device = new XenbusDevice(openSync(process.argv[2], constants.O_RDWR));
+      const got = await new Promise((resolve) => device.listen(resolve, () => undefined));
+      await device.close();
+      console.log(got[0]);`;
+    writeFileSync(program, source);
+    // Opened for reading too, so that the shell does not wait for a program that has ended.
+    const script = '"$1" "$2" "$3" & sleep 1; printf A 1<>"$3"; wait $!';
+    const { stdout, status } = spawnSync('sh', ['-c', script, 'sh', process.execPath, program, pipe], {
+      encoding: 'utf8',
+    });
+    expect([status, stdout]).toEqual([0, '65\n']);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -22,6 +22,7 @@ const READER_LIMITS = { ...WORKER_LIMITS, maxOldGenerationSizeMb: 16, maxYoungGe
 
 export class XenbusDevice implements ByteChannel {
   private readonly stop = new Int32Array(new SharedArrayBuffer(4));
+  /** It keeps the program alive, which may have nothing else to do than to wait for an answer. */
   private readonly reader: Worker;
   private readonly exited: Promise<void>;
   private ended: (error: Error) => void = () => undefined;
@@ -33,7 +34,6 @@ export class XenbusDevice implements ByteChannel {
       workerData,
       resourceLimits: READER_LIMITS,
     });
-    this.reader.unref();
     this.exited = new Promise((resolve) => this.reader.once('exit', () => resolve()));
     // Node waits for its threads as it ends, and this one would wait for xenstore.
     process.once('exit', this.wakeReader);
