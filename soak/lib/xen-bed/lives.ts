@@ -65,8 +65,9 @@ export async function filesOfLives(
   });
   if (guests !== undefined) {
     // By default Xen emulates RDTSC for domains of an emulator, whose TSC is not invariant: Node and Linux read it often.
-    const linux = (extra: string): string =>
-      `kernel = "kernel"\nramdisk = "ramdisk"\nextra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event"\nmemory = 128\ntsc_mode = "native"\n${extra}`;
+    // A guest without devices at its boot loads their drivers when it is told to.
+    const linux = (more: string): string =>
+      `kernel = "kernel"\nramdisk = "ramdisk"\nextra = "console=hvc0 rdinit=/init quiet initcall_blacklist=xen_setup_shutdown_event stillpoint.modules=xen-blkfront,xen-netfront"\nmemory = 128\ntsc_mode = "native"\n${more}`;
     const parts = { kernel: guests.vmlinux, ramdisk: ramdiskWithPrograms(guests.initramfs) };
     files['disk.img'] = Buffer.alloc(DISK_BYTES);
     files['more.img'] = Buffer.alloc(1 << 20, 'more');
