@@ -27,7 +27,7 @@ const OWN = new Set(
   PTE_GUEST_KERNEL_HI PTE_NX_HI PTE_FRAME_HI_MASK PAGE_SHIFT PAGE_SIZE ENTRIES_PER_TABLE
   HYPERVISOR_L4_FIRST HYPERVISOR_L4_END FLAT_RING0_CS64
   XEN_CPUID_TIME_VTSC TSC_MODE_DEFAULT TSC_MODE_ALWAYS_EMULATE TSC_MODE_NEVER_EMULATE
-  XENCONS_CONNECTION`.split(/\s+/),
+  XENCONS_CONNECTION XC_CORE_MAGIC XEN_DUMPCORE_FORMAT_VERSION`.split(/\s+/),
 );
 /** Newer than Debian's headers: checked only where the headers have them. */
 const NEWER = new Set(
@@ -38,8 +38,14 @@ const NEWER = new Set(
 );
 /** A constant that grows with the version. */
 const VERSION_DEPENDENT = new Set(['XS_TYPE_COUNT']);
-/** The BIOS's constant, which is in no public header. */
-const OWN_STRUCTS = new Set(['e820entry']);
+/** The BIOS's, and those of a core: no public header has them. */
+const OWN_STRUCTS = new Set([
+  'e820entry',
+  'elfnote',
+  'xen_dumpcore_elfnote_header_desc',
+  'xen_dumpcore_elfnote_xen_version_desc',
+  'xen_dumpcore_p2m',
+]);
 
 const PRELUDE = `
 #include <stdint.h>

@@ -38,7 +38,6 @@ const STARTED: Readonly<Record<string, Started>> = {
   '08b-crlf-latin1': { cmdline: 'a=A b=A', memory: 160 },
   '09-coredump-destroy': {
     memory: 160,
-    warnings: [/:4:1: on_crash = "coredump-destroy" is as "destroy" here/],
   },
   '09b-rename-restart': {
     memory: 160,

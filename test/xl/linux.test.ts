@@ -81,8 +81,9 @@ describe.skipIf(guestFiles === undefined)('xl and a real Linux', () => {
     await becomes('a vCPU is taken away', 2, '1');
     expect(await xl('vcpu-list', 'web')).toMatch(/^web +\d+ +1 +- +--p +\d+\.\d {2}all \/ all$/m);
     await xl('vcpu-set', 'web', '2');
-    // Linux leaves it to a program to use a processor that it was given.
-    await hosts.a.consoleOf('web', 'echo 1 >/sys/devices/system/cpu/cpu1/online\n', /guest# .*guest# /s);
+    // Linux leaves it to a program to use a processor that it was given, and takes a moment until it has it.
+    const use = 'until echo 1 >/sys/devices/system/cpu/cpu1/online; do sleep 0.1; done\n';
+    await hosts.a.consoleOf('web', use, /guest# .*guest# /s);
     await becomes('a vCPU is given back', 2, '2');
     await xl('mem-set', 'web', '150');
     await becomes('memory is taken away', 1, '150');

@@ -92,7 +92,7 @@ const read = (name: string): XlConfig =>
 
 /** The nearest that we have of an end. */
 const end = (action: string | undefined, otherwise: string): string =>
-  (action ?? otherwise).replace(/^(coredump_|)(destroy|restart|preserve).*$/, '$2');
+  (action ?? otherwise).replace('restart_rename', 'restart').replace('_', '-');
 
 function expectedOf(name: string, config: NonNullable<Answer['config']>) {
   const { c_info: c, b_info: b, disks = [], nics = [] } = config;
