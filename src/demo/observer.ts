@@ -24,6 +24,7 @@ import { executable } from '../asm/executable.js';
 import {
   DECIMAL,
   EVERY_FIFTY,
+  FLUSH,
   LEAF_OUT,
   MESSAGES,
   REPORTING,
@@ -518,16 +519,7 @@ const SOURCE = `
   ${LEAF_OUT}
 
   ${REPORTING}
-  flush:
-    mov byte [rdi], 10
-    inc rdi
-    mov rdx, rdi
-    lea rsi, [r14+OUTBUF]
-    sub rdx, rsi
-    mov eax, 1
-    mov edi, 1
-    syscall
-    ret
+  ${FLUSH}
 
   align 16
   leaves: dd ${LEAVES.join(', ')}, -1

@@ -156,6 +156,20 @@ export const EVERY_FIFTY = `
     call report
 `;
 
+/** Ends the line in OUTBUF, whose end is at rdi, and writes it to the standard output. */
+export const FLUSH = `
+  flush:
+    mov byte [rdi], 10
+    inc rdi
+    mov rdx, rdi
+    lea rsi, [r14+OUTBUF]
+    sub rdx, rsi
+    mov eax, 1
+    mov edi, 1
+    syscall
+    ret
+`;
+
 /** Prints a round and how much was bad, with the text at rsi before the one and s_bad before the other. */
 export const TELL_ROUND = `
   tell:
@@ -167,15 +181,7 @@ export const TELL_ROUND = `
     call puts
     mov rax, [r14+V_BAD]
     call putdec
-    mov byte [rdi], 10
-    inc rdi
-    mov rdx, rdi
-    lea rsi, [r14+OUTBUF]
-    sub rdx, rsi
-    mov eax, 1
-    mov edi, 1
-    syscall
-    ret
+  ${FLUSH}
 `;
 
 /** Parses the decimal number at rsi into rax. */

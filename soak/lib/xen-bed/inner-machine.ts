@@ -46,11 +46,12 @@ export async function innerMachine(guests: Guests): Promise<InnerMachine> {
     },
   });
   try {
-    await new XlGuest(bed, GUEST).create();
-    await new XlGuest(bed, GUEST).until(/guest# /, BOOT_S);
+    const before = new XlGuest(bed, GUEST);
+    await before.create();
+    await before.until(/guest# /, BOOT_S);
     const shellS = (performance.now() - began) / 1000;
-    await new XlGuest(bed, GUEST).type('observer 500 0\n');
-    await new XlGuest(bed, GUEST).until(/OBS START/, BOOT_S);
+    await before.type('observer 500 0\n');
+    await before.until(/OBS START/, BOOT_S);
     const moves: MachineMoved[] = [];
     for (let i = 0; i < MOVES; i++) {
       const { bed: there, moved } = await bed.migrate();

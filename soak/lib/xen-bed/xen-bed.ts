@@ -195,8 +195,7 @@ export class XenBed {
     const bed = await XenBed.start(dir, this.options, true);
     try {
       const monitor = await Monitor.open(join(this.dir, MONITOR));
-      const moved = await monitor.migrate(uriOf(dir));
-      monitor.close();
+      const moved = await monitor.migrate(uriOf(dir)).finally(() => monitor.close());
       await this.down();
       await bed.connect();
       return { bed, moved };
